@@ -1,0 +1,52 @@
+"""Names in YAML -> classes. A failed look-up says what exists."""
+
+import difflib
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from mmpt.utils.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """One kind of thing that YAML names: models, losses, processors, extractors, ...
+
+    >>> LOSSES = Registry("loss")
+    >>> @LOSSES.register("MMContraLoss")
+    ... class MMContraLoss: ...
+    >>> LOSSES.get("MMContraLoss")
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, *names: str) -> Callable[[T], T]:
+        """Decorator: make the class or function available under one or more names."""
+
+        def decorate(entry: T) -> T:
+            for name in names:
+                assert name not in self._entries, f"{self.kind} {name!r} is registered twice"
+                self._entries[name] = entry
+            return entry
+
+        return decorate
+
+    def get(self, name: str, where: str = "") -> T:
+        """The entry called `name`. `where` (a config key) is put into the error. Raises UserError."""
+        if name in self._entries:
+            return self._entries[name]
+        near = difflib.get_close_matches(str(name), self._entries, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        place = f"{where}: " if where else ""
+        raise UserError(
+            f"{place}there is no {self.kind} called {name!r}.{hint} Known: {', '.join(sorted(self._entries))}."
+        )
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
