@@ -1,0 +1,167 @@
+"""Embeddings of clips and prompts by a trained model: length-sorted batches in, float32 NumPy out."""
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+from tqdm import tqdm
+
+from mmpt.registry import Registry
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PREDICTORS: Registry[Any] = Registry("predictor")
+
+
+@PREDICTORS.register("RetrievalPredictor")
+class Predictor:
+    """Embeds with `model.encode_video(vfeats, vmasks)` and `model.encode_text(caps, cmasks)`.
+
+    model: on any device; moved to `device`. batch_size: clips or prompts at a time. progress: show a bar
+    (only on a terminal). pool: how many clips are held at once to be sorted by length; a generator of any
+    length is read in such portions. autocast: run the towers in this type (torch.bfloat16, torch.float16)
+    instead of their own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device | str = "cpu",
+        batch_size: int = 64,
+        progress: bool = True,
+        pool: int = 4096,
+        autocast: torch.dtype | None = None,
+    ):
+        if batch_size < 1:
+            raise UserError(f"the batch size of the evaluation must be at least 1, got {batch_size}.")
+        self.device = torch.device(device)
+        self.model: Any = model.to(self.device)
+        self.batch_size = batch_size
+        self.progress = progress
+        self.pool = max(pool, batch_size)
+        self.autocast = autocast
+
+    def embed_videos(self, videos: Iterable[ArrayLike]) -> NDArray[np.float32]:
+        """Embeddings [n_videos, H] of clips [T, D], in the order given, whatever the batches they shared.
+
+        Raises UserError if a clip is empty or not a matrix, if their widths differ, or if there is none.
+        """
+        total = len(videos) if isinstance(videos, Sequence) else None
+        source = iter(videos)
+        done: list[NDArray[np.float32]] = []
+        with self._inference(), self._bar(total, "clips") as bar:
+            count, width = 0, -1
+            while pool := [_clip(x, count + i) for i, x in enumerate(itertools.islice(source, self.pool))]:
+                width = pool[0].shape[1] if width < 0 else width
+                for i, x in enumerate(pool):
+                    if x.shape[1] != width:
+                        raise UserError(
+                            f"clip number {count + i} has {x.shape[1]} features a frame, those before it {width}."
+                        )
+                done.append(self._embed([len(x) for x in pool], lambda i, p=pool: self._videos(p, i), bar))
+                count += len(pool)
+        if not done:
+            raise UserError("there are no clips to embed.")
+        return np.concatenate(done)
+
+    def embed_texts(self, texts: Iterable[tuple[ArrayLike, ArrayLike]]) -> NDArray[np.float32]:
+        """Embeddings [n_texts, H] of (caps, cmasks) pairs of equal lengths [L], in the order given.
+
+        Each distinct prompt is encoded once. Raises UserError if a pair's shapes differ or there is none.
+        """
+        numbers: dict[bytes, int] = {}
+        rows: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
+        index: list[int] = []
+        for caps, cmasks in texts:
+            ids, mask = np.asarray(caps, dtype=np.int64), np.asarray(cmasks, dtype=bool)
+            if ids.ndim != 1 or ids.shape != mask.shape or not mask.any():
+                raise UserError(
+                    f"expected a prompt as token ids and mask of one length, not all masked; got "
+                    f"{ids.shape}, {mask.shape}."
+                )
+            length = int(np.flatnonzero(mask)[-1]) + 1  # padding behind the text is not part of it
+            ids, mask = ids[:length], mask[:length]
+            key = ids.tobytes() + mask.tobytes()
+            if key not in numbers:
+                numbers[key] = len(rows)
+                rows.append((ids, mask))
+            index.append(numbers[key])
+        if not rows:
+            raise UserError("there are no prompts to embed.")
+        with self._inference(), self._bar(len(rows), "prompts") as bar:
+            embedded = self._embed([len(ids) for ids, _ in rows], lambda i: self._texts(rows, i), bar)
+        return embedded[index]
+
+    def _embed(self, lengths: list[int], encode: Any, bar: Any) -> NDArray[np.float32]:
+        """Encode in batches of like lengths, longest first, so that too large a batch fails at once."""
+        order = np.argsort(-np.asarray(lengths), kind="stable")
+        result: NDArray[np.float32] | None = None
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            with self._cast():
+                pooled = encode(chosen)
+            pooled = pooled.float().cpu().numpy()
+            if result is None:
+                result = np.empty((len(order), pooled.shape[1]), dtype=np.float32)
+            result[chosen] = pooled
+            bar.update(len(chosen))
+        assert result is not None
+        return result
+
+    def _videos(self, clips: list[NDArray[np.float32]], chosen: NDArray[np.int64]) -> torch.Tensor:
+        longest = max(len(clips[i]) for i in chosen)
+        vfeats = torch.zeros(len(chosen), longest, clips[chosen[0]].shape[1])
+        vmasks = torch.zeros(len(chosen), longest, dtype=torch.bool)
+        for row, i in enumerate(chosen):
+            vfeats[row, : len(clips[i])] = torch.from_numpy(clips[i])
+            vmasks[row, : len(clips[i])] = True
+        return self.model.encode_video(vfeats.to(self.device), vmasks.to(self.device))
+
+    def _texts(self, rows: list[tuple[NDArray, NDArray]], chosen: NDArray[np.int64]) -> torch.Tensor:
+        longest = max(len(rows[i][0]) for i in chosen)
+        caps = torch.zeros(len(chosen), longest, dtype=torch.int64)
+        cmasks = torch.zeros(len(chosen), longest, dtype=torch.bool)
+        for row, i in enumerate(chosen):
+            ids, mask = rows[i]
+            caps[row, : len(ids)] = torch.from_numpy(ids)
+            cmasks[row, : len(ids)] = torch.from_numpy(mask)
+        return self.model.encode_text(caps.to(self.device), cmasks.to(self.device))
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        """No gradients, no dropout; the model's mode is as before afterwards."""
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def _cast(self) -> contextlib.AbstractContextManager:
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast)
+
+    def _bar(self, total: int | None, unit: str) -> Any:
+        # disable=None: tqdm shows itself on a terminal only, so logs stay clean
+        return tqdm(
+            total=total, desc=f"embedding {unit}", unit=unit[:-1], disable=None if self.progress else True
+        )
+
+
+def _clip(video: ArrayLike, number: int) -> NDArray[np.float32]:
+    clip = np.ascontiguousarray(video, dtype=np.float32)
+    if clip.ndim != 2 or not len(clip):
+        raise UserError(
+            f"clip number {number}: expected features [T, D] with at least one frame, got {clip.shape}."
+        )
+    return clip

@@ -1,0 +1,140 @@
+"""Retrieval metrics between prompts and videos: pure functions of arrays.
+
+Everywhere a similarity matrix is [n_prompts, n_videos]: row = text, column = video. Places count from 1,
+fractions are fractions (not percent). Of two candidates with the same score the one with the lower index
+comes first.
+
+T2V, a prompt looks for its videos. Queries are the prompts that have a video; all videos are candidates.
+    P@k      right videos among the first k, summed over queries, over k times the number of queries. Also
+             where fewer than k videos exist or are right, so P@10 cannot reach 1 for prompts with 5 videos.
+    R@k      right videos among the first k, summed over queries, over all right videos: recall pooled over
+             queries. It cannot reach 1 for prompts with more than k videos.
+    MedianR  median over queries of the place of the first right video (the mean of the middle two if even).
+    MeanR    mean of those places.
+V2T, a video looks for its prompt. Every video is a query; the candidates are the distinct prompts, each once.
+    R@k      share of videos whose prompt is among the first k.
+    MedianR, MeanR   of the places of the videos' prompts.
+A k beyond the number of candidates means all of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmpt.evaluators.ranking import Ranks, check_ks, check_prompt_ids, rank_matrix
+from mmpt.registry import Registry
+from mmpt.utils.errors import UserError
+
+METRICS: Registry[Any] = Registry("metric")
+KS = (1, 5, 10)
+Metrics = dict[str, dict[str, float]]
+
+
+def as_similarity(similarity: ArrayLike) -> NDArray:
+    """The matrix as float32 or float64 (other number types are widened). Raises UserError if not 2-D."""
+    matrix = np.asarray(similarity)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
+        raise UserError(
+            "expected a similarity matrix of numbers [n_prompts, n_videos], got an array of "
+            f"{matrix.dtype} with shape {matrix.shape}."
+        )
+    if matrix.dtype in (np.float32, np.float64):
+        return matrix
+    return matrix.astype(np.float32 if matrix.dtype == np.float16 else np.float64)
+
+
+def distinct(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct texts in order of first appearance, the id of each text [N], and each one's first row [P]."""
+    rows: dict[str, int] = {}
+    for row, text in enumerate(texts):
+        rows.setdefault(text, row)
+    number = {text: i for i, text in enumerate(rows)}
+    ids = np.fromiter((number[text] for text in texts), dtype=np.int64, count=len(texts))
+    return list(rows), ids, np.fromiter(rows.values(), dtype=np.int64, count=len(rows))
+
+
+def metrics_from_ranks(ranks: Ranks) -> Metrics:
+    """{"t2v": {"P@k", "R@k", "MedianR", "MeanR"}, "v2t": {"R@k", ...}} for the k of `ranks.hits`."""
+    ks = sorted(ranks.hits)
+    found = {k: int(ranks.hits[k].sum()) for k in ks}
+    t2v = {f"P@{k}": found[k] / (k * len(ranks.queries)) for k in ks}
+    t2v |= {f"R@{k}": found[k] / int(ranks.relevant.sum()) for k in ks}
+    v2t = {f"R@{k}": float(np.mean(ranks.v2t <= k)) for k in ks}
+    return {"t2v": t2v | _middle(ranks.t2v), "v2t": v2t | _middle(ranks.v2t)}
+
+
+def _middle(places: NDArray[np.int64]) -> dict[str, float]:
+    return {"MedianR": float(np.median(places)), "MeanR": float(np.mean(places))}
+
+
+def rank_metrics(similarity: ArrayLike, prompt_ids_of_videos: ArrayLike, ks: Sequence[int] = KS) -> Metrics:
+    """Metrics of one row for each distinct prompt.
+
+    similarity: [n_prompts, n_videos]; prompts without a video take part as candidates of V2T.
+    prompt_ids_of_videos: integers [n_videos], the row of each video's own prompt.
+    Returns {"t2v": ..., "v2t": ...} as defined above. Raises UserError on shapes that do not fit, ids out of
+    range, and NaN or infinite similarities.
+    """
+    matrix = as_similarity(similarity)
+    ids = check_prompt_ids(prompt_ids_of_videos, *matrix.shape)
+    return metrics_from_ranks(rank_matrix(matrix, ids, check_ks(ks)))
+
+
+@METRICS.register("RetrievalMetric", "RWTHFSMetric")
+def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[int] = KS) -> Metrics:
+    """Metrics of N examples, each a prompt and a video, where several examples may share a prompt.
+
+    similarity: [N, N], row i the prompt of example i, column j the video of example j.
+    texts: the N prompts; equal strings are one prompt.
+    Returns {"t2v": ..., "v2t": ...} as defined above.
+
+    Usually the rows of equal texts are equal (one encoder, one string). Where they are not, T2V uses the
+    first row of each text, and V2T ranks each text by the best of its rows: the ranked list of all N rows
+    with every text kept only where it first appears.
+
+    The ancestor's metric (MMPT) gives the same T2V always. Its V2T drops a repeated text from the ranked list
+    only where the repeats stand side by side; where rows of other texts come between them (ties, or unequal
+    rows of one text), the repeats take up places and push the right text down. So its R@1 is always ours, and
+    all its numbers are wherever no repeats are interleaved; elsewhere its places are never better than ours.
+    """
+    matrix = as_similarity(similarity)
+    if matrix.shape != (len(texts), len(texts)):
+        raise UserError(
+            f"expected a square similarity matrix, a row and a column for each of the {len(texts)} texts, "
+            f"got shape {matrix.shape}."
+        )
+    _, ids, first = distinct(texts)
+    ids = check_prompt_ids(ids, len(first), len(texts))
+    of_prompts = matrix if len(first) == len(texts) else matrix[first]
+    ranks = rank_matrix(of_prompts, ids, check_ks(ks))
+    if not _repeats_equal(matrix, ids, first):
+        ranks = Ranks(
+            _v2t_by_best_row(matrix, ids, len(first)), ranks.queries, ranks.t2v, ranks.relevant, ranks.hits
+        )
+    return metrics_from_ranks(ranks)
+
+
+def _repeats_equal(matrix: NDArray, ids: NDArray[np.int64], first: NDArray[np.int64]) -> bool:
+    """Whether the rows of equal texts are equal bit for bit."""
+    return all(
+        np.array_equal(matrix[row], matrix[first[text]]) for row, text in enumerate(ids) if row != first[text]
+    )
+
+
+def _v2t_by_best_row(matrix: NDArray, ids: NDArray[np.int64], n_prompts: int) -> NDArray[np.int64]:
+    """Place of each video's text [N] when a text's score is the best of its rows and ties go by row index."""
+    if not np.isfinite(matrix).all():
+        raise UserError("the similarities hold NaN or infinite values; check the embeddings they come from.")
+    n_videos = matrix.shape[1]
+    best = np.full((n_prompts, n_videos), -np.inf, dtype=matrix.dtype)
+    best_row = np.zeros((n_prompts, n_videos), dtype=np.int32)
+    for row, text in enumerate(ids):
+        higher = matrix[row] > best[text]
+        best[text][higher] = matrix[row][higher]
+        best_row[text][higher] = row
+    videos = np.arange(n_videos)
+    own, own_row = best[ids, videos], best_row[ids, videos]
+    before = (best > own) | ((best == own) & (best_row < own_row))
+    return 1 + np.count_nonzero(before, axis=0)
