@@ -1,0 +1,107 @@
+"""Random changes of a clip in training: the published ones. Each takes the Generator that it draws from.
+
+Missing points stay missing and 0. No clip given is changed.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.mirror import mirror
+
+
+def augment2d_matrix(
+    rng: np.random.Generator, rotation_std: float = 0.2, shear_std: float = 0.2, scale_std: float = 0.2
+) -> np.ndarray:
+    """float32 [3, 3] for row vectors: shear (x by y), then rotation (radians), then scale of y, each N(0, std).
+
+    The matrices, their order and the order of the draws are those of pose-format's `Pose.augment2d`.
+    """
+    shear = np.array([[1.0, rng.normal(0, shear_std)], [0.0, 1.0]])
+    angle = rng.normal(0, rotation_std)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    scale = np.diag([1.0, 1.0 + rng.normal(0, scale_std)])
+    matrix = np.eye(3, dtype=np.float32)
+    matrix[:2, :2] = shear @ rotation @ scale
+    return matrix
+
+
+def augment2d(clip: PoseClip, rng: np.random.Generator) -> PoseClip:
+    """Published 2-D augmentation: one random linear map of x and y for the whole clip (see augment2d_matrix)."""
+    return clip.with_data(clip.data @ augment2d_matrix(rng))
+
+
+def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: int) -> PoseClip:
+    """Published temporal augmentation: another frame rate, ratio ~ N(1, 0.2), by linear interpolation.
+
+    A clip of one frame, or one that would reach `max_video_len` frames, stays as it is.
+    """
+    if len(clip) < 2:
+        return clip
+    ratio = rng.normal(1, 0.2)
+    if len(clip) * ratio >= max_video_len:
+        return clip
+    return interpolate(clip, max(round(clip.fps * ratio), 1))
+
+
+def interpolate(clip: PoseClip, fps: float) -> PoseClip:
+    """The clip at another frame rate, by linear interpolation, as pose-format's `Pose.interpolate(kind="linear")`.
+
+    T frames become round(T * fps / clip.fps), at least one, spread evenly from the first frame to the last. A point
+    is interpolated between the frames that have it, which closes gaps; before its first and after its last frame it
+    is missing. A point that one frame alone has is kept where a new frame falls on that very frame.
+    """
+    frames = len(clip)
+    new_frames = max(round(frames * fps / clip.fps), 1)
+    old_steps, steps = np.linspace(0, 1, frames), np.linspace(0, 1, new_frames)
+    present = clip.present
+    data = np.zeros((new_frames, *clip.data.shape[1:]), dtype=np.float32)
+    confidence = np.zeros((new_frames, clip.data.shape[1]), dtype=np.float32)
+    for pattern, columns in _patterns(present):
+        seen = np.flatnonzero(pattern)
+        if not len(seen):
+            continue
+        times = old_steps[seen]
+        inside = np.flatnonzero((steps >= times[0]) & (steps <= times[-1]))
+        if not len(inside):
+            continue
+        after = np.clip(np.searchsorted(times, steps[inside], side="right"), 1, max(len(seen) - 1, 1))
+        before, after = after - 1, np.minimum(after, len(seen) - 1)
+        gap = times[after] - times[before]
+        weight = ((steps[inside] - times[before]) / np.where(gap > 0, gap, 1)).astype(np.float32)
+        low, high = seen[before], seen[after]
+        whole = len(columns) == data.shape[1]
+        for source, target in ((clip.data, data), (clip.confidence, confidence)):
+            chosen = source if whole else source[:, columns]
+            w = weight.reshape(-1, *(1,) * (source.ndim - 1))
+            mixed = chosen[low] * (1 - w) + chosen[high] * w
+            if whole:
+                target[inside] = mixed
+            else:
+                target[np.ix_(inside, columns)] = mixed
+    return replace(clip, data=data, confidence=confidence, fps=float(fps))
+
+
+def gaussian_noise(clip: PoseClip, rng: np.random.Generator, std: float = 0.001) -> PoseClip:
+    """Published noise: N(0, std) on each coordinate of each point that is there."""
+    noise = rng.standard_normal(clip.data.shape, dtype=np.float32)
+    noise *= np.float32(std)
+    noise += clip.data
+    noise[clip.confidence == 0] = 0
+    return clip.with_data(noise)
+
+
+def flip(clip: PoseClip, rng: np.random.Generator, probability: float) -> PoseClip:
+    """Mirror the clip with this probability."""
+    return mirror(clip) if rng.random() < probability else clip
+
+
+def _patterns(present: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Columns grouped by the frames that have them: [(bool [T], columns)]. A component comes and goes as one."""
+    if present.all():
+        return [(present[:, 0], np.arange(present.shape[1]))]
+    packed = np.packbits(present, axis=0).T.copy()
+    keys = packed.view(np.dtype((np.void, packed.shape[1])))[:, 0]
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    return [(present[:, column], np.flatnonzero(group == i)) for i, column in enumerate(first)]

@@ -1,0 +1,86 @@
+"""A hand on its own: the published 3-D hand normalisation, and the hand in its palm's frame."""
+
+import numpy as np
+
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import HAND_POINTS
+
+WRIST, INDEX_MCP, MIDDLE_MCP, PINKY_MCP = (
+    HAND_POINTS.index(name) for name in ("WRIST", "INDEX_FINGER_MCP", "MIDDLE_FINGER_MCP", "PINKY_MCP")
+)
+PALM = (WRIST, INDEX_MCP, MIDDLE_MCP, PINKY_MCP)
+PALM_FRAME_DIM = 3 * len(HAND_POINTS) + 6
+"""63 joint coordinates and two directions: 69."""
+
+_SIZE = 100.0
+
+
+def normalize_hand(clip: PoseClip) -> PoseClip:
+    """The published 3-D hand normalisation of a clip of one hand (P = 21), for published configs only.
+
+    Frame by frame: wrist at 0, the palm's normal along z, wrist to middle knuckle along -y, that distance 100. As
+    published, the in-plane axes are not of unit length before the last scaling, so this is no rigid rotation; and the
+    smallest x, y and z over the clip's points are subtracted from all of them, so values depend on the whole clip.
+    `palm_frame` has neither fault. Missing frames stay 0; a degenerate hand (no plane, no length) becomes missing.
+    """
+    assert clip.data.shape[1] == len(HAND_POINTS), clip.data.shape
+    hand = clip.data.astype(np.float64)
+    wrist = hand[:, WRIST]
+    normal, area = _unit(np.cross(hand[:, PINKY_MCP] - wrist, hand[:, INDEX_MCP] - wrist))
+    y_axis = np.cross([1.0, 0.0, 0.0], normal)
+    x_axis = np.cross(normal, y_axis)
+    axes = np.stack([x_axis, y_axis, normal], axis=1)  # [T, axis, 3]
+    turned = (hand - wrist[:, None]) @ axes.transpose(0, 2, 1)
+
+    line = turned[:, MIDDLE_MCP]
+    angle = -(np.pi / 2 + np.arctan2(line[:, 1], line[:, 0]))
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    x, y = turned[..., 0], turned[..., 1]
+    turned = np.stack([cos * x - sin * y, sin * x + cos * y, turned[..., 2]], axis=-1)
+    length = np.sqrt((line**2).sum(axis=1))
+
+    present = clip.confidence != 0
+    sound = present[:, PALM].all(axis=1) & (area > 0) & (length > 1e-12)
+    turned *= (_SIZE / np.where(sound, length, 1))[:, None, None]
+    present = present & sound[:, None]
+    if present.any():
+        turned -= turned[present].min(axis=0)
+    turned[~present] = 0
+    return clip.with_data(turned.astype(np.float32), np.where(present, clip.confidence, 0))
+
+
+def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """A hand in its own palm's frame: what the fingers do, apart from where the hand is and how it is held.
+
+    hand: float [T, 21, 3] in one unit on all axes (see normalization.scale_depth); present: bool [T, 21].
+    Returns float32 [T, 69]: the 21 joints, x, y, z each, with the wrist at the origin, y along wrist -> middle
+    knuckle, z along the palm's normal (index x pinky), x across, all orthonormal, and wrist -> middle knuckle of
+    length 1; then the directions of y and of z in the space the hand was given in (unit vectors). The first 63 numbers
+    do not change under rotation, translation and scaling of the hand. Zeros where the hand (one of the four palm
+    points) is missing or degenerate; a single missing joint is zero.
+    """
+    centred = hand - hand[:, WRIST : WRIST + 1]
+    up, length = _unit(centred[:, MIDDLE_MCP])
+    normal, area = _unit(_cross(centred[:, INDEX_MCP], centred[:, PINKY_MCP]))
+    normal, tilt = _unit(normal - (normal * up).sum(axis=1, keepdims=True) * up)
+    axes = np.stack([_cross(up, normal), up, normal], axis=2)  # [T, 3, axis]
+    sound = present[:, PALM].all(axis=1) & (area > 0) & (tilt > 1e-6)
+    joints = (centred @ axes) / np.where(length > 0, length, 1)[:, None, None]
+    out = np.empty((len(hand), PALM_FRAME_DIM), dtype=np.float32)
+    joints *= (present & sound[:, None])[..., None]
+    out[:, :63] = joints.reshape(len(hand), 63)
+    out[:, 63:66] = up * sound[:, None]
+    out[:, 66:69] = normal * sound[:, None]
+    return out
+
+
+def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(vectors [T, 3] at length 1, lengths [T]); 0 where the length is."""
+    length = np.sqrt(np.einsum("ti,ti->t", vectors, vectors))
+    return vectors / np.where(length > 0, length, 1)[:, None], length
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of [T, 3] and [T, 3]; np.cross costs several times as much on short arrays."""
+    a0, a1, a2, b0, b1, b2 = a[:, 0], a[:, 1], a[:, 2], b[:, 0], b[:, 1], b[:, 2]
+    return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=1)

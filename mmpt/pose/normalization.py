@@ -1,0 +1,87 @@
+"""One unit and one origin for all signers: the shoulders. Pure functions: no clip given is changed."""
+
+import numpy as np
+
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import HANDS, LEG_POINTS, POSE
+from mmpt.utils.errors import UserError
+
+_SHOULDERS = ("RIGHT_SHOULDER", "LEFT_SHOULDER")
+
+
+def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
+    """(centre float64 [3], scale): the origin and the factor that `normalize_shoulders` applies to the whole clip.
+
+    centre = mean over frames of the midpoint of the shoulders, scale = 1 / mean over frames of their 3-D distance;
+    frames that lack a shoulder do not count. Raises UserError when no frame has both, or when they coincide.
+    """
+    if any((POSE, name) not in clip.layout for name in _SHOULDERS):
+        raise UserError(
+            f"there are no shoulders to normalise by: the pose has {', '.join(clip.layout.components)}; expected "
+            f"{POSE} with {' and '.join(_SHOULDERS)}. Estimate the pose with the body, not the hands alone"
+        )
+    right, left = (clip.index(POSE, name) for name in _SHOULDERS)
+    both = (clip.confidence[:, right] != 0) & (clip.confidence[:, left] != 0)
+    if not both.any():
+        raise UserError(
+            f"no frame of {len(clip)} has both shoulders, which the pose is normalised by. The whole upper body must "
+            f"be in the picture; leave this clip out"
+        )
+    a = clip.data[both, right].astype(np.float64)
+    b = clip.data[both, left].astype(np.float64)
+    distance = float(np.sqrt(((a - b) ** 2).sum(axis=1)).mean())
+    if not distance > 1e-9:
+        raise UserError(
+            f"the shoulders coincide in every frame (mean distance {distance:g}), so the pose has no scale. "
+            f"The pose estimate is broken; leave this clip out"
+        )
+    return ((a + b) / 2).mean(axis=0), 1 / distance
+
+
+def apply_frame(clip: PoseClip, centre: np.ndarray, scale: float) -> PoseClip:
+    """(data - centre) * scale; missing points stay 0."""
+    data = ((clip.data - centre) * scale).astype(np.float32)  # in float64: coordinates are hundreds of pixels
+    data[clip.confidence == 0] = 0
+    return clip.with_data(data)
+
+
+def normalize_shoulders(clip: PoseClip) -> PoseClip:
+    """Shoulders at the origin, one shoulder distance as the unit, over the whole clip. Raises UserError."""
+    return apply_frame(clip, *shoulder_frame(clip))
+
+
+def hide_legs(clip: PoseClip) -> PoseClip:
+    """Knees, ankles, heels and feet become missing points, as in the published features; the hips stay."""
+    legs = [clip.index(POSE, name) for name in LEG_POINTS if (POSE, name) in clip.layout]
+    if not legs:
+        return clip
+    data, confidence = clip.data.copy(), clip.confidence.copy()
+    data[:, legs] = 0
+    confidence[:, legs] = 0
+    return clip.with_data(data, confidence)
+
+
+def scale_depth(clip: PoseClip) -> PoseClip:
+    """Give z the unit of x and y.
+
+    MediaPipe's z is in widths of the image, and pose-format writes x and y in pixels but leaves z as it is, 500
+    times too small in a picture 500 wide: a hand in it is flat. Multiply by the width, unless the hands (where there
+    are none: all points) show that it was done already: z spreads over less than 3 % of what x and y do only when
+    it was not. Raises UserError when it must be done and the width is not known.
+    """
+    names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+    columns = np.concatenate([clip.layout.columns(name) for name in names]) if names else slice(None)
+    data, present = clip.data[:, columns], clip.confidence[:, columns] != 0
+    spread = np.array(
+        [np.ptp(frame[here], axis=0) for frame, here in zip(data, present, strict=True) if here.any()]
+    )
+    if not len(spread):
+        return clip
+    x, y, z = np.median(spread, axis=0)
+    if z >= 0.03 * max(x, y):
+        return clip
+    if not clip.width > 0:
+        raise UserError("the depth (z) is not in pixels, and the file does not tell the width of the image")
+    scaled = clip.data.copy()
+    scaled[..., 2] *= np.float32(clip.width)
+    return clip.with_data(scaled)

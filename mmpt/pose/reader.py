@@ -1,0 +1,203 @@
+"""`.pose` files -> PoseClip. Files come from strangers: nothing in them is believed before it is checked."""
+
+import logging
+import math
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pose_format import Pose
+from pose_format.pose_header import PoseHeader, PoseHeaderCache
+from pose_format.utils.reader import BufferReader
+
+from mmpt.pose.clip import PoseClip, PoseLayout
+from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 4 << 30
+"""Larger files are refused: over four hours of one person at 25 frames a second."""
+
+_EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z and a confidence a point)"
+_warned = {"people": False}
+
+
+def read_pose(path: str | os.PathLike[str]) -> PoseClip:
+    """Read the first person of a `.pose` file (pose-format 0.0 to 0.2).
+
+    A point is missing where its confidence is 0 (whatever its coordinates); those left by interpolation outside
+    [0, 1] are clipped into it without becoming missing. In a file of several people the first is taken, and the
+    log says so once. Raises UserError, which names the file, for whatever is wrong with it.
+    """
+    try:
+        return _checked_clip(_checked_pose(_read_bytes(Path(path))))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def from_pose(pose: Pose) -> PoseClip:
+    """A pose in memory -> PoseClip of its first person; `pose` is not changed. Raises UserError."""
+    _check_header(pose.header)
+    return _checked_clip(pose)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"this is not a file; {_EXPECTED}")
+        if status.st_size == 0:
+            raise UserError(f"the file is empty; {_EXPECTED}")
+        if status.st_size > MAX_BYTES:
+            raise UserError(
+                f"the file has {status.st_size:,} bytes; poses of up to {MAX_BYTES:,} bytes are read"
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"cannot be read ({reason}); expected a readable .pose file") from None
+
+
+def _checked_pose(content: bytes) -> Pose:
+    """Parse, having compared what the header declares with the bytes that are there."""
+    reader = BufferReader(content)
+    try:
+        header = PoseHeader.read(reader)
+    except Exception as error:  # whatever pose-format stumbles over in foreign bytes
+        PoseHeaderCache.clear_cache()
+        raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
+    _check_header(header)
+    _check_size(header, content, reader.read_offset)
+    try:
+        return Pose.read(content)
+    except Exception as error:
+        raise UserError(f"the frames cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
+
+
+def _check_header(header: PoseHeader) -> None:
+    found = [f"{component.name} ({len(component.points)} points)" for component in header.components]
+    names = [component.name for component in header.components]
+    if not any(name in HOLISTIC for name in names):
+        raise UserError(f"its components are {_shorten(', '.join(found)) or 'none'}; {_EXPECTED}")
+    for component in header.components:
+        if len(component.format) != 4:
+            raise UserError(
+                f"{_shorten(component.name)} has the format {_shorten(component.format)!r}; {_EXPECTED}"
+            )
+        most = COMPONENT_POINTS.get(component.name, 1024 if component.name == FACE else 4096)
+        if not 0 < len(component.points) <= most:
+            raise UserError(
+                f"{_shorten(component.name)} has {len(component.points)} points, where at most {most} are known; "
+                f"{_EXPECTED}"
+            )
+    if len(set(names)) != len(names):
+        raise UserError(f"a component occurs twice ({_shorten(', '.join(found))}); {_EXPECTED}")
+
+
+def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
+    """Refuse frames that the file cannot hold, before memory is taken for them."""
+    points = header.total_points()
+    version = round(header.version, 3) if math.isfinite(header.version) else header.version
+    left = len(content) - offset
+    try:
+        if version == 0.2:
+            fps, frames, people = struct.unpack_from("<fIH", content, offset)
+            left -= 10
+        elif version in (0, 0.1):
+            fps, frames, people = struct.unpack_from("<HHH", content, offset)
+            left -= 6
+        else:
+            raise UserError(f"it has the version {header.version:g}; expected pose-format 0.0, 0.1 or 0.2")
+    except struct.error:
+        raise UserError("the file ends behind its header; expected frames") from None
+    frame_bytes = points * 4 * 4
+    if (
+        version == 0
+    ):  # people are counted frame by frame, and the frames take memory even where nobody is in them
+        if frames * frame_bytes > 16 * left + frame_bytes:
+            raise UserError(f"it declares {frames} frames of {points} points, but only {left} bytes follow")
+    elif people == 0:
+        raise UserError("nobody is in it (0 people); expected one person")
+    elif version == 0.1:  # its count of frames overflows: pose-format goes by the bytes
+        frames = left // (people * frame_bytes)
+    elif frames * people * frame_bytes > left:
+        raise UserError(
+            f"the file is cut off or its header is wrong: {frames} frames x {people} people x {points} points need "
+            f"{frames * people * frame_bytes:,} bytes, {left:,} follow the header"
+        )
+    if frames == 0:
+        raise UserError("it holds 0 frames; expected at least one")
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"it has {fps:g} frames a second; expected a positive number")
+
+
+def _checked_clip(pose: Pose) -> PoseClip:
+    body = pose.body
+    data, confidence = body.data, np.asarray(body.confidence)
+    if data.ndim != 4 or confidence.shape != data.shape[:3] or data.shape[3] != 3 or 0 in data.shape:
+        raise UserError(
+            f"it holds data {data.shape} and confidences {confidence.shape}; expected [frames, people, points, 3] "
+            f"and [frames, people, points] with at least one frame and one person"
+        )
+    if data.shape[1] > 1 and not _warned["people"]:
+        _warned["people"] = True
+        log.warning("a pose holds %d people: the first of each such file is taken (said once)", data.shape[1])
+    layout = _layout(pose.header)
+    if len(layout) != data.shape[2]:
+        raise UserError(f"its header names {len(layout)} points, its frames hold {data.shape[2]}")
+    with np.errstate(over="ignore"):  # an overflow to inf is reported below
+        values = np.array(np.ma.getdata(data)[:, 0], dtype=np.float32)
+        trust = np.array(confidence[:, 0], dtype=np.float32)
+    missing = trust == 0
+    if np.ma.getmask(data) is not np.ma.nomask and not isinstance(data.mask, np.bool_):
+        missing |= data.mask[:, 0].any(axis=-1)
+    values[missing] = 0
+    _check_finite(values, trust, layout)
+    np.clip(trust, np.float32(1e-3), 1, out=trust)
+    trust[missing] = 0
+    return PoseClip(values, trust, float(body.fps), layout, float(pose.header.dimensions.width))
+
+
+def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
+    # a sum is finite only if all terms are (or, for huge terms, is looked at more closely): one pass, no temporary
+    if math.isfinite(float(values.sum(dtype=np.float64)) + float(confidence.sum(dtype=np.float64))):
+        return
+    for name, array in (("coordinates", values), ("confidence", confidence[..., None])):
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            frame, point = bad[0][:2]
+            raise UserError(
+                f"{len(bad)} {name} are NaN or infinite (the first: frame {frame}, {'/'.join(layout.points[point])}); "
+                f"missing points must have confidence 0"
+            )
+
+
+_layouts: dict[int, tuple[PoseHeader, PoseLayout]] = {}
+
+
+def _layout(header: PoseHeader) -> PoseLayout:
+    """The header's layout; remembered for the header object, which pose-format shares between equal files."""
+    known = _layouts.get(id(header))
+    if known is not None and known[0] is header:
+        return known[1]
+    points = [(component.name, point) for component in header.components for point in component.points]
+    layout = PoseLayout.of(points)
+    if len(_layouts) > 64:
+        _layouts.clear()
+    _layouts[id(header)] = (header, layout)
+    return layout
+
+
+def _reason(error: Exception) -> str:
+    return _shorten(str(error)) or type(error).__name__
+
+
+def _shorten(text: Any, most: int = 160) -> str:
+    shown = "".join(character if character.isprintable() else "?" for character in str(text))
+    return shown if len(shown) <= most else shown[:most] + "..."

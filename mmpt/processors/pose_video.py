@@ -1,0 +1,278 @@
+"""A `.pose` file -> frames of numbers: reading, normalising, selecting, and in training augmenting."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmpt.pose import augmentation, hands
+from mmpt.pose.augmentation_options import PoseAugmentation
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import (
+    FACE,
+    FACE_SIZES,
+    HANDS,
+    REDUCED_FACE,
+    RIGHT_HAND,
+    PoseComponents,
+    component_names,
+    n_points,
+    select_components,
+)
+from mmpt.pose.mirror import mirror as mirror_clip
+from mmpt.pose.mirror import mirrored_point, right_hand_is_idle
+from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
+from mmpt.pose.reader import read_pose
+from mmpt.processors.registry import VIDEO_PROCESSORS
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1  # of what `prepare` computes: raise it when that changes, so that caches are made anew
+_VELOCITY_FPS = 25.0
+
+
+@VIDEO_PROCESSORS.register("PoseProcessor", "RWTHFSPoseProcessor", "SignCLIPPoseProcessor")
+class PoseProcessor:
+    """`prepare` is deterministic and worth keeping (see mmpt.pose.store); `features` adds what is random.
+
+    pose_components: null = body, face, hands; "reduced_face"; or a list of components (config order is kept).
+    normalize_hand: the published 3-D hand normalisation, where the components are exactly [RIGHT_HAND_LANDMARKS].
+    hand_frame: "palm" = each hand becomes 69 numbers: its joints in the palm's own frame, and the palm's directions.
+    scale_depth: bring z to the unit of x and y first (always so with hand_frame: "palm").
+    velocity: append the change of each number per 1/25 s. presence: append a 0/1 number for each hand.
+    face_points: 468 or 478 points of the whole face; None takes what the file has.
+    flip_pose: "right" mirrors a clip whose right hand is idle; a number is the chance to mirror in training.
+    augment2d, augment_temporal (for a share augment_temporal_chance of the clips, None = all), gaussian_noise: the
+    published augmentations; augment3d: those of raw landmarks. They act only when `training`, and with a Generator.
+    max_video_len: augment_temporal leaves a clip alone that would get this long.
+    """
+
+    suffix = ".pose"
+
+    def __init__(
+        self,
+        *,
+        pose_components: PoseComponents = None,
+        normalize_hand: bool = False,
+        hand_frame: str | None = None,
+        scale_depth: bool = False,
+        velocity: bool = False,
+        presence: bool = False,
+        face_points: int | None = None,
+        flip_pose: str | float | None = None,
+        augment2d: bool = False,
+        augment_temporal: bool = False,
+        augment_temporal_chance: float | None = None,
+        gaussian_noise: bool = False,
+        augment3d: PoseAugmentation | None = None,
+        max_video_len: int = 256,
+        training: bool = False,
+    ):
+        self.pose_components = (
+            pose_components
+            if pose_components is None or isinstance(pose_components, str)
+            else list(pose_components)
+        )
+        self.components = component_names(pose_components)
+        self.hand_frame = hand_frame
+        self.scale_depth = scale_depth or hand_frame == "palm"
+        self.velocity = velocity
+        self.presence = presence
+        self.face_points = face_points
+        self.augment2d = augment2d
+        self.augment_temporal = augment_temporal
+        self.augment_temporal_chance = augment_temporal_chance
+        self.gaussian_noise = gaussian_noise
+        self.augment3d = augment3d or PoseAugmentation()
+        self.max_video_len = max_video_len
+        self.training = training
+        self.flip_to_right, self.flip_chance = _flip(flip_pose, self.components)
+        self.normalize_hand = normalize_hand and self.components == (RIGHT_HAND,)
+        self._check(normalize_hand)
+
+    @classmethod
+    def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "PoseProcessor":
+        """The processor that the `dataset` section of a config describes.
+
+        `vfeat_dim` (model.vfeat_dim), where given, tells whether a model of the full body takes 468 face points (1629
+        numbers) or 478 (1659), so that it can read poses of either kind. Raises UserError.
+        """
+        if config.anonym_pose:
+            raise UserError(
+                "dataset.anonym_pose: removing the signer's appearance needs the package pose-anonymization and its "
+                "mean pose, which mmpt does not have; anonymise the .pose files beforehand and set it to false"
+            )
+        if config.preprocess:
+            raise UserError(
+                f"dataset.preprocess: {config.preprocess!r} needs the package sign-vq and its mean and std of poses, "
+                f"which mmpt does not have; leave it out to normalise by the shoulders"
+            )
+        face_points = getattr(config, "face_points", None)
+        if face_points is None and vfeat_dim is not None and config.pose_components != REDUCED_FACE:
+            fitting = [n for n in FACE_SIZES if 3 * n_points(config.pose_components, n) == vfeat_dim]
+            face_points = fitting[0] if FACE in component_names(config.pose_components) and fitting else None
+        return cls(
+            pose_components=config.pose_components,
+            normalize_hand=config.normalize_hand,
+            hand_frame=config.hand_frame,
+            scale_depth=getattr(config, "scale_depth", False),
+            velocity=getattr(config, "velocity", False),
+            presence=getattr(config, "presence", False),
+            face_points=face_points,
+            flip_pose=config.flip_pose,
+            augment2d=config.augment2d,
+            augment_temporal=config.augment_temporal,
+            augment_temporal_chance=config.augment_temporal_chance,
+            gaussian_noise=config.gaussian_noise,
+            augment3d=config.augment3d,
+            max_video_len=config.max_video_len,
+            training=training,
+        )
+
+    def __call__(
+        self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
+    ) -> np.ndarray:
+        """A file's features, float32 [T, feature_dim]: `features(prepare(path, mirror), rng)`. Raises UserError."""
+        return self.features(self.prepare(path, mirror), rng)
+
+    def prepare(self, path: str | os.PathLike[str], mirror: bool = False) -> PoseClip:
+        """Read a file and do all that is not random. Raises UserError, which names the file."""
+        clip = read_pose(path)
+        try:
+            return self.prepare_clip(clip, mirror)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def prepare_clip(self, clip: PoseClip, mirror: bool = False) -> PoseClip:
+        """What `prepare` does, for a clip in memory (see mmpt.pose.reader.from_pose). Raises UserError.
+
+        In this order: mirror, bring z to scale (both if asked), take the shoulders' frame of the whole clip, hide the
+        legs, select the components, move them into that frame, normalise the hand (if asked).
+        """
+        if mirror or (self.flip_to_right and right_hand_is_idle(clip)):
+            clip = mirror_clip(clip)
+        if self.scale_depth:
+            clip = scale_depth(clip)
+        centre, scale = shoulder_frame(clip)
+        clip = select_components(clip, self.pose_components, self.face_points)
+        clip = apply_frame(hide_legs(clip), centre, scale)
+        return hands.normalize_hand(clip) if self.normalize_hand else clip
+
+    def prepare_key(self) -> dict[str, Any]:
+        """All settings that `prepare` depends on, for the key of a cache."""
+        return {
+            "processor": "PoseProcessor",
+            "version": _VERSION,
+            "pose_components": self.pose_components,
+            "normalize_hand": self.normalize_hand,
+            "scale_depth": self.scale_depth,
+            "face_points": self.face_points,
+            "flip_to_right": self.flip_to_right,
+        }
+
+    def features(self, clip: PoseClip, rng: np.random.Generator | None = None) -> np.ndarray:
+        """A prepared clip's numbers, float32 [T, feature_dim]; missing points are 0.
+
+        When `training` and with `rng`, the clip is augmented first (and T may change).
+        """
+        if self.training and rng is not None:
+            clip = self.augment(clip, rng)
+        frames = len(clip)
+        if self.hand_frame is None:
+            out = np.ascontiguousarray(clip.data).reshape(frames, -1)
+        else:
+            out = np.concatenate([self._component_features(clip, name) for name in self.components], axis=1)
+        blocks = [out]
+        if self.velocity:
+            blocks.append(self._velocity(clip, out))
+        if self.presence:
+            here = [clip.component(name)[1].any(axis=1, keepdims=True) for name in self._hands]
+            blocks.append(np.concatenate(here, axis=1).astype(np.float32))
+        return np.concatenate(blocks, axis=1) if len(blocks) > 1 else out
+
+    def augment(self, clip: PoseClip, rng: np.random.Generator) -> PoseClip:
+        """The random changes that are switched on, in the ancestor's order: flip, 2-D, time, noise."""
+        if self.flip_chance:
+            clip = augmentation.flip(clip, rng, self.flip_chance)
+        if self.augment2d:
+            clip = augmentation.augment2d(clip, rng)
+        if self.augment_temporal:
+            chance = self.augment_temporal_chance
+            if not chance or rng.random() < chance:
+                clip = augmentation.augment_temporal(clip, rng, self.max_video_len)
+        if self.gaussian_noise:
+            clip = augmentation.gaussian_noise(clip, rng)
+        return clip
+
+    @property
+    def feature_dim(self) -> int:
+        """Numbers in a frame. Where `face_points` is None and the whole face is taken, 468 points are assumed."""
+        width = 3 * n_points(self.pose_components, self.face_points or FACE_SIZES[0])
+        if self.hand_frame == "palm":
+            width += 6 * len(self._hands)
+        return width * (2 if self.velocity else 1) + (len(self._hands) if self.presence else 0)
+
+    @property
+    def _hands(self) -> Sequence[str]:
+        return [name for name in self.components if name in HANDS]
+
+    def _component_features(self, clip: PoseClip, name: str) -> np.ndarray:
+        data, confidence = clip.component(name)
+        if name in HANDS:
+            return hands.palm_frame(data, confidence != 0)
+        return data.reshape(len(data), -1)
+
+    def _velocity(self, clip: PoseClip, out: np.ndarray) -> np.ndarray:
+        """Change since the frame before, per 1/25 s; 0 where either is missing."""
+        velocity = np.zeros_like(out)
+        velocity[1:] = (out[1:] - out[:-1]) * np.float32(clip.fps / _VELOCITY_FPS)
+        return np.where((out != 0) & (np.roll(out, 1, axis=0) != 0), velocity, np.float32(0))
+
+    def _check(self, normalize_hand: bool) -> None:
+        if normalize_hand and not self.normalize_hand:
+            log.warning("normalize_hand has no effect: it is for pose_components: [%s] alone", RIGHT_HAND)
+        if self.hand_frame not in (None, "palm"):
+            raise UserError(f"hand_frame: got {self.hand_frame!r}; expected null or 'palm'")
+        if self.hand_frame == "palm" and not self._hands:
+            raise UserError(
+                f"hand_frame: 'palm' needs a hand among pose_components; got {', '.join(self.components)}"
+            )
+        if self.hand_frame == "palm" and self.normalize_hand:
+            raise UserError(
+                "normalize_hand and hand_frame: 'palm' are two ways to do one thing; keep one of them"
+            )
+        if self.face_points not in (None, *FACE_SIZES):
+            raise UserError(f"face_points: got {self.face_points!r}; expected null, 468 or 478")
+        if self.max_video_len < 1:
+            raise UserError(f"max_video_len: got {self.max_video_len}; expected at least 1")
+
+    def __repr__(self) -> str:
+        settings = {**self.prepare_key(), "hand_frame": self.hand_frame, "training": self.training}
+        changes = {k: v for k, v in dataclasses.asdict(self.augment3d).items() if v}
+        return f"PoseProcessor({settings}, feature_dim={self.feature_dim}, augment3d={changes})"
+
+
+def _flip(flip_pose: str | float | None, components: Sequence[str]) -> tuple[bool, float]:
+    """(mirror left-handed clips, chance to mirror in training) of the YAML value."""
+    if flip_pose == "right":
+        return True, 0.0
+    try:
+        chance = float(flip_pose or 0)
+    except (TypeError, ValueError):
+        chance = -1.0
+    if not 0 <= chance <= 1:
+        raise UserError(
+            f"flip_pose: got {flip_pose!r}; expected 'right', or the chance to mirror, from 0 to 1"
+        )
+    if chance:
+        alone = [name for name in components if mirrored_point((name, ""))[0] not in components]
+        if alone:
+            raise UserError(
+                f"flip_pose: {flip_pose} mirrors clips at random, which needs both hands; pose_components has only "
+                f"{', '.join(alone)}. Add the other hand, or use flip_pose: right"
+            )
+    return False, chance
