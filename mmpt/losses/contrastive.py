@@ -1,0 +1,104 @@
+"""What the contrastive losses share: logits of (gathered) embeddings, and which pairs belong together."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmpt.utils.distributed import all_gather, all_gather_counts, all_gather_with_grad, rank
+from mmpt.utils.errors import UserError
+
+SIMILARITIES = ("dot", "cosine")
+
+
+class LogitScale(nn.Module):
+    """1 / temperature, fixed or learnt, and never above a bound (CLIP, https://arxiv.org/abs/2103.00020)."""
+
+    def __init__(self, temperature: float, learnable: bool, max_scale: float):
+        super().__init__()
+        if not temperature > 0 or not max_scale > 0:
+            raise UserError(
+                f"loss.temperature ({temperature}) and loss.max_logit_scale ({max_scale}) must be above 0."
+            )
+        if learnable and 1 / temperature > max_scale:
+            raise UserError(
+                f"loss.temperature {temperature} means a logit scale of {1 / temperature:g}, above "
+                "loss.max_logit_scale "
+                f"{max_scale}: a learnable temperature must start below the bound."
+            )
+        self.fixed = 1.0 / temperature
+        self.max_log = math.log(max_scale)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learnable else None
+
+    def forward(self) -> float | Tensor:
+        if self.log_scale is None:
+            return self.fixed
+        # clamped in value only: past the bound a plain clamp has no gradient, and the scale could never come
+        # back
+        clamped = self.log_scale.detach().clamp(max=self.max_log)
+        return (self.log_scale + (clamped - self.log_scale.detach())).exp()
+
+
+@dataclass
+class Block:
+    """This process's rows of the similarity matrices of the global batch.
+
+    n of the N pairs are this process's: number `start` to `start + n`.
+    """
+
+    video_to_text: Tensor
+    """[n, N]: my clips against all prompts."""
+    text_to_video: Tensor
+    """[n, N]: my prompts against all clips."""
+    same_label: Tensor | None
+    """bool [n, N], or None without labels."""
+    start: int
+
+    @property
+    def targets(self) -> Tensor:
+        """int64 [n]: column of each row's own pair."""
+        rows = len(self.video_to_text)
+        return torch.arange(self.start, self.start + rows, device=self.video_to_text.device)
+
+    @property
+    def share(self) -> float:
+        """Turns a sum over my rows into a part of the global mean. The parts of the W processes, averaged,
+        are it."""
+        return self.processes / self.video_to_text.shape[1]
+
+    processes: int = 1
+
+
+def similarity_block(
+    video: Tensor, text: Tensor, labels: Tensor | None, similarity: str, gather: bool
+) -> Block:
+    """Compare n clips [n, H] with their n prompts [n, H] (and, with `gather`, with those of all processes).
+
+    Half precision is compared in float32. labels: int64 [n] or None.
+    """
+    if video.ndim != 2 or video.shape != text.shape:
+        raise UserError(
+            f"a contrastive loss got embeddings of shapes {tuple(video.shape)} and {tuple(text.shape)}; "
+            "as many clips as prompts, of one width, were expected."
+        )
+    kind = torch.promote_types(video.dtype, torch.float32)
+    with torch.autocast(video.device.type, enabled=False):
+        video, text = video.to(kind), text.to(kind)
+        if similarity == "cosine":
+            video, text = F.normalize(video, dim=-1), F.normalize(text, dim=-1)
+        if not gather:
+            logits = video @ text.T
+            same = None if labels is None else labels[:, None] == labels
+            return Block(logits, logits.T, same, 0)
+        counts = all_gather_counts(video)
+        all_video, all_text = all_gather_with_grad(video, counts), all_gather_with_grad(text, counts)
+        same = None if labels is None else labels[:, None] == all_gather(labels, counts)
+        return Block(video @ all_text.T, text @ all_video.T, same, sum(counts[: rank()]), len(counts))
+
+
+def check_similarity(similarity: str) -> None:
+    """Raises UserError for a similarity that does not exist."""
+    if similarity not in SIMILARITIES:
+        raise UserError(f"loss.similarity is {similarity!r}; {' or '.join(SIMILARITIES)} was expected.")

@@ -1,0 +1,86 @@
+"""InfoNCE in both directions: VideoCLIP's MMContraLoss, and its newer relatives by option."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmpt.losses.contrastive import LogitScale, check_similarity, similarity_block
+from mmpt.losses.registries import LOSSES
+from mmpt.utils.errors import UserError
+
+
+@LOSSES.register("MMContraLoss")
+class MMContraLoss(nn.Module):
+    """Cross-entropy of each clip over the prompts plus that of each prompt over the clips, each a mean over
+    the batch.
+
+    With the default options it is VideoCLIP's (https://arxiv.org/abs/2109.14084): raw dot products, no
+    temperature, the two directions added and not averaged.
+
+    Args:
+        similarity: "dot" or "cosine".
+        temperature: logits are divided by it.
+        learnable_temperature: learn it, starting from `temperature`.
+        max_logit_scale: bound of the learnt 1 / temperature.
+        label_smoothing: share of the target that is spread evenly over all candidates.
+        label_aware: pairs with the same label are positives of each other: the target is spread evenly over
+            all of them (SupCon, https://arxiv.org/abs/2004.11362, its L_out, without the self-comparison that
+            two towers lack).
+        gather: compare with the batches of all processes. Each process then returns its own rows' part; the
+            average over the processes is the loss of the global batch (see all_gather_with_grad).
+    """
+
+    def __init__(
+        self,
+        similarity: str = "dot",
+        temperature: float = 1.0,
+        learnable_temperature: bool = False,
+        max_logit_scale: float = 100.0,
+        label_smoothing: float = 0.0,
+        label_aware: bool = False,
+        gather: bool = False,
+    ):
+        super().__init__()
+        check_similarity(similarity)
+        if not 0 <= label_smoothing < 1:
+            raise UserError(
+                f"loss.label_smoothing is {label_smoothing}; a share from 0 to below 1 was expected."
+            )
+        self.similarity = similarity
+        self.label_smoothing = label_smoothing
+        self.label_aware = label_aware
+        self.gather = gather
+        self.logit_scale = LogitScale(temperature, learnable_temperature, max_logit_scale)
+
+    def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of clips [B, H] and their prompts [B, H]; labels int64 [B] name equal
+        prompts."""
+        if self.label_aware and labels is None:
+            raise UserError("loss.label_aware needs labels: the batch has none.")
+        used = labels if self.label_aware else None
+        block = similarity_block(pooled_video, pooled_text, used, self.similarity, self.gather)
+        scale = self.logit_scale()
+        loss = pooled_video.new_zeros(())
+        for logits in (block.video_to_text, block.text_to_video):
+            target = block.targets
+            if block.same_label is not None:
+                target = block.same_label.to(logits.dtype)
+                target = target / target.sum(1, keepdim=True)
+            loss = loss + F.cross_entropy(
+                logits * scale, target, label_smoothing=self.label_smoothing, reduction="sum"
+            )
+        return loss * block.share
+
+    @classmethod
+    def from_config(cls, loss_cfg: Any) -> "MMContraLoss":
+        """The loss that the config section `loss` describes."""
+        return cls(
+            similarity=loss_cfg.similarity,
+            temperature=loss_cfg.temperature,
+            learnable_temperature=loss_cfg.learnable_temperature,
+            max_logit_scale=loss_cfg.max_logit_scale,
+            label_smoothing=loss_cfg.label_smoothing,
+            label_aware=loss_cfg.label_aware,
+            gather=loss_cfg.gather,
+        )

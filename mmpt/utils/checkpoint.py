@@ -1,0 +1,198 @@
+"""The one loader of weights: fairseq checkpoints, plain state dicts and safetensors, from whoever made them.
+
+A PyTorch file is a pickle, and a pickle can run code when it is read. Here nothing but tensors, containers,
+numbers, strings and `argparse.Namespace` (in which fairseq keeps its options) is rebuilt; a file that asks
+for more is refused by name, unless it is trusted explicitly.
+"""
+
+import argparse
+import fnmatch
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PREFIXES = ("module.", "mmmodel.")
+OLD_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+"""Counters that older transformers versions saved as if they were weights."""
+MAX_NAMED = 12
+"""Keys of one kind that an error names before it only counts."""
+
+
+def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> dict[str, Tensor]:
+    """Weights by parameter name, on the CPU, floating-point ones as float32 or wider.
+
+    Reads a fairseq checkpoint (weights under "model"), a dict with "state_dict", a bare state dict, or a
+    `.safetensors` file. The prefixes `module.` and `mmmodel.` are taken off; old position counters are left
+    out.
+
+    Args:
+        path: the file.
+        trust: let a PyTorch file build any object, which may run any code.
+
+    Raises UserError if the file is missing, damaged, holds no weights, or needs more than `trust=False`
+    allows.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}.")
+    if path.suffix == ".safetensors":
+        weights = _read_safetensors(path)
+    else:
+        weights = find_weights(load_torch_file(path, trust), str(path))
+    state: dict[str, Tensor] = {}
+    for key, tensor in weights.items():
+        name = strip_prefixes(key)
+        if name.endswith(OLD_BUFFERS):
+            continue
+        if name in state:
+            raise UserError(f"{path} holds {name!r} twice, with and without a prefix.")
+        half = tensor.is_floating_point() and tensor.element_size() < 4
+        # a copy: the file stays mapped, and whole, as long as one of its own tensors lives
+        state[name] = tensor.detach().to(torch.float32 if half else tensor.dtype, copy=True)
+    return state
+
+
+def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
+    """The whole content of a PyTorch file, on the CPU, with the same care (and errors) as
+    load_state_dict_file."""
+    path = Path(path)
+    try:
+        mapped = zipfile.is_zipfile(path)  # so that a large optimizer state is not read for nothing
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
+    except Exception as error:  # a damaged pickle can fail with nearly any exception
+        wanted = _refused_classes(str(error))
+        if wanted and not trust:
+            raise UserError(
+                f"{path} is refused: to read it, objects of {', '.join(wanted)} would have to be built, "
+                "which can "
+                "run code. If you trust whoever made the file, load it with --trust-checkpoint."
+            ) from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as a checkpoint: it is damaged, cut off or of another format "
+            f"({reason[:200]})."
+        ) from error
+
+
+def find_weights(content: Any, where: str) -> dict[str, Tensor]:
+    """The state dict in what a checkpoint holds; `where` names the file in errors."""
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(
+            f"{where} holds no weights: a dict of tensors was expected, got {_describe(content)}."
+        )
+    strangers = [
+        str(key)
+        for key, value in content.items()
+        if not isinstance(value, Tensor) or not isinstance(key, str)
+    ]
+    if strangers:
+        raise UserError(
+            f"{where} holds no plain weights: {_listed(strangers)} {'is' if len(strangers) == 1 else 'are'} "
+            "not tensors "
+            "with a name."
+        )
+    return dict(content)
+
+
+def strip_prefixes(key: str) -> str:
+    """A parameter's name without what wrappers put before it."""
+    while key.startswith(PREFIXES):
+        key = key.split(".", 1)[1]
+    return key
+
+
+def load_into(
+    model: nn.Module, state: Mapping[str, Tensor], ignore: Iterable[str] = (), where: str = "the checkpoint"
+) -> list[str]:
+    """Copy weights into a model, strictly.
+
+    Args:
+        model: takes the weights; nothing is changed if they do not fit.
+        state: weights by parameter name (load_state_dict_file).
+        ignore: patterns (`video_encoder.videomlp.*`) of names that may be missing, unexpected or of another
+            shape; such parameters of the model keep the values they have.
+        where: names the file in errors.
+
+    Returns the names that were left out because of `ignore`. Raises UserError that names every other
+    difference.
+    """
+    patterns = list(ignore)
+    wanted = model.state_dict()
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    misshaped = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+
+    def tolerated(key: str) -> bool:
+        return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+
+    problems = []
+    for kind, keys in (("missing", missing), ("unexpected", unexpected)):
+        keys = [key for key in keys if not tolerated(key)]
+        if keys:
+            problems.append(f"{len(keys)} {kind}: {_listed(keys)}")
+    shapes = [
+        f"{key} ({list(state[key].shape)} in the file, {list(wanted[key].shape)} in the model)"
+        for key in misshaped
+        if not tolerated(key)
+    ]
+    if shapes:
+        problems.append(f"{len(shapes)} of another shape: {_listed(shapes)}")
+    if problems:
+        raise UserError(
+            f"{where} does not fit the model. Parameters {'; '.join(problems)}. Check the model section of "
+            "the config "
+            "against the one it was trained with; names that may differ (fine-tuning) go into "
+            "model.init_ignore."
+        )
+    skipped = [key for key in [*missing, *unexpected, *misshaped] if tolerated(key)]
+    if skipped:
+        log.info("%s: %d parameters left out as told: %s", where, len(skipped), _listed(skipped))
+    model.load_state_dict(
+        {key: tensor for key, tensor in state.items() if key in wanted and key not in misshaped}, strict=False
+    )
+    return skipped
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as safetensors: it is damaged or cut off ({error})."
+        ) from error
+
+
+def _refused_classes(message: str) -> list[str]:
+    """Classes that PyTorch's safe unpickler names in its refusal."""
+    found = re.findall(r"GLOBAL ([\w.]+)", message) + re.findall(r"class ([\w.]+) (?:was|is) not", message)
+    return sorted(set(found))
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict with {_listed([str(key) for key in content])}" if content else "an empty dict"
+    return f"a {type(content).__name__}"
