@@ -143,20 +143,15 @@ class MMFusionSeparate(DualEncoder):
         only its sizes (`load_bert(name, weights=False)`).
         """
         bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
-        video_class = VIDEO_ENCODERS.get(model_cfg.video_encoder_cls, "model.video_encoder_cls")
-        text_class = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")
-        video_encoder = video_class(
-            bert.settings,
-            vfeat_dim=model_cfg.vfeat_dim,
-            max_video_len=dataset_cfg.max_video_len,
-            num_layers=model_cfg.num_hidden_video_layers,
-            cls_id=bert.cls_id,
-            sep_id=bert.sep_id,
-            conv1d=model_cfg.conv1d or 0,
-            dropout=model_cfg.dropout,
+        video_encoder = _video_encoder(
+            model_cfg.video_encoder_cls,
+            "model.video_encoder_cls",
+            model_cfg,
+            dataset_cfg,
+            bert,
+            model_cfg.num_hidden_video_layers,
         )
-        text_encoder = text_class(bert.settings)
-        bert.fill(video_encoder.bert)
+        text_encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")(bert.settings)
         bert.fill(text_encoder)
         return cls(
             video_encoder,
@@ -213,21 +208,28 @@ class MMFusionShare(DualEncoder):
                 "model.multimodal_projection and model.freeze_text belong to MMFusionSeparate: "
                 "with model_cls MMFusionShare leave them unset."
             )
-        video_class = VIDEO_ENCODERS.get(
-            model_cfg.mm_encoder_cls or "MMBertForEncoder", "model.mm_encoder_cls"
-        )
-        mm_encoder = video_class(
-            bert.settings,
-            vfeat_dim=model_cfg.vfeat_dim,
-            max_video_len=dataset_cfg.max_video_len,
-            num_layers=bert.settings.num_hidden_layers,
-            cls_id=bert.cls_id,
-            sep_id=bert.sep_id,
-            conv1d=model_cfg.conv1d or 0,
-            dropout=model_cfg.dropout,
-        )
-        bert.fill(mm_encoder.bert)
+        name = model_cfg.mm_encoder_cls or "MMBertForEncoder"
+        layers = bert.settings.num_hidden_layers
+        mm_encoder = _video_encoder(name, "model.mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)
         return cls(mm_encoder, pooling=model_cfg.pooling)
+
+
+def _video_encoder(
+    name: str, where: str, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert, num_layers: int
+) -> Any:
+    """The tower called `name` (in config key `where`), filled from the pretrained text model."""
+    tower = VIDEO_ENCODERS.get(name, where)(
+        bert.settings,
+        vfeat_dim=model_cfg.vfeat_dim,
+        max_video_len=dataset_cfg.max_video_len,
+        num_layers=num_layers,
+        cls_id=bert.cls_id,
+        sep_id=bert.sep_id,
+        conv1d=model_cfg.conv1d or 0,
+        dropout=model_cfg.dropout,
+    )
+    bert.fill(tower.bert)
+    return tower
 
 
 def _wants_l2_norm(projection: bool | str) -> bool:

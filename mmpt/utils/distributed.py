@@ -43,6 +43,15 @@ def all_gather(tensor: Tensor, counts: list[int] | None = None) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, counts)])
 
 
+def gather_objects(item: Any) -> list[Any]:
+    """What each process holds, by rank, on every process. Tensors in it should be on the CPU."""
+    if world_size() == 1:
+        return [item]
+    items: list[Any] = [None] * world_size()
+    dist.all_gather_object(items, item)
+    return items
+
+
 class _GatherRows(torch.autograd.Function):
     """Gather forwards; backwards, add up what every process says of my rows."""
 
