@@ -1,0 +1,26 @@
+"""What an example is: corpora, readers of clips, prompts, and how they are put together."""
+
+from mmpt.processors.aligner import DSAligner
+from mmpt.processors.example import Example, MetaProcessor
+from mmpt.processors.fingerspelling import FingerspellingMetaProcessor
+from mmpt.processors.npy_video import RWTHFSVideoProcessor, VideoProcessor
+from mmpt.processors.pose_video import PoseProcessor
+from mmpt.processors.registry import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
+from mmpt.processors.rwthfs import RWTHFSMetaProcessor
+from mmpt.processors.text import TextProcessor
+
+__all__ = [
+    "ALIGNERS",
+    "META_PROCESSORS",
+    "TEXT_PROCESSORS",
+    "VIDEO_PROCESSORS",
+    "DSAligner",
+    "Example",
+    "FingerspellingMetaProcessor",
+    "MetaProcessor",
+    "PoseProcessor",
+    "RWTHFSMetaProcessor",
+    "RWTHFSVideoProcessor",
+    "TextProcessor",
+    "VideoProcessor",
+]

@@ -1,0 +1,67 @@
+# `make demo` and `make test` set up everything they need in .venv, and say so. `make help` lists the targets.
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+RUNS ?= runs
+DEMO := fslex_demo
+
+.PHONY: help install demo test test-slow check fuzz clean
+
+help:
+	@echo "make demo       train on the embedded poses, evaluate on unseen sign languages, ask the model"
+	@echo "make test       the test suite          make test-slow   the tests that take long"
+	@echo "make check      lint, format and types  make install     everything into $(VENV)"
+	@echo "make clean      remove $(VENV) (not $(RUNS))"
+
+# ---- set-up: one mark a step; a step is done again when its requirements change
+$(VENV)/.made:
+	@python=$$(sh scripts/find_python.sh) || exit 1; \
+	echo "[set-up] making $(VENV) with $$($$python --version)"; \
+	$$python -m venv --clear $(VENV) || { echo "$$python cannot make a virtual environment: install its venv module (Debian: python3-venv)." >&2; exit 1; }
+	@$(PIP) --upgrade pip setuptools wheel
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.made requirements.txt requirements-nodeps.txt constraints.txt setup.py
+	@echo "[set-up] torch, transformers, pose-format and the embedded data (about a minute)"
+	@$(PIP) torch==2.13.0
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps -r requirements-nodeps.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.base requirements-train.txt
+	@echo "[set-up] fairseq's needs"
+	@$(PIP) -r requirements-train.txt
+	@touch $@
+
+$(VENV)/.extract: $(VENV)/.base requirements-extract.txt
+	@echo "[set-up] MediaPipe and PyAV"
+	@$(PIP) -r requirements-extract.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train $(VENV)/.extract requirements-dev.txt
+	@echo "[set-up] test tools"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+install: $(VENV)/.dev
+	@echo "[set-up] done: $(VENV)"
+
+# ---- use
+demo: $(VENV)/.train
+	$(PY) locallaunch.py projects/signclip/$(DEMO).yaml
+	$(PY) demo_finger.py
+
+test: $(VENV)/.dev
+	$(PY) -m pytest
+
+test-slow: $(VENV)/.dev
+	$(PY) -m pytest -m slow
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV)

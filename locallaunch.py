@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""Run experiments on this machine: `python locallaunch.py projects/signclip/X.yaml[,Y.yaml...] [key=value ...]`.
+
+A training config is trained, and evaluated afterwards where it says `eval.after_training: true`; a config whose name
+begins with test_, or whose task_type is local_predict, is evaluated.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from mmpt.config import Config, load_config
+from mmpt.utils.errors import UserError, run_cli
+
+PROCESSES = {"local_single": 1, "local_small": 2, "local_big": 4}
+JOB_TYPES = [*PROCESSES, "local_predict"]
+
+
+def job_type(config: Config, path: str, asked: str | None) -> str:
+    """What to do with a config: the --jobtype, else its task_type; types of a cluster run as local_single."""
+    if asked is not None:
+        return asked
+    if Path(path).name.startswith("test_") or config.task_type == "local_predict":
+        return "local_predict"
+    return config.task_type if config.task_type in JOB_TYPES else "local_single"
+
+
+def commands(path: str, overrides: list[str], asked: str | None) -> list[list[str]]:
+    """The commands that run a config, each as an argument list."""
+    config = load_config(path, overrides)
+    job = job_type(config, path, asked)
+    predict = [sys.executable, "-m", "mmpt.cli.predict", path, *overrides]
+    if job == "local_predict":
+        return [predict]
+    train = [sys.executable, "-m", "mmpt.cli.train", path, *overrides]
+    if PROCESSES[job] > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES[job]}"]
+        train = [*torchrun, "-m", "mmpt.cli.train", path, *overrides]
+    return [train, predict] if config.eval.after_training else [train]
+
+
+def launch(args: argparse.Namespace) -> int:
+    """Run all configs in turn; the first command that fails ends the run, and its exit status is ours."""
+    jobs = [path for item in args.configs.split(",") if (path := item.strip())]
+    if not jobs:
+        raise UserError("no config given: expected one or more YAML files, separated by commas.")
+    for command in [command for path in jobs for command in commands(path, args.overrides, args.jobtype)]:
+        if args.dryrun:
+            print(shlex.join(command))
+            continue
+        print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            return status if status > 0 else 128 - status  # killed by a signal: as a shell says it
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and launch."""
+    parser = argparse.ArgumentParser(description="Train and evaluate task configs on this machine.")
+    parser.add_argument("configs", help="one YAML file, or several separated by commas")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as dataset.augment2d=true")
+    parser.add_argument("--jobtype", choices=JOB_TYPES, help="1, 2 or 4 processes, or evaluate; default: the config's task_type")
+    parser.add_argument("--dryrun", action="store_true", help="check the configs, print the commands, run nothing")
+    return run_cli(launch, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

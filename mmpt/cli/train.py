@@ -1,0 +1,108 @@
+"""Train the model of a task config: `python -m mmpt.cli.train projects/signclip/X.yaml [key=value ...]`.
+
+One process. `locallaunch.py` starts it, in as many copies as the config asks for; `fairseq-train` with the arguments
+that --print-fairseq shows does the same.
+"""
+
+import argparse
+import importlib.util
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from mmpt.config import Config, load_config, save_config
+from mmpt.utils.errors import MissingDataError, run_cli
+from mmpt.utils.lock import folder_lock
+from mmpt.utils.logging import setup_logging
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, check everything that can be checked early, and hand over to fairseq."""
+    parser = argparse.ArgumentParser(prog="mmpt.cli.train", description="Train the model of a task config with fairseq.")
+    parser.add_argument("taskconfig", help="YAML file, such as projects/signclip/fslex_demo.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as loss.temperature=0.1")
+    parser.add_argument("--print-fairseq", action="store_true", help="print the equivalent fairseq-train command and stop")
+    parser.add_argument("--verbose", action="store_true", help="show fairseq's own log")
+    args = parser.parse_args(argv)
+    return run_cli(_train, args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    setup_logging(logging.INFO)
+    config = load_config(args.taskconfig, args.overrides)
+    _need_fairseq()
+    if not args.verbose:
+        logging.getLogger("fairseq").setLevel(logging.WARNING)
+        logging.getLogger("fairseq_cli").setLevel(logging.WARNING)
+    from mmpt.fairseq_plugin.args import save_dir, train_argv
+
+    arguments = train_argv(config, args.taskconfig, args.overrides)
+    if args.print_fairseq:
+        print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *arguments]))
+        return 0
+    _check_data(config)
+    folder = save_dir(config.fairseq)
+    if int(os.environ.get("RANK", 0)) > 0:
+        return _run_fairseq(arguments, args.verbose)
+    with folder_lock(folder, "another training run"):
+        save_config(config, folder / "config.yaml")
+        status = _run_fairseq(arguments, args.verbose)
+    log.info("checkpoints are in %s", folder)
+    return status
+
+
+def _need_fairseq() -> None:
+    if importlib.util.find_spec("fairseq") is None:
+        raise MissingDataError(
+            "training needs fairseq, which is not installed: `make install`, or `pip install -r requirements-train.txt` and then "
+            "`pip install --no-deps ve-fairseq==0.12.3`. Evaluating, embedding and the demo work without it."
+        )
+
+
+def _check_data(config: Config) -> None:
+    """Fail on missing data and contradictions before fairseq is set up and anything is written."""
+    from mmpt.config.fairseq_options import option
+    from mmpt.fairseq_plugin.args import initial_weights, save_dir
+    from mmpt.tasks import Task
+
+    task = Task(config)
+    batch_size = option(config.fairseq, "batch_size")
+    task.dataset("train").batches(batch_size, 1)
+    task.dataset("valid")
+    initial_weights(config.fairseq, save_dir(config.fairseq))
+
+
+def _run_fairseq(arguments: list[str], verbose: bool) -> int:
+    import torch
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.distributed import utils as distributed_utils
+    from fairseq_cli import train as fairseq_train
+
+    import mmpt.fairseq_plugin  # noqa: F401  registers mmtask, mmarch and mmloss
+
+    setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=arguments))
+    if "RANK" in os.environ:  # started by torchrun: fairseq's own detection takes for granted that there are GPUs
+        distributed = cfg.distributed_training
+        distributed.distributed_init_method = "env://"
+        distributed.distributed_world_size = int(os.environ["WORLD_SIZE"])
+        distributed.distributed_rank = int(os.environ["RANK"])
+        distributed.device_id = int(os.environ["LOCAL_RANK"])
+        distributed.distributed_no_spawn = True
+        if not torch.cuda.is_available():
+            distributed.distributed_backend = "gloo"
+    if not verbose:
+        for name in ("fairseq", "fairseq_cli", "train", "train_inner", "valid"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    distributed_utils.call_main(cfg, fairseq_train.main)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""A plain tree -> dataclasses, strictly."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from mmpt.utils.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where keys came from: the main file, and the file or override of each dotted key."""
+
+    file: str
+    of_key: Mapping[str, str]
+
+    def of(self, key: str) -> str:
+        """The file or override that gave `key`, or the nearest section around it."""
+        while key:
+            if key in self.of_key:
+                return self.of_key[key]
+            key = key.rpartition(".")[0]
+        return self.file
+
+
+def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
+    """Make the dataclass `cls` of `tree`. Raises UserError for unknown, missing, mistyped or out-of-range keys."""
+    if not isinstance(tree, dict):
+        raise UserError(f"{source.of(prefix.rstrip('.'))}: {prefix.rstrip('.')}: expected a section, got {_show(tree)}.")
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    names = {alias: f.name for f in known.values() for alias in f.metadata.get("aliases", ())}
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        name = names.get(key, key)
+        if name not in known:
+            raise UserError(f"{source.of(dotted)}: unknown key {dotted}.{_nearest(str(key), [*known, *names], prefix)}")
+        if name in values:
+            raise UserError(f"{source.of(dotted)}: {dotted} is another name of {prefix}{name}, which is given too: keep one.")
+        if is_dataclass(hints[name]):
+            values[name] = build(hints[name], {} if value is None else value, source, f"{dotted}.")  # type: ignore[arg-type]
+            continue
+        values[name] = _check(value, hints[name], known[name].metadata, f"{source.of(dotted)}: {dotted}")
+    for name, f in known.items():
+        if name not in values and f.default is MISSING and f.default_factory is MISSING:
+            doc = f.metadata.get("doc")
+            meaning = f" ({doc})" if doc else ""
+            raise UserError(f"{source.file}: missing key {prefix}{name}{meaning}.")
+    return cls(**values)
+
+
+def _nearest(key: str, candidates: list[str], prefix: str) -> str:
+    near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean {prefix}{near[0]}?"
+    return f" Known keys here: {', '.join(sorted(candidates))}."
+
+
+def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:
+    converted = _convert(value, hint)
+    if converted is _WRONG:
+        raise UserError(f"{where}: expected {_describe(hint)}, got {_show(value)}.")
+    choices = bounds.get("choices")
+    if choices is not None and converted is not None and converted not in choices:
+        raise UserError(f"{where}: expected one of {', '.join(map(str, choices))}, got {_show(value)}.")
+    for number in _numbers(converted):
+        low, high = bounds.get("min"), bounds.get("max")
+        if number != number or (low is not None and number < low) or (high is not None and number > high):
+            span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+            raise UserError(f"{where}: expected {span}, got {_show(value)}.")
+    return converted
+
+
+_WRONG = object()
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """`value` as type `hint`, or _WRONG. An int is taken for a float; nothing else is converted."""
+    origin = get_origin(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        for option in get_args(hint):
+            converted = _convert(value, option)
+            if converted is not _WRONG:
+                return converted
+        return _WRONG
+    if hint is type(None):
+        return None if value is None else _WRONG
+    if origin is list:
+        if not isinstance(value, list):
+            return _WRONG
+        items = [_convert(item, get_args(hint)[0]) for item in value]
+        return _WRONG if any(item is _WRONG for item in items) else items
+    if origin is tuple:
+        options = get_args(hint)
+        if not isinstance(value, list) or len(value) != len(options):
+            return _WRONG
+        items = [_convert(item, option) for item, option in zip(value, options)]
+        return _WRONG if any(item is _WRONG for item in items) else tuple(items)
+    if origin is dict:
+        return value if isinstance(value, dict) else _WRONG
+    if hint is float:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _WRONG
+    if hint is int:
+        return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
+    assert hint in (bool, str), f"the schema uses a type the loader does not know: {hint}"
+    return value if isinstance(value, hint) else _WRONG
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, (list, tuple)):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+def _describe(hint: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null", dict: "a section"}
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(option) for option in get_args(hint))
+    if origin is list:
+        return f"a list, each item {_describe(get_args(hint)[0])}"
+    if origin is tuple:
+        return f"a list of {len(get_args(hint))}"
+    return names.get(origin or hint, str(hint))
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"

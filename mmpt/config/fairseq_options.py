@@ -1,0 +1,121 @@
+"""The `fairseq:` section: groups of options that are fairseq's own, one to one.
+
+Published YAMLs put an option into another group than fairseq does (`optimization.ddp_backend`), so the group only has
+to be one of fairseq's; the option has to exist. The table of options is a file, made from fairseq by
+mmpt/fairseq_plugin/options.py, so that this check needs no fairseq.
+"""
+
+import difflib
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from mmpt.config.build import Source
+from mmpt.utils.errors import UserError
+
+GROUPS = (
+    "common",
+    "common_eval",
+    "distributed_training",
+    "dataset",
+    "optimization",
+    "checkpoint",
+    "optimizer",
+    "lr_scheduler",
+    "bmuf",
+    "ema",
+)
+EVALUATION_ONLY = {"path"}  # common_eval.path: the checkpoint to evaluate; the trainer does not take it
+SET_BY_US = {"task", "arch", "criterion", "user_dir"}
+
+
+@functools.cache
+def table() -> dict[str, dict[str, Any]]:
+    """Option name -> {"option": its spelling on the command line, "type": flag|int|float|str, "choices"}."""
+    return json.loads(Path(__file__).with_name("fairseq_options.json").read_text(encoding="utf-8"))
+
+
+def check_fairseq(groups: dict[str, Any], source: Source) -> None:
+    """Refuse groups and options that fairseq does not have, and values of the wrong kind. Raises UserError."""
+    for group, options in groups.items():
+        where = source.of(f"fairseq.{group}")
+        if group not in GROUPS:
+            raise UserError(f"{where}: unknown key fairseq.{group}.{_nearest(group, GROUPS)}")
+        if options is None:
+            continue
+        if not isinstance(options, dict):
+            raise UserError(f"{where}: fairseq.{group}: expected a section of options, got {options!r}.")
+        for name, value in options.items():
+            _check_option(f"fairseq.{group}.{name}", name, value, source)
+
+
+def _check_option(key: str, name: str, value: Any, source: Source) -> None:
+    where = f"{source.of(key)}: {key}"
+    if name in EVALUATION_ONLY:
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{where}: expected the path of a checkpoint, got {value!r}.")
+        return
+    if name in SET_BY_US:
+        raise UserError(f"{where}: is set by the launcher: leave it out.")
+    if name not in table():
+        prefix = key.rpartition(".")[0]
+        raise UserError(f"{where}: fairseq has no such option.{_nearest(name, list(table()), prefix + '.')}")
+    row = table()[name]
+    if value is None:
+        return
+    kind = row["type"]
+    right = {
+        "flag": isinstance(value, bool),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "str": isinstance(value, (str, int, float, list)) and not isinstance(value, bool),
+    }[kind]
+    if not right:
+        wanted = {"flag": "true or false", "int": "a whole number", "float": "a number", "str": "text, a number or a list"}[kind]
+        raise UserError(f"{where}: expected {wanted}, got {value!r} ({type(value).__name__}).")
+    if row["choices"] is not None and str(value) not in row["choices"]:
+        raise UserError(f"{where}: expected one of {', '.join(row['choices'])}, got {value!r}.")
+    _check_sense(where, name, value)
+
+
+_POSITIVE = {"batch_size", "max_epoch", "max_update", "warmup_updates", "total_num_update", "num_workers", "patience", "clip_norm"}
+
+
+def _check_sense(where: str, name: str, value: Any) -> None:
+    """Values that fairseq would take and that make no sense."""
+    if name in _POSITIVE and isinstance(value, (int, float)) and value < 0 and name != "patience":
+        raise UserError(f"{where}: expected a number of at least 0, got {value!r}.")
+    if name == "batch_size" and value == 0:
+        raise UserError(f"{where}: expected at least 1, got 0.")
+    if name == "lr":
+        rates = value if isinstance(value, list) else [value]
+        numbers = [rate for rate in rates if isinstance(rate, (int, float))]
+        if any(rate < 0 for rate in numbers):
+            raise UserError(f"{where}: expected learning rates of at least 0, got {value!r}.")
+
+
+def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:
+    near = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.5)
+    return f" Did you mean {prefix}{near[0]}?" if near else f" Known: {', '.join(candidates)}." if len(candidates) < 20 else ""
+
+
+def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:
+    """The value of a fairseq option, whichever group it stands in."""
+    for options in groups.values():
+        if isinstance(options, dict) and options.get(name) is not None:
+            return options[name]
+    return default
+
+
+def to_argv(groups: dict[str, Any]) -> list[str]:
+    """The options as arguments of `fairseq-train`, in the order of the file; false flags and nulls are left out."""
+    argv: list[str] = []
+    for options in groups.values():
+        for name, value in (options or {}).items():
+            if name in EVALUATION_ONLY or value is None or value is False:
+                continue
+            argv.append(table()[name]["option"])
+            if value is not True:
+                argv.append(str(value))
+    return argv

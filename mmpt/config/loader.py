@@ -1,0 +1,166 @@
+"""YAML -> includes -> overrides -> dataclasses. Anything unknown, missing, mistyped or out of range is an error.
+
+Layers, later ones win: the files named under `includes:` (relative to the including file, or to the working
+directory), the file itself, then overrides such as `dataset.augment2d=true`. Every error names the file (or the
+override), the dotted key and, for a misspelt key, the nearest valid one.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mmpt.config.build import Source, build
+from mmpt.config.fairseq_options import check_fairseq
+from mmpt.config.schema import Config
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import write_text
+
+log = logging.getLogger(__name__)
+
+# ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data}: nothing else, so that a stranger's YAML can neither run a resolver
+# nor copy secrets of the environment into a saved config.
+_ALLOWED_INTERPOLATION = re.compile(r"\$\{(oc\.env:(SIGNCLIP_[A-Z0-9_]*|HOME|USER)(,[^{}$]*)?|[A-Za-z_][\w.]*)\}")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a task config.
+
+    path: a YAML file. overrides: `dotted.key=value`, the value in YAML syntax.
+    Raises UserError for whatever is wrong in either.
+    """
+    merged, sources = _read(Path(path), ())
+    for override in overrides:
+        _apply_override(merged, sources, override)
+    resolved = _resolve(merged, path, sources)
+    source = Source(str(path), sources)
+    config = build(Config, resolved, source)
+    check_fairseq(config.fairseq, source)
+    if config.input_dim is not None:
+        if "model.vfeat_dim" in sources and config.model.vfeat_dim != config.input_dim:
+            raise UserError(
+                f"{source.of('input_dim')}: input_dim is {config.input_dim} but model.vfeat_dim is "
+                f"{config.model.vfeat_dim}: they are two names of one thing, give one of them."
+            )
+        config.model.vfeat_dim = config.input_dim
+    if config.slurm_config is not None:
+        log.info("%s: slurm_config only matters on a cluster: ignored", path)
+    return config
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved config as YAML that load_config reads back to the same values."""
+    write_text(path, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=110))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """One YAML file with its includes: the merged tree, and for each dotted key the file it came from."""
+    if not path.is_file():
+        by = f" (included by {including[-1]})" if including else ""
+        raise UserError(f"there is no config file {path}{by}. Give the path of a YAML file, e.g. projects/signclip/*.yaml.")
+    real = path.resolve()
+    if real in [other.resolve() for other in including]:
+        chain = " -> ".join(str(p) for p in (*including, path))
+        raise UserError(f"{path}: includes itself: {chain}. Take one of the includes out.")
+    try:
+        loaded = OmegaConf.load(path)
+        content = OmegaConf.to_container(loaded, resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of sections (dataset:, model:, ...), got {type(content).__name__}.")
+    includes = content.pop("includes", None) or []
+    if isinstance(includes, str):
+        includes = [includes]
+    if not isinstance(includes, list) or not all(isinstance(item, str) for item in includes):
+        raise UserError(f"{path}: includes: expected a file name or a list of them, got {includes!r}.")
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for item in includes:
+        beside = path.parent / item
+        tree, origin = _read(beside if beside.is_file() or not Path(item).is_file() else Path(item), (*including, path))
+        _merge(merged, tree)
+        sources.update(origin)
+    _merge(merged, content)
+    for key in _dotted(content):
+        sources[key] = str(path)
+    return merged, sources
+
+
+def _merge(base: dict[Any, Any], top: dict[Any, Any]) -> None:
+    for key, value in top.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _dotted(tree: dict[Any, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in tree.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            keys += _dotted(value, f"{prefix}{key}.")
+    return keys
+
+
+def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str) -> None:
+    key, equals, text = override.partition("=")
+    where = f"override {override!r}"
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key):
+        raise UserError(f"{where}: expected section.key=value, such as dataset.augment2d=true.")
+    try:  # OmegaConf's reader, not YAML's own, for which 5e-5 is a word
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{where}: the value is not readable as YAML: {' '.join(str(error).split())}") from error
+    value = parsed["value"]  # type: ignore[index,call-overload]
+    node: Any = tree
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(node.get(parent), dict):
+            node[parent] = {}
+        node = node[parent]
+    node[last] = value
+    for made in _dotted({last: value}, ".".join(parents) + "." if parents else ""):
+        sources[made] = where
+    for depth in range(1, len(parents) + 1):
+        sources.setdefault(".".join(parents[:depth]), where)
+
+
+def _resolve(tree: dict[str, Any], path: str | Path, sources: dict[str, str]) -> dict[str, Any]:
+    for key, value in _strings(tree):
+        if "${" in _ALLOWED_INTERPOLATION.sub("", value):
+            raise UserError(
+                f"{sources.get(key, path)}: {key}: {value!r} may only refer to another key, as ${{dataset.max_len}}, or to a "
+                "variable whose name begins with SIGNCLIP_, as ${oc.env:SIGNCLIP_DATA,data}."
+            )
+    try:
+        return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[return-value]
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise UserError(f"{path}: cannot be resolved: {' '.join(str(error).split())}") from error
+
+
+def _strings(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(prefix, value)]
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in _strings(item, f"{prefix}.{key}" if prefix else str(key))]
+    if isinstance(value, list):
+        return [found for item in value for found in _strings(item, prefix)]
+    return []

@@ -1,0 +1,89 @@
+"""Example -> sample: frames from the video processor, ids from the text processor, cut by the aligner."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmpt.datasets.clips import ClipReader
+from mmpt.datasets.samplers import prompt_batches, random_batches
+from mmpt.processors.aligner import DSAligner
+from mmpt.processors.example import Example
+from mmpt.processors.text import TextProcessor
+from mmpt.utils.errors import UserError
+from mmpt.utils.seed import generator
+
+log = logging.getLogger(__name__)
+
+
+class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """A split as samples; also says which samples make a batch.
+
+    Randomness (augmentation, batches) comes only from (seed, epoch, index), so a run that is interrupted and resumed
+    sees what an uninterrupted one sees, whatever the number of workers.
+
+    sampler: unique_prompt, prompt_groups or random (see mmpt/datasets/samplers.py).
+    """
+
+    def __init__(
+        self,
+        examples: list[Example],
+        clips: ClipReader,
+        text_processor: TextProcessor,
+        aligner: DSAligner,
+        *,
+        training: bool = False,
+        seed: int = 1,
+        sampler: str = "unique_prompt",
+        clips_per_prompt: int = 1,
+        oversample: bool = False,
+    ):
+        if not examples:
+            raise UserError("the split is empty: there is nothing to train on or to evaluate.")
+        self.examples = examples
+        self.clips = clips
+        self.text_processor = text_processor
+        self.aligner = aligner
+        self.training = training
+        self.seed = seed
+        self.sampler = sampler
+        self.clips_per_prompt = clips_per_prompt
+        self.oversample = oversample
+        self.epoch = 1
+        self.prompts = list(dict.fromkeys(example.text for example in examples))
+        number = {prompt: label for label, prompt in enumerate(self.prompts)}
+        self.labels = [number[example.text] for example in examples]
+        text_processor.check_distinct(self.prompts)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that augmentation and batches are drawn for."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = self.examples[index]
+        rng = generator(self.seed, self.epoch, index) if self.training else None
+        caps, cmasks = self.text_processor(example.text)
+        sample: dict[str, Any] = self.aligner(example.video_id, self.clips.features(index, rng), caps, cmasks)
+        sample |= {"video_id": example.video_id, "text": example.text, "label": self.labels[index], "index": index}
+        return sample
+
+    def lengths(self) -> np.ndarray:
+        """Frames of each clip as the model sees them (before augmentation, after cutting): int64 [N]."""
+        return np.minimum(self.clips.lengths(), self.aligner.max_video_len)
+
+    def n_cut(self) -> int:
+        """How many clips are longer than the model's max_video_len."""
+        return int((self.clips.lengths() > self.aligner.max_video_len).sum())
+
+    def batches(self, batch_size: int, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, as indices; the same for the same (seed, epoch). Evaluation uses one fixed epoch."""
+        rng = generator(self.seed, epoch if self.training else 0, len(self))
+        if self.sampler == "random":
+            return random_batches(len(self), batch_size, rng)
+        if not self.training:  # a small split may have fewer prompts than a training batch has clips
+            batch_size = min(batch_size, len(self.prompts) * self.clips_per_prompt)
+        return prompt_batches(self.labels, batch_size, rng, self.clips_per_prompt, self.oversample and self.training)

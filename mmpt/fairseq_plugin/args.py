@@ -1,0 +1,76 @@
+"""The `fairseq:` section -> the command line of `fairseq-train`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmpt.config import Config
+from mmpt.config.fairseq_options import option, to_argv
+from mmpt.utils.errors import MissingDataError, UserError
+
+log = logging.getLogger(__name__)
+
+_RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
+_DEFAULT_SAVE_DIR = "checkpoints"
+
+
+def save_dir(groups: dict[str, Any]) -> Path:
+    """Where checkpoints go."""
+    return Path(option(groups, "save_dir", _DEFAULT_SAVE_DIR))
+
+
+def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
+    """The checkpoint that fine-tuning starts from, or None where there is none or where a run in `folder` goes on.
+
+    `finetune_from_model`, or, as published YAMLs write it, `restore_file` together with `reset_optimizer`.
+    Raises MissingDataError if the file is not there.
+    """
+    if (folder / "checkpoint_last.pt").exists():
+        return None
+    path = option(groups, "finetune_from_model")
+    restore = option(groups, "restore_file")
+    if path is None and restore is not None and option(groups, "reset_optimizer"):
+        path = restore
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise MissingDataError(
+            f"fairseq.checkpoint: there is no file {path} to start from. VideoCLIP's checkpoint comes with fairseq's MMPT example "
+            "(https://github.com/facebookresearch/fairseq/tree/main/examples/MMPT), SignCLIP's with its repository: put it there, or "
+            "override fairseq.checkpoint.restore_file."
+        )
+    return Path(path)
+
+
+def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[str]:
+    """The arguments of `fairseq-train` for a config.
+
+    Published YAMLs reset the optimizer and the data loader at every start, which would throw away the progress of an
+    interrupted run: a run that finds its own checkpoint_last.pt goes on from it, and nothing is reset.
+    """
+    groups = {name: dict(options or {}) for name, options in config.fairseq.items()}
+    if option(groups, "batch_size") is None:
+        raise UserError(f"{taskconfig}: fairseq.dataset.batch_size is not set: how many clips stand in a batch?")
+    _drop(groups, *_RESETS, "finetune_from_model")
+    if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / "checkpoint_last.pt").exists():
+        _drop(groups, "restore_file")
+    if not torch.cuda.is_available() and (option(groups, "fp16") or option(groups, "memory_efficient_fp16")):
+        log.info("fp16 needs a GPU: training in fp32")
+        _drop(groups, "fp16", "memory_efficient_fp16")
+    if option(groups, "required_batch_size_multiple") is None:
+        groups.setdefault("dataset", {})["required_batch_size_multiple"] = 1
+    if option(groups, "distributed_world_size") is None:
+        groups.setdefault("distributed_training", {})["distributed_world_size"] = 1
+    _drop(groups, "valid_subset")
+    argv = [taskconfig, "--task", "mmtask", "--arch", "mmarch", "--criterion", "mmloss"]
+    for override in overrides:
+        argv += ["--override", override]
+    return argv + to_argv(groups)
+
+
+def _drop(groups: dict[str, Any], *names: str) -> None:
+    for options in groups.values():
+        for name in names:
+            options.pop(name, None)

@@ -1,0 +1,67 @@
+"""MMDataset as a FairseqDataset."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from fairseq.data import FairseqDataset
+
+from mmpt.datasets import MMDataset, collate
+
+
+class FairseqMMDataset(FairseqDataset):
+    """Hands MMDataset's samples and batches to fairseq.
+
+    fixed_padding: (max_video_len, max_len) to pad every batch to, as the ancestor does; None: its own longest.
+    """
+
+    def __init__(self, dataset: MMDataset, fixed_padding: tuple[int, int] | None = None):
+        super().__init__()
+        self.dataset = dataset
+        video_len, text_len = fixed_padding or (None, None)
+        self._collate = partial(
+            collate, pad_id=dataset.text_processor.pad_id, video_len=video_len, text_len=text_len
+        )
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.dataset[index]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch; fairseq also collates nothing at all, to fill up shards."""
+        return self._collate(samples) if samples else {}
+
+    def num_tokens(self, index: int) -> int:
+        """Frames of a clip."""
+        return int(self.dataset.lengths()[index])
+
+    def size(self, index: int) -> int:
+        """Frames of a clip."""
+        return self.num_tokens(index)
+
+    def ordered_indices(self) -> np.ndarray:
+        """All clips: batch_by_size decides the order."""
+        return np.arange(len(self))
+
+    def batch_by_size(
+        self,
+        indices: np.ndarray,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        required_batch_size_multiple: int = 1,
+    ) -> list[list[int]]:
+        """The batches that MMDataset draws for this epoch: whole, whatever multiple fairseq would like."""
+        assert len(indices) == len(self), "the batches are drawn from the whole split"
+        assert max_sentences is not None, "mmpt.cli.train refuses configs without a batch size"
+        return self.dataset.batches(max_sentences, self.dataset.epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that augmentation and batches are drawn for."""
+        self.dataset.set_epoch(epoch)
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """No: every epoch has its own batches."""
+        return False

@@ -1,0 +1,31 @@
+"""The dual encoder as a fairseq model; its parameters stand under `mmmodel.`, as in the ancestors' checkpoints."""
+
+from typing import Any
+
+import torch
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+
+
+@register_model("mmmodel")
+class FairseqMMModel(BaseFairseqModel):
+    """A wrapper without parameters of its own."""
+
+    def __init__(self, mmmodel: torch.nn.Module):
+        super().__init__()
+        self.mmmodel = mmmodel
+
+    @classmethod
+    def build_model(cls, args: Any, task: Any) -> "FairseqMMModel":
+        """The model of the task's config; `args` adds nothing to it."""
+        return cls(task.build_mmmodel())
+
+    def forward(
+        self, vfeats: torch.Tensor, vmasks: torch.Tensor, caps: torch.Tensor, cmasks: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """See MMFusionSeparate.forward."""
+        return self.mmmodel(vfeats, vmasks, caps, cmasks)
+
+
+@register_model_architecture("mmmodel", "mmarch")
+def mmarch(args: Any) -> None:
+    """The one architecture: what it looks like is written in the task config."""

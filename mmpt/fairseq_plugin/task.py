@@ -1,0 +1,160 @@
+"""The task: config -> data and model for fairseq; validation retrieval; one line an epoch."""
+
+import logging
+import math
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.logging import metrics
+from fairseq.tasks import LegacyFairseqTask, register_task
+
+from mmpt.config import load_config
+from mmpt.evaluators import rank_metrics, similarity
+from mmpt.fairseq_plugin.args import initial_weights
+from mmpt.fairseq_plugin.dataset import FairseqMMDataset
+from mmpt.tasks import Task
+from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.utils.distributed import world_size
+
+log = logging.getLogger(__name__)
+
+
+@register_task("mmtask")
+class FairseqMMTask(LegacyFairseqTask):
+    """Adapter around mmpt.tasks.Task, which knows nothing of fairseq."""
+
+    @staticmethod
+    def add_args(parser: ArgumentParser) -> None:
+        """The task config and overrides of it."""
+        parser.add_argument("taskconfig", metavar="YAML", help="task config, such as projects/signclip/fslex_demo.yaml")
+        parser.add_argument(
+            "--override", action="append", default=[], metavar="KEY=VALUE", help="override of the config, e.g. loss.temperature=0.1"
+        )
+
+    @classmethod
+    def setup_task(cls, args: Namespace, **kwargs: Any) -> "FairseqMMTask":
+        """The task of a config file and its overrides."""
+        return cls(args)
+
+    def __init__(self, args: Namespace):
+        super().__init__(args)
+        config = load_config(args.taskconfig, args.override)
+        self.mmtask = Task(config, seed=args.seed)
+        self.save_dir = Path(args.save_dir)
+        self._epoch_start = time.monotonic()
+        self._pending: list[dict[str, Any]] = []
+        self._valid_steps = 0
+
+    def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
+        """Make the training or validation split available to fairseq."""
+        if split not in self.datasets:
+            padding = self.mmtask.fixed_padding()
+            self.datasets[split] = FairseqMMDataset(self.mmtask.dataset(split), padding)
+
+    def build_mmmodel(self) -> torch.nn.Module:
+        """The towers, with the weights that fine-tuning starts from, unless a run is being resumed."""
+        config = self.mmtask.config
+        model = self.mmtask.build_model()
+        start = initial_weights(config.fairseq, self.save_dir)
+        if start is not None:
+            state = load_state_dict_file(start, trust=config.eval.trust_checkpoint)
+            load_into(model, state, ignore=config.model.init_ignore)
+            log.info("starting from the weights in %s", start)
+        return model
+
+    def max_positions(self) -> None:
+        """No limit: the aligner has cut the clips."""
+
+    @property
+    def source_dictionary(self) -> None:
+        """None: prompts are tokenized by the text model's tokenizer."""
+
+    @property
+    def target_dictionary(self) -> None:
+        """None."""
+
+    # ---- one line an epoch, with retrieval on the validation split
+    def begin_epoch(self, epoch: int, model: torch.nn.Module) -> None:
+        """Start the epoch's clock."""
+        self._epoch_start = time.monotonic()
+
+    def begin_valid_epoch(self, epoch: int, model: torch.nn.Module) -> None:
+        """Forget the embeddings of the last validation."""
+        self._epoch = epoch
+        self._pending = []
+        self._valid_steps = 0
+
+    def valid_step(self, sample: dict[str, Any], model: torch.nn.Module, criterion: Any) -> Any:
+        """Loss of a batch, and its embeddings, kept until the split is complete."""
+        result = super().valid_step(sample, model, criterion)
+        outputs = criterion.last_outputs
+        self._pending.append(
+            {
+                "index": sample["index"].cpu(),
+                "label": sample["label"].cpu(),
+                "video": outputs["pooled_video"].float().cpu(),
+                "text": outputs["pooled_text"].float().cpu(),
+            }
+        )
+        self._valid_steps += 1
+        return result
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """Log the loss, and after the last validation batch the retrieval metrics as well."""
+        criterion.__class__.reduce_metrics(logging_outputs)
+        if not criterion.training and self._valid_steps == self._valid_steps_per_rank():
+            v2t, t2v = self._retrieval()
+            metrics.log_scalar("v2t_R@1", v2t["R@1"], round=4)
+            metrics.log_scalar("t2v_P@1", t2v["P@1"], round=4)
+
+    def _valid_steps_per_rank(self) -> int:
+        dataset = self.datasets["valid"]
+        batches = dataset.dataset.batches(self.args.batch_size_valid or self.args.batch_size, 0)
+        return math.ceil(len(batches) / max(self.args.distributed_world_size, 1))
+
+    def _retrieval(self) -> tuple[dict[str, float], dict[str, float]]:
+        """V2T and T2V metrics over the whole validation split, from the batches of all processes."""
+        rows = {key: torch.cat([part[key] for part in self._pending]) for key in self._pending[0]}
+        parts = [rows]
+        if world_size() > 1:
+            parts = [rows] * world_size()
+            torch.distributed.all_gather_object(parts, rows)
+        rows = {key: torch.cat([part[key] for part in parts]) for key in rows}
+        # shards are filled up with repeated batches: each clip counts once
+        first = {int(index): place for place, index in reversed(list(enumerate(rows["index"].tolist())))}
+        places = torch.tensor([first[index] for index in sorted(first)])
+        labels = rows["label"][places]
+        prompt_places = torch.stack([places[(labels == label).nonzero()[0, 0]] for label in range(int(labels.max()) + 1)])
+        scores = similarity(
+            rows["text"][prompt_places].numpy(), rows["video"][places].numpy(), self.mmtask.config.eval.similarity
+        )
+        ranked = rank_metrics(scores, labels.numpy())
+        return ranked["v2t"], ranked["t2v"]
+
+    def post_validate(self, model: torch.nn.Module, stats: dict[str, Any], agg: Any) -> None:
+        """Print the epoch's summary line."""
+        train_loss = metrics.get_smoothed_value("train", "loss")
+        seconds = time.monotonic() - self._epoch_start
+        scores = ""
+        if "v2t_R@1" in stats:
+            scores = f" | valid V2T R@1 {float(stats['v2t_R@1']):.3f} T2V P@1 {float(stats['t2v_P@1']):.3f}"
+        line = f"epoch {self._epoch} | train loss {train_loss:.4f} | valid loss {float(stats['loss']):.4f}{scores} | {seconds:.1f} s"
+        logging.getLogger("mmpt.epoch").info(line)
+
+    # ---- what early stopping knows survives an interruption
+    def get_checkpoint_dict(self) -> dict[str, Any]:
+        """The patience counter, which fairseq itself forgets."""
+        from fairseq_cli.train import should_stop_early
+
+        kept = {name: getattr(should_stop_early, name) for name in ("best", "num_runs") if hasattr(should_stop_early, name)}
+        return {type(self).__name__: kept}
+
+    def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
+        """Restore the patience counter."""
+        from fairseq_cli.train import should_stop_early
+
+        for name, value in state.items():
+            setattr(should_stop_early, name, value)

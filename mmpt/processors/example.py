@@ -1,0 +1,43 @@
+"""What a corpus is to the rest of the house: a list of clips with their prompts."""
+
+import abc
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmpt.config.schema import DatasetConfig
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip and what is signed in it.
+
+    video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the features.
+    mirror: the clip was signed with the left hand and is to be mirrored. group: what results are broken down by (a
+    sign language, a signer), or "".
+    """
+
+    video_id: str
+    text: str
+    path: Path
+    mirror: bool = False
+    group: str = ""
+
+
+class MetaProcessor(abc.ABC):
+    """A corpus split: which clips, which prompts. Subclasses fill `examples`, in a fixed order."""
+
+    examples: list[Example]
+    #: whether training repeats clips of rare prompts, so that every batch is full, when YAML says nothing
+    oversample = False
+
+    @classmethod
+    @abc.abstractmethod
+    def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "MetaProcessor":
+        """The split ("train", "valid" or "test") as a config describes it; `suffix` is that of the clips' files.
+
+        Raises MissingDataError where files are not there, UserError where they are not as expected.
+        """
+
+    def describe(self) -> str:
+        """One line for the log: what this split holds."""
+        return f"{len(self.examples)} clips of {len({e.text for e in self.examples})} prompts"

@@ -1,0 +1,50 @@
+"""Names of letters and of sign languages, as prompts write them."""
+
+import unicodedata
+
+#: ISO 639-3 codes of the sign languages in the fingerspelling lexicon
+SIGN_LANGUAGES = {
+    "ase": "American Sign Language",
+    "asq": "Austrian Sign Language",
+    "bzs": "Brazilian Sign Language",
+    "cse": "Czech Sign Language",
+    "csq": "Croatian Sign Language",
+    "eso": "Estonian Sign Language",
+    "fsl": "French Sign Language",
+    "gsg": "German Sign Language",
+    "gss": "Greek Sign Language",
+    "ise": "Italian Sign Language",
+    "jos": "Jordanian Sign Language",
+    "lls": "Lithuanian Sign Language",
+    "mfs": "Mexican Sign Language",
+    "psr": "Portuguese Sign Language",
+    "sgg": "Swiss-German Sign Language",
+    "ssp": "Spanish Sign Language",
+    "svk": "Slovakian Sign Language",
+    "swl": "Swedish Sign Language",
+    "tsm": "Turkish Sign Language",
+    "ukl": "Ukrainian Sign Language",
+}
+
+_WRITTEN_OUT = {"Ä": "AE", "Ö": "OE", "Ü": "UE", "ß": "ESZETT", "ẞ": "ESZETT"}
+
+
+def write_out(letter: str) -> str:
+    """A letter in plain A-Z, different for different letters, so that a tokenizer which strips accents keeps them apart.
+
+    German umlauts as in the RWTH ids (Ä -> AE); others by their Unicode name (Š -> S WITH CARON, Ω -> GREEK OMEGA).
+    Groups of letters (Sch, LL) in capitals. Upper and lower case are one letter.
+    """
+    if letter.isascii():
+        return letter.upper()
+    return " ".join(_name(character) for character in unicodedata.normalize("NFC", letter))
+
+
+def _name(character: str) -> str:
+    upper = character if character == "ß" else character.upper()
+    if upper in _WRITTEN_OUT:
+        return _WRITTEN_OUT[upper]
+    if upper.isascii():
+        return upper
+    words = unicodedata.name(upper).replace(" CAPITAL", "").replace(" LETTER", "")
+    return words.removeprefix("LATIN ")

@@ -1,0 +1,91 @@
+"""The RWTH German Fingerspelling Database: 35 gestures, 20 signers, two cameras.
+
+https://www-i6.informatik.rwth-aachen.de/aslr/fingerspelling.php
+Clips are named <signer>_<letter>_<sequence>_<camera>; cam1 films the hand, cam2 the upper body.
+"""
+
+import re
+from pathlib import Path
+
+from mmpt.config.schema import DatasetConfig
+from mmpt.processors.example import Example, MetaProcessor
+from mmpt.processors.registry import META_PROCESSORS
+from mmpt.utils.errors import MissingDataError, UserError
+
+PROMPT = "Fingerspell the letter {letter} in German Sign Language."
+_NAME = re.compile(r"(?P<signer>\d+)_(?P<letter>\d+)_(?P<sequence>\d+)_(?P<camera>cam\d+)")
+_HOW_TO_GET = (
+    "The RWTH German Fingerspelling Database is asked for at https://www-i6.informatik.rwth-aachen.de/aslr/fingerspelling.php; "
+    "then `python scripts/prepare_rwthfs.py --videos DIR --out data/rwthfs` writes the split files, and "
+    "`python -m mmpt.cli.extract pose --in DIR --out data/rwthfs/pose` the poses (set SIGNCLIP_DATA if they are elsewhere). "
+    "To try the framework without it, run projects/signclip/fslex_scratch_pose.yaml: its data is already installed."
+)
+
+
+@META_PROCESSORS.register("RWTHFSMetaProcessor")
+class RWTHFSMetaProcessor(MetaProcessor):
+    """One split: the ids of a split file, with the prompt of their gesture.
+
+    With poses, cam1 is left out: it shows the hand only, and pose estimation wants a body.
+    """
+
+    oversample = True  # the ancestor repeats clips until every batch holds all gestures
+
+    def __init__(self, ids: list[str], letters: dict[str, str], folder: Path, suffix: str):
+        self.examples = []
+        self.left_out = 0
+        for video_id in ids:
+            name = _NAME.fullmatch(video_id)
+            if name is None:
+                raise UserError(f"clip id {video_id!r}: expected <signer>_<letter>_<sequence>_<camera>, such as 3_10_1_cam2.")
+            if name["letter"] not in letters:
+                raise UserError(f"clip id {video_id!r}: there is no gesture {name['letter']} in the gesture ids file.")
+            if suffix == ".pose" and name["camera"] == "cam1":
+                self.left_out += 1
+                continue
+            prompt = PROMPT.format(letter=letters[name["letter"]])
+            self.examples.append(Example(video_id, prompt, folder / f"{video_id}{suffix}", group=name["signer"]))
+
+    @classmethod
+    def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "RWTHFSMetaProcessor":
+        key = {"train": "train_path", "valid": "val_path", "test": "test_path"}[split]
+        split_path = _need(getattr(config, key), f"dataset.{key}", "the split file")
+        letters = read_gesture_ids(_need(config.gesture_id_path, "dataset.gesture_id_path", "the gesture ids file"))
+        if config.vfeat_dir is None or not Path(config.vfeat_dir).is_dir():
+            raise MissingDataError(f"dataset.vfeat_dir: there is no folder {config.vfeat_dir}. {_HOW_TO_GET}")
+        ids = [line.strip() for line in split_path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        made = cls(ids, letters, Path(config.vfeat_dir), suffix)
+        missing = [example.path for example in made.examples if not example.path.is_file()]
+        if missing:
+            raise MissingDataError(
+                f"{split_path}: {len(missing)} of {len(made.examples)} clips have no {suffix} file in {config.vfeat_dir}, the first is "
+                f"{missing[0].name}. {_HOW_TO_GET}"
+            )
+        if not made.examples:
+            raise UserError(f"{split_path}: no clips for the {split} split ({made.left_out} of cam1 left out).")
+        return made
+
+    def describe(self) -> str:
+        note = f", {self.left_out} of cam1 left out" if self.left_out else ""
+        return super().describe() + note
+
+
+def read_gesture_ids(path: Path) -> dict[str, str]:
+    """Lines such as ` 1 = A` -> {"1": "A"}. Raises UserError for a line of another form or a number given twice."""
+    letters: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        found = re.fullmatch(r"\s*(\d+)\s*=\s*(\S+)\s*", line)
+        if found is None or found[1] in letters:
+            raise UserError(f"{path}, line {number}: expected a new number and a letter, as in ' 1 = A', got {line!r}.")
+        letters[found[1]] = found[2]
+    return letters
+
+
+def _need(path: str | None, key: str, what: str) -> Path:
+    if path is None:
+        raise UserError(f"{key} is not set: RWTHFSMetaProcessor needs {what}.")
+    if not Path(path).is_file():
+        raise MissingDataError(f"{key}: there is no file {path} ({what}). {_HOW_TO_GET}")
+    return Path(path)

@@ -1,0 +1,126 @@
+"""A config -> data, model, loss. Everything that trains, embeds or evaluates starts here; fairseq is not known here."""
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmpt.config import Config
+from mmpt.config.fairseq_options import option
+from mmpt.datasets import MMDataset
+from mmpt.datasets.clips import ClipReader, open_clips
+from mmpt.losses import LOSSES
+from mmpt.models import MODELS, load_bert, load_tokenizer
+from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+
+
+class Task:
+    """Builds the parts of an experiment from its config, each when it is first asked for.
+
+    seed: of augmentation and batches; None takes fairseq.common.seed, or 1. Raises UserError, before anything is loaded,
+    for names that are not registered and settings that contradict each other.
+    """
+
+    def __init__(self, config: Config, seed: int | None = None):
+        self.config = config
+        self.seed = int(option(config.fairseq, "seed", 1)) if seed is None else seed
+        dataset = config.dataset
+        self._meta = META_PROCESSORS.get(dataset.meta_processor, "dataset.meta_processor")
+        self._video = VIDEO_PROCESSORS.get(dataset.video_processor, "dataset.video_processor")
+        self._text = TEXT_PROCESSORS.get(dataset.text_processor, "dataset.text_processor")
+        self._aligner = ALIGNERS.get(dataset.aligner, "dataset.aligner")
+        self._model = MODELS.get(config.model.model_cls, "model.model_cls")
+        self._loss = LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
+        self._datasets: dict[str, MMDataset] = {}
+        self.video_processor(training=False)  # its own checks: components, width
+
+    def video_processor(self, training: bool) -> Any:
+        """The video processor, augmenting or not. Raises UserError if its features are not model.vfeat_dim wide."""
+        width = self.config.model.vfeat_dim
+        processor = self._video.from_config(self.config.dataset, training, width)
+        found = processor.feature_dim
+        if found is not None and found != width:
+            raise UserError(
+                f"model.vfeat_dim is {width}, but {self.config.dataset.video_processor} makes {found} numbers a frame of "
+                f"pose_components={self.config.dataset.pose_components}: set model.vfeat_dim={found}."
+            )
+        return processor
+
+    @cached_property
+    def text_processor(self) -> Any:
+        """Prompt -> token ids, with the tokenizer of dataset.bert_name."""
+        return self._text(load_tokenizer(self.config.dataset.bert_name), self.config.dataset.max_len)
+
+    def dataset(self, split: str) -> MMDataset:
+        """A split, ready to be indexed. Raises MissingDataError or UserError where its clips are not usable."""
+        assert split in SPLITS, split
+        if split not in self._datasets:
+            self._datasets[split] = self._build(split)
+        return self._datasets[split]
+
+    def _build(self, split: str) -> MMDataset:
+        config = self.config.dataset
+        training = split == "train"
+        processor = self.video_processor(training)
+        corpus = self._meta.from_config(config, split, processor.suffix)
+        examples, clips = open_clips(corpus.examples, processor, config.cache_dir, config.on_bad_example)
+        self._check_width(clips, examples[0].video_id if examples else "")
+        dataset = MMDataset(
+            examples,
+            clips,
+            self.text_processor,
+            self._aligner(config.max_video_len, config.long_video),
+            training=training,
+            seed=self.seed,
+            sampler=config.batch_sampler,
+            clips_per_prompt=config.clips_per_prompt if config.batch_sampler == "prompt_groups" else 1,
+            oversample=corpus.oversample if config.oversample is None else config.oversample,
+        )
+        log.info("%s: %s", split, corpus.describe())
+        if dataset.n_cut():
+            log.warning(
+                "%s: %d of %d clips are longer than max_video_len=%d (long_video: %s)",
+                *(split, dataset.n_cut(), len(dataset), config.max_video_len, config.long_video),
+            )
+        return dataset
+
+    def _check_width(self, clips: ClipReader, first: str) -> None:
+        if not len(clips.lengths()):
+            return
+        width = clips.features(0, None).shape[1]
+        if width != self.config.model.vfeat_dim:
+            raise UserError(
+                f"model.vfeat_dim is {self.config.model.vfeat_dim}, but the clip {first} has {width} numbers a frame: "
+                f"set model.vfeat_dim={width}, or take other features (dataset.video_processor, dataset.pose_components)."
+            )
+
+    def fixed_padding(self) -> tuple[int, int] | None:
+        """(frames, token ids) that batches are padded to where dataset.pad_to_max asks for the ancestor's padding."""
+        config = self.config.dataset
+        return (config.max_video_len, config.max_len) if config.pad_to_max else None
+
+    def build_model(self, pretrained: bool = True) -> torch.nn.Module:
+        """The towers, initialised from dataset.bert_name; with pretrained=False only their shapes are read."""
+        bert = load_bert(self.config.dataset.bert_name, weights=pretrained)
+        return self._model.from_config(self.config.model, self.config.dataset, bert)
+
+    def build_loss(self) -> torch.nn.Module:
+        """The training objective."""
+        return self._loss.from_config(self.config.loss)
+
+    def checkpoint_path(self) -> Path:
+        """The checkpoint to evaluate: fairseq.common_eval.path, or the best one of fairseq.checkpoint.save_dir."""
+        groups = self.config.fairseq
+        named = option(groups, "path")
+        return Path(named) if named else Path(option(groups, "save_dir", "checkpoints")) / "checkpoint_best.pt"
+
+    def results_path(self) -> Path:
+        """Where evaluation puts its results: eval.save_path, or `eval` beside the checkpoint."""
+        return Path(self.config.eval.save_path) if self.config.eval.save_path else self.checkpoint_path().parent / "eval"
