@@ -14,7 +14,8 @@ from mmpt.pose.mirror import mirror
 def augment2d_matrix(
     rng: np.random.Generator, rotation_std: float = 0.2, shear_std: float = 0.2, scale_std: float = 0.2
 ) -> np.ndarray:
-    """float32 [3, 3] for row vectors: shear (x by y), then rotation (radians), then scale of y, each N(0, std).
+    """float32 [3, 3] for row vectors: shear (x by y), then rotation (radians), then scale of y, each N(0,
+    std).
 
     The matrices, their order and the order of the draws are those of pose-format's `Pose.augment2d`.
     """
@@ -28,7 +29,7 @@ def augment2d_matrix(
 
 
 def augment2d(clip: PoseClip, rng: np.random.Generator) -> PoseClip:
-    """Published 2-D augmentation: one random linear map of x and y for the whole clip (see augment2d_matrix)."""
+    """Published 2-D augmentation: one random linear map of x and y for the whole clip."""
     return clip.with_data(clip.data @ augment2d_matrix(rng))
 
 
@@ -46,11 +47,13 @@ def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: in
 
 
 def interpolate(clip: PoseClip, fps: float) -> PoseClip:
-    """The clip at another frame rate, by linear interpolation, as pose-format's `Pose.interpolate(kind="linear")`.
+    """The clip at another frame rate, by linear interpolation, as pose-format's
+    `Pose.interpolate(kind="linear")`.
 
-    T frames become round(T * fps / clip.fps), at least one, spread evenly from the first frame to the last. A point
-    is interpolated between the frames that have it, which closes gaps; before its first and after its last frame it
-    is missing. A point that one frame alone has is kept where a new frame falls on that very frame.
+    T frames become round(T * fps / clip.fps), at least one, spread evenly from the first frame to the last. A
+    point is interpolated between the frames that have it, which closes gaps; before its first and after its
+    last frame it is missing. A point that one frame alone has is kept where a new frame falls on that very
+    frame.
     """
     frames = len(clip)
     new_frames = max(round(frames * fps / clip.fps), 1)
@@ -98,7 +101,7 @@ def flip(clip: PoseClip, rng: np.random.Generator, probability: float) -> PoseCl
 
 
 def _patterns(present: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Columns grouped by the frames that have them: [(bool [T], columns)]. A component comes and goes as one."""
+    """Columns grouped by the frames that have them (a component comes and goes whole): (frames, columns)."""
     if present.all():
         return [(present[:, 0], np.arange(present.shape[1]))]
     packed = np.packbits(present, axis=0).T.copy()

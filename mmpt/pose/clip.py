@@ -85,7 +85,8 @@ class PoseClip:
     fps: frames per second.
     layout: the names of the P points.
     width: image width in pixels, 0 when unknown. pose-format stores MediaPipe's x and y in pixels, but z as a
-        fraction of the width: whoever wants one unit on all three axes needs it (see normalization.scale_depth).
+        fraction of the width: whoever wants one unit on all three axes needs it (see
+        normalization.scale_depth).
     """
 
     data: np.ndarray

@@ -24,6 +24,19 @@ PoseComponents = str | Sequence[str] | None
 """The YAML value: None = full body, "reduced_face", or a list of component names."""
 
 _SIDES = ("LEFT", "RIGHT")
+_LIMBS = (
+    "SHOULDER",
+    "ELBOW",
+    "WRIST",
+    "PINKY",
+    "INDEX",
+    "THUMB",
+    "HIP",
+    "KNEE",
+    "ANKLE",
+    "HEEL",
+    "FOOT_INDEX",
+)
 _FINGERS = ("INDEX_FINGER", "MIDDLE_FINGER", "RING_FINGER", "PINKY")
 
 POSE_POINTS: tuple[str, ...] = (
@@ -31,12 +44,7 @@ POSE_POINTS: tuple[str, ...] = (
     *(f"{side}_EYE{part}" for side in _SIDES for part in ("_INNER", "", "_OUTER")),
     *(f"{side}_EAR" for side in _SIDES),
     *(f"MOUTH_{side}" for side in _SIDES),
-    *(
-        f"{side}_{joint}"
-        for joint in ("SHOULDER", "ELBOW", "WRIST", "PINKY", "INDEX", "THUMB")
-        + ("HIP", "KNEE", "ANKLE", "HEEL", "FOOT_INDEX")
-        for side in _SIDES
-    ),
+    *(f"{side}_{joint}" for joint in _LIMBS for side in _SIDES),
 )
 
 HAND_POINTS: tuple[str, ...] = (
@@ -53,16 +61,15 @@ LEG_POINTS: tuple[str, ...] = tuple(
 FACE_SIZES = (468, 478)
 """Points of MediaPipe's face mesh without and with the irises."""
 
-# The contours of the face mesh (lips, eyes, brows, oval), in the order of the published features.
-REDUCED_FACE_POINTS: tuple[str, ...] = tuple(
-    (
-        "0 7 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 82 84 87 88 91 93 95 103 105 "
-        "107 109 127 132 133 136 144 145 146 148 149 150 152 153 154 155 157 158 159 160 161 162 163 172 173 176 "
-        "178 181 185 191 234 246 249 251 263 267 269 270 276 282 283 284 285 288 291 293 295 296 297 300 308 310 "
-        "311 312 314 317 318 321 323 324 332 334 336 338 356 361 362 365 373 374 375 377 378 379 380 381 382 384 "
-        "385 386 387 388 389 390 397 398 400 402 405 409 415 454 466"
-    ).split()
-)
+_CONTOURS = """
+    0 7 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 82 84 87 88 91 93 95 103
+    105 107 109 127 132 133 136 144 145 146 148 149 150 152 153 154 155 157 158 159 160 161 162 163 172
+    173 176 178 181 185 191 234 246 249 251 263 267 269 270 276 282 283 284 285 288 291 293 295 296 297
+    300 308 310 311 312 314 317 318 321 323 324 332 334 336 338 356 361 362 365 373 374 375 377 378 379
+    380 381 382 384 385 386 387 388 389 390 397 398 400 402 405 409 415 454 466
+"""
+REDUCED_FACE_POINTS: tuple[str, ...] = tuple(_CONTOURS.split())
+"""The 128 face points of `reduced_face`: contours of lips, eyes, brows and oval, in the published order."""
 
 COMPONENT_POINTS: dict[str, int] = {POSE: 33, LEFT_HAND: 21, RIGHT_HAND: 21, WORLD: 33}
 
@@ -97,15 +104,18 @@ def n_points(pose_components: PoseComponents, n_face: int = 468) -> int:
 
 
 def feature_dim(pose_components: PoseComponents, n_face: int = 468) -> int:
-    """Width of the published features (x, y, z a point): 1629 or 1659 (full), 609 (reduced face), 63 (a hand)."""
+    """Width of the published features (x, y, z a point): 1629 or 1659 (full), 609 (reduced face), 63 (a
+    hand).
+    """
     return 3 * n_points(pose_components, n_face)
 
 
 def select_components(clip: PoseClip, pose_components: PoseComponents, n_face: int | None = None) -> PoseClip:
     """The points that `pose_components` asks for, in config order.
 
-    `n_face` (468 or 478) fixes how many face points are taken where the whole face is: a file with irises (478)
-    can serve a model made for 468. None takes what the file has. Raises UserError when the clip lacks a point.
+    `n_face` (468 or 478) fixes how many face points are taken where the whole face is: a file with irises
+    (478) can serve a model made for 468. None takes what the file has. Raises UserError when the clip lacks a
+    point.
     """
     key = (
         pose_components
@@ -146,8 +156,8 @@ def _component_columns(layout: PoseLayout, name: str, reduced: bool, n_face: int
     missing = [point for point in wanted if (FACE, point) not in layout]
     if missing:
         raise UserError(
-            f"{len(missing)} of the {len(wanted)} face points asked for are missing (the first: {missing[0]}); the "
-            f"pose has {len(columns)} face points. Estimate the pose with the whole face mesh, or ask for another "
-            f"face_points or pose_components"
+            f"{len(missing)} of the {len(wanted)} face points asked for are missing (the first: "
+            f"{missing[0]}); the pose has {len(columns)} face points. Estimate the pose with the whole face "
+            f"mesh, or ask for another face_points or pose_components"
         )
     return [layout.index(FACE, point) for point in wanted]

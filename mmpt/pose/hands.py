@@ -18,10 +18,11 @@ _SIZE = 100.0
 def normalize_hand(clip: PoseClip) -> PoseClip:
     """The published 3-D hand normalisation of a clip of one hand (P = 21), for published configs only.
 
-    Frame by frame: wrist at 0, the palm's normal along z, wrist to middle knuckle along -y, that distance 100. As
-    published, the in-plane axes are not of unit length before the last scaling, so this is no rigid rotation; and the
-    smallest x, y and z over the clip's points are subtracted from all of them, so values depend on the whole clip.
-    `palm_frame` has neither fault. Missing frames stay 0; a degenerate hand (no plane, no length) becomes missing.
+    Frame by frame: wrist at 0, the palm's normal along z, wrist to middle knuckle along -y, that distance
+    100. As published, the in-plane axes are not of unit length before the last scaling, so this is no rigid
+    rotation; and the smallest x, y and z over the clip's points are subtracted from all of them, so values
+    depend on the whole clip. `palm_frame` has neither fault. Missing frames stay 0; a degenerate hand (no
+    plane, no length) becomes missing.
     """
     assert clip.data.shape[1] == len(HAND_POINTS), clip.data.shape
     hand = clip.data.astype(np.float64)
@@ -53,11 +54,11 @@ def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     """A hand in its own palm's frame: what the fingers do, apart from where the hand is and how it is held.
 
     hand: float [T, 21, 3] in one unit on all axes (see normalization.scale_depth); present: bool [T, 21].
-    Returns float32 [T, 69]: the 21 joints, x, y, z each, with the wrist at the origin, y along wrist -> middle
-    knuckle, z along the palm's normal (index x pinky), x across, all orthonormal, and wrist -> middle knuckle of
-    length 1; then the directions of y and of z in the space the hand was given in (unit vectors). The first 63 numbers
-    do not change under rotation, translation and scaling of the hand. Zeros where the hand (one of the four palm
-    points) is missing or degenerate; a single missing joint is zero.
+    Returns float32 [T, 69]: the 21 joints, x, y, z each, with the wrist at the origin, y along wrist ->
+    middle knuckle, z along the palm's normal (index x pinky), x across, all orthonormal, and wrist -> middle
+    knuckle of length 1; then the directions of y and of z in the space the hand was given in (unit vectors).
+    The first 63 numbers do not change under rotation, translation and scaling of the hand. Zeros where the
+    hand (one of the four palm points) is missing or degenerate; a single missing joint is zero.
     """
     centred = hand - hand[:, WRIST : WRIST + 1]
     up, length = _unit(centred[:, MIDDLE_MCP])

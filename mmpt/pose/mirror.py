@@ -8,9 +8,9 @@ from mmpt.pose.clip import Point, PoseClip, PoseLayout
 from mmpt.pose.components import FACE, RIGHT_HAND
 from mmpt.utils.errors import UserError
 
-# MediaPipe numbers the left half of its face mesh, and the points on the midline, first (0 to 247), then the right
-# half in the same order (248 to 467). Only the irises (468 to 477) are numbered round. Found by matching the mean
-# face of the fingerspelling lexicon with its own reflection.
+# MediaPipe numbers the left half of its face mesh, and the points on the midline, first (0 to 247), then the
+# right half in the same order (248 to 467). Only the irises (468 to 477) are numbered round. Found by
+# matching the mean face of the fingerspelling lexicon with its own reflection.
 _MIDLINE = {0, 1, 2, 4, 5, 6, *range(8, 20), 94, 151, 152, 164, 168, 175, 195, 197, 199, 200}
 _HALF = [i for i in range(248) if i not in _MIDLINE] + [468, 469, 470, 471, 472]
 _OTHER_HALF = [*range(248, 468), 473, 476, 475, 474, 477]
@@ -30,7 +30,8 @@ def mirrored_point(point: Point) -> Point:
 def mirror(clip: PoseClip) -> PoseClip:
     """The clip as seen in a mirror: x negated, left and right points exchanged. Twice is the identity.
 
-    Works on raw (pixel) and on normalised coordinates. Raises UserError when a point's counterpart is not in it.
+    Works on raw (pixel) and on normalised coordinates. Raises UserError when a point's counterpart is not in
+    it.
     """
     columns = mirror_columns(clip.layout)
     data = clip.data.take(columns, axis=1)
@@ -45,14 +46,14 @@ def mirror_columns(layout: PoseLayout) -> np.ndarray:
     for point, partner in zip(layout.points, partners, strict=True):
         if partner not in layout:
             raise UserError(
-                f"cannot mirror: {'/'.join(point)} is there, {'/'.join(partner)} is not. Mirroring needs both hands "
-                f"and both sides among the points"
+                f"cannot mirror: {'/'.join(point)} is there, {'/'.join(partner)} is not. Mirroring needs "
+                f"both hands and both sides among the points"
             )
     return np.array([layout.index(*partner) for partner in partners], dtype=np.intp)
 
 
 def right_hand_is_idle(clip: PoseClip) -> bool:
-    """Whether the right hand is never seen, or never moves: what the ancestor takes for a left-handed signer."""
+    """Whether the right hand is never seen or never moves: the ancestor's sign of a left-handed signer."""
     if RIGHT_HAND not in clip.layout.components:
         return False
     data, confidence = clip.component(RIGHT_HAND)

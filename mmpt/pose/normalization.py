@@ -10,22 +10,25 @@ _SHOULDERS = ("RIGHT_SHOULDER", "LEFT_SHOULDER")
 
 
 def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
-    """(centre float64 [3], scale): the origin and the factor that `normalize_shoulders` applies to the whole clip.
+    """(centre float64 [3], scale): the origin and the factor that `normalize_shoulders` applies to the whole
+    clip.
 
-    centre = mean over frames of the midpoint of the shoulders, scale = 1 / mean over frames of their 3-D distance;
-    frames that lack a shoulder do not count. Raises UserError when no frame has both, or when they coincide.
+    centre = mean over frames of the midpoint of the shoulders, scale = 1 / mean over frames of their 3-D
+    distance; frames that lack a shoulder do not count. Raises UserError when no frame has both, or when they
+    coincide.
     """
     if any((POSE, name) not in clip.layout for name in _SHOULDERS):
         raise UserError(
-            f"there are no shoulders to normalise by: the pose has {', '.join(clip.layout.components)}; expected "
-            f"{POSE} with {' and '.join(_SHOULDERS)}. Estimate the pose with the body, not the hands alone"
+            f"there are no shoulders to normalise by: the pose has {', '.join(clip.layout.components)}; "
+            f"expected {POSE} with {' and '.join(_SHOULDERS)}. Estimate the pose with the body, not the "
+            "hands alone"
         )
     right, left = (clip.index(POSE, name) for name in _SHOULDERS)
     both = (clip.confidence[:, right] != 0) & (clip.confidence[:, left] != 0)
     if not both.any():
         raise UserError(
-            f"no frame of {len(clip)} has both shoulders, which the pose is normalised by. The whole upper body must "
-            f"be in the picture; leave this clip out"
+            f"no frame of {len(clip)} has both shoulders, which the pose is normalised by. The whole upper "
+            f"body must be in the picture; leave this clip out"
         )
     a = clip.data[both, right].astype(np.float64)
     b = clip.data[both, left].astype(np.float64)
@@ -64,10 +67,12 @@ def hide_legs(clip: PoseClip) -> PoseClip:
 def scale_depth(clip: PoseClip) -> PoseClip:
     """Give z the unit of x and y.
 
-    MediaPipe's z is in widths of the image, and pose-format writes x and y in pixels but leaves z as it is, 500
-    times too small in a picture 500 wide: a hand in it is flat. Multiply by the width, unless the hands (where there
-    are none: all points) show that it was done already: z spreads over less than 3 % of what x and y do only when
-    it was not. Raises UserError when it must be done and the width is not known.
+    MediaPipe's z is in widths of the image, and pose-format writes x and y in pixels but leaves z as it is,
+    500
+    times too small in a picture 500 wide: a hand in it is flat. Multiply by the width, unless the hands
+    (where there
+    are none: all points) show that it was done already: z spreads over less than 3 % of what x and y do only
+    when it was not. Raises UserError when it must be done and the width is not known.
     """
     names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
     columns = np.concatenate([clip.layout.columns(name) for name in names]) if names else slice(None)

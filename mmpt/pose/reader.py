@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 4 << 30
 """Larger files are refused: over four hours of one person at 25 frames a second."""
 
-_EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z and a confidence a point)"
+_EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
 _warned = {"people": False}
 
 
 def read_pose(path: str | os.PathLike[str]) -> PoseClip:
     """Read the first person of a `.pose` file (pose-format 0.0 to 0.2).
 
-    A point is missing where its confidence is 0 (whatever its coordinates); those left by interpolation outside
-    [0, 1] are clipped into it without becoming missing. In a file of several people the first is taken, and the
-    log says so once. Raises UserError, which names the file, for whatever is wrong with it.
+    A point is missing where its confidence is 0 (whatever its coordinates); those left by interpolation
+    outside [0, 1] are clipped into it without becoming missing. In a file of several people the first is
+    taken, and the log says so once. Raises UserError, which names the file, for whatever is wrong with it.
     """
     try:
         return _checked_clip(_checked_pose(_read_bytes(Path(path))))
@@ -93,8 +93,8 @@ def _check_header(header: PoseHeader) -> None:
         most = COMPONENT_POINTS.get(component.name, 1024 if component.name == FACE else 4096)
         if not 0 < len(component.points) <= most:
             raise UserError(
-                f"{_shorten(component.name)} has {len(component.points)} points, where at most {most} are known; "
-                f"{_EXPECTED}"
+                f"{_shorten(component.name)} has {len(component.points)} points, where at most {most} are "
+                f"known; {_EXPECTED}"
             )
     if len(set(names)) != len(names):
         raise UserError(f"a component occurs twice ({_shorten(', '.join(found))}); {_EXPECTED}")
@@ -128,8 +128,8 @@ def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
         frames = left // (people * frame_bytes)
     elif frames * people * frame_bytes > left:
         raise UserError(
-            f"the file is cut off or its header is wrong: {frames} frames x {people} people x {points} points need "
-            f"{frames * people * frame_bytes:,} bytes, {left:,} follow the header"
+            f"the file is cut off or its header is wrong: {frames} frames x {people} people x {points} "
+            f"points need {frames * people * frame_bytes:,} bytes, {left:,} follow the header"
         )
     if frames == 0:
         raise UserError("it holds 0 frames; expected at least one")
@@ -142,8 +142,8 @@ def _checked_clip(pose: Pose) -> PoseClip:
     data, confidence = body.data, np.asarray(body.confidence)
     if data.ndim != 4 or confidence.shape != data.shape[:3] or data.shape[3] != 3 or 0 in data.shape:
         raise UserError(
-            f"it holds data {data.shape} and confidences {confidence.shape}; expected [frames, people, points, 3] "
-            f"and [frames, people, points] with at least one frame and one person"
+            f"it holds data {data.shape} and confidences {confidence.shape}; expected [frames, people, "
+            f"points, 3] and [frames, people, points] with at least one frame and one person"
         )
     if data.shape[1] > 1 and not _warned["people"]:
         _warned["people"] = True
@@ -165,7 +165,8 @@ def _checked_clip(pose: Pose) -> PoseClip:
 
 
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
-    # a sum is finite only if all terms are (or, for huge terms, is looked at more closely): one pass, no temporary
+    # a sum is finite only if all terms are (or, for huge terms, is looked at more closely): one pass, no
+    # temporary
     if math.isfinite(float(values.sum(dtype=np.float64)) + float(confidence.sum(dtype=np.float64))):
         return
     for name, array in (("coordinates", values), ("confidence", confidence[..., None])):
@@ -173,8 +174,8 @@ def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout
         if len(bad):
             frame, point = bad[0][:2]
             raise UserError(
-                f"{len(bad)} {name} are NaN or infinite (the first: frame {frame}, {'/'.join(layout.points[point])}); "
-                f"missing points must have confidence 0"
+                f"{len(bad)} {name} are NaN or infinite (the first: frame {frame}, "
+                f"{'/'.join(layout.points[point])}); missing points must have confidence 0"
             )
 
 

@@ -40,14 +40,17 @@ class PoseProcessor:
     """`prepare` is deterministic and worth keeping (see mmpt.pose.store); `features` adds what is random.
 
     pose_components: null = body, face, hands; "reduced_face"; or a list of components (config order is kept).
-    normalize_hand: the published 3-D hand normalisation, where the components are exactly [RIGHT_HAND_LANDMARKS].
-    hand_frame: "palm" = each hand becomes 69 numbers: its joints in the palm's own frame, and the palm's directions.
+    normalize_hand: the published 3-D hand normalisation, where the components are exactly
+    [RIGHT_HAND_LANDMARKS].
+    hand_frame: "palm" = each hand becomes 69 numbers: its joints in the palm's own frame, and the palm's
+    directions.
     scale_depth: bring z to the unit of x and y first (always so with hand_frame: "palm").
     velocity: append the change of each number per 1/25 s. presence: append a 0/1 number for each hand.
     face_points: 468 or 478 points of the whole face; None takes what the file has.
     flip_pose: "right" mirrors a clip whose right hand is idle; a number is the chance to mirror in training.
-    augment2d, augment_temporal (for a share augment_temporal_chance of the clips, None = all), gaussian_noise: the
-    published augmentations; augment3d: those of raw landmarks. They act only when `training`, and with a Generator.
+    augment2d, augment_temporal (for a share augment_temporal_chance of the clips, None = all),
+    gaussian_noise: the published augmentations; augment3d: those of raw landmarks. They act only when
+    `training`, and with a Generator.
     max_video_len: augment_temporal leaves a clip alone that would get this long.
     """
 
@@ -98,18 +101,19 @@ class PoseProcessor:
     def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "PoseProcessor":
         """The processor that the `dataset` section of a config describes.
 
-        `vfeat_dim` (model.vfeat_dim), where given, tells whether a model of the full body takes 468 face points (1629
-        numbers) or 478 (1659), so that it can read poses of either kind. Raises UserError.
+        `vfeat_dim` (model.vfeat_dim), where given, tells whether a model of the full body takes 468 face
+        points (1629 numbers) or 478 (1659), so that it can read poses of either kind. Raises UserError.
         """
         if config.anonym_pose:
             raise UserError(
-                "dataset.anonym_pose: removing the signer's appearance needs the package pose-anonymization and its "
-                "mean pose, which mmpt does not have; anonymise the .pose files beforehand and set it to false"
+                "dataset.anonym_pose: removing the signer's appearance needs the package pose-anonymization "
+                "and its mean pose, which mmpt does not have; anonymise the .pose files beforehand and set "
+                "it to false"
             )
         if config.preprocess:
             raise UserError(
-                f"dataset.preprocess: {config.preprocess!r} needs the package sign-vq and its mean and std of poses, "
-                f"which mmpt does not have; leave it out to normalise by the shoulders"
+                f"dataset.preprocess: {config.preprocess!r} needs the package sign-vq and its mean and std "
+                f"of poses, which mmpt does not have; leave it out to normalise by the shoulders"
             )
         face_points = getattr(config, "face_points", None)
         if face_points is None and vfeat_dim is not None and config.pose_components != REDUCED_FACE:
@@ -136,7 +140,9 @@ class PoseProcessor:
     def __call__(
         self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
     ) -> np.ndarray:
-        """A file's features, float32 [T, feature_dim]: `features(prepare(path, mirror), rng)`. Raises UserError."""
+        """A file's features, float32 [T, feature_dim]: `features(prepare(path, mirror), rng)`. Raises
+        UserError.
+        """
         return self.features(self.prepare(path, mirror), rng)
 
     def prepare(self, path: str | os.PathLike[str], mirror: bool = False) -> PoseClip:
@@ -150,8 +156,8 @@ class PoseProcessor:
     def prepare_clip(self, clip: PoseClip, mirror: bool = False) -> PoseClip:
         """What `prepare` does, for a clip in memory (see mmpt.pose.reader.from_pose). Raises UserError.
 
-        In this order: mirror, bring z to scale (both if asked), take the shoulders' frame of the whole clip, hide the
-        legs, select the components, move them into that frame, normalise the hand (if asked).
+        In this order: mirror, bring z to scale (both if asked), take the shoulders' frame of the whole clip,
+        hide the legs, select the components, move them into that frame, normalise the hand (if asked).
         """
         if mirror or (self.flip_to_right and right_hand_is_idle(clip)):
             clip = mirror_clip(clip)
@@ -210,7 +216,9 @@ class PoseProcessor:
 
     @property
     def feature_dim(self) -> int:
-        """Numbers in a frame. Where `face_points` is None and the whole face is taken, 468 points are assumed."""
+        """Numbers in a frame. Where `face_points` is None and the whole face is taken, 468 points are
+        assumed.
+        """
         width = 3 * n_points(self.pose_components, self.face_points or FACE_SIZES[0])
         if self.hand_frame == "palm":
             width += 6 * len(self._hands)
@@ -272,7 +280,7 @@ def _flip(flip_pose: str | float | None, components: Sequence[str]) -> tuple[boo
         alone = [name for name in components if mirrored_point((name, ""))[0] not in components]
         if alone:
             raise UserError(
-                f"flip_pose: {flip_pose} mirrors clips at random, which needs both hands; pose_components has only "
-                f"{', '.join(alone)}. Add the other hand, or use flip_pose: right"
+                f"flip_pose: {flip_pose} mirrors clips at random, which needs both hands; pose_components "
+                f"has only {', '.join(alone)}. Add the other hand, or use flip_pose: right"
             )
     return False, chance

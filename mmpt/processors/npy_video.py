@@ -1,0 +1,100 @@
+"""Features that a frozen video encoder wrote: `.npy` files of [T, D]."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.processors.registry import VIDEO_PROCESSORS
+from mmpt.utils.errors import UserError
+
+S3D_DIM = 512
+
+
+@VIDEO_PROCESSORS.register("VideoProcessor")
+class VideoProcessor:
+    """Reads the features as they are."""
+
+    suffix = ".npy"
+
+    @classmethod
+    def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "VideoProcessor":
+        """The processor that the `dataset` section of a config describes; the same in training and not."""
+        return cls()
+
+    def __call__(
+        self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
+    ) -> np.ndarray:
+        """A file's features, float32 [T, D]. Nothing is random. Raises UserError, which names the file."""
+        if mirror:
+            raise UserError(
+                f"{path}: features of a video cannot be mirrored; mirror the video and extract again"
+            )
+        return load_features(path)
+
+
+@VIDEO_PROCESSORS.register("RWTHFSVideoProcessor")
+class RWTHFSVideoProcessor(VideoProcessor):
+    """Features wider than 512 (I3D: 1024) come down to 512 by the mean of neighbours, for models made for
+    S3D.
+
+    keep_width (vfeat_custom in YAML): leave the width as it is.
+    """
+
+    def __init__(self, keep_width: bool = False):
+        self.keep_width = keep_width
+
+    @classmethod
+    def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "RWTHFSVideoProcessor":
+        return cls(keep_width=bool(config.vfeat_custom))
+
+    def __call__(
+        self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
+    ) -> np.ndarray:
+        features = super().__call__(path, rng, mirror)
+        if self.keep_width or features.shape[1] <= S3D_DIM:
+            return features
+        if features.shape[1] % S3D_DIM:
+            raise UserError(
+                f"{path}: features of width {features.shape[1]} cannot be averaged down to {S3D_DIM}; "
+                f"expected a multiple of it, or set dataset.vfeat_custom: true to keep the width"
+            )
+        groups = features.reshape(len(features), S3D_DIM, -1)
+        return groups.mean(axis=2, dtype=np.float64).astype(np.float32)
+
+
+def load_features(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read and check a `.npy` file: float32 [T, D], T and D at least 1, all finite. No code in it is run.
+
+    Raises UserError, which names the file.
+    """
+    expected = "expected a .npy file of numbers, [T, D], as `python -m mmpt.cli.extract` writes"
+    path = Path(path)
+    try:
+        # mapped, so that a header that declares more than there is costs no memory
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {expected}") from None
+    except Exception as error:  # whatever numpy stumbles over in foreign bytes
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read ({reason}); {expected}") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise UserError(f"{path}: this is an archive of arrays (.npz); {expected}")
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{path}: it holds values of type {array.dtype}; {expected}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise UserError(
+            f"{path}: its shape is {list(array.shape)}; {expected} with at least one row and column"
+        )
+    with np.errstate(over="ignore"):  # an overflow to inf is reported below
+        features = np.array(array, dtype=np.float32)
+    finite = np.isfinite(features)
+    if not finite.all():
+        frame, column = np.argwhere(~finite)[0]
+        raise UserError(
+            f"{path}: {int((~finite).sum())} values are NaN or infinite (the first: frame {frame}, column "
+            f"{column}); extract the features again"
+        )
+    return features
