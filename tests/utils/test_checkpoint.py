@@ -1,0 +1,215 @@
+"""The loader of weights: every published layout, nothing run, every difference named."""
+
+import argparse
+import os
+import random
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.utils.errors import UserError
+
+RAN: list[str] = []
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+class Custom:
+    """A class that a checkpoint may hold and that is not ours to build."""
+
+
+def weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {"layer.weight": torch.randn(3, 4), "layer.bias": torch.randn(3), "steps": torch.tensor(7)}
+
+
+def fairseq_file(path: Path, state: dict[str, torch.Tensor], **extra: Any) -> Path:
+    """The layout that fairseq-train writes."""
+    namespace = argparse.Namespace(arch="mmarch", lr=[0.005], nested=argparse.Namespace(seed=1))
+    content = {
+        "args": None,
+        "cfg": {"model": namespace, "task": namespace, "common": {"seed": 1}},
+        "model": OrderedDict((f"mmmodel.{name}", tensor) for name, tensor in state.items()),
+        "optimizer_history": [{"num_updates": 4, "lr_scheduler_state": {"best": None}}],
+        "last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(2)}}},
+        **extra,
+    }
+    torch.save(content, path)
+    return path
+
+
+def same(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    return state.keys() == expected.keys() and all(torch.equal(state[k], expected[k]) for k in expected)
+
+
+def test_fairseq_layout(tmp_path: Path) -> None:
+    assert same(load_state_dict_file(fairseq_file(tmp_path / "checkpoint_best.pt", weights())), weights())
+
+
+def test_reference_checkpoint(shared_reference: Path, data_dir: Path) -> None:
+    theirs = load_state_dict_file(shared_reference / "mmfusion" / "checkpoint_best.pt")
+    assert len(theirs) == 116
+    assert same(theirs, load_state_dict_file(data_dir / "mmfusion" / "weights.safetensors"))
+
+
+def test_plain_wrapped_and_old_format(tmp_path: Path) -> None:
+    plain, wrapped, old = (tmp_path / name for name in ("plain.pt", "wrapped.pth.tar", "old.bin"))
+    torch.save(weights(), plain)
+    torch.save({"state_dict": {f"module.mmmodel.{k}": v for k, v in weights().items()}, "epoch": 3}, wrapped)
+    torch.save(weights(), old, _use_new_zipfile_serialization=False)
+    for path in (plain, wrapped, old):
+        assert same(load_state_dict_file(path), weights())
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    save_file(weights(), tmp_path / "model.safetensors")
+    assert same(load_state_dict_file(tmp_path / "model.safetensors"), weights())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_comes_back_as_float32(tmp_path: Path, kind: torch.dtype) -> None:
+    half = {name: t.to(kind) if t.is_floating_point() else t for name, t in weights().items()}
+    for path in (fairseq_file(tmp_path / "half.pt", half), tmp_path / "half.safetensors"):
+        if path.suffix == ".safetensors":
+            save_file(half, path)
+        state = load_state_dict_file(path)
+        assert state["layer.weight"].dtype == torch.float32
+        assert torch.equal(state["layer.weight"], half["layer.weight"].float())
+        assert state["steps"].dtype == torch.int64
+
+
+def test_position_counters_of_older_transformers_are_left_out(tmp_path: Path) -> None:
+    old = {**weights(), "text_encoder.embeddings.position_ids": torch.arange(512)[None]}
+    assert same(load_state_dict_file(fairseq_file(tmp_path / "old.pt", old)), weights())
+
+
+def test_weights_survive_their_file(tmp_path: Path) -> None:
+    path = fairseq_file(tmp_path / "checkpoint.pt", weights())
+    state = load_state_dict_file(path)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert same(state, weights())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, zipped: bool) -> None:
+    marker = tmp_path / "ran"
+    path = tmp_path / "evil.pt"
+    torch.save({"model": weights(), "extra": Bomb(marker)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"refused.*(posix|nt)\.mkdir.*--trust-checkpoint"):
+        load_state_dict_file(path)
+    assert not marker.exists()
+    assert same(load_state_dict_file(path, trust=True), weights())
+    assert marker.exists()  # so the file does hold code, and trust is trust
+
+
+def test_refused_class_is_named(tmp_path: Path) -> None:
+    path = fairseq_file(tmp_path / "checkpoint.pt", weights(), extra_state=Custom())
+    with pytest.raises(UserError, match=r"test_checkpoint\.Custom"):
+        load_state_dict_file(path)
+    assert same(load_state_dict_file(path, trust=True), weights())
+
+
+def test_allowing_namespace_is_not_global(tmp_path: Path) -> None:
+    path = fairseq_file(tmp_path / "checkpoint.pt", weights())
+    load_state_dict_file(path)
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+    with pytest.raises(Exception, match="Namespace"):
+        torch.load(path, weights_only=True)
+
+
+def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
+    good = fairseq_file(tmp_path / "good.pt", weights()).read_bytes()
+    save_file(weights(), tmp_path / "good.safetensors")
+    tensors = (tmp_path / "good.safetensors").read_bytes()
+    contents = {
+        "empty.pt": b"",
+        "text.pt": b"hello, this is not a checkpoint\n",
+        "random.pt": random.Random(0).randbytes(4000),
+        "half.pt": good[: len(good) // 2],
+        "short.pt": good[:-10],
+        "empty.safetensors": b"",
+        "half.safetensors": tensors[: len(tensors) // 2],
+        "bomb.safetensors": (2**62).to_bytes(8, "little") + b"{}",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name) as caught:
+            load_state_dict_file(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    for name in ("nowhere.pt", ""):
+        with pytest.raises(UserError, match="there is no checkpoint"):
+            load_state_dict_file(tmp_path / name)
+
+
+NO_WEIGHTS: list[Any] = [[1, 2], {}, {"model": {}}, {"epoch": 3}, {"model": {"a": torch.zeros(1), "b": "x"}}]
+
+
+@pytest.mark.parametrize("content", NO_WEIGHTS)
+def test_files_without_weights(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"other\.pt holds no"):
+        load_state_dict_file(tmp_path / "other.pt")
+
+
+def test_name_twice(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1), "module.a": torch.zeros(1)}, tmp_path / "twice.pt")
+    with pytest.raises(UserError, match="'a' twice"):
+        load_state_dict_file(tmp_path / "twice.pt")
+
+
+def model() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.ModuleDict({"first": nn.Linear(4, 3), "second": nn.Linear(3, 2, bias=False)})
+
+
+def test_load_into_names_every_difference() -> None:
+    target = model()
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    state = {"first.weight": torch.zeros(3, 5), "first.bias": torch.zeros(3), "third.weight": torch.zeros(1)}
+    with pytest.raises(UserError) as caught:
+        load_into(target, state, where="run/checkpoint.pt")
+    message = str(caught.value)
+    assert message.startswith("run/checkpoint.pt does not fit")
+    assert "1 missing: second.weight" in message
+    assert "1 unexpected: third.weight" in message
+    assert "first.weight ([3, 5] in the file, [3, 4] in the model)" in message
+    assert "init_ignore" in message
+    assert same(target.state_dict(), before)
+
+
+def test_load_into_ignores_what_it_is_told() -> None:
+    target = model()
+    state = {
+        "first.weight": torch.zeros(3, 5),
+        "first.bias": torch.zeros(3),
+        "second.weight": torch.ones(2, 3),
+        "third.weight": torch.zeros(1),
+    }
+    kept = target["first"].weight.clone()  # type: ignore[index]
+    with pytest.raises(UserError, match=r"third\.weight"):
+        load_into(target, state, ignore=["first.*"])
+    assert sorted(load_into(target, state, ignore=["first.*", "third*"])) == ["first.weight", "third.weight"]
+    assert torch.equal(target["first"].weight, kept)  # type: ignore[index]
+    assert target["second"].weight.eq(1).all()  # type: ignore[index]
+    assert target["first"].bias.eq(0).all()  # type: ignore[index]
+    assert load_into(model(), model().state_dict()) == []
+
+
+def test_long_lists_are_counted() -> None:
+    state = {f"extra.{i}": torch.zeros(1) for i in range(100)}
+    with pytest.raises(UserError, match=r"100 unexpected: .*and 88 more"):
+        load_into(nn.Linear(1, 1), {**state, "weight": torch.zeros(1, 1), "bias": torch.zeros(1)})
