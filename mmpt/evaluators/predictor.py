@@ -63,7 +63,8 @@ class Predictor:
                 for i, x in enumerate(pool):
                     if x.shape[1] != width:
                         raise UserError(
-                            f"clip number {count + i} has {x.shape[1]} features a frame, those before it {width}."
+                            f"clip number {count + i} has {x.shape[1]} features a frame, those before it "
+                            f"{width}."
                         )
                 done.append(self._embed([len(x) for x in pool], lambda i, p=pool: self._videos(p, i), bar))
                 count += len(pool)

@@ -93,3 +93,15 @@ def _prepare(vectors: NDArray, kind: str) -> NDArray[np.float64]:
         return wide
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.where(length == 0, 1, length)
+
+
+def nearest_prompts(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.int64]:
+    """The most similar text of each video, int64 [n_videos]; of equal ones the first. Memory as
+    rank_embeddings.
+    """
+    texts, videos = _check(text, video, kind)
+    nearest = np.empty(len(videos), dtype=np.int64)
+    for column in range(0, len(videos), TILE_ROWS):
+        part = slice(column, column + TILE_ROWS)
+        nearest[part] = similarity(texts, videos[part], kind).argmax(axis=0)
+    return nearest

@@ -1,0 +1,59 @@
+"""From a task to its report: load the checkpoint, embed a split, rank, write."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.evaluators.predictor import PREDICTORS
+from mmpt.evaluators.report import make_results, save_report
+from mmpt.evaluators.tables import format_table
+from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.utils.device import choose_device
+from mmpt.utils.errors import MissingDataError
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_task(task: Any, config_name: str | None = None, command: str | None = None) -> str:
+    """Evaluate the checkpoint of a task (mmpt.tasks.Task) on dataset.split, the test split if that is not
+    set.
+
+    Writes the report into task.results_path() and returns the table to show. Raises MissingDataError where
+    there is no checkpoint, UserError where it does not fit the config.
+    """
+    config = task.config
+    split = config.dataset.split or "test"
+    path = task.checkpoint_path()
+    if not path.is_file():
+        raise MissingDataError(
+            f"there is no checkpoint {path}. Train first (python locallaunch.py with the config whose name "
+            "has no test_), or name one: fairseq.common_eval.path=FILE."
+        )
+    predictor_class = PREDICTORS.get(config.predictor, "predictor")
+    device = choose_device(config.eval.device)
+    model = task.build_model(pretrained=False)
+    load_into(model, load_state_dict_file(path, trust=config.eval.trust_checkpoint))
+    dataset = task.dataset(split)
+    predictor = predictor_class(model, device, config.eval.batch_size)
+    samples = (dataset[index] for index in range(len(dataset)))
+    videos = predictor.embed_videos(sample["vfeats"] for sample in samples)
+    texts = predictor.embed_texts([dataset.text_processor(prompt) for prompt in dataset.prompts])
+    results = make_results(
+        texts,
+        videos,
+        np.array(dataset.labels),
+        config.eval.similarity,
+        checkpoint=str(path),
+        config=config_name,
+        command=command,
+        seed=task.seed,
+        resamples=config.eval.bootstrap,
+    )
+    results["split"] = split
+    folder = task.results_path()
+    video_ids = [example.video_id for example in dataset.examples]
+    files = save_report(folder, results, texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)
+    listing = "\n".join(f"  {Path(file)}" for file in files)
+    return f"{format_table(results)}\n\nresults of the {split} split are in\n{listing}"

@@ -1,0 +1,46 @@
+"""Short names for prompts: what tells each apart from the others."""
+
+from collections.abc import Sequence
+
+
+def short_labels(prompts: Sequence[str], longest: int = 18) -> list[str]:
+    """The prompts without the words they all begin and end with, cut to `longest` characters.
+
+    >>> short_labels(["Fingerspell the letter A.", "Fingerspell the letter SCH."])
+    ['A', 'SCH']
+
+    A prompt of another form ("random text") keeps its words and does not spoil the others: what most prompts
+    share is taken off where it is there. Labels that would come out equal or empty stay whole prompts.
+    """
+    words = [prompt.split() for prompt in prompts]
+    front = _shared(words)
+    back = _shared([list(reversed(row[front_length(row, front) :])) for row in words])
+    labels = []
+    for row in words:
+        start = front_length(row, front)
+        rest = row[start:]
+        end = len(back) if list(reversed(rest))[: len(back)] == back and len(rest) > len(back) else 0
+        text = " ".join(rest[: len(rest) - end])
+        labels.append(text.rstrip(".") or text)
+    if len(set(labels)) < len(labels) or not all(labels):
+        labels = list(prompts)
+    return [label if len(label) <= longest else label[: longest - 1] + "…" for label in labels]
+
+
+def front_length(row: list[str], front: list[str]) -> int:
+    """How many words of `row` are the shared beginning: all of `front` or none, and never the whole row."""
+    return len(front) if row[: len(front)] == front and len(row) > len(front) else 0
+
+
+def _shared(rows: list[list[str]]) -> list[str]:
+    """The longest beginning that more than half of the rows have and go on after."""
+    shared: list[str] = []
+    while True:
+        counts: dict[str, int] = {}
+        for row in rows:
+            if len(row) > len(shared) + 1 and row[: len(shared)] == shared:
+                counts[row[len(shared)]] = counts.get(row[len(shared)], 0) + 1
+        word = max(counts, key=lambda w: counts[w], default=None)
+        if word is None or counts[word] * 2 <= len(rows):
+            return shared
+        shared.append(word)
