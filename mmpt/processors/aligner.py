@@ -21,12 +21,14 @@ class DSAligner:
 
     def __call__(self, video_id: str, vfeats: np.ndarray, caps: np.ndarray, cmasks: np.ndarray) -> dict[str, np.ndarray]:
         """vfeats [T, D] of any float type -> {"vfeats" float32 [T', D], "vmasks" bool [T'], "caps", "cmasks"}, T' <= T."""
-        if len(vfeats) > self.max_video_len:
-            vfeats = self._shorten(video_id, vfeats)
-        vfeats = np.ascontiguousarray(vfeats, dtype=np.float32)
+        vfeats = self.cut(video_id, vfeats)
         return {"vfeats": vfeats, "vmasks": np.ones(len(vfeats), dtype=bool), "caps": caps, "cmasks": cmasks}
 
-    def _shorten(self, video_id: str, vfeats: np.ndarray) -> np.ndarray:
+    def cut(self, video_id: str, vfeats: np.ndarray) -> np.ndarray:
+        """A clip's frames [T, D] as the model may see them: float32, at most max_video_len. Raises UserError."""
+        vfeats = np.ascontiguousarray(vfeats, dtype=np.float32)
+        if len(vfeats) <= self.max_video_len:
+            return vfeats
         if self.long_video == "error":
             raise UserError(
                 f"clip {video_id} has {len(vfeats)} frames, over dataset.max_video_len={self.max_video_len}: raise that, or set "

@@ -58,6 +58,11 @@ class Task:
         """Prompt -> token ids, with the tokenizer of dataset.bert_name."""
         return self._text(load_tokenizer(self.config.dataset.bert_name), self.config.dataset.max_len)
 
+    @cached_property
+    def aligner(self) -> Any:
+        """Cuts clips that are too long."""
+        return self._aligner(self.config.dataset.max_video_len, self.config.dataset.long_video)
+
     def dataset(self, split: str) -> MMDataset:
         """A split, ready to be indexed. Raises MissingDataError or UserError where its clips are not usable."""
         assert split in SPLITS, split
@@ -76,7 +81,7 @@ class Task:
             examples,
             clips,
             self.text_processor,
-            self._aligner(config.max_video_len, config.long_video),
+            self.aligner,
             training=training,
             seed=self.seed,
             sampler=config.batch_sampler,

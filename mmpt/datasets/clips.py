@@ -1,0 +1,114 @@
+"""Where the frames of a split's clips come from: a store of parsed poses, or feature files."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmpt.pose.store import PoseStore
+from mmpt.processors.example import Example
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class ClipReader(Protocol):
+    """The clips of a split, by number."""
+
+    def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
+        """Frames of a clip, float32 [T, D]; augmented where there is a Generator and the split is for training."""
+
+    def lengths(self) -> np.ndarray:
+        """Frames of each clip before augmentation, int64 [N]."""
+
+
+class PoseClips:
+    """Poses, parsed once and kept on disk; augmentation and features are computed on the way out."""
+
+    def __init__(self, store: PoseStore, processor: Any, rows: np.ndarray):
+        self._store = store
+        self._processor = processor
+        self._rows = rows
+
+    def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
+        """See ClipReader."""
+        return self._processor.features(self._store[int(self._rows[index])], rng)
+
+    def lengths(self) -> np.ndarray:
+        """See ClipReader."""
+        return self._store.lengths[self._rows].astype(np.int64)
+
+
+class FeatureFiles:
+    """Features that an extractor has written, one .npy a clip, read when they are needed."""
+
+    def __init__(self, paths: list[Path], processor: Any, lengths: np.ndarray):
+        self._paths = paths
+        self._processor = processor
+        self._lengths = lengths
+
+    def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
+        """See ClipReader."""
+        return self._processor(self._paths[index], rng)
+
+    def lengths(self) -> np.ndarray:
+        """See ClipReader."""
+        return self._lengths
+
+
+def open_clips(
+    examples: list[Example], processor: Any, cache_dir: str | None, on_bad_example: str
+) -> tuple[list[Example], ClipReader]:
+    """The clips of `examples`, and the examples that are readable.
+
+    on_bad_example: "error" stops at the first clip that cannot be read (UserError), "skip" leaves such clips out and
+    says how many and why; a split of which more than half is unreadable is an error all the same.
+    """
+    if hasattr(processor, "prepare"):
+        return _open_poses(examples, processor, cache_dir, on_bad_example)
+    lengths, bad = [], {}
+    for index, example in enumerate(examples):
+        try:
+            lengths.append(processor.n_frames(example.path))
+        except UserError as error:
+            if on_bad_example == "error":
+                raise
+            lengths.append(0)
+            bad[index] = str(error)
+    rows = _readable(examples, bad)
+    files = FeatureFiles([examples[i].path for i in rows], processor, np.array(lengths, dtype=np.int64)[rows])
+    return [examples[i] for i in rows], files
+
+
+def _open_poses(
+    examples: list[Example], processor: Any, cache_dir: str | None, on_bad_example: str
+) -> tuple[list[Example], ClipReader]:
+    store = PoseStore.build_or_open(
+        [example.path for example in examples],
+        processor.prepare_key(),
+        processor.prepare,
+        cache_dir or default_cache(),
+        mirrored=[example.mirror for example in examples],
+        on_bad=on_bad_example,
+        workers=0 if len(examples) < 5000 else (os.cpu_count() or 1),
+    )
+    rows = _readable(examples, store.bad)
+    return [examples[i] for i in rows], PoseClips(store, processor, rows)
+
+
+def _readable(examples: list[Example], bad: dict[int, str]) -> np.ndarray:
+    if 2 * len(bad) > len(examples):
+        reason = next(iter(bad.values()))
+        raise UserError(f"{len(bad)} of {len(examples)} clips cannot be read; the first: {reason}")
+    for reason in list(bad.values())[:10]:
+        log.warning("left out: %s", reason)
+    if len(bad) > 10:
+        log.warning("and %d more clips left out", len(bad) - 10)
+    return np.array([i for i in range(len(examples)) if i not in bad], dtype=np.int64)
+
+
+def default_cache() -> Path:
+    """Where parsed poses are kept: SIGNCLIP_CACHE, or ~/.cache/mmpt."""
+    return Path(os.environ.get("SIGNCLIP_CACHE") or Path.home() / ".cache" / "mmpt") / "poses"
