@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from mmpt.evaluators.tables import name_of
 from mmpt.utils.files import atomic_write
 
-MOST_CLASSES = 60  # more rows than this cannot be told apart in one picture
-_INK, _ACCENT, _MUTED = "#222222", "#2f6db3", "#8a8a8a"
+MOST_CLASSES = 60  # more than this cannot be told apart in one picture
+_MOST_MISTAKEN = 40
+_INK, _ACCENT, _MUTED, _GRID = "#222222", "#2f6db3", "#8a8a8a", "#e4e8ee"
 
 
 def confusion_matrix(
@@ -23,90 +25,113 @@ def confusion_matrix(
     """Draw which prompt stood first (columns) for the clips of each prompt (rows), with counts in the cells.
 
     truth, predicted: integers [n_videos], indices of `labels`. Rows are the prompts that have clips, columns
-    all prompts. With more than 60 prompts only the rows and columns with the most mistakes are drawn, and the
-    title says so. Returns `path`.
+    all prompts, the right ones framed. With more than 60 prompts only the 40 of the commonest mistakes are
+    drawn, and the title says so. Returns `path`.
     """
-    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    np.add.at(counts, (truth, predicted), 1)
-    columns = np.arange(len(labels))
-    if len(labels) > MOST_CLASSES:
-        wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-        columns = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES])
-    rows = columns[counts.sum(axis=1)[columns] > 0]
-    shown = counts[np.ix_(rows, columns)]
-    share = shown / np.maximum(counts.sum(axis=1)[rows, None], 1)
+    pairs, counts = np.unique(np.stack([truth, predicted]), axis=1, return_counts=True)
+    columns = _most_mistaken(pairs, counts) if len(labels) > MOST_CLASSES else np.arange(len(labels))
+    clips = np.bincount(truth, minlength=len(labels))
+    rows = columns[clips[columns] > 0]
+    place = np.full((2, len(labels)), -1)
+    place[0, rows], place[1, columns] = np.arange(len(rows)), np.arange(len(columns))
+    row, column = place[0, pairs[0]], place[1, pairs[1]]
+    kept = (row >= 0) & (column >= 0)
+    shown = np.zeros((len(rows), len(columns)), dtype=np.int64)
+    shown[row[kept], column[kept]] = counts[kept]
+    share = shown / clips[rows, None]
 
-    cell = 0.27
-    figure = Figure(figsize=(3 + cell * len(columns), 2.3 + cell * len(rows)), layout="constrained")
+    cell = 0.26
+    figure = Figure(figsize=(3 + cell * len(columns), 2.2 + cell * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    for row, column in zip(*np.nonzero(shown)):
-        colour = "white" if share[row, column] > 0.55 else _INK
-        axes.text(column, row, str(shown[row, column]), ha="center", va="center", color=colour, fontsize=7)
-    for row, prompt in enumerate(rows):  # where the right answers lie
-        column = float(np.flatnonzero(columns == prompt)[0])
-        axes.plot(*_box(column, float(row)), color=_MUTED, linewidth=0.7)
-    axes.set_xticks(range(len(columns)), [labels[i] for i in columns], rotation=_turn(labels), fontsize=8)
+    for y, x in zip(*np.nonzero(shown)):
+        colour = "white" if share[y, x] > 0.55 else _INK
+        axes.text(x, y, str(shown[y, x]), ha="center", va="center", color=colour, fontsize=7)
+    for y, prompt in enumerate(rows):
+        axes.plot(*_box(place[1, prompt], y), color=_MUTED, linewidth=0.7)
+    axes.set_xticks(range(len(columns)), [labels[i] for i in columns], fontsize=8)
     axes.set_yticks(range(len(rows)), [labels[i] for i in rows], fontsize=8)
-    axes.set_xticks(np.arange(0.5, len(columns)), minor=True)
-    axes.set_yticks(np.arange(0.5, len(rows)), minor=True)
-    axes.grid(which="minor", color="#e4e8ee", linewidth=0.5)
+    axes.tick_params(axis="x", rotation=_turn(labels))
+    axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
+    axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
+    axes.grid(which="minor", color=_GRID, linewidth=0.5)
     axes.tick_params(which="both", length=0)
     axes.set_xlabel("predicted: the prompt ranked first")
     axes.set_ylabel("true prompt of the clip")
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
-    bar.set_label("share of the prompt's clips")
-    some = (
-        f"\n{len(columns)} of {len(labels)} prompts: those most often mistaken"
-        if len(columns) < len(labels)
-        else ""
-    )
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, pad=0.02)
+    bar.set_label("share of the prompt's clips", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    all_shown = len(columns) == len(labels)
+    some = "" if all_shown else f"\n{len(columns)} of {len(labels)} prompts, those of the commonest mistakes"
     axes.set_title(_title(results) + some, fontsize=10)
     return _save(figure, path)
+
+
+def _most_mistaken(pairs: NDArray, counts: NDArray) -> NDArray:
+    """The prompts of the commonest (true, predicted) mistakes, sorted."""
+    order = np.argsort(-np.where(pairs[0] == pairs[1], 0, counts), kind="stable")
+    chosen: dict[int, None] = {}
+    for pair in order:
+        chosen.update(dict.fromkeys(pairs[:, pair].tolist()))
+        if len(chosen) >= _MOST_MISTAKEN:
+            break
+    return np.sort(list(chosen))
 
 
 def per_class(
     path: Path, truth: NDArray, predicted: NDArray, labels: Sequence[str], results: Mapping[str, Any]
 ) -> Path:
-    """Draw the share of each prompt's clips for which it stood first (V2T R@1), best first, with mean and
-    chance.
+    """Draw the share of each prompt's clips for which it stood first (V2T R@1), best first, mean and chance.
 
-    With more than 60 prompts the 60 worst are drawn, and the title says so. Returns `path`.
+    Up to 60 prompts are bars with names and counts; more are one curve. Returns `path`.
     """
-    prompts, clips = np.unique(truth, return_counts=True)
-    right = np.array([np.count_nonzero(predicted[truth == prompt] == prompt) for prompt in prompts])
-    share = right / clips
-    order = np.argsort(-share, kind="stable")[-MOST_CLASSES:]
-    figure = Figure(figsize=(max(6.0, 1.5 + 0.3 * len(order)), 4), layout="constrained")
+    clips = np.bincount(truth, minlength=len(labels))
+    right = np.bincount(truth[truth == predicted], minlength=len(labels))
+    prompts = np.flatnonzero(clips)
+    share = right[prompts] / clips[prompts]
+    order = np.argsort(-share, kind="stable")
+    width = max(
+        6.0, 1.5 + 0.3 * min(len(order), MOST_CLASSES / 2 if len(order) > MOST_CLASSES else MOST_CLASSES)
+    )
+    figure = Figure(figsize=(width, 4), layout="constrained")
     axes = figure.add_subplot()
-    bars = axes.bar(range(len(order)), share[order], color=_ACCENT, width=0.75)
-    axes.bar_label(bars, [f"{right[i]}/{clips[i]}" for i in order], fontsize=6.5, color=_INK, padding=1)
+    if len(order) <= MOST_CLASSES:
+        names = [labels[prompts[i]] for i in order]
+        counts = [f"{right[prompts[i]]}/{clips[prompts[i]]}" for i in order]
+        _bars(axes, share[order], names, counts)
+    else:
+        axes.fill_between(range(len(order)), share[order], step="mid", color=_ACCENT)
+        axes.set_xlim(-0.5, len(order) - 0.5)
+        axes.set_xlabel(f"the {len(order)} prompts that have clips, best first")
     mean, chance = results["v2t"]["R@1"], results["chance"]["v2t R@1"]
     axes.axhline(mean, color=_INK, linewidth=1, label=f"all clips: {mean:.3f}")
     axes.axhline(chance, color=_MUTED, linewidth=1, linestyle="--", label=f"chance: {chance:.3f}")
-    axes.set_xticks(
-        range(len(order)), [labels[prompts[i]] for i in order], rotation=_turn(labels), fontsize=8
-    )
-    axes.set_xlim(-0.7, len(order) - 0.3)
     axes.set_ylim(0, 1.1)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_ylabel("V2T R@1")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", fontsize=8, frameon=False, ncols=2, bbox_to_anchor=(1, 1.1))
-    some = f"\nthe {len(order)} worst of {len(prompts)} prompts" if len(order) < len(prompts) else ""
-    axes.set_title(_title(results) + some, fontsize=10, loc="left")
+    axes.legend(loc="lower right", fontsize=8, frameon=False, ncols=2, bbox_to_anchor=(1, 1))
+    axes.set_title(_title(results), fontsize=10, loc="left")
     return _save(figure, path)
 
 
+def _bars(axes: Axes, share: NDArray, names: Sequence[str], counts: Sequence[str]) -> None:
+    bars = axes.bar(range(len(share)), share, color=_ACCENT, width=0.75)
+    axes.bar_label(bars, counts, fontsize=6.5, color=_INK, padding=1)
+    axes.set_xticks(range(len(share)), names, fontsize=8)
+    axes.tick_params(axis="x", rotation=_turn(names), length=0)
+    axes.set_xlim(-0.7, max(len(share) - 0.3, 8))
+
+
 def _title(results: Mapping[str, Any]) -> str:
-    return (
-        f"{name_of(results)}: V2T R@1 {results['v2t']['R@1']:.3f}\n"
-        f"N = {results['n_videos']} clips, {results['n_prompts']} prompts, chance "
-        f"{results['chance']['v2t R@1']:.3f}"
-    )
+    n_videos, n_prompts = results["n_videos"], results["n_prompts"]
+    chance = results["chance"]["v2t R@1"]
+    name = f"{name_of(results)}: V2T R@1 {results['v2t']['R@1']:.3f}"
+    return f"{name}\nN = {n_videos} clips, {n_prompts} prompts, chance {chance:.3f}"
 
 
 def _turn(labels: Sequence[str]) -> int:
+    """Degrees: names of more than a few letters stand upright, so that neighbours do not run together."""
     return 90 if max(len(label) for label in labels) > 3 else 0
 
 

@@ -1,7 +1,6 @@
 """A finished evaluation: a dictionary of results, and a folder with it, its pictures and its embeddings."""
 
 import json
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmpt.evaluators.tables import all_metrics_markdown, format_markdown, markdo
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, write_json, write_text
 
-log = logging.getLogger(__name__)
+_PROMPTS_LISTED = 100  # in results.md
 
 
 def make_results(
@@ -154,19 +153,23 @@ def _markdown(
 
 
 def _per_class_markdown(truth: NDArray, predicted: NDArray, labels: Sequence[str]) -> str:
+    """Clips, R@1 and the commonest mistakes of each prompt; of very many prompts those with most mistakes."""
+    clips = np.bincount(truth, minlength=len(labels))
+    right = np.bincount(truth[truth == predicted], minlength=len(labels))
+    prompts = np.flatnonzero(clips)
+    note = ""
+    if len(prompts) > _PROMPTS_LISTED:
+        note = f"The {_PROMPTS_LISTED} prompts with the most mistakes, of {len(prompts)}.\n\n"
+        worst_first = np.argsort(right[prompts] - clips[prompts], kind="stable")
+        prompts = np.sort(prompts[worst_first[:_PROMPTS_LISTED]])
     rows = []
-    for prompt in np.unique(truth):
+    for prompt in prompts:
         chosen = predicted[truth == prompt]
         wrong, counts = np.unique(chosen[chosen != prompt], return_counts=True)
-        worst = sorted(zip(counts, wrong), key=lambda pair: (-pair[0], pair[1]))[:3]
-        taken_for = ", ".join(f"{labels[other]} ({count})" for count, other in worst)
-        rows.append([labels[prompt], str(len(chosen)), number_right(chosen, prompt), taken_for])
-    return markdown_table(["prompt", "clips", "R@1", "taken for"], rows) + "\n"
-
-
-def number_right(chosen: NDArray, prompt: int) -> str:
-    """Share of `chosen` that are `prompt`, as text."""
-    return f"{np.mean(chosen == prompt):.3f}"
+        commonest = np.argsort(-counts, kind="stable")[:3]
+        taken_for = ", ".join(f"{labels[wrong[i]]} ({counts[i]})" for i in commonest)
+        rows.append([labels[prompt], str(clips[prompt]), f"{right[prompt] / clips[prompt]:.3f}", taken_for])
+    return note + markdown_table(["prompt", "clips", "R@1", "taken for"], rows) + "\n"
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:

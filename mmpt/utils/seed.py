@@ -1,4 +1,4 @@
-"""Randomness that is the same whenever it is asked for the same thing."""
+"""Randomness from one seed: a generator of its own for each example, and the libraries' global states."""
 
 import random
 
@@ -6,14 +6,19 @@ import numpy as np
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """A Generator made of (seed, epoch, index): what it draws depends on nothing else, not on workers or order."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed & 0xFFFFFFFF, epoch, index))))
+    """The random generator of one example in one epoch.
+
+    It depends on the three numbers (0 or more) and on nothing else, so an example is augmented the same way
+    in whatever process, order or batch it is made, and after a resume. Generators of different numbers are
+    independent (NumPy's SeedSequence). Making one takes some ten microseconds.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, index))))
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy's global state and torch."""
-    import torch
+    """Seed the global states of random, NumPy and torch (all devices), for code that draws from those."""
+    import torch  # heavy
 
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  other people's code draws from it
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still draw from the global state
     torch.manual_seed(seed)
