@@ -1,14 +1,15 @@
-"""Training objectives. Each takes clips [B, H], prompts [B, H] and optional labels [B], and returns a
-scalar."""
+"""Training objectives: clips [B, H], their prompts [B, H] and optional labels [B] in, a scalar out."""
 
 from typing import Any
 
 from torch import nn
 
+from mmpt.losses.cached import cached_loss_backward
 from mmpt.losses.mm_contra import MMContraLoss
 from mmpt.losses.registries import LOSSES
+from mmpt.losses.sigmoid import MMSigmoidLoss
 
-__all__ = ["LOSSES", "MMContraLoss", "build_loss"]
+__all__ = ["LOSSES", "MMContraLoss", "MMSigmoidLoss", "build_loss", "cached_loss_backward"]
 
 
 def build_loss(loss_cfg: Any) -> nn.Module:

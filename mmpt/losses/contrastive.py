@@ -25,8 +25,7 @@ class LogitScale(nn.Module):
         if learnable and 1 / temperature > max_scale:
             raise UserError(
                 f"loss.temperature {temperature} means a logit scale of {1 / temperature:g}, above "
-                "loss.max_logit_scale "
-                f"{max_scale}: a learnable temperature must start below the bound."
+                f"loss.max_logit_scale {max_scale}: a learnable temperature must start below the bound."
             )
         self.fixed = 1.0 / temperature
         self.max_log = math.log(max_scale)
@@ -35,10 +34,9 @@ class LogitScale(nn.Module):
     def forward(self) -> float | Tensor:
         if self.log_scale is None:
             return self.fixed
-        # clamped in value only: past the bound a plain clamp has no gradient, and the scale could never come
-        # back
-        clamped = self.log_scale.detach().clamp(max=self.max_log)
-        return (self.log_scale + (clamped - self.log_scale.detach())).exp()
+        with torch.no_grad():  # the parameter itself, as in CLIP: a clamped value would have no gradient back
+            self.log_scale.clamp_(max=self.max_log)
+        return self.log_scale.exp()
 
 
 @dataclass
@@ -55,6 +53,7 @@ class Block:
     same_label: Tensor | None
     """bool [n, N], or None without labels."""
     start: int
+    processes: int = 1
 
     @property
     def targets(self) -> Tensor:
@@ -64,11 +63,8 @@ class Block:
 
     @property
     def share(self) -> float:
-        """Turns a sum over my rows into a part of the global mean. The parts of the W processes, averaged,
-        are it."""
+        """Turns a sum over my rows into my part of the global mean: the processes' parts average to it."""
         return self.processes / self.video_to_text.shape[1]
-
-    processes: int = 1
 
 
 def similarity_block(

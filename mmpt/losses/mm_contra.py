@@ -61,7 +61,7 @@ class MMContraLoss(nn.Module):
         used = labels if self.label_aware else None
         block = similarity_block(pooled_video, pooled_text, used, self.similarity, self.gather)
         scale = self.logit_scale()
-        loss = pooled_video.new_zeros(())
+        loss = block.video_to_text.new_zeros(())
         for logits in (block.video_to_text, block.text_to_video):
             target = block.targets
             if block.same_label is not None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from mmpt.config.schema import DatasetConfig, ModelConfig
-from mmpt.losses import MMContraLoss
+from mmpt.losses import MMContraLoss, cached_loss_backward
 from mmpt.models import MMFusionSeparate, MMFusionShare, build_model, load_bert
 from mmpt.utils.errors import UserError
 
@@ -179,3 +179,18 @@ def test_other_text_models_by_path(tmp_path: Path, tiny_bert: str, dataset_cfg: 
         dataclasses.replace(dataset_cfg, bert_name=str(link)),
     )
     assert model.hidden_size == 32
+
+
+def test_cached_accumulation_equals_the_big_batch(make_model: Any, io: IO) -> None:
+    model = make_model(conv1d=1)
+    names = ("vfeats", "vmasks", "caps", "cmasks")
+    out = model(*(io[name] for name in names))
+    expected = MMContraLoss()(out["pooled_video"], out["pooled_text"])
+    expected.backward()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    wanted = [parameter.grad.clone() for parameter in trained]
+    model.zero_grad()
+    parts = [{name: io[name][start : start + 2] for name in names} for start in (0, 2, 4)]
+    assert cached_loss_backward(model, MMContraLoss(), parts) == pytest.approx(expected.item(), rel=1e-5)
+    for parameter, want in zip(trained, wanted):
+        close(parameter.grad, want, rtol=1e-4, atol=1e-5)

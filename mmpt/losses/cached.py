@@ -1,0 +1,100 @@
+"""Contrastive gradients of a batch that does not fit into memory at once (GradCache).
+
+Gao et al. 2021, https://arxiv.org/abs/2101.06983.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmpt.utils.errors import UserError
+
+Batch = Mapping[str, Any]
+INPUTS = ("vfeats", "vmasks", "caps", "cmasks")
+
+
+def cached_loss_backward(
+    model: nn.Module,
+    loss: nn.Module,
+    microbatches: Sequence[Batch],
+    backward: Callable[[Tensor], None] = Tensor.backward,
+) -> float:
+    """Add to the parameters' gradients what `loss` on all micro-batches as one batch would, and return that
+    loss.
+
+    All embeddings are first computed without gradients, micro-batch by micro-batch; the loss of the whole
+    gives the gradient of each embedding; then each micro-batch is embedded again, with the same dropout, and
+    that gradient pushed through it. Memory for activations is that of one micro-batch; the price is a second
+    forward pass.
+
+    Equals the plain gradient, up to rounding, for models whose embedding of an example does not depend on its
+    batch (no batch normalisation), with the dropout masks that the micro-batches draw. Under
+    DistributedDataParallel the gradients are averaged over the processes once, in the last micro-batch.
+
+    Args:
+        model: `model(vfeats, vmasks, caps, cmasks) -> {"pooled_video": [b, H], "pooled_text": [b, H]}`.
+        loss: `loss(pooled_video, pooled_text, labels)`; its own parameters get their gradients too.
+        microbatches: batches with those inputs, and "labels" (int64 [b]) in all of them or in none.
+        backward: how to go backward from a scalar, for optimizers that scale it first (fp16).
+
+    Raises UserError if there is no micro-batch, or if some have labels and some have not.
+    """
+    if not microbatches:
+        raise UserError("no micro-batch was given.")
+    with_labels = [batch.get("labels") is not None for batch in microbatches]
+    if any(with_labels) != all(with_labels):
+        raise UserError("some micro-batches have labels and some have not: give them to all or to none.")
+    labels = torch.cat([batch["labels"] for batch in microbatches]) if all(with_labels) else None
+
+    randomness = []
+    pooled: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        for batch in microbatches:
+            randomness.append(_random_state(batch["vfeats"].device))
+            pooled.append(_embed(model, batch))
+    video, text = (torch.cat(side).requires_grad_() for side in zip(*pooled))
+    value = loss(video, text, labels)
+    backward(value)
+    assert video.grad is not None and text.grad is not None
+
+    after = _random_state(microbatches[0]["vfeats"].device)
+    start = 0
+    for i, (batch, state) in enumerate(zip(microbatches, randomness)):
+        device = batch["vfeats"].device
+        last = i == len(microbatches) - 1
+        _set_random_state(state, device)
+        with contextlib.nullcontext() if last else _no_sync(model):
+            out_video, out_text = _embed(model, batch)
+            end = start + len(out_video)
+            # the gradients carry the factor of `backward` already, so this goes backward plainly
+            torch.autograd.backward([out_video, out_text], [video.grad[start:end], text.grad[start:end]])
+        start = end
+    _set_random_state(after, microbatches[0]["vfeats"].device)
+    return float(value.detach())
+
+
+def _embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    out = model(*(batch[name] for name in INPUTS))
+    return out["pooled_video"], out["pooled_text"]
+
+
+@contextlib.contextmanager
+def _no_sync(model: nn.Module) -> Iterator[None]:
+    """Hold back DistributedDataParallel's averaging, where the model is wrapped in it."""
+    no_sync = getattr(model, "no_sync", None)
+    with no_sync() if callable(no_sync) else contextlib.nullcontext():
+        yield
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), on_device
+
+
+def _set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)

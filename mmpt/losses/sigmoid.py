@@ -1,0 +1,79 @@
+"""Sigmoid loss: every clip-prompt pair of the batch is its own yes-or-no question."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmpt.losses.contrastive import LogitScale, check_similarity, similarity_block
+from mmpt.losses.registries import LOSSES
+from mmpt.utils.errors import UserError
+
+
+@LOSSES.register("MMSigmoidLoss")
+class MMSigmoidLoss(nn.Module):
+    """SigLIP's loss (Zhai et al. 2023, https://arxiv.org/abs/2303.15343): -log sigmoid(z (logit scale *
+    similarity + bias)) with z = 1 for pairs and -1 for the others, summed over all N x N, divided by N.
+
+    The bias is learnt, from -10 as in the paper, so that the many non-pairs do not weigh on the first steps.
+
+    Args:
+        similarity: "cosine" (the paper) or "dot".
+        temperature: similarities are divided by it. The paper starts from 0.1.
+        learnable_temperature: learn it, starting from `temperature`.
+        max_logit_scale: bound of the learnt 1 / temperature.
+        label_aware: pairs with the same label count as pairs.
+        gather: compare with the batches of all processes, as in MMContraLoss.
+        bias: the starting bias.
+    """
+
+    def __init__(
+        self,
+        similarity: str = "cosine",
+        temperature: float = 0.1,
+        learnable_temperature: bool = False,
+        max_logit_scale: float = 100.0,
+        label_aware: bool = False,
+        gather: bool = False,
+        bias: float = -10.0,
+    ):
+        super().__init__()
+        check_similarity(similarity)
+        if not math.isfinite(bias):
+            raise UserError(f"the starting bias of the sigmoid loss is {bias}; a finite number was expected.")
+        self.similarity = similarity
+        self.label_aware = label_aware
+        self.gather = gather
+        self.logit_scale = LogitScale(temperature, learnable_temperature, max_logit_scale)
+        self.bias = nn.Parameter(torch.tensor(float(bias)))
+
+    def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of clips [B, H] and their prompts [B, H]; labels int64 [B] name equal
+        prompts."""
+        if self.label_aware and labels is None:
+            raise UserError("loss.label_aware needs labels: the batch has none.")
+        used = labels if self.label_aware else None
+        block = similarity_block(pooled_video, pooled_text, used, self.similarity, self.gather)
+        logits = block.video_to_text * self.logit_scale() + self.bias
+        pairs = block.same_label
+        if pairs is None:
+            pairs = F.one_hot(block.targets, logits.shape[1]).bool()
+        sign = torch.where(pairs, 1.0, -1.0)
+        return -F.logsigmoid(sign * logits).sum() * block.share
+
+    @classmethod
+    def from_config(cls, loss_cfg: Any) -> "MMSigmoidLoss":
+        """The loss that the config section `loss` describes. Raises UserError for options it does not
+        have."""
+        if loss_cfg.label_smoothing:
+            raise UserError("loss.label_smoothing belongs to MMContraLoss: with MMSigmoidLoss leave it at 0.")
+        return cls(
+            similarity=loss_cfg.similarity,
+            temperature=loss_cfg.temperature,
+            learnable_temperature=loss_cfg.learnable_temperature,
+            max_logit_scale=loss_cfg.max_logit_scale,
+            label_aware=loss_cfg.label_aware,
+            gather=loss_cfg.gather,
+        )

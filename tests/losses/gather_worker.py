@@ -1,0 +1,75 @@
+"""One of two processes: compares the gathered loss and its gradients with one process on the whole batch.
+
+python gather_worker.py RANK STORE_FILE: exits 0 if all agrees, otherwise raises.
+"""
+
+import sys
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from linear_towers import LinearTowers, gradients, inputs, make_batch, rows
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmpt.losses import MMContraLoss, MMSigmoidLoss, cached_loss_backward
+from mmpt.utils.distributed import all_gather_with_grad, gather_objects, rank, world_size
+
+LOSSES: list[Callable[[bool], nn.Module]] = [
+    lambda gather: MMContraLoss(gather=gather),
+    lambda gather: MMContraLoss("cosine", 0.2, True, label_smoothing=0.1, label_aware=True, gather=gather),
+    lambda gather: MMSigmoidLoss(learnable_temperature=True, label_aware=True, gather=gather),
+]
+
+
+def compare(make_loss: Callable[[bool], nn.Module], border: int, cached: bool) -> None:
+    """Rows before `border` of a batch of 9 are the first process's, the others the second's."""
+    batch = make_batch(9)
+    torch.manual_seed(1)
+    single, single_loss = LinearTowers(), make_loss(False)
+    torch.manual_seed(1)
+    wrapped, loss = DistributedDataParallel(LinearTowers()), make_loss(True)
+
+    out = single(*inputs(batch))
+    expected = single_loss(out["pooled_video"], out["pooled_text"], batch["labels"])
+    expected.backward()
+
+    mine = rows(batch, 0, border) if rank() == 0 else rows(batch, border, 9)
+    if cached:
+        half = len(mine["vfeats"]) // 2
+        value = torch.tensor(cached_loss_backward(wrapped, loss, [rows(mine, 0, half), rows(mine, half, 99)]))
+    else:
+        out = wrapped(*inputs(mine))
+        part = loss(out["pooled_video"], out["pooled_text"], mine["labels"])
+        part.backward()
+        value = part.detach()
+
+    dist.all_reduce(value)
+    torch.testing.assert_close(value / world_size(), expected.detach(), rtol=1e-5, atol=1e-6)
+    for got, want in zip(gradients(wrapped), gradients(single)):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+    for got, want in zip(gradients(loss), gradients(single_loss)):  # no DDP around the loss: average by hand
+        dist.all_reduce(got)
+        torch.testing.assert_close(got / world_size(), want, rtol=1e-5, atol=1e-6)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    number, store = int(sys.argv[1]), sys.argv[2]
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=2)
+    assert (rank(), world_size()) == (number, 2)
+    assert gather_objects({"from": number}) == [{"from": 0}, {"from": 1}]
+    assert all_gather_with_grad(torch.full((number + 1, 2), float(number))).tolist() == [
+        [0, 0],
+        [1, 1],
+        [1, 1],
+    ]
+    for make_loss in LOSSES:
+        for border in (5, 4, 7):  # so that the processes hold different numbers of rows
+            for cached in (False, True):
+                compare(make_loss, border, cached)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

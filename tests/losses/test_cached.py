@@ -1,0 +1,95 @@
+"""Cached accumulation gives the loss and gradients of the big batch."""
+
+import itertools
+
+import pytest
+import torch
+from linear_towers import LinearTowers, gradients, inputs, make_batch, rows
+from torch import nn
+
+from mmpt.losses import MMContraLoss, MMSigmoidLoss, cached_loss_backward
+from mmpt.utils.errors import UserError
+
+close = torch.testing.assert_close
+
+
+def split(batch: dict[str, torch.Tensor], *sizes: int) -> list[dict[str, torch.Tensor]]:
+    starts = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    return [rows(batch, a, b) for a, b in itertools.pairwise(starts)]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        MMContraLoss(),
+        MMContraLoss("cosine", 0.2, learnable_temperature=True, label_aware=True),
+        MMSigmoidLoss(label_aware=True, learnable_temperature=True),
+    ],
+)
+@pytest.mark.parametrize("sizes", [(13,), (4, 4, 4, 1), (6, 7)])
+def test_equals_the_big_batch(loss: nn.Module, sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = LinearTowers()
+    batch = make_batch(13)
+    out = model(*inputs(batch))
+    expected = loss(out["pooled_video"], out["pooled_text"], batch["labels"])
+    expected.backward()
+    wanted = gradients(model, loss)
+    value = cached_loss_backward(model, loss, split(batch, *sizes))
+    assert value == pytest.approx(expected.item(), rel=1e-5)
+    for got, want in zip(gradients(model, loss), wanted):
+        close(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_replayed() -> None:
+    torch.manual_seed(0)
+    model = LinearTowers(dropout=0.5).train()
+    loss = MMContraLoss()
+    parts = split(make_batch(12), 5, 5, 2)
+
+    torch.manual_seed(3)
+    pooled = [model(*inputs(part)) for part in parts]
+    expected = loss(*(torch.cat([out[side] for out in pooled]) for side in ("pooled_video", "pooled_text")))
+    expected.backward()
+    wanted = gradients(model)
+    following = torch.rand(1)
+
+    torch.manual_seed(3)
+    assert cached_loss_backward(model, loss, parts) == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(torch.rand(1), following)  # and what is drawn next is what one pass leaves
+    for got, want in zip(gradients(model), wanted):
+        close(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_scaled_backward() -> None:
+    """What an fp16 optimizer does: it multiplies the loss before it goes backward."""
+    torch.manual_seed(0)
+    model = LinearTowers()
+    parts = split(make_batch(6), 3, 3)
+    value = cached_loss_backward(model, MMContraLoss(), parts)
+    plain = gradients(model)
+    scaled = cached_loss_backward(model, MMContraLoss(), parts, lambda loss: (loss * 8).backward())
+    assert scaled == value
+    for got, want in zip(gradients(model), plain):
+        close(got, want * 8)
+
+
+def test_gradients_are_added_to_those_that_are_there() -> None:
+    torch.manual_seed(0)
+    model = LinearTowers()
+    parts = split(make_batch(6), 3, 3)
+    cached_loss_backward(model, MMContraLoss(), parts)
+    once = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    cached_loss_backward(model, MMContraLoss(), parts)
+    for got, want in zip(gradients(model), once):
+        close(got, want * 2)
+
+
+def test_mistakes() -> None:
+    model = LinearTowers()
+    with pytest.raises(UserError, match="no micro-batch"):
+        cached_loss_backward(model, MMContraLoss(), [])
+    first, second = split(make_batch(6), 3, 3)
+    del second["labels"]
+    with pytest.raises(UserError, match="some have not"):
+        cached_loss_backward(model, MMContraLoss(), [first, second])

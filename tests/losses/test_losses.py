@@ -1,0 +1,179 @@
+"""Values against loops over pairs, gradients against finite differences, options against their
+definitions."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from mmpt.config.schema import LossConfig
+from mmpt.losses import MMContraLoss, MMSigmoidLoss, build_loss
+from mmpt.utils.errors import UserError
+
+close = torch.testing.assert_close
+LABELS = torch.tensor([4, 1, 4, 0, 1, 4])
+
+
+def pairs(kind: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    video, text = torch.randn(2, 6, 5, generator=generator, dtype=torch.float64)
+    return video.to(kind).requires_grad_(), text.to(kind).requires_grad_()
+
+
+def similarities(video: torch.Tensor, text: torch.Tensor, cosine: bool) -> list[list[float]]:
+    """Row: clip, column: prompt; by plain arithmetic."""
+    rows = []
+    for v in video.tolist():
+        row = []
+        for t in text.tolist():
+            dot = sum(a * b for a, b in zip(v, t))
+            row.append(dot / math.sqrt(sum(a * a for a in v) * sum(b * b for b in t)) if cosine else dot)
+        rows.append(row)
+    return rows
+
+
+def info_nce(rows: list[list[float]], labels: list[int], smoothing: float) -> float:
+    """Mean over rows of the cross-entropy against an even spread over the row's own label, smoothed."""
+    total = 0.0
+    for i, row in enumerate(rows):
+        log_norm = math.log(sum(math.exp(x) for x in row))
+        same = [j for j in range(len(row)) if labels[j] == labels[i]]
+        for j, x in enumerate(row):
+            target = (1 - smoothing) * (j in same) / len(same) + smoothing / len(row)
+            total -= target * (x - log_norm)
+    return total / len(rows)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("label_aware", [False, True])
+def test_contrastive_value(cosine: bool, temperature: float, smoothing: float, label_aware: bool) -> None:
+    video, text = pairs()
+    rows = [[x / temperature for x in row] for row in similarities(video, text, cosine)]
+    labels = LABELS.tolist() if label_aware else list(range(6))
+    expected = info_nce(rows, labels, smoothing) + info_nce(
+        [list(row) for row in zip(*rows)], labels, smoothing
+    )
+    loss = MMContraLoss(
+        similarity="cosine" if cosine else "dot",
+        temperature=temperature,
+        label_smoothing=smoothing,
+        label_aware=label_aware,
+    )
+    assert loss(video, text, LABELS).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("label_aware", [False, True])
+def test_sigmoid_value(cosine: bool, label_aware: bool) -> None:
+    video, text = pairs()
+    labels = LABELS.tolist() if label_aware else list(range(6))
+    expected = 0.0
+    for i, row in enumerate(similarities(video, text, cosine)):
+        for j, x in enumerate(row):
+            sign = 1 if labels[i] == labels[j] else -1
+            expected += math.log1p(math.exp(-sign * (x / 0.5 - 2.0))) / 6
+    loss = MMSigmoidLoss("cosine" if cosine else "dot", temperature=0.5, label_aware=label_aware, bias=-2.0)
+    assert loss(video, text, LABELS).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_default_is_the_ancestors() -> None:
+    """Both directions added, raw dot products, labels not looked at."""
+    video, text = pairs()
+    logits = video @ text.T
+    target = torch.arange(6)
+    expected = torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(
+        logits.T, target
+    )
+    close(build_loss(LossConfig())(video, text, LABELS), expected)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        MMContraLoss(),
+        MMContraLoss(
+            "cosine", temperature=0.2, learnable_temperature=True, label_smoothing=0.1, label_aware=True
+        ),
+        MMSigmoidLoss(learnable_temperature=True),
+        MMSigmoidLoss("dot", temperature=1.0, label_aware=True, bias=0.5),
+    ],
+)
+def test_gradients(loss: torch.nn.Module) -> None:
+    loss = loss.double()
+    video, text = pairs()
+    parameters = list(loss.parameters())
+    assert torch.autograd.gradcheck(lambda v, t, *_: loss(v, t, LABELS), (video, text, *parameters))
+
+
+def test_label_aware_without_repeats_changes_nothing() -> None:
+    video, text = pairs()
+    close(MMContraLoss(label_aware=True)(video, text, torch.arange(6)), MMContraLoss()(video, text))
+
+
+def test_learnt_temperature_starts_where_told_and_stays_bounded() -> None:
+    video, text = pairs(torch.float32)
+    loss = MMContraLoss("cosine", temperature=0.1, learnable_temperature=True, max_logit_scale=12.0)
+    close(loss(video, text), MMContraLoss("cosine", temperature=0.1)(video, text))
+    assert [name for name, _ in loss.named_parameters()] == ["logit_scale.log_scale"]
+    optimizer = torch.optim.SGD(loss.parameters(), lr=100.0)
+    same = torch.eye(6)  # perfect pairs: a lower temperature is always better
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss(same, same).backward()
+        optimizer.step()
+    loss(same, same)
+    assert loss.logit_scale().item() == pytest.approx(12.0, rel=1e-6)  # type: ignore[union-attr]
+    optimizer.zero_grad()
+    (-loss(same, same)).backward()  # the bound is no trap: the other way there is a gradient
+    assert loss.logit_scale.log_scale.grad.abs() > 0  # type: ignore[union-attr]
+    assert list(MMContraLoss(temperature=0.1).parameters()) == []
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_compared_in_float32(kind: torch.dtype) -> None:
+    video, text = (side.detach().to(kind) * 40 for side in pairs(torch.float32))
+    loss = MMContraLoss()(video, text)
+    assert loss.dtype == torch.float32
+    close(loss, MMContraLoss()(video.float(), text.float()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        close(MMContraLoss()(video.float(), text.float()), loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"similarity": "euclid"}, "euclid"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": 0.001, "learnable_temperature": True}, "max_logit_scale"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        MMContraLoss(**options)
+
+
+def test_bad_batches() -> None:
+    video, text = pairs()
+    for loss in (MMContraLoss, MMSigmoidLoss):
+        with pytest.raises(UserError, match="shapes"):
+            loss()(video, text[:5])
+        with pytest.raises(UserError, match="labels"):
+            loss(label_aware=True)(video, text)
+
+
+def test_from_config() -> None:
+    config = LossConfig(similarity="cosine", temperature=0.5, label_aware=True, label_smoothing=0.1)
+    video, text = pairs()
+    expected = MMContraLoss("cosine", 0.5, label_smoothing=0.1, label_aware=True)(video, text, LABELS)
+    close(build_loss(config)(video, text, LABELS), expected)
+    with pytest.raises(UserError, match="label_smoothing"):
+        build_loss(LossConfig(loss_cls="MMSigmoidLoss", label_smoothing=0.1))
+    sigmoid = build_loss(LossConfig(loss_cls="MMSigmoidLoss", similarity="cosine", temperature=0.1))
+    close(sigmoid(video, text), MMSigmoidLoss()(video, text))
+    with pytest.raises(UserError, match=r"loss\.loss_cls"):
+        build_loss(LossConfig(loss_cls="MMContrastLoss"))
