@@ -30,7 +30,12 @@ def augment2d_matrix(
 
 def augment2d(clip: PoseClip, rng: np.random.Generator) -> PoseClip:
     """Published 2-D augmentation: one random linear map of x and y for the whole clip."""
-    return clip.with_data(clip.data @ augment2d_matrix(rng))
+    return clip.with_data(linear_map(clip.data, augment2d_matrix(rng)))
+
+
+def linear_map(data: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """data @ matrix, float32 [T, P, 3], as one matrix product instead of T."""
+    return (data.reshape(-1, 3) @ matrix.astype(np.float32, copy=False)).reshape(data.shape)
 
 
 def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: int) -> PoseClip:
@@ -58,32 +63,35 @@ def interpolate(clip: PoseClip, fps: float) -> PoseClip:
     frames = len(clip)
     new_frames = max(round(frames * fps / clip.fps), 1)
     old_steps, steps = np.linspace(0, 1, frames), np.linspace(0, 1, new_frames)
-    present = clip.present
-    data = np.zeros((new_frames, *clip.data.shape[1:]), dtype=np.float32)
-    confidence = np.zeros((new_frames, clip.data.shape[1]), dtype=np.float32)
-    for pattern, columns in _patterns(present):
+    # all points as if they had no gaps: right for those always there, and (0 between zeros) for those never
+    # there
+    data, confidence = _between(clip.data, clip.confidence, np.arange(frames), old_steps, steps)
+    for pattern, columns in _gappy(clip.present):
         seen = np.flatnonzero(pattern)
-        if not len(seen):
-            continue
-        times = old_steps[seen]
-        inside = np.flatnonzero((steps >= times[0]) & (steps <= times[-1]))
-        if not len(inside):
-            continue
-        after = np.clip(np.searchsorted(times, steps[inside], side="right"), 1, max(len(seen) - 1, 1))
-        before, after = after - 1, np.minimum(after, len(seen) - 1)
-        gap = times[after] - times[before]
-        weight = ((steps[inside] - times[before]) / np.where(gap > 0, gap, 1)).astype(np.float32)
-        low, high = seen[before], seen[after]
-        whole = len(columns) == data.shape[1]
-        for source, target in ((clip.data, data), (clip.confidence, confidence)):
-            chosen = source if whole else source[:, columns]
-            w = weight.reshape(-1, *(1,) * (source.ndim - 1))
-            mixed = chosen[low] * (1 - w) + chosen[high] * w
-            if whole:
-                target[inside] = mixed
-            else:
-                target[np.ix_(inside, columns)] = mixed
+        inside = np.flatnonzero((steps >= old_steps[seen[0]]) & (steps <= old_steps[seen[-1]]))
+        data[:, columns], confidence[:, columns] = 0, 0
+        if len(inside):
+            parts = _between(
+                clip.data[:, columns], clip.confidence[:, columns], seen, old_steps[seen], steps[inside]
+            )
+            data[inside[:, None], columns], confidence[inside[:, None], columns] = parts
     return replace(clip, data=data, confidence=confidence, fps=float(fps))
+
+
+def _between(
+    data: np.ndarray, confidence: np.ndarray, seen: np.ndarray, times: np.ndarray, steps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both arrays at `steps`, interpolated between the frames `seen`, which are at `times`."""
+    after = np.clip(np.searchsorted(times, steps, side="right"), 1, max(len(seen) - 1, 1))
+    before, after = after - 1, np.minimum(after, len(seen) - 1)
+    gap = times[after] - times[before]
+    weight = ((steps - times[before]) / np.where(gap > 0, gap, 1)).astype(np.float32)
+    low, high = seen[before], seen[after]
+    w = weight[:, None, None]
+    return (
+        data[low] * (1 - w) + data[high] * w,
+        confidence[low] * (1 - w[..., 0]) + confidence[high] * w[..., 0],
+    )
 
 
 def gaussian_noise(clip: PoseClip, rng: np.random.Generator, std: float = 0.001) -> PoseClip:
@@ -100,11 +108,13 @@ def flip(clip: PoseClip, rng: np.random.Generator, probability: float) -> PoseCl
     return mirror(clip) if rng.random() < probability else clip
 
 
-def _patterns(present: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Columns grouped by the frames that have them (a component comes and goes whole): (frames, columns)."""
-    if present.all():
-        return [(present[:, 0], np.arange(present.shape[1]))]
-    packed = np.packbits(present, axis=0).T.copy()
+def _gappy(present: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Columns that some frames have and some lack, grouped by those frames: (bool [T], columns)."""
+    counts = present.sum(axis=0)
+    columns = np.flatnonzero((counts > 0) & (counts < len(present)))
+    if not len(columns):
+        return []
+    packed = np.ascontiguousarray(np.packbits(present[:, columns], axis=0).T)
     keys = packed.view(np.dtype((np.void, packed.shape[1])))[:, 0]
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    return [(present[:, column], np.flatnonzero(group == i)) for i, column in enumerate(first)]
+    return [(present[:, columns[column]], columns[group == i]) for i, column in enumerate(first)]

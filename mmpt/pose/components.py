@@ -143,21 +143,20 @@ def _selection(
 
 
 def _component_columns(layout: PoseLayout, name: str, reduced: bool, n_face: int | None) -> list[int]:
-    columns = layout.columns(name).tolist()
-    if name != FACE or not (reduced or n_face):
-        return columns
-    if reduced:
-        wanted: Sequence[str] = REDUCED_FACE_POINTS
-    else:
-        assert n_face is not None
-        if len(columns) == n_face:
-            return columns
+    if name != FACE:
+        wanted: Sequence[str] = POSE_POINTS if name in (POSE, WORLD) else HAND_POINTS
+    elif reduced:
+        wanted = REDUCED_FACE_POINTS
+    elif n_face is not None:
         wanted = [str(i) for i in range(n_face)]
-    missing = [point for point in wanted if (FACE, point) not in layout]
+    else:
+        return layout.columns(name).tolist()
+    missing = [point for point in wanted if (name, point) not in layout]
     if missing:
+        hint = "; ask for another face_points or pose_components, or" if name == FACE else ":"
         raise UserError(
-            f"{len(missing)} of the {len(wanted)} face points asked for are missing (the first: "
-            f"{missing[0]}); the pose has {len(columns)} face points. Estimate the pose with the whole face "
-            f"mesh, or ask for another face_points or pose_components"
+            f"{name} has {len(layout.columns(name))} points; {len(missing)} of the {len(wanted)} asked for "
+            f"are not among them (the first: {missing[0]}){hint} estimate the pose with MediaPipe Holistic, "
+            "unreduced"
         )
-    return [layout.index(FACE, point) for point in wanted]
+    return [layout.index(name, point) for point in wanted]

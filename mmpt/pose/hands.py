@@ -60,19 +60,26 @@ def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     The first 63 numbers do not change under rotation, translation and scaling of the hand. Zeros where the
     hand (one of the four palm points) is missing or degenerate; a single missing joint is zero.
     """
-    centred = hand - hand[:, WRIST : WRIST + 1]
-    up, length = _unit(centred[:, MIDDLE_MCP])
-    normal, area = _unit(_cross(centred[:, INDEX_MCP], centred[:, PINKY_MCP]))
-    normal, tilt = _unit(normal - (normal * up).sum(axis=1, keepdims=True) * up)
-    axes = np.stack([_cross(up, normal), up, normal], axis=2)  # [T, 3, axis]
-    sound = present[:, PALM].all(axis=1) & (area > 0) & (tilt > 1e-6)
-    joints = (centred @ axes) / np.where(length > 0, length, 1)[:, None, None]
-    out = np.empty((len(hand), PALM_FRAME_DIM), dtype=np.float32)
+    axes, length = palm_axes(hand)
+    sound = present[:, PALM].all(axis=1) & (length > 0)
+    joints = ((hand - hand[:, WRIST : WRIST + 1]) @ axes) / np.where(sound, length, 1)[:, None, None]
     joints *= (present & sound[:, None])[..., None]
+    out = np.empty((len(hand), PALM_FRAME_DIM), dtype=np.float32)
     out[:, :63] = joints.reshape(len(hand), 63)
-    out[:, 63:66] = up * sound[:, None]
-    out[:, 66:69] = normal * sound[:, None]
+    out[:, 63:66] = axes[..., 1] * sound[:, None]
+    out[:, 66:69] = axes[..., 2] * sound[:, None]
     return out
+
+
+def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(axes [T, 3, axis], length [T]): the palm's orthonormal x, y, z (see palm_frame) as columns, and the
+    distance from the wrist to the middle knuckle; length 0, whatever the axes, where the hand is degenerate.
+    """
+    wrist = hand[:, WRIST]
+    up, length = _unit(hand[:, MIDDLE_MCP] - wrist)
+    normal, _ = _unit(_cross(hand[:, INDEX_MCP] - wrist, hand[:, PINKY_MCP] - wrist))
+    normal, tilt = _unit(normal - np.einsum("ti,ti->t", normal, up)[:, None] * up)
+    return np.stack([_cross(up, normal), up, normal], axis=2), np.where(tilt > 1e-4, length, 0)
 
 
 def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

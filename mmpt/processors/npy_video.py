@@ -11,12 +11,16 @@ from mmpt.utils.errors import UserError
 
 S3D_DIM = 512
 
+_EXPECTED = "expected a .npy file of numbers, [T, D], as `python -m mmpt.cli.extract` writes"
+
 
 @VIDEO_PROCESSORS.register("VideoProcessor")
 class VideoProcessor:
     """Reads the features as they are."""
 
     suffix = ".npy"
+    feature_dim: int | None = None
+    """Numbers in a frame: known only from the files."""
 
     @classmethod
     def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "VideoProcessor":
@@ -32,6 +36,10 @@ class VideoProcessor:
                 f"{path}: features of a video cannot be mirrored; mirror the video and extract again"
             )
         return load_features(path)
+
+    def n_frames(self, path: str | os.PathLike[str]) -> int:
+        """Frames of a file, without reading them. Raises UserError, which names the file."""
+        return len(_open_array(path))
 
 
 @VIDEO_PROCESSORS.register("RWTHFSVideoProcessor")
@@ -69,27 +77,8 @@ def load_features(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises UserError, which names the file.
     """
-    expected = "expected a .npy file of numbers, [T, D], as `python -m mmpt.cli.extract` writes"
-    path = Path(path)
-    try:
-        # mapped, so that a header that declares more than there is costs no memory
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {expected}") from None
-    except Exception as error:  # whatever numpy stumbles over in foreign bytes
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read ({reason}); {expected}") from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise UserError(f"{path}: this is an archive of arrays (.npz); {expected}")
-    if array.dtype.kind not in "fiu":
-        raise UserError(f"{path}: it holds values of type {array.dtype}; {expected}")
-    if array.ndim != 2 or 0 in array.shape:
-        raise UserError(
-            f"{path}: its shape is {list(array.shape)}; {expected} with at least one row and column"
-        )
     with np.errstate(over="ignore"):  # an overflow to inf is reported below
-        features = np.array(array, dtype=np.float32)
+        features = np.array(_open_array(path), dtype=np.float32)
     finite = np.isfinite(features)
     if not finite.all():
         frame, column = np.argwhere(~finite)[0]
@@ -98,3 +87,24 @@ def load_features(path: str | os.PathLike[str]) -> np.ndarray:
             f"{column}); extract the features again"
         )
     return features
+
+
+def _open_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """The file as a mapped array of numbers, [T, D]. Mapped, so that a false header costs no memory."""
+    try:
+        array = np.load(Path(path), mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {_EXPECTED}") from None
+    except Exception as error:  # whatever numpy stumbles over in foreign bytes
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read ({reason}); {_EXPECTED}") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise UserError(f"{path}: this is an archive of arrays (.npz); {_EXPECTED}")
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{path}: it holds values of type {array.dtype}; {_EXPECTED}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise UserError(
+            f"{path}: its shape is {list(array.shape)}; {_EXPECTED} with at least one row and column"
+        )
+    return array

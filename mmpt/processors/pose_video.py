@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmpt.pose import augmentation, hands
+from mmpt.pose.augmentation3d import augment3d as apply_augment3d
 from mmpt.pose.augmentation_options import PoseAugmentation
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import (
@@ -115,7 +116,7 @@ class PoseProcessor:
                 f"dataset.preprocess: {config.preprocess!r} needs the package sign-vq and its mean and std "
                 f"of poses, which mmpt does not have; leave it out to normalise by the shoulders"
             )
-        face_points = getattr(config, "face_points", None)
+        face_points = config.face_points
         if face_points is None and vfeat_dim is not None and config.pose_components != REDUCED_FACE:
             fitting = [n for n in FACE_SIZES if 3 * n_points(config.pose_components, n) == vfeat_dim]
             face_points = fitting[0] if FACE in component_names(config.pose_components) and fitting else None
@@ -123,9 +124,9 @@ class PoseProcessor:
             pose_components=config.pose_components,
             normalize_hand=config.normalize_hand,
             hand_frame=config.hand_frame,
-            scale_depth=getattr(config, "scale_depth", False),
-            velocity=getattr(config, "velocity", False),
-            presence=getattr(config, "presence", False),
+            scale_depth=config.scale_depth,
+            velocity=config.velocity,
+            presence=config.presence,
             face_points=face_points,
             flip_pose=config.flip_pose,
             augment2d=config.augment2d,
@@ -201,9 +202,12 @@ class PoseProcessor:
         return np.concatenate(blocks, axis=1) if len(blocks) > 1 else out
 
     def augment(self, clip: PoseClip, rng: np.random.Generator) -> PoseClip:
-        """The random changes that are switched on, in the ancestor's order: flip, 2-D, time, noise."""
+        """The random changes that are switched on, in the ancestor's order: flip, (augment3d,) 2-D, time,
+        noise.
+        """
         if self.flip_chance:
             clip = augmentation.flip(clip, rng, self.flip_chance)
+        clip = apply_augment3d(clip, self.augment3d, rng)
         if self.augment2d:
             clip = augmentation.augment2d(clip, rng)
         if self.augment_temporal:
