@@ -15,8 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpt.models.packing import Packing
 from mmpt.models.registries import TEXT_ENCODERS
 from mmpt.utils.errors import UserError
+
+MAX_LAYERS = 1000
+"""More is a damaged or hostile file: building so many would take for ever."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -57,6 +61,21 @@ class BertSettings:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} of the text model is {getattr(self, name)}; at least 1 was expected."
+                )
+        if self.num_hidden_layers > MAX_LAYERS:
+            raise UserError(
+                f"num_hidden_layers of the text model is {self.num_hidden_layers}, over {MAX_LAYERS}."
+            )
         if self.hidden_act not in ACTIVATIONS:
             raise UserError(
                 f"hidden_act is {self.hidden_act!r}; the activations served are "
@@ -110,8 +129,7 @@ class BertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
-        """[B, L, H] token vectors, position vectors broadcastable to them, type ids [B or 1, L] (None: all
-        0)."""
+        """Token vectors [N, H], position vectors broadcastable to them, type ids int64 [N] (None: all 0)."""
         types = (
             self.token_type_embeddings.weight[0]
             if token_types is None
@@ -132,16 +150,14 @@ class BertSelfAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.dropout = dropout
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """hidden [B, L, H]; mask bool, broadcastable to [B, heads, L, L], true where a key is seen; None:
-        all."""
-        q, k, v = (
-            layer(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
+    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        """hidden [N, H], tokens of sequences that `packing` tells apart -> [N, H]."""
+        layers = (self.query, self.key, self.value)
+        # one product instead of three; the parameters stay three, as published files name them
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers])
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return mixed.transpose(1, 2).flatten(2)
+        return packing.attend(F.linear(hidden, weight, bias), self.heads, dropout)
 
 
 class ResidualOutput(nn.Module):
@@ -166,8 +182,8 @@ class BertAttention(nn.Module):
         self.self = BertSelfAttention(settings, attention_dropout)
         self.output = ResidualOutput(settings.hidden_size, settings, hidden_dropout)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        return self.output(self.self(hidden, mask), hidden)
+    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        return self.output(self.self(hidden, packing), hidden)
 
 
 class BertIntermediate(nn.Module):
@@ -191,8 +207,8 @@ class BertLayer(nn.Module):
         self.intermediate = BertIntermediate(settings)
         self.output = ResidualOutput(settings.intermediate_size, settings, hidden_dropout)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        attended = self.attention(hidden, mask)
+    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        attended = self.attention(hidden, packing)
         return self.output(self.intermediate(attended), attended)
 
 
@@ -207,9 +223,9 @@ class BertEncoder(nn.Module):
             BertLayer(settings, attention_dropout, hidden_dropout) for _ in range(num_layers)
         )
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         for layer in self.layer:
-            hidden = layer(hidden, mask)
+            hidden = layer(hidden, packing)
         return hidden
 
 
@@ -227,6 +243,9 @@ class BertPooler(nn.Module):
 class BertModel(nn.Module):
     """BERT without a head.
 
+    Attributes:
+        packed: leave padding out of every computation; False computes it too, for comparison.
+
     Args:
         settings: sizes.
         num_layers: layers to build, if not all of `settings.num_hidden_layers`.
@@ -236,6 +255,7 @@ class BertModel(nn.Module):
     def __init__(self, settings: BertSettings, num_layers: int | None = None, dropout: float | None = None):
         super().__init__()
         self.settings = settings
+        self.packed = True
         layers = settings.num_hidden_layers if num_layers is None else num_layers
         hidden_dropout = settings.hidden_dropout_prob if dropout is None else dropout
         attention_dropout = settings.attention_probs_dropout_prob if dropout is None else dropout
@@ -256,30 +276,37 @@ class BertModel(nn.Module):
         position_ids: Tensor | None = None,
         token_types: Tensor | None = None,
     ) -> Tensor:
-        """Last hidden states [B, L, H] of token ids int64 [B, L] with mask bool [B, L] (true: a real token).
+        """Last hidden states [B, L, H] of token ids int64 [B, L] with mask bool [B, L] (true: a real token);
+        zeros where there is none.
 
-        position_ids int64 [L] (None: 0, 1, 2, ...), token_types int64 [B or 1, L] (None: all 0).
+        position_ids int64 [L] (None: 0, 1, 2, ...), token_types int64 [L] (None: all 0).
         Raises UserError if the sequence is longer than the position table.
         """
-        if position_ids is None:
-            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
+        hidden, packing = self.encode(input_ids, mask, position_ids, token_types)
+        return packing.unpack(hidden)
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        position_ids: Tensor | None = None,
+        token_types: Tensor | None = None,
+    ) -> tuple[Tensor, Packing]:
+        """As forward, but the real tokens only: hidden [N, H], and which tokens these are."""
         length = input_ids.shape[1]
         if length > self.max_positions:
             raise UserError(
                 f"a text has {length} token ids ([CLS] and [SEP] included), but the text model has only "
                 f"{self.max_positions} positions: set dataset.max_len to at most {self.max_positions + 1}."
             )
-        positions = self.embeddings.position_embeddings(position_ids)
-        embedded = self.embeddings(self.embeddings.word_embeddings(input_ids), positions, token_types)
-        return self.encoder(embedded, attention_mask(mask))
-
-
-def attention_mask(mask: Tensor) -> Tensor:
-    """Which keys are seen, bool [B, 1, 1, L], of a token mask [B, L]. The first token ([CLS]) always is, so
-    that no row is without any, for which softmax is undefined."""
-    seen = mask.bool().clone()
-    seen[:, 0] = True
-    return seen[:, None, None, :]
+        packing = Packing.of(mask, self.packed)
+        columns = packing.columns
+        tokens = self.embeddings.word_embeddings(packing.pack(input_ids))
+        positions = self.embeddings.position_embeddings(
+            columns if position_ids is None else position_ids[columns]
+        )
+        types = None if token_types is None else token_types[columns]
+        return self.encoder(self.embeddings(tokens, positions, types), packing), packing
 
 
 def init_weights(module: nn.Module, std: float) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.models.bert import BertModel, init_weights
+from mmpt.models.bert import BertModel, BertSettings, init_weights
 from mmpt.models.pooling import POOLINGS, masked_mean
 from mmpt.models.pretrained import PretrainedBert, load_bert
 from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
@@ -22,7 +22,13 @@ class DualEncoder(nn.Module, abc.ABC):
     """What every model offers. Outputs depend on one example only: not on its batch, its order or its
     padding."""
 
-    hidden_size: int
+    text_settings: BertSettings
+    """Sizes of the text model it was built from."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Numbers in an embedding."""
+        return self.text_settings.hidden_size
 
     @abc.abstractmethod
     def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
@@ -102,7 +108,7 @@ class MMFusionSeparate(DualEncoder):
     ):
         super().__init__()
         settings = text_encoder.settings
-        self.hidden_size = settings.hidden_size
+        self.text_settings = settings
         self.video_encoder = video_encoder
         self.text_encoder = text_encoder
         self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)
@@ -178,7 +184,7 @@ class MMFusionShare(DualEncoder):
 
     def __init__(self, mm_encoder: MMBertForEncoder, *, text_offset: int = 0, pooling: str = "mean"):
         super().__init__()
-        self.hidden_size = mm_encoder.bert.settings.hidden_size
+        self.text_settings = mm_encoder.bert.settings
         self.mm_encoder = mm_encoder
         self.text_offset = text_offset
         self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)

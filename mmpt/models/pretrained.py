@@ -71,7 +71,7 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
     Raises MissingDataError if it is not on this machine and cannot be fetched, UserError if it is not a BERT.
     """
     folder = find_model_folder(name, weights)
-    settings = BertSettings.from_dict(_read_json(folder / "config.json"), str(folder / "config.json"))
+    settings = BertSettings.from_dict(read_json(folder / "config.json"), str(folder / "config.json"))
     tokenizer = load_tokenizer(name)
     for token in ("cls_token_id", "sep_token_id"):
         if getattr(tokenizer, token) is None:
@@ -91,16 +91,21 @@ def load_tokenizer(name: str) -> Any:
 
     Raises MissingDataError if it is not on this machine and cannot be fetched.
     """
+    return read_tokenizer(find_model_folder(name, weights=False))
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer whose files are in a folder. No network, no code from the folder. Raises as
+    load_tokenizer."""
     from transformers import AutoTokenizer  # takes seconds to import
 
-    folder = find_model_folder(name, weights=False)
     if not any((folder / file).is_file() for file in ("vocab.txt", "tokenizer.json")):
         raise MissingDataError(
-            f"{folder} has neither vocab.txt nor tokenizer.json: the vocabulary of {name} is missing."
+            f"{folder} has neither vocab.txt nor tokenizer.json: the vocabulary is missing."
         )
     try:
         return AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the Rust tokenizers raise plain Exception for files that they cannot read
         raise UserError(f"the tokenizer in {folder} cannot be read: {error}") from error
 
 
@@ -166,15 +171,14 @@ def _hub_folder(name: str, weights: bool) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises UserError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path} holds a {type(content).__name__}; an object with the sizes of a BERT was expected."
-        )
+        raise UserError(f"{path} holds a {type(content).__name__}; an object with named values was expected.")
     return content
 
 

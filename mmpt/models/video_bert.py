@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.models.bert import ACTIVATIONS, BertModel, BertSettings, attention_mask, init_weights
+from mmpt.models.bert import ACTIVATIONS, BertModel, BertSettings, init_weights
+from mmpt.models.packing import Packing, pick
 from mmpt.models.positions import position_vectors
 from mmpt.models.registries import VIDEO_ENCODERS
 from mmpt.utils.errors import UserError
@@ -113,6 +114,7 @@ class MMBertForEncoder(nn.Module):
         self.videomlp = VideoTokenMLP(vfeat_dim, settings, dropout or 0.0)
         self.videomlp.apply(lambda module: init_weights(module, settings.initializer_range))
         self.bert = BertModel(settings, num_layers, dropout)
+        self.packed = True
 
     def forward(self, vfeats: Tensor, vmasks: Tensor) -> tuple[Tensor, Tensor]:
         """Last hidden states, and which of them count for pooling.
@@ -123,39 +125,60 @@ class MMBertForEncoder(nn.Module):
 
         Returns:
             hidden [B, T' + 1, H]: frames, then [SEP] ([CLS] left out), T' being the longest clip of the
-            batch; mask bool [B, T' + 1].
+            batch, zero behind masked frames; mask bool [B, T' + 1].
+        """
+        hidden, packing, pooled = self.encode(vfeats, vmasks)
+        return packing.unpack(hidden)[:, 1:], packing.unpack(pooled[:, None])[:, 1:, 0]
+
+    def encode(self, vfeats: Tensor, vmasks: Tensor) -> tuple[Tensor, Packing, Tensor]:
+        """As forward, but the real tokens only.
+
+        Returns:
+            hidden [N, H] of [CLS], frames and [SEP]; which tokens these are; bool [N], those that are pooled
+            (all but [CLS]).
         """
         self._check(vfeats, vmasks)
         vmasks = vmasks.bool()
         index = torch.arange(1, vmasks.shape[1] + 1, device=vmasks.device)
         lengths = (vmasks * index).amax(1) if vmasks.numel() else vmasks.sum(1)
-        longest = int(lengths.max()) if len(lengths) else 0
-        vmasks = vmasks[:, :longest]
+        if self.packed:
+            longest = int(lengths.max()) if len(lengths) else 0
+            vfeats, vmasks = vfeats[:, :longest], vmasks[:, :longest]
         padded = lengths.clamp(min=self.max_video_len)  # the frames that a clip counts as
+        packing = Packing.of(F.pad(vmasks, (1, 1), value=True), self.packed)
+        sequences, columns = packing.sequences, packing.columns
+        is_cls, is_sep = columns == 0, columns == vmasks.shape[1] + 1
 
-        # masked_fill, not a product: a padded frame may hold NaN
-        frames = vfeats[:, :longest].to(self.videomlp.linear1.weight.dtype).masked_fill(~vmasks[..., None], 0)
-        if self.videoconv is not None:
-            frames = self.videoconv(frames, padded)
-        tokens = self.videomlp(frames)
-
+        tokens = self.videomlp(self._frames(vfeats, vmasks, padded, (sequences, columns - 1), is_cls | is_sep))
         embeddings = self.bert.embeddings
         ends = embeddings.word_embeddings(torch.tensor([self.cls_id, self.sep_id], device=vfeats.device))
-        first, last = (row.to(tokens.dtype).expand(len(tokens), 1, -1) for row in ends)
-        hidden = self.bert.encoder(
-            embeddings(torch.cat([first, tokens, last], 1), self._positions(longest, padded)),
-            attention_mask(F.pad(vmasks, (1, 1), value=True)),
-        )
-        return hidden[:, 1:], F.pad(vmasks, (0, 1), value=True)
+        first, last = (row.to(tokens.dtype).expand(packing.batch, -1) for row in ends)
+        order = torch.cat([part.nonzero()[:, 0] for part in (is_cls, ~(is_cls | is_sep), is_sep)])
+        tokens = pick(torch.cat([first, tokens, last]), order.argsort())
+        positions = self._positions(columns, is_sep, padded[sequences], longest=vmasks.shape[1])
+        hidden = self.bert.encoder(embeddings(tokens, positions), packing)
+        return hidden, packing, ~is_cls & (packing.pack(F.pad(vmasks, (1, 1), value=True)))
 
-    def _positions(self, frames: int, padded: Tensor) -> Tensor:
-        """Position vectors of [CLS], `frames` frames and [SEP]: [B, frames + 2, H]."""
+    def _frames(
+        self, vfeats: Tensor, vmasks: Tensor, padded: Tensor, place: tuple[Tensor, Tensor], ends: Tensor
+    ) -> Tensor:
+        """[M, vfeat_dim]: the frames among the computed tokens, convolved if the tower does that; zero where
+        masked. place: row and column of each token, of which `ends` are no frames."""
+        vfeats = vfeats.to(self.videomlp.linear1.weight.dtype)
+        if self.videoconv is not None:  # masked_fill, not a product: a padded frame may hold NaN
+            vfeats = self.videoconv(vfeats.masked_fill(~vmasks[..., None], 0), padded)
+        row, column = (part[~ends] for part in place)
+        frames = vfeats[row, column]
+        return frames if self.packed else frames.masked_fill(~vmasks[row, column][:, None], 0)
+
+    def _positions(self, columns: Tensor, is_sep: Tensor, padded: Tensor, longest: int) -> Tensor:
+        """Position vectors [N, H] of the tokens in these columns, `padded` being the frames that the clip of
+        each counts as, and `longest` those of the longest."""
         table = self.bert.embeddings.position_embeddings.weight
-        ids = torch.arange(frames + 1, device=padded.device).expand(len(padded), -1)
-        ids = torch.cat([ids, padded[:, None] + 1], 1)
-        if max(frames, self.max_video_len) + 2 <= len(table):
+        ids = torch.where(is_sep, padded + 1, columns)
+        if max(longest, self.max_video_len) + 2 <= len(table):
             return self.bert.embeddings.position_embeddings(ids)
-        return position_vectors(table, ids, padded + 2)
+        return position_vectors(table, ids[:, None], padded + 2)[:, 0]
 
     def _check(self, vfeats: Tensor, vmasks: Tensor) -> None:
         if vfeats.ndim != 3 or vmasks.shape != vfeats.shape[:2]:

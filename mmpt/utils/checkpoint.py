@@ -118,7 +118,11 @@ def strip_prefixes(key: str) -> str:
 
 
 def load_into(
-    model: nn.Module, state: Mapping[str, Tensor], ignore: Iterable[str] = (), where: str = "the checkpoint"
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    ignore: Iterable[str] = (),
+    where: str = "the checkpoint",
+    assign: bool = False,
 ) -> list[str]:
     """Copy weights into a model, strictly.
 
@@ -128,6 +132,8 @@ def load_into(
         ignore: patterns (`video_encoder.videomlp.*`) of names that may be missing, unexpected or of another
             shape; such parameters of the model keep the values they have.
         where: names the file in errors.
+        assign: make the tensors of `state` the model's own instead of copying them (for a model built on the
+            meta device, which has none).
 
     Returns the names that were left out because of `ignore`. Raises UserError that names every other
     difference.
@@ -163,9 +169,8 @@ def load_into(
     skipped = [key for key in [*missing, *unexpected, *misshaped] if tolerated(key)]
     if skipped:
         log.info("%s: %d parameters left out as told: %s", where, len(skipped), _listed(skipped))
-    model.load_state_dict(
-        {key: tensor for key, tensor in state.items() if key in wanted and key not in misshaped}, strict=False
-    )
+    fitting = {key: tensor for key, tensor in state.items() if key in wanted and key not in misshaped}
+    model.load_state_dict(fitting, strict=False, assign=assign)
     return skipped
 
 

@@ -1,0 +1,184 @@
+"""Sequences of different lengths as one list of tokens, so that cost follows real tokens and not padding.
+
+A padded batch [B, L, H] becomes its real tokens [N, H]: everything a transformer does to a token on its own
+(embeddings, projections, feed-forward, LayerNorm, dropout) is then done N times and not B x L times. Only
+attention needs to know which tokens belong together: it runs over groups of sequences of similar length, each
+padded to its own longest. Krell et al. 2021 pack sequences into rows, https://arxiv.org/abs/2107.02027; here
+nothing is packed into rows, so no sequence is ever cut and results are those of the padded batch.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CALL_COST = 3000
+"""What one more group costs, in entries of an attention matrix: a group is split off when it saves more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Sequences that attend in one call.
+
+    count, length: sequences, and tokens to which they are padded. index int64 [tokens]: place of each real
+    token among the count x length; mask bool [count, 1, 1, length]: which keys are seen. Both None where all
+    sequences have the same length.
+    """
+
+    count: int
+    length: int
+    index: Tensor | None
+    mask: Tensor | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """Which tokens of a padded batch [B, L] are computed, in which order, and who attends to whom.
+
+    Attributes:
+        batch, width: B and L.
+        rows: int64 [N], place in the flattened padded batch of each computed token. Tokens of a sequence stand
+            together and in order; sequences stand by length, longest first.
+        groups: of neighbouring sequences, in the same order.
+        sizes: computed tokens of each group.
+    """
+
+    batch: int
+    width: int
+    rows: Tensor
+    groups: tuple[Group, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, mask: Tensor, packed: bool = True) -> "Packing":
+        """The packing of the tokens whose mask [B, L] is true, and of the first one of each row in any case
+        (attention over no token at all is undefined).
+
+        With `packed` false, padding is computed as well: one group, as wide as the batch.
+        """
+        seen = mask.bool().clone()
+        seen[:, :1] = True
+        batch, width = seen.shape
+        if not packed:
+            rows = torch.arange(batch * width, device=mask.device)
+            return cls(batch, width, rows, (Group(batch, width, None, seen[:, None, None, :]),), (len(rows),))
+        counts = seen.sum(1)
+        order = counts.argsort(descending=True, stable=True)
+        ordered = seen[order]
+        place = ordered.flatten().nonzero()[:, 0]
+        rows = order[place // width] * width + place % width if len(place) else place
+        lengths = counts[order].tolist()  # on a GPU the one place that waits for it
+        bounds = _split(lengths)
+        groups = tuple(_group(lengths[start:stop], mask.device) for start, stop in bounds)
+        return cls(batch, width, rows, groups, tuple(sum(lengths[start:stop]) for start, stop in bounds))
+
+    @property
+    def sequences(self) -> Tensor:
+        """int64 [N]: the row of the batch that each computed token belongs to."""
+        return self.rows // self.width
+
+    @property
+    def columns(self) -> Tensor:
+        """int64 [N]: the column of the batch at which each computed token stands."""
+        return self.rows % self.width
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """[B, L, ...] -> [N, ...]."""
+        return padded.flatten(0, 1).index_select(0, self.rows)
+
+    def unpack(self, tokens: Tensor) -> Tensor:
+        """[N, H] -> [B, L, H], zero where no token was computed."""
+        return spread(tokens, self.rows, self.batch * self.width).view(self.batch, self.width, -1)
+
+    def attend(self, qkv: Tensor, heads: int, dropout: float) -> Tensor:
+        """Multi-head scaled dot-product attention within each sequence.
+
+        qkv [N, 3 * H]: queries, keys and values, `heads` heads in each. Returns [N, H].
+        """
+        mixed = []
+        for part, group in zip(qkv.split(self.sizes), self.groups):
+            if group.index is not None:
+                part = spread(part, group.index, group.count * group.length)
+            q, k, v = part.view(group.count, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask, dropout_p=dropout)
+            out = out.transpose(1, 2).flatten(2).flatten(0, 1)
+            mixed.append(out if group.index is None else pick(out, group.index))
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def set_packed(model: torch.nn.Module, packed: bool) -> None:
+    """Switch packing on or off in all towers of a model; off computes padding too, with the same results."""
+    for module in model.modules():
+        if hasattr(module, "packed"):
+            module.packed = packed
+
+
+def _group(lengths: Sequence[int], device: torch.device) -> Group:
+    longest = lengths[0]
+    if lengths[-1] == longest:
+        return Group(len(lengths), longest, None, None)
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    mask = mask.to(device, non_blocking=True)
+    return Group(len(lengths), longest, mask.flatten().nonzero()[:, 0], mask[:, None, None, :])
+
+
+def _split(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbouring groups (start, stop) of lengths in descending order.
+
+    Greedy: a sequence joins the group before it unless padding it costs more than a call of its own.
+    """
+    bounds = []
+    start, wasted = 0, 0
+    for i, length in enumerate(lengths):
+        waste = lengths[start] ** 2 - length**2
+        if wasted + waste > CALL_COST and waste > 0:
+            bounds.append((start, i))
+            start, wasted = i, 0
+        else:
+            wasted += waste
+    if lengths:
+        bounds.append((start, len(lengths)))
+    return bounds
+
+
+class _Pick(torch.autograd.Function):
+    """Rows of a matrix, each at most once; so that the gradient needs no sum over repeated rows."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = len(source)
+        return source.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        (grad,) = grads
+        return grad.new_zeros(ctx.rows, grad.shape[1]).index_copy_(0, index, grad), None
+
+
+class _Spread(torch.autograd.Function):
+    """The reverse of _Pick: rows put at their places among `rows`, zeros elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, index: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return source.new_zeros(rows, source.shape[1]).index_copy_(0, index, source)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return grads[0].index_select(0, index), None, None
+
+
+def pick(source: Tensor, index: Tensor) -> Tensor:
+    """source[index] for int64 [N] without repetitions: [M, H] -> [N, H]."""
+    return _Pick.apply(source, index)
+
+
+def spread(source: Tensor, index: Tensor, rows: int) -> Tensor:
+    """[N, H] -> [rows, H], source[i] at row index[i] (int64 [N], no repetitions), zeros elsewhere."""
+    return _Spread.apply(source, index, rows)

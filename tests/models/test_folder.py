@@ -1,0 +1,163 @@
+"""A model folder: whole, plain, and the same model again."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmpt.config.schema import DatasetConfig, ModelConfig
+from mmpt.models import MMFusionSeparate, load_tokenizer
+from mmpt.models.folder import load_model_folder, save_model_folder
+from mmpt.utils.errors import MissingDataError, UserError
+
+MODEL_CFG = ModelConfig(num_hidden_video_layers=2, vfeat_dim=63)
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, reference_model: MMFusionSeparate, dataset_cfg: DatasetConfig, tiny_bert: str
+) -> Path:
+    path = tmp_path / "deep" / "model"
+    save_model_folder(path, reference_model, MODEL_CFG, dataset_cfg, load_tokenizer(tiny_bert))
+    return path
+
+
+def edit(folder: Path, change: Any) -> None:
+    tree = json.loads((folder / "config.json").read_text())
+    change(tree)
+    (folder / "config.json").write_text(json.dumps(tree))
+
+
+def test_round_trip(folder: Path, io: dict[str, torch.Tensor], tiny_bert: str) -> None:
+    parts = load_model_folder(folder)
+    assert not parts.model.training
+    assert parts.model_cfg == MODEL_CFG
+    with torch.no_grad():
+        out = parts.model(io["vfeats"], io["vmasks"], io["caps"], io["cmasks"])
+    torch.testing.assert_close(out["pooled_video"], io["pooled_video_pad128"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(out["pooled_text"], io["pooled_text_pad32"], rtol=0, atol=1e-5)
+    text = "Fingerspell the letter A in German Sign Language."
+    assert parts.tokenizer(text)["input_ids"] == load_tokenizer(tiny_bert)(text)["input_ids"]
+
+
+def test_loaded_model_can_be_trained_on(folder: Path, io: dict[str, torch.Tensor], make_model: Any) -> None:
+    model = load_model_folder(folder).model.train()
+    model(io["vfeats"], io["vmasks"], io["caps"], io["cmasks"])["pooled_video"].sum().backward()
+    fresh = dict(make_model().named_parameters())
+    assert {n: p.requires_grad for n, p in model.named_parameters()} == {
+        n: p.requires_grad for n, p in fresh.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_cls": "MMFusionShare", "pooling": "max"},
+        {"conv1d": 2, "multimodal_projection": "l2_norm", "pooling": "attention", "freeze_text": True},
+    ],
+)
+def test_every_shape_of_model(
+    tmp_path: Path,
+    make_model: Any,
+    dataset_cfg: DatasetConfig,
+    tiny_bert: str,
+    io: dict[str, torch.Tensor],
+    options: dict[str, Any],
+) -> None:
+    model = make_model(**options)
+    config = dataclasses.replace(MODEL_CFG, **options)
+    save_model_folder(tmp_path / "model", model, config, dataset_cfg, load_tokenizer(tiny_bert))
+    again = load_model_folder(tmp_path / "model").model
+    with torch.no_grad():
+        first, second = (m(io["vfeats"], io["vmasks"], io["caps"], io["cmasks"]) for m in (model, again))
+    for side in first:
+        torch.testing.assert_close(first[side], second[side])
+
+
+def test_what_is_in_it(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]  # nothing temporary is left
+    tree = json.loads((folder / "config.json").read_text())
+    assert (tree["format"], tree["format_version"]) == ("signclip-model", 1)
+    assert tree["dataset"]["bert_name"] == "bert"
+
+
+def test_no_path_of_this_machine_gets_in(folder: Path, tiny_bert: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert str(Path(tiny_bert).parent).encode() not in content, path
+            assert str(Path.home()).encode() not in content, path
+
+
+def test_replaces_a_model_but_nothing_else(
+    folder: Path, make_model: Any, dataset_cfg: DatasetConfig, tiny_bert: str
+) -> None:
+    other = make_model(seed=5)
+    tokenizer = load_tokenizer(tiny_bert)
+    save_model_folder(folder, other, MODEL_CFG, dataset_cfg, tokenizer)
+    loaded = load_model_folder(folder).model.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in other.state_dict().items())
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]
+    precious = folder.parent / "photos"
+    precious.mkdir()
+    (precious / "me.jpg").write_bytes(b"1")
+    with pytest.raises(UserError, match="photos is there already"):
+        save_model_folder(precious, other, MODEL_CFG, dataset_cfg, tokenizer)
+    with pytest.raises(UserError, match="is a file"):
+        save_model_folder(precious / "me.jpg", other, MODEL_CFG, dataset_cfg, tokenizer)
+
+
+def test_failed_save_leaves_the_old_model(
+    folder: Path, make_model: Any, dataset_cfg: DatasetConfig, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (folder / "model.safetensors").read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("mmpt.models.folder.save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        save_model_folder(folder, make_model(seed=5), MODEL_CFG, dataset_cfg, load_tokenizer(tiny_bert))
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]
+
+
+BAD: list[tuple[Any, str]] = [
+    (lambda tree: tree.update(format="other"), "does not describe a SignCLIP model"),
+    (lambda tree: tree.update(format_version=99), "format version 99.*update"),
+    (lambda tree: tree.pop("text_model"), "text_model"),
+    (lambda tree: tree["text_model"].update(num_hidden_layers=10**9), "over 1000"),
+    (lambda tree: tree["text_model"].update(hidden_size=-32), "hidden_size"),
+    (
+        lambda tree: tree["text_model"].update(vocab_size=10**15),
+        "word_embeddings",
+    ),  # nothing that large is made
+    (lambda tree: tree["model"].update(vfeat_dim=64), r"linear1\.weight"),
+    (lambda tree: tree["model"].update(vfeat_dims=64), r"unknown key model\.vfeat_dims"),
+    (lambda tree: tree.pop("model"), "model: expected a section"),
+    (lambda tree: tree["dataset"].update(max_len="long"), r"dataset\.max_len"),
+    (lambda tree: tree["model"].update(model_cls="os.system"), r"model\.model_cls"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_damaged_configs(folder: Path, change: Any, message: str) -> None:
+    edit(folder, change)
+    with pytest.raises(UserError, match=message):
+        load_model_folder(folder)
+
+
+def test_missing_and_damaged_files(folder: Path) -> None:
+    with pytest.raises(MissingDataError, match=r"mmpt\.cli\.convert"):
+        load_model_folder(folder / "nowhere")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        load_model_folder(folder)
+    weights.unlink()
+    with pytest.raises(UserError, match="no checkpoint"):
+        load_model_folder(folder)

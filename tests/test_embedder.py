@@ -1,0 +1,183 @@
+"""The model as users hold it: lists in, vectors out."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pose_format import Pose
+
+from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+from mmpt.embedder import SignCLIP
+from mmpt.evaluators.similarity import similarity
+from mmpt.processors import PoseProcessor
+from mmpt.processors.fingerspelling import find_lexicon
+from mmpt.utils.errors import UserError
+
+TEXTS = ["Fingerspell the letter A in German Sign Language.", "A", "Fingerspell the letter B.", "A"]
+
+
+@pytest.fixture(scope="module")
+def config(data_dir: Path) -> Config:
+    dataset = DatasetConfig(
+        meta_processor="RWTHFSMetaProcessor",
+        video_processor="RWTHFSPoseProcessor",
+        pose_components=["RIGHT_HAND_LANDMARKS"],
+        max_video_len=128,
+        max_len=32,
+        bert_name=str(data_dir / "mmfusion" / "bert"),
+    )
+    return Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+
+
+@pytest.fixture(scope="module")
+def model(config: Config, data_dir: Path) -> SignCLIP:
+    return SignCLIP.from_checkpoint(
+        data_dir / "mmfusion" / "weights.safetensors", config, device="cpu", batch_size=2
+    )
+
+
+@pytest.fixture(scope="module")
+def io(data_dir: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(data_dir / "mmfusion" / "io.npz"))
+
+
+@pytest.fixture(scope="module")
+def clips(io: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return [clip[mask] for clip, mask in zip(io["vfeats"], io["vmasks"])]
+
+
+@pytest.fixture(scope="module")
+def poses() -> list[Path]:
+    return sorted((find_lexicon(None) / "ase").glob("*.pose"))[:3]
+
+
+def test_video_features(model: SignCLIP, clips: list[np.ndarray], io: dict[str, np.ndarray]) -> None:
+    got = model.embed_video_features(clips)
+    assert got.dtype == np.float32
+    assert got.shape == (5, 32) == (5, model.dim)
+    np.testing.assert_allclose(got, io["pooled_video_pad128"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.embed_video_features(clips[3:4])[0], got[3], rtol=0, atol=1e-5)
+    unit = model.embed_video_features(clips, normalize=True)
+    np.testing.assert_allclose(unit, got / np.linalg.norm(got, axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_texts(model: SignCLIP) -> None:
+    got = model.embed_text(TEXTS)
+    assert got.dtype == np.float32 and got.shape == (4, 32)
+    assert np.array_equal(got[1], got[3])
+    for text, row in zip(TEXTS, got):
+        np.testing.assert_allclose(model.embed_text([text])[0], row, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(model.embed_text(TEXTS, normalize=True), axis=1), 1, rtol=1e-5)
+
+
+def test_poses_as_files_and_objects(model: SignCLIP, poses: list[Path]) -> None:
+    objects = [Pose.read(path.read_bytes()) for path in poses]
+    before = [pose.body.data.copy() for pose in objects]
+    got = model.embed_pose(objects)
+    assert all(np.ma.allequal(pose.body.data, data) for pose, data in zip(objects, before))
+    processor = PoseProcessor(pose_components=["RIGHT_HAND_LANDMARKS"])
+    expected = model.embed_video_features([processor(path) for path in poses])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.embed_pose(poses), expected, rtol=0, atol=1e-5)
+    mirrored = model.embed_video_features([processor(path, mirror=True) for path in poses])
+    np.testing.assert_allclose(model.embed_pose(objects, mirror=True), mirrored, rtol=0, atol=1e-5)
+    assert np.abs(mirrored - expected).max() > 1e-3
+
+
+def test_score_is_texts_by_poses(model: SignCLIP, poses: list[Path]) -> None:
+    got = model.score(poses, TEXTS)
+    assert got.shape == (4, 3)
+    np.testing.assert_allclose(got, similarity(model.embed_text(TEXTS), model.embed_pose(poses)), atol=1e-6)
+    dot = model.score(poses, TEXTS, measure="dot")
+    np.testing.assert_allclose(dot, model.embed_text(TEXTS) @ model.embed_pose(poses).T, rtol=1e-5)
+
+
+def test_nothing_in_nothing_out(model: SignCLIP) -> None:
+    for embed in (model.embed_text, model.embed_video_features, model.embed_pose):
+        assert embed([]).shape == (0, 32)
+    assert model.score([], TEXTS).shape == (4, 0)
+
+
+def test_long_clips_are_cut_as_the_config_says(
+    config: Config, data_dir: Path, io: dict[str, np.ndarray]
+) -> None:
+    long = io["long_vfeats"][0]
+    weights = data_dir / "mmfusion" / "weights.safetensors"
+    cut = SignCLIP.from_checkpoint(weights, config).embed_video_features([long])
+    np.testing.assert_allclose(
+        cut, SignCLIP.from_checkpoint(weights, config).embed_video_features([long[:128]]), atol=1e-6
+    )
+    refusing = dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, long_video="error"))
+    with pytest.raises(UserError, match="600 frames"):
+        SignCLIP.from_checkpoint(weights, refusing).embed_video_features([long])
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("embed_text", "A", "texts must be a list"),
+        ("embed_text", [3], "strings"),
+        ("embed_pose", "clip.pose", "poses must be a list"),
+        ("embed_pose", [3], "pose_format.Pose or the path"),
+        ("embed_pose", ["nowhere.pose"], "nowhere.pose"),
+        ("embed_video_features", [np.zeros((4, 62))], r"\[T, 63\]"),
+        ("embed_video_features", [np.zeros((0, 63))], "at least one frame"),
+        ("embed_video_features", [np.zeros((4, 63)), np.full((4, 63), np.nan)], "number 1 holds NaN"),
+        ("embed_video_features", [np.array([["a"] * 63])], "numbers"),
+    ],
+)
+def test_mistakes(model: SignCLIP, method: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        getattr(model, method)(value)
+
+
+def test_model_of_video_features_takes_no_poses(config: Config, data_dir: Path, poses: list[Path]) -> None:
+    dataset = dataclasses.replace(config.dataset, video_processor="VideoProcessor")
+    model = SignCLIP.from_checkpoint(
+        data_dir / "mmfusion" / "weights.safetensors", dataclasses.replace(config, dataset=dataset)
+    )
+    with pytest.raises(UserError, match="embed_video_features"):
+        model.embed_pose(poses)
+
+
+def test_checkpoint_of_another_model_is_refused(config: Config, data_dir: Path) -> None:
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, vfeat_dim=64))
+    with pytest.raises(UserError, match=r"weights\.safetensors does not fit.*linear1"):
+        SignCLIP.from_checkpoint(data_dir / "mmfusion" / "weights.safetensors", other)
+
+
+def test_folder_in_a_process_without_fairseq_or_network(
+    model: SignCLIP, tmp_path: Path, clips: list[np.ndarray]
+) -> None:
+    """The same vectors, with fairseq not importable and every connection refused."""
+    model.save_pretrained(tmp_path / "model")
+    np.savez(tmp_path / "clips.npz", *clips)
+    code = f"""
+import socket, sys
+sys.modules["fairseq"] = None
+def refuse(*args, **kwargs):
+    raise AssertionError("a connection was opened")
+socket.socket.connect = refuse
+import numpy as np
+from mmpt.embedder import SignCLIP
+model = SignCLIP.from_pretrained({str(tmp_path / "model")!r}, device="cpu")
+clips = np.load({str(tmp_path / "clips.npz")!r})
+video = model.embed_video_features([clips[name] for name in clips.files])
+np.savez({str(tmp_path / "out.npz")!r}, video=video, text=model.embed_text({TEXTS!r}))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    out = np.load(tmp_path / "out.npz")
+    np.testing.assert_allclose(out["video"], model.embed_video_features(clips), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(out["text"], model.embed_text(TEXTS), rtol=0, atol=1e-5)
+
+
+def test_device(model: SignCLIP, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "model")
+    assert SignCLIP.from_pretrained(tmp_path / "model", device="cpu").device == torch.device("cpu")
+    with pytest.raises(UserError, match="device"):
+        SignCLIP.from_pretrained(tmp_path / "model", device="abacus")
