@@ -1,7 +1,13 @@
-"""Similarities of text and video embeddings, whole, or ranked block by block without holding the matrix."""
+"""Similarities of text and video embeddings, whole, or ranked block by block without holding the matrix.
+
+A score must not depend on where or in what block it is computed, or ties would be broken by rounding and
+places would change with the block size. So products are summed in float64, rounded to a fixed grid (2^-40 of
+the product of the two lengths; what differs from one order of summation to another is far smaller), then to
+float32. Equal vectors tie exactly, and orthogonal ones score 0.
+"""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +16,20 @@ from mmpt.evaluators.ranking import TILE_COLUMNS, TILE_ROWS, RankCounter, Ranks,
 from mmpt.utils.errors import UserError
 
 Kind = Literal["cosine", "dot"]
+# Adding and taking away this number leaves a multiple of 2^-40: float64 has 52 bits behind the leading one.
+_TO_GRID = 1.5 * 2.0**12
+
+
+class _Side(NamedTuple):
+    """Vectors of length 1 (cosine) or up to 1 (dot), float64 [n, H]; dot has each one's power of two, int
+    [n].
+    """
+
+    vectors: NDArray[np.float64]
+    exponents: NDArray[np.int32] | None
+
+    def part(self, which: slice | NDArray[np.int64]) -> "_Side":
+        return _Side(self.vectors[which], None if self.exponents is None else self.exponents[which])
 
 
 def check_kind(kind: str) -> None:
@@ -22,16 +42,17 @@ def similarity(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArr
     """Scores of every text with every video, float32 [n_texts, n_videos].
 
     text: [n_texts, H], video: [n_videos, H] embeddings. kind: "cosine" (a zero vector scores 0 with
-    everything) or "dot" (the ancestor's). Products are summed in float64 and rounded to float32 once, so that
-    a score does not depend on the block or place it is computed in, and equal vectors tie exactly. Raises
-    UserError on shapes that do not fit, on an unknown kind, and on NaN or infinite embeddings.
+    everything) or "dot" (the ancestor's). Raises UserError on shapes that do not fit, on an unknown kind, and
+    on NaN or infinite embeddings.
     """
     texts, videos = _check(text, video, kind)
     scores = np.empty((len(texts), len(videos)), dtype=np.float32)
-    prepared = _prepare(texts, kind)
+    rows = _prepare(texts, kind)
     for column in range(0, len(videos), TILE_COLUMNS):
-        block = _prepare(videos[column : column + TILE_COLUMNS], kind)
-        np.matmul(prepared, block.T, out=scores[:, column : column + TILE_COLUMNS], casting="same_kind")
+        part = slice(column, column + TILE_COLUMNS)
+        block = _prepare(videos[part], kind)
+        for row in range(0, len(texts), TILE_ROWS):
+            scores[row : row + TILE_ROWS, part] = _tile(rows.part(slice(row, row + TILE_ROWS)), block)
     return scores
 
 
@@ -46,31 +67,41 @@ def rank_embeddings(
     """The places that `similarity(text, video, kind)` gives, in memory that does not grow with their product.
 
     text: [n_prompts, H], one row for each distinct prompt. video: [n_videos, H], an array or a memory map; it
-    is read once, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Beside the inputs it
-    holds the texts in float64, one block of chunk x 240 scores and a few numbers a video. Raises UserError as
-    `similarity` does.
+    is read twice, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Beside the inputs it
+    holds the texts in float64, a few blocks of chunk x 240 scores and some numbers a video. Raises UserError
+    as `similarity` does.
     """
     texts, videos = _check(text, video, kind)
     ids = check_prompt_ids(prompt_ids_of_videos, len(texts), len(videos))
     if chunk < 1:
         raise UserError(f"chunk must be at least 1 video, got {chunk}.")
-    prepared = _prepare(texts, kind)
+    rows = _prepare(texts, kind)
     own = np.empty(len(videos), dtype=np.float32)
     for column in range(0, len(videos), chunk):
         part = slice(column, column + chunk)
-        own[part] = np.einsum("nh,nh->n", prepared[ids[part]], _prepare(videos[part], kind))
+        own[part] = _pairs(rows.part(ids[part]), _prepare(videos[part], kind))
     counter = RankCounter(own, ids, len(texts), check_ks(ks))
     for column in range(0, len(videos), chunk):
         part = slice(column, column + chunk)
-        block = np.ascontiguousarray(_prepare(videos[part], kind).T)
+        block = _prepare(videos[part], kind)
         for row in range(0, len(texts), TILE_ROWS):
-            tile = (prepared[row : row + TILE_ROWS] @ block).astype(np.float32)
-            # A sum in another order may round to a neighbouring float32: the own scores are taken from one
-            # place.
+            tile = _tile(rows.part(slice(row, row + TILE_ROWS)), block)
+            # The grid leaves one case in some hundred million where two orders of summation round apart; a
+            # clip must not be counted before itself there.
             inside = np.flatnonzero((ids[part] >= row) & (ids[part] < row + len(tile)))
             tile[ids[part][inside] - row, inside] = own[part][inside]
             counter.add(tile, row, column)
     return counter.ranks()
+
+
+def nearest_prompts(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.int64]:
+    """The most similar text of each video, int64 [n_videos]; of equal ones the first. No matrix is held."""
+    texts, videos = _check(text, video, kind)
+    nearest = np.empty(len(videos), dtype=np.int64)
+    for column in range(0, len(videos), TILE_ROWS):
+        part = slice(column, column + TILE_ROWS)
+        nearest[part] = similarity(texts, videos[part], kind).argmax(axis=0)
+    return nearest
 
 
 def _check(text: ArrayLike, video: ArrayLike, kind: str) -> tuple[NDArray, NDArray]:
@@ -84,24 +115,30 @@ def _check(text: ArrayLike, video: ArrayLike, kind: str) -> tuple[NDArray, NDArr
     return texts, videos
 
 
-def _prepare(vectors: NDArray, kind: str) -> NDArray[np.float64]:
-    """float64, contiguous, of unit length for cosine."""
+def _prepare(vectors: NDArray, kind: str) -> _Side:
     wide = np.ascontiguousarray(vectors, dtype=np.float64)
     if not np.isfinite(wide).all():
         raise UserError("the embeddings hold NaN or infinite values: the model or its input is broken.")
-    if kind == "dot":
-        return wide
-    length = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.where(length == 0, 1, length)
+    length = np.linalg.norm(wide, axis=1)
+    if kind == "cosine":
+        return _Side(wide / np.where(length == 0, 1, length)[:, None], None)
+    exponents = np.frexp(length)[1]
+    return _Side(np.ldexp(wide, -exponents[:, None]), exponents)
 
 
-def nearest_prompts(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.int64]:
-    """The most similar text of each video, int64 [n_videos]; of equal ones the first. Memory as
-    rank_embeddings.
-    """
-    texts, videos = _check(text, video, kind)
-    nearest = np.empty(len(videos), dtype=np.int64)
-    for column in range(0, len(videos), TILE_ROWS):
-        part = slice(column, column + TILE_ROWS)
-        nearest[part] = similarity(texts, videos[part], kind).argmax(axis=0)
-    return nearest
+def _tile(rows: _Side, block: _Side) -> NDArray[np.float32]:
+    """Scores [rows, block] of all with all."""
+    scores = rows.vectors @ block.vectors.T
+    scores += _TO_GRID
+    scores -= _TO_GRID
+    if rows.exponents is not None and block.exponents is not None:
+        np.ldexp(scores, rows.exponents[:, None] + block.exponents, out=scores)
+    return scores.astype(np.float32)
+
+
+def _pairs(rows: _Side, block: _Side) -> NDArray[np.float32]:
+    """Scores [n] of each row with the vector at its place in the block."""
+    scores = np.einsum("nh,nh->n", rows.vectors, block.vectors) + _TO_GRID - _TO_GRID
+    if rows.exponents is not None and block.exponents is not None:
+        scores = np.ldexp(scores, rows.exponents + block.exponents)
+    return scores.astype(np.float32)

@@ -1,0 +1,209 @@
+"""Results, tables, and the folder an evaluation leaves behind."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmpt.evaluators import (
+    compare_table,
+    csv_text,
+    format_markdown,
+    format_table,
+    make_results,
+    rank_metrics,
+    read_results,
+    save_report,
+    similarity,
+)
+from mmpt.evaluators.labels import short_labels
+from mmpt.utils.errors import UserError
+
+PROMPTS = [f"Fingerspell the letter {letter}." for letter in "ABCDE"] + ["random text"]
+IDS = np.repeat(np.arange(5), 4)
+VIDEO_IDS = [f"clip{i}" for i in range(20)]
+
+
+def embeddings() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    text = random.standard_normal((6, 8)).astype(np.float32)
+    return text, text[IDS] + random.standard_normal((20, 8)).astype(np.float32)
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    origin = {
+        "checkpoint": "runs/a/best.pt",
+        "config": "projects/signclip/test_a.yaml",
+        "command": "python x",
+    }
+    return make_results(*embeddings(), IDS, seed=3, **origin)
+
+
+def test_results_hold_metrics_intervals_chance_and_origin(results: dict[str, Any]) -> None:
+    text, video = embeddings()
+    assert {key: results[key] for key in ("t2v", "v2t")} == rank_metrics(similarity(text, video), IDS)
+    assert list(results["t2v"]) == ["P@1", "P@5", "P@10", "R@1", "R@5", "R@10", "MedianR", "MeanR"]
+    assert list(results["v2t"]) == ["R@1", "R@5", "R@10", "MedianR", "MeanR"]
+    assert results["intervals"]["v2t"].keys() == results["v2t"].keys()
+    assert results["intervals"]["t2v"].keys() == results["t2v"].keys()
+    assert (results["n_videos"], results["n_prompts"], results["similarity"]) == (20, 6, "cosine")
+    assert (results["checkpoint"], results["seed"], results["command"]) == ("runs/a/best.pt", 3, "python x")
+    assert results["config"] == "projects/signclip/test_a.yaml"
+    assert make_results(text, video, IDS, resamples=0)["intervals"] == {}
+    dot = make_results(text, video, IDS, "dot", resamples=0)
+    assert dot["v2t"] == rank_metrics(similarity(text, video, "dot"), IDS)["v2t"] != results["v2t"]
+
+
+def test_chance_is_what_random_scores_give(results: dict[str, Any]) -> None:
+    chance = results["chance"]
+    assert chance["v2t R@1"] == 1 / 6 and chance["v2t R@10"] == 1
+    assert chance["t2v P@1"] == pytest.approx(4 / 20)
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 12, size=40)
+    expected = make_results(np.eye(12), np.ones((40, 12)), ids, resamples=0)["chance"]
+    drawn = [rank_metrics(random.random((12, 40)), ids) for _ in range(400)]
+    for name, value in expected.items():
+        direction, metric = name.split()
+        assert np.mean([metrics[direction][metric] for metrics in drawn]) == pytest.approx(value, abs=0.02), (
+            name
+        )
+
+
+def test_the_folder(tmp_path: Path, results: dict[str, Any]) -> None:
+    text, video = embeddings()
+    files = save_report(tmp_path / "out", results, text, video, IDS, PROMPTS, VIDEO_IDS)
+    names = {
+        "confusion_matrix.png",
+        "ids.json",
+        "per_class.png",
+        "results.json",
+        "results.md",
+        "text_embeddings.npy",
+        "video_embeddings.npy",
+    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in files} == names
+    assert read_results(tmp_path / "out") == read_results(tmp_path / "out" / "results.json") == results
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "video_embeddings.npy"), video)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "text_embeddings.npy"), text)
+    ids = json.loads((tmp_path / "out" / "ids.json").read_text(encoding="utf-8"))
+    assert ids["prompts"] == PROMPTS and ids["videos"] == VIDEO_IDS and ids["prompt_of_video"] == IDS.tolist()
+    assert ids["nearest_prompt"] == similarity(text, video).argmax(axis=0).tolist()
+    right = np.mean(np.array(ids["nearest_prompt"]) == IDS)
+    assert right == results["v2t"]["R@1"]
+    for picture in ("confusion_matrix.png", "per_class.png"):
+        assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert page.startswith("# test_a\n")
+    for expected in ("20 clips, 6 prompts", "V2T MeanR", "`python x`", "(confusion_matrix.png)", "| A | 4 |"):
+        assert expected in page
+
+
+def test_without_pictures_and_with_many_prompts(tmp_path: Path) -> None:
+    """Hundreds of prompts still give pictures of a readable size and a page of a hundred lines."""
+    random = np.random.default_rng(1)
+    prompts = [f"sign {i}" for i in range(300)]
+    ids = np.repeat(np.arange(300), 2)
+    text = random.standard_normal((300, 16))
+    video = text[ids] + 1.5 * random.standard_normal((600, 16))
+    results = make_results(text, video, ids, resamples=10)
+    assert 0.1 < results["v2t"]["R@1"] < 0.9
+    save_report(tmp_path / "with", results, text, video, ids, prompts, [str(i) for i in range(600)])
+    assert "The 100 prompts with the most mistakes, of 300." in (tmp_path / "with/results.md").read_text()
+    from PIL import Image
+
+    for picture in ("confusion_matrix.png", "per_class.png"):
+        with Image.open(tmp_path / "with" / picture) as image:
+            assert max(image.size) < 3000
+    save_report(
+        tmp_path / "no", results, text, video, ids, prompts, [str(i) for i in range(600)], plots=False
+    )
+    assert not list((tmp_path / "no").glob("*.png"))
+    assert ".png" not in (tmp_path / "no" / "results.md").read_text()
+
+
+def test_names_must_fit_the_embeddings(tmp_path: Path, results: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="19 ids"):
+        save_report(tmp_path / "out", results, *embeddings(), IDS, PROMPTS, VIDEO_IDS[1:])
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"results\.json: cannot be read"):
+        read_results(tmp_path)
+    for content, message in (("{", "not the results"), ('{"t2v": {}}', "lacks v2t"), ("[]", "lacks t2v")):
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(UserError, match=message):
+            read_results(tmp_path)
+
+
+def test_the_table_for_a_terminal() -> None:
+    results = {
+        "t2v": {"P@1": 0.5429, "P@5": 0.3543, "P@10": 0.2829, "MedianR": 1.0},
+        "v2t": {"R@1": 0.2772, "R@5": 0.6898, "R@10": 0.868, "MedianR": 2.5},
+        "intervals": {"t2v": {"P@1": [0.4, 0.7]}, "v2t": {"MedianR": [2.0, 3.5]}},
+        "bootstrap": {"resamples": 1000, "level": 0.95},
+        "chance": {"t2v P@1": 0.02857, "v2t R@1": 0.02857},
+        "n_videos": 303,
+        "n_prompts": 35,
+        "similarity": "cosine",
+        "config": "projects/signclip/test_rwthfs_scratch.yaml",
+    }
+    table = format_table(results).splitlines()
+    assert [line.split() for line in table[:5]] == [
+        ["text", "to", "video", "video", "to", "text"],
+        ["P@1", "P@5", "P@10", "MedR", "R@1", "R@5", "R@10", "MedR"],
+        ["test_rwthfs_scratch", "0.5429", "0.3543", "0.2829", "1", "0.2772", "0.6898", "0.8680", "2.5"],
+        ["95%", "interval", "0.400-0.700", "-", "-", "-", "-", "-", "-", "2-3.5"],
+        ["chance", "0.0286", "-", "-", "-", "0.0286", "-", "-", "-"],
+    ]
+    assert len({len(line) for line in table[1:5]}) == 1, "columns do not line up"
+    assert "303 clips, 35 prompts, cosine" in table[5] and "V2T R@1 0.0286" in table[5]
+    markdown = format_markdown(results).splitlines()
+    assert markdown[0].startswith("|  | T2V P@1 |") and markdown[0].count("|") == markdown[2].count("|") == 10
+    without = format_table(results | {"intervals": {}})
+    assert "interval" not in without
+
+
+def test_several_results_in_one_table(results: dict[str, Any]) -> None:
+    better = json.loads(json.dumps(results)) | {"seed": 4}
+    better["v2t"]["R@1"] = results["v2t"]["R@1"] + 0.1
+    other = results | {"config": "projects/b.yaml"}
+    published = {"test_a": {"t2v": {"P@1": 0.9}, "v2t": {"R@1": 0.8}}, "c": {"t2v": {}, "v2t": {"R@1": 0.1}}}
+    markdown, rows = compare_table([results, other, better], published)
+    assert [(row["config"], row["what"], row["seed"]) for row in rows] == [
+        ("test_a", "measured", 3),
+        ("test_a", "measured", 4),
+        ("test_a", "mean", "2 seeds"),
+        ("test_a", "published", None),
+        ("b", "measured", 3),
+        ("c", "published", None),
+    ]
+    assert rows[2]["v2t R@1"] == pytest.approx(results["v2t"]["R@1"] + 0.05)
+    assert rows[2]["n_videos"] == 20
+    assert rows[3]["t2v P@1"] == 0.9 and rows[3]["v2t MedianR"] is None
+    assert len(markdown.splitlines()) == 2 + len(rows) and "0.9000" in markdown
+    read = list(csv.DictReader(io.StringIO(csv_text(rows))))
+    assert len(read) == 6 and float(read[0]["v2t R@1"]) == results["v2t"]["R@1"] and read[3]["v2t R@5"] == ""
+    assert csv_text([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("prompts", "labels"),
+    [
+        (PROMPTS, ["A", "B", "C", "D", "E", "random text"]),
+        (["Sign A in German Sign Language.", "Sign SCH in German Sign Language."], ["A", "SCH"]),
+        (["hello", "good bye"], ["hello", "good bye"]),
+        (["<en> <ase> a", "<en> <ase> b c"], ["a", "b c"]),
+        (["the", "the cat", "the dog"], ["the", "cat", "dog"]),
+        (["say x a", "say y a", "x a", "say z a"], ["say x a", "say y a", "x a", "say z a"]),
+        (["one very long sentence indeed", "x"], ["one very long sen…", "x"]),
+        ([], []),
+    ],
+)
+def test_short_labels(prompts: list[str], labels: list[str]) -> None:
+    assert short_labels(prompts) == labels

@@ -1,0 +1,105 @@
+"""Scores and block-wise ranking of embeddings."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.evaluators.ranking import Ranks, rank_matrix
+from mmpt.evaluators.similarity import nearest_prompts, rank_embeddings, similarity
+from mmpt.utils.errors import UserError
+
+
+def embeddings(seed: int, prompts: int, videos: int, width: int = 16) -> tuple[np.ndarray, ...]:
+    random = np.random.default_rng(seed)
+    text = random.standard_normal((prompts, width)).astype(np.float32)
+    ids = random.integers(0, prompts, size=videos)
+    return text, text[ids] + 2 * random.standard_normal((videos, width)).astype(np.float32), ids
+
+
+def assert_same(a: Ranks, b: Ranks) -> None:
+    for name in ("v2t", "queries", "t2v", "relevant"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert a.hits.keys() == b.hits.keys()
+    for k in a.hits:
+        np.testing.assert_array_equal(a.hits[k], b.hits[k])
+
+
+def test_kinds_by_hand() -> None:
+    text, video = np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 2.0], [6.0, 8.0]])
+    np.testing.assert_allclose(similarity(text, video), [[0.6, 0.8, 1.0], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(similarity(text, video, "dot"), [[3, 8, 50], [0, 0, 0]])
+    assert similarity(text, video).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["cosine", "dot"])
+@pytest.mark.parametrize("chunk", [1, 7, 100, 4096])
+def test_blocks_of_any_size_give_the_places_of_the_whole_matrix(kind: str, chunk: int) -> None:
+    text, video, ids = embeddings(0, prompts=300, videos=500)
+    whole = rank_matrix(similarity(text, video, kind), ids, (1, 5, 10))
+    assert_same(rank_embeddings(text, video, ids, kind, chunk=chunk), whole)
+
+
+def test_ties_are_exact_across_blocks() -> None:
+    """Many equal clips and prompts, spread over all blocks: the same places as the matrix, by lower index."""
+    random = np.random.default_rng(1)
+    text = np.unique(random.integers(-1, 2, size=(400, 5)), axis=0).astype(np.float32)
+    video = random.integers(-1, 2, size=(700, 5)).astype(np.float32)
+    ids = random.integers(0, len(text), size=700)
+    for kind in ("cosine", "dot"):
+        whole = rank_matrix(similarity(text, video, kind), ids, (1, 5, 10))
+        for chunk in (3, 64, 10_000):
+            assert_same(rank_embeddings(text, video, ids, kind, chunk=chunk), whole)
+
+
+def test_equal_vectors_score_the_same_wherever_they_stand() -> None:
+    text, video, _ = embeddings(2, prompts=37, videos=50, width=333)
+    video[[3, 17, 49]] = video[8]
+    text[[5, 36]] = text[11]
+    scores = similarity(text, video)
+    for column in (3, 17, 49):
+        np.testing.assert_array_equal(scores[:, column], scores[:, 8])
+    for row in (5, 36):
+        np.testing.assert_array_equal(scores[row], scores[11])
+
+
+def test_nearest_prompt_is_the_first_of_the_best() -> None:
+    text, video, _ = embeddings(3, prompts=40, videos=600)
+    np.testing.assert_array_equal(nearest_prompts(text, video), similarity(text, video).argmax(axis=0))
+    assert nearest_prompts(np.ones((3, 2)), np.ones((1, 2))).tolist() == [0]
+
+
+def test_memory_does_not_grow_with_prompts_times_videos(tmp_path: Path) -> None:
+    """20,000 clips from a file x 2,000 prompts would be a matrix of 160 MB."""
+    text, video, ids = embeddings(4, prompts=2000, videos=20_000, width=8)
+    np.save(tmp_path / "video.npy", video)
+    mapped = np.load(tmp_path / "video.npy", mmap_mode="r")
+    tracemalloc.start()
+    rank_embeddings(text, mapped, ids, chunk=1024)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize(
+    ("text", "video", "kind", "message"),
+    [
+        (np.ones((2, 3)), np.ones((2, 4)), "cosine", "one width"),
+        (np.ones(3), np.ones((2, 3)), "cosine", "one width"),
+        (np.ones((2, 3)), np.ones((2, 3)), "euclid", "no similarity called 'euclid'"),
+        (np.ones((2, 3)), np.full((2, 3), np.nan), "dot", "NaN"),
+    ],
+)
+def test_embeddings_that_cannot_be_compared(
+    text: np.ndarray, video: np.ndarray, kind: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        similarity(text, video, kind)
+    with pytest.raises(UserError, match=message):
+        rank_embeddings(text, video, [0, 1], kind)
+
+
+def test_a_chunk_must_hold_a_clip() -> None:
+    with pytest.raises(UserError, match="chunk"):
+        rank_embeddings(np.ones((1, 2)), np.ones((1, 2)), [0], chunk=0)
