@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmpt.models.bert import BertModel, BertSettings, init_weights
-from mmpt.models.pooling import POOLINGS, masked_mean
+from mmpt.models.packing import Packing
+from mmpt.models.pooling import POOLINGS, mean_of
 from mmpt.models.pretrained import PretrainedBert, load_bert
 from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
 from mmpt.models.video_bert import MMBertForEncoder
@@ -24,6 +25,8 @@ class DualEncoder(nn.Module, abc.ABC):
 
     text_settings: BertSettings
     """Sizes of the text model it was built from."""
+    packed: bool = True
+    """Compute real tokens only, and each prompt of a batch once; False computes all, for comparison."""
 
     @property
     def hidden_size(self) -> int:
@@ -38,6 +41,18 @@ class DualEncoder(nn.Module, abc.ABC):
     def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
         """Prompts as token ids int64 [B, L], rows `[CLS] [SEP] tokens [SEP]` and padding, with masks bool [B,
         L] -> [B, H]. Raises UserError if a prompt is longer than the position table."""
+
+    @abc.abstractmethod
+    def _encode_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """`[CLS] tokens [SEP]` as ids int64 [B, L] with mask bool [B, L] -> pooled [B, H]."""
+
+    def _pooled_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        """Pooled prompts [B, H], each different one computed once (and so with one dropout mask)."""
+        ids, mask = text_inputs(caps, cmasks, cut=self.packed)
+        if not self.packed:
+            return self._encode_prompts(ids, mask)
+        ids, mask, which = distinct_prompts(ids, mask)
+        return self._encode_prompts(ids, mask)[which]
 
     def forward(self, vfeats: Tensor, vmasks: Tensor, caps: Tensor, cmasks: Tensor) -> dict[str, Tensor]:
         """{"pooled_video": [B, H], "pooled_text": [B, H]} of a batch of pairs."""
@@ -62,10 +77,10 @@ class Projection(nn.Module):
         return F.normalize(projected, dim=-1) if self.l2_norm else projected
 
 
-def text_inputs(caps: Tensor, cmasks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a text tower reads: `[CLS] tokens [SEP]`, cut to the batch's longest.
+def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor, Tensor]:
+    """What a text tower reads: `[CLS] tokens [SEP]`, cut to the batch's longest if `cut`.
 
-    Returns ids int64 [B, L'], their mask bool [B, L'], and the mask of those that are pooled (all but [CLS]).
+    Returns ids int64 [B, L'] and their mask bool [B, L'].
     """
     if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
         raise UserError(
@@ -74,13 +89,28 @@ def text_inputs(caps: Tensor, cmasks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             "with [CLS] [SEP] first and a [SEP] at the end of each prompt."
         )
     cmasks = cmasks.bool()
-    used = int((cmasks * torch.arange(1, caps.shape[1] + 1, device=cmasks.device)).max()) if len(caps) else 3
-    used = max(used, 3)
+    used = caps.shape[1]
+    if cut:
+        used = int((cmasks * torch.arange(1, used + 1, device=cmasks.device)).max()) if len(caps) else 3
+        used = max(used, 3)
     ids = torch.cat([caps[:, :1], caps[:, 2:used]], 1)
     mask = torch.cat([cmasks[:, :1], cmasks[:, 2:used]], 1)
-    pooled = mask.clone()
-    pooled[:, 0] = False
-    return ids, mask, pooled
+    return ids, mask
+
+
+def pool_text(hidden: Tensor, packing: Packing, mask: Tensor) -> Tensor:
+    """Mean over the tokens of each prompt, without [CLS]: hidden [N, H], mask bool [B, L] -> [B, H]."""
+    counted = packing.pack(mask) & (packing.columns > 0)
+    return mean_of(hidden, packing.sequences, counted, packing.batch)
+
+
+def distinct_prompts(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The different rows among ids int64 [B, L] with mask bool [B, L], whatever stands in the padding.
+
+    Returns ids [U, L], mask [U, L], and int64 [B]: which of these each row is.
+    """
+    rows, which = torch.unique((ids + 1) * mask, dim=0, return_inverse=True)
+    return (rows - 1).clamp(min=0), rows > 0, which
 
 
 @MODELS.register("MMFusionSeparate")
@@ -131,12 +161,14 @@ class MMFusionSeparate(DualEncoder):
         return self
 
     def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        hidden, mask = self.video_encoder(vfeats, vmasks)
-        return self.video_projection(self.video_pooling(hidden, mask))
+        hidden, packing, counted = self.video_encoder.encode(vfeats, vmasks)
+        return self.video_projection(self.video_pooling(hidden, packing.sequences, counted, packing.batch))
 
     def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        ids, mask, pooled = text_inputs(caps, cmasks)
-        return self.text_projection(masked_mean(self.text_encoder(ids, mask), pooled))
+        return self.text_projection(self._pooled_text(caps, cmasks))
+
+    def _encode_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return pool_text(*self.text_encoder.encode(ids, mask), mask)
 
     @classmethod
     def from_config(
@@ -190,18 +222,16 @@ class MMFusionShare(DualEncoder):
         self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)
 
     def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        return self.video_pooling(*self.mm_encoder(vfeats, vmasks))
+        hidden, packing, counted = self.mm_encoder.encode(vfeats, vmasks)
+        return self.video_pooling(hidden, packing.sequences, counted, packing.batch)
 
     def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        ids, mask, pooled = text_inputs(caps, cmasks)
+        return self._pooled_text(caps, cmasks)
+
+    def _encode_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
         index = torch.arange(ids.shape[1], device=ids.device)
-        hidden = self.mm_encoder.bert(
-            ids,
-            mask,
-            position_ids=index + self.text_offset * (index > 0),
-            token_types=(index > 0).long()[None],
-        )
-        return masked_mean(hidden, pooled)
+        positions = index + self.text_offset * (index > 0)
+        return pool_text(*self.mm_encoder.bert.encode(ids, mask, positions, (index > 0).long()), mask)
 
     @classmethod
     def from_config(

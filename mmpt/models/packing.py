@@ -40,8 +40,8 @@ class Packing:
 
     Attributes:
         batch, width: B and L.
-        rows: int64 [N], place in the flattened padded batch of each computed token. Tokens of a sequence stand
-            together and in order; sequences stand by length, longest first.
+        rows: int64 [N], place in the flattened padded batch of each computed token. Tokens of a sequence
+            stand together and in order; sequences stand by length, longest first.
         groups: of neighbouring sequences, in the same order.
         sizes: computed tokens of each group.
     """
@@ -91,13 +91,16 @@ class Packing:
 
     def unpack(self, tokens: Tensor) -> Tensor:
         """[N, H] -> [B, L, H], zero where no token was computed."""
-        return spread(tokens, self.rows, self.batch * self.width).view(self.batch, self.width, -1)
+        padded = spread(tokens, self.rows, self.batch * self.width)
+        return padded.view(self.batch, self.width, tokens.shape[1])
 
     def attend(self, qkv: Tensor, heads: int, dropout: float) -> Tensor:
         """Multi-head scaled dot-product attention within each sequence.
 
         qkv [N, 3 * H]: queries, keys and values, `heads` heads in each. Returns [N, H].
         """
+        if not self.groups:
+            return qkv[:, : qkv.shape[1] // 3]
         mixed = []
         for part, group in zip(qkv.split(self.sizes), self.groups):
             if group.index is not None:
@@ -113,7 +116,7 @@ def set_packed(model: torch.nn.Module, packed: bool) -> None:
     """Switch packing on or off in all towers of a model; off computes padding too, with the same results."""
     for module in model.modules():
         if hasattr(module, "packed"):
-            module.packed = packed
+            setattr(module, "packed", packed)  # noqa: B010  nn.Module's attributes are typed as modules
 
 
 def _group(lengths: Sequence[int], device: torch.device) -> Group:

@@ -1,4 +1,9 @@
-"""From one vector a token to one vector a sequence. Pure functions; masked tokens never count."""
+"""From one vector a token to one vector a sequence, over packed tokens (see packing.py).
+
+Everywhere: hidden [N, H], one vector a token; sequences int64 [N], the sequence of each token; counted bool
+[N], the tokens that are pooled; batch, how many sequences there are. A sequence without any such token gives
+zeros.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,35 +13,38 @@ from mmpt.registry import Registry
 POOLINGS: Registry[type[nn.Module]] = Registry("pooling")
 
 
-def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens whose mask is true. hidden [B, L, H], mask bool [B, L] -> [B, H].
-
-    A row without any token gives zeros. Half precision is summed in float32.
-    """
-    weights = mask.to(_accumulator(hidden))
-    total = torch.einsum("blh,bl->bh", hidden.to(weights.dtype), weights)
-    return (total / weights.sum(1, keepdim=True).clamp(min=1)).to(hidden.dtype)
+def mean_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+    """Mean over a sequence's counted tokens: [batch, H]. Half precision is summed in float32."""
+    return _weighted_mean(hidden, counted.to(_accumulator(hidden)), sequences, batch)
 
 
-def masked_max(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Maximum of each number over the tokens whose mask is true. hidden [B, L, H], mask bool [B, L] -> [B,
-    H].
+def max_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+    """Maximum of each number over a sequence's counted tokens: [batch, H]."""
+    index = sequences[counted]
+    highest = hidden.new_zeros(batch, hidden.shape[1])
+    # include_self=False: a sequence with tokens does not see the zero it starts from
+    return highest.scatter_reduce(
+        0, index[:, None].expand(-1, hidden.shape[1]), hidden[counted], "amax", include_self=False
+    )
 
-    A row without any token gives zeros.
-    """
-    highest = hidden.masked_fill(~mask[..., None], float("-inf")).amax(1)
-    return torch.where(mask.any(1, keepdim=True), highest, torch.zeros_like(highest))
 
-
-def masked_attention(hidden: Tensor, mask: Tensor, scores: Tensor) -> Tensor:
-    """Mean weighted by softmax(scores) over the tokens whose mask is true.
-
-    hidden [B, L, H], mask bool [B, L], scores [B, L] -> [B, H]. A row without any token gives zeros.
-    """
+def attention_of(hidden: Tensor, scores: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+    """Mean over a sequence's counted tokens, weighted by the softmax of scores [N]: [batch, H]."""
     kind = _accumulator(hidden)
-    lowest = torch.finfo(kind).min  # not -inf: softmax of a row without any token stays defined
-    weights = scores.to(kind).masked_fill(~mask, lowest).softmax(-1) * mask
-    return torch.einsum("blh,bl->bh", hidden.to(kind), weights).to(hidden.dtype)
+    scores = scores.to(kind)
+    highest = scores.detach().new_full((batch,), torch.finfo(kind).min)
+    highest = highest.scatter_reduce(0, sequences[counted], scores.detach()[counted], "amax")
+    weights = (scores - highest[sequences]).clamp(max=0).exp() * counted
+    return _weighted_mean(hidden, weights, sequences, batch)
+
+
+def _weighted_mean(hidden: Tensor, weights: Tensor, sequences: Tensor, batch: int) -> Tensor:
+    kind = weights.dtype
+    total = torch.zeros(batch, hidden.shape[1], dtype=kind, device=hidden.device)
+    total = total.index_add(0, sequences, hidden.to(kind) * weights[:, None])
+    weight = torch.zeros(batch, dtype=kind, device=hidden.device).index_add(0, sequences, weights)
+    # softmax weights are at least one, the heaviest token's, and counts too: only empty sequences are clamped
+    return (total / weight.clamp(min=1)[:, None]).to(hidden.dtype)
 
 
 def _accumulator(hidden: Tensor) -> torch.dtype:
@@ -50,8 +58,8 @@ class MeanPooling(nn.Module):
     def __init__(self, width: int):
         super().__init__()
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        return masked_mean(hidden, mask)
+    def forward(self, hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+        return mean_of(hidden, sequences, counted, batch)
 
 
 @POOLINGS.register("max")
@@ -61,8 +69,8 @@ class MaxPooling(nn.Module):
     def __init__(self, width: int):
         super().__init__()
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        return masked_max(hidden, mask)
+    def forward(self, hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+        return max_of(hidden, sequences, counted, batch)
 
 
 @POOLINGS.register("attention")
@@ -74,5 +82,5 @@ class AttentionPooling(nn.Module):
         self.score = nn.Linear(width, 1, bias=False)
         nn.init.zeros_(self.score.weight)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        return masked_attention(hidden, mask, self.score(hidden).squeeze(-1))
+    def forward(self, hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+        return attention_of(hidden, self.score(hidden).squeeze(-1), sequences, counted, batch)

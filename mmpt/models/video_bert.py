@@ -149,7 +149,9 @@ class MMBertForEncoder(nn.Module):
         sequences, columns = packing.sequences, packing.columns
         is_cls, is_sep = columns == 0, columns == vmasks.shape[1] + 1
 
-        tokens = self.videomlp(self._frames(vfeats, vmasks, padded, (sequences, columns - 1), is_cls | is_sep))
+        tokens = self.videomlp(
+            self._frames(vfeats, vmasks, padded, (sequences, columns - 1), is_cls | is_sep)
+        )
         embeddings = self.bert.embeddings
         ends = embeddings.word_embeddings(torch.tensor([self.cls_id, self.sep_id], device=vfeats.device))
         first, last = (row.to(tokens.dtype).expand(packing.batch, -1) for row in ends)
@@ -168,7 +170,7 @@ class MMBertForEncoder(nn.Module):
         if self.videoconv is not None:  # masked_fill, not a product: a padded frame may hold NaN
             vfeats = self.videoconv(vfeats.masked_fill(~vmasks[..., None], 0), padded)
         row, column = (part[~ends] for part in place)
-        frames = vfeats[row, column]
+        frames = pick(vfeats.flatten(0, 1), row * vfeats.shape[1] + column)
         return frames if self.packed else frames.masked_fill(~vmasks[row, column][:, None], 0)
 
     def _positions(self, columns: Tensor, is_sep: Tensor, padded: Tensor, longest: int) -> Tensor:

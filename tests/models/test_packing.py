@@ -1,0 +1,221 @@
+"""Packed towers give what padded ones give: outputs and gradients, for every shape of batch."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmpt.losses import MMContraLoss
+from mmpt.models.dual_encoder import distinct_prompts
+from mmpt.models.packing import Packing, set_packed
+
+close = torch.testing.assert_close
+
+CLIPS = {
+    "mixed": (3, 68, 12, 12, 1, 30, 67, 12),
+    "equal": (9, 9, 9),
+    "one": (5,),
+    "long_tail": (258, 6, 7, 8, 9, 10),
+    "beyond the position table": (600, 20, 515),
+}
+
+
+def batch(lengths: tuple[int, ...], width: int = 63, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clips of these lengths and as many prompts, of which some are the same."""
+    torch.manual_seed(seed)
+    vmasks = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    vfeats = torch.randn(*vmasks.shape, width)
+    vfeats[~vmasks] = float("nan")  # padding is never looked at
+    caps = torch.zeros(len(lengths), 14, dtype=torch.int64)
+    cmasks = torch.zeros(len(lengths), 14, dtype=torch.bool)
+    for i in range(len(lengths)):
+        torch.manual_seed(i % 3)
+        tokens = torch.randint(5, 300, (3 + 4 * (i % 3),))
+        row = torch.tensor([2, 3, *tokens.tolist(), 3])
+        caps[i, : len(row)] = row
+        cmasks[i, : len(row)] = True
+    return vfeats, vmasks, caps, cmasks
+
+
+# ---- the padded path, written out: nothing below calls mmpt's forward code
+def plain_layers(bert: Any, embedded: Tensor, mask: Tensor) -> Tensor:
+    """BERT layers over a padded batch [B, L, H]."""
+    eps = bert.settings.layer_norm_eps
+    norm = bert.embeddings.LayerNorm
+    hidden = F.layer_norm(embedded, embedded.shape[-1:], norm.weight, norm.bias, eps)
+    heads = bert.settings.num_attention_heads
+    for layer in bert.encoder.layer:
+        parts = layer.attention.self
+        q, k, v = (
+            F.linear(hidden, part.weight, part.bias).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for part in (parts.query, parts.key, parts.value)
+        )
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        mixed = scores.masked_fill(~mask[:, None, None], float("-inf")).softmax(-1) @ v
+        for block, inner in (
+            (layer.attention.output, mixed.transpose(1, 2).flatten(2)),
+            (layer.output, None),
+        ):
+            if inner is None:
+                wide = layer.intermediate.dense
+                inner = F.gelu(F.linear(hidden, wide.weight, wide.bias))
+            summed = F.linear(inner, block.dense.weight, block.dense.bias) + hidden
+            hidden = F.layer_norm(
+                summed, summed.shape[-1:], block.LayerNorm.weight, block.LayerNorm.bias, eps
+            )
+    return hidden
+
+
+def plain_video(tower: Any, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    clips = []
+    for frames, mask in zip(vfeats, vmasks):  # one by one where convolutions and positions depend on the clip
+        frames = frames[mask]
+        counted = max(len(frames), tower.max_video_len)
+        if tower.videoconv is not None:
+            padded = F.pad(frames, (0, 0, 0, counted - len(frames))).T[None]
+            for i in range(tower.videoconv.num_layers):
+                conv = getattr(tower.videoconv, f"conv1d_{i}")
+                padded = F.conv1d(padded, conv.weight, conv.bias, padding=8)
+            frames = padded[0].T[: len(frames)]
+        mlp = tower.videomlp
+        inner = F.gelu(F.linear(frames, mlp.linear1.weight, mlp.linear1.bias))
+        inner = F.layer_norm(inner, inner.shape[-1:], mlp.LayerNorm.weight, mlp.LayerNorm.bias, 1e-5)
+        tokens = F.linear(inner, mlp.linear2.weight, mlp.linear2.bias)
+        embeddings = tower.bert.embeddings
+        words, table = embeddings.word_embeddings.weight, embeddings.position_embeddings.weight
+        if counted + 2 > len(table):
+            table = F.interpolate(table.T[None], size=counted + 2, mode="linear")[0].T
+        where = [*range(len(frames) + 1), counted + 1]
+        ends = words[tower.cls_id][None], words[tower.sep_id][None]
+        clips.append(
+            torch.cat([ends[0], tokens, ends[1]]) + table[where] + embeddings.token_type_embeddings.weight[0]
+        )
+    lengths = torch.tensor([len(clip) for clip in clips])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    hidden = plain_layers(tower.bert, torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), mask)
+    return torch.stack([row[1:length].mean(0) for row, length in zip(hidden, lengths)])
+
+
+def plain_text(bert: Any, caps: Tensor, cmasks: Tensor, type_behind: int) -> Tensor:
+    ids, mask = (torch.cat([part[:, :1], part[:, 2:]], 1) for part in (caps, cmasks))
+    types = torch.full_like(ids, type_behind)
+    types[:, 0] = 0
+    embeddings = bert.embeddings
+    embedded = embeddings.word_embeddings.weight[ids] + embeddings.token_type_embeddings.weight[types]
+    embedded = embedded + embeddings.position_embeddings.weight[: ids.shape[1]]
+    hidden = plain_layers(bert, embedded, mask)
+    return torch.stack([row[seen][1:].mean(0) for row, seen in zip(hidden, mask)])
+
+
+def gradients(model: Any) -> dict[str, Tensor]:
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("lengths", CLIPS.values(), ids=CLIPS)
+@pytest.mark.parametrize("options", [{}, {"conv1d": 2}, {"model_cls": "MMFusionShare"}], ids=str)
+def test_outputs_and_gradients_of_the_padded_path(
+    make_model: Any, lengths: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    model = make_model(**options)
+    inputs = batch(lengths)
+    shared = getattr(model, "mm_encoder", None)
+    video_tower, text_tower = (shared, shared.bert) if shared else (model.video_encoder, model.text_encoder)
+    expected = (
+        plain_video(video_tower, *inputs[:2]),
+        plain_text(text_tower, *inputs[2:], type_behind=int(bool(shared))),
+    )
+    # small logits, so that the softmax leaves every clip and prompt a gradient
+    expected_loss = MMContraLoss()(expected[0], expected[1] / 30)
+    expected_loss.backward()
+    wanted = gradients(model)
+    out = model(*inputs)
+    close(out["pooled_video"], expected[0], rtol=0, atol=1e-5)
+    close(out["pooled_text"], expected[1], rtol=0, atol=1e-5)
+    loss = MMContraLoss()(out["pooled_video"], out["pooled_text"] / 30)
+    close(loss, expected_loss, rtol=0, atol=1e-5)
+    loss.backward()
+    got = gradients(model)
+    assert set(got) >= set(wanted)
+    assert max(gradient.abs().max() for gradient in wanted.values()) > 0 or len(lengths) == 1
+    for name, gradient in got.items():
+        close(gradient, wanted.get(name, torch.zeros_like(gradient)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+def test_padding_computed_or_not(make_model: Any, pooling: str) -> None:
+    """`packed` off is the same model on the same batch, padding and repeated prompts included."""
+    model = make_model(pooling=pooling, conv1d=1)
+    if pooling == "attention":
+        torch.nn.init.normal_(model.video_pooling.score.weight)
+    vfeats, vmasks, caps, cmasks = batch(CLIPS["mixed"])
+    padded = (
+        F.pad(vfeats, (0, 0, 0, 30), value=float("nan")),
+        F.pad(vmasks, (0, 30)),
+        F.pad(caps, (0, 9)),
+        F.pad(cmasks, (0, 9)),
+    )
+    results = []
+    for packed, inputs in ((True, (vfeats, vmasks, caps, cmasks)), (False, padded)):
+        set_packed(model, packed)
+        out = model(*inputs)
+        MMContraLoss()(out["pooled_video"] / 30, out["pooled_text"]).backward()
+        results.append((out, gradients(model)))
+    (out, got), (expected, wanted) = results
+    close(out, expected, rtol=0, atol=1e-5)
+    close(got, wanted, rtol=1e-4, atol=1e-5)
+    assert any(gradient.abs().max() > 1e-3 for gradient in got.values())
+
+
+def test_work_follows_real_tokens(make_model: Any) -> None:
+    """Counted, not timed: rows that go through the first feed-forward layer of each tower."""
+    model = make_model()
+    vfeats, vmasks, caps, cmasks = batch(CLIPS["long_tail"])
+    rows: dict[str, int] = {}
+    for name in ("video_encoder.bert", "text_encoder"):
+        dense = model.get_submodule(f"{name}.encoder.layer.0.intermediate.dense")
+        dense.register_forward_hook(lambda _, args, __, name=name: rows.update({name: args[0].numel() // 32}))
+    model(vfeats, vmasks, caps, cmasks)
+    assert rows["video_encoder.bert"] == int(vmasks.sum()) + 2 * len(vmasks)
+    assert rows["text_encoder"] == sum(3 + 4 * i + 2 for i in range(3))  # three different prompts, once each
+    set_packed(model, False)
+    model(vfeats, vmasks, caps, cmasks)
+    assert rows == {"video_encoder.bert": 6 * 260, "text_encoder": 6 * 13}
+
+
+def test_groups_of_attention_hold_every_token_once() -> None:
+    torch.manual_seed(0)
+    lengths = torch.randint(1, 200, (64,))
+    packing = Packing.of(torch.arange(200) < lengths[:, None])
+    assert sum(packing.sizes) == int(lengths.sum())
+    assert packing.rows.unique().numel() == len(packing.rows)
+    padded = sum(group.count * group.length**2 for group in packing.groups)
+    assert padded < 1.3 * int((lengths**2).sum())
+    assert len(packing.groups) < 20
+    values = torch.randn(64, 200, 4)
+    mask = torch.arange(200) < lengths[:, None]
+    close(packing.unpack(packing.pack(values)), values * mask[..., None])
+
+
+def test_distinct_prompts_are_found_whatever_the_padding_holds() -> None:
+    ids = torch.tensor([[2, 7, 3, 0], [2, 9, 9, 3], [2, 7, 3, 8], [2, 7, 0, 3]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    rows, seen, which = distinct_prompts(ids, mask)
+    assert len(rows) == 3
+    assert which[0] == which[2]
+    close(rows[which] * mask, ids * mask)
+    assert torch.equal(seen[which], mask)
+
+
+def test_equal_prompts_share_their_gradient(make_model: Any) -> None:
+    model = make_model()
+    caps = torch.tensor([[2, 3, 9, 8, 3]]).repeat(4, 1)
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    model.encode_text(caps, caps > 0).sum(1).mul(weights).sum().backward()
+    together = gradients(model)
+    model.encode_text(caps[:1], caps[:1] > 0).sum(1).mul(weights.sum()).sum().backward()
+    close(together, gradients(model), rtol=1e-4, atol=1e-5)
