@@ -1,7 +1,10 @@
 """Fixtures that many tests share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +37,63 @@ def shared_reference() -> Path:
 def shared_videos() -> Path:
     """A few real videos, where they are at hand."""
     return _shared("data")
+
+
+TINY = """
+dataset:
+  meta_processor: FingerspellingMetaProcessor
+  video_processor: PoseProcessor
+  bert_name: {bert}
+  pose_components: [RIGHT_HAND_LANDMARKS]
+  augment2d: true
+  max_video_len: 32
+  max_len: 24
+  letters: [A, B, C, D, E, F]
+  train_languages: [svk, swl, psr]
+  valid_languages: [asq]
+  test_languages: [gsg]
+  cache_dir: {cache}
+model:
+  num_hidden_video_layers: 2
+  vfeat_dim: 63
+fairseq:
+  common:
+    log_interval: 1000
+    seed: 7
+  dataset:
+    batch_size: 4
+  optimization:
+    lr: [1.0e-03]
+    clip_norm: 2.0
+    optimizer: adam
+    adam_betas: (0.9, 0.98)
+    lr_scheduler: polynomial_decay
+    total_num_update: 1000
+    warmup_updates: 2
+    max_epoch: 3
+  checkpoint:
+    no_epoch_checkpoints: true
+    save_dir: {folder}/run
+"""
+
+
+@pytest.fixture(scope="session")
+def pose_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pose cache that the tests share, so that each pose is parsed once."""
+    return tmp_path_factory.mktemp("poses")
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path, data_dir: Path, pose_cache: Path) -> Path:
+    """A task config whose model trains in seconds: 18 real clips of six letters, towers of width 32."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.format(bert=data_dir / "mmfusion" / "bert", cache=pose_cache, folder=tmp_path))
+    return path
+
+
+def run_module(*command: str, cwd: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `python ...` as a user does, and return its output and exit status."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False, **options
+    )

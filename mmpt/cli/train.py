@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 from mmpt.config import Config, load_config, save_config
@@ -35,9 +36,8 @@ def _train(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
     config = load_config(args.taskconfig, args.overrides)
     _need_fairseq()
-    if not args.verbose:
-        logging.getLogger("fairseq").setLevel(logging.WARNING)
-        logging.getLogger("fairseq_cli").setLevel(logging.WARNING)
+    if not args.verbose:  # fairseq, hydra and torch warn of each other's ways, at every start
+        warnings.simplefilter("ignore")
     from mmpt.fairseq_plugin.args import save_dir, train_argv
 
     arguments = train_argv(config, args.taskconfig, args.overrides)
@@ -98,7 +98,7 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
         if not torch.cuda.is_available():
             distributed.distributed_backend = "gloo"
     if not verbose:
-        for name in ("fairseq", "fairseq_cli", "train", "train_inner", "valid"):
+        for name in ("fairseq", "fairseq_cli", "torch", "train", "train_inner", "valid"):
             logging.getLogger(name).setLevel(logging.WARNING)
     distributed_utils.call_main(cfg, fairseq_train.main)
     return 0

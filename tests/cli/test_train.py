@@ -1,0 +1,157 @@
+"""Training as users start it: it learns, resumes, and says what is wrong."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmpt.utils.checkpoint import load_state_dict_file
+from tests.conftest import ROOT, run_module
+
+
+def train(path: Path, *overrides: str, **options):
+    return run_module("-m", "mmpt.cli.train", str(path), *overrides, **options)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = load_state_dict_file(one), load_state_dict_file(other)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_train_evaluate_and_ask(tiny_yaml, tmp_path):
+    """The whole path, by the commands of the README."""
+    done = run_module("locallaunch.py", str(tiny_yaml), "eval.after_training=true", "fairseq.optimization.max_epoch=2")
+    assert done.returncode == 0, done.stderr
+    epochs = [line for line in done.stderr.splitlines() if " epoch " in line]
+    assert len(epochs) == 2
+    for word in ("train loss", "valid loss", "valid V2T R@1"):
+        assert word in epochs[0]
+    assert (tmp_path / "run" / "config.yaml").is_file()
+    results = json.loads((tmp_path / "run" / "eval" / "results.json").read_text())
+    assert results["n_videos"] == 6 and results["n_prompts"] == 6 and results["similarity"] == "cosine"
+    assert results["chance"]["v2t R@1"] == pytest.approx(1 / 6)
+    assert {"P@1", "P@5", "P@10", "R@1", "R@5", "R@10", "MedianR", "MeanR"} <= results["t2v"].keys()
+    assert {"R@1", "R@5", "R@10", "MedianR", "MeanR"} <= results["v2t"].keys()
+    for name in ("results.md", "confusion_matrix.png", "video_embeddings.npy", "text_embeddings.npy", "ids.json"):
+        assert (tmp_path / "run" / "eval" / name).is_file()
+        assert name in done.stdout
+
+    asked = run_module("demo_finger.py", "--config", str(tiny_yaml), "--letter", "B", "--text", "a house")
+    assert asked.returncode == 0, asked.stderr
+    assert "random text" in asked.stdout and "a house" in asked.stdout and "Fingerspell the letter B." in asked.stdout
+
+
+def test_typed_by_hand(tiny_yaml, tmp_path):
+    """fairseq-train with the arguments that --print-fairseq shows gives the same model."""
+    shown = train(tiny_yaml, "--print-fairseq", "fairseq.optimization.max_epoch=1")
+    assert shown.returncode == 0, shown.stderr
+    program, *arguments = shlex.split(shown.stdout)
+    assert program == "fairseq-train"
+    launcher = "import sys; from fairseq_cli.train import cli_main; sys.argv[0] = 'fairseq-train'; cli_main()"
+    by_hand = run_module("-c", launcher, *[a.replace("/run", "/hand") for a in arguments])
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
+    assert same_weights(tmp_path / "run" / "checkpoint_last.pt", tmp_path / "hand" / "checkpoint_last.pt")
+
+
+def test_killed_and_started_again_equals_uninterrupted(tiny_yaml, tmp_path):
+    """SIGKILL inside an epoch: the second start goes on from the last checkpoint and ends with the same weights.
+
+    Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed run
+    must not obey that.
+    """
+    options = [
+        "fairseq.optimization.max_epoch=6",
+        "fairseq.checkpoint.save_interval_updates=2",
+        "fairseq.checkpoint.keep_interval_updates=1",
+        "fairseq.checkpoint.reset_optimizer=true",
+        "fairseq.checkpoint.reset_dataloader=true",
+        "fairseq.checkpoint.reset_meters=true",
+    ]
+    whole = train(tiny_yaml, *options, f"fairseq.checkpoint.save_dir={tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr
+
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "mmpt.cli.train", str(tiny_yaml), *options, f"fairseq.checkpoint.save_dir={folder}"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=None)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoint_2_*.pt")):  # within the second epoch
+        assert process.poll() is None and time.monotonic() < deadline, "training ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for path in folder.glob("*.pt"):
+        load_state_dict_file(path)  # whole, whatever the moment
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    first_epoch = next(line for line in again.stderr.splitlines() if " epoch " in line)
+    assert " epoch 1 " not in first_epoch, "it began anew"
+    assert same_weights(tmp_path / "whole" / "checkpoint_last.pt", folder / "checkpoint_last.pt")
+    last = [line.split(" | ")[1:4] for out in (whole, again) for line in out.stderr.splitlines() if " epoch 6 " in line]
+    assert last[0] == last[1]
+
+
+def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
+    assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
+    start = tmp_path / "run" / "checkpoint_best.pt"
+    tune = [
+        f"fairseq.checkpoint.restore_file={start}",
+        "fairseq.checkpoint.reset_optimizer=true",
+        f"fairseq.checkpoint.save_dir={tmp_path}/tuned",
+        "fairseq.optimization.max_epoch=1",
+        "fairseq.optimization.lr=[0]",
+    ]
+    done = train(tiny_yaml, *tune)
+    assert done.returncode == 0, done.stderr
+    assert "starting from the weights in" in done.stderr
+    assert same_weights(start, tmp_path / "tuned" / "checkpoint_last.pt")
+    wider = train(tiny_yaml, *tune, "dataset.hand_frame=palm", "model.vfeat_dim=69", f"fairseq.checkpoint.save_dir={tmp_path}/wider")
+    assert wider.returncode == 2 and "videomlp.linear1.weight" in wider.stderr and "Traceback" not in wider.stderr
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["datset.max_len=3"], "Did you mean dataset?"),
+        (["model.vfeat_dim=64"], "model.vfeat_dim"),
+        (["fairseq.dataset.batch_size=7"], "at most 6"),
+        (["dataset.video_processor=PoseProcesor"], "Did you mean 'PoseProcessor'?"),
+        (["dataset.bert_name=package:no_such_package"], "no_such_package"),
+        (["fairseq.checkpoint.finetune_from_model=no/such.pt"], "no/such.pt"),
+        (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides, words, capsys):
+    from mmpt.cli.train import main
+
+    assert main([str(tiny_yaml), *overrides]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert [line for line in message.splitlines() if line.startswith("error:")][0].count("\n") == 0
+    assert not (tmp_path / "run").exists(), "nothing may be written before the config is known to be good"
+
+
+def test_two_runs_in_one_folder_are_refused(tiny_yaml, tmp_path, capsys):
+    from mmpt.cli.train import main
+    from mmpt.utils.lock import folder_lock
+
+    with folder_lock(tmp_path / "run", "a test"):
+        assert main([str(tiny_yaml)]) == 2
+    assert "is in use by another training run" in capsys.readouterr().err
+
+
+def test_training_without_fairseq_says_what_to_install(tiny_yaml, monkeypatch, capsys):
+    import importlib.util
+
+    from mmpt.cli import train as command
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert command.main([str(tiny_yaml)]) == 2
+    assert "pip install --no-deps ve-fairseq" in capsys.readouterr().err

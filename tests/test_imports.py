@@ -1,0 +1,62 @@
+"""Who may import what, and what importing costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "mmpt").rglob("*.py"))
+ROOMS = [
+    {"config", "utils", "pose", "registry"},
+    {"processors", "extractors", "models", "losses"},
+    {"datasets", "tasks", "evaluators"},
+    {"fairseq_plugin", "cli"},
+]
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def level(room: str) -> int:
+    return next(depth for depth, rooms in enumerate(ROOMS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_plugin_and_the_train_command_import_fairseq(path):
+    allowed = path.is_relative_to(ROOT / "mmpt" / "fairseq_plugin") or path == ROOT / "mmpt" / "cli" / "train.py"
+    roots = {name.partition(".")[0] for name in imports(path)}
+    assert allowed or not roots & {"fairseq", "fairseq_cli"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if len(p.relative_to(ROOT).parts) > 2], ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    room = path.relative_to(ROOT).parts[1]
+    for name in imports(path):
+        if name.startswith("mmpt."):
+            other = name.split(".")[1]
+            assert level(other) <= level(room), f"{room} may not import {name}"
+
+
+def test_importing_mmpt_costs_nothing():
+    """Under 0.1 s: because it imports nothing, which a loaded machine cannot blur."""
+    code = "import sys; before = set(sys.modules); import mmpt; print(sorted(set(sys.modules) - before))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    heavy = {"torch", "numpy", "transformers", "fairseq", "omegaconf", "pose_format", "mmpt.config"}
+    assert not heavy & set(ast.literal_eval(output)), output
+
+
+@pytest.mark.parametrize("module", ["mmpt.evaluators.evaluation", "mmpt.tasks", "mmpt.cli.predict", "demo_finger", "locallaunch"])
+def test_evaluating_and_the_demo_never_import_fairseq(module):
+    code = f"import sys; sys.modules['fairseq'] = None; import {module}; assert 'fairseq.tasks' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
