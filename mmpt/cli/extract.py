@@ -1,0 +1,94 @@
+"""Features of a folder of videos: `python -m mmpt.cli.extract pose|s3d|i3d|npy --in DIR --out DIR`.
+
+What is finished is left alone, so the same command goes on where it was interrupted. Exit status: 0 when
+every file has its features, 1 when some failed (they are listed at the end), 2 when nothing could be started,
+130 after Ctrl-C.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mmpt.extractors import EXTRACTORS, get_extractor
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.logging import setup_logging
+
+log = logging.getLogger(__name__)
+
+MAX_LISTED = 50
+
+
+def build_parser(kind: str | None) -> argparse.ArgumentParser:
+    """The options of one extractor (only its own libraries are imported), or just the list of extractors."""
+    parser = argparse.ArgumentParser(prog="python -m mmpt.cli.extract", description=__doc__)
+    parser.add_argument("extractor", choices=EXTRACTORS.names(), help="append --help for the options of one")
+    if kind is None:
+        return parser
+    parser.add_argument(
+        "--in", dest="folder", type=Path, required=True, help="folder with the files, at any depth"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the results and their manifest.json"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="processes that read videos (0: none but this one; default: by the machine)",
+    )
+    parser.add_argument("--again", action="store_true", help="make everything again")
+    parser.add_argument(
+        "--verify", action="store_true", help="read finished files again to see that they are as recorded"
+    )
+    parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    get_extractor(kind).add_arguments(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    return run_cli(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: list[str]) -> int:
+    kind = next((word for word in argv if word in EXTRACTORS), None)
+    args = build_parser(kind).parse_args(argv)
+    setup_logging("WARNING" if args.quiet else "INFO")
+    from mmpt.extractors.runner import extract_folder
+
+    extractor = get_extractor(args.extractor).from_args(args)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = extractor.default_workers(cores) if args.workers is None else args.workers
+    if workers < 0:
+        raise UserError(f"--workers {workers}: expected 0 or more.")
+    summary = extract_folder(
+        extractor, args.folder, args.out, workers, args.again, args.verify, show_progress=not args.quiet
+    )
+    for kind_of, keys in (("a look is needed at", summary.noted), ("nothing written for", summary.skipped)):
+        if keys:
+            log.warning("%s %d files:", kind_of, len(keys))
+        for key in list(keys)[:MAX_LISTED]:
+            log.warning("  %s%s", key, f": {'; '.join(summary.noted[key])}" if key in summary.noted else "")
+        if len(keys) > MAX_LISTED:
+            log.warning(
+                "  and %d more: see the notes in %s", len(keys) - MAX_LISTED, args.out / "manifest.json"
+            )
+    tokens = f", {summary.tokens} tokens" if summary.tokens else ""
+    log.info(
+        "%s: %d made%s, %d finished before, %d skipped, %d failed, in %.1f s",
+        args.out,
+        summary.made,
+        tokens,
+        summary.kept,
+        len(summary.skipped),
+        len(summary.failed),
+        summary.seconds,
+    )
+    for message in summary.failed.values():
+        log.error("failed: %s", message)
+    return 1 if summary.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

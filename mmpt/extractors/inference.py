@@ -1,0 +1,147 @@
+"""A frozen network on windows from many clips: on a CPU one window a thread, on a GPU in batches of one size.
+
+Both make a token independent of its neighbours: the same window gives the same bits whatever clips are
+extracted beside it, so that a run that was killed and started again ends with the same files.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmpt.extractors.base import NetworkRunner
+from mmpt.extractors.layers import FrozenNetwork
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WAIT_FOR_MORE = 0.2
+"""Seconds that a GPU batch which is not full waits for another window."""
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype called `name`; "auto" is bfloat16 where the hardware multiplies it fast, else float32."""
+    if name != "auto":
+        if name not in DTYPES:
+            raise UserError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}.")
+        return DTYPES[name]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+class Inference(NetworkRunner):
+    """Runs windows uint8 [T, H, W, 3] through `network`, which sees them as pixels / 255 + `offset`.
+
+    Args:
+        network: weights loaded; it is frozen here, in `dtype`, on `device`.
+        offset: added to pixels in [0, 1].
+        threads: on a CPU, windows computed at the same time, each by one core (0: one for each core). That is
+        faster
+            than all cores on one window, most of all on a machine that has other work too.
+        batch: on a GPU, windows computed at the same time.
+        compiled: let torch.compile make the network; takes minutes at the start.
+        shape: of a window; the network is tried once on it when it is compiled.
+    """
+
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        offset: float,
+        device: torch.device,
+        dtype: torch.dtype,
+        shape: tuple[int, int, int, int],
+        threads: int = 0,
+        batch: int = 16,
+        compiled: bool = False,
+    ):
+        self.offset, self.device = offset, device
+        on_cpu = device.type == "cpu"
+        self.batch = 1 if on_cpu else batch
+        self.threads = (threads or cpu_cores()) if on_cpu else 1
+        if device.type == "cuda" and dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # three digits less; float32 was asked for
+        self.network: nn.Module | Callable[..., torch.Tensor] = network.to(device).freeze(dtype)
+        self._queue: queue.Queue[tuple[Any, np.ndarray]] = queue.Queue(2 * self.threads * self.batch)
+        self._stopped = threading.Event()
+        self._workers: list[threading.Thread] = []
+        self._threads_before = torch.get_num_threads()
+        if compiled:
+            if on_cpu:
+                torch.set_num_threads(1)  # what is compiled keeps the number it was compiled with
+            self.network = torch.compile(self.network, dynamic=False)
+            self.run([np.zeros(shape, np.uint8)])
+
+    def run(self, windows: list[np.ndarray]) -> np.ndarray:
+        """Windows, no more than `batch` -> tokens float32 [len(windows), D]."""
+        pixels = torch.from_numpy(windows[0])[None] if self.batch == 1 else self._stacked(windows)
+        with torch.inference_mode():
+            frames = pixels.to(self.device, non_blocking=True).float().div_(255).add_(self.offset)
+            return self.network(frames.permute(0, 4, 1, 2, 3))[: len(windows)].cpu().numpy()
+
+    def _stacked(self, windows: list[np.ndarray]) -> torch.Tensor:
+        """Always a full batch: kernels are chosen by its size, and their sums differ in the last bits."""
+        stacked = np.zeros((self.batch, *windows[0].shape), np.uint8)
+        for slot, window in zip(stacked, windows):
+            slot[...] = window
+        return torch.from_numpy(stacked)
+
+    def start(self, deliver: Callable[[Any, np.ndarray | BaseException], None]) -> None:
+        for number in range(self.threads):
+            thread = threading.Thread(
+                target=self._work, args=(deliver,), name=f"network-{number}", daemon=True
+            )
+            thread.start()
+            self._workers.append(thread)
+
+    def submit(self, key: Any, window: np.ndarray) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._queue.put((key, window), timeout=0.2)
+            except queue.Full:
+                continue
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._workers:
+            thread.join()
+        self._workers.clear()
+        torch.set_num_threads(self._threads_before)
+
+    def _work(self, deliver: Callable[[Any, np.ndarray | BaseException], None]) -> None:
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)
+        while not self._stopped.is_set():
+            items = self._next_items()
+            if not items:
+                continue
+            try:
+                tokens = self.run([window for _, window in items])
+            except Exception as error:  # out of memory, say: the run ends with it, in the main thread
+                deliver(items[0][0], error)
+                return
+            for (key, _), token in zip(items, tokens):
+                deliver(key, token)
+
+    def _next_items(self) -> list[tuple[Any, np.ndarray]]:
+        items: list[tuple[Any, np.ndarray]] = []
+        try:
+            while len(items) < self.batch:
+                items.append(self._queue.get(timeout=WAIT_FOR_MORE))
+        except queue.Empty:
+            pass
+        return items

@@ -1,0 +1,223 @@
+"""Layers that the frozen 3D networks share, on tensors laid out [N, T, H, W, C].
+
+With channels last in memory, a 1x1x1 convolution is a matrix product, a 1xKxK convolution is a 2D convolution
+over N*T pictures, and a Kx1x1 convolution is a 2D convolution over (T, H*W): all three run on kernels that
+are better tuned than those for 3D convolutions. Batch norm always uses its stored statistics and is folded
+into the convolution before it, which is the same arithmetic in another order (differences about 1e-6).
+Parameters stay in ordinary `nn.Conv3d` and `nn.BatchNorm3d` modules, so state dicts look like those of the
+published networks.
+"""
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STEM_FRAMES = 3
+"""Output pictures of the first convolution computed at a time on a CPU: more fall out of the processor's
+cache.
+"""
+
+
+def fold(conv: nn.Conv3d, norm: nn.BatchNorm3d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight [O, I, kt, kh, kw] and bias [O] of the convolution with the batch norm behind it, in `dtype`.
+
+    The folding itself is done in the parameters' own precision, so that a low `dtype` rounds only once.
+    """
+    assert conv.bias is None and norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * scale
+    return (conv.weight * scale.view(-1, 1, 1, 1, 1)).to(dtype), bias.to(dtype)
+
+
+def arrange(weight: Tensor) -> Tensor:
+    """A convolution's weight [O, I, kt, kh, kw] in the shape and memory layout that `convolve` wants."""
+    time, height, width = weight.shape[2:]
+    if time == height == width == 1:
+        return weight.flatten(1).contiguous()
+    if height == width == 1:
+        return weight[..., 0].contiguous(memory_format=torch.channels_last)
+    if time == 1:
+        return weight[:, :, 0].contiguous(memory_format=torch.channels_last)
+    return weight.contiguous(memory_format=torch.channels_last_3d)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Stride-1 convolution that keeps T, H and W: x [N, T, H, W, C], weight from `arrange`, -> [N, T, H, W,
+    O].
+    """
+    n, t, h, w, c = x.shape
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    if weight.dim() == 5:
+        same = [size // 2 for size in weight.shape[2:]]
+        volumes = x.permute(0, 4, 1, 2, 3)
+        if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+            # conv3d itself leaves a small batch of one to a kernel half as fast
+            y = torch.mkldnn_convolution(volumes, weight, bias, same, [1, 1, 1], [1, 1, 1], 1)
+        else:
+            y = F.conv3d(volumes, weight, bias, padding=same)
+        return y.permute(0, 2, 3, 4, 1)
+    kernel = weight.shape[2:]
+    if kernel[1] == 1:
+        planes = x.reshape(n, t, h * w, c).permute(0, 3, 1, 2)
+        y = F.conv2d(planes, weight, bias, padding=(kernel[0] // 2, 0))
+    else:
+        pictures = x.reshape(n * t, h, w, c).permute(0, 3, 1, 2)
+        y = F.conv2d(pictures, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2))
+    return y.permute(0, 2, 3, 1).reshape(n, t, h, w, -1)
+
+
+class ConvBlock(nn.Module):
+    """Convolutions of stride 1, each followed by a batch norm and a ReLU. Subclasses name the pairs in
+    `pairs`.
+    """
+
+    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
+        """The convolutions in the order they are applied, each with its batch norm."""
+        raise AssertionError(f"{type(self).__name__} names no convolutions")
+
+    def arrange(self, weight: Tensor) -> Tensor:
+        """A folded weight in the layout that this block computes with."""
+        return arrange(weight)
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Fold once and keep the result beside the parameters (see FrozenNetwork.freeze)."""
+        for conv, norm in self.pairs():
+            weight, bias = fold(conv, norm, dtype)
+            conv.register_buffer("frozen_weight", self.arrange(weight), persistent=False)
+            conv.register_buffer("frozen_bias", bias, persistent=False)
+
+    def folded(self, conv: nn.Conv3d, norm: nn.BatchNorm3d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What `prepare` kept, or the same computed now."""
+        if "frozen_weight" in conv._buffers:
+            return conv.get_buffer("frozen_weight"), conv.get_buffer("frozen_bias")
+        weight, bias = fold(conv, norm, dtype)
+        return self.arrange(weight), bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, T, H, W, C] -> [N, T, H, W, O]."""
+        for conv, norm in self.pairs():
+            weight, bias = self.folded(conv, norm, x.dtype)
+            x = convolve(x, weight, bias).relu_()
+        return x
+
+
+def stack_taps(weight: Tensor) -> Tensor:
+    """A weight [O, 3, kt, kh, kw] for kt frames stacked as channels, time first: [O, kt * 3, kh, kw]."""
+    return weight.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def stem(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    before: tuple[int, int, int],
+    pool_before: tuple[int, int],
+) -> Tensor:
+    """The first convolution (stride 2), its ReLU and the 1x3x3 max pool of stride 2, a few pictures at a
+    time.
+
+    x [N, T, H, W, 3] and weight [O, kt * 3, kh, kw] (see stack_taps) give [N, ceil(T/2), ceil(H/4),
+    ceil(W/4), O]. `before` is the zero padding in front of time, height and width; behind it is what the
+    output size asks for. The kt frames that one output picture sees are stacked as channels: that makes it a
+    2D convolution. A few pictures at a time keep its large output in the processor's cache until the pool has
+    made it small.
+    """
+    n, size = x.shape[0], x.shape[1:4]
+    kernel = (weight.shape[1] // x.shape[4], *weight.shape[2:])
+    out = [-(-length // 2) for length in size]
+    after = [max(2 * (o - 1) + k - s - b, 0) for o, k, s, b in zip(out, kernel, size, before)]
+    x = F.pad(x, (0, 0, before[2], after[2], before[1], after[1], before[0], after[0]))
+    step = STEM_FRAMES if x.device.type == "cpu" else out[0]
+    pooled = []
+    for start in range(0, out[0], step):
+        count = min(step, out[0] - start)
+        taps = [x[:, 2 * start + k : 2 * (start + count - 1) + k + 1 : 2] for k in range(kernel[0])]
+        pictures = torch.cat(taps, dim=-1).flatten(0, 1).permute(0, 3, 1, 2)
+        y = F.conv2d(pictures, weight, bias, stride=2)
+        y = _pool_pictures(y, (3, 3), (2, 2), pool_before).relu_()
+        pooled.append(y.permute(0, 2, 3, 1).unflatten(0, (n, count)))
+    return torch.cat(pooled, dim=1)
+
+
+def _pool_pictures(
+    y: Tensor, kernel: tuple[int, int], stride: tuple[int, int], before: tuple[int, int]
+) -> Tensor:
+    """2D max pool of y [M, C, H, W] to ceil(size / stride), padded with zeros at the far end, `before` at the
+    near.
+
+    Before a ReLU, or after one, a padding of zeros changes nothing that the ReLU would keep.
+    """
+    padding = [0, 0, 0, 0]
+    for axis in range(2):
+        size, k, s, front = y.shape[2 + axis], kernel[axis], stride[axis], before[axis]
+        behind = (-(-size // s) - 1) * s + k - size - front
+        # a window that begins inside the picture may overhang it without any padding (ceil_mode)
+        implied = front == 0 and -(-(size - k) // s) + 1 == -(-size // s)
+        padding[2 * (1 - axis)], padding[2 * (1 - axis) + 1] = front, 0 if implied else max(behind, 0)
+    if any(padding):
+        y = F.pad(y, padding)
+    return F.max_pool2d(y, kernel, stride, ceil_mode=True)
+
+
+def max_pool(
+    x: Tensor,
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    before: tuple[int, int, int] = (0, 0, 0),
+) -> Tensor:
+    """Max pool of x [N, T, H, W, C], which must not be negative, to sizes ceil(size / stride).
+
+    Windows begin `before` positions in front of the tensor; what lies outside counts as zero.
+    """
+    n, t = x.shape[:2]
+    pictures = x.flatten(0, 1).permute(0, 3, 1, 2)
+    x = _pool_pictures(pictures, kernel[1:], stride[1:], before[1:]).permute(0, 2, 3, 1).unflatten(0, (n, t))
+    if kernel[0] == stride[0] == 1:
+        return x
+    count = -(-t // stride[0])
+    behind = max((count - 1) * stride[0] + kernel[0] - t - before[0], 0)
+    if before[0] or behind:
+        x = F.pad(x, (0, 0, 0, 0, 0, 0, before[0], behind))
+    span = (count - 1) * stride[0] + 1
+    pooled = x[:, : span : stride[0]]
+    for k in range(1, kernel[0]):
+        pooled = torch.maximum(pooled, x[:, k : k + span : stride[0]])
+    return pooled
+
+
+def max_pool_same(x: Tensor) -> Tensor:
+    """3x3x3 max pool of stride 1 that keeps the size: x [N, T, H, W, C], one axis after the other."""
+    for axis in (3, 2, 1):
+        size = x.shape[axis]
+        pooled = x.clone()
+        for target, source in ((1, 0), (0, 1)):
+            part = pooled.narrow(axis, target, size - 1)
+            torch.maximum(part, x.narrow(axis, source, size - 1), out=part)
+        x = pooled
+    return x
+
+
+class FrozenNetwork(nn.Module):
+    """A network that is only ever applied, with its stored statistics: `train()` changes nothing."""
+
+    dtype = torch.float32
+
+    def freeze(self, dtype: torch.dtype = torch.float32) -> Self:
+        """Fold batch norms into their convolutions, lay the weights out for speed and compute in `dtype` from
+        now on.
+
+        Call it after the weights are loaded. The state dict stays as it was; gates, means and the last layer
+        stay in float32 whatever `dtype` is.
+        """
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, ConvBlock):
+                    module.prepare(dtype)
+        self.dtype = dtype
+        return self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)

@@ -1,0 +1,177 @@
+"""The record of what an extraction made, from what, and how: `manifest.json` in the output folder.
+
+    {"format": 1,
+     "extractor": "s3d",
+     "runs": {ID: {"options": {...}, "tools": {...}}},
+     "files": {"a/b.mp4": {"status": "done", "run": ID, "output": "a/b.npy",
+                           "source": {"size": ..., "mtime_ns": ..., "sha256": ...},
+                           "result": {"size": ..., "sha256": ...},
+                           "facts": {...}, "notes": [...]}}}
+
+It holds no times and is sorted, so the same work gives the same file. While a run goes on, a line for each
+finished file goes into a journal beside it, which the next start takes up if the run is killed.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write, sha256
+
+log = logging.getLogger(__name__)
+
+NAME = "manifest.json"
+JOURNAL = ".manifest.journal"
+FORMAT = 1
+
+
+def source_stamp(path: Path) -> dict[str, Any]:
+    """Size, time of change and SHA-256 of a source file."""
+    stat = path.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
+
+
+class Manifest:
+    """The manifest of one output folder, open for one run. Hold the folder's lock while it is.
+
+    Args:
+        folder: the output folder.
+        extractor: its name; a folder holds the files of one.
+        options, tools: of this run (see Extractor).
+
+    Raises UserError when the folder belongs to another extractor or its manifest cannot be read.
+    """
+
+    def __init__(self, folder: Path, extractor: str, options: dict[str, Any], tools: dict[str, str]):
+        self.folder = folder
+        content = read_manifest(folder)
+        if content.get("extractor", extractor) != extractor:
+            raise UserError(
+                f"{folder} holds what the extractor {content['extractor']!r} made; give {extractor!r} "
+                f"a folder of its own with --out."
+            )
+        self.extractor = extractor
+        self.runs: dict[str, Any] = content.get("runs", {})
+        self.files: dict[str, Any] = content.get("files", {})
+        run = {"options": options, "tools": tools}
+        self.run = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+        self.runs[self.run] = run
+        self._journal: TextIO | None = None
+        if (folder / JOURNAL).exists():  # of a run that was killed: keep its records for good first
+            self.save()
+
+    def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:
+        """None when the record of `key` is still true: same options, same source, result in place. Else the
+        reason.
+
+        A source whose size and time of change are as recorded counts as unchanged without being read again,
+        unless `verify`, which also reads the result.
+        """
+        record = self.files.get(key)
+        if record is None:
+            return "new"
+        if record["status"] == "failed":
+            return "failed before"
+        if self.runs.get(record["run"], {}).get("options") != self.runs[self.run]["options"]:
+            return "other options"
+        stat, stamp = source.stat(), record["source"]
+        same = stat.st_size == stamp["size"]
+        if same and (verify or stat.st_mtime_ns != stamp["mtime_ns"]):
+            same = sha256(source) == stamp["sha256"]
+        if not same:
+            return "source changed"
+        if record["status"] == "skipped":
+            return None
+        result = self.folder / output
+        there = record["output"] == output and result.is_file()
+        if not there or result.stat().st_size != record["result"]["size"]:
+            return "result missing or changed"
+        if verify and sha256(result) != record["result"]["sha256"]:
+            return "result missing or changed"
+        return None
+
+    def add(self, key: str, record: dict[str, Any]) -> None:
+        """Keep the record of one source, at once and for good."""
+        self.files[key] = {"run": self.run, **record}
+        if self._journal is None:
+            head = {"extractor": self.extractor, "run": self.run, **self.runs[self.run]}
+            journal = self.folder / JOURNAL
+            self._journal = journal.open("w", encoding="utf-8", errors="surrogateescape")
+            self._journal.write(json.dumps(head, ensure_ascii=False) + "\n")
+        self._journal.write(json.dumps({"file": key, "record": self.files[key]}, ensure_ascii=False) + "\n")
+        self._journal.flush()
+
+    def save(self) -> None:
+        """Write everything to manifest.json, in one step, and drop the journal."""
+        used = {record["run"] for record in self.files.values()} | {self.run}
+        content = {
+            "format": FORMAT,
+            "extractor": self.extractor,
+            "runs": {run: self.runs[run] for run in sorted(used) if run in self.runs},
+            "files": dict(sorted(self.files.items())),
+        }
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        with atomic_write(self.folder / NAME) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a folder of features, what a killed run left in its journal included; {} where there is
+    none.
+
+    Raises UserError when there is one that cannot be read.
+    """
+    folder = Path(folder)
+    path = folder / NAME
+    content: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+            ours = content["format"] == FORMAT and {"extractor", "runs", "files"} <= content.keys()
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} is no readable manifest ({error}): move it away.") from error
+        if not ours:
+            raise UserError(f"{path} is no manifest of features of format {FORMAT}: move it away.")
+    with contextlib.suppress(FileNotFoundError):
+        lines = (folder / JOURNAL).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        _take_up(content, lines)
+    return content
+
+
+def _take_up(content: dict[str, Any], lines: list[str]) -> None:
+    """Add a journal's records. The last line may be half written."""
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break
+        if "file" in entry:
+            content["files"][entry["file"]] = entry["record"]
+        else:
+            content.setdefault("format", FORMAT)
+            content.setdefault("extractor", entry["extractor"])
+            content.setdefault("files", {})
+            run = {"options": entry["options"], "tools": entry["tools"]}
+            content.setdefault("runs", {})[entry["run"]] = run
+
+
+def trial_weights(folder: str | os.PathLike[str]) -> str | None:
+    """`random:SEED` when any features in the folder come from a network with random weights, else None.
+
+    A folder without a manifest counts as real: nothing is known of it. Raises UserError as read_manifest.
+    """
+    content = read_manifest(folder)
+    for record in content.get("files", {}).values():
+        weights = content["runs"].get(record["run"], {}).get("options", {}).get("weights", "")
+        if str(weights).startswith("random:"):
+            return str(weights)
+    return None

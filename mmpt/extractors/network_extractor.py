@@ -1,0 +1,162 @@
+"""What the extractors that run a frozen network share: weights, device, dtype, batching."""
+
+import abc
+import argparse
+import functools
+from typing import Any, ClassVar, Self
+
+import torch
+
+from mmpt.extractors.base import Extractor
+from mmpt.extractors.inference import DTYPES, Inference, choose_dtype
+from mmpt.extractors.layers import FrozenNetwork
+from mmpt.extractors.weights import fill_randomly, read_weights
+from mmpt.extractors.windows import WindowReader
+from mmpt.utils.device import choose_device
+from mmpt.utils.errors import UserError
+
+
+class NetworkExtractor(Extractor):
+    """A video encoder with weights from a file. Subclasses say what its windows are and build the network.
+
+    Args:
+        weights: a file, or `random:SEED`.
+        device, dtype: names, or "auto".
+        threads: windows computed at the same time on a CPU (0: one for each core); batch: the same on a GPU.
+        compiled: use torch.compile.
+        trust_checkpoint: read a weights file that could run code.
+    """
+
+    origin: ClassVar[str]
+    """A sentence: where the official weights come from."""
+    gain: ClassVar[float]
+    """Of random weights (see fill_randomly)."""
+    offset: ClassVar[float]
+    """Added to pixels in [0, 1]."""
+
+    def __init__(
+        self,
+        weights: str,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int = 0,
+        batch: int = 16,
+        compiled: bool = False,
+        trust_checkpoint: bool = False,
+    ):
+        if threads < 0 or batch < 1:
+            raise UserError(
+                f"--threads {threads} and --batch-size {batch}: expected 0 or more, and 1 or more."
+            )
+        self.weights, self.trust_checkpoint = weights, trust_checkpoint
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
+        self.threads, self.batch, self.compiled = threads, batch, compiled
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--weights",
+            required=True,
+            metavar="FILE|random:SEED",
+            help="official weights, or random for trials",
+        )
+        parser.add_argument(
+            "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:N"
+        )
+        parser.add_argument(
+            "--dtype",
+            default="auto",
+            choices=["auto", *DTYPES],
+            help="of the network's arithmetic; auto: bfloat16 on GPUs and CPUs with AMX, else float32",
+        )
+        parser.add_argument(
+            "--threads", type=int, default=0, help="windows at a time on a CPU (default: one for each core)"
+        )
+        parser.add_argument("--batch-size", type=int, default=16, help="windows at a time on a GPU")
+        parser.add_argument(
+            "--compile", action="store_true", help="torch.compile the network (slow to start)"
+        )
+        parser.add_argument(
+            "--trust-checkpoint",
+            action="store_true",
+            help="read a weights file even if that can run code in it: only for files whose author you trust",
+        )
+
+    @classmethod
+    def keywords(cls, args: argparse.Namespace) -> dict[str, Any]:
+        """The constructor's arguments in parsed options."""
+        return {
+            "weights": args.weights,
+            "device": args.device,
+            "dtype": args.dtype,
+            "threads": args.threads,
+            "batch": args.batch_size,
+            "compiled": args.compile,
+            "trust_checkpoint": args.trust_checkpoint,
+        }
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> Self:
+        return cls(**cls.keywords(args))
+
+    @abc.abstractmethod
+    def reader(self) -> WindowReader:
+        """How videos become the network's windows."""
+
+    @abc.abstractmethod
+    def build(self, state: dict[str, torch.Tensor] | None, where: str) -> FrozenNetwork:
+        """The network, with the weights of a state dict loaded strictly if one is given. Raises UserError."""
+
+    @functools.cached_property
+    def _weights(self) -> tuple[dict[str, torch.Tensor] | int, dict[str, Any]]:
+        return read_weights(self.weights, self.origin, self.trust_checkpoint)
+
+    def options(self) -> dict[str, Any]:
+        reader = self.reader()
+        windows = {name: getattr(reader, name) for name in reader.__dataclass_fields__}
+        windows["fps"] = str(reader.fps)
+        dtype = next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+        return {"version": self.version, **self._weights[1], **windows, "dtype": dtype}
+
+    def tools(self) -> dict[str, str]:
+        import av
+        import numpy as np
+
+        device = self.device.type
+        if device == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        return {
+            "torch": torch.__version__,
+            "av": av.__version__,
+            "numpy": np.__version__,
+            "device": device,
+            "compile": str(self.compiled).lower(),
+        }
+
+    def load(self) -> FrozenNetwork:
+        """The network with its weights, in float32 on the CPU."""
+        state, _ = self._weights
+        if isinstance(state, int):
+            network = self.build(None, self.weights)
+            fill_randomly(network, state, self.gain)
+            return network
+        return self.build(state, self.weights)
+
+    def network(self) -> Inference:
+        reader = self.reader()
+        shape = (reader.length, reader.crop, reader.crop, 3)
+        return Inference(
+            self.load(),
+            self.offset,
+            self.device,
+            self.dtype,
+            shape,
+            threads=self.threads,
+            batch=self.batch,
+            compiled=self.compiled,
+        )
+
+    def default_workers(self, cores: int) -> int:
+        """Decoding a window takes a small part of the time that a core needs to compute it."""
+        return max(1, min(8, cores // 4)) if self.device.type == "cpu" else min(8, cores)

@@ -1,0 +1,54 @@
+"""How far a run is: a bar on a terminal, a line in the log now and then elsewhere."""
+
+import contextlib
+import logging
+import sys
+import time
+from typing import Any, Self
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY = 30.0
+"""Seconds between two lines in the log."""
+
+
+class Progress:
+    """Clips done, clips a second, time left, and tokens a second where there is a network."""
+
+    def __init__(self, total: int, shown: bool = True):
+        terminal = shown and sys.stderr.isatty()
+        self._bar: Any = tqdm(total=total, unit="clip", disable=not terminal, dynamic_ncols=True)
+        self._lines = shown and not terminal
+        self._redirect = logging_redirect_tqdm() if terminal else contextlib.nullcontext()
+        self._total, self._done = total, 0
+        self._started = self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._redirect.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.close()
+        self._redirect.__exit__(*error)
+
+    def advance(self) -> None:
+        """One more clip has ended."""
+        self._done += 1
+        self._bar.update()
+
+    def show(self, tokens: int) -> None:
+        """Bring what is shown up to date."""
+        now = time.monotonic()
+        spent = now - self._started
+        if tokens and not self._bar.disable:
+            self._bar.set_postfix_str(f"{tokens / spent:.2f} tokens/s", refresh=False)
+        if self._lines and now - self._last >= LINE_EVERY:
+            self._last = now
+            rate = self._done / spent
+            minutes = (self._total - self._done) / rate / 60 if rate else 0.0
+            left = f"{minutes:.1f} min left" if rate else "none done yet"
+            network = f", {tokens / spent:.2f} tokens/s" if tokens else ""
+            log.info("%d of %d clips, %.2f clips/s%s, %s", self._done, self._total, rate, network, left)

@@ -1,0 +1,253 @@
+"""A folder of sources -> a folder of features: resumable, restartable, with a record of what was made from
+what.
+
+One piece of code for every extractor. Worker processes read (and, for poses, do all the work); a network,
+where there is one, runs in this process on the windows of all clips together; only this process gives results
+their names, so that of two runs on one folder, or of a dead run's last worker, nothing half or stale ever
+appears.
+"""
+
+import logging
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.extractors.base import Extractor, NetworkRunner
+from mmpt.extractors.manifest import Manifest
+from mmpt.extractors.progress import Progress
+from mmpt.extractors.sources import Source, find_sources, remove_unfinished
+from mmpt.extractors.workers import Failed, Finished, ReaderInThisProcess, ReaderProcess
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write, sha256
+from mmpt.utils.lock import folder_lock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    made: int = 0
+    kept: int = 0
+    """Finished before, and left alone."""
+    skipped: list[str] = field(default_factory=list)
+    """Sources for which nothing was written, by policy."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Source -> what was wrong with it."""
+    noted: dict[str, list[str]] = field(default_factory=dict)
+    """Source -> what a person should look at."""
+    tokens: int = 0
+    """Windows that went through a network."""
+    seconds: float = 0.0
+
+
+@dataclass
+class _Clip:
+    source: Source
+    finished: Finished | None = None
+    tokens: dict[int, np.ndarray] = field(default_factory=dict)
+    windows: int = 0
+
+
+def extract_folder(
+    extractor: Extractor,
+    folder: Path,
+    out: Path,
+    workers: int = 1,
+    again: bool = False,
+    verify: bool = False,
+    show_progress: bool = True,
+) -> Summary:
+    """Extract every source under `folder` whose result is not yet under `out`.
+
+    workers: processes that read (0: a thread of this process). again: make everything again. verify: read
+    finished sources and results again to see that they are as recorded. Raises UserError when nothing can be
+    started: no sources, two sources with one result, a folder in use or of another extractor. Sources that
+    fail are in the summary.
+    """
+    started = time.monotonic()
+    folder, out = Path(folder), Path(out)
+    sources = find_sources(folder, out, extractor.source_suffixes, extractor.suffix)
+    if extractor.suffix in extractor.source_suffixes and out.exists() and out.samefile(folder):
+        raise UserError(f"--out {out} is --in itself: the results would take the sources' place.")
+    with folder_lock(out, "another extraction"):
+        removed = remove_unfinished(out, extractor.suffix)
+        if removed:
+            log.info("%s: removed %d unfinished files of an earlier run", out, removed)
+        manifest = Manifest(out, extractor.name, extractor.options(), extractor.tools())
+        summary = Summary()
+        todo = _outstanding(manifest, sources, summary, again, verify)
+        if todo:
+            try:
+                with Progress(len(todo), show_progress) as progress:
+                    _Run(extractor, manifest, out, summary).all(todo, workers, progress)
+            finally:
+                manifest.save()
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _outstanding(
+    manifest: Manifest, sources: list[Source], summary: Summary, again: bool, verify: bool
+) -> list[Source]:
+    """The sources without a finished result; the others are counted. Says why there is something to do."""
+    todo, reasons = [], dict[str, int]()
+    for source in sources:
+        try:
+            reason = (
+                "asked for"
+                if again
+                else manifest.why_not_finished(source.key, source.path, source.output, verify)
+            )
+        except OSError:  # cannot be looked at: the reader will say why
+            reason = "new"
+        if reason is not None:
+            todo.append(source)
+            reasons[reason] = reasons.get(reason, 0) + 1
+            continue
+        record = manifest.files[source.key]
+        summary.kept += 1
+        if record["status"] == "skipped":
+            summary.skipped.append(source.key)
+        if record.get("notes"):
+            summary.noted[source.key] = record["notes"]
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    why = f" ({told})" if told else ""
+    log.info("%d sources: %d finished before, %d to do%s", len(sources), summary.kept, len(todo), why)
+    return todo
+
+
+class _Run:
+    """The state of one run. It belongs to the main thread, except the two queues and the slots."""
+
+    def __init__(self, extractor: Extractor, manifest: Manifest, out: Path, summary: Summary):
+        self.extractor, self.manifest, self.out, self.summary = extractor, manifest, out, summary
+        self.tasks: queue.SimpleQueue[tuple[int, Source] | None] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[tuple[int, int, Any]] = queue.SimpleQueue()
+        """(clip, window number or number of windows, token or Finished or Failed or an exception of ours)."""
+        self.clips: dict[int, _Clip] = {}
+        self.network: NetworkRunner | None = None
+        self.stopped = threading.Event()
+
+    def all(self, todo: list[Source], workers: int, progress: Progress) -> None:
+        """Extract `todo`, in any order."""
+        self.clips = {number: _Clip(source) for number, source in enumerate(todo)}
+        for number, source in enumerate(todo):
+            self.tasks.put((number, source))
+        reader = self.extractor.reader()
+        slots: list[ReaderProcess | ReaderInThisProcess] = [ReaderInThisProcess(reader)]
+        if workers > 0:
+            resource_tracker.ensure_running()  # its start would undo what shields workers from Ctrl-C
+            slots = [ReaderProcess(reader) for _ in range(min(workers, len(todo)))]
+        threads = [threading.Thread(target=self._feed, args=(slot,), daemon=True) for slot in slots]
+        for _ in slots:
+            self.tasks.put(None)
+        try:
+            self.network = self.extractor.network()
+            if self.network is not None:
+                self.network.start(lambda key, token: self.events.put((*key, token)))
+            for thread in threads:
+                thread.start()
+            while self.clips:
+                if self._handle(*self.events.get()):
+                    progress.advance()
+                progress.show(self.summary.tokens)
+        finally:
+            self.stopped.set()
+            for slot in slots if self.clips else []:
+                slot.kill()
+            if self.network is not None:
+                self.network.stop()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(10)
+
+    def _feed(self, slot: ReaderProcess | ReaderInThisProcess) -> None:
+        """A thread: hand sources to one reader, its windows to the network, and news to the main thread."""
+        try:
+            while not self.stopped.is_set() and (task := self.tasks.get()) is not None:
+                number, source = task
+                windows = 0
+                for message in slot.read(source.path, self.out / source.output):
+                    if self.stopped.is_set():
+                        return
+                    if isinstance(message, np.ndarray):
+                        assert self.network is not None, "a reader gives windows, but there is no network"
+                        self.network.submit((number, windows), message)
+                        windows += 1
+                    else:
+                        self.events.put((number, windows, message))
+        except Exception as error:
+            self.events.put((-1, 0, error))
+        finally:
+            slot.close()
+
+    def _handle(self, number: int, index: int, news: Any) -> bool:
+        """Take one event; whether a clip ended with it."""
+        if isinstance(news, BaseException):
+            raise news
+        clip = self.clips.get(number)
+        if clip is None:  # a window of a clip that broke further on
+            return False
+        if isinstance(news, Failed):
+            self._fail(clip.source, news)
+        else:
+            if isinstance(news, Finished):
+                clip.finished, clip.windows = news, index
+            else:
+                clip.tokens[index] = news
+                self.summary.tokens += 1
+            if clip.finished is None or len(clip.tokens) < clip.windows:
+                return False
+            self._publish(clip, clip.finished)
+        del self.clips[number]
+        return True
+
+    def _fail(self, source: Source, failure: Failed) -> None:
+        if failure.fault is not None:
+            log.error("a fault of this program, not of the file:\n%s", failure.fault)
+        self._forget(source)
+        self.summary.failed[source.key] = failure.message
+        self.manifest.add(source.key, {"status": "failed", "output": source.output, "error": failure.message})
+
+    def _forget(self, source: Source) -> None:
+        """Take away the result of an earlier run that is no longer true of this source."""
+        if source.key in self.manifest.files:
+            (self.out / source.output).unlink(missing_ok=True)
+
+    def _publish(self, clip: _Clip, finished: Finished) -> None:
+        """Give a result its name and put it on record."""
+        source, outcome = clip.source, finished.outcome
+        target = self.out / source.output
+        result = finished.result
+        try:
+            if outcome.status == "skipped":
+                self._forget(source)
+                self.summary.skipped.append(source.key)
+            elif finished.temporary is not None:
+                os.replace(finished.temporary, target)
+            else:
+                tokens = np.stack([clip.tokens[index] for index in range(clip.windows)])
+                with atomic_write(target) as temporary:
+                    np.save(temporary, self.extractor.finish(tokens))
+                    result = {"size": temporary.stat().st_size, "sha256": sha256(temporary)}
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror}; the others are kept.") from error
+        record: dict[str, Any] = {
+            "status": outcome.status,
+            "output": source.output,
+            "source": finished.source,
+        }
+        record |= {"result": result, "facts": outcome.facts, "notes": outcome.notes}
+        self.manifest.add(source.key, record)
+        self.summary.made += outcome.status == "done"
+        if outcome.notes:
+            self.summary.noted[source.key] = outcome.notes

@@ -1,0 +1,47 @@
+"""Videos -> S3D tokens, as VideoCLIP's features were made: one for each second, 512 numbers, of length 1."""
+
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from mmpt.extractors.network_extractor import NetworkExtractor
+from mmpt.extractors.s3d import S3D
+from mmpt.extractors.weights import load_strictly
+from mmpt.extractors.windows import WindowReader
+
+FPS = 30
+
+
+class S3DExtractor(NetworkExtractor):
+    """30 pictures a second, the short side scaled to 224, the centre 224x224, pixels in [0, 1], windows of 30
+    frames without overlap, the last filled up with zeros. Writes float16 [seconds, 512].
+    """
+
+    name = "s3d"
+    origin = "s3d_howto100m.pth is published with github.com/antoine77340/S3D_HowTo100M."
+    gain = 2.6  # the gates halve the signal: with 2 the output would hardly depend on the input
+    offset = 0.0
+
+    def reader(self) -> WindowReader:
+        return WindowReader(
+            fps=Fraction(FPS),
+            fit="short_side",
+            size=224,
+            crop=224,
+            interpolation="bicubic",
+            length=FPS,
+            stride=FPS,
+            tail="zeros",
+        )
+
+    def build(self, state: dict[str, torch.Tensor] | None, where: str) -> S3D:
+        network = S3D()
+        if state is not None:
+            # the published file also holds the sentence model that was trained beside it
+            load_strictly(network, state, where, skip="text_module.")
+        return network
+
+    def finish(self, tokens: np.ndarray) -> np.ndarray:
+        norms = np.linalg.norm(tokens, axis=1, keepdims=True)
+        return (tokens / np.maximum(norms, 1e-12)).astype(np.float16)

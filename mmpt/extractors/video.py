@@ -1,0 +1,232 @@
+"""Video files -> pictures, one at a time: any container that PyAV reads, exact times, no more memory for an
+hour.
+
+Handled here, so that no extractor has to: variable and missing time stamps, rotation tags, odd sizes, cover
+pictures, files that break off. The sample aspect ratio is ignored, as the published pipelines do.
+"""
+
+import logging
+import os
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import av
+import numpy as np
+
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FALLBACK_RATE = Fraction(25)
+"""Frames a second of a stream that states none."""
+JUMP = Fraction(1)
+"""A time stamp that goes back by this many seconds or more begins a new count; less than that is taken for
+jitter.
+"""
+
+Interpolation = Literal["bilinear", "bicubic", "area"]
+
+
+@dataclass
+class Decoded:
+    """What is known about a video once it has been read to its end."""
+
+    frames: int = 0
+    seconds: Fraction = Fraction(0)
+    errors: int = 0
+    shortest_gap: Fraction | None = None
+    longest_gap: Fraction = Fraction(0)
+    notes: list[str] = field(default_factory=list)
+    """What a person should know, one sentence each."""
+
+    @property
+    def variable_rate(self) -> bool:
+        """Whether the times between pictures differ by more than a container's rounding explains."""
+        return self.shortest_gap is not None and self.longest_gap > Fraction(
+            5, 4
+        ) * self.shortest_gap + Fraction(1, 500)
+
+
+class Video:
+    """An open video file.
+
+    >>> with Video(path) as video:
+    ...     for time, frame in video.frames():
+    ...         picture = video.picture(frame, video.width, video.height)
+
+    Attributes: `width` and `height` in pixels as displayed (a rotation tag is obeyed), `rotation`
+    counter-clockwise in degrees (0, 90, 180 or 270), `rate` the stated mean frames a second, `codec`, and
+    `decoded` (Decoded), which is complete when `frames` has ended. Raises UserError when the file cannot be
+    opened or has no pictures.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int = 1):
+        self.path = Path(path)
+        self.decoded = Decoded()
+        try:
+            self._container = av.open(str(self.path))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise UserError(f"{self.path} cannot be opened as a video: {_reason(error)}.") from error
+        try:
+            self._stream = self._choose_stream()
+            context = self._stream.codec_context
+            context.thread_count = threads
+            self.codec = context.name
+            rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
+            self.rate = Fraction(rate) if rate and rate > 0 else FALLBACK_RATE
+            self._frames = self._decode()
+            self._first = next(self._frames, None)
+            if self._first is None:
+                why = f" ({self.decoded.notes[-1]})" if self.decoded.notes else ""
+                raise UserError(
+                    f"{self.path} has a video stream, but no picture of it could be decoded{why}."
+                )
+        except BaseException:
+            self._container.close()
+            raise
+        # the tag is read from a picture: the decoder attaches it there whatever the container calls it
+        self.rotation = round(self._first.rotation / 90) % 4 * 90
+        turned = self.rotation % 180 == 90
+        size = (self._first.width, self._first.height)
+        self.width, self.height = size[::-1] if turned else size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._frames.close()
+        self._container.close()
+
+    def _choose_stream(self) -> Any:
+        covers = av.stream.Disposition.attached_pic
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & covers]
+        if not streams:
+            kinds = " and ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+            raise UserError(f"{self.path} has no video stream, only {kinds}.")
+        best = self._container.streams.best("video")
+        return best if best in streams else streams[0]
+
+    def _decode(self) -> Generator[Any, None, None]:
+        """Pictures as the decoder gives them. Damage is counted and stepped over."""
+        known, last_error = self.decoded, None
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    pictures = packet.decode()
+                except av.error.FFmpegError as error:
+                    known.errors, last_error = known.errors + 1, error
+                    continue
+                yield from pictures
+        except av.error.FFmpegError as error:
+            known.errors, last_error = known.errors + 1, error
+        if last_error is not None:
+            known.notes.append(
+                f"{known.errors} damaged places ({_reason(last_error)}); kept what could be decoded"
+            )
+
+    def frames(self) -> Iterator[tuple[Fraction, Any]]:
+        """Time in seconds from the first picture, never decreasing, and the picture (av.VideoFrame). Once
+        only.
+        """
+        known, step = self.decoded, 1 / self.rate
+        origin: Fraction | None = None
+        last: Fraction | None = None
+        frame, self._first = self._first, None
+        assert frame is not None, "frames() can be read once"
+        while frame is not None:
+            stamp = None if frame.pts is None else frame.pts * Fraction(frame.time_base)
+            if last is None:
+                origin, time = stamp, Fraction(0)
+            elif stamp is None or origin is None:
+                time = last + step
+                origin = origin if stamp is None else stamp - time
+            else:
+                time = stamp - origin
+                if time <= last - JUMP:
+                    time = last + step
+                    origin = stamp - time
+                    known.notes.append("the time stamps start again; they were taken as one film")
+                gap = max(time - last, Fraction(0))
+                time = last + gap
+                known.longest_gap = max(known.longest_gap, gap)
+                known.shortest_gap = gap if known.shortest_gap is None else min(known.shortest_gap, gap)
+            known.frames += 1
+            last = time
+            length = (
+                frame.duration * Fraction(frame.time_base) if frame.duration and frame.time_base else step
+            )
+            known.seconds = time + (length if length > 0 else step)
+            yield time, frame
+            frame = next(self._frames, None)
+        declared = self._stream.frames
+        if declared > known.frames + 1:
+            known.notes.append(f"the file breaks off: {known.frames} of {declared} frames")
+
+    def sampled(self, fps: Fraction) -> Iterator[Any]:
+        """The picture nearest to each of the times 0, 1/fps, 2/fps, ... (of two equally near, the earlier).
+
+        A clip of s seconds gives round(s * fps) pictures, at least one. Pictures may repeat (the same
+        object).
+        """
+        index = 0
+        shown: Any = None
+        shown_at = Fraction(0)
+        for time, frame in self.frames():
+            while shown is not None and index / fps - shown_at <= time - index / fps and index / fps < time:
+                yield shown
+                index += 1
+            shown, shown_at = frame, time
+        total = self.sampled_count(fps)
+        while index < total:
+            yield shown
+            index += 1
+
+    def sampled_count(self, fps: Fraction) -> int:
+        """How many pictures `sampled` gives; known when the video has been read."""
+        return max(int(self.decoded.seconds * fps + Fraction(1, 2)), 1)
+
+    def picture(
+        self, frame: Any, width: int, height: int, interpolation: Interpolation = "bicubic"
+    ) -> np.ndarray:
+        """One frame as uint8 RGB [height, width, 3], turned upright and scaled to the size asked for."""
+        turned = self.rotation % 180 == 90
+        scaled = frame.reformat(
+            width=height if turned else width,
+            height=width if turned else height,
+            format="rgb24",
+            interpolation=interpolation.upper(),
+        )
+        picture = scaled.to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
+
+    def facts(self) -> dict[str, Any]:
+        """What goes into a manifest about the source, once it has been read."""
+        return {
+            "frames": self.decoded.frames,
+            "seconds": round(float(self.decoded.seconds), 6),
+            "fps": round(float(self.rate), 6),
+            "width": self.width,
+            "height": self.height,
+            "rotation": self.rotation,
+            "codec": self.codec,
+        }
+
+
+def cached_pictures(
+    video: Video, frames: Iterable[Any], width: int, height: int, how: Interpolation
+) -> Iterator[np.ndarray]:
+    """Convert frames to pictures (see Video.picture); a frame that repeats is converted once."""
+    last: Any = None
+    picture: np.ndarray | None = None
+    for frame in frames:
+        if picture is None or frame is not last:
+            picture, last = video.picture(frame, width, height, how), frame
+        yield picture
+
+
+def _reason(error: BaseException) -> str:
+    """FFmpeg's words for what went wrong, without its error number and the file name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
