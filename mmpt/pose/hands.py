@@ -77,9 +77,10 @@ def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     wrist = hand[:, WRIST]
     up, length = _unit(hand[:, MIDDLE_MCP] - wrist)
-    normal, _ = _unit(_cross(hand[:, INDEX_MCP] - wrist, hand[:, PINKY_MCP] - wrist))
+    normal, area = _unit(_cross(hand[:, INDEX_MCP] - wrist, hand[:, PINKY_MCP] - wrist))
     normal, tilt = _unit(normal - np.einsum("ti,ti->t", normal, up)[:, None] * up)
-    return np.stack([_cross(up, normal), up, normal], axis=2), np.where(tilt > 1e-4, length, 0)
+    sound = (tilt > 1e-3) & (area > 1e-3 * length**2)
+    return np.stack([_cross(up, normal), up, normal], axis=2), np.where(sound, length, 0)
 
 
 def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -42,9 +42,17 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
 
 
 def apply_frame(clip: PoseClip, centre: np.ndarray, scale: float) -> PoseClip:
-    """(data - centre) * scale; missing points stay 0."""
-    data = ((clip.data - centre) * scale).astype(np.float32)  # in float64: coordinates are hundreds of pixels
-    data[clip.confidence == 0] = 0
+    """(data - centre) * scale; missing points stay 0. Raises UserError when that is no longer a number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # in float64: coordinates are hundreds of pixels
+        data = ((clip.data - centre) * scale).astype(np.float32)
+        data[clip.confidence == 0] = 0
+        finite = np.isfinite(data.sum()) or np.isfinite(data).all()
+    if not finite:
+        raise UserError(
+            f"coordinates of up to {np.abs(clip.data).max():.3g}, with the shoulders {1 / scale:.3g} apart, "
+            f"are beyond any body; the pose estimate is broken, leave this clip out"
+        )
     return clip.with_data(data)
 
 

@@ -169,8 +169,9 @@ def _checked_clip(pose: Pose) -> PoseClip:
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
     # a sum is finite only if all terms are (or, for huge terms, is looked at more closely): one pass, no
     # temporary
-    if math.isfinite(float(values.sum()) + float(confidence.sum())):
-        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if math.isfinite(float(values.sum()) + float(confidence.sum())):
+            return
     for name, array in (("coordinates", values), ("confidence", confidence[..., None])):
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):

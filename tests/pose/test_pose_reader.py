@@ -1,0 +1,224 @@
+import logging
+import os
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pose_format import Pose
+from pose_format.numpy import NumPyPoseBody
+from pose_format.pose_header import PoseHeader, PoseHeaderDimensions
+from pose_format.utils.openpose import OpenPose_Components
+
+from mmpt.pose import reader
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import POSE
+from mmpt.pose.reader import from_pose, read_pose
+from mmpt.utils.errors import UserError
+from tests.pose.pose_fakes import as_pose, fake_clip, header, write_pose
+
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))  # more by hand, or by `make fuzz`
+
+
+@pytest.fixture
+def good(tmp_path):
+    return write_pose(tmp_path / "good.pose", fake_clip()).read_bytes()
+
+
+def refused(path, content: bytes | None, said: str):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        read_pose(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_written_is_read(tmp_path):
+    clip = fake_clip()
+    again = read_pose(write_pose(tmp_path / "a name with spaces, ä.pose", clip))
+    np.testing.assert_array_equal(again.data, clip.data)
+    np.testing.assert_array_equal(again.confidence, clip.confidence)
+    assert again.layout is clip.layout and again.fps == 25 and again.width == 500
+
+
+def test_a_real_file(data_dir):
+    path = data_dir / "pose" / "4_17_1_cam2.pose"
+    clip = read_pose(path)
+    pose = Pose.read(path.read_bytes())
+    assert clip.data.shape == (23, 586, 3) and clip.fps == 25
+    np.testing.assert_array_equal(clip.data, pose.body.data.filled(0)[:, 0])
+    np.testing.assert_array_equal(clip.confidence == 0, pose.body.confidence[:, 0] == 0)
+
+
+def test_a_pose_in_memory_is_not_changed():
+    pose = as_pose(fake_clip())
+    before = pose.body.data.copy(), pose.body.confidence.copy()
+    clip = from_pose(pose)
+    clip.data[:] = 7
+    clip.confidence[:] = 7
+    np.testing.assert_array_equal(pose.body.data, before[0])
+    np.testing.assert_array_equal(pose.body.confidence, before[1])
+
+
+def test_missing_points_may_hold_anything_and_become_zero():
+    pose = as_pose(fake_clip(missing=0))
+    pose.body.confidence[2, 0, 5] = 0
+    pose.body.data.data[2, 0, 5] = np.nan
+    pose.body.data.mask[3, 0, 6, 1] = True
+    pose.body.confidence[4, 0, 7], pose.body.confidence[4, 0, 8] = -0.2, 1.5  # as interpolation leaves them
+    clip = from_pose(pose)
+    assert not clip.data[2, 5].any() and clip.confidence[2, 5] == 0
+    assert not clip.data[3, 6].any() and clip.confidence[3, 6] == 0
+    assert 0 < clip.confidence[4, 7] < 0.01 and clip.confidence[4, 8] == 1 and clip.data[4, 7].all()
+
+
+def test_of_two_people_the_first_is_taken_and_said_once(tmp_path, caplog):
+    reader._warned["people"] = False
+    clip = fake_clip()
+    path = write_pose(tmp_path / "two.pose", clip, people=2)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            np.testing.assert_array_equal(read_pose(path).data, clip.data)
+    assert len(caplog.records) == 1 and "2 people" in caplog.text
+
+
+def test_not_a_readable_file(tmp_path):
+    refused(tmp_path / "none.pose", None, "No such file")
+    refused(tmp_path, None, "not a file")
+    loop = tmp_path / "loop.pose"
+    loop.symlink_to(loop)
+    refused(loop, None, "cannot be read")
+    os.mkfifo(tmp_path / "fifo.pose")
+    refused(tmp_path / "fifo.pose", None, "not a file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path, good):
+    path = tmp_path / "p.pose"
+    path.write_bytes(good)
+    path.chmod(0)
+    refused(path, None, "Permission denied")
+
+
+def test_a_file_beyond_the_size_limit_is_not_read(tmp_path):
+    path = tmp_path / "big.pose"
+    with open(path, "wb") as file:
+        file.truncate(reader.MAX_BYTES + 1)
+    refused(path, None, "bytes")
+
+
+def test_broken_contents(tmp_path, good):
+    path = tmp_path / "bad.pose"
+    refused(path, b"", "empty")
+    refused(path, good[:30], "header")
+    refused(path, good[:-1], "cut off")
+    refused(path, good[: len(good) // 2], "cut off")
+    refused(path, b"\x00" * 64, "components are none")
+    refused(path, struct.pack("<f", 0.7) + good[4:], "version 0.7")
+    refused(path, struct.pack("<f", float("nan")) + good[4:], "version nan")
+
+
+def body_at(content: bytes) -> int:
+    names = fake_clip().layout
+    return len(content) - 12 * len(names) * 16 - 10
+
+
+def test_declared_sizes_are_checked_before_memory_is_taken(tmp_path, good):
+    path, at = tmp_path / "bomb.pose", body_at(good)
+    tracemalloc.start()
+    refused(path, good[:at] + struct.pack("<fIH", 25, 2**32 - 1, 65535) + good[at + 10 :], "cut off")
+    old = struct.pack("<f", 0) + good[4:at] + struct.pack("<HHH", 25, 65535, 0)
+    refused(path, old + b"\0" * 1000, "declares 65535 frames")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_zero_frames_people_and_rates(tmp_path, good):
+    path, at = tmp_path / "zero.pose", body_at(good)
+    for fps, frames, people, said in [
+        (25, 0, 1, "0 frames"),
+        (25, 12, 0, "0 people"),
+        (0, 12, 1, "frames a second"),
+        (float("nan"), 12, 1, "frames a second"),
+        (float("inf"), 12, 1, "frames a second"),
+    ]:
+        refused(path, good[:at] + struct.pack("<fIH", fps, frames, people) + good[at + 10 :], said)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not(tmp_path, value):
+    clip = fake_clip(missing=0)
+    clip.data[3, 4, 1] = value
+    refused(write_pose(tmp_path / "nan.pose", clip), None, "1 coordinates are NaN.*frame 3")
+    clip = fake_clip(missing=0)
+    clip.confidence[3, 4] = value
+    refused(write_pose(tmp_path / "conf.pose", clip), None, "confidence")
+
+
+def test_large_finite_numbers_pass_the_reader(tmp_path):
+    clip = fake_clip(missing=0)
+    clip.data[:] = 3e38
+    assert np.isfinite(read_pose(write_pose(tmp_path / "large.pose", clip)).data).all()
+
+
+def test_other_layouts_say_what_is_expected(tmp_path):
+    points = sum(len(c.points) for c in OpenPose_Components)
+    body = NumPyPoseBody(25, np.ones((3, 1, points, 2), np.float32), np.ones((3, 1, points), np.float32))
+    path = tmp_path / "openpose.pose"
+    with open(path, "wb") as file:
+        Pose(PoseHeader(0.2, PoseHeaderDimensions(10, 10), OpenPose_Components), body).write(file)
+    refused(path, None, "pose_keypoints_2d.*expected a MediaPipe Holistic.*POSE_LANDMARKS")
+
+
+def test_two_dimensions_are_not_enough():
+    clip = fake_clip()
+    flat = NumPyPoseBody(25, clip.data[:, None, :, :2], clip.confidence[:, None])
+    with pytest.raises(UserError, match="format 'XYC'"):
+        from_pose(Pose(header(clip.layout, "XYC"), flat))
+
+
+def test_header_and_frames_that_disagree():
+    clip = fake_clip()
+    body = NumPyPoseBody(25, clip.data[:, None, 1:], clip.confidence[:, None, 1:])
+    with pytest.raises(UserError, match=r"names \d+ points"):
+        from_pose(Pose(header(clip.layout), body))
+
+
+def test_a_good_file_reads_after_a_bad_one(tmp_path, good):
+    """pose-format remembers the last header: a broken one must not stick."""
+    path = tmp_path / "good.pose"
+    path.write_bytes(good)
+    for bad in (good[:40], b"\0" * 100, b"\xff" * 5000):
+        (tmp_path / "bad.pose").write_bytes(bad)
+        with pytest.raises(UserError):
+            read_pose(tmp_path / "bad.pose")
+        assert read_pose(path).index(POSE, "NOSE") == 0
+
+
+@settings(
+    max_examples=FUZZ_EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_fuzz_nothing_but_user_errors(tmp_path, good, data):
+    path = tmp_path / "fuzz.pose"
+    if data.draw(st.booleans()):
+        content = data.draw(st.binary(max_size=3000))
+    else:
+        changed = bytearray(good)
+        for _ in range(data.draw(st.integers(1, 4))):
+            start = data.draw(st.one_of(st.integers(0, 40), st.integers(0, len(good) - 1)))
+            changed[start : start + 4] = data.draw(st.binary(max_size=8))
+        content = bytes(changed)
+    path.write_bytes(content)
+    try:
+        clip = read_pose(path)
+    except UserError as error:
+        assert str(path) in str(error)
+    else:
+        assert isinstance(clip, PoseClip) and np.isfinite(clip.data).all()

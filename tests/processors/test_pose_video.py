@@ -1,0 +1,278 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pose_format import Pose
+
+from mmpt.pose.augmentation_options import PoseAugmentation
+from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.pose.reader import from_pose, read_pose
+from mmpt.processors.pose_video import PoseProcessor
+from mmpt.processors.registry import VIDEO_PROCESSORS
+from mmpt.utils.errors import UserError
+
+PUBLISHED = {
+    "full": {},
+    "right_hand": {"pose_components": [RIGHT_HAND]},
+    "reduced_face": {"pose_components": "reduced_face"},
+    "right_hand_normalized3d": {"pose_components": [RIGHT_HAND], "normalize_hand": True},
+}
+AUGMENTED = {
+    "augment2d": True,
+    "augment_temporal": True,
+    "gaussian_noise": True,
+    "augment3d": PoseAugmentation(rotation=0.3, time_crop=0.3),
+}
+
+
+def make(**kwargs) -> PoseProcessor:
+    return PoseProcessor(**({"max_video_len": 256} | kwargs))
+
+
+def config(**kwargs) -> SimpleNamespace:
+    published = {
+        "pose_components": None,
+        "normalize_hand": False,
+        "augment2d": False,
+        "augment_temporal": False,
+        "augment_temporal_chance": None,
+        "gaussian_noise": False,
+        "flip_pose": None,
+        "anonym_pose": False,
+        "preprocess": None,
+        "max_video_len": 256,
+    }
+    new = {
+        "hand_frame": None,
+        "scale_depth": False,
+        "velocity": False,
+        "presence": False,
+        "face_points": None,
+    }
+    return SimpleNamespace(**(published | new | {"augment3d": PoseAugmentation()} | kwargs))
+
+
+@pytest.fixture(scope="module")
+def pose(data_dir):
+    return data_dir / "pose" / "4_17_1_cam2.pose"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_features(data_dir, pose, name):
+    features = make(**PUBLISHED[name])(pose)
+    assert features.dtype == np.float32
+    with np.load(data_dir / "pose" / "4_17_1_cam2_features.npz", allow_pickle=False) as reference:
+        tolerance = 2e-3 if "3d" in name else 1e-5
+        np.testing.assert_allclose(features, reference[name], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["PoseProcessor", "RWTHFSPoseProcessor", "SignCLIPPoseProcessor"])
+def test_published_names(name):
+    assert VIDEO_PROCESSORS.get(name) is PoseProcessor
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *PUBLISHED.values(),
+        {"face_points": 478},
+        {"pose_components": [RIGHT_HAND], "hand_frame": "palm"},
+        {"pose_components": [POSE, RIGHT_HAND, LEFT_HAND], "hand_frame": "palm"},
+        {"pose_components": [LEFT_HAND, RIGHT_HAND], "velocity": True, "presence": True},
+        {"pose_components": [RIGHT_HAND], "hand_frame": "palm", "velocity": True, "presence": True},
+    ],
+)
+def test_width_is_as_announced(pose, settings):
+    processor = make(**({"face_points": 468} | settings))
+    assert processor(pose).shape == (23, processor.feature_dim)
+
+
+def test_widths():
+    assert make().feature_dim == 1629
+    assert make(pose_components=[RIGHT_HAND], hand_frame="palm").feature_dim == 69
+    both = make(pose_components=[LEFT_HAND, RIGHT_HAND], hand_frame="palm", velocity=True, presence=True)
+    assert both.feature_dim == 2 * 138 + 2
+
+
+def test_the_model_decides_about_the_irises(pose):
+    for width in (1629, 1659):
+        assert PoseProcessor.from_config(config(), False, width)(pose).shape[1] == width
+    assert PoseProcessor.from_config(config(), False)(pose).shape[1] == 1659
+    assert PoseProcessor.from_config(config(pose_components="reduced_face"), False, 609)(pose).shape[1] == 609
+
+
+def test_a_missing_hand_is_zero_in_every_kind_of_feature(pose):
+    clip = read_pose(pose)
+    gone = ~clip.component(RIGHT_HAND)[1].any(axis=1)
+    assert gone.sum() == 1
+    for settings in (
+        {},
+        {"normalize_hand": True},
+        {"hand_frame": "palm"},
+        {"velocity": True, "presence": True},
+    ):
+        processor = make(pose_components=[RIGHT_HAND], training=True, **AUGMENTED, **settings)
+        plain = processor(pose)
+        assert not plain[gone].any() and plain[~gone].any(axis=1).all()
+        for seed in range(4):
+            assert np.isfinite(processor(pose, np.random.default_rng(seed))).all()
+
+
+def test_presence_and_velocity(pose):
+    plain = make(pose_components=[RIGHT_HAND])(pose)
+    out = make(pose_components=[RIGHT_HAND], velocity=True, presence=True)(pose)
+    here = plain.any(axis=1)
+    np.testing.assert_array_equal(out[:, :63], plain)
+    np.testing.assert_array_equal(out[:, 126], here)
+    moving = here[1:] & here[:-1]
+    np.testing.assert_allclose(out[1:, 63:126][moving], np.diff(plain, axis=0)[moving], atol=1e-6)
+    assert not out[0, 63:126].any() and not out[1:, 63:126][~moving].any()
+
+
+def test_augmentation_only_in_training_with_a_generator(pose):
+    plain = make(pose_components=[RIGHT_HAND])(pose)
+    for training in (True, False):
+        processor = make(pose_components=[RIGHT_HAND], training=training, **AUGMENTED)
+        np.testing.assert_array_equal(processor(pose), plain)
+        augmented = processor(pose, np.random.default_rng(0))
+        assert np.array_equal(augmented, plain) is not training
+        np.testing.assert_array_equal(augmented, processor(pose, np.random.default_rng(0)))
+        assert augmented.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "settings", [{"augment2d": True}, {"gaussian_noise": True}, {"augment_temporal": True}]
+)
+def test_each_published_augmentation_does_something(pose, settings):
+    processor = make(pose_components=[RIGHT_HAND], training=True, **settings)
+    clip = processor.prepare(pose)
+    before = clip.data.copy()
+    outs = [processor.features(clip, np.random.default_rng(seed)) for seed in range(5)]
+    assert any(len(o) != len(clip) or not np.array_equal(o, before.reshape(len(clip), -1)) for o in outs)
+    np.testing.assert_array_equal(clip.data, before)
+
+
+def test_temporal_chance(pose):
+    processor = make(
+        pose_components=[RIGHT_HAND], training=True, augment_temporal=True, augment_temporal_chance=0.2
+    )
+    clip, rng = processor.prepare(pose), np.random.default_rng(0)
+    changed = sum(processor.augment(clip, rng) is not clip for _ in range(500))
+    assert 70 < changed < 130
+
+
+def test_a_left_handed_signer_is_mirrored(pose):
+    processor = make(pose_components=[RIGHT_HAND])
+    mirrored = processor(pose, mirror=True)
+    np.testing.assert_allclose(
+        mirrored.reshape(-1, 21, 3),
+        make(pose_components=[LEFT_HAND])(pose).reshape(-1, 21, 3) * [-1, 1, 1],
+        atol=1e-6,
+    )
+
+
+def test_flip_to_the_right_only_where_the_right_hand_is_idle(pose):
+    clip = read_pose(pose)
+    processor = make(pose_components=[RIGHT_HAND], flip_pose="right")
+    np.testing.assert_array_equal(
+        processor.prepare_clip(clip).data, make(pose_components=[RIGHT_HAND])(pose).reshape(-1, 21, 3)
+    )
+    gone = clip.confidence.copy()
+    gone[:, clip.layout.columns(RIGHT_HAND)] = 0
+    left = clip.with_data(clip.data * (gone[..., None] > 0), gone)
+    out = processor.prepare_clip(left)
+    np.testing.assert_allclose(
+        out.data, make(pose_components=[LEFT_HAND]).prepare_clip(left).data * [-1, 1, 1]
+    )
+    assert out.data.any()
+
+
+def test_flip_by_chance_in_training(pose):
+    processor = make(pose_components=[LEFT_HAND, RIGHT_HAND], training=True, flip_pose=0.5)
+    clip, rng = processor.prepare(pose), np.random.default_rng(0)
+    assert 60 < sum(processor.augment(clip, rng) is not clip for _ in range(200)) < 140
+
+
+def test_a_pose_in_memory(pose):
+    processor = make(pose_components=[RIGHT_HAND])
+    clip = processor.prepare_clip(from_pose(Pose.read(pose.read_bytes())))
+    np.testing.assert_array_equal(processor.features(clip), processor(pose))
+
+
+def test_the_key_tells_preparations_apart():
+    base = make()
+    for same in ({"augment2d": True}, {"training": True}, {"velocity": True}, {"max_video_len": 3}):
+        assert make(**same).prepare_key() == base.prepare_key()
+    others = [
+        {"pose_components": [RIGHT_HAND]},
+        {"pose_components": [RIGHT_HAND], "normalize_hand": True},
+        {"pose_components": [RIGHT_HAND], "hand_frame": "palm"},
+        {"scale_depth": True},
+        {"face_points": 468},
+        {"flip_pose": "right"},
+    ]
+    keys = {json.dumps(make(**other).prepare_key(), sort_keys=True) for other in [{}, *others]}
+    assert len(keys) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"flip_pose": "left"}, "flip_pose: got 'left'"),
+        ({"flip_pose": 1.5}, "from 0 to 1"),
+        ({"flip_pose": 0.5, "pose_components": [RIGHT_HAND]}, "both hands"),
+        ({"hand_frame": "wrist"}, "expected null or 'palm'"),
+        ({"hand_frame": "palm", "pose_components": [POSE]}, "needs a hand"),
+        ({"hand_frame": "palm", "normalize_hand": True, "pose_components": [RIGHT_HAND]}, "keep one"),
+        ({"face_points": 470}, "468 or 478"),
+        ({"max_video_len": 0}, "max_video_len"),
+        ({"pose_components": ["RIGHT_HAND"]}, "RIGHT_HAND_LANDMARKS"),
+    ],
+)
+def test_contradictions_are_found_at_once(settings, said):
+    with pytest.raises(UserError, match=said):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"anonym_pose": True}, "pose-anonymization"), ({"preprocess": "sign-vq"}, "sign-vq")],
+)
+def test_what_needs_other_packages_says_so(settings, said):
+    with pytest.raises(UserError, match=said):
+        PoseProcessor.from_config(config(**settings), False)
+
+
+def test_normalize_hand_elsewhere_has_no_effect_and_says_so(pose, caplog):
+    processor = make(normalize_hand=True, pose_components=[LEFT_HAND])
+    assert "no effect" in caplog.text
+    np.testing.assert_array_equal(processor(pose), make(pose_components=[LEFT_HAND])(pose))
+
+
+def test_an_unusable_pose_is_named(tmp_path, pose):
+    path = tmp_path / "hands only.pose"
+    with open(path, "wb") as file:
+        Pose.read(pose.read_bytes()).get_components([RIGHT_HAND]).write(file)
+    with pytest.raises(UserError, match=r"hands only\.pose: there are no shoulders"):
+        make(pose_components=[RIGHT_HAND]).prepare(path)
+
+
+def test_settings_come_from_the_config():
+    given = {
+        "pose_components": [LEFT_HAND, RIGHT_HAND],
+        "hand_frame": "palm",
+        "velocity": True,
+        "presence": True,
+        "flip_pose": 0.2,
+        "augment2d": True,
+        "augment_temporal": True,
+        "augment_temporal_chance": 0.3,
+        "gaussian_noise": True,
+        "augment3d": PoseAugmentation(rotation=0.1),
+        "max_video_len": 77,
+    }
+    processor = PoseProcessor.from_config(config(**given), True, 278)
+    assert processor.training and processor.flip_chance == 0.2 and processor.scale_depth
+    for name in set(given) - {"flip_pose"}:
+        assert getattr(processor, name) == given[name]
