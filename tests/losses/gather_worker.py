@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from linear_towers import LinearTowers, gradients, inputs, make_batch, rows
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmpt.losses import MMContraLoss, MMSigmoidLoss, cached_loss_backward
 from mmpt.utils.distributed import all_gather_with_grad, gather_objects, rank, world_size
+from tests.losses.linear_towers import LinearTowers, gradients, inputs, make_batch, rows
 
 LOSSES: list[Callable[[bool], nn.Module]] = [
     lambda gather: MMContraLoss(gather=gather),

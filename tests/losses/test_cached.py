@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from linear_towers import LinearTowers, gradients, inputs, make_batch, rows
 from torch import nn
 
 from mmpt.losses import MMContraLoss, MMSigmoidLoss, cached_loss_backward
 from mmpt.utils.errors import UserError
+from tests.losses.linear_towers import LinearTowers, gradients, inputs, make_batch, rows
 
 close = torch.testing.assert_close
 
