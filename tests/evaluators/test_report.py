@@ -63,6 +63,8 @@ def test_chance_is_what_random_scores_give(results: dict[str, Any]) -> None:
     chance = results["chance"]
     assert chance["v2t R@1"] == 1 / 6 and chance["v2t R@10"] == 1
     assert chance["t2v P@1"] == pytest.approx(4 / 20)
+    few = make_results(np.eye(3), np.eye(3), [0, 1, 2], resamples=0)
+    assert few["chance"]["t2v P@10"] == pytest.approx(few["t2v"]["P@10"]) == pytest.approx(1 / 10)
     random = np.random.default_rng(0)
     ids = random.integers(0, 12, size=40)
     expected = make_results(np.eye(12), np.ones((40, 12)), ids, resamples=0)["chance"]

@@ -140,7 +140,7 @@ def test_by_hand_with_repeated_rows() -> None:
 
 
 def test_a_place_off_by_one_would_show() -> None:
-    """The right candidate at place k counts for k and not for k - 1, in both directions, for each k reported."""
+    """The right candidate at place k counts for k and not for k - 1, in both directions."""
     n = 12
     for place in range(1, n + 1):
         similarity = np.zeros((n, n))

@@ -1,5 +1,6 @@
 """Scores and block-wise ranking of embeddings."""
 
+import importlib
 import tracemalloc
 from pathlib import Path
 
@@ -62,6 +63,17 @@ def test_equal_vectors_score_the_same_wherever_they_stand() -> None:
         np.testing.assert_array_equal(scores[:, column], scores[:, 8])
     for row in (5, 36):
         np.testing.assert_array_equal(scores[row], scores[11])
+
+
+def test_a_clip_is_not_counted_before_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if its own score were rounded lower than in its block, which happens too rarely to wait for."""
+    text, video, ids = embeddings(5, prompts=30, videos=80)
+    wanted = rank_embeddings(text, video, ids, chunk=16)
+    module = importlib.import_module("mmpt.evaluators.similarity")
+    pairs = module._pairs
+    below = np.float32(-np.inf)
+    monkeypatch.setattr(module, "_pairs", lambda *sides: np.nextafter(pairs(*sides), below))
+    assert_same(rank_embeddings(text, video, ids, chunk=16), wanted)
 
 
 def test_nearest_prompt_is_the_first_of_the_best() -> None:
