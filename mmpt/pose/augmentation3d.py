@@ -199,11 +199,11 @@ TIME_STEPS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndar
 
 STEPS: dict[str, Callable[[PoseClip, float, np.random.Generator], PoseClip]] = {
     "hand_dropout": drop_hand,
-    "joint_dropout": drop_joints,
     "bone_length": jitter_bones,
     "finger_bend": bend_fingers,
     "joint_offset": offset_joints,
     "joint_noise": joint_noise,
+    "joint_dropout": drop_joints,  # behind those that go along the fingers
 }
 """Option -> step from clip to clip, in this order, after time; rotation, scale, stretch and shear follow as
 one.

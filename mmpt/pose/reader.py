@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from pose_format import Pose
-from pose_format.pose_header import PoseHeader, PoseHeaderCache
+from pose_format.pose_header import PoseHeader
 from pose_format.utils.reader import BufferReader
 
 from mmpt.pose.clip import PoseClip, PoseLayout
@@ -34,7 +34,11 @@ def read_pose(path: str | os.PathLike[str]) -> PoseClip:
     taken, and the log says so once. Raises UserError, which names the file, for whatever is wrong with it.
     """
     try:
-        return _checked_clip(_checked_pose(_read_bytes(Path(path))))
+        content = _read_bytes(Path(path))
+        pose = _checked_pose(content)
+        # not from the header: pose-format shares one between equal files, and some of its functions change it
+        width = struct.unpack_from("<H", content, 4)[0]
+        return _checked_clip(pose, _remembered_layout(pose.header), width)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -42,7 +46,7 @@ def read_pose(path: str | os.PathLike[str]) -> PoseClip:
 def from_pose(pose: Pose) -> PoseClip:
     """A pose in memory -> PoseClip of its first person; `pose` is not changed. Raises UserError."""
     _check_header(pose.header)
-    return _checked_clip(pose)
+    return _checked_clip(pose, _layout(pose.header), float(pose.header.dimensions.width))
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -70,7 +74,6 @@ def _checked_pose(content: bytes) -> Pose:
     try:
         header = PoseHeader.read(reader)
     except Exception as error:  # whatever pose-format stumbles over in foreign bytes
-        PoseHeaderCache.clear_cache()
         raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
     _check_header(header)
     _check_size(header, content, reader.read_offset)
@@ -137,7 +140,7 @@ def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
         raise UserError(f"it has {fps:g} frames a second; expected a positive number")
 
 
-def _checked_clip(pose: Pose) -> PoseClip:
+def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
     body = pose.body
     data, confidence = body.data, np.asarray(body.confidence)
     if data.ndim != 4 or confidence.shape != data.shape[:3] or data.shape[3] != 3 or 0 in data.shape:
@@ -148,7 +151,6 @@ def _checked_clip(pose: Pose) -> PoseClip:
     if data.shape[1] > 1 and not _warned["people"]:
         _warned["people"] = True
         log.warning("a pose holds %d people: the first of each such file is taken (said once)", data.shape[1])
-    layout = _layout(pose.header)
     if len(layout) != data.shape[2]:
         raise UserError(f"its header names {len(layout)} points, its frames hold {data.shape[2]}")
     with np.errstate(over="ignore"):  # an overflow to inf is reported below
@@ -163,7 +165,7 @@ def _checked_clip(pose: Pose) -> PoseClip:
     _check_finite(values, trust, layout)
     np.clip(trust, np.float32(1e-3), 1, out=trust)
     trust[missing] = 0
-    return PoseClip(values, trust, float(body.fps), layout, float(pose.header.dimensions.width))
+    return PoseClip(values, trust, float(body.fps), layout, float(width))
 
 
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
@@ -186,15 +188,17 @@ _layouts: dict[int, tuple[PoseHeader, PoseLayout]] = {}
 
 
 def _layout(header: PoseHeader) -> PoseLayout:
-    """The header's layout; remembered for the header object, which pose-format shares between equal files."""
+    return PoseLayout.of([(part.name, point) for part in header.components for point in part.points])
+
+
+def _remembered_layout(header: PoseHeader) -> PoseLayout:
+    """The header's layout, remembered for the header object, which pose-format shares between equal files."""
     known = _layouts.get(id(header))
     if known is not None and known[0] is header:
         return known[1]
-    points = [(component.name, point) for component in header.components for point in component.points]
-    layout = PoseLayout.of(points)
     if len(_layouts) > 64:
         _layouts.clear()
-    _layouts[id(header)] = (header, layout)
+    _layouts[id(header)] = (header, layout := _layout(header))
     return layout
 
 

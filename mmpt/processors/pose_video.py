@@ -247,6 +247,11 @@ class PoseProcessor:
     def _check(self, normalize_hand: bool) -> None:
         if normalize_hand and not self.normalize_hand:
             log.warning("normalize_hand has no effect: it is for pose_components: [%s] alone", RIGHT_HAND)
+        turning = self.augment3d.rotation or self.augment3d.shear or self.augment3d.finger_bend
+        if turning and self.training and not self.scale_depth:
+            log.warning(
+                "augment3d turns poses that are flat, as z is not to scale: set dataset.scale_depth: true"
+            )
         if self.hand_frame not in (None, "palm"):
             raise UserError(f"hand_frame: got {self.hand_frame!r}; expected null or 'palm'")
         if self.hand_frame == "palm" and not self._hands:

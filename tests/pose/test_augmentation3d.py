@@ -17,6 +17,7 @@ from mmpt.pose.augmentation3d import (
     drop_joints,
     jitter_bones,
     linear_matrix,
+    offset_joints,
     resample,
     rotation_matrix,
     warp_time,
@@ -67,8 +68,11 @@ def test_each_option_changes_the_clip_and_keeps_the_mask(option):
 @given(seed=st.integers(0, 10**6), frames=st.integers(1, 12), missing=st.sampled_from([0.0, 0.3, 1.0]))
 def test_all_together_on_any_clip(seed, frames, missing):
     clip = fake_clip(frames=frames, seed=seed % 13, missing=missing)
+    tip = clip.index(RIGHT_HAND, "INDEX_FINGER_TIP")
+    clip.data[:, tip], clip.confidence[:, tip] = 0, 0
     out = augment3d(clip, ALL, rng(seed))
     assert_masked(out)
+    assert not out.data[:, tip].any()
     assert len(out) >= 1
 
 
@@ -140,6 +144,14 @@ def test_bent_fingers_keep_their_bones():
     hand, confidence = still.component(RIGHT_HAND)
     frames = palm_frame(hand, confidence != 0)
     np.testing.assert_allclose(frames, np.broadcast_to(frames[:1], frames.shape), atol=1e-3)
+
+
+@pytest.mark.parametrize("step", [jitter_bones, bend_fingers, offset_joints])
+def test_a_single_missing_joint_stays_missing(step):
+    clip = fake_clip(missing=0)
+    tip = clip.index(RIGHT_HAND, "INDEX_FINGER_TIP")
+    clip.data[:, tip], clip.confidence[:, tip] = 0, 0
+    assert_masked(step(clip, 0.3, rng()))
 
 
 def test_joint_dropout_spares_the_palm():

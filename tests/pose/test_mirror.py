@@ -44,6 +44,7 @@ def test_the_face_is_symmetric(data_dir):
     face, flipped = (points[:, :2] - points[:, :2].mean(axis=0) for points in (face, flipped))
     error = np.linalg.norm(face - flipped, axis=1).max()
     assert error < 0.25 * np.linalg.norm(face, axis=1).max()
+    assert (FACE_MIRROR["33"], FACE_MIRROR["468"], FACE_MIRROR["469"]) == ("263", "473", "476")  # eye, irises
     assert len(FACE_MIRROR) == 450 and all(FACE_MIRROR[b] == a for a, b in FACE_MIRROR.items())
 
 

@@ -110,6 +110,13 @@ def test_a_file_beyond_the_size_limit_is_not_read(tmp_path):
     refused(path, None, "bytes")
 
 
+def test_the_width_is_that_of_the_file(tmp_path):
+    """pose-format's focus() changes the header that it shares between files of equal header."""
+    path = write_pose(tmp_path / "a.pose", fake_clip())
+    Pose.read(path.read_bytes()).focus()
+    assert read_pose(path).width == 500
+
+
 def test_broken_contents(tmp_path, good):
     path = tmp_path / "bad.pose"
     refused(path, b"", "empty")

@@ -250,6 +250,15 @@ def test_normalize_hand_elsewhere_has_no_effect_and_says_so(pose, caplog):
     np.testing.assert_array_equal(processor(pose), make(pose_components=[LEFT_HAND])(pose))
 
 
+def test_turning_a_flat_pose_is_warned_of(caplog):
+    turn = PoseAugmentation(rotation=0.3)
+    make(training=True, augment3d=turn, scale_depth=True)
+    make(training=False, augment3d=turn)
+    assert not caplog.text
+    make(training=True, augment3d=turn)
+    assert "scale_depth" in caplog.text
+
+
 def test_an_unusable_pose_is_named(tmp_path, pose):
     path = tmp_path / "hands only.pose"
     with open(path, "wb") as file:
