@@ -109,7 +109,7 @@ def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[
     ids = check_prompt_ids(ids, len(first), len(texts))
     of_prompts = matrix if len(first) == len(texts) else matrix[first]
     ranks = rank_matrix(of_prompts, ids, check_ks(ks))
-    if not _repeats_equal(matrix, ids, first):
+    if len(first) < len(texts) and not _repeats_equal(matrix, ids, first):
         ranks = Ranks(
             _v2t_by_best_row(matrix, ids, len(first)), ranks.queries, ranks.t2v, ranks.relevant, ranks.hits
         )

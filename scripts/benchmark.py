@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""Compare this project's speed with the plain way of doing the same, in one run.
+
+    python scripts/benchmark.py eval --out runs/benchmarks/eval.json
+
+Each benchmark is a module in scripts/benchmarks/ with `add_arguments(parser)` and `run(options) -> dict`,
+which prints its table and returns all numbers; "summary" among them is the last line printed.
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+
+from benchmarks.common import machine
+
+from mmpt.utils.errors import run_cli
+from mmpt.utils.files import write_json
+from mmpt.utils.logging import setup_logging
+
+# name: module in scripts/benchmarks (imported only when it is run) and what it measures
+BENCHMARKS = {
+    "eval": ("evaluation", "retrieval metrics against a plain Python-loop evaluator"),
+    "extract": ("extract", "windows/s of S3D and I3D against a plain loop, and memory on long videos"),
+}
+log = logging.getLogger("benchmark")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one benchmark; its last line of output is the summary."""
+    arguments = sys.argv[1:] if argv is None else argv
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="BENCHMARK")
+    for name, (module_name, about) in BENCHMARKS.items():
+        command = commands.add_parser(name, help=about, formatter_class=raw)
+        if name in arguments[:1]:
+            module = importlib.import_module(f"benchmarks.{module_name}")
+            command.description = module.__doc__
+            module.add_arguments(command)
+            command.add_argument("--out", metavar="FILE", help="write all numbers there as JSON")
+            command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    setup_logging(logging.INFO)
+    found = options.run(options)
+    if options.out:
+        settings = {key: value for key, value in vars(options).items() if key not in ("run", "out", "name")}
+        about_run = {"benchmark": options.name, "machine": machine(), "settings": settings}
+        write_json(options.out, about_run | found)
+        log.info("all numbers are in %s", options.out)
+    sys.stdout.write(found["summary"] + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))

@@ -1,0 +1,71 @@
+"""What benchmarks share: alternating repeats, growth with size, memory of a process, the machine."""
+
+import math
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def alternate(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each way, `repeats` times in turn, so that a slow spell of the machine meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, work in ways.items():
+            times[name].append(seconds(work))
+    return times
+
+
+def median_ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """Median over the repeats of slow/fast within one repeat."""
+    return statistics.median(a / b for a, b in zip(slow, fast))
+
+
+def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
+    """The b of times = a * sizes^b, by least squares on the logarithms."""
+    return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in times]).slope
+
+
+def in_own_process(work: Callable[..., Any], *args: Any) -> tuple[Any, int]:
+    """What `work(*args)` returns in a fresh process, and that process's peak resident memory in bytes."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (work, args))
+
+
+def _measured(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, int]:
+    result = work(*args)
+    return result, peak_memory()
+
+
+def peak_memory() -> int:
+    """Most resident memory this process has had, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the parent had before this program was started in its place
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and versions, to stand beside the numbers."""
+    import numpy
+
+    info = Path("/proc/cpuinfo")
+    names = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in names if line.startswith("model name")), "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = {"python": platform.python_version(), "numpy": numpy.__version__}
+    return {"processor": model or platform.processor(), "cores": cores} | versions
