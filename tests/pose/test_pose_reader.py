@@ -133,6 +133,26 @@ def body_at(content: bytes) -> int:
     return len(content) - 12 * len(names) * 16 - 10
 
 
+@pytest.mark.parametrize("version", [0.0, 0.1])
+def test_older_versions_of_the_format(tmp_path, good, version):
+    clip, at = fake_clip(), body_at(good)
+    content = struct.pack("<f", version) + good[4:at]
+    if version:
+        content += struct.pack("<HHH", 25, 12, 1) + good[at + 10 :]
+    else:
+        content += struct.pack("<HH", 25, 12)
+        points = np.concatenate([clip.data, clip.confidence[..., None]], axis=2)
+        for number, frame in enumerate(points):  # each with its number of people, each of those with an id
+            content += struct.pack("<H", 0) if number == 5 else struct.pack("<Hh", 1, 0) + frame.tobytes()
+    path = tmp_path / "old.pose"
+    path.write_bytes(content)
+    read = read_pose(path)
+    seen = [i for i in range(12) if version or i != 5]
+    np.testing.assert_array_equal(read.data[seen], clip.data[seen])
+    assert len(read) == 12 and read.fps == 25
+    assert version or not read.present[5].any()
+
+
 def test_declared_sizes_are_checked_before_memory_is_taken(tmp_path, good):
     path, at = tmp_path / "bomb.pose", body_at(good)
     tracemalloc.start()
