@@ -14,8 +14,7 @@ from mmpt.pose.mirror import mirror
 def augment2d_matrix(
     rng: np.random.Generator, rotation_std: float = 0.2, shear_std: float = 0.2, scale_std: float = 0.2
 ) -> np.ndarray:
-    """float32 [3, 3] for row vectors: shear (x by y), then rotation (radians), then scale of y, each N(0,
-    std).
+    """float32 [3, 3] for row vectors: shear (x by y), rotation (radians), scale of y, each N(0, std).
 
     The matrices, their order and the order of the draws are those of pose-format's `Pose.augment2d`.
     """
@@ -52,8 +51,7 @@ def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: in
 
 
 def interpolate(clip: PoseClip, fps: float) -> PoseClip:
-    """The clip at another frame rate, by linear interpolation, as pose-format's
-    `Pose.interpolate(kind="linear")`.
+    """The clip at another frame rate, as pose-format's `Pose.interpolate(fps, kind="linear")`.
 
     T frames become round(T * fps / clip.fps), at least one, spread evenly from the first frame to the last. A
     point is interpolated between the frames that have it, which closes gaps; before its first and after its

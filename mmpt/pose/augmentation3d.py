@@ -2,8 +2,7 @@
 
 Each step takes a clip (in time: its moments), how much, and the Generator that it draws from, and gives a new
 one; missing points stay missing and 0. Those in space expect one unit on all axes (`dataset.scale_depth`,
-always so with
-hand_frame: palm). `augment3d` applies the steps that are switched on.
+which hand_frame: palm implies). `augment3d` applies the steps that are switched on.
 """
 
 import math
@@ -91,7 +90,6 @@ def bend_fingers(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseCl
 
     Angles about each axis of the palm's frame N(0, std) in radians.
     """
-
     turns = np.stack([rotation_matrix(std, rng) for _ in range(5)]).astype(np.float32)
 
     def bend(hand: np.ndarray) -> np.ndarray:
@@ -106,9 +104,7 @@ def bend_fingers(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseCl
 
 
 def offset_joints(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseClip:
-    """Each hand joint moved by N(0, std) palm lengths along each axis of the palm, the same for the whole
-    clip.
-    """
+    """Each hand joint moved by N(0, std) palm lengths along each axis of the palm, alike in all frames."""
 
     def offset(hand: np.ndarray) -> np.ndarray:
         axes, length = palm_axes(hand)
@@ -194,8 +190,7 @@ TIME_STEPS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndar
     "time_warp": warp_time,
     "frame_dropout": drop_frames,
 }
-"""Option -> step from moments to moments, float [S] in frames; the clip is resampled once, after all of them.
-"""
+"""Option -> step from moments to moments, float [S] in frames; the clip is resampled once, after all."""
 
 STEPS: dict[str, Callable[[PoseClip, float, np.random.Generator], PoseClip]] = {
     "hand_dropout": drop_hand,
@@ -205,9 +200,7 @@ STEPS: dict[str, Callable[[PoseClip, float, np.random.Generator], PoseClip]] = {
     "joint_noise": joint_noise,
     "joint_dropout": drop_joints,  # behind those that go along the fingers
 }
-"""Option -> step from clip to clip, in this order, after time; rotation, scale, stretch and shear follow as
-one.
-"""
+"""Option -> step from clip to clip, in this order; after them rotation, scale, stretch and shear, as one."""
 
 
 def _at(positions: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -104,9 +104,7 @@ def n_points(pose_components: PoseComponents, n_face: int = 468) -> int:
 
 
 def feature_dim(pose_components: PoseComponents, n_face: int = 468) -> int:
-    """Width of the published features (x, y, z a point): 1629 or 1659 (full), 609 (reduced face), 63 (a
-    hand).
-    """
+    """Width of the published features, x, y, z a point: full 1629 or 1659, reduced face 609, a hand 63."""
     return 3 * n_points(pose_components, n_face)
 
 

@@ -30,8 +30,7 @@ def mirrored_point(point: Point) -> Point:
 def mirror(clip: PoseClip) -> PoseClip:
     """The clip as seen in a mirror: x negated, left and right points exchanged. Twice is the identity.
 
-    Works on raw (pixel) and on normalised coordinates. Raises UserError when a point's counterpart is not in
-    it.
+    Works on raw (pixel) and on normalised coordinates. Raises UserError when a counterpart is not there.
     """
     columns = mirror_columns(clip.layout)
     data = clip.data.take(columns, axis=1)

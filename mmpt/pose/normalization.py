@@ -6,12 +6,12 @@ from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, LEG_POINTS, POSE
 from mmpt.utils.errors import UserError
 
+_BEYOND = 1e6
 _SHOULDERS = ("RIGHT_SHOULDER", "LEFT_SHOULDER")
 
 
 def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
-    """(centre float64 [3], scale): the origin and the factor that `normalize_shoulders` applies to the whole
-    clip.
+    """(centre float64 [3], scale): the origin and the factor of `normalize_shoulders` for the whole clip.
 
     centre = mean over frames of the midpoint of the shoulders, scale = 1 / mean over frames of their 3-D
     distance; frames that lack a shoulder do not count. Raises UserError when no frame has both, or when they
@@ -42,13 +42,11 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
 
 
 def apply_frame(clip: PoseClip, centre: np.ndarray, scale: float) -> PoseClip:
-    """(data - centre) * scale; missing points stay 0. Raises UserError when that is no longer a number."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        # in float64: coordinates are hundreds of pixels
-        data = ((clip.data - centre) * scale).astype(np.float32)
-        data[clip.confidence == 0] = 0
-        finite = np.isfinite(data.sum()) or np.isfinite(data).all()
-    if not finite:
+    """(data - centre) * scale; missing points stay 0. Raises UserError when that is beyond any body."""
+    with np.errstate(over="ignore"):
+        data = ((clip.data - centre) * scale).astype(np.float32)  # in float64: they are hundreds of pixels
+    data[clip.confidence == 0] = 0
+    if max(data.max(), -data.min()) > _BEYOND:  # its squares would not be float32 numbers
         raise UserError(
             f"coordinates of up to {np.abs(clip.data).max():.3g}, with the shoulders {1 / scale:.3g} apart, "
             f"are beyond any body; the pose estimate is broken, leave this clip out"
@@ -75,12 +73,10 @@ def hide_legs(clip: PoseClip) -> PoseClip:
 def scale_depth(clip: PoseClip) -> PoseClip:
     """Give z the unit of x and y.
 
-    MediaPipe's z is in widths of the image, and pose-format writes x and y in pixels but leaves z as it is,
-    500
-    times too small in a picture 500 wide: a hand in it is flat. Multiply by the width, unless the hands
-    (where there
-    are none: all points) show that it was done already: z spreads over less than 3 % of what x and y do only
-    when it was not. Raises UserError when it must be done and the width is not known.
+    MediaPipe's z is in widths of the image. pose-format writes x and y in pixels but leaves z as it is, 500
+    times too small in a picture 500 wide: a hand in it is flat. So z is multiplied by the width, unless the
+    hands (where there are none: all points) show that it was done already: z spreads over less than 3 % of
+    what x and y do only when it was not. Raises UserError when it must be done and the width is not known.
     """
     names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
     columns = np.concatenate([clip.layout.columns(name) for name in names]) if names else slice(None)

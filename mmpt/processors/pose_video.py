@@ -141,9 +141,7 @@ class PoseProcessor:
     def __call__(
         self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
     ) -> np.ndarray:
-        """A file's features, float32 [T, feature_dim]: `features(prepare(path, mirror), rng)`. Raises
-        UserError.
-        """
+        """A file's features, float32 [T, feature_dim]: features(prepare(path)). Raises UserError."""
         return self.features(self.prepare(path, mirror), rng)
 
     def prepare(self, path: str | os.PathLike[str], mirror: bool = False) -> PoseClip:
@@ -220,9 +218,7 @@ class PoseProcessor:
 
     @property
     def feature_dim(self) -> int:
-        """Numbers in a frame. Where `face_points` is None and the whole face is taken, 468 points are
-        assumed.
-        """
+        """Numbers in a frame. A whole face is taken to have 468 points where `face_points` is None."""
         width = 3 * n_points(self.pose_components, self.face_points or FACE_SIZES[0])
         if self.hand_frame == "palm":
             width += 6 * len(self._hands)
