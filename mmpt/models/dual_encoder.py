@@ -85,8 +85,7 @@ def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor,
     if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
         raise UserError(
             f"caps have shape {tuple(caps.shape)} and cmasks {tuple(cmasks.shape)}; both must be [prompts, "
-            "tokens], "
-            "with [CLS] [SEP] first and a [SEP] at the end of each prompt."
+            "tokens], with [CLS] [SEP] first and a [SEP] at the end of each prompt."
         )
     cmasks = cmasks.bool()
     used = caps.shape[1]

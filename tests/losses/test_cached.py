@@ -1,6 +1,8 @@
 """Cached accumulation gives the loss and gradients of the big batch."""
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -41,10 +43,19 @@ def test_equals_the_big_batch(loss: nn.Module, sizes: tuple[int, ...]) -> None:
         close(got, want, rtol=1e-5, atol=1e-6)
 
 
+class NoisyLoss(nn.Module):
+    """A loss that draws random numbers of its own."""
+
+    def forward(
+        self, video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return MMContraLoss()(video * torch.rand(len(video), 1), text, labels)
+
+
 def test_dropout_is_replayed() -> None:
     torch.manual_seed(0)
     model = LinearTowers(dropout=0.5).train()
-    loss = MMContraLoss()
+    loss = NoisyLoss()
     parts = split(make_batch(12), 5, 5, 2)
 
     torch.manual_seed(3)
@@ -59,6 +70,19 @@ def test_dropout_is_replayed() -> None:
     assert torch.equal(torch.rand(1), following)  # and what is drawn next is what one pass leaves
     for got, want in zip(gradients(model), wanted):
         close(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_distributed_gradients_are_averaged_once() -> None:
+    held_back = []
+
+    class Wrapped(LinearTowers):
+        @contextlib.contextmanager
+        def no_sync(self) -> Iterator[None]:  # DistributedDataParallel's
+            held_back.append(True)
+            yield
+
+    cached_loss_backward(Wrapped(), MMContraLoss(), split(make_batch(12), 5, 5, 2))
+    assert len(held_back) == 2
 
 
 def test_scaled_backward() -> None:

@@ -126,6 +126,7 @@ def test_one_shared_tower(make_model: Any, io: IO) -> None:
     with torch.no_grad():
         rolled = table.clone()
         rolled[130:160] = table[1:31]
+        rolled[1:31] = 0
         model.mm_encoder.bert.embeddings.position_embeddings.weight.copy_(rolled)
     close(text(behind, io), expected)
     with pytest.raises(UserError, match="MMFusionSeparate"):

@@ -146,6 +146,15 @@ def test_dropout_option_rules_all_rates_and_only_in_training() -> None:
     assert default.bert.embeddings.dropout.p == 0.1
 
 
+def test_attention_drops_out_in_training_only() -> None:
+    settings = dataclasses.replace(SETTINGS, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.5)
+    model = tower(settings=settings)
+    vfeats, vmasks = clips(9, 4)
+    close(embed(model, vfeats, vmasks), embed(model, vfeats, vmasks))
+    model.train()
+    assert (embed(model, vfeats, vmasks) - embed(model, vfeats, vmasks)).abs().max() > 1e-3
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(UserError, match=r"num_hidden_video_layers is 3.*has 2 layers"):
         tower(num_layers=3)
