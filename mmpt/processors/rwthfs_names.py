@@ -1,0 +1,210 @@
+"""File names of the RWTH German Fingerspelling Database: what they say, what is wrong, how they are split.
+
+Videos are named <signer>_<letter>_<sequence>_<camera>.mpg, numbers without leading zeros; the camera is cam1
+(the hand) or cam2 (the upper body). The real database has 3036 of them: 20 signers with two sequences of each
+gesture, three with one sequence, and one who stops after the 13th gesture.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import sha256
+
+#: what the 35 gestures are called, in the order of their numbers, which begin at 1
+GESTURES = (*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "AE", "OE", "UE", "SCH", "One", "Two", "Three", "Four", "Five")
+CAMERAS = ("cam1", "cam2")
+SPLIT_SEED = 3407
+SPLITS = ("train", "val", "test")
+
+_NAME = re.compile(r"(?P<signer>[1-9]\d*)_(?P<letter>[1-9]\d*)_(?P<sequence>[1-9]\d*)_(?P<camera>cam[12])")
+_SHARE = 0.1  # of validation, and of test
+
+
+@dataclass(frozen=True)
+class ClipName:
+    """A video's name, taken apart."""
+
+    signer: int
+    letter: int
+    sequence: int
+    camera: str
+
+    @property
+    def gesture(self) -> str:
+        """What is shown, such as "A" or "Five"."""
+        return GESTURES[self.letter - 1]
+
+    def __str__(self) -> str:
+        return f"{self.signer}_{self.letter}_{self.sequence}_{self.camera}"
+
+
+def parse_name(stem: str) -> ClipName:
+    """The parts of a name without folder and ending. Raises UserError that says what is wrong with it."""
+    found = _NAME.fullmatch(stem)
+    if found is None:
+        raise UserError(f"{stem!r}: expected <signer>_<letter>_<sequence>_<camera>, such as 3_10_1_cam2.")
+    name = ClipName(int(found["signer"]), int(found["letter"]), int(found["sequence"]), found["camera"])
+    if name.letter > len(GESTURES):
+        raise UserError(f"{stem!r}: there is no gesture {name.letter}: expected 1 to {len(GESTURES)}.")
+    return name
+
+
+def gesture_ids_text() -> str:
+    """The gesture ids file: 35 lines, ` 1 = A` to `35 = Five`."""
+    return "".join(f"{number:2d} = {name}\n" for number, name in enumerate(GESTURES, start=1))
+
+
+@dataclass
+class Inventory:
+    """What a folder of videos holds: the file of each name, and what is wrong, in lines for people."""
+
+    paths: dict[str, Path] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def stems(self) -> list[str]:
+        """The names, sorted as strings, as the published split wants them."""
+        return sorted(self.paths)
+
+    @property
+    def names(self) -> list[ClipName]:
+        """The stems, taken apart."""
+        return [parse_name(stem) for stem in self.stems]
+
+
+def take_inventory(folder: Path) -> Inventory:
+    """Look through a folder, and the folders in it, for `.mpg` files.
+
+    Problems are: names of another form (left out), empty files (left out), a name that is there twice
+    (counted once), the same content under several names, gestures and cameras without a single video. Hidden
+    files are not looked at.
+    """
+    problems: list[str] = []
+    places: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() != ".mpg" or path.name.startswith(".") or not path.is_file():
+            continue
+        shown = path.relative_to(folder)
+        try:
+            parse_name(path.stem)
+        except UserError as error:
+            problems.append(f"bad name: {shown}: {error}")
+            continue
+        if path.stat().st_size == 0:
+            problems.append(f"empty file: {shown}")
+            continue
+        places.setdefault(path.stem, []).append(path)
+    repeated = {stem: paths for stem, paths in sorted(places.items()) if len(paths) > 1}
+    problems += [
+        f"duplicate name: {stem}: {', '.join(str(path.relative_to(folder)) for path in paths)}"
+        for stem, paths in repeated.items()
+    ]
+    problems += [f"duplicate content: {', '.join(stems)}" for stems in _same_content(places)]
+    made = Inventory({stem: paths[0] for stem, paths in places.items()}, problems)
+    names = made.names
+    letters, cameras = {name.letter for name in names}, {name.camera for name in names}
+    missing = [
+        f"{number} ({gesture})" for number, gesture in enumerate(GESTURES, start=1) if number not in letters
+    ]
+    if missing:
+        problems.append(f"missing letters: no video of {', '.join(missing)}")
+    problems += [f"missing camera: no video of {camera}" for camera in CAMERAS if camera not in cameras]
+    return made
+
+
+def make_links(paths: dict[str, Path], folder: Path, camera: str | None = None) -> None:
+    """Fill `folder` with links to the videos (of one camera), whatever folders they are in.
+
+    Extractors so find them side by side. Links of videos that are gone are taken away. Raises UserError if
+    there are other files in the folder.
+    """
+    wanted = {
+        f"{stem}.mpg": path.resolve()
+        for stem, path in paths.items()
+        if camera in (None, parse_name(stem).camera)
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    strangers = [path.name for path in folder.iterdir() if not path.is_symlink()]
+    if strangers:
+        raise UserError(f"{folder} holds files that are no links, such as {strangers[0]}: move them away.")
+    for path in folder.iterdir():
+        if path.name not in wanted or path.readlink() != wanted[path.name]:
+            path.unlink()
+    for name, target in wanted.items():
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(target)
+
+
+def _same_content(places: dict[str, list[Path]]) -> list[list[str]]:
+    """Groups of stems whose files are the same byte for byte: they would leak from one split into another."""
+    by_size: dict[int, list[str]] = {}
+    for stem in sorted(places):
+        by_size.setdefault(places[stem][0].stat().st_size, []).append(stem)
+    by_content: dict[str, list[str]] = {}
+    for stems in by_size.values():
+        if len(stems) > 1:
+            for stem in stems:
+                by_content.setdefault(sha256(places[stem][0]), []).append(stem)
+    return sorted(stems for stems in by_content.values() if len(stems) > 1)
+
+
+def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
+    """The split of the published experiments: {"train", "val", "test"} -> names, in the published order.
+
+    The names, sorted as strings, are shuffled as one list; the first tenth (rounded down) is for validation,
+    the next for the test. A recording's two cameras, and a signer, may so stand on both sides.
+    """
+    shuffled = sorted(stems)
+    random.Random(seed).shuffle(shuffled)
+    count = int(_SHARE * len(shuffled))
+    return {"train": shuffled[2 * count :], "val": shuffled[:count], "test": shuffled[count : 2 * count]}
+
+
+def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
+    """A split in which nobody signs on two sides.
+
+    Validation, then the test, take shuffled signers until they have a tenth of the names, one at least. Names
+    within a split are sorted as strings. Raises UserError for fewer than 3 signers.
+    """
+    by_signer: dict[int, list[str]] = {}
+    for stem in sorted(stems):
+        by_signer.setdefault(parse_name(stem).signer, []).append(stem)
+    signers = sorted(by_signer)
+    if len(signers) < len(SPLITS):
+        raise UserError(
+            f"a split by signer needs {len(SPLITS)} signers at least, got {len(signers)}: {signers}."
+        )
+    random.Random(seed).shuffle(signers)
+    wanted = int(_SHARE * sum(len(names) for names in by_signer.values()))
+    split: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for place, signer in enumerate(signers):
+        left = len(signers) - place
+        if not split["val"] or (len(split["val"]) < wanted and left > 2):
+            split["val"] += by_signer[signer]
+        elif not split["test"] or (len(split["test"]) < wanted and left > 1):
+            split["test"] += by_signer[signer]
+        else:
+            split["train"] += by_signer[signer]
+    return {name: sorted(names) for name, names in split.items()}
+
+
+def describe_split(split: Mapping[str, Sequence[str]]) -> list[str]:
+    """What each split holds, a line for each; and what is tested but never trained."""
+    lines, gestures = [], {}
+    for part, stems in split.items():
+        names = [parse_name(stem) for stem in stems]
+        gestures[part] = {name.gesture for name in names}
+        body = sum(name.camera == "cam2" for name in names)
+        signers = len({name.signer for name in names})
+        counts = f"{len(names):5d} clips ({body} of cam2), {len(gestures[part])} gestures"
+        lines.append(f"{part:5s} {counts}, {signers} signers")
+    lacking = {part: sorted(gestures[part] - gestures["train"], key=GESTURES.index) for part in SPLITS}
+    return lines + [
+        f"{part} holds gestures that train does not: {', '.join(missing)}"
+        for part, missing in lacking.items()
+        if missing
+    ]
