@@ -12,7 +12,8 @@ def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     in whatever process, order or batch it is made, and after a resume. Generators of different numbers are
     independent (NumPy's SeedSequence). Making one takes some ten microseconds.
     """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed & 0xFFFFFFFFFFFFFFFF, epoch, index))))
+    sequence = np.random.SeedSequence((seed & 0xFFFFFFFFFFFFFFFF, epoch, index))  # negative seeds too
+    return np.random.Generator(np.random.PCG64(sequence))
 
 
 def seed_everything(seed: int) -> None:
