@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmpt.models.dropout import Dropout
 from mmpt.models.packing import Packing
@@ -214,7 +215,12 @@ class BertLayer(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """A stack of layers."""
+    """A stack of layers.
+
+    Attributes:
+        checkpointing: keep only the input of each layer and compute the layer again when going backward, with
+            the same dropout: less memory, a third more time (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
+    """
 
     def __init__(
         self, settings: BertSettings, num_layers: int, attention_dropout: float, hidden_dropout: float
@@ -223,10 +229,14 @@ class BertEncoder(nn.Module):
         self.layer = nn.ModuleList(
             BertLayer(settings, attention_dropout, hidden_dropout) for _ in range(num_layers)
         )
+        self.checkpointing = False
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         for layer in self.layer:
-            hidden = layer(hidden, packing)
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, packing, use_reentrant=False)
+            else:
+                hidden = layer(hidden, packing)
         return hidden
 
 

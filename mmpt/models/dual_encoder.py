@@ -4,16 +4,18 @@ MMFusionSeparate and MMFusionShare are the names of VideoCLIP/MMPT (https://arxi
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.models.bert import BertModel, BertSettings, init_weights
-from mmpt.models.packing import Packing
-from mmpt.models.pooling import POOLINGS, mean_of
+from mmpt.models.bert import BertEncoder, BertModel, BertSettings, init_weights
+from mmpt.models.pooling import POOLINGS
+from mmpt.models.precision import autocast_dtype
 from mmpt.models.pretrained import PretrainedBert, load_bert
+from mmpt.models.prompts import TextCache, distinct_prompts, pool_text, text_inputs
 from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
 from mmpt.models.video_bert import MMBertForEncoder
 from mmpt.utils.errors import UserError
@@ -28,31 +30,54 @@ class DualEncoder(nn.Module, abc.ABC):
     packed: bool = True
     """Compute real tokens only, and each prompt of a batch once; False computes all, for comparison."""
 
+    autocast: str | None = None
+    """Half precision to compute in where the device has it, "bf16" or "fp16"; embeddings stay float32."""
+
     @property
     def hidden_size(self) -> int:
         """Numbers in an embedding."""
         return self.text_settings.hidden_size
 
-    @abc.abstractmethod
     def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
         """Clips float [B, T, vfeat_dim] with masks bool [B, T] (true: a real frame) -> [B, H]."""
+        return self._cast(self._embed_clips, vfeats, vmasks)
 
-    @abc.abstractmethod
     def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
         """Prompts as token ids int64 [B, L], rows `[CLS] [SEP] tokens [SEP]` and padding, with masks bool [B,
-        L] -> [B, H]. Raises UserError if a prompt is longer than the position table."""
+        L] -> [B, H]. Raises UserError if a prompt is longer than the position table.
+
+        Each different prompt is computed once (and so with one dropout mask)."""
+        return self._cast(self._embed_prompts, caps, cmasks)
 
     @abc.abstractmethod
-    def _encode_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        """encode_video."""
+
+    @abc.abstractmethod
+    def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """`[CLS] tokens [SEP]` as ids int64 [B, L] with mask bool [B, L] -> pooled [B, H]."""
 
-    def _pooled_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        """Pooled prompts [B, H], each different one computed once (and so with one dropout mask)."""
+    def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        """encode_text."""
         ids, mask = text_inputs(caps, cmasks, cut=self.packed)
         if not self.packed:
-            return self._encode_prompts(ids, mask)
+            return self._pool_prompts(ids, mask)
         ids, mask, which = distinct_prompts(ids, mask)
-        return self._encode_prompts(ids, mask)[which]
+        return self._pool_prompts(ids, mask)[which]
+
+    def _cast(self, encode: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, masks: Tensor) -> Tensor:
+        """encode(inputs, masks) under autocast."""
+        device = inputs.device.type
+        dtype = autocast_dtype(self.autocast, device)
+        if dtype is None:
+            return encode(inputs, masks)
+        if dtype == torch.float16 and self.training and torch.is_grad_enabled():
+            raise UserError(
+                "model.autocast is fp16: small gradients would vanish. To train, set it to bf16, or leave it "
+                "out and set fairseq.common.fp16=true, which scales the loss."
+            )
+        with torch.autocast(device, dtype):
+            return encode(inputs, masks).float()
 
     def forward(self, vfeats: Tensor, vmasks: Tensor, caps: Tensor, cmasks: Tensor) -> dict[str, Tensor]:
         """{"pooled_video": [B, H], "pooled_text": [B, H]} of a batch of pairs."""
@@ -77,41 +102,6 @@ class Projection(nn.Module):
         return F.normalize(projected, dim=-1) if self.l2_norm else projected
 
 
-def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor, Tensor]:
-    """What a text tower reads: `[CLS] tokens [SEP]`, cut to the batch's longest if `cut`.
-
-    Returns ids int64 [B, L'] and their mask bool [B, L'].
-    """
-    if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
-        raise UserError(
-            f"caps have shape {tuple(caps.shape)} and cmasks {tuple(cmasks.shape)}; both must be [prompts, "
-            "tokens], with [CLS] [SEP] first and a [SEP] at the end of each prompt."
-        )
-    cmasks = cmasks.bool()
-    used = caps.shape[1]
-    if cut:
-        used = int((cmasks * torch.arange(1, used + 1, device=cmasks.device)).max()) if len(caps) else 3
-        used = max(used, 3)
-    ids = torch.cat([caps[:, :1], caps[:, 2:used]], 1)
-    mask = torch.cat([cmasks[:, :1], cmasks[:, 2:used]], 1)
-    return ids, mask
-
-
-def pool_text(hidden: Tensor, packing: Packing, mask: Tensor) -> Tensor:
-    """Mean over the tokens of each prompt, without [CLS]: hidden [N, H], mask bool [B, L] -> [B, H]."""
-    counted = packing.pack(mask) & (packing.columns > 0)
-    return mean_of(hidden, packing.sequences, counted, packing.batch)
-
-
-def distinct_prompts(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The different rows among ids int64 [B, L] with mask bool [B, L], whatever stands in the padding.
-
-    Returns ids [U, L], mask [U, L], and int64 [B]: which of these each row is.
-    """
-    rows, which = torch.unique((ids + 1) * mask, dim=0, return_inverse=True)
-    return (rows - 1).clamp(min=0), rows > 0, which
-
-
 @MODELS.register("MMFusionSeparate")
 class MMFusionSeparate(DualEncoder):
     """Two towers: a video tower, and a BERT for the text.
@@ -123,7 +113,8 @@ class MMFusionSeparate(DualEncoder):
         video_encoder, text_encoder: the towers, of one width.
         projection: False, True (a linear map behind each tower) or "l2_norm" (the same, then unit length).
         pooling: of the video tower: mean, max or attention.
-        freeze_text: leave the text tower as it is: no gradients, no dropout. Projections still train.
+        freeze_text: leave the text tower as it is: no gradients, no dropout, each prompt computed once until
+            its weights change. Projections still train.
     """
 
     def __init__(
@@ -148,6 +139,7 @@ class MMFusionSeparate(DualEncoder):
             self.video_projection = Projection(self.hidden_size, l2_norm, settings.initializer_range)
             self.text_projection = Projection(self.hidden_size, l2_norm, settings.initializer_range)
         self.freeze_text = freeze_text
+        self.text_cache = TextCache(text_encoder)
         if freeze_text:
             text_encoder.requires_grad_(False)
             text_encoder.eval()
@@ -159,14 +151,19 @@ class MMFusionSeparate(DualEncoder):
             self.text_encoder.eval()
         return self
 
-    def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
         hidden, packing, counted = self.video_encoder.encode(vfeats, vmasks)
         return self.video_projection(self.video_pooling(hidden, packing.sequences, counted, packing.batch))
 
-    def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        return self.text_projection(self._pooled_text(caps, cmasks))
+    def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        return self.text_projection(super()._embed_prompts(caps, cmasks))
 
-    def _encode_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if self.freeze_text and self.packed:
+            return self.text_cache.lookup(ids, mask, self._run_text_tower)
+        return self._run_text_tower(ids, mask)
+
+    def _run_text_tower(self, ids: Tensor, mask: Tensor) -> Tensor:
         return pool_text(*self.text_encoder.encode(ids, mask), mask)
 
     @classmethod
@@ -190,13 +187,14 @@ class MMFusionSeparate(DualEncoder):
         )
         text_encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")(bert.settings)
         bert.fill(text_encoder)
-        return cls(
+        model = cls(
             video_encoder,
             text_encoder,
             projection=model_cfg.multimodal_projection,
             pooling=model_cfg.pooling,
             freeze_text=model_cfg.freeze_text,
         )
+        return _with_options(model, model_cfg)
 
 
 @MODELS.register("MMFusionShare")
@@ -220,14 +218,11 @@ class MMFusionShare(DualEncoder):
         self.text_offset = text_offset
         self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)
 
-    def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
         hidden, packing, counted = self.mm_encoder.encode(vfeats, vmasks)
         return self.video_pooling(hidden, packing.sequences, counted, packing.batch)
 
-    def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        return self._pooled_text(caps, cmasks)
-
-    def _encode_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
         index = torch.arange(ids.shape[1], device=ids.device)
         positions = index + self.text_offset * (index > 0)
         return pool_text(*self.mm_encoder.bert.encode(ids, mask, positions, (index > 0).long()), mask)
@@ -246,7 +241,7 @@ class MMFusionShare(DualEncoder):
         name = model_cfg.mm_encoder_cls or "MMBertForEncoder"
         layers = bert.settings.num_hidden_layers
         mm_encoder = _video_encoder(name, "model.mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)
-        return cls(mm_encoder, pooling=model_cfg.pooling)
+        return _with_options(cls(mm_encoder, pooling=model_cfg.pooling), model_cfg)
 
 
 def _video_encoder(
@@ -265,6 +260,15 @@ def _video_encoder(
     )
     bert.fill(tower.bert)
     return tower
+
+
+def _with_options(model: Any, model_cfg: Any) -> Any:
+    """The model, told how to compute: neither its weights nor, but for rounding, its results depend on it."""
+    model.autocast = getattr(model_cfg, "autocast", None)
+    for module in model.modules():
+        if isinstance(module, BertEncoder):
+            module.checkpointing = getattr(model_cfg, "activation_checkpointing", False)
+    return model
 
 
 def _wants_l2_norm(projection: bool | str) -> bool:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmpt.losses import MMContraLoss
-from mmpt.models.dual_encoder import distinct_prompts
 from mmpt.models.packing import Packing, set_packed
+from mmpt.models.prompts import distinct_prompts
 
 close = torch.testing.assert_close
 

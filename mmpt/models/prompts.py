@@ -1,0 +1,109 @@
+"""What a text tower reads of a batch of prompts, each different prompt once; and features kept over steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmpt.models.packing import Packing
+from mmpt.models.pooling import mean_of
+from mmpt.utils.errors import UserError
+
+
+def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor, Tensor]:
+    """What a text tower reads: `[CLS] tokens [SEP]`, cut to the batch's longest if `cut`.
+
+    Returns ids int64 [B, L'] and their mask bool [B, L'].
+    """
+    if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
+        raise UserError(
+            f"caps have shape {tuple(caps.shape)} and cmasks {tuple(cmasks.shape)}; both must be [prompts, "
+            "tokens], with [CLS] [SEP] first and a [SEP] at the end of each prompt."
+        )
+    cmasks = cmasks.bool()
+    used = caps.shape[1]
+    if cut:
+        used = int((cmasks * torch.arange(1, used + 1, device=cmasks.device)).max()) if len(caps) else 3
+        used = max(used, 3)
+    ids = torch.cat([caps[:, :1], caps[:, 2:used]], 1)
+    mask = torch.cat([cmasks[:, :1], cmasks[:, 2:used]], 1)
+    return ids, mask
+
+
+def distinct_prompts(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The different rows among ids int64 [B, L] with mask bool [B, L], whatever stands in the padding.
+
+    Returns ids [U, L], mask [U, L], and int64 [B]: which of these each row is.
+    """
+    rows, which = torch.unique((ids + 1) * mask, dim=0, return_inverse=True)
+    return (rows - 1).clamp(min=0), rows > 0, which
+
+
+def pool_text(hidden: Tensor, packing: Packing, mask: Tensor) -> Tensor:
+    """Mean over the tokens of each prompt, without [CLS]: hidden [N, H], mask bool [B, L] -> [B, H]."""
+    counted = packing.pack(mask) & (packing.columns > 0)
+    return mean_of(hidden, packing.sequences, counted, packing.batch)
+
+
+class TextCache:
+    """Pooled features of prompts that a frozen tower has seen, until its weights change.
+
+    Every in-place change of a parameter, and every new one in its place, empties it. A change through
+    `parameter.data` does not show: call `clear`. A copy of it, also a pickled one, is empty.
+
+    Args:
+        tower: the frozen tower.
+        limit: prompts at most; when there are more, it starts anew.
+    """
+
+    def __init__(self, tower: nn.Module, limit: int = 1 << 16):
+        self._tower = tower
+        self._limit = limit
+        self._features: dict[bytes, Tensor] = {}
+        self._weights: list[Tensor] = []
+        self._state: list[Any] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._tower, self._limit)
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._features = {}
+
+    def lookup(self, ids: Tensor, mask: Tensor, encode: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Features [B, H] of different prompts, ids int64 [B, L] with mask bool [B, L]; encode(ids, mask) is
+        called for those that are new. Without a gradient."""
+        self._check()
+        rows = ((ids + 1) * mask).cpu().numpy()
+        keys = [row.tobytes().rstrip(b"\0") for row in rows]
+        new = [i for i, key in enumerate(keys) if key not in self._features]
+        if new:
+            if len(self._features) + len(new) > self._limit:
+                self.clear()
+                new = list(range(len(keys)))
+            # not under inference mode: what is kept from an evaluation may be needed for a gradient later
+            with torch.inference_mode(False), torch.no_grad():
+                at = torch.tensor(new, device=ids.device)
+                features = encode(ids[at].clone(), mask[at].clone())
+            for i, row in zip(new, features.unbind()):
+                self._features[keys[i]] = row.clone()
+        if not keys:
+            return encode(ids, mask)
+        return torch.stack([self._features[key] for key in keys])
+
+    def _check(self) -> None:
+        """Empty the cache if the weights, or the precision they are used in, have changed."""
+        weights = [parameter.detach() for parameter in self._tower.parameters()]
+        device = weights[0].device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        state = [(w.data_ptr(), 0 if w.is_inference() else w._version, w.dtype) for w in weights] + [
+            precision
+        ]
+        if state != self._state:
+            self.clear()
+            # keeps the tensors alive, so that no other one can take their address
+            self._weights, self._state = weights, state
