@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as dataset.augment2d=true")
     parser.add_argument("--jobtype", choices=JOB_TYPES, help="1, 2 or 4 processes, or evaluate; default: the config's task_type")
     parser.add_argument("--dryrun", action="store_true", help="check the configs, print the commands, run nothing")
-    return run_cli(launch, parser.parse_args(argv))
+    return run_cli(launch, parser.parse_intermixed_args(argv))
 
 
 if __name__ == "__main__":

@@ -91,9 +91,13 @@ def tiny_yaml(tmp_path: Path, data_dir: Path, pose_cache: Path) -> Path:
     return path
 
 
+#: one thread: several would sum in an order of their own, and fight over a busy machine
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 def run_module(*command: str, cwd: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `python ...` as a user does, and return its output and exit status."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    environment = {**ENVIRONMENT, **options.pop("env", {})}
     return subprocess.run(
         [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False, **options
     )

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mmpt.cli.predict", description="Evaluate a trained model on a split.")
     parser.add_argument("taskconfig", help="YAML file, such as projects/signclip/test_fslex_demo.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as eval.similarity=dot")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     return run_cli(_predict, args)
 
 

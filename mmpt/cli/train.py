@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mmpt.config import Config, load_config, save_config
 from mmpt.utils.errors import MissingDataError, run_cli
+from mmpt.utils.files import remove_leftovers
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.logging import setup_logging
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as loss.temperature=0.1")
     parser.add_argument("--print-fairseq", action="store_true", help="print the equivalent fairseq-train command and stop")
     parser.add_argument("--verbose", action="store_true", help="show fairseq's own log")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     return run_cli(_train, args)
 
 
@@ -49,6 +50,7 @@ def _train(args: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", 0)) > 0:
         return _run_fairseq(arguments, args.verbose)
     with folder_lock(folder, "another training run"):
+        remove_leftovers(folder, "*.pt.tmp")  # the last is fairseq's own way to name what it is writing
         save_config(config, folder / "config.yaml")
         status = _run_fairseq(arguments, args.verbose)
     log.info("checkpoints are in %s", folder)

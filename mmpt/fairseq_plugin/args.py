@@ -14,6 +14,11 @@ log = logging.getLogger(__name__)
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
 _DEFAULT_SAVE_DIR = "checkpoints"
+_OUR_DEFAULTS = (
+    ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32
+    ("dataset", "num_workers", 0),  # poses come out of a memory map: a worker costs more than it saves
+    ("distributed_training", "distributed_world_size", 1),
+)
 
 
 def save_dir(groups: dict[str, Any]) -> Path:
@@ -59,10 +64,9 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     if not torch.cuda.is_available() and (option(groups, "fp16") or option(groups, "memory_efficient_fp16")):
         log.info("fp16 needs a GPU: training in fp32")
         _drop(groups, "fp16", "memory_efficient_fp16")
-    if option(groups, "required_batch_size_multiple") is None:
-        groups.setdefault("dataset", {})["required_batch_size_multiple"] = 1
-    if option(groups, "distributed_world_size") is None:
-        groups.setdefault("distributed_training", {})["distributed_world_size"] = 1
+    for group, name, value in _OUR_DEFAULTS:
+        if option(groups, name) is None:
+            groups.setdefault(group, {})[name] = value
     _drop(groups, "valid_subset")
     argv = [taskconfig, "--task", "mmtask", "--arch", "mmarch", "--criterion", "mmloss"]
     for override in overrides:

@@ -35,6 +35,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
+    """Delete what killed writers left in `folder`: atomic_write's temporary files, and those matching `patterns`.
+
+    Only for a process that holds the folder's lock: a file of a living writer would go too.
+    """
+    for pattern in (".*.tmp", ".*.tmp.*", *patterns):
+        for path in Path(folder).glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file in one step (see atomic_write)."""
     with atomic_write(path) as temporary:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmpt.utils.checkpoint import load_state_dict_file
-from tests.conftest import ROOT, run_module
+from tests.conftest import ENVIRONMENT, ROOT, run_module
 
 
 def train(path: Path, *overrides: str, **options):
@@ -79,22 +79,23 @@ def test_killed_and_started_again_equals_uninterrupted(tiny_yaml, tmp_path):
 
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "mmpt.cli.train", str(tiny_yaml), *options, f"fairseq.checkpoint.save_dir={folder}"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=None)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
     deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoint_2_*.pt")):  # within the second epoch
         assert process.poll() is None and time.monotonic() < deadline, "training ended before it could be killed"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for path in folder.glob("*.pt"):
+    for path in folder.glob("[!.]*.pt"):
         load_state_dict_file(path)  # whole, whatever the moment
 
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    again = run_module(*command[1:])
     assert again.returncode == 0, again.stderr
     first_epoch = next(line for line in again.stderr.splitlines() if " epoch " in line)
     assert " epoch 1 " not in first_epoch, "it began anew"
     assert same_weights(tmp_path / "whole" / "checkpoint_last.pt", folder / "checkpoint_last.pt")
-    last = [line.split(" | ")[1:4] for out in (whole, again) for line in out.stderr.splitlines() if " epoch 6 " in line]
+    assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
+    last = [[line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 6 " in line][-1] for out in (whole, again)]
     assert last[0] == last[1]
 
 
