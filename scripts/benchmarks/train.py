@@ -1,0 +1,255 @@
+"""Training updates: ours against the plain way, which pads every clip and prompt to the maximum in fp32.
+
+Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
+their losses are compared update by update; the times are those with the dropout of the config. Then how the
+time of an update of ours grows with the batch and with the clips' length.
+
+On a GPU, SignCLIP's own setting (bert-base towers, batch 448, 256 frames, 64 tokens) is measured by
+    python scripts/benchmark.py train --large 448 256 64
+"""
+
+import argparse
+import logging
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.common import alternate, clocked, exponent, in_own_process, median_ratio
+from benchmarks.updates import PARTS, WAYS, Trainer, fresh_model, generated_batch
+from mmpt.config import load_config
+from mmpt.config.fairseq_options import option
+from mmpt.models.bert import BertSettings
+from mmpt.models.precision import computes_in
+from mmpt.tasks import Task
+from mmpt.utils.allocator import keep_freed_memory
+from mmpt.utils.device import choose_device
+
+log = logging.getLogger(__name__)
+
+CONFIG = Path(__file__).parents[2] / "projects/signclip/fslex_scratch_hand_dominant_aug.yaml"
+MINILM = BertSettings(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is trained, and how often."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
+    parser.add_argument(
+        "--config", default=str(CONFIG), help="task config (default: the best published recipe)"
+    )
+    parser.add_argument("--updates", type=int, default=1, help="updates a measurement (default 1)")
+    parser.add_argument("--repeats", type=int, default=3, help="alternating repeats (default 3)")
+    parser.add_argument(
+        "--check", type=int, default=20, metavar="UPDATES", help="compared losses (default 20)"
+    )
+    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")
+    parser.add_argument("--no-scaling", action="store_true", help="leave the growth with size out")
+    parser.add_argument(
+        "--large",
+        nargs=3,
+        type=int,
+        metavar=("CLIPS", "FRAMES", "TOKENS"),
+        help="bert-base towers at this size",
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print tables, return all numbers; "summary" is `train: <ratio>x (bf16) <ratio>x (fp32)`."""
+    keep_freed_memory()  # for all ways alike
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = choose_device(options.device)
+    has_bf16 = computes_in("bf16", device.type)
+    ways = ["plain", "fp32", "bf16"] if has_bf16 else ["plain", "fp32"]
+    found: dict[str, Any] = {"device": device.type, "threads": torch.get_num_threads()}
+    task, padding = _task(options)
+    found["speed"] = _speed(task, padding, ways, device, options)
+    if options.check:
+        found["losses"] = _losses(task, padding, device, options.check)
+    found["memory"] = _memory(ways, options)
+    if not options.no_scaling:
+        found["growth"] = _growth(device)
+    if options.large:
+        found["large"] = _large(device, *options.large)
+    sys.stdout.write("\n".join(_table(found)) + "\n")
+    ratios = found["speed"]["ratio"]
+    bf16 = f"{ratios['bf16']:.1f}x" if has_bf16 else f"not tried: emulated on this {device.type.upper()}"
+    return found | {"summary": f"train: {bf16} (bf16) {ratios['fp32']:.1f}x (fp32)"}
+
+
+def _task(options: argparse.Namespace) -> tuple[Task, tuple[int, int]]:
+    config = load_config(options.config, options.overrides)
+    return Task(config), (config.dataset.max_video_len, config.dataset.max_len)
+
+
+def _batches(task: Task) -> list[list[int]]:
+    return task.dataset("train").batches(option(task.config.fairseq, "batch_size"), 1)
+
+
+def _speed(
+    task: Task, padding: tuple[int, int], ways: list[str], device: torch.device, options: argparse.Namespace
+) -> dict[str, Any]:
+    dataset, batches = task.dataset("train"), _batches(task)[: options.updates]
+    trainers = {way: Trainer.of_task(task, way, device) for way in ways}
+
+    def work(trainer: Trainer) -> Any:
+        return lambda: trainer.epoch(dataset, batches, padding)
+
+    log.info("speed: %d alternating repeats of %d updates", options.repeats, len(batches))
+    calls = {way: work(trainer) for way, trainer in trainers.items()}
+    for call in calls.values():
+        call()  # memory and libraries are ready from here on
+    for trainer in trainers.values():
+        trainer.seconds = dict.fromkeys(PARTS, 0.0)
+    times = alternate(calls, options.repeats)
+    wall = {way: [t.wall / len(batches) for t in some] for way, some in times.items()}
+    cpu = {way: [t.cpu / len(batches) for t in some] for way, some in times.items()}
+    samples = [dataset[i] for batch in batches for i in batch]
+    frames, tokens = (sum(len(s[name]) for s in samples) for name in ("vfeats", "caps"))
+    return {
+        "clips": len(samples) / len(batches),
+        "frames": {"real": frames / len(samples), "plain": padding[0]},
+        "tokens": {"real": tokens / len(samples), "plain": padding[1]},
+        "seconds": wall,
+        "processor_seconds": cpu,
+        "shares": {way: _shares(trainer.seconds) for way, trainer in trainers.items()},
+        "ratio": {way: median_ratio(wall["plain"], wall[way]) for way in ways[1:]},
+        "processor_ratio": {way: median_ratio(cpu["plain"], cpu[way]) for way in ways[1:]},
+    }
+
+
+def _shares(seconds: dict[str, float]) -> dict[str, float]:
+    return {part: spent / sum(seconds.values()) for part, spent in seconds.items()}
+
+
+def _losses(task: Task, padding: tuple[int, int], device: torch.device, updates: int) -> dict[str, Any]:
+    """Losses of the plain way and of ours over some updates, without dropout; they have to agree."""
+    log.info("losses over %d updates, without dropout", updates)
+    dataset = task.dataset("train")
+    losses: dict[str, list[float]] = {}
+    for way in ("plain", "fp32"):
+        batches, epoch = [], 0
+        while len(batches) < updates:
+            epoch += 1
+            batches += dataset.batches(option(task.config.fairseq, "batch_size"), epoch)
+        trainer = Trainer.of_task(task, way, device, dropout=False)
+        losses[way] = trainer.epoch(dataset, batches[:updates], padding)
+    differences = [abs(a - b) for a, b in zip(losses["plain"], losses["fp32"])]
+    return {"losses": losses, "largest_difference": max(differences)}
+
+
+def _memory(ways: list[str], options: argparse.Namespace) -> dict[str, int]:
+    """Peak memory of an update in a process of its own: resident, or on the GPU, in bytes."""
+    log.info("memory: each way in a process of its own")
+    found = {}
+    for way in ways:
+        on_device, resident = in_own_process(_one_update, options, way)
+        found[way] = on_device or resident
+    return found
+
+
+def _one_update(options: argparse.Namespace, way: str) -> int:
+    keep_freed_memory()
+    device = choose_device(options.device)
+    task, padding = _task(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    trainer = Trainer.of_task(task, way, device)
+    for _ in range(2):
+        trainer.epoch(task.dataset("train"), _batches(task)[:1], padding)
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _growth(device: torch.device) -> dict[str, Any]:
+    """Seconds of an update of ours as the batch, or the clips, grow."""
+    log.info("growth with the batch and with the length of clips")
+    model = fresh_model(MINILM, vfeat_dim=63, frames=256, video_layers=6)
+    trainer = Trainer(model, _contrast(), "fp32", device, rate=1e-5)
+    found = {}
+    for name, sizes in (("batch", (8, 16, 32, 64)), ("frames", (32, 64, 128, 256))):
+        seconds = []
+        for size in sizes:
+            clips, frames = (size, 26) if name == "batch" else (8, size)
+            batch = generated_batch(clips, frames, 9, 63)
+            trainer.update(batch)
+            seconds.append(min(clocked(lambda b=batch: trainer.update(b)).cpu for _ in range(2)))
+        found[name] = {
+            "sizes": list(sizes),
+            "processor_seconds": seconds,
+            "exponent": exponent(sizes, seconds),
+        }
+    return found
+
+
+def _contrast() -> Any:
+    from mmpt.losses import MMContraLoss
+
+    return MMContraLoss()
+
+
+def _large(device: torch.device, clips: int, frames: int, tokens: int) -> dict[str, Any]:
+    """SignCLIP's towers (bert-base, six video layers) with clips of 1 to `frames` frames."""
+    way = "bf16" if computes_in("bf16", device.type) else "fp32"
+    log.info("bert-base towers, %d clips of up to %d frames, %d tokens, %s", clips, frames, tokens, way)
+    model = fresh_model(BertSettings(), vfeat_dim=609, frames=frames, video_layers=6)
+    trainer = Trainer(model, _contrast(), way, device, rate=1e-5)
+    batch = generated_batch(clips, frames, tokens, 609, vary=True)
+    trainer.update(batch)
+    seconds = statistics.median(clocked(lambda: trainer.update(batch)).wall for _ in range(3))
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    return {
+        "way": way,
+        "clips": clips,
+        "seconds": seconds,
+        "clips_per_second": clips / seconds,
+        "memory": memory,
+    }
+
+
+def _table(found: dict[str, Any]) -> list[str]:
+    speed = found["speed"]
+    frames, tokens = speed["frames"], speed["tokens"]
+    lines = [
+        "",
+        f"{speed['clips']:.0f} clips an update, {frames['real']:.0f} frames and {tokens['real']:.0f} token ids "
+        f"each (the plain way: {frames['plain']} and {tokens['plain']}); {found['device']}, torch threads: "
+        f"{found['threads']}",
+        "",
+        f"{'way':<6} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"
+        + "".join(f" {part:>10}" for part in PARTS),
+    ]
+    for way, seconds in speed["seconds"].items():
+        median = statistics.median(seconds)
+        ratio, cpu = (
+            f"{speed[key][way]:.1f}x" if way in speed[key] else "" for key in ("ratio", "processor_ratio")
+        )
+        shares = "".join(f" {share:>10.1%}" for share in speed["shares"][way].values())
+        memory = found["memory"][way] / 2**20
+        lines.append(
+            f"{way:<6} {median:>9.3f} {1 / median:>10.3f} {ratio:>7} {cpu:>10} {memory:>11.0f}{shares}"
+        )
+    lines += ["", *(f"  {way}: {WAYS[way]}" for way in speed["seconds"])]
+    if "losses" in found:
+        both = found["losses"]["losses"]
+        lines += [
+            "",
+            f"losses of {len(both['plain'])} updates without dropout ({both['plain'][0]:.4f} to "
+            f"{both['plain'][-1]:.4f}) differ by {found['losses']['largest_difference']:.1e} at most",
+        ]
+    for name, growth in found.get("growth", {}).items():
+        pairs = ", ".join(f"{n}: {t:.2f}" for n, t in zip(growth["sizes"], growth["processor_seconds"]))
+        lines += [
+            "",
+            f"processor seconds of an update by {name}: {pairs}; they grow as n^{growth['exponent']:.2f}",
+        ]
+    if "large" in found:
+        large = found["large"]
+        lines += [
+            "",
+            f"bert-base towers, {large['clips']} clips, {large['way']}: {large['seconds']:.3f} s an update, "
+            f"{large['clips_per_second']:.0f} clips/s, {large['memory'] / 2**30:.1f} GiB on the device",
+        ]
+    return lines

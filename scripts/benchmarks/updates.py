@@ -1,0 +1,137 @@
+"""One training update, the plain way or ours, with the time that each part of it takes."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmpt.config.fairseq_options import option
+from mmpt.datasets import MMDataset, collate
+from mmpt.models import MMBertForEncoder, MMFusionSeparate
+from mmpt.models.bert import BertModel, BertSelfAttention, BertSettings
+from mmpt.models.packing import set_packed
+from mmpt.tasks import Task
+
+PARTS = ("data", "forward", "backward", "optimizer")
+WAYS = {
+    "plain": "all padded to the maximum, fp32, torch's own dropout, an optimizer that walks over the parameters",
+    "fp32": "real tokens only, fp32",
+    "bf16": "real tokens only, bf16 autocast",
+}
+
+
+class Trainer:
+    """A model and its optimizer, trained one of WAYS.
+
+    seconds: what update() took so far, by part, on the clock (of the device too, where there is one).
+    """
+
+    def __init__(self, model: nn.Module, loss: nn.Module, way: str, device: torch.device, rate: float):
+        self.model = model.to(device).train()
+        self.loss = loss.to(device)
+        self.way = way
+        self.device = device
+        self.plain = way == "plain"
+        set_packed(self.model, not self.plain)
+        self.model.autocast = "bf16" if way == "bf16" else None
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        # fairseq's own Adam goes over the parameters one by one, as torch's does when it is not fused
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=not self.plain, foreach=False
+        )
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+
+    @classmethod
+    def of_task(cls, task: Task, way: str, device: torch.device, dropout: bool = True) -> "Trainer":
+        """The task's model with its initial weights; with `dropout` off, without any."""
+        torch.manual_seed(0)
+        model = task.build_model()
+        if not dropout:
+            without_dropout(model)
+        rates = option(task.config.fairseq, "lr", [5e-5])
+        rate = float(rates[0] if isinstance(rates, list) else rates)
+        return cls(model, task.build_loss(), way, device, rate)
+
+    def update(self, batch: dict[str, Any]) -> float:
+        """One update on a collated batch; returns the loss."""
+        with self.timed("forward"):
+            names = ("vfeats", "vmasks", "caps", "cmasks")
+            out = self.model(*(batch[name].to(self.device, non_blocking=True) for name in names))
+            labels = batch["label"].to(self.device)
+            value = self.loss(out["pooled_video"].float(), out["pooled_text"].float(), labels=labels)
+        with self.timed("backward"):
+            value.backward()
+        with self.timed("optimizer"):
+            nn.utils.clip_grad_norm_(self.trained, 2.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return float(value.detach())
+
+    def epoch(
+        self, dataset: MMDataset, batches: Sequence[Sequence[int]], padding: tuple[int, int]
+    ) -> list[float]:
+        """Updates on these batches of a data set, reading them included; returns their losses.
+
+        padding: frames and token ids to which the plain way pads.
+        """
+        losses = []
+        for indices in batches:
+            with self.timed("data"):
+                frames, tokens = padding if self.plain else (None, None)
+                samples = [dataset[i] for i in indices]
+                batch = collate(samples, dataset.text_processor.pad_id, frames, tokens)
+            losses.append(self.update(batch))
+        return losses
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the seconds of a block to a part of the update."""
+        self._wait()
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self.seconds[part] += time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Switch dropout off, so that two ways of training can be compared number by number."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, BertSelfAttention):
+            module.dropout = 0.0
+
+
+def fresh_model(settings: BertSettings, vfeat_dim: int, frames: int, video_layers: int) -> MMFusionSeparate:
+    """Two towers of these sizes with random weights, for speed alone."""
+    torch.manual_seed(0)
+    layers = min(video_layers, settings.num_hidden_layers)
+    video = MMBertForEncoder(
+        settings, vfeat_dim=vfeat_dim, max_video_len=frames, num_layers=layers, cls_id=101, sep_id=102
+    )
+    return MMFusionSeparate(video, BertModel(settings))
+
+
+def generated_batch(clips: int, frames: int, tokens: int, width: int, vary: bool = False) -> dict[str, Any]:
+    """A batch of random clips and different prompts, all of these lengths; with `vary`, clips of 1 to
+    `frames` frames, evenly spread."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.full((clips,), frames)
+    if vary:
+        lengths = torch.linspace(1, frames, clips).round().long()
+    caps = torch.randint(1000, 20000, (clips, tokens + 1), generator=generator)
+    caps[:, 0], caps[:, 1], caps[:, -1] = 101, 102, 102
+    return {
+        "vfeats": torch.randn(clips, frames, width, generator=generator),
+        "vmasks": torch.arange(frames) < lengths[:, None],
+        "caps": caps,
+        "cmasks": torch.ones_like(caps, dtype=torch.bool),
+        "label": torch.arange(clips),
+    }
