@@ -214,8 +214,8 @@ def _table(found: dict[str, Any]) -> list[str]:
     frames, tokens = speed["frames"], speed["tokens"]
     lines = [
         "",
-        f"{speed['clips']:.0f} clips an update, {frames['real']:.0f} frames and {tokens['real']:.0f} token ids "
-        f"each (the plain way: {frames['plain']} and {tokens['plain']}); {found['device']}, torch threads: "
+        f"{speed['clips']:.0f} clips an update, {frames['real']:.0f} frames and {tokens['real']:.0f} token "
+        f"ids each (the plain way: {frames['plain']} and {tokens['plain']}); {found['device']}, torch threads: "
         f"{found['threads']}",
         "",
         f"{'way':<6} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"

@@ -17,7 +17,7 @@ from mmpt.tasks import Task
 
 PARTS = ("data", "forward", "backward", "optimizer")
 WAYS = {
-    "plain": "all padded to the maximum, fp32, torch's own dropout, an optimizer that walks over the parameters",
+    "plain": "all padded to the maximum, fp32, torch's own dropout, an optimizer that is not fused",
     "fp32": "real tokens only, fp32",
     "bf16": "real tokens only, bf16 autocast",
 }
