@@ -215,8 +215,8 @@ def _table(found: dict[str, Any]) -> list[str]:
     lines = [
         "",
         f"{speed['clips']:.0f} clips an update, {frames['real']:.0f} frames and {tokens['real']:.0f} token "
-        f"ids each (the plain way: {frames['plain']} and {tokens['plain']}); {found['device']}, torch threads: "
-        f"{found['threads']}",
+        f"ids each (the plain way: {frames['plain']} and {tokens['plain']}); {found['device']}, "
+        f"threads of torch: {found['threads']}",
         "",
         f"{'way':<6} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"
         + "".join(f" {part:>10}" for part in PARTS),
