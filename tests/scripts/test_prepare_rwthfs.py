@@ -18,7 +18,7 @@ PUBLISHED = {
 
 
 def real_names() -> list[str]:
-    """The names of the database: 20 signers sign all gestures twice, three once, and signer 24 thirteen of them."""
+    """The database: 20 signers sign all gestures twice, three once, and signer 24 thirteen of them."""
     names = []
     for signer in [*range(1, 21), 23, 24, 25, 26]:
         for letter in range(1, 14 if signer == 24 else 36):

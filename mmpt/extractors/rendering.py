@@ -1,0 +1,167 @@
+"""Poses -> pictures and small films: figures drawn by pose-format, alone or over the frames of a video."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from pose_format import Pose
+from pose_format.numpy import NumPyPoseBody
+from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
+from pose_format.pose_visualizer import PoseVisualizer
+
+from mmpt.extractors.video import Video
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write
+
+BODY = "POSE_LANDMARKS"
+HAND = "RIGHT_HAND_LANDMARKS"
+HANDS = ("LEFT_HAND_LANDMARKS", HAND)
+FACE = "FACE_LANDMARKS"
+DRAWN = (BODY, FACE, *HANDS)
+
+_SURE = 0.5  # a point that the estimator only guessed (legs below the picture) does not decide what is shown
+_MARGIN = 0.12
+
+
+# ---- poses
+def read_drawable(path: Path) -> Pose:
+    """A `.pose` file as `drawable` makes it. Raises UserError, which names the file."""
+    try:
+        return drawable(Pose.read(path.read_bytes()))
+    except Exception as error:  # whatever pose-format stumbles over in foreign bytes
+        raise UserError(f"{path}: cannot be read as a pose ({type(error).__name__}: {error}).") from error
+
+
+def drawable(pose: Pose) -> Pose:
+    """Body, face and hands of the first person, without the world coordinates, which are no pixels.
+
+    The face is points only: its 2,600 lines would hide it, and take most of the time.
+    """
+    found = {component.name for component in pose.header.components}
+    kept = pose.get_components([name for name in DRAWN if name in found])
+    components = [
+        PoseHeaderComponent(part.name, part.points, [], part.colors, part.format)
+        if part.name == FACE
+        else part
+        for part in kept.header.components
+    ]
+    header = PoseHeader(kept.header.version, kept.header.dimensions, components)
+    return _with_frames(Pose(header, kept.body), slice(None), kept.body.fps)
+
+
+def sample_middle(pose: Pose, fps: float, frames: int) -> Pose:
+    """At most `frames` frames from the middle of a pose, at another rate: the nearest, none made up."""
+    count = len(pose.body.data)
+    total = max(1, round(count * fps / pose.body.fps))
+    start = max(0, (total - frames) // 2)
+    times = np.arange(start, min(start + frames, total)) * pose.body.fps / fps
+    return _with_frames(pose, np.minimum(np.round(times).astype(int), count - 1), fps)
+
+
+def _with_frames(pose: Pose, kept: "slice | NDArray[np.int64]", fps: float) -> Pose:
+    body = pose.body
+    return Pose(pose.header, NumPyPoseBody(fps, body.data[kept, :1], body.confidence[kept, :1]))
+
+
+def _points(pose: Pose) -> Iterator[tuple[str, slice]]:
+    """Each component's name and its columns."""
+    start = 0
+    for component in pose.header.components:
+        yield component.name, slice(start, start + len(component.points))
+        start += len(component.points)
+
+
+def box_of(pose: Pose, component: str) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a component's surely seen points in the middle half of the clip.
+
+    (At its ends the hand is on its way up or down.) Raises UserError if nothing is seen of it.
+    """
+    frames = len(pose.body.data)
+    middle = slice(frames // 4, frames - frames // 4)
+    for name, columns in _points(pose):
+        seen = np.asarray(pose.body.confidence)[middle, :, columns] > _SURE
+        if name == component and seen.any():
+            points = np.asarray(pose.body.data.data)[middle, :, columns, :2][seen]
+            (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+            return float(left), float(top), float(right), float(bottom)
+    raise UserError(f"the pose shows no {component}.")
+
+
+def fit(pose: Pose, box: tuple[float, float, float, float], width: int, height: int) -> Pose:
+    """The pose in the pixels of a picture of that size, so that `box` fills it but for a margin."""
+    left, top, right, bottom = box
+    scale = (1 - 2 * _MARGIN) * min(width / max(right - left, 1e-6), height / max(bottom - top, 1e-6))
+    data = pose.body.data * scale  # z in the same unit
+    data[..., 0] += width / 2 - scale * (left + right) / 2
+    data[..., 1] += height / 2 - scale * (top + bottom) / 2
+    body = NumPyPoseBody(pose.body.fps, data.astype(np.float32), pose.body.confidence)
+    return Pose(_header(pose, width, height), body)
+
+
+def _header(pose: Pose, width: int, height: int) -> PoseHeader:
+    size = PoseHeaderDimensions(width, height, width)
+    return PoseHeader(pose.header.version, size, pose.header.components)
+
+
+def telling_frame(pose: Pose) -> int:
+    """The frame to show of a clip: the middle one of those in which a hand is seen, of all where none is."""
+    confidence = np.asarray(pose.body.confidence)
+    seen = np.zeros(len(confidence), bool)
+    for name, columns in _points(pose):
+        if name in HANDS:
+            seen |= (confidence[:, :, columns] > 0).any(axis=(1, 2))
+    frames = np.flatnonzero(seen) if seen.any() else np.arange(len(seen))
+    return int(frames[len(frames) // 2])
+
+
+# ---- pictures, uint8 RGB [H, W, 3]
+def pictures(pose: Pose, thickness: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """The pose drawn on white, a picture a frame, as large as the pose's header says."""
+    for picture in PoseVisualizer(pose, thickness).draw():
+        yield np.ascontiguousarray(picture[..., ::-1])
+
+
+def draw_on(pose: Pose, index: int, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frame `index` of a pose over a picture in whose pixels its coordinates are; the face as fine dots."""
+    height, width = picture.shape[:2]
+    frame = _with_frames(pose, slice(index, index + 1), pose.body.fps)
+    frame = Pose(_header(pose, width, height), frame.body)
+    face = [name for name, _ in _points(pose) if name == FACE]
+    rest = [name for name, _ in _points(pose) if name != FACE]
+    canvas = np.ascontiguousarray(picture[..., ::-1])
+    for names, thickness in ((face, 1), (rest, None)):
+        if names:
+            visualizer = PoseVisualizer(frame.get_components(names), thickness)
+            canvas = next(visualizer.draw_on_video(iter([canvas])))
+    return np.ascontiguousarray(canvas[..., ::-1])
+
+
+def blank(width: int, height: int) -> NDArray[np.uint8]:
+    """A white picture."""
+    return np.full((height, width, 3), 255, np.uint8)
+
+
+def picture_of(path: Path, index: int) -> NDArray[np.uint8]:
+    """Frame `index` of a video, upright; its last one if it is shorter. Raises UserError."""
+    with Video(path) as video:
+        frame = None
+        for _, frame in itertools.islice(video.frames(), index + 1):  # noqa: B007  the last one is wanted
+            pass
+        assert frame is not None  # a video that opens has a frame
+        return video.picture(frame, video.width, video.height)
+
+
+def write_mpg(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int = 25) -> None:
+    """Write pictures of even height and width as an MPEG-1 film. The file is whole or not there."""
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mpeg") as container:
+        stream = container.add_stream("mpeg1video", rate=fps)
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 1_150_000
+        for index, picture in enumerate(frames):
+            if index == 0:
+                stream.height, stream.width = picture.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,165 @@
+#!/usr/bin/env python
+"""A miniature of the RWTH database, to try everything without it. `make mini-rwthfs` runs it all.
+
+clips      films of figures drawn from the real poses of the fingerspelling lexicon, two cameras each
+poses      the poses the figures were drawn from, for the films in which MediaPipe sees nobody
+videoclip  a checkpoint of VideoCLIP's shape that has never seen VideoCLIP's training
+
+What stands in for something else is marked, and the table of results says so.
+"""
+
+import argparse
+import dataclasses
+import logging
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import atomic_write
+from mmpt.utils.logging import setup_logging
+from mmpt.utils.stand_in import mark_stand_in
+
+if TYPE_CHECKING:
+    from mmpt.processors.rwthfs_names import ClipName
+
+log = logging.getLogger("mini_rwthfs")
+
+SIGNERS = ["asq", "mfs", "psr"]  # right-handed, one hand, all 26 letters, 25 frames a second
+FPS = 25
+SIZES = {"cam1": (320, 240), "cam2": (352, 288)}
+RENDERED = "rendered"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and make."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    steps = parser.add_subparsers(dest="step", required=True)
+    clips = steps.add_parser("clips", help="draw the films")
+    clips.add_argument(
+        "--out", type=Path, required=True, help="folder for the .mpg files, and for rendered/*.pose"
+    )
+    clips.add_argument(
+        "--signers", nargs="+", default=SIGNERS, help="sign languages of the lexicon, a signer each"
+    )
+    clips.add_argument(
+        "--letters", default="ABCDEFGHIJKLMNOPQRSTUVWXYZ", help="letters to draw (default: all 26)"
+    )
+    clips.add_argument("--frames", type=int, default=24, help="most frames of a film (default: %(default)s)")
+    poses = steps.add_parser("poses", help="fill in the poses that MediaPipe could not see")
+    poses.add_argument("--clips", type=Path, required=True, help="folder that the step clips has made")
+    poses.add_argument("--out", type=Path, required=True, help="folder of extracted poses")
+    videoclip = steps.add_parser("videoclip", help="make the stand-in checkpoint")
+    videoclip.add_argument(
+        "--config", default="projects/signclip/test_rwthfs_zs.yaml", help="config that asks for it"
+    )
+    videoclip.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
+    args = parser.parse_args(argv)
+    setup_logging(logging.INFO)
+    return run_cli({"clips": make_clips, "poses": fill_poses, "videoclip": make_checkpoint}[args.step], args)
+
+
+def make_clips(args: argparse.Namespace) -> int:
+    """Two films and a pose for each letter of each signer; what has been drawn is left alone."""
+    from mmpt.processors.fingerspelling import find_lexicon, read_index
+    from mmpt.processors.letters import write_out
+    from mmpt.processors.rwthfs_names import GESTURES, ClipName
+
+    rows = read_index(find_lexicon(None))
+    if unknown := sorted(set(args.signers) - {row.language for row in rows}):
+        raise UserError(f"--signers: there is no sign language {', '.join(unknown)} in the lexicon.")
+    if args.frames < 1:
+        raise UserError(f"--frames {args.frames}: expected 1 or more.")
+    numbers = {letter: GESTURES.index(letter) + 1 for letter in args.letters if letter in GESTURES}
+    wanted = [
+        (row.path, ClipName(args.signers.index(row.language) + 1, numbers[letter], 1, "cam2"))
+        for row in rows
+        if row.language in args.signers and (letter := write_out(row.letter)) in numbers
+    ]
+    mark_stand_in(args.out, "drawn figures of the fingerspelling lexicon in place of the RWTH videos")
+    todo = [(path, name) for path, name in wanted if not _pose_path(args.out, name).exists()]
+    with ProcessPoolExecutor() as pool:
+        jobs = [pool.submit(draw, path, name, args.out, args.frames) for path, name in todo]
+        problems = [problem for job in jobs if (problem := job.result())]
+    for problem in problems:
+        log.warning("left out: %s", problem)
+    made = len(todo) - len(problems)
+    log.info("%s: %d clips drawn, twice each, %d were there", args.out, made, len(wanted) - len(todo))
+    return 0
+
+
+def _pose_path(folder: Path, name: "ClipName") -> Path:
+    return folder / RENDERED / f"{name}.pose"
+
+
+def draw(source: Path, name: "ClipName", folder: Path, frames: int) -> str | None:
+    """Draw one clip for both cameras; what was wrong, if it could not be. The pose, written last, says that
+    all is there.
+    """
+    from mmpt.extractors import rendering
+
+    try:
+        whole = rendering.sample_middle(rendering.read_drawable(source), FPS, frames)
+        hand = whole.get_components([rendering.HAND])
+        body = rendering.fit(whole, rendering.box_of(whole, rendering.BODY), *SIZES["cam2"])
+        close = rendering.fit(hand, rendering.box_of(hand, rendering.HAND), *SIZES["cam1"])
+    except UserError as error:
+        return f"{name}: {error}"
+    rendering.write_mpg(folder / f"{name}.mpg", rendering.pictures(body), FPS)
+    cam1 = dataclasses.replace(name, camera="cam1")
+    rendering.write_mpg(folder / f"{cam1}.mpg", rendering.pictures(close, thickness=8), FPS)
+    with atomic_write(_pose_path(folder, name)) as temporary, open(temporary, "wb") as file:
+        body.write(file)
+    return None
+
+
+def fill_poses(args: argparse.Namespace) -> int:
+    """Copy the poses that are missing among the extracted ones, and mark the folder if there were any."""
+    rendered = sorted((args.clips / RENDERED).glob("*.pose"))
+    if not rendered:
+        raise UserError(
+            f"--clips: there are no poses in {args.clips / RENDERED}: make them with the step clips."
+        )
+    missing = [path for path in rendered if not (args.out / path.name).exists()]
+    for path in missing:
+        with atomic_write(args.out / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    same = sum((args.out / path.name).read_bytes() == path.read_bytes() for path in rendered)
+    if same:
+        mark_stand_in(
+            args.out,
+            f"{same} of {len(rendered)} poses are those the figures were drawn from: MediaPipe saw nobody",
+        )
+    log.info(
+        "%s: %d poses filled in, %d of %d are not MediaPipe's", args.out, len(missing), same, len(rendered)
+    )
+    return 0
+
+
+def make_checkpoint(args: argparse.Namespace) -> int:
+    """A checkpoint where the config wants VideoCLIP's: towers as they are before any training."""
+    import torch
+
+    from mmpt.config import load_config
+    from mmpt.tasks import Task
+
+    task = Task(load_config(args.config, args.overrides))
+    path = task.checkpoint_path()
+    if path.exists():
+        log.info("%s is there: left alone", path)
+        return 0
+    torch.manual_seed(task.seed)
+    weights = {f"mmmodel.{name}": tensor for name, tensor in task.build_model().state_dict().items()}
+    mark_stand_in(path.parent, "untrained towers in place of VideoCLIP's checkpoint")
+    with atomic_write(path) as temporary:
+        torch.save({"model": weights}, temporary)
+    log.info("%s: a stand-in for VideoCLIP", path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The demo: poses and videos in, a ranking and a picture out."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from pose_format import Pose
+
+import demo_finger
+from mmpt.config import load_config
+from mmpt.extractors import rendering
+from mmpt.processors.fingerspelling import find_lexicon, read_index
+from mmpt.tasks import Task
+
+ROOT = demo_finger.Path(__file__).parents[1]
+
+
+def with_model(path):
+    """Give a config a model: untrained, which is all the demo's own code needs."""
+    task = Task(load_config(path))
+    torch.manual_seed(0)
+    task.checkpoint_path().parent.mkdir(parents=True)
+    torch.save({"model": task.build_model().state_dict()}, task.checkpoint_path())
+    return path
+
+
+@pytest.fixture
+def config(tiny_yaml):
+    path = tiny_yaml.with_name("test_tiny.yaml")
+    path.write_text("includes: tiny.yaml\n")
+    return with_model(path)
+
+
+@pytest.fixture(scope="module")
+def lexicon_pose():
+    return next(
+        row.path for row in read_index(find_lexicon(None)) if (row.language, row.letter) == ("gsg", "C")
+    )
+
+
+def ranking(text):
+    """The prompts in their order."""
+    return re.findall(r"^ *\d+\. [+-]\d\.\d{3}  (.*?) +#*$", text, re.MULTILINE)
+
+
+def test_without_a_clip(config, capsys):
+    assert demo_finger.main(["--config", str(config), "--letter", "B", "--text", "something else"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("clip: gsg/") and "(B, held out of training)" in said
+    prompts = ranking(said)
+    assert sorted(prompts) == sorted(
+        [*(f"Fingerspell the letter {x}." for x in "ABCDEF"), "random text", "something else"]
+    )
+    scores = [float(line[5:12]) for line in said.splitlines()[1:]]
+    assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
+
+
+def test_a_pose_file_and_its_picture(config, lexicon_pose, tmp_path, capsys):
+    picture = tmp_path / "out" / "answer.png"
+    assert (
+        demo_finger.main([str(lexicon_pose), "--config", str(config), "--out", str(picture), "--top", "3"])
+        == 0
+    )
+    assert len(ranking(capsys.readouterr().out)) in (3, 4)  # and the odd one out
+    pixels = read_png(picture)
+    width = pixels.shape[1]
+    # the signer: many dark-red points of the face on the left; the bars of the ranking on the right
+    assert is_red(pixels[:, : width // 2]).sum() > 500 and not is_red(pixels[:, width // 2 :]).any()
+    assert (np.abs(pixels[:, width // 2 :, :3] - [0x2F, 0x6D, 0xB3]).sum(axis=2) < 30).sum() > 500
+
+
+def test_a_left_handed_signer_is_mirrored(config, lexicon_pose, capsys):
+    said = []
+    for options in ([], ["--left-handed"]):
+        assert demo_finger.main([str(lexicon_pose), "--config", str(config), *options]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] != said[1]
+
+
+def test_a_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
+    """All but MediaPipe: a film of the drawn pose, whose pose is known, gives what the pose file gives."""
+    pose = rendering.read_drawable(lexicon_pose)
+    pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 352, 288)
+    film = tmp_path / "film.mpg"
+    rendering.write_mpg(film, rendering.pictures(pose))
+    with open(tmp_path / "film.pose", "wb") as file:
+        pose.write(file)
+    monkeypatch.setattr(
+        demo_finger, "extract", lambda path: (Pose.read((tmp_path / "film.pose").read_bytes()), "seen")
+    )
+    answers = []
+    for clip in (film, tmp_path / "film.pose"):
+        assert (
+            demo_finger.main(
+                [str(clip), "--config", str(config), "--out", str(tmp_path / f"{clip.suffix[1:]}.png")]
+            )
+            == 0
+        )
+        answers.append(capsys.readouterr().out.splitlines()[1:-1])
+    assert answers[0] == answers[1]
+    assert is_red(read_png(tmp_path / "mpg.png")).sum() > 500
+
+
+@pytest.mark.slow
+def test_real_videos(config, tmp_path, capsys, shared_videos):
+    for name, right in (("sign_example.mp4", 0.98), ("pose_test_video.mp4", 0.34)):
+        picture = tmp_path / f"{name}.png"
+        assert (
+            demo_finger.main([str(shared_videos / name), "--config", str(config), "--out", str(picture)]) == 0
+        )
+        said = capsys.readouterr().out
+        share = float(said.split("right hand in ")[1].split("%")[0]) / 100
+        assert share == pytest.approx(right, abs=0.03)
+        assert read_png(picture).std() > 10
+
+
+def test_a_video_of_nobody(config, tmp_path, capsys):
+    film = tmp_path / "white.mpg"
+    rendering.write_mpg(film, [rendering.blank(160, 120)] * 3)
+    assert demo_finger.main([str(film), "--config", str(config)]) == 2
+    assert "no person is seen" in capsys.readouterr().err
+
+
+def test_rwth_prompts_need_no_database(lexicon_pose, tmp_path, data_dir, capsys, monkeypatch):
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
+    path = tmp_path / "test_rwth.yaml"
+    path.write_text(
+        f"includes: {ROOT}/projects/signclip/test_rwthfs_scratch_hand_dominant.yaml\n"
+        f"dataset: {{bert_name: {data_dir}/mmfusion/bert}}\nmodel: {{num_hidden_video_layers: 2}}\n"
+    )
+    assert demo_finger.main([str(lexicon_pose), "--config", str(with_model(path)), "--top", "99"]) == 0
+    prompts = ranking(capsys.readouterr().out)
+    assert len(prompts) == 36 and "Fingerspell the letter SCH in German Sign Language." in prompts
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["nothing.mp4"], "there is no file nothing.mp4"),
+        (["README.md"], "cannot be opened as a video"),
+        (["--letter", "7"], "no held-out clip"),
+        (["--out", "answer.txt"], ".png"),
+        (["--top", "0"], "--top"),
+        (["--checkpoint", "no.pt"], "no trained model no.pt"),
+    ],
+)
+def test_mistakes(config, arguments, words, capsys):
+    assert demo_finger.main([*arguments, "--config", str(config)]) == 2
+    *_, error = capsys.readouterr().err.splitlines()  # before it, only that a video is being read
+    assert words in error and error.startswith("error:")
+
+
+def test_a_model_of_video_features(capsys):
+    assert demo_finger.main(["--config", str(ROOT / "projects/signclip/test_rwthfs_scratch.yaml")]) == 2
+    assert "pose model" in capsys.readouterr().err
+
+
+def read_png(path):
+    from PIL import Image
+
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def is_red(pixels):
+    return (pixels[..., 0] > 100) & (pixels[..., 1] < 40) & (pixels[..., 2] < 40)
