@@ -1,0 +1,167 @@
+"""One row for each experiment: the paper's columns, the published value beside each, and notes."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.evaluators.tables import COLUMNS, markdown_table, number
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write
+
+KEYS = tuple(f"{direction} {metric}" for direction, metric, _ in COLUMNS)
+_CHART = (("v2t", "R@1", "video to text, R@1"), ("t2v", "P@1", "text to video, P@1"))
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of a paper's table. values: by "t2v P@1" and so on. note: what the experiment is."""
+
+    values: dict[str, float]
+    note: str
+
+
+@dataclass
+class Row:
+    """An experiment. results: as in results.json, or None where there are none yet. notes: one thing each."""
+
+    name: str
+    results: Mapping[str, Any] | None
+    published: Published | None
+    notes: list[str]
+
+    def value(self, key: str) -> float | None:
+        """What was measured for a column such as "t2v P@1"."""
+        direction, metric = key.split(" ", 1)
+        return None if self.results is None else self.results[direction].get(metric)
+
+    @property
+    def remarks(self) -> str:
+        """Everything there is to say about the row."""
+        first = [self.published.note] if self.published else []
+        state = [] if self.results is not None else ["not run yet"]
+        return "; ".join(first + state + self.notes)
+
+
+def read_published(path: Path) -> dict[str, Published]:
+    """A CSV file of published rows: columns config, "t2v P@1" and so on (COLUMNS), note. In the file's
+    order.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path} of published numbers.")
+    rows: dict[str, Published] = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        lacking = [key for key in ("config", *KEYS, "note") if key not in (reader.fieldnames or ())]
+        if lacking:
+            raise UserError(f"{path}: the columns {', '.join(lacking)} are missing.")
+        for row in reader:
+            try:
+                rows[row["config"]] = Published(
+                    {key: float(row[key]) for key in KEYS if row[key]}, row["note"]
+                )
+            except ValueError as error:
+                raise UserError(f"{path}, line {reader.line_num}: expected numbers ({error}).") from error
+    return rows
+
+
+def in_published_order(names: Iterable[str], published: Mapping[str, Published]) -> list[str]:
+    """Names without repeats: first those that were published, as the paper orders them, then the others as
+    given.
+    """
+    given = list(dict.fromkeys(names))
+    return [name for name in published if name in given] + [name for name in given if name not in published]
+
+
+def comparison_markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown: each number followed by the published one in brackets."""
+    header = ["config", "N", "prompts", *(f"{d.upper()} {heading}" for d, _, heading in COLUMNS), "notes"]
+    lines = []
+    for row in rows:
+        cells = [row.name, *(_count(row, key) for key in ("n_videos", "n_prompts"))]
+        for key in KEYS:
+            metric = key.split(" ", 1)[1]
+            paper = row.published.values.get(key) if row.published else None
+            ours = number(metric, row.value(key))
+            cells.append(ours if paper is None else f"{ours} ({number(metric, paper)})")
+        lines.append([*cells, row.remarks])
+    table = markdown_table(header, lines)
+    return f"{table}\n\nIn brackets: the published value. N: clips of the test split.\n"
+
+
+def comparison_csv(rows: Sequence[Row]) -> str:
+    """The table as CSV: for each column the measured and the published number, empty where there is none."""
+    file = io.StringIO()
+    both = [name for key in KEYS for name in (key, f"{key} published")]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["config", "n_videos", "n_prompts", *both, "notes"])
+    for row in rows:
+        numbers = []
+        for key in KEYS:
+            paper = row.published.values.get(key) if row.published else None
+            numbers += [_plain(row.value(key)), _plain(paper)]
+        writer.writerow(
+            [row.name, *(_count(row, key) for key in ("n_videos", "n_prompts")), *numbers, row.remarks]
+        )
+    return file.getvalue()
+
+
+def _count(row: Row, key: str) -> str:
+    return "" if row.results is None else str(row.results[key])
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
+    """Draw V2T R@1 and T2V P@1 of each experiment beside the published value, with 95 % intervals. Returns
+    `path`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    places = np.arange(len(rows))
+    figure = Figure(figsize=(11, 1.6 + 0.46 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, len(_CHART), sharey=True)
+    for axis, (direction, metric, heading) in zip(axes, _CHART):
+        key = f"{direction} {metric}"
+        ours = [row.value(key) for row in rows]
+        paper = [row.published.values.get(key) if row.published else None for row in rows]
+        bars = axis.barh(places - 0.2, [_height(v) for v in ours], 0.38, color="#2f6db3", label="measured")
+        axis.bar_label(
+            bars, [number(metric, v) if v is not None else "not run" for v in ours], fontsize=7, padding=3
+        )
+        bars = axis.barh(places + 0.2, [_height(v) for v in paper], 0.38, color="#c3cad3", label="published")
+        axis.bar_label(
+            bars, [number(metric, v) if v is not None else "" for v in paper], fontsize=7, padding=3
+        )
+        for place, row, value in zip(places, rows, ours):
+            bounds = ((row.results or {}).get("intervals") or {}).get(direction, {}).get(metric)
+            if bounds is not None and value is not None:
+                axis.plot(bounds, [place - 0.06] * 2, color="#222222", linewidth=1, solid_capstyle="butt")
+        axis.set_xlim(0, 1.14)
+        axis.set_xticks(np.linspace(0, 1, 6))
+        axis.set_title(heading, fontsize=10, loc="left")
+        axis.grid(axis="x", color="#e4e8ee", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.tick_params(length=0, labelsize=8)
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+    axes[0].set_yticks(places, [row.name.removeprefix("test_") for row in rows])
+    axes[0].invert_yaxis()
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
+    )
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    with atomic_write(path) as temporary:
+        FigureCanvasAgg(figure).print_figure(temporary, dpi=130)
+    return path
+
+
+def _height(value: float | None) -> float:
+    return 0.0 if value is None or math.isnan(value) else value

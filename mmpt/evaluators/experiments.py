@@ -1,0 +1,176 @@
+"""Where an experiment stands: what is trained, what is evaluated, and what in it is not as its config says.
+
+An experiment is named by its evaluation config, test_X.yaml. X.yaml beside it, where it is there, trains it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shlex
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmpt.config import Config, load_config
+from mmpt.config.fairseq_options import option
+from mmpt.evaluators.report import read_results
+from mmpt.extractors.manifest import trial_weights
+from mmpt.tasks import Task
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import write_json
+from mmpt.utils.stand_in import stand_in_note
+
+log = logging.getLogger(__name__)
+
+_FINISHED = "training_finished.json"
+_SECTIONS = ("dataset", "model", "loss", "fairseq")
+# options that say where things are, or how fast they go, and not what comes out
+_NO_MATTER = (
+    *("_path", "_dir", ".path", ".split", "finetune_from_model", "restore_file"),
+    *("num_workers", "log_interval", "fp16", "no_save_optimizer_state"),
+)
+# options of which more may be asked for later: training goes on
+_GOES_ON = (
+    "fairseq.optimization.max_epoch",
+    "fairseq.optimization.max_update",
+    "fairseq.checkpoint.patience",
+)
+
+
+class Experiment:
+    """A config with its overrides, and the files it makes. Raises UserError where the config is wrong."""
+
+    def __init__(self, path: Path, overrides: list[str]):
+        self.path, self.overrides = path, list(overrides)
+        self.name = path.stem
+        self.config = load_config(path, overrides)
+        task = Task(self.config)
+        self.checkpoint, self.results_folder = task.checkpoint_path(), task.results_path()
+        twin = path.with_name(path.name.removeprefix("test_"))
+        given = option(self.config.fairseq, "path") is not None
+        self.trained_by = twin if twin != path and twin.is_file() and not given else None
+
+    @cached_property
+    def training_config(self) -> Config | None:
+        """The config that trains it, or None where nothing is trained."""
+        return None if self.trained_by is None else load_config(self.trained_by, self.overrides)
+
+    # ---- training
+    def needs_training(self) -> bool:
+        """Whether a model is to be trained, or an interrupted training to be finished.
+
+        A checkpoint_best.pt alone, without checkpoint_last.pt, was brought from elsewhere: it is taken as it
+        is. Raises UserError where a training with other settings has left its checkpoints.
+        """
+        if self.training_config is None:
+            return False
+        if not self.checkpoint.is_file():
+            return True
+        if (
+            not self.checkpoint.with_name("checkpoint_last.pt").is_file()
+            and not self._finished_file.is_file()
+        ):
+            return False
+        changed = [key for key in self._changed_since_training() if key not in _GOES_ON]
+        if changed:
+            raise UserError(
+                f"{self.checkpoint.parent} holds a training of {self.name} with other settings "
+                f"({', '.join(changed)}): move it away, or set SIGNCLIP_RUNS to another folder."
+            )
+        return self._finished_digest() != self._digest()
+
+    def mark_trained(self) -> None:
+        """Remember that the training ran to its end."""
+        write_json(self._finished_file, {"settings": self._digest(), "overrides": self.overrides})
+
+    @property
+    def _finished_file(self) -> Path:
+        return self.checkpoint.with_name(_FINISHED)
+
+    def _digest(self) -> str:
+        assert self.training_config is not None
+        text = json.dumps(_settings(self.training_config), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _finished_digest(self) -> str | None:
+        try:
+            return json.loads(self._finished_file.read_text(encoding="utf-8"))["settings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # no such file, or none of ours: train, which ends at once if there is nothing to do
+
+    def _changed_since_training(self) -> list[str]:
+        saved = self.checkpoint.with_name("config.yaml")
+        if self.training_config is None or not saved.is_file():
+            return []
+        return sorted(_differences(_settings(load_config(saved)), _settings(self.training_config)))
+
+    # ---- evaluation
+    def needs_evaluation(self) -> bool:
+        """Whether there are no results, or only those of another checkpoint or of other overrides."""
+        results = self.results()
+        if results is None or results.get("checkpoint") != str(self.checkpoint):
+            return True
+        made = (self.results_folder / "results.json").stat().st_mtime
+        newer = self.checkpoint.is_file() and self.checkpoint.stat().st_mtime > made
+        return newer or sorted(_overrides_in(results.get("command"))) != sorted(self.overrides)
+
+    def results(self) -> dict[str, Any] | None:
+        """The saved results, or None."""
+        if not (self.results_folder / "results.json").is_file():
+            return None
+        return read_results(self.results_folder)
+
+    # ---- what to say about it
+    def stand_ins(self) -> list[str]:
+        """What the experiment runs on in place of the real thing: data, features, initial weights."""
+        dataset = self.config.dataset
+        folders = [Path(p).parent for p in (dataset.test_path,) if p] + [
+            Path(p) for p in (dataset.vfeat_dir,) if p
+        ]
+        start = option(self.training_config.fairseq, "finetune_from_model") if self.training_config else None
+        folders += [Path(start or self.checkpoint).parent]
+        notes = [note for folder in dict.fromkeys(folders) if (note := stand_in_note(folder))]
+        weights = trial_weights(dataset.vfeat_dir) if dataset.vfeat_dir else None
+        return notes + ([f"features of a network with random weights ({weights})"] if weights else [])
+
+    def departures(self) -> list[str]:
+        """Settings that differ from those of the config files, as `max_epoch=1`, in what was run or will be
+        run.
+        """
+        results = self.results()
+        overrides = self.overrides if results is None else _overrides_in(results.get("command"))
+        found = _differences(_settings(load_config(self.path)), _settings(load_config(self.path, overrides)))
+        saved = self.checkpoint.with_name("config.yaml")
+        if self.trained_by is not None and saved.is_file():
+            found |= _differences(_settings(load_config(self.trained_by)), _settings(load_config(saved)))
+        return [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(found.items())]
+
+
+def _overrides_in(command: str | None) -> list[str]:
+    """The overrides of a command line as results.json keeps it."""
+    words = shlex.split(command or "")
+    return [word for word in words if "=" in word and not word.startswith("-") and not word.endswith(".yaml")]
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What decides the outcome, by dotted key."""
+    content = dataclasses.asdict(config)
+    return {
+        key: value
+        for key, value in _flat({name: content[name] for name in _SECTIONS})
+        if not key.endswith(_NO_MATTER)
+    }
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        pairs += _flat(value, f"{dotted}.") if isinstance(value, dict) and value else [(dotted, value)]
+    return pairs
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Key -> its value in `after` (None where it is not there), for keys whose values differ."""
+    return {key: after.get(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

@@ -1,0 +1,141 @@
+#!/usr/bin/env python
+"""Run experiments and compare them with the paper.
+
+`python scripts/results.py projects/signclip/test_rwthfs_*.yaml` trains what is not trained, evaluates what
+is not evaluated, and writes results.md, results.csv and results.png after each experiment. Started again, it
+goes on where it was.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from mmpt.evaluators.comparison import (
+    Row,
+    comparison_chart,
+    comparison_csv,
+    comparison_markdown,
+    in_published_order,
+    read_published,
+)
+from mmpt.evaluators.experiments import Experiment
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import write_text
+from mmpt.utils.logging import setup_logging
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(
+        description="Train and evaluate experiments, and set them beside the published numbers."
+    )
+    parser.add_argument(
+        "configs",
+        nargs="+",
+        metavar="CONFIG|key=value",
+        help="evaluation configs, then overrides for all of them",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(os.environ.get("SIGNCLIP_RUNS", "runs"), "results"),
+        help="folder of the table (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--collect", action="store_true", help="run nothing: only read the results that are there"
+    )
+    parser.add_argument(
+        "--allow-stand-ins",
+        action="store_true",
+        help="run on stand-in data or weights too; the table says so",
+    )
+    parser.add_argument(
+        "--published",
+        type=Path,
+        default=ROOT / "configs" / "published_rwthfs.csv",
+        help="table of published numbers",
+    )
+    parser.add_argument("--title", default="RWTH German Fingerspelling", help="of the picture")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every config, run what is to be run, write the table after each; 0, or the first failure's exit
+    status.
+    """
+    setup_logging(logging.INFO)
+    paths = {Path(item).stem: Path(item) for item in args.configs if "=" not in item}
+    overrides = [item for item in args.configs if "=" in item]
+    if not paths:
+        raise UserError("no config given: expected one or more test_*.yaml.")
+    published = read_published(args.published)
+    experiments = [Experiment(paths[name], overrides) for name in in_published_order(paths, published)]
+    statuses: dict[str, int] = {}
+    if not args.collect:
+        _refuse_stand_ins(experiments, args.allow_stand_ins)
+        for experiment in experiments:
+            statuses[experiment.name] = _run(experiment)
+            _write(args, experiments, published, statuses)
+    text = _write(args, experiments, published, statuses)
+    print(f"{text}\nwritten to {args.out}: results.md, results.csv, results.png")
+    failed = [name for name, status in statuses.items() if status]
+    if failed:
+        print(
+            f"error: {len(failed)} of {len(experiments)} failed: {', '.join(failed)}. See above.",
+            file=sys.stderr,
+        )
+    return next((status for status in statuses.values() if status), 0)
+
+
+def _refuse_stand_ins(experiments: list[Experiment], allowed: bool) -> None:
+    for experiment in experiments:
+        if (notes := experiment.stand_ins()) and not allowed:
+            raise UserError(
+                f"{experiment.name} would run on stand-ins ({'; '.join(notes)}): its numbers would mean "
+                "nothing. Put the real thing there, or give --allow-stand-ins."
+            )
+
+
+def _run(experiment: Experiment) -> int:
+    """Train and evaluate where needed; the exit status."""
+    if experiment.needs_training():
+        status = _launch(experiment.trained_by, [*experiment.overrides, "eval.after_training=false"])
+        if status:
+            return status
+        experiment.mark_trained()
+    return _launch(experiment.path, experiment.overrides) if experiment.needs_evaluation() else 0
+
+
+def _launch(config: Path | None, overrides: list[str]) -> int:
+    command = [sys.executable, str(ROOT / "locallaunch.py"), str(config), *overrides]
+    print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
+    status = subprocess.run(command, check=False).returncode
+    if status in (130, -2):
+        raise KeyboardInterrupt
+    return status if status >= 0 else 128 - status
+
+
+def _write(
+    args: argparse.Namespace, experiments: list[Experiment], published: dict, statuses: dict[str, int]
+) -> str:
+    rows = []
+    for experiment in experiments:
+        notes = experiment.stand_ins() + experiment.departures()
+        if statuses.get(experiment.name):
+            notes.append(f"failed with exit status {statuses[experiment.name]}")
+        rows.append(Row(experiment.name, experiment.results(), published.get(experiment.name), notes))
+    text = comparison_markdown(rows)
+    write_text(args.out / "results.md", f"# {args.title}\n\n{text}\n![measured and published](results.png)\n")
+    write_text(args.out / "results.csv", comparison_csv(rows))
+    comparison_chart(args.out / "results.png", rows, args.title)
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

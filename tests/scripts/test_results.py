@@ -1,0 +1,235 @@
+"""The table of experiments: what is run, what is not run again, what the table says."""
+
+import csv
+import os
+import shlex
+
+import numpy as np
+import pytest
+
+from mmpt.config import load_config, save_config
+from mmpt.evaluators import make_results
+from mmpt.evaluators.comparison import Published, Row, comparison_markdown, in_published_order, read_published
+from mmpt.tasks import Task
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import write_json
+from mmpt.utils.stand_in import mark_stand_in
+from scripts import results
+
+ZS, SCRATCH, HAND = (
+    f"projects/signclip/test_rwthfs_{x}.yaml" for x in ("zs", "scratch", "scratch_hand_dominant")
+)
+CONFIGS = [HAND, SCRATCH]
+
+
+class FakeLauncher:
+    """Stands where locallaunch.py is called: leaves the files that training and evaluation leave."""
+
+    def __init__(self):
+        self.calls: list[str] = []
+        self.fail: dict[str, int] = {}
+
+    def __call__(self, path, overrides):
+        self.calls.append(path.stem)
+        config = load_config(path, overrides)
+        task = Task(config)
+        if path.stem.startswith("test_"):
+            if not self.fail.get(path.stem):
+                self.evaluate(path, overrides, task)
+        else:
+            folder = task.checkpoint_path().parent
+            save_config(config, folder / "config.yaml")
+            for name in ("checkpoint_best.pt", "checkpoint_last.pt"):  # a failure comes after the first epoch
+                (folder / name).write_bytes(b"weights")
+        return self.fail.get(path.stem, 0)
+
+    def evaluate(self, path, overrides, task):
+        rng = np.random.default_rng(len(path.stem))
+        made = make_results(
+            rng.normal(size=(35, 8)), rng.normal(size=(70, 8)), np.arange(70) % 35, resamples=20
+        )
+        command = shlex.join(["python", "locallaunch.py", str(path), *overrides])
+        made |= {"checkpoint": str(task.checkpoint_path()), "config": str(path), "command": command}
+        write_json(task.results_path() / "results.json", made)
+
+    def take(self):
+        taken, self.calls = self.calls, []
+        return taken
+
+
+@pytest.fixture
+def launcher(monkeypatch, tmp_path):
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SIGNCLIP_DATA", str(tmp_path / "data"))
+    fake = FakeLauncher()
+    monkeypatch.setattr(results, "_launch", fake)
+    return fake
+
+
+def run(tmp_path, *items):
+    return results.main([*items, "--out", str(tmp_path / "table")])
+
+
+def table(tmp_path):
+    with open(tmp_path / "table" / "results.csv", newline="") as file:
+        return {row["config"]: row for row in csv.DictReader(file)}
+
+
+def test_runs_what_is_missing_and_sets_it_beside_the_paper(launcher, tmp_path):
+    assert run(tmp_path, *CONFIGS) == 0
+    assert launcher.take() == [
+        *("rwthfs_scratch", "test_rwthfs_scratch"),
+        *("rwthfs_scratch_hand_dominant", "test_rwthfs_scratch_hand_dominant"),
+    ]
+    rows = table(tmp_path)
+    assert list(rows) == ["test_rwthfs_scratch", "test_rwthfs_scratch_hand_dominant"]  # the paper's order
+    row = rows["test_rwthfs_scratch_hand_dominant"]
+    assert float(row["v2t R@1 published"]) == 0.8170 and float(row["t2v MedianR published"]) == 1
+    assert 0 <= float(row["v2t R@1"]) < 0.3 and row["n_videos"] == "70"
+    text = (tmp_path / "table" / "results.md").read_text()
+    assert f"{float(row['v2t R@1']):.4f} (0.8170)" in text
+    assert (tmp_path / "table" / "results.png").stat().st_size > 10_000
+    assert sorted(path.name for path in (tmp_path / "table").iterdir()) == [
+        "results.csv",
+        "results.md",
+        "results.png",
+    ]
+
+
+def test_a_second_start_runs_nothing(launcher, tmp_path):
+    assert run(tmp_path, *CONFIGS) == 0
+    launcher.take()
+    assert run(tmp_path, *CONFIGS) == 0
+    assert launcher.take() == []
+
+
+def test_an_interrupted_training_is_finished_first(launcher, tmp_path):
+    launcher.fail["rwthfs_scratch"] = 137
+    assert run(tmp_path, SCRATCH) == 137
+    assert launcher.take() == ["rwthfs_scratch"]  # not evaluated: its checkpoint is an early one
+    assert "failed with exit status 137" in table(tmp_path)["test_rwthfs_scratch"]["notes"]
+    launcher.fail.clear()
+    assert run(tmp_path, SCRATCH) == 0
+    assert launcher.take() == ["rwthfs_scratch", "test_rwthfs_scratch"]
+
+
+def test_one_failure_does_not_stop_the_others(launcher, tmp_path, capsys):
+    launcher.fail["rwthfs_scratch"] = 2
+    assert run(tmp_path, *CONFIGS) == 2
+    assert launcher.take()[-1] == "test_rwthfs_scratch_hand_dominant"
+    assert table(tmp_path)["test_rwthfs_scratch_hand_dominant"]["v2t R@1"]
+    assert "1 of 2 failed: test_rwthfs_scratch." in capsys.readouterr().err
+
+
+def test_collect_only_reads(launcher, tmp_path):
+    assert run(tmp_path, SCRATCH) == 0
+    launcher.take()
+    assert run(tmp_path, "--collect", *CONFIGS, ZS) == 0
+    assert launcher.take() == []
+    rows = table(tmp_path)
+    assert rows["test_rwthfs_scratch"]["v2t R@1"] and rows["test_rwthfs_zs"]["v2t R@1"] == ""
+    assert "not run yet" in rows["test_rwthfs_zs"]["notes"]
+
+
+def test_a_checkpoint_from_elsewhere_is_not_trained_over(launcher, tmp_path):
+    best = tmp_path / "runs" / "rwthfs_scratch" / "checkpoint_best.pt"
+    best.parent.mkdir(parents=True)
+    best.write_bytes(b"published")
+    assert run(tmp_path, SCRATCH) == 0
+    assert launcher.take() == ["test_rwthfs_scratch"]
+    assert best.read_bytes() == b"published"
+
+
+def test_zero_shot_trains_nothing(launcher, tmp_path):
+    assert run(tmp_path, ZS) == 0
+    assert launcher.take() == ["test_rwthfs_zs"]
+
+
+def test_a_newer_checkpoint_is_evaluated(launcher, tmp_path):
+    assert run(tmp_path, SCRATCH) == 0
+    best = tmp_path / "runs" / "rwthfs_scratch" / "checkpoint_best.pt"
+    os.utime(best, (best.stat().st_mtime + 60,) * 2)
+    launcher.take()
+    assert run(tmp_path, SCRATCH) == 0
+    assert launcher.take() == ["test_rwthfs_scratch"]
+
+
+def test_more_epochs_go_on_and_other_settings_are_refused(launcher, tmp_path, capsys):
+    assert run(tmp_path, SCRATCH, "fairseq.optimization.max_epoch=1") == 0
+    assert "max_epoch=1" in table(tmp_path)["test_rwthfs_scratch"]["notes"]
+    launcher.take()
+    assert run(tmp_path, SCRATCH) == 0
+    assert launcher.take() == ["rwthfs_scratch", "test_rwthfs_scratch"]
+    assert "max_epoch" not in table(tmp_path)["test_rwthfs_scratch"]["notes"]
+    assert run(tmp_path, SCRATCH, "model.num_hidden_video_layers=2") == 2
+    assert launcher.take() == []
+    said = capsys.readouterr().err
+    assert "model.num_hidden_video_layers" in said and "SIGNCLIP_RUNS" in said
+
+
+def test_stand_ins_are_refused_or_told(launcher, tmp_path, capsys):
+    mark_stand_in(tmp_path / "data" / "rwthfs", "drawn figures")
+    write_json(
+        tmp_path / "data" / "rwthfs" / "s3d" / "manifest.json",
+        {
+            "format": 1,
+            "extractor": "s3d",
+            "runs": {"a": {"options": {"weights": "random:3"}, "tools": {}}},
+            "files": {"x.mpg": {"run": "a"}},
+        },
+    )
+    mark_stand_in(tmp_path / "runs" / "retri" / "videoclip", "untrained towers")
+    assert run(tmp_path, ZS, SCRATCH) == 2
+    assert launcher.take() == []
+    assert "--allow-stand-ins" in capsys.readouterr().err
+    assert (
+        run(tmp_path, ZS, SCRATCH, "projects/signclip/test_rwthfs_videoclip.yaml", "--allow-stand-ins") == 0
+    )
+    notes = {name: row["notes"] for name, row in table(tmp_path).items()}
+    assert all("drawn figures" in note and "random:3" in note for note in notes.values())
+    assert ["untrained" in notes[f"test_rwthfs_{name}"] for name in ("zs", "videoclip", "scratch")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [SCRATCH, "dataset.max_len_typo=3"],
+        ["no_such.yaml"],
+        ["dataset.max_len=3"],
+        [SCRATCH, "--published", "none.csv"],
+    ],
+)
+def test_mistakes_run_nothing(launcher, tmp_path, items, capsys):
+    assert run(tmp_path, *items) == 2
+    assert "error:" in capsys.readouterr().err and launcher.take() == []
+    assert not (tmp_path / "table").exists()
+
+
+def test_launches_the_launcher(monkeypatch, tmp_path):
+    """The real call: locallaunch.py, whose exit status is ours."""
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
+    assert results._launch("no_such.yaml", []) == 2
+
+
+# ---- the table alone
+def test_published_numbers(tmp_path):
+    published = read_published(results.ROOT / "configs" / "published_rwthfs.csv")
+    best = published["test_rwthfs_scratch_hand_dominant_aug"]
+    assert list(best.values.values()) == [0.9143, 0.7429, 0.4257, 1, 0.9346, 1, 1, 1]
+    assert in_published_order(["x", "test_rwthfs_scratch", "test_rwthfs_zs", "x"], published) == [
+        *("test_rwthfs_zs", "test_rwthfs_scratch", "x"),
+    ]
+    (tmp_path / "bad.csv").write_text("config,note\nx,y\n")
+    with pytest.raises(UserError, match="t2v P@1"):
+        read_published(tmp_path / "bad.csv")
+
+
+def test_a_row_that_was_never_published():
+    text = comparison_markdown(
+        [Row("mine", None, None, ["a | b"]), Row("x", None, Published({"v2t R@1": 0.5}, "note"), [])]
+    )
+    assert "a \\| b" in text and "- (0.5000)" in text and "note; not run yet" in text
