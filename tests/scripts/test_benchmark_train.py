@@ -1,0 +1,107 @@
+"""The benchmarks of training and data: what they compare is the same work, and their numbers add up."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmpt.losses import MMContraLoss
+from mmpt.models import BertSettings
+
+SETTINGS = BertSettings(
+    vocab_size=20000, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+)
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+
+
+def trainer(way: str, dropout: bool = False) -> Any:
+    from benchmarks.updates import Trainer, fresh_model, without_dropout
+
+    model = fresh_model(SETTINGS, vfeat_dim=9, frames=40, video_layers=1)
+    if not dropout:
+        without_dropout(model)
+    return Trainer(model, MMContraLoss(), way, torch.device("cpu"), rate=1e-3)
+
+
+def test_plain_and_packed_updates_are_the_same_training() -> None:
+    from benchmarks.updates import PARTS, generated_batch
+
+    batch = generated_batch(6, 40, 7, 9, vary=True)
+    assert sorted(batch["vmasks"].sum(1).tolist())[0] == 1
+    plain, packed = trainer("plain"), trainer("fp32")
+    losses = [(plain.update(batch), packed.update(batch)) for _ in range(20)]
+    assert max(abs(a - b) for a, b in losses) < 1e-4
+    assert losses[-1][0] < losses[0][0] - 0.5  # it does learn
+    assert set(packed.seconds) == set(PARTS)
+    assert all(packed.seconds[part] > 0 for part in ("forward", "backward", "optimizer"))
+    dropped = [trainer("fp32", dropout=True).update(batch), trainer("fp32", dropout=False).update(batch)]
+    assert dropped[0] != dropped[1]
+
+
+def test_an_epoch_pads_only_the_plain_way() -> None:
+    from benchmarks.updates import Trainer, fresh_model
+
+    class Clips:
+        class text_processor:
+            pad_id = 0
+
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            caps = np.array([101, 102, 1000 + i, 102])
+            frames = np.full((3 + i, 9), i, dtype=np.float32)
+            return {
+                "vfeats": frames,
+                "vmasks": np.ones(3 + i, bool),
+                "caps": caps,
+                "cmasks": caps > 0,
+                "label": i,
+            }
+
+    for way, widths in (("plain", [(40, 12)] * 2), ("fp32", [(4, 4), (6, 4)])):
+        model = fresh_model(SETTINGS, vfeat_dim=9, frames=40, video_layers=1)
+        seen: list[tuple[int, int]] = []
+        model.register_forward_pre_hook(
+            lambda _, args, seen=seen: seen.append((args[0].shape[1], args[2].shape[1]))
+        )
+        run = Trainer(model, MMContraLoss(), way, torch.device("cpu"), rate=1e-3)
+        assert len(run.epoch(Clips(), [[0, 1], [2, 3]], (40, 12))) == 2  # type: ignore[arg-type]
+        assert seen == widths
+        assert run.seconds["data"] > 0
+
+
+def test_store_of_generated_clips(tmp_path: Path) -> None:
+    from benchmarks import data
+
+    found = data._parsing(tmp_path, clips=3, repeats=1)
+    assert found["clips"] == 3
+    assert found["ratio"] > 1
+    paths = data._paths(tmp_path, 40)
+    store = data._open(tmp_path, paths)
+    lengths = store.lengths
+    assert len(store) == 40
+    assert lengths.min() >= 6 and lengths.max() <= 258
+    assert store[7].data.shape == (lengths[7], 21, 3)
+    seconds, memory = data._read_all(tmp_path, 40)
+    assert seconds > 0
+    assert 0 < memory["before"] <= memory["peak"]
+
+
+@pytest.mark.slow
+def test_the_whole_benchmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import data, train
+
+    for module, arguments in (
+        (data, "--clips 400 --updates 1 --parsed 3 --repeats 1"),
+        (train, "--check 1 --repeats 1"),
+    ):
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        found = module.run(parser.parse_args(arguments.split()))
+        assert found["summary"].split(":")[0] == module.__name__.rpartition(".")[2]
+    assert "losses of 1 updates" in capsys.readouterr().out
