@@ -53,11 +53,17 @@ class DatasetConfig:
         None, "null: body, face and hands; 'reduced_face'; or a list such as [RIGHT_HAND_LANDMARKS]"
     )
     normalize_hand: bool = opt(False, "published 3-D hand normalisation (only with [RIGHT_HAND_LANDMARKS])")
-    hand_frame: str | None = opt(None, "palm: joints in the palm's own frame, and the palm's direction", choices=["palm"])
-    scale_depth: bool = opt(False, "bring z to the unit of x and y first (always so with hand_frame: palm)")
+    hand_frame: str | None = opt(
+        None,
+        "palm: joints in the palm's own frame and the palm's direction; palm_shape: and what the fingers do",
+        choices=["palm", "palm_shape"],
+    )
+    scale_depth: bool = opt(False, "bring z to the unit of x and y first (always so with hand_frame)")
     velocity: bool = opt(False, "append the change of each number per 1/25 s")
     presence: bool = opt(False, "append a 0/1 number for each hand: is it there?")
     face_points: int | None = opt(None, "points of a whole face; null: what fits model.vfeat_dim", choices=[468, 478])
+    clip_window: list[float] | None = opt(None, "share of a clip that is used, as [from, to]; null: all", minimum=0, maximum=1)
+    clip_frames: int | None = opt(None, "evenly spread moments of it; null: every frame", minimum=1)
     augment2d: bool = opt(False, "train: random rotation, shear and scale in the image plane (std 0.2 each)")
     augment_temporal: bool = opt(False, "train: random change of speed, ratio drawn from N(1, 0.2)")
     augment_temporal_chance: float | None = opt(None, "share of clips whose speed changes; null: all", minimum=0, maximum=1)
@@ -110,6 +116,8 @@ class ModelConfig:
     multimodal_projection: bool | str = opt(False, "true: a projection after each tower; l2_norm: and unit length")
     pooling: str = opt("mean", "frames -> one vector", choices=["mean", "max", "attention"])
     freeze_text: bool = opt(False, "train the video tower only")
+    autocast: str | None = opt(None, "half precision where the hardware has it; embeddings stay float32", choices=["bf16", "fp16"])
+    activation_checkpointing: bool = opt(False, "compute layers again in the backward pass: less memory, more time")
     init_ignore: list[str] = opt([], "fine-tuning: patterns of parameter names that may differ from the checkpoint's")
     checkpoint_path: str | None = opt(None, "weights of an I3D trained end to end (published, not served)")
     num_classes: int | None = opt(None, "classes of that I3D")

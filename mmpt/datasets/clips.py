@@ -38,7 +38,7 @@ class PoseClips:
 
     def lengths(self) -> np.ndarray:
         """See ClipReader."""
-        return self._store.lengths[self._rows].astype(np.int64)
+        return self._processor.feature_lengths(self._store.lengths[self._rows].astype(np.int64))
 
 
 class FeatureFiles:

@@ -8,7 +8,7 @@ import argparse
 
 import torch
 
-from mmpt.fairseq_plugin import checkpoints
+from mmpt.fairseq_plugin import checkpoints, optimizer
 from mmpt.fairseq_plugin.criterion import MMCriterion
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.fairseq_plugin.model import FairseqMMModel
@@ -19,3 +19,4 @@ __all__ = ["FairseqMMDataset", "FairseqMMModel", "FairseqMMTask", "MMCriterion"]
 # A fairseq checkpoint holds its options as an argparse.Namespace; torch.load refuses the class unless it is listed.
 torch.serialization.add_safe_globals([argparse.Namespace])
 checkpoints.install()
+optimizer.install()

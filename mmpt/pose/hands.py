@@ -11,6 +11,13 @@ WRIST, INDEX_MCP, MIDDLE_MCP, PINKY_MCP = (
 PALM = (WRIST, INDEX_MCP, MIDDLE_MCP, PINKY_MCP)
 PALM_FRAME_DIM = 3 * len(HAND_POINTS) + 6
 """63 joint coordinates and two directions: 69."""
+FINGERTIPS = tuple(i for i, name in enumerate(HAND_POINTS) if name.endswith("_TIP"))
+PALM_SHAPE_DIM = PALM_FRAME_DIM + 10 + 15 + 16 + 63
+"""palm_frame, fingertip distances, bends, thumb distances, joints as held: 173."""
+
+_FIRST_TIP, _SECOND_TIP = np.triu_indices(len(FINGERTIPS), 1)
+_CHAINS = np.array([[0, *range(4 * finger + 1, 4 * finger + 5)] for finger in range(5)])
+_BEYOND_THUMB = np.arange(5, len(HAND_POINTS))
 
 _SIZE = 100.0
 
@@ -69,6 +76,33 @@ def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     out[:, 63:66] = axes[..., 1] * sound[:, None]
     out[:, 66:69] = axes[..., 2] * sound[:, None]
     return out
+
+
+def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """What palm_frame says of a hand, and what it leaves a network to work out: float32 [T, 173].
+
+    After the 69 numbers of palm_frame: the distances of the five fingertips from each other (10), the cosines between
+    successive bones of each finger from the wrist outwards (15: how bent it is), the distances of the thumb's tip from
+    all other fingers' joints (16), all unchanged by rotation, translation and scaling; and the joints as they were
+    held, from the wrist, in palm lengths (63). Zeros where palm_frame has them.
+    """
+    frame = palm_frame(hand, present)
+    joints = frame[:, :63].reshape(-1, len(HAND_POINTS), 3)
+    here = joints.any(axis=2)
+    here[:, WRIST] = here.any(axis=1)
+    tips = joints[:, FINGERTIPS]
+    spread = np.sqrt(((tips[:, _FIRST_TIP] - tips[:, _SECOND_TIP]) ** 2).sum(axis=2))
+    spread *= here[:, FINGERTIPS][:, _FIRST_TIP] & here[:, FINGERTIPS][:, _SECOND_TIP]
+    bones = joints[:, _CHAINS[:, 1:]] - joints[:, _CHAINS[:, :-1]]  # [T, finger, bone, 3]
+    bones /= np.maximum(np.sqrt((bones**2).sum(axis=3, keepdims=True)), 1e-6)
+    whole = here[:, _CHAINS]
+    bend = (bones[:, :, 1:] * bones[:, :, :-1]).sum(axis=3) * (whole[:, :, 2:] & whole[:, :, 1:-1] & whole[:, :, :-2])
+    reach = np.sqrt(((joints[:, _BEYOND_THUMB] - tips[:, :1]) ** 2).sum(axis=2))
+    reach *= here[:, _BEYOND_THUMB] & here[:, FINGERTIPS[:1]]
+    axes, _ = palm_axes(hand)
+    held = joints @ axes.transpose(0, 2, 1)
+    parts = [frame, spread, bend.reshape(len(frame), -1), reach, held.reshape(len(frame), -1)]
+    return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import mirrored_point, right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
 from mmpt.pose.reader import read_pose
+from mmpt.pose.window import sample_window
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
 
@@ -34,6 +35,12 @@ log = logging.getLogger(__name__)
 
 _VERSION = 1  # of what `prepare` computes: raise it when that changes, so that caches are made anew
 _VELOCITY_FPS = 25.0
+
+#: value of hand_frame -> what makes it of a hand, and how many numbers
+HAND_FRAMES = {
+    "palm": (hands.palm_frame, hands.PALM_FRAME_DIM),
+    "palm_shape": (hands.palm_shape, hands.PALM_SHAPE_DIM),
+}
 
 
 @VIDEO_PROCESSORS.register("PoseProcessor", "RWTHFSPoseProcessor", "SignCLIPPoseProcessor")
@@ -52,6 +59,8 @@ class PoseProcessor:
     augment2d, augment_temporal (for a share augment_temporal_chance of the clips, None = all),
     gaussian_noise: the published augmentations; augment3d: those of raw landmarks. They act only when
     `training`, and with a Generator.
+    clip_window, clip_frames: the share of the clip that is used, such as (0.25, 0.75), and at how many evenly spread
+    moments; None: all of it, frame by frame.
     max_video_len: augment_temporal leaves a clip alone that would get this long.
     """
 
@@ -73,6 +82,8 @@ class PoseProcessor:
         augment_temporal_chance: float | None = None,
         gaussian_noise: bool = False,
         augment3d: PoseAugmentation | None = None,
+        clip_window: Sequence[float] | None = None,
+        clip_frames: int | None = None,
         max_video_len: int = 256,
         training: bool = False,
     ):
@@ -83,7 +94,7 @@ class PoseProcessor:
         )
         self.components = component_names(pose_components)
         self.hand_frame = hand_frame
-        self.scale_depth = scale_depth or hand_frame == "palm"
+        self.scale_depth = scale_depth or hand_frame is not None
         self.velocity = velocity
         self.presence = presence
         self.face_points = face_points
@@ -92,6 +103,8 @@ class PoseProcessor:
         self.augment_temporal_chance = augment_temporal_chance
         self.gaussian_noise = gaussian_noise
         self.augment3d = augment3d or PoseAugmentation()
+        self.clip_window = None if clip_window is None else (float(clip_window[0]), float(clip_window[1]))
+        self.clip_frames = clip_frames
         self.max_video_len = max_video_len
         self.training = training
         self.flip_to_right, self.flip_chance = _flip(flip_pose, self.components)
@@ -134,6 +147,8 @@ class PoseProcessor:
             augment_temporal_chance=config.augment_temporal_chance,
             gaussian_noise=config.gaussian_noise,
             augment3d=config.augment3d,
+            clip_window=config.clip_window,
+            clip_frames=config.clip_frames,
             max_video_len=config.max_video_len,
             training=training,
         )
@@ -184,7 +199,11 @@ class PoseProcessor:
 
         When `training` and with `rng`, the clip is augmented first (and T may change).
         """
-        if self.training and rng is not None:
+        rng = rng if self.training else None
+        if self.clip_window is not None or self.clip_frames is not None:
+            window, jitter = self.clip_window or (0.0, 1.0), self.augment3d.window_jitter
+            clip = sample_window(clip, window, self.clip_frames, jitter, rng)
+        if rng is not None:
             clip = self.augment(clip, rng)
         frames = len(clip)
         if self.hand_frame is None:
@@ -198,6 +217,13 @@ class PoseProcessor:
             here = [clip.component(name)[1].any(axis=1, keepdims=True) for name in self._hands]
             blocks.append(np.concatenate(here, axis=1).astype(np.float32))
         return np.concatenate(blocks, axis=1) if len(blocks) > 1 else out
+
+    def feature_lengths(self, frames: np.ndarray) -> np.ndarray:
+        """Frames of `features` for clips of int64 [N] frames, before augmentation."""
+        if self.clip_frames is not None:
+            return np.full_like(frames, self.clip_frames)
+        low, high = self.clip_window or (0.0, 1.0)
+        return np.round((high - low) * np.maximum(frames - 1, 0)).astype(frames.dtype) + (frames > 0)
 
     def augment(self, clip: PoseClip, rng: np.random.Generator) -> PoseClip:
         """The random changes that are switched on, in the ancestor's order: flip, (augment3d,) 2-D, time,
@@ -220,8 +246,8 @@ class PoseProcessor:
     def feature_dim(self) -> int:
         """Numbers in a frame. A whole face is taken to have 468 points where `face_points` is None."""
         width = 3 * n_points(self.pose_components, self.face_points or FACE_SIZES[0])
-        if self.hand_frame == "palm":
-            width += 6 * len(self._hands)
+        if self.hand_frame is not None:
+            width += (HAND_FRAMES[self.hand_frame][1] - 63) * len(self._hands)
         return width * (2 if self.velocity else 1) + (len(self._hands) if self.presence else 0)
 
     @property
@@ -231,7 +257,8 @@ class PoseProcessor:
     def _component_features(self, clip: PoseClip, name: str) -> np.ndarray:
         data, confidence = clip.component(name)
         if name in HANDS:
-            return hands.palm_frame(data, confidence != 0)
+            assert self.hand_frame is not None
+            return HAND_FRAMES[self.hand_frame][0](data, confidence != 0)
         return data.reshape(len(data), -1)
 
     def _velocity(self, clip: PoseClip, out: np.ndarray) -> np.ndarray:
@@ -248,18 +275,21 @@ class PoseProcessor:
             log.warning(
                 "augment3d turns poses that are flat, as z is not to scale: set dataset.scale_depth: true"
             )
-        if self.hand_frame not in (None, "palm"):
-            raise UserError(f"hand_frame: got {self.hand_frame!r}; expected null or 'palm'")
-        if self.hand_frame == "palm" and not self._hands:
+        if self.hand_frame not in (None, *HAND_FRAMES):
+            raise UserError(f"hand_frame: got {self.hand_frame!r}; expected null or one of {', '.join(HAND_FRAMES)}")
+        if self.hand_frame is not None and not self._hands:
             raise UserError(
-                f"hand_frame: 'palm' needs a hand among pose_components; got {', '.join(self.components)}"
+                f"hand_frame: {self.hand_frame!r} needs a hand among pose_components; got {', '.join(self.components)}"
             )
-        if self.hand_frame == "palm" and self.normalize_hand:
+        if self.hand_frame is not None and self.normalize_hand:
             raise UserError(
-                "normalize_hand and hand_frame: 'palm' are two ways to do one thing; keep one of them"
+                "normalize_hand and hand_frame are two ways to do one thing; keep one of them"
             )
         if self.face_points not in (None, *FACE_SIZES):
             raise UserError(f"face_points: got {self.face_points!r}; expected null, 468 or 478")
+        low, high = self.clip_window or (0.0, 1.0)
+        if not 0 <= low < high <= 1:
+            raise UserError(f"clip_window: got {[low, high]}; expected two shares of the clip, 0 <= from < to <= 1")
         if self.max_video_len < 1:
             raise UserError(f"max_video_len: got {self.max_video_len}; expected at least 1")
 

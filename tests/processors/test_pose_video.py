@@ -1,10 +1,10 @@
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pose_format import Pose
 
+from mmpt.config import DatasetConfig
 from mmpt.pose.augmentation_options import PoseAugmentation
 from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import from_pose, read_pose
@@ -30,27 +30,9 @@ def make(**kwargs) -> PoseProcessor:
     return PoseProcessor(**({"max_video_len": 256} | kwargs))
 
 
-def config(**kwargs) -> SimpleNamespace:
-    published = {
-        "pose_components": None,
-        "normalize_hand": False,
-        "augment2d": False,
-        "augment_temporal": False,
-        "augment_temporal_chance": None,
-        "gaussian_noise": False,
-        "flip_pose": None,
-        "anonym_pose": False,
-        "preprocess": None,
-        "max_video_len": 256,
-    }
-    new = {
-        "hand_frame": None,
-        "scale_depth": False,
-        "velocity": False,
-        "presence": False,
-        "face_points": None,
-    }
-    return SimpleNamespace(**(published | new | {"augment3d": PoseAugmentation()} | kwargs))
+def config(**kwargs) -> DatasetConfig:
+    needed = {"meta_processor": "any", "video_processor": "PoseProcessor", "max_video_len": 256, "max_len": 32}
+    return DatasetConfig(**(needed | kwargs))
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +204,7 @@ def test_the_key_tells_preparations_apart():
         ({"flip_pose": "left"}, "flip_pose: got 'left'"),
         ({"flip_pose": 1.5}, "from 0 to 1"),
         ({"flip_pose": 0.5, "pose_components": [RIGHT_HAND]}, "both hands"),
-        ({"hand_frame": "wrist"}, "expected null or 'palm'"),
+        ({"hand_frame": "wrist"}, "expected null or one of palm"),
         ({"hand_frame": "palm", "pose_components": [POSE]}, "needs a hand"),
         ({"hand_frame": "palm", "normalize_hand": True, "pose_components": [RIGHT_HAND]}, "keep one"),
         ({"face_points": 470}, "468 or 478"),
@@ -285,3 +267,39 @@ def test_settings_come_from_the_config():
     assert processor.training and processor.flip_chance == 0.2 and processor.scale_depth
     for name in set(given) - {"flip_pose"}:
         assert getattr(processor, name) == given[name]
+
+
+def test_a_window_of_a_clip_at_fixed_moments(pose):
+    whole = make(pose_components=[RIGHT_HAND])
+    windowed = make(pose_components=[RIGHT_HAND], clip_window=[0.25, 0.75], clip_frames=5)
+    clip = whole.prepare(pose)
+    frames = whole.features(clip)
+    moments = np.linspace(0.25, 0.75, 5) * (len(clip) - 1)
+    low = moments.astype(int)
+    weight = (moments - low)[:, None]
+    expected = frames[low] * (1 - weight) + frames[low + 1] * weight
+    np.testing.assert_allclose(windowed.features(windowed.prepare(pose)), expected, atol=1e-5)
+    assert windowed.feature_lengths(np.array([len(clip), 3])).tolist() == [5, 5]
+
+
+def test_a_window_alone_keeps_the_frame_rate(pose):
+    windowed = make(pose_components=[RIGHT_HAND], clip_window=[0.25, 0.75])
+    clip = windowed.prepare(pose)
+    assert len(windowed.features(clip)) == windowed.feature_lengths(np.array([len(clip)]))[0] == round((len(clip) - 1) / 2) + 1
+
+
+def test_window_jitter_is_for_training_only(pose):
+    options = {"pose_components": [RIGHT_HAND], "clip_window": [0.25, 0.75], "clip_frames": 6}
+    jittered = make(**options, training=True, augment3d=PoseAugmentation(window_jitter=0.2))
+    plain = make(**options)
+    clip = plain.prepare(pose)
+    draws = [jittered.features(clip, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).any()
+    assert all(draw.shape == (6, 63) for draw in draws)
+    np.testing.assert_array_equal(jittered.features(clip), plain.features(clip))
+
+
+@pytest.mark.parametrize("window", [[0.5, 0.5], [0.75, 0.25], [-0.1, 0.5]])
+def test_windows_that_make_no_sense(window):
+    with pytest.raises(UserError, match="clip_window"):
+        make(pose_components=[RIGHT_HAND], clip_window=window)
