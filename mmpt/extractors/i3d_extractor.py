@@ -1,4 +1,4 @@
-"""Videos -> I3D tokens, as the sign language features of BSL-1K are made: 1024 numbers a window of 16 frames."""
+"""Videos -> I3D tokens, as BSL-1K's features are made: 1024 numbers for each window of 16 frames."""
 
 import argparse
 from fractions import Fraction

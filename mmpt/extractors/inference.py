@@ -83,7 +83,7 @@ class Inference(NetworkRunner):
         if compiled:
             if on_cpu:
                 torch.set_num_threads(1)  # what is compiled keeps the number it was compiled with
-            self.network = torch.compile(self.network, dynamic=False)
+            self.network = torch.compile(self.network, dynamic=False, fullgraph=True)
             self.run([np.zeros(shape, np.uint8)])
 
     def run(self, windows: list[np.ndarray]) -> np.ndarray:

@@ -43,6 +43,10 @@ def arrange(weight: Tensor) -> Tensor:
     return weight.contiguous(memory_format=torch.channels_last_3d)
 
 
+def _has_mkldnn(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
 def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Stride-1 convolution that keeps T, H and W: x [N, T, H, W, C], weight from `arrange`, -> [N, T, H, W,
     O].
@@ -53,7 +57,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.dim() == 5:
         same = [size // 2 for size in weight.shape[2:]]
         volumes = x.permute(0, 4, 1, 2, 3)
-        if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        if not torch.compiler.is_compiling() and _has_mkldnn(x):
             # conv3d itself leaves a small batch of one to a kernel half as fast
             y = torch.mkldnn_convolution(volumes, weight, bias, same, [1, 1, 1], [1, 1, 1], 1)
         else:
@@ -190,7 +194,9 @@ def max_pool(
 
 def max_pool_same(x: Tensor) -> Tensor:
     """3x3x3 max pool of stride 1 that keeps the size: x [N, T, H, W, C], one axis after the other."""
-    for axis in (3, 2, 1):
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.max_pool3d(x.permute(0, 4, 1, 2, 3), 3, 1, 1).permute(0, 2, 3, 4, 1)
+    for axis in (3, 2, 1):  # PyTorch's own pool takes twice as long on a CPU
         size = x.shape[axis]
         pooled = x.clone()
         for target, source in ((1, 0), (0, 1)):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.error import URLError
 
 import numpy as np
 
@@ -64,23 +65,30 @@ class HolisticReader(FileReader):
             frames: Iterator[Any] = (frame for _, frame in video.frames())
             if self.fps is not None:
                 frames = video.sampled(self.fps)
-            pose = load_holistic(
-                cached_pictures(video, frames, video.width, video.height, "bicubic"),
-                fps=float(self.fps or video.rate),
-                width=video.width,
-                height=video.height,
-                # a pool would carry its trackers' state over from the video before
-                reuse=False,
-                additional_holistic_config={
-                    "model_complexity": self.complexity,
-                    "refine_face_landmarks": self.refine_face,
-                },
-            )
+            try:
+                pose = load_holistic(
+                    cached_pictures(video, frames, video.width, video.height, "bicubic"),
+                    fps=float(self.fps or video.rate),
+                    width=video.width,
+                    height=video.height,
+                    # a pool would carry its trackers' state over from the video before
+                    reuse=False,
+                    additional_holistic_config={
+                        "model_complexity": self.complexity,
+                        "refine_face_landmarks": self.refine_face,
+                    },
+                )
+            except URLError as error:
+                raise UserError(
+                    f"MediaPipe brings the model of complexity 1 and has to download that of "
+                    f"{self.complexity}, which failed ({error.reason}): use --complexity 1, or run it once "
+                    f"with a network."
+                ) from error
             facts, notes = video.facts(), list(video.decoded.notes)
             if self.fps is None and video.decoded.variable_rate:
                 notes.append(
                     f"the frame rate varies ({float(video.decoded.shortest_gap or 0):.4f} to "
-                    f"{float(video.decoded.longest_gap):.4f} s a frame), a pose file knows only one: use --fps"
+                    f"{float(video.decoded.longest_gap):.4f} s a frame), but a pose file has one: use --fps"
                 )
         parts = {
             "person": "POSE_LANDMARKS",
@@ -107,15 +115,12 @@ def _import_holistic() -> Any:
     # MediaPipe's C++ side tells the terminal about every graph it builds
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import logging
-
     try:
         from pose_format.utils.holistic import load_holistic
     except ImportError as error:
         raise UserError(
-            f"pose extraction needs pose-format and mediapipe: pip install mediapipe==0.10.21 ({error})."
+            f"pose extraction needs pose-format and mediapipe ({error}): pip install mediapipe==0.10.21."
         ) from error
-    logging.getLogger("absl").setLevel(logging.ERROR)
     return load_holistic
 
 
@@ -141,7 +146,10 @@ class HolisticExtractor(Extractor):
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--complexity", type=int, default=1, help="of the body model: 0, 1 (default) or 2"
+            "--complexity",
+            type=int,
+            default=1,
+            help="of the body model: 0, 1 (default) or 2; MediaPipe has to download 0 and 2",
         )
         parser.add_argument(
             "--no-refine-face", action="store_true", help="468 face points, without the irises"
@@ -151,8 +159,8 @@ class HolisticExtractor(Extractor):
             "--no-hand",
             choices=["keep", "skip", "error"],
             default="keep",
-            help="a clip in which no hand (or no person) is ever seen: keep its pose and say so, skip it (nothing "
-            "is written, it is on record), or count it as failed",
+            help="a clip in which no hand (or no person) is ever seen: keep its pose and say so, skip it "
+            "(nothing is written, it is on record), or count it as failed",
         )
 
     @classmethod

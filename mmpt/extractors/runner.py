@@ -78,11 +78,15 @@ def extract_folder(
     sources = find_sources(folder, out, extractor.source_suffixes, extractor.suffix)
     if extractor.suffix in extractor.source_suffixes and out.exists() and out.samefile(folder):
         raise UserError(f"--out {out} is --in itself: the results would take the sources' place.")
+    options, tools = (
+        extractor.options(),
+        extractor.tools(),
+    )  # missing weights are found before anything is made
     with folder_lock(out, "another extraction"):
         removed = remove_unfinished(out, extractor.suffix)
         if removed:
             log.info("%s: removed %d unfinished files of an earlier run", out, removed)
-        manifest = Manifest(out, extractor.name, extractor.options(), extractor.tools())
+        manifest = Manifest(out, extractor.name, options, tools)
         summary = Summary()
         todo = _outstanding(manifest, sources, summary, again, verify)
         if todo:

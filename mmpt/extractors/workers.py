@@ -14,7 +14,7 @@ import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -104,8 +104,16 @@ def _seal(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
-def worker_main(connection: Any, reader: FileReader | StreamReader) -> None:
-    """A worker process: sources come in, messages go out, until the other end closes."""
+def worker_main(connection: Any, reader: FileReader | StreamReader, stderr: str) -> None:
+    """A worker process: sources come in, messages go out, until the other end closes.
+
+    What it (and C++ code in it, which is talkative) prints goes to the file `stderr`, whose name is removed:
+    it is shown if the process dies.
+    """
+    handle = os.open(stderr, os.O_WRONLY | os.O_APPEND)
+    os.dup2(handle, 2)
+    os.close(handle)
+    Path(stderr).unlink()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then ends this one
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -134,6 +142,7 @@ class ReaderProcess:
         self._reader = reader
         self._process: Any = None
         self._connection: Any = None
+        self._stderr: IO[str] | None = None
 
     def read(self, source: Path, target: Path) -> Iterator[Message]:
         """See `work`. A process that dies is a Failed."""
@@ -149,9 +158,11 @@ class ReaderProcess:
         except (EOFError, OSError):
             self._process.join(5)
             code = self._process.exitcode
-            self._drop()
             how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-            yield Failed(f"{source}: the process that read it ended by itself ({how}); out of memory?")
+            said = self._last_words()
+            self._drop()
+            told = f"its last words were: {said}" if said else "it said nothing; was the memory used up?"
+            yield Failed(f"{source}: the process that read it ended by itself ({how}); {told}")
 
     def close(self) -> None:
         """Let the process end when it is idle. Called by the thread that reads."""
@@ -171,12 +182,22 @@ class ReaderProcess:
         self._process.kill()
         self._process.join()
         self._connection.close()
+        if self._stderr is not None:
+            self._stderr.close()
         self._process = None
+
+    def _last_words(self) -> str:
+        """The end of what the process has printed."""
+        assert self._stderr is not None
+        self._stderr.seek(0)
+        return " ".join(self._stderr.read().split())[-300:]
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        process = context.Process(target=worker_main, args=(theirs, self._reader), daemon=True)
+        handle, name = tempfile.mkstemp(prefix="extract-", suffix=".stderr")
+        self._stderr = open(handle, encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the process
+        process = context.Process(target=worker_main, args=(theirs, self._reader, name), daemon=True)
         # the child inherits the mask: a Ctrl-C while it starts up would print a traceback
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

@@ -1,0 +1,210 @@
+"""Feature extraction: ours against a plain loop, for S3D and I3D.
+
+The plain loop decodes a window, computes it with all cores in float32, takes the next. Both read the same
+videos with the same decoder and the same random weights, in turn, and must give the same features; ours is
+the whole run, worker start and manifest included. Beside wall-clock time stands processor time, which other
+work on the machine disturbs less. Then the peak memory of the command on a short and on a long video.
+"""
+
+import argparse
+import functools
+import logging
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from benchmarks.plain_video import plain_i3d, plain_s3d
+from mmpt.extractors.i3d_extractor import I3DExtractor
+from mmpt.extractors.inference import cpu_cores
+from mmpt.extractors.network_extractor import NetworkExtractor
+from mmpt.extractors.runner import extract_folder
+from mmpt.extractors.s3d_extractor import S3DExtractor
+
+NAME = "extract"
+HELP = "windows/s of S3D and I3D against a plain loop, and memory on long videos"
+PLAIN: dict[str, Callable[..., torch.Tensor]] = {"s3d": plain_s3d, "i3d": plain_i3d}
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes and repeats."""
+    parser.add_argument("--clips", type=int, default=4, help="videos (default 4)")
+    parser.add_argument("--seconds", type=int, default=4, help="length of each (default 4)")
+    parser.add_argument("--repeats", type=int, default=2, help="alternating repeats (default 2)")
+    parser.add_argument("--networks", nargs="+", choices=list(PLAIN), default=list(PLAIN))
+    parser.add_argument("--dtype", default="auto", help="of ours (default auto); the plain loop is float32")
+    parser.add_argument("--compile", action="store_true", help="torch.compile ours")
+    parser.add_argument(
+        "--memory-minutes",
+        type=int,
+        nargs="*",
+        default=[1, 10],
+        help="video lengths (default 1 10; empty: leave out)",
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return all numbers; "summary" is `extract: s3d <ratio>x, i3d <ratio>x`."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        videos = Path(folder, "videos")
+        videos.mkdir()
+        for number in range(options.clips):
+            write_video(videos / f"clip{number}.mp4", options.seconds, seed=number)
+        for name in options.networks:
+            found[name] = _compare(name, videos, Path(folder), options)
+        if options.memory_minutes:
+            found["memory"] = _memory(Path(folder), options.memory_minutes)
+    ratios = ", ".join(f"{name} {found[name]['ratio']:.2f}x" for name in options.networks)
+    return found | {"summary": f"extract: {ratios}"}
+
+
+def write_video(path: Path, seconds: int, seed: int = 0) -> None:
+    """640x480 at 30 pictures a second: one second of a drifting picture with noise, over and over."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (12, 16, 3), np.uint8)
+    base = np.kron(small, np.ones((40, 40, 1), np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30, options={"g": "30", "qscale": "5"})
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+        packets = []
+        for shift in range(30):
+            noise = rng.integers(0, 24, base.shape, np.uint8)
+            picture = np.maximum(np.roll(base, 8 * shift, axis=1), noise)
+            packets += stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        packets += stream.encode()
+        stamps = [(packet.pts, packet.dts, packet.time_base) for packet in packets]
+        for second in range(seconds):
+            for packet, (pts, dts, base_time) in zip(packets, stamps):
+                later = round(second / base_time)
+                packet.pts, packet.dts, packet.time_base = pts + later, dts + later, base_time
+                container.mux(packet)
+
+
+def _compare(name: str, videos: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    kind: type[NetworkExtractor] = S3DExtractor if name == "s3d" else I3DExtractor
+    extractor = kind("random:0", dtype=options.dtype, compiled=options.compile)
+    network = extractor.load()
+    extractor.load = lambda: network  # both ways begin with the weights in memory
+    workers = extractor.default_workers(cpu_cores())
+    plain_out, ours_out = folder / f"{name}-plain", folder / f"{name}-ours"
+    plain = functools.partial(
+        _plain_loop, extractor, functools.partial(PLAIN[name], network), videos, plain_out
+    )
+    tokens = plain()  # the first time warms up
+    times: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
+    for _ in range(options.repeats):
+        times["plain"].append(_clocked(plain))
+        shutil.rmtree(ours_out, ignore_errors=True)
+        ours = functools.partial(extract_folder, extractor, videos, ours_out, workers, show_progress=False)
+        times["ours"].append(_clocked(ours))
+    cosines = [_cosine(path, ours_out / path.name) for path in plain_out.glob("*.npy")]
+    found: dict[str, Any] = {"windows": tokens, "times": times, "cosine": min(cosines)}
+    for clock, what in enumerate(("", "cpu_")):
+        rates = {
+            way: tokens / statistics.median(pair[clock] for pair in pairs) for way, pairs in times.items()
+        }
+        pairs = zip(times["plain"], times["ours"])
+        found[f"{what}ratio"] = statistics.median(slow[clock] / fast[clock] for slow, fast in pairs)
+        found[f"windows_per_{what}second"] = rates
+    wall, cpu = found["windows_per_second"], found["windows_per_cpu_second"]
+    sys.stdout.write(
+        f"{name}: windows/s plain {wall['plain']:.2f}, ours {wall['ours']:.2f}: {found['ratio']:.2f}x "
+        f"(a second of one core: {cpu['plain']:.2f}, {cpu['ours']:.2f}: {found['cpu_ratio']:.2f}x); "
+        f"{tokens} windows, least cosine between the two {found['cosine']:.6f}\n"
+    )
+    return found
+
+
+def _plain_loop(
+    extractor: NetworkExtractor, network: Callable[[torch.Tensor], torch.Tensor], videos: Path, out: Path
+) -> int:
+    """One window at a time, decode and compute in turn. How many windows."""
+    out.mkdir(exist_ok=True)
+    total = 0
+    for path in sorted(videos.iterdir()):
+        tokens = []
+        for window in extractor.reader().windows(path):
+            frames = torch.from_numpy(window).permute(3, 0, 1, 2)[None].float() / 255 + extractor.offset
+            with torch.inference_mode():
+                tokens.append(network(frames.contiguous())[0].numpy())
+        np.save(out / f"{path.stem}.npy", extractor.finish(np.stack(tokens)))
+        total += len(tokens)
+    return total
+
+
+def _clocked(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall-clock and processor seconds of a call, the processes it started and waited for included."""
+    before, start = os.times(), time.perf_counter()
+    work()
+    wall, after = time.perf_counter() - start, os.times()
+    return wall, sum(after[:4]) - sum(before[:4])
+
+
+def _cosine(one: Path, other: Path) -> float:
+    a, b = (np.load(path).astype(np.float64) for path in (one, other))
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
+def _memory(folder: Path, minutes: list[int]) -> dict[str, Any]:
+    """Peak memory of `extract i3d` with a window every ten seconds; every picture is decoded all the same."""
+    peaks: dict[str, float] = {}
+    for length in minutes:
+        videos = folder / f"{length}-minutes"
+        videos.mkdir()
+        write_video(videos / "long.mp4", 60 * length)
+        command = [
+            sys.executable,
+            "-m",
+            "mmpt.cli.extract",
+            "i3d",
+            "--weights",
+            "random:0",
+            "--stride",
+            "250",
+        ]
+        command += ["--in", str(videos), "--out", str(folder / f"{length}-out"), "--quiet"]
+        peaks[str(length)] = _tree_peak(command) / 2**20
+        sys.stdout.write(f"memory: {length}-minute video {peaks[str(length)]:.0f} MiB\n")
+    values = list(peaks.values())
+    return {"peak_mib": peaks, "growth": values[-1] / values[0]}
+
+
+def _tree_peak(command: list[str]) -> float:
+    """Peak resident memory of a command and its child processes together, in bytes (Linux)."""
+    source = str(Path(__file__).resolve().parents[2])
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": source})
+    peaks: dict[str, int] = {}
+    while process.poll() is None:
+        for pid in [str(process.pid), *_children(process.pid)]:
+            try:
+                status = Path("/proc", pid, "status").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            peak = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+            peaks[pid] = max([*peak, peaks.get(pid, 0)])
+        time.sleep(0.1)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
+    return sum(peaks.values()) * 1024
+
+
+def _children(pid: int) -> list[str]:
+    found: list[str] = []
+    for task in Path("/proc", str(pid), "task").glob("*/children"):
+        try:
+            found += task.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found

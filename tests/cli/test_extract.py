@@ -1,0 +1,153 @@
+"""The command as a user runs it: interrupted, killed, started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.cli.extract import main
+from mmpt.extractors.manifest import read_manifest, trial_weights
+from tests.conftest import ROOT
+from tests.extractors.test_runner import content, save
+from tests.extractors.videos import write_audio, write_video
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mmpt.cli.extract", *map(str, arguments)]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_results(process: subprocess.Popen[str], out: Path, suffix: str, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(out.rglob(f"[!.]*{suffix}"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def interrupt_and_finish(
+    arguments: list[object], out: Path, suffix: str, after: int, how: signal.Signals
+) -> None:
+    """Start, end it `how` after some results, check that none is half, start again and let it finish."""
+    process = start(*arguments, "--out", out)
+    wait_for_results(process, out, suffix, after)
+    process.send_signal(how)
+    _, stderr = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130, stderr
+        assert "interrupted" in stderr and "Traceback" not in stderr
+        assert (out / "manifest.json").exists() and not (out / ".manifest.journal").exists()
+    else:
+        assert process.returncode == -how
+    again = subprocess.run(
+        command(*arguments, "--out", out), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert " 0 finished before" not in again.stderr, "what was finished was done again"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_with_the_same_files(tmp_path, how):
+    folder = tmp_path / "in"
+    for index in range(400):
+        save(folder / f"{index % 7}" / f"{index}.npy", 1 + index % 5, value=index)
+    arguments = ["npy", "--in", folder, "--dim", 4, "--workers", 2]
+    assert main([*map(str, arguments), "--out", str(tmp_path / "whole"), "--quiet"]) == 0
+    whole = content(tmp_path / "whole")
+    assert len(whole) == 401
+    interrupt_and_finish(arguments, tmp_path / "broken", ".npy", 20, how)
+    assert content(tmp_path / "broken") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [["s3d"], ["i3d", "--stride", "8"]])
+def test_a_killed_network_run_ends_with_the_same_files(tmp_path, network):
+    for index in range(8):
+        write_video(tmp_path / "in" / f"{index}.mp4", 20 + 9 * index, 25)
+    arguments = [*network, "--in", tmp_path / "in", "--weights", "random:1", "--dtype", "float32"]
+    whole = subprocess.run(
+        command(*arguments, "--out", tmp_path / "whole"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert whole.returncode == 0, whole.stderr
+    interrupt_and_finish(arguments, tmp_path / "broken", ".npy", 2, signal.SIGKILL)
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+def test_s3d_of_videos_good_and_bad(tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    write_video(folder / "Zürich.mpg", 30, 25, codec="mpeg1video")
+    write_video(folder / "sub" / "short.mp4", 3, 25)
+    (folder / "bad.mp4").write_bytes(b"no video" * 99)
+    write_audio(folder / "sound.mp4")
+    arguments = ["s3d", "--in", str(folder), "--out", str(out), "--weights", "random:5", "--workers", "0"]
+    assert main(arguments) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "2 made, 3 tokens" in lines[-3] and "2 failed" in lines[-3]
+    assert "failed" in lines[-2] and "bad.mp4" in lines[-2]
+    assert "sound.mp4" in lines[-1] and "no video stream" in lines[-1]
+    features = np.load(out / "Zürich.npy")
+    assert features.shape == (2, 512) and features.dtype == np.float16
+    np.testing.assert_allclose(np.linalg.norm(features.astype(np.float32), axis=1), 1, atol=2e-3)
+    assert np.load(out / "sub" / "short.npy").shape == (1, 512)
+    assert trial_weights(out) == "random:5"
+    run = next(iter(read_manifest(out)["runs"].values()))
+    assert run["options"]["fps"] == "30" and run["options"]["dtype"] == "float32"
+    assert {"torch", "av", "device"} <= run["tools"].keys()
+    # the same again only tries what failed
+    assert main(arguments) == 1
+    assert "2 finished before" in capsys.readouterr().err
+
+
+def test_mistakes_end_with_2_and_one_line(tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    save(folder / "a.npy")
+    write_video(folder / "a.mp4", 1)
+    common = ["--in", str(folder), "--out", str(out)]
+    for arguments, said in (
+        (["s3d", "--weights", str(tmp_path / "gone.pth")], "antoine77340/S3D_HowTo100M"),
+        (["i3d", "--weights", str(tmp_path / "gone.pth.tar")], "gulvarol/bsl1k"),
+        (["i3d", "--weights", "random:0", "--stride", "0"], "--stride 0"),
+        (["s3d", "--weights", "random:0", "--device", "abacus"], "abacus"),
+        (["npy", "--dim", "0"], "--dim 0"),
+        (["npy", "--dim", "4", "--workers", "-1"], "--workers -1"),
+        (["pose", "--fps", "fast"], "--fps fast"),
+        (["pose", "--complexity", "3"], "--complexity 3"),
+    ):
+        assert main([*arguments, *common]) == 2, arguments
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and said in errors[0]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("arguments", [["s4d"], [], ["npy"], ["s3d", "--in", "x", "--out", "y"]])
+def test_bad_options_are_argparses(arguments):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+
+
+def test_help_of_each_extractor(capsys):
+    for name, option in (("pose", "--no-hand"), ("s3d", "--dtype"), ("i3d", "--stride"), ("npy", "--dim")):
+        with pytest.raises(SystemExit) as end:
+            main([name, "--help"])
+        assert end.value.code == 0 and option in capsys.readouterr().out

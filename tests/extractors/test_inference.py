@@ -1,0 +1,175 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from mmpt.extractors import I3D, S3D
+from mmpt.extractors.i3d_extractor import I3DExtractor
+from mmpt.extractors.inference import Inference, choose_dtype, cpu_cores
+from mmpt.extractors.s3d_extractor import S3DExtractor
+from mmpt.extractors.weights import fill_randomly
+from mmpt.utils.errors import UserError
+
+SHAPE = (4, 32, 32, 3)
+
+
+def make(**options) -> Inference:
+    network = S3D()
+    fill_randomly(network, 0, 2.6)
+    settings = {"device": torch.device("cpu"), "dtype": torch.float32, "shape": SHAPE} | options
+    return Inference(network, 0.0, **settings)
+
+
+def windows(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, SHAPE, np.uint8) for _ in range(count)]
+
+
+def run_all(inference: Inference, inputs: list[np.ndarray]) -> dict[int, np.ndarray]:
+    tokens: dict[int, np.ndarray] = {}
+    done = threading.Event()
+
+    def deliver(key, token):
+        tokens[key] = token
+        if len(tokens) == len(inputs):
+            done.set()
+
+    inference.start(deliver)
+    try:
+        for key, window in enumerate(inputs):
+            inference.submit(key, window)
+        assert done.wait(60)
+    finally:
+        inference.stop()
+    return tokens
+
+
+def test_tokens_are_the_networks(seed=0):
+    inputs = windows(5)
+    tokens = run_all(make(threads=2), inputs)
+    network = S3D()
+    fill_randomly(network, 0, 2.6)
+    frames = torch.from_numpy(np.stack(inputs)).permute(0, 4, 1, 2, 3) / 255
+    with torch.inference_mode():
+        expected = network(frames).numpy()
+    np.testing.assert_allclose(np.stack([tokens[key] for key in range(5)]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_token_has_the_same_bits_whatever_is_computed_beside_it():
+    inputs = windows(6)
+    alone = [make(threads=1).run([window])[0] for window in inputs[:2]]
+    together = run_all(make(threads=3), inputs)
+    assert all(np.array_equal(together[key], alone[key]) for key in range(2))
+
+
+def test_a_full_batch_is_always_computed(monkeypatch):
+    """As on a GPU: sums differ in the last bits with the size of a batch, so there is only one size."""
+    inference = make()
+    inference.batch = 4
+    sizes = []
+    network = inference.network
+    inference.network = lambda frames: sizes.append(len(frames)) or network(frames)
+    inputs = windows(3)
+    assert inference.run(inputs).shape == (3, 512) and inference.run(inputs[:1]).shape == (1, 512)
+    assert sizes == [4, 4]
+    assert np.array_equal(inference.run(inputs[:1])[0], inference.run(inputs)[0])
+
+
+def test_the_number_of_waiting_windows_is_bounded():
+    inference = make(threads=1)
+    blocked = threading.Event()
+    inference.run = lambda items: blocked.wait() and np.zeros((len(items), 512))
+    inference.start(lambda key, token: None)
+    submitted = []
+
+    def feed():
+        for key, window in enumerate(windows(20)):
+            inference.submit(key, window)
+            submitted.append(key)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    time.sleep(0.3)
+    assert len(submitted) <= 4, "an hour of video would be held in memory"
+    blocked.set()
+    inference.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_an_error_of_the_network_is_delivered():
+    inference = make(threads=1)
+    inference.network = lambda frames: torch.zeros(1)[5]
+    got = []
+    inference.start(lambda key, token: got.append((key, token)))
+    inference.submit("k", windows(1)[0])
+    deadline = time.monotonic() + 20
+    while not got and time.monotonic() < deadline:
+        time.sleep(0.01)
+    inference.stop()
+    assert got[0][0] == "k" and isinstance(got[0][1], IndexError)
+
+
+def test_the_number_of_threads_is_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        run_all(make(threads=2), windows(3))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_dtypes():
+    cpu = torch.device("cpu")
+    fast = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    assert choose_dtype("auto", cpu) == (torch.bfloat16 if fast else torch.float32)
+    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
+    with pytest.raises(UserError, match="--dtype float8"):
+        choose_dtype("float8", cpu)
+    assert cpu_cores() >= 1
+
+
+def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cosine_similarity(a - a.mean(), b - b.mean(), dim=1)
+
+
+@pytest.mark.parametrize("kind", [S3DExtractor, I3DExtractor])
+def test_bfloat16_is_close_on_a_real_clip(shared_videos, kind):
+    """The middle of a window, small, because most CPUs compute bfloat16 slowly."""
+    extractor = kind("random:0", device="cpu")
+    window = next(extractor.reader().windows(shared_videos / "sign_example.mp4"))
+    frames = torch.from_numpy(window[:8, 80:144, 80:144]).permute(3, 0, 1, 2)[None] / 255 + extractor.offset
+    with torch.inference_mode():
+        exact = extractor.load().freeze()(frames)
+        rounded = extractor.load().freeze(torch.bfloat16)(frames)
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+    assert cosines(exact, rounded).min() > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [S3DExtractor, I3DExtractor])
+def test_compiled_networks_give_the_same(kind):
+    extractor = kind("random:0", device="cpu", dtype="float32")
+    reader = extractor.reader()
+    rng = np.random.default_rng(0)
+    window = rng.integers(0, 256, (reader.length, 224, 224, 3), np.uint8)
+    compiled = kind("random:0", device="cpu", dtype="float32", compiled=True).network()
+    expected = extractor.network().run([window])
+    np.testing.assert_allclose(compiled.run([window]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_i3d_takes_half_off_its_pixels():
+    assert (S3DExtractor.offset, I3DExtractor.offset) == (0.0, -0.5)
+    network = I3D(num_classes=3)
+    fill_randomly(network, 0, 2.0)
+    seen = []
+    inference = Inference(network, -0.5, torch.device("cpu"), torch.float32, SHAPE)
+    inference.network = lambda frames: seen.append(frames) or torch.zeros(1, 3)
+    window = np.zeros(SHAPE, np.uint8)
+    window[..., 0] = 255
+    inference.run([window])
+    assert seen[0].shape == (1, 3, 4, 32, 32)
+    assert seen[0][0, 0].unique().tolist() == [0.5] and seen[0][0, 1].unique().tolist() == [-0.5]

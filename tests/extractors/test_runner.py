@@ -1,0 +1,389 @@
+import json
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.extractors import get_extractor
+from mmpt.extractors.base import Extractor, FileReader, NetworkRunner, Outcome, StreamReader
+from mmpt.extractors.manifest import read_manifest, trial_weights
+from mmpt.extractors.npy import NpyExtractor
+from mmpt.extractors.runner import extract_folder
+from mmpt.utils.errors import UserError
+from mmpt.utils.lock import folder_lock
+
+
+def save(path: Path, frames: int = 3, dim: int = 4, value: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, np.full((frames, dim), value, np.float32))
+    return path
+
+
+def extract(folder: Path, out: Path, extractor: Extractor | None = None, **options):
+    options = {"workers": 0, "show_progress": False} | options
+    return extract_folder(extractor or NpyExtractor(4), folder, out, **options)
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Everything in the folder except the lock."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    save(tmp_path / "in" / "a.npy", 3)
+    save(tmp_path / "in" / "deep" / "b.npy", 5, value=2)
+    save(tmp_path / "in" / "deep" / "er" / "手話 ü.npy", 1)
+    (tmp_path / "in" / "notes.txt").write_text("not a source")
+    return tmp_path / "in", tmp_path / "out"
+
+
+def test_files_and_their_record(folders):
+    folder, out = folders
+    summary = extract(folder, out)
+    assert (summary.made, summary.kept, summary.failed) == (3, 0, {})
+    assert np.load(out / "deep" / "b.npy").tolist() == [[2.0] * 4] * 5
+    manifest = read_manifest(out)
+    assert list(manifest["files"]) == ["a.npy", "deep/b.npy", "deep/er/手話 ü.npy"]
+    record = manifest["files"]["deep/b.npy"]
+    assert record["facts"] == {"tokens": 5, "dim": 4} and record["status"] == "done"
+    assert record["source"]["size"] == (folder / "deep" / "b.npy").stat().st_size
+    assert record["result"]["size"] == (out / "deep" / "b.npy").stat().st_size
+    assert manifest["runs"][record["run"]]["options"]["dim"] == 4
+    assert manifest["runs"][record["run"]]["tools"]["numpy"] == np.__version__
+    assert sorted(content(out)) == ["a.npy", "deep/b.npy", "deep/er/手話 ü.npy", "manifest.json"]
+
+
+def test_finished_files_are_left_alone(folders):
+    folder, out = folders
+    extract(folder, out)
+    before, times = content(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")}
+    summary = extract(folder, out)
+    assert (summary.made, summary.kept) == (0, 3)
+    assert content(out) == before
+    assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")}
+
+
+def test_what_is_done_again(folders):
+    folder, out = folders
+    extract(folder, out)
+    save(folder / "new.npy")
+    save(folder / "a.npy", 9)
+    (out / "deep" / "b.npy").unlink()
+    summary = extract(folder, out)
+    assert (summary.made, summary.kept) == (3, 1)
+    assert len(np.load(out / "a.npy")) == 9 and (out / "deep" / "b.npy").exists()
+
+
+def test_a_changed_option_makes_everything_again(folders):
+    folder, out = folders
+    extract(folder, out)
+    summary = extract(folder, out, NpyExtractor(4, "float16"))
+    assert (summary.made, summary.kept) == (3, 0)
+    assert np.load(out / "a.npy").dtype == np.float16
+    assert len(read_manifest(out)["runs"]) == 1, "options that no file has any more are not kept on record"
+
+
+def test_a_touched_but_equal_source_is_not_done_again(folders):
+    folder, out = folders
+    extract(folder, out)
+    os.utime(folder / "a.npy", ns=(1, 1))
+    assert extract(folder, out).made == 0
+    save(folder / "a.npy", 3, value=7)  # as long as before
+    os.utime(folder / "a.npy", ns=(1, 1))
+    assert extract(folder, out).made == 1 and np.load(out / "a.npy")[0, 0] == 7
+
+
+def test_verify_sees_a_result_of_the_same_size_that_was_changed(folders):
+    folder, out = folders
+    extract(folder, out)
+    save(out / "a.npy", 3, value=99)
+    assert extract(folder, out).made == 0
+    assert extract(folder, out, verify=True).made == 1 and np.load(out / "a.npy")[0, 0] == 1
+    assert extract(folder, out, again=True).made == 3
+
+
+def test_broken_sources_are_passed_over_and_listed(folders):
+    folder, out = folders
+    (folder / "bad.npy").write_bytes(b"garbage")
+    save(folder / "flat.npy", 3, dim=5)
+    np.save(folder / "turned.npy", np.zeros((4, 9), np.float32))
+    np.save(folder / "nan.npy", np.full((2, 4), np.nan))
+    np.save(folder / "words.npy", np.array([["a"]]))
+    (folder / "gone.npy").symlink_to(folder / "nowhere.npy")
+    summary = extract(folder, out)
+    assert summary.made == 3
+    assert sorted(summary.failed) == ["bad.npy", "flat.npy", "gone.npy", "nan.npy", "turned.npy", "words.npy"]
+    for name, message in summary.failed.items():
+        assert name in message
+    assert "[3, 5], expected [T, 4]" in summary.failed["flat.npy"]
+    assert "transposed" in summary.failed["turned.npy"]
+    assert read_manifest(out)["files"]["nan.npy"]["status"] == "failed"
+    # a failure is tried again, and mended
+    save(folder / "bad.npy")
+    assert extract(folder, out).made == 1
+
+
+def test_a_result_goes_when_its_source_has_become_broken(folders):
+    folder, out = folders
+    extract(folder, out)
+    (folder / "a.npy").write_bytes(b"garbage")
+    assert list(extract(folder, out).failed) == ["a.npy"]
+    assert not (out / "a.npy").exists()
+
+
+def test_half_written_files_of_killed_runs_are_removed(folders):
+    folder, out = folders
+    for name in ("deep/.b.abcd_123.tmp.npy", ".manifest.x1y2z3w4.tmp.json"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"half")
+    for name in (".mine.npy", "b.tmp.npy", ".b.abcd_123.tmp.txt"):
+        (out / name).write_bytes(b"of somebody else")
+    extract(folder, out)
+    hidden = sorted(name for name in content(out) if "tmp" in name or name.startswith("."))
+    assert hidden == [".b.abcd_123.tmp.txt", ".mine.npy", "b.tmp.npy"]
+
+
+def test_a_journal_of_a_killed_run_is_taken_up(folders):
+    folder, out = folders
+    extract(folder, out)
+    complete = content(out)
+    manifest = json.loads(complete["manifest.json"])
+    (run, settings), *_ = manifest["runs"].items()
+    lines = [{"extractor": "npy", "run": run, **settings}]
+    lines += [{"file": key, "record": manifest["files"][key]} for key in ("a.npy", "deep/b.npy")]
+    text = "\n".join(json.dumps(line) for line in lines)
+    (out / ".manifest.journal").write_text(text + '\n{"file": "deep/er/')  # torn off
+    (out / "manifest.json").unlink()
+    summary = extract(folder, out)
+    assert (summary.made, summary.kept) == (1, 2)
+    assert content(out) == complete
+
+
+def test_names_that_would_give_one_result_are_refused(folders):
+    folder, out = folders
+
+    class Two(NpyExtractor):
+        source_suffixes = frozenset({".npy", ".npz"})
+
+    save(folder / "a.npz.npy").rename(folder / "deep" / "b.npz")
+    with pytest.raises(UserError, match=r"b\.npy and .*b\.npz would both become deep/b\.npy"):
+        extract(folder, out, Two(4))
+    assert not out.exists()
+
+
+def test_links(folders):
+    folder, out = folders
+    (folder / "deep" / "loop").symlink_to(folder)
+    (folder / "deep" / "er" / "self").symlink_to(folder / "deep" / "er")
+    other = save(folder.parent / "elsewhere" / "c.npy").parent
+    (folder / "linked").symlink_to(other)
+    summary = extract(folder, out)
+    assert summary.made == 4 and (out / "linked" / "c.npy").exists()
+
+
+def test_results_inside_the_source_folder_are_no_sources(folders):
+    folder, _ = folders
+    assert extract(folder, folder / "features").made == 3
+    assert extract(folder, folder / "features").made == 0
+    with pytest.raises(UserError, match="--in itself"):
+        extract(folder, folder)
+
+
+def test_nothing_to_do_and_nothing_there(tmp_path):
+    with pytest.raises(UserError, match="there is no such folder"):
+        extract(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UserError, match=r"no file to read; expected some of \.npy"):
+        extract(tmp_path / "in", tmp_path / "out")
+
+
+def test_one_run_at_a_time(folders):
+    folder, out = folders
+    with folder_lock(out, "a test"), pytest.raises(UserError, match="in use"):
+        extract(folder, out)
+    assert extract(folder, out).made == 3
+
+
+def test_one_extractor_a_folder(folders):
+    folder, out = folders
+    extract(folder, out)
+
+    class Other(NpyExtractor):
+        name = "other"
+
+    with pytest.raises(UserError, match=r"what the extractor 'npy' made"):
+        extract(folder, out, Other(4))
+
+
+def test_a_foreign_manifest_is_not_touched(folders):
+    folder, out = folders
+    out.mkdir()
+    for text in ("{", '{"format": 7}', "[]"):
+        (out / "manifest.json").write_text(text)
+        with pytest.raises(UserError, match="move it away"):
+            extract(folder, out)
+
+
+# ---- with a network
+
+
+class Letters(StreamReader):
+    """Text files: a window for each letter; `!` breaks off, `?` is a fault of ours, `#` kills the process."""
+
+    def windows(self, source):
+        for letter in source.read_text():
+            if letter == "!":
+                raise UserError(f"{source} breaks off")
+            if letter == "?":
+                raise ZeroDivisionError("a fault")
+            if letter == "#":
+                os.write(2, b"I am dying\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield np.full((1, 1, 1, 3), ord(letter), np.uint8)
+        return Outcome({"letters": len(source.read_text())}, ["a note"] if "n" in source.read_text() else [])
+
+
+class Backwards(NetworkRunner):
+    """Gives tokens in another order than it got windows."""
+
+    def __init__(self, broken: bool = False):
+        self.broken = broken
+        self.held = []
+        self.lock = threading.Lock()
+
+    def start(self, deliver):
+        self.deliver = deliver
+        self.timer = threading.Timer(0.3, self.flush)
+        self.timer.start()
+
+    def submit(self, key, window):
+        token = MemoryError("no memory") if self.broken else np.float32([window.flat[0]])
+        with self.lock:
+            self.held.append((key, token))
+
+    def flush(self):
+        with self.lock:
+            held, self.held = self.held, []
+        for item in reversed(held):
+            self.deliver(*item)
+        self.timer = threading.Timer(0.05, self.flush)
+        self.timer.start()
+
+    def stop(self):
+        self.timer.cancel()
+
+
+class Spelling(Extractor):
+    name = "spelling"
+    source_suffixes = frozenset({".txt"})
+    broken = False
+
+    @classmethod
+    def add_arguments(cls, parser):
+        """None."""
+
+    @classmethod
+    def from_args(cls, args):
+        return cls()
+
+    def reader(self):
+        return Letters()
+
+    def options(self):
+        return {"weights": "random:3"}
+
+    def network(self):
+        return Backwards(self.broken)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, text in {"a": "hallo", "b": "welt", "c": "xyz!", "d": "n", "e": "uv?w"}.items():
+        (tmp_path / "in" / f"{name}.txt").write_text(text)
+    return tmp_path / "in", tmp_path / "out"
+
+
+def test_tokens_come_together_in_order(texts, caplog):
+    folder, out = texts
+    summary = extract(folder, out, Spelling())
+    spelled = {path.stem: "".join(map(chr, np.load(path)[:, 0].astype(int))) for path in out.glob("*.npy")}
+    assert spelled == {"a": "hallo", "b": "welt", "d": "n"}
+    assert summary.failed["c.txt"].endswith("c.txt breaks off")
+    assert "ZeroDivisionError: a fault" in summary.failed["e.txt"] and "Traceback" in caplog.text
+    assert summary.noted == {"d.txt": ["a note"]}
+    assert summary.tokens >= 10
+    assert trial_weights(out) == "random:3" and trial_weights(folder) is None
+
+
+def test_a_reader_that_dies_takes_one_source_with_it(texts):
+    folder, out = texts
+    (folder / "b.txt").write_text("we#lt")
+    summary = extract(folder, out, Spelling(), workers=1)
+    assert sorted(path.stem for path in out.glob("*.npy")) == ["a", "d"]
+    assert "signal 9" in summary.failed["b.txt"] and "I am dying" in summary.failed["b.txt"]
+
+
+def test_a_network_that_breaks_ends_the_run_and_keeps_what_is_done(texts):
+    folder, out = texts
+
+    class Broken(Spelling):
+        broken = True
+
+    with pytest.raises(MemoryError):
+        extract(folder, out, Broken())
+    assert not list(out.glob("*.npy"))
+    assert extract(folder, out, Spelling()).made == 3
+
+
+class Copier(FileReader):
+    """Copies; a file that holds `skip` is skipped by policy."""
+
+    def convert(self, source, target):
+        if source.read_text() == "skip":
+            return Outcome(status="skipped", notes=["left out"])
+        target.write_bytes(source.read_bytes())
+        return Outcome()
+
+
+class Copying(Spelling):
+    name = "copying"
+    suffix = ".copy"
+
+    def reader(self):
+        return Copier()
+
+    def network(self):
+        return None
+
+
+def test_sources_skipped_by_policy_stay_skipped(texts):
+    folder, out = texts
+    assert extract(folder, out, Copying()).made == 5
+    (folder / "a.txt").write_text("skip")
+    summary = extract(folder, out, Copying(), workers=2)
+    assert (summary.made, summary.skipped, summary.kept) == (0, ["a.txt"], 4)
+    assert not (out / "a.copy").exists(), "an older result is not left beside the record"
+    summary = extract(folder, out, Copying())
+    assert (summary.kept, summary.skipped, summary.noted) == (5, ["a.txt"], {"a.txt": ["left out"]})
+    assert sorted(content(out)) == ["b.copy", "c.copy", "d.copy", "e.copy", "manifest.json"]
+
+
+def test_progress_is_logged_where_there_is_no_terminal(folders, caplog, monkeypatch):
+    folder, out = folders
+    monkeypatch.setattr("mmpt.extractors.progress.LINE_EVERY", 0.0)
+    with caplog.at_level(logging.INFO):
+        extract(folder, out, show_progress=True)
+    assert "3 of 3 clips" in caplog.text and "min left" in caplog.text
+
+
+def test_extractors_are_found_by_name():
+    assert get_extractor("npy") is NpyExtractor
+    with pytest.raises(UserError, match="Did you mean 's3d'"):
+        get_extractor("s3")

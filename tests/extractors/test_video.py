@@ -1,0 +1,181 @@
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.extractors.video import Video, cached_pictures
+from mmpt.utils.errors import UserError
+from tests.extractors.videos import number, write_audio, write_video
+
+
+def read(path: Path) -> tuple[list[Fraction], list[np.ndarray], Video]:
+    with Video(path) as video:
+        pairs = [(time, video.picture(frame, video.width, video.height)) for time, frame in video.frames()]
+    return [time for time, _ in pairs], [picture for _, picture in pairs], video
+
+
+def sampled(path: Path, fps: Fraction | int) -> list[int]:
+    with Video(path) as video:
+        frames = video.sampled(Fraction(fps))
+        numbers = [number(p) for p in cached_pictures(video, frames, video.width, video.height, "bilinear")]
+        assert len(numbers) == video.sampled_count(Fraction(fps))
+    return numbers
+
+
+def nearest(times: list[Fraction], end: Fraction, fps: Fraction | int) -> list[int]:
+    """By the definition: of each time k/fps the nearest frame, the earlier of two."""
+    total = max(int(end * fps + Fraction(1, 2)), 1)
+    wanted = (Fraction(k) / fps for k in range(total))
+    return [min(range(len(times)), key=lambda i: (abs(times[i] - at), i)) % 18 for at in wanted]
+
+
+CONTAINERS = {
+    "a.mp4": {},
+    "a.mpg": {"codec": "mpeg1video"},
+    "a.avi": {},
+    "a.mkv": {"codec": "libx264"},
+    "a.webm": {"codec": "libvpx", "options": {"b": "1M"}},
+    "a.ts": {"codec": "mpeg2video"},
+    "a.h264": {"codec": "libx264"},
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_every_frame_of_any_container(tmp_path, name):
+    times, pictures, video = read(write_video(tmp_path / name, 30, **CONTAINERS[name]))
+    assert [number(picture) for picture in pictures] == [index % 18 for index in range(30)]
+    assert (video.width, video.height, video.rate, video.decoded.notes) == (64, 48, 25, [])
+    if name != "a.mpg":  # FFmpeg miscounts pictures smaller than a packet of MPEG's
+        assert [float(time) for time in times] == pytest.approx([index / 25 for index in range(30)], abs=1e-3)
+        assert float(video.decoded.seconds) == pytest.approx(1.2, abs=1e-3)
+        assert not video.decoded.variable_rate
+
+
+@pytest.mark.parametrize("fps", [30, 25, 12, 50, Fraction(30000, 1001), Fraction(1, 10)])
+def test_resampling_takes_the_nearest_frame_at_exact_times(tmp_path, fps):
+    path = write_video(tmp_path / "a.mkv", 37, 25)
+    assert sampled(path, fps) == nearest([Fraction(k, 25) for k in range(37)], Fraction(37, 25), fps)
+
+
+def test_variable_frame_rate(tmp_path):
+    times = [Fraction(t, 1000) for t in (0, 40, 80, 400, 410, 420, 1000, 1040, 1080, 1120)]
+    path = write_video(tmp_path / "a.mkv", len(times), times=times)
+    stamps, _, video = read(path)
+    assert stamps == times and video.decoded.variable_rate
+    # a picture stays until the next; the last as long as the stated rate says
+    assert sampled(path, 20) == nearest(times, video.decoded.seconds, 20)
+
+
+def test_one_picture_is_a_video(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 1)
+    assert sampled(path, 30) == [0]
+
+
+@pytest.mark.parametrize("rotation, red", [(90, (-1, 0)), (180, (-1, -1)), (270, (0, -1)), (-90, (0, -1))])
+def test_rotation_tags_are_obeyed(tmp_path, rotation, red):
+    """Counter-clockwise by so many degrees: where the red top left corner goes."""
+    path = write_video(tmp_path / "a.mp4", 3, rotation=rotation, corner=(255, 0, 0))
+    with Video(path) as video:
+        assert (video.width, video.height) == ((48, 64) if rotation % 180 else (64, 48))
+        picture = video.picture(next(video.frames())[1], video.width, video.height)
+    assert picture.shape == (video.height, video.width, 3)
+    reds = [(y, x) for y in (0, -1) for x in (0, -1) if picture[y, x, 0] > 200 and picture[y, x, 1] < 60]
+    assert reds == [red]
+
+
+def test_a_rotated_video_is_scaled_upright(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 1, rotation=90, corner=(255, 0, 0))
+    with Video(path) as video:
+        assert video.picture(next(video.frames())[1], 20, 30).shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("size", [(63, 47), (1, 1), (353, 17)])
+def test_odd_sizes(tmp_path, size):
+    path = write_video(tmp_path / "a.mkv", 2, size=size, codec="ffv1", pixels="bgr0")
+    _, pictures, _ = read(path)
+    assert [picture.shape for picture in pictures] == [(size[1], size[0], 3)] * 2
+    assert [number(picture) for picture in pictures] == [0, 1] if min(size) > 2 else True
+    with Video(path) as video:
+        assert video.picture(next(video.frames())[1], 224, 224).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    "name, codec", [("a.ts", "mpeg2video"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.mpg", "mpeg1video")]
+)
+def test_a_cut_off_file_gives_what_is_left(tmp_path, name, codec):
+    path = write_video(tmp_path / name, 200, codec=codec, size=(160, 120))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    _, pictures, _ = read(path)
+    assert 60 < len(pictures) < 180
+    assert [number(picture) for picture in pictures[:50]] == [index % 18 for index in range(50)]
+
+
+def test_a_cut_off_mp4_says_how_many_frames_are_missing(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 100, size=(160, 120), options={"movflags": "faststart"})
+    moved = tmp_path / "b.mp4"
+    _faststart(path, moved)
+    moved.write_bytes(moved.read_bytes()[: moved.stat().st_size * 6 // 10])
+    _, pictures, video = read(moved)
+    assert 20 < len(pictures) < 90
+    assert f"{len(pictures)} of 100 frames" in " ".join(video.decoded.notes)
+
+
+def _faststart(path: Path, target: Path) -> None:
+    """The same file with its index in front."""
+    import av
+
+    with av.open(str(path)) as source, av.open(str(target), "w", options={"movflags": "faststart"}) as sink:
+        stream = sink.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                sink.mux(packet)
+
+
+def test_damage_in_the_middle_is_stepped_over(tmp_path):
+    path = write_video(tmp_path / "a.avi", 60, size=(160, 120))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(range(200))
+    path.write_bytes(content)
+    _, pictures, _ = read(path)
+    assert len(pictures) > 40
+    assert number(pictures[0]) == 0 and number(pictures[-1]) == 59 % 18
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no video at all" * 100, bytes(5000)])
+def test_garbage_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.mp4"):
+        Video(path)
+
+
+def test_sound_without_pictures_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no video stream, only audio"):
+        Video(write_audio(tmp_path / "a.mp4"))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.mp4 cannot be opened"):
+        Video(tmp_path / "gone.mp4")
+
+
+def test_unicode_names(tmp_path):
+    _, pictures, _ = read(write_video(tmp_path / "Zürich 手話 \u2028.mp4", 3))
+    assert len(pictures) == 3
+
+
+def test_frames_that_repeat_are_converted_once(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 5, 25)
+    calls = []
+    original = Video.picture
+    monkeypatch.setattr(Video, "picture", lambda *args: calls.append(1) or original(*args))
+    assert len(sampled(path, 100)) == 20 and len(calls) == 5
+
+
+def test_the_example_video(shared_videos):
+    times, _, video = read(shared_videos / "sign_example.mp4")
+    assert (len(times), video.width, video.height) == (133, 640, 480)
+    assert float(video.rate) == pytest.approx(24.17, abs=0.01)
