@@ -1,10 +1,28 @@
-"""SignCLIP: text and sign-language video in one latent space, by contrastive learning."""
+"""SignCLIP: text and sign-language video in one latent space, by contrastive learning.
+
+`mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts. Importing this package imports nothing
+else until that is asked for.
+"""
 
 import sys
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = ["SignCLIP", "__version__", "from_pretrained"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "from_pretrained":
+        from mmpt.embedder import SignCLIP
+
+        return SignCLIP.from_pretrained
+    if name == "SignCLIP":
+        from mmpt.embedder import SignCLIP
+
+        return SignCLIP
+    raise AttributeError(f"module 'mmpt' has no attribute {name!r}")
+
 
 if "fairseq.tasks" in sys.modules and "mmpt.fairseq_plugin" not in sys.modules:
     # `fairseq-train --user-dir mmpt` imports this package so that it can register its task, model and criterion.

@@ -70,6 +70,7 @@ class DatasetConfig:
     gaussian_noise: bool = opt(False, "train: Gaussian noise on the landmarks, std 0.001 of the shoulder width")
     flip_pose: str | float | None = opt(None, "'right': mirror so that the right hand dominates; a number: train, chance to mirror")
     augment3d: PoseAugmentation = section(PoseAugmentation, "train: changes of the raw landmarks, in 3-D and in time")
+    augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation (published, not served)")
     anonym_pose: bool = opt(False, "remove the signer's appearance from the pose (needs pose-anonymization)")
     preprocess: str | None = opt(None, "another preprocessing of poses: sign-vq, sign-vq-original-scale")
 

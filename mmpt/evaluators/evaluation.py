@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmpt.evaluators.predictor import PREDICTORS
+from mmpt.evaluators.retrieval import METRICS
 from mmpt.evaluators.report import make_results, save_report
 from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
@@ -31,6 +32,7 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
             f"there is no checkpoint {path}. Train first (python locallaunch.py with the config whose name "
             "has no test_), or name one: fairseq.common_eval.path=FILE."
         )
+    METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
     predictor_class = PREDICTORS.get(config.predictor, "predictor")
     device = choose_device(config.eval.device)
     model = task.build_model(pretrained=False)

@@ -20,6 +20,12 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 
+#: published keys that load, and that nothing here acts on: to set them is an error rather than a silent nothing
+NOT_SERVED = {
+    "dataset": ("augment_magic", "test_separately", "test_in_vocab", "train_for_test", "task", "debug", "config_name"),
+    "model": ("use_cosign", "use_cosign_training", "path_to_i3d_repo"),
+}
+
 
 class Task:
     """Builds the parts of an experiment from its config, each when it is first asked for.
@@ -39,7 +45,20 @@ class Task:
         self._model = MODELS.get(config.model.model_cls, "model.model_cls")
         self._loss = LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
         self._datasets: dict[str, MMDataset] = {}
+        self._refuse_what_is_not_served()
         self.video_processor(training=False)  # its own checks: components, width
+
+    def _refuse_what_is_not_served(self) -> None:
+        for section, names in NOT_SERVED.items():
+            for name in names:
+                if getattr(getattr(self.config, section), name):
+                    raise UserError(f"{section}.{name}: a published option that this framework does not have: leave it out.")
+        wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
+        if wanted is not None and size is not None and wanted != size:
+            raise UserError(
+                f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: a batch of different prompts has one "
+                "size, set them alike or leave unique_sampler_num out."
+            )
 
     def video_processor(self, training: bool) -> Any:
         """The video processor, augmenting or not. Raises UserError if its features are not model.vfeat_dim wide."""
