@@ -13,6 +13,7 @@ from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError
+from mmpt.utils.origins import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,9 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
     path = task.checkpoint_path()
     if not path.is_file():
         raise MissingDataError(
-            f"there is no checkpoint {path}. Train first (python locallaunch.py with the config whose name "
-            "has no test_), or name one: fairseq.common_eval.path=FILE."
+            f"there is no checkpoint {path}. {where_checkpoint_comes_from(path)}"
+            "Train first (python locallaunch.py with the config whose name has no test_), or name one: "
+            "fairseq.common_eval.path=FILE."
         )
     METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
     predictor_class = PREDICTORS.get(config.predictor, "predictor")

@@ -9,6 +9,7 @@ import torch
 from mmpt.config import Config
 from mmpt.config.fairseq_options import option, to_argv
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.origins import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,8 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
         return None
     if not Path(path).is_file():
         raise MissingDataError(
-            f"fairseq.checkpoint: there is no file {path} to start from. VideoCLIP's checkpoint comes with fairseq's MMPT example "
-            "(https://github.com/facebookresearch/fairseq/tree/main/examples/MMPT), SignCLIP's with its repository: put it there, or "
-            "override fairseq.checkpoint.restore_file."
+            f"fairseq.checkpoint: there is no file {path} to start from. {where_checkpoint_comes_from(Path(path))}"
+            "Name another with fairseq.checkpoint.finetune_from_model=FILE."
         )
     return Path(path)
 

@@ -11,14 +11,14 @@ from mmpt.config.schema import DatasetConfig
 from mmpt.processors.example import Example, MetaProcessor
 from mmpt.processors.registry import META_PROCESSORS
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.origins import RWTH, how_to_get_features
 
 PROMPT = "Fingerspell the letter {letter} in German Sign Language."
 _NAME = re.compile(r"(?P<signer>\d+)_(?P<letter>\d+)_(?P<sequence>\d+)_(?P<camera>cam\d+)")
-_HOW_TO_GET = (
-    "The RWTH German Fingerspelling Database is asked for at https://www-i6.informatik.rwth-aachen.de/aslr/fingerspelling.php; "
-    "then `python scripts/prepare_rwthfs.py --videos DIR --out data/rwthfs` writes the split files, and "
-    "`python -m mmpt.cli.extract pose --in DIR --out data/rwthfs/pose` the poses (set SIGNCLIP_DATA if they are elsewhere). "
-    "To try the framework without it, run projects/signclip/fslex_scratch_pose.yaml: its data is already installed."
+_SPLITS = f"{RWTH} Then `python scripts/prepare_rwthfs.py --videos DIR --out data/rwthfs` writes the split files."
+_ELSEWHERE = (
+    "Set SIGNCLIP_DATA if the data is elsewhere. To try the framework without it, run `make mini-rwthfs`, or "
+    "projects/signclip/fslex_scratch_pose.yaml: its data is already installed."
 )
 
 
@@ -52,14 +52,14 @@ class RWTHFSMetaProcessor(MetaProcessor):
         split_path = _need(getattr(config, key), f"dataset.{key}", "the split file")
         letters = read_gesture_ids(_need(config.gesture_id_path, "dataset.gesture_id_path", "the gesture ids file"))
         if config.vfeat_dir is None or not Path(config.vfeat_dir).is_dir():
-            raise MissingDataError(f"dataset.vfeat_dir: there is no folder {config.vfeat_dir}. {_HOW_TO_GET}")
+            raise MissingDataError(f"dataset.vfeat_dir: there is no folder {config.vfeat_dir}. {_how_to_get(config, suffix)}")
         ids = [line.strip() for line in split_path.read_text(encoding="utf-8").splitlines() if line.strip()]
         made = cls(ids, letters, Path(config.vfeat_dir), suffix)
         missing = [example.path for example in made.examples if not example.path.is_file()]
         if missing:
             raise MissingDataError(
                 f"{split_path}: {len(missing)} of {len(made.examples)} clips have no {suffix} file in {config.vfeat_dir}, the first is "
-                f"{missing[0].name}. {_HOW_TO_GET}"
+                f"{missing[0].name}. {_how_to_get(config, suffix)}"
             )
         if not made.examples:
             raise UserError(f"{split_path}: no clips for the {split} split ({made.left_out} of cam1 left out).")
@@ -83,9 +83,13 @@ def read_gesture_ids(path: Path) -> dict[str, str]:
     return letters
 
 
+def _how_to_get(config: DatasetConfig, suffix: str) -> str:
+    return f"{how_to_get_features(config.vfeat_dir, suffix)} {_ELSEWHERE}"
+
+
 def _need(path: str | None, key: str, what: str) -> Path:
     if path is None:
         raise UserError(f"{key} is not set: RWTHFSMetaProcessor needs {what}.")
     if not Path(path).is_file():
-        raise MissingDataError(f"{key}: there is no file {path} ({what}). {_HOW_TO_GET}")
+        raise MissingDataError(f"{key}: there is no file {path} ({what}). {_SPLITS} {_ELSEWHERE}")
     return Path(path)
