@@ -1,4 +1,4 @@
-"""Features that somebody else computed (SignVQNet's 1024 numbers a second, say), checked and put on record."""
+"""Features that somebody else computed (SignVQNet's 1024 numbers a second, say), checked and recorded."""
 
 import argparse
 from dataclasses import dataclass

@@ -112,11 +112,16 @@ def test_an_error_of_the_network_is_delivered():
     assert got[0][0] == "k" and isinstance(got[0][1], IndexError)
 
 
-def test_the_number_of_threads_is_given_back():
+def test_the_number_of_threads_is_given_back(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        run_all(make(threads=2), windows(3))
+        inference = make(threads=2, compiled=True)
+        assert torch.get_num_threads() == 1, (
+            "what is compiled keeps the number of threads it was compiled with"
+        )
+        run_all(inference, windows(3))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

@@ -343,9 +343,11 @@ def test_a_network_that_breaks_ends_the_run_and_keeps_what_is_done(texts):
 
 
 class Copier(FileReader):
-    """Copies; a file that holds `skip` is skipped by policy."""
+    """Copies; a file that holds `skip` is skipped by policy, one with `grow` is still being written."""
 
     def convert(self, source, target):
+        if source.read_text() == "grow":
+            source.write_text("grown")
         if source.read_text() == "skip":
             return Outcome(status="skipped", notes=["left out"])
         target.write_bytes(source.read_bytes())
@@ -373,6 +375,15 @@ def test_sources_skipped_by_policy_stay_skipped(texts):
     summary = extract(folder, out, Copying())
     assert (summary.kept, summary.skipped, summary.noted) == (5, ["a.txt"], {"a.txt": ["left out"]})
     assert sorted(content(out)) == ["b.copy", "c.copy", "d.copy", "e.copy", "manifest.json"]
+
+
+def test_a_source_that_is_still_being_written_fails(texts):
+    folder, out = texts
+    (folder / "a.txt").write_text("grow")
+    summary = extract(folder, out, Copying())
+    assert "a.txt was changed while it was read" in summary.failed["a.txt"] and summary.made == 4
+    assert sorted(content(out)) == ["b.copy", "c.copy", "d.copy", "e.copy", "manifest.json"]
+    assert extract(folder, out, Copying()).made == 1
 
 
 def test_progress_is_logged_where_there_is_no_terminal(folders, caplog, monkeypatch):
