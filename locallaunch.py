@@ -1,7 +1,9 @@
 #!/usr/bin/env python
-"""Run experiments on this machine: `python locallaunch.py projects/signclip/X.yaml[,Y.yaml...] [key=value ...]`.
+"""Run experiments on this machine: `python locallaunch.py projects/signclip/X.yaml[,Y.yaml...] [key=value
+...]`.
 
-A training config is trained, and evaluated afterwards where it says `eval.after_training: true`; a config whose name
+A training config is trained, and evaluated afterwards where it says `eval.after_training: true`; a config
+whose name
 begins with test_, or whose task_type is local_predict, is evaluated.
 """
 
@@ -36,7 +38,13 @@ def commands(path: str, overrides: list[str], asked: str | None) -> list[list[st
         return [predict]
     train = [sys.executable, "-m", "mmpt.cli.train", path, *overrides]
     if PROCESSES[job] > 1:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES[job]}"]
+        torchrun = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={PROCESSES[job]}",
+        ]
         train = [*torchrun, "-m", "mmpt.cli.train", path, *overrides]
     return [train, predict] if config.eval.after_training else [train]
 
@@ -61,9 +69,17 @@ def main(argv: list[str] | None = None) -> int:
     """Parse and launch."""
     parser = argparse.ArgumentParser(description="Train and evaluate task configs on this machine.")
     parser.add_argument("configs", help="one YAML file, or several separated by commas")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as dataset.augment2d=true")
-    parser.add_argument("--jobtype", choices=JOB_TYPES, help="1, 2 or 4 processes, or evaluate; default: the config's task_type")
-    parser.add_argument("--dryrun", action="store_true", help="check the configs, print the commands, run nothing")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides, such as dataset.augment2d=true"
+    )
+    parser.add_argument(
+        "--jobtype",
+        choices=JOB_TYPES,
+        help="1, 2 or 4 processes, or evaluate; default: the config's task_type",
+    )
+    parser.add_argument(
+        "--dryrun", action="store_true", help="check the configs, print the commands, run nothing"
+    )
     return run_cli(launch, parser.parse_intermixed_args(argv))
 
 

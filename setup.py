@@ -1,4 +1,5 @@
-"""Package `mmpt`: SignCLIP as a training framework. Pinned versions that work together are in requirements*.txt."""
+"""Package `mmpt`: SignCLIP as a training framework. Pinned versions that work together are in
+requirements*.txt."""
 
 import re
 from pathlib import Path
@@ -12,12 +13,15 @@ setup(
     name="mmpt",
     version=VERSION,
     description="SignCLIP: text and sign-language video in one latent space, by contrastive learning",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8")
+    if (HERE / "README.md").exists()
+    else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["mmpt", "mmpt.*"]),
     package_data={"mmpt.config": ["*.json"]},
-    # Embedding and evaluating need these. Looser than requirements.txt on purpose: other projects import us too.
+    # Embedding and evaluating need these. Looser than requirements.txt on purpose: other projects import us
+    # too.
     install_requires=[
         "torch>=2.6",
         "transformers>=5",
@@ -30,7 +34,8 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
-        # ve-fairseq is fairseq for current Pythons. It declares torchaudio, which nothing here needs and which breaks
+        # ve-fairseq is fairseq for current Pythons. It declares torchaudio, which nothing here needs and
+        # which breaks
         # a CPU torch: `make install` installs it with --no-deps after its real needs, which are these.
         "train": ["hydra-core>=1.3", "bitarray", "sacrebleu", "regex", "cffi", "Cython", "tensorboard"],
         "extract": ["mediapipe==0.10.21", "av>=14"],

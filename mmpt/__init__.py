@@ -1,6 +1,7 @@
 """SignCLIP: text and sign-language video in one latent space, by contrastive learning.
 
-`mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts. Importing this package imports nothing
+`mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts. Importing this package
+imports nothing
 else until that is asked for.
 """
 
@@ -25,6 +26,7 @@ def __getattr__(name: str) -> Any:
 
 
 if "fairseq.tasks" in sys.modules and "mmpt.fairseq_plugin" not in sys.modules:
-    # `fairseq-train --user-dir mmpt` imports this package so that it can register its task, model and criterion.
+    # `fairseq-train --user-dir mmpt` imports this package so that it can register its task, model and
+    # criterion.
     # Nobody else pays: without fairseq already loaded, this line imports nothing.
     import mmpt.fairseq_plugin  # noqa: F401

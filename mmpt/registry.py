@@ -41,7 +41,8 @@ class Registry(Generic[T]):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         place = f"{where}: " if where else ""
         raise UserError(
-            f"{place}there is no {self.kind} called {name!r}.{hint} Known: {', '.join(sorted(self._entries))}."
+            f"{place}there is no {self.kind} called {name!r}.{hint} Known: "
+            f"{', '.join(sorted(self._entries))}."
         )
 
     def names(self) -> list[str]:

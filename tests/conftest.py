@@ -99,5 +99,12 @@ def run_module(*command: str, cwd: Path = ROOT, **options: Any) -> subprocess.Co
     """Run `python ...` as a user does, and return its output and exit status."""
     environment = {**ENVIRONMENT, **options.pop("env", {})}
     return subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False, **options
+        [sys.executable, *command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
     )

@@ -34,12 +34,16 @@ def level(room: str) -> int:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_only_the_plugin_and_the_train_command_import_fairseq(path):
-    allowed = path.is_relative_to(ROOT / "mmpt" / "fairseq_plugin") or path == ROOT / "mmpt" / "cli" / "train.py"
+    allowed = (
+        path.is_relative_to(ROOT / "mmpt" / "fairseq_plugin") or path == ROOT / "mmpt" / "cli" / "train.py"
+    )
     roots = {name.partition(".")[0] for name in imports(path)}
     assert allowed or not roots & {"fairseq", "fairseq_cli"}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if len(p.relative_to(ROOT).parts) > 2], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if len(p.relative_to(ROOT).parts) > 2], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_imports_run_one_way(path):
     room = path.relative_to(ROOT).parts[1]
     for name in imports(path):
@@ -51,12 +55,16 @@ def test_imports_run_one_way(path):
 def test_importing_mmpt_costs_nothing():
     """Under 0.1 s: because it imports nothing, which a loaded machine cannot blur."""
     code = "import sys; before = set(sys.modules); import mmpt; print(sorted(set(sys.modules) - before))"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     heavy = {"torch", "numpy", "transformers", "fairseq", "omegaconf", "pose_format", "mmpt.config"}
     assert not heavy & set(ast.literal_eval(output)), output
 
 
-@pytest.mark.parametrize("module", ["mmpt.evaluators.evaluation", "mmpt.tasks", "mmpt.cli.predict", "demo_finger", "locallaunch"])
+@pytest.mark.parametrize(
+    "module", ["mmpt.evaluators.evaluation", "mmpt.tasks", "mmpt.cli.predict", "demo_finger", "locallaunch"]
+)
 def test_evaluating_and_the_demo_never_import_fairseq(module):
-    code = f"import sys; sys.modules['fairseq'] = None; import {module}; assert 'fairseq.tasks' not in sys.modules"
+    code = f"import sys; sys.modules['fairseq'] = None; import {module}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -13,21 +13,31 @@ def test_dryrun_prints_the_commands(tiny_yaml, capsys):
     test_yaml.write_text("includes: tiny.yaml\n")
     assert locallaunch.main(["--dryrun", f"{tiny_yaml},{test_yaml}", "eval.after_training=true"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" -m ")[1].split()[0] for line in lines] == ["mmpt.cli.train", "mmpt.cli.predict", "mmpt.cli.predict"]
+    assert [line.split(" -m ")[1].split()[0] for line in lines] == [
+        "mmpt.cli.train",
+        "mmpt.cli.predict",
+        "mmpt.cli.predict",
+    ]
     assert all("eval.after_training=true" in line for line in lines)
 
 
 @pytest.mark.parametrize(
-    "task_type, jobtype, processes", [("local_small", None, 2), ("local_big", None, 4), ("sweep_small", None, 1), ("local_single", "local_small", 2)]
+    "task_type, jobtype, processes",
+    [
+        ("local_small", None, 2),
+        ("local_big", None, 4),
+        ("sweep_small", None, 1),
+        ("local_single", "local_small", 2),
+    ],
 )
 def test_job_types(tiny_yaml, task_type, jobtype, processes):
-    command, = locallaunch.commands(str(tiny_yaml), [f"task_type={task_type}"], jobtype)
+    (command,) = locallaunch.commands(str(tiny_yaml), [f"task_type={task_type}"], jobtype)
     assert (f"--nproc-per-node={processes}" in command) == (processes > 1)
     assert command[0] == sys.executable
 
 
 def test_predict_by_job_type(tiny_yaml):
-    command, = locallaunch.commands(str(tiny_yaml), [], "local_predict")
+    (command,) = locallaunch.commands(str(tiny_yaml), [], "local_predict")
     assert "mmpt.cli.predict" in command
 
 
@@ -39,7 +49,9 @@ def test_exit_status_is_the_jobs(tiny_yaml):
 
 def test_missing_rwth_data(tmp_path):
     """One clear message, exit 2, no traceback; it names what to run instead."""
-    failed = run_module("locallaunch.py", "projects/signclip/rwthfs_scratch_pose.yaml", env={"SIGNCLIP_DATA": str(tmp_path)})
+    failed = run_module(
+        "locallaunch.py", "projects/signclip/rwthfs_scratch_pose.yaml", env={"SIGNCLIP_DATA": str(tmp_path)}
+    )
     assert failed.returncode == 2
     assert "fslex_scratch_pose.yaml" in failed.stderr and "Traceback" not in failed.stderr
     assert failed.stderr.count("error:") == 1

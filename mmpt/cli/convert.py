@@ -1,7 +1,10 @@
-"""Turn a checkpoint into a model folder: `python -m mmpt.cli.convert CHECKPOINT --config X.yaml --out FOLDER`.
+"""Turn a checkpoint into a model folder: `python -m mmpt.cli.convert CHECKPOINT --config X.yaml --out
+FOLDER`.
 
-CHECKPOINT is ours, SignCLIP's or VideoCLIP's (fairseq), or a plain state dict. The folder holds weights, configuration,
-tokenizer and preprocessing, and loads with `mmpt.from_pretrained(FOLDER)`, without network and without fairseq.
+CHECKPOINT is ours, SignCLIP's or VideoCLIP's (fairseq), or a plain state dict. The folder holds weights,
+configuration,
+tokenizer and preprocessing, and loads with `mmpt.from_pretrained(FOLDER)`, without network and without
+fairseq.
 """
 
 import argparse
@@ -13,13 +16,17 @@ from mmpt.utils.errors import run_cli
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and convert."""
-    parser = argparse.ArgumentParser(prog="mmpt.cli.convert", description="Turn a checkpoint into a model folder.")
+    parser = argparse.ArgumentParser(
+        prog="mmpt.cli.convert", description="Turn a checkpoint into a model folder."
+    )
     parser.add_argument("checkpoint", help="a .pt or .safetensors file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
     parser.add_argument("--config", required=True, help="task config that the checkpoint was trained with")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="load a file that needs code of its own: only if you trust its maker"
+        "--trust-checkpoint",
+        action="store_true",
+        help="load a file that needs code of its own: only if you trust its maker",
     )
     return run_cli(convert, parser.parse_intermixed_args(argv))
 

@@ -18,9 +18,13 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and evaluate."""
-    parser = argparse.ArgumentParser(prog="mmpt.cli.predict", description="Evaluate a trained model on a split.")
+    parser = argparse.ArgumentParser(
+        prog="mmpt.cli.predict", description="Evaluate a trained model on a split."
+    )
     parser.add_argument("taskconfig", help="YAML file, such as projects/signclip/test_fslex_demo.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as eval.similarity=dot")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides, such as eval.similarity=dot"
+    )
     args = parser.parse_intermixed_args(argv)
     return run_cli(_predict, args)
 

@@ -1,6 +1,7 @@
 """Train the model of a task config: `python -m mmpt.cli.train projects/signclip/X.yaml [key=value ...]`.
 
-One process. `locallaunch.py` starts it, in as many copies as the config asks for; `fairseq-train` with the arguments
+One process. `locallaunch.py` starts it, in as many copies as the config asks for; `fairseq-train` with the
+arguments
 that --print-fairseq shows does the same.
 """
 
@@ -24,10 +25,16 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, check everything that can be checked early, and hand over to fairseq."""
-    parser = argparse.ArgumentParser(prog="mmpt.cli.train", description="Train the model of a task config with fairseq.")
+    parser = argparse.ArgumentParser(
+        prog="mmpt.cli.train", description="Train the model of a task config with fairseq."
+    )
     parser.add_argument("taskconfig", help="YAML file, such as projects/signclip/fslex_demo.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, such as loss.temperature=0.1")
-    parser.add_argument("--print-fairseq", action="store_true", help="print the equivalent fairseq-train command and stop")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides, such as loss.temperature=0.1"
+    )
+    parser.add_argument(
+        "--print-fairseq", action="store_true", help="print the equivalent fairseq-train command and stop"
+    )
     parser.add_argument("--verbose", action="store_true", help="show fairseq's own log")
     args = parser.parse_intermixed_args(argv)
     return run_cli(_train, args)
@@ -60,7 +67,8 @@ def _train(args: argparse.Namespace) -> int:
 def _need_fairseq() -> None:
     if importlib.util.find_spec("fairseq") is None:
         raise MissingDataError(
-            "training needs fairseq, which is not installed: `make install`, or `pip install -r requirements-train.txt` and then "
+            "training needs fairseq, which is not installed: `make install`, or `pip install -r "
+            "requirements-train.txt` and then "
             "`pip install --no-deps ve-fairseq==0.12.3`. Evaluating, embedding and the demo work without it."
         )
 
@@ -90,7 +98,9 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
     parser = options.get_training_parser()
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=arguments))
-    if "RANK" in os.environ:  # started by torchrun: fairseq's own detection takes for granted that there are GPUs
+    if (
+        "RANK" in os.environ
+    ):  # started by torchrun: fairseq's own detection takes for granted that there are GPUs
         distributed = cfg.distributed_training
         distributed.distributed_init_method = "env://"
         distributed.distributed_world_size = int(os.environ["WORLD_SIZE"])

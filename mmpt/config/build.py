@@ -29,9 +29,12 @@ class Source:
 
 
 def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
-    """Make the dataclass `cls` of `tree`. Raises UserError for unknown, missing, mistyped or out-of-range keys."""
+    """Make the dataclass `cls` of `tree`. Raises UserError for unknown, missing, mistyped or out-of-range
+    keys."""
     if not isinstance(tree, dict):
-        raise UserError(f"{source.of(prefix.rstrip('.'))}: {prefix.rstrip('.')}: expected a section, got {_show(tree)}.")
+        raise UserError(
+            f"{source.of(prefix.rstrip('.'))}: {prefix.rstrip('.')}: expected a section, got {_show(tree)}."
+        )
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     names = {alias: f.name for f in known.values() for alias in f.metadata.get("aliases", ())}
     hints = typing.get_type_hints(cls)
@@ -40,9 +43,14 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
         dotted = f"{prefix}{key}"
         name = names.get(key, key)
         if name not in known:
-            raise UserError(f"{source.of(dotted)}: unknown key {dotted}.{_nearest(str(key), [*known, *names], prefix)}")
+            raise UserError(
+                f"{source.of(dotted)}: unknown key {dotted}.{_nearest(str(key), [*known, *names], prefix)}"
+            )
         if name in values:
-            raise UserError(f"{source.of(dotted)}: {dotted} is another name of {prefix}{name}, which is given too: keep one.")
+            raise UserError(
+                f"{source.of(dotted)}: {dotted} is another name of {prefix}{name}, which is given too: keep "
+                f"one."
+            )
         if is_dataclass(hints[name]):
             values[name] = build(hints[name], {} if value is None else value, source, f"{dotted}.")  # type: ignore[arg-type]
             continue
@@ -72,7 +80,13 @@ def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:
     for number in _numbers(converted):
         low, high = bounds.get("min"), bounds.get("max")
         if number != number or (low is not None and number < low) or (high is not None and number > high):
-            span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+            span = (
+                f"at least {low}"
+                if high is None
+                else f"at most {high}"
+                if low is None
+                else f"from {low} to {high}"
+            )
             raise UserError(f"{where}: expected {span}, got {_show(value)}.")
     return converted
 
@@ -121,7 +135,14 @@ def _numbers(value: Any) -> list[float]:
 
 
 def _describe(hint: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null", dict: "a section"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        type(None): "null",
+        dict: "a section",
+    }
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(option) for option in get_args(hint))

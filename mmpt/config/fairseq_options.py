@@ -1,6 +1,7 @@
 """The `fairseq:` section: groups of options that are fairseq's own, one to one.
 
-Published YAMLs put an option into another group than fairseq does (`optimization.ddp_backend`), so the group only has
+Published YAMLs put an option into another group than fairseq does (`optimization.ddp_backend`), so the group
+only has
 to be one of fairseq's; the option has to exist. The table of options is a file, made from fairseq by
 mmpt/fairseq_plugin/options.py, so that this check needs no fairseq.
 """
@@ -37,7 +38,8 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 def check_fairseq(groups: dict[str, Any], source: Source) -> None:
-    """Refuse groups and options that fairseq does not have, and values of the wrong kind. Raises UserError."""
+    """Refuse groups and options that fairseq does not have, and values of the wrong kind. Raises
+    UserError."""
     for group, options in groups.items():
         where = source.of(f"fairseq.{group}")
         if group not in GROUPS:
@@ -72,14 +74,28 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
         "str": isinstance(value, (str, int, float, list)) and not isinstance(value, bool),
     }[kind]
     if not right:
-        wanted = {"flag": "true or false", "int": "a whole number", "float": "a number", "str": "text, a number or a list"}[kind]
+        wanted = {
+            "flag": "true or false",
+            "int": "a whole number",
+            "float": "a number",
+            "str": "text, a number or a list",
+        }[kind]
         raise UserError(f"{where}: expected {wanted}, got {value!r} ({type(value).__name__}).")
     if row["choices"] is not None and str(value) not in row["choices"]:
         raise UserError(f"{where}: expected one of {', '.join(row['choices'])}, got {value!r}.")
     _check_sense(where, name, value)
 
 
-_POSITIVE = {"batch_size", "max_epoch", "max_update", "warmup_updates", "total_num_update", "num_workers", "patience", "clip_norm"}
+_POSITIVE = {
+    "batch_size",
+    "max_epoch",
+    "max_update",
+    "warmup_updates",
+    "total_num_update",
+    "num_workers",
+    "patience",
+    "clip_norm",
+}
 
 
 def _check_sense(where: str, name: str, value: Any) -> None:
@@ -97,7 +113,13 @@ def _check_sense(where: str, name: str, value: Any) -> None:
 
 def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:
     near = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.5)
-    return f" Did you mean {prefix}{near[0]}?" if near else f" Known: {', '.join(candidates)}." if len(candidates) < 20 else ""
+    return (
+        f" Did you mean {prefix}{near[0]}?"
+        if near
+        else f" Known: {', '.join(candidates)}."
+        if len(candidates) < 20
+        else ""
+    )
 
 
 def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:
@@ -109,7 +131,8 @@ def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:
 
 
 def to_argv(groups: dict[str, Any]) -> list[str]:
-    """The options as arguments of `fairseq-train`, in the order of the file; false flags and nulls are left out."""
+    """The options as arguments of `fairseq-train`, in the order of the file; false flags and nulls are left
+    out."""
     argv: list[str] = []
     for options in groups.values():
         for name, value in (options or {}).items():

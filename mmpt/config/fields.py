@@ -14,7 +14,8 @@ def opt(
     choices: Sequence[Any] | None = None,
     aliases: Sequence[str] = (),
 ) -> Any:
-    """A dataclass field with its meaning, its bounds (inclusive) and other names published YAMLs use for it."""
+    """A dataclass field with its meaning, its bounds (inclusive) and other names published YAMLs use for
+    it."""
     metadata = {"doc": doc, "min": minimum, "max": maximum, "choices": choices, "aliases": tuple(aliases)}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)

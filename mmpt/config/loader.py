@@ -1,7 +1,9 @@
-"""YAML -> includes -> overrides -> dataclasses. Anything unknown, missing, mistyped or out of range is an error.
+"""YAML -> includes -> overrides -> dataclasses. Anything unknown, missing, mistyped or out of range is an
+error.
 
 Layers, later ones win: the files named under `includes:` (relative to the including file, or to the working
-directory), the file itself, then overrides such as `dataset.augment2d=true`. Every error names the file (or the
+directory), the file itself, then overrides such as `dataset.augment2d=true`. Every error names the file (or
+the
 override), the dotted key and, for a misspelt key, the nearest valid one.
 """
 
@@ -23,9 +25,12 @@ from mmpt.utils.files import write_text
 
 log = logging.getLogger(__name__)
 
-# ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data}: nothing else, so that a stranger's YAML can neither run a resolver
+# ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data}: nothing else, so that a stranger's YAML can neither run a
+# resolver
 # nor copy secrets of the environment into a saved config.
-_ALLOWED_INTERPOLATION = re.compile(r"\$\{(oc\.env:(SIGNCLIP_[A-Z0-9_]*|HOME|USER)(,[^{}$]*)?|[A-Za-z_][\w.]*)\}")
+_ALLOWED_INTERPOLATION = re.compile(
+    r"\$\{(oc\.env:(SIGNCLIP_[A-Z0-9_]*|HOME|USER)(,[^{}$]*)?|[A-Za-z_][\w.]*)\}"
+)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -72,7 +77,10 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     """One YAML file with its includes: the merged tree, and for each dotted key the file it came from."""
     if not path.is_file():
         by = f" (included by {including[-1]})" if including else ""
-        raise UserError(f"there is no config file {path}{by}. Give the path of a YAML file, e.g. projects/signclip/*.yaml.")
+        raise UserError(
+            f"there is no config file {path}{by}. Give the path of a YAML file, e.g. "
+            f"projects/signclip/*.yaml."
+        )
     real = path.resolve()
     if real in [other.resolve() for other in including]:
         chain = " -> ".join(str(p) for p in (*including, path))
@@ -84,7 +92,9 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not readable as YAML: {reason}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping of sections (dataset:, model:, ...), got {type(content).__name__}.")
+        raise UserError(
+            f"{path}: expected a mapping of sections (dataset:, model:, ...), got {type(content).__name__}."
+        )
     includes = content.pop("includes", None) or []
     if isinstance(includes, str):
         includes = [includes]
@@ -94,7 +104,9 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     sources: dict[str, str] = {}
     for item in includes:
         beside = path.parent / item
-        tree, origin = _read(beside if beside.is_file() or not Path(item).is_file() else Path(item), (*including, path))
+        tree, origin = _read(
+            beside if beside.is_file() or not Path(item).is_file() else Path(item), (*including, path)
+        )
         _merge(merged, tree)
         sources.update(origin)
     _merge(merged, content)
@@ -128,7 +140,9 @@ def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str
     try:  # OmegaConf's reader, not YAML's own, for which 5e-5 is a word
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{where}: the value is not readable as YAML: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{where}: the value is not readable as YAML: {' '.join(str(error).split())}"
+        ) from error
     value = parsed["value"]  # type: ignore[index,call-overload]
     node: Any = tree
     *parents, last = key.split(".")
@@ -147,7 +161,8 @@ def _resolve(tree: dict[str, Any], path: str | Path, sources: dict[str, str]) ->
     for key, value in _strings(tree):
         if "${" in _ALLOWED_INTERPOLATION.sub("", value):
             raise UserError(
-                f"{sources.get(key, path)}: {key}: {value!r} may only refer to another key, as ${{dataset.max_len}}, or to a "
+                f"{sources.get(key, path)}: {key}: {value!r} may only refer to another key, as "
+                f"${{dataset.max_len}}, or to a "
                 "variable whose name begins with SIGNCLIP_, as ${oc.env:SIGNCLIP_DATA,data}."
             )
     try:
@@ -160,7 +175,11 @@ def _strings(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     if isinstance(value, str):
         return [(prefix, value)]
     if isinstance(value, dict):
-        return [found for key, item in value.items() for found in _strings(item, f"{prefix}.{key}" if prefix else str(key))]
+        return [
+            found
+            for key, item in value.items()
+            for found in _strings(item, f"{prefix}.{key}" if prefix else str(key))
+        ]
     if isinstance(value, list):
         return [found for item in value for found in _strings(item, prefix)]
     return []

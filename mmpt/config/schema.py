@@ -15,18 +15,28 @@ from mmpt.pose.augmentation_options import PoseAugmentation
 class DatasetConfig:
     """What an example is and where it comes from."""
 
-    meta_processor: str = required("which clips and prompts: RWTHFSMetaProcessor, FingerspellingMetaProcessor, ...")
-    video_processor: str = required("how a clip becomes frames of numbers: RWTHFSPoseProcessor, RWTHFSVideoProcessor, ...")
-    max_video_len: int = required("most frames (or video tokens) of a clip that the video tower sees", minimum=1)
+    meta_processor: str = required(
+        "which clips and prompts: RWTHFSMetaProcessor, FingerspellingMetaProcessor, ..."
+    )
+    video_processor: str = required(
+        "how a clip becomes frames of numbers: RWTHFSPoseProcessor, RWTHFSVideoProcessor, ..."
+    )
+    max_video_len: int = required(
+        "most frames (or video tokens) of a clip that the video tower sees", minimum=1
+    )
     max_len: int = required("most token ids of a prompt, [CLS] and [SEP]s included", minimum=4)
     text_processor: str = opt("TextProcessor", "how a prompt becomes token ids")
     aligner: str = opt("DSAligner", "how frames and prompt are put together")
     bert_name: str = opt(
-        "bert-base-uncased", "text model that initialises both towers: a hub name, a folder, or package:NAME", aliases=["tokenizer"]
+        "bert-base-uncased",
+        "text model that initialises both towers: a hub name, a folder, or package:NAME",
+        aliases=["tokenizer"],
     )
     split: str | None = opt(None, "split to evaluate", choices=["train", "valid", "test"])
     long_video: str = opt(
-        "truncate", "a clip over max_video_len: cut, refuse, or thin out evenly", choices=["truncate", "error", "uniform"]
+        "truncate",
+        "a clip over max_video_len: cut, refuse, or thin out evenly",
+        choices=["truncate", "error", "uniform"],
     )
 
     # ---- where files are
@@ -42,11 +52,19 @@ class DatasetConfig:
     # ---- the embedded fingerspelling lexicon
     test_languages: list[str] = opt(["gsg", "ase", "sgg"], "sign languages (ISO 639-3) held out for the test")
     valid_languages: list[str] = opt(["asq", "bzs"], "sign languages held out for validation")
-    train_languages: list[str] | None = opt(None, "sign languages to train on; null: all that are not held out")
+    train_languages: list[str] | None = opt(
+        None, "sign languages to train on; null: all that are not held out"
+    )
     letters: list[str] = opt(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), "letters that are evaluated, and trained on")
-    extra_letters: bool = opt(False, "train on the training languages' other letters too (Ä, SCH, Greek, Arabic, ...)")
-    prompt: str = opt("Fingerspell the letter {letter}.", "prompt; {letter}, and for extras {language}, are filled in")
-    left_handed: list[str] = opt(["ise"], "sign languages recorded with the left hand: their clips are mirrored")
+    extra_letters: bool = opt(
+        False, "train on the training languages' other letters too (Ä, SCH, Greek, Arabic, ...)"
+    )
+    prompt: str = opt(
+        "Fingerspell the letter {letter}.", "prompt; {letter}, and for extras {language}, are filled in"
+    )
+    left_handed: list[str] = opt(
+        ["ise"], "sign languages recorded with the left hand: their clips are mirrored"
+    )
 
     # ---- poses
     pose_components: str | list[str] | None = opt(
@@ -61,44 +79,73 @@ class DatasetConfig:
     scale_depth: bool = opt(False, "bring z to the unit of x and y first (always so with hand_frame)")
     velocity: bool = opt(False, "append the change of each number per 1/25 s")
     presence: bool = opt(False, "append a 0/1 number for each hand: is it there?")
-    face_points: int | None = opt(None, "points of a whole face; null: what fits model.vfeat_dim", choices=[468, 478])
-    clip_window: list[float] | None = opt(None, "share of a clip that is used, as [from, to]; null: all", minimum=0, maximum=1)
+    face_points: int | None = opt(
+        None, "points of a whole face; null: what fits model.vfeat_dim", choices=[468, 478]
+    )
+    clip_window: list[float] | None = opt(
+        None, "share of a clip that is used, as [from, to]; null: all", minimum=0, maximum=1
+    )
     clip_frames: int | None = opt(None, "evenly spread moments of it; null: every frame", minimum=1)
     augment2d: bool = opt(False, "train: random rotation, shear and scale in the image plane (std 0.2 each)")
     augment_temporal: bool = opt(False, "train: random change of speed, ratio drawn from N(1, 0.2)")
-    augment_temporal_chance: float | None = opt(None, "share of clips whose speed changes; null: all", minimum=0, maximum=1)
-    gaussian_noise: bool = opt(False, "train: Gaussian noise on the landmarks, std 0.001 of the shoulder width")
-    flip_pose: str | float | None = opt(None, "'right': mirror so that the right hand dominates; a number: train, chance to mirror")
-    augment3d: PoseAugmentation = section(PoseAugmentation, "train: changes of the raw landmarks, in 3-D and in time")
+    augment_temporal_chance: float | None = opt(
+        None, "share of clips whose speed changes; null: all", minimum=0, maximum=1
+    )
+    gaussian_noise: bool = opt(
+        False, "train: Gaussian noise on the landmarks, std 0.001 of the shoulder width"
+    )
+    flip_pose: str | float | None = opt(
+        None, "'right': mirror so that the right hand dominates; a number: train, chance to mirror"
+    )
+    augment3d: PoseAugmentation = section(
+        PoseAugmentation, "train: changes of the raw landmarks, in 3-D and in time"
+    )
     augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation (published, not served)")
     anonym_pose: bool = opt(False, "remove the signer's appearance from the pose (needs pose-anonymization)")
     preprocess: str | None = opt(None, "another preprocessing of poses: sign-vq, sign-vq-original-scale")
 
     # ---- video features
-    vfeat_custom: bool | int | None = opt(None, "keep features wider than 512 as they are; unset: average pairs down to 512")
+    vfeat_custom: bool | int | None = opt(
+        None, "keep features wider than 512 as they are; unset: average pairs down to 512"
+    )
 
     # ---- batches
     batch_sampler: str = opt(
         "unique_prompt",
-        "unique_prompt: no two clips of one prompt in a batch; random: any clips; prompt_groups: several clips of each prompt",
+        "unique_prompt: no two clips of one prompt in a batch; random: any clips; prompt_groups: several "
+        "clips of each prompt",
         choices=["unique_prompt", "random", "prompt_groups"],
     )
     clips_per_prompt: int = opt(2, "with prompt_groups: clips of each prompt in a batch", minimum=1)
-    oversample: bool | None = opt(None, "repeat clips of rare prompts so that every batch is full; null: the corpus's own habit")
-    unique_sampler_num: int | None = opt(None, "SignCLIP's name for a batch of that many different prompts", minimum=1)
-    pad_to_max: bool = opt(False, "pad every batch to max_video_len and max_len, as the ancestor does: slower, same vectors")
-    on_bad_example: str = opt("error", "an unreadable clip: stop, or leave it out and say so", choices=["error", "skip"])
+    oversample: bool | None = opt(
+        None, "repeat clips of rare prompts so that every batch is full; null: the corpus's own habit"
+    )
+    unique_sampler_num: int | None = opt(
+        None, "SignCLIP's name for a batch of that many different prompts", minimum=1
+    )
+    pad_to_max: bool = opt(
+        False, "pad every batch to max_video_len and max_len, as the ancestor does: slower, same vectors"
+    )
+    on_bad_example: str = opt(
+        "error", "an unreadable clip: stop, or leave it out and say so", choices=["error", "skip"]
+    )
 
     # ---- corpora of SignCLIP
-    train_datasets: list[list[str]] | None = opt(None, "corpora to train on: [name, version] or [name, version, split version]")
+    train_datasets: list[list[str]] | None = opt(
+        None, "corpora to train on: [name, version] or [name, version, split version]"
+    )
     valid_datasets: list[list[str]] | None = opt(None, "corpora to validate on")
     test_datasets: list[list[str]] | None = opt(None, "corpora to test on")
     config_name: str | None = opt(None, "builder config of the corpora, such as holistic")
     test_separately: bool = opt(False, "report each test corpus on its own")
     test_in_vocab: bool = opt(False, "test only on texts seen in pretraining")
     train_for_test: bool = opt(False, "evaluate on training data (said in the report)")
-    sp_universal_tagging: bool = opt(False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'")
-    task: str | None = opt(None, "variant of the prompts: identification, identification_oracle, conceptualization")
+    sp_universal_tagging: bool = opt(
+        False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'"
+    )
+    task: str | None = opt(
+        None, "variant of the prompts: identification, identification_oracle, conceptualization"
+    )
     debug: bool = opt(False, "a few examples only")
 
 
@@ -113,13 +160,23 @@ class ModelConfig:
     num_hidden_video_layers: int = opt(6, "BERT layers of the video tower", minimum=1)
     vfeat_dim: int = opt(512, "numbers in a frame", minimum=1)
     conv1d: int = opt(0, "1-D convolutions (kernel 17) over time before the frame MLP", minimum=0)
-    dropout: float | None = opt(None, "dropout of the video tower; null: the text model's own", minimum=0, maximum=1)
-    multimodal_projection: bool | str = opt(False, "true: a projection after each tower; l2_norm: and unit length")
+    dropout: float | None = opt(
+        None, "dropout of the video tower; null: the text model's own", minimum=0, maximum=1
+    )
+    multimodal_projection: bool | str = opt(
+        False, "true: a projection after each tower; l2_norm: and unit length"
+    )
     pooling: str = opt("mean", "frames -> one vector", choices=["mean", "max", "attention"])
     freeze_text: bool = opt(False, "train the video tower only")
-    autocast: str | None = opt(None, "half precision where the hardware has it; embeddings stay float32", choices=["bf16", "fp16"])
-    activation_checkpointing: bool = opt(False, "compute layers again in the backward pass: less memory, more time")
-    init_ignore: list[str] = opt([], "fine-tuning: patterns of parameter names that may differ from the checkpoint's")
+    autocast: str | None = opt(
+        None, "half precision where the hardware has it; embeddings stay float32", choices=["bf16", "fp16"]
+    )
+    activation_checkpointing: bool = opt(
+        False, "compute layers again in the backward pass: less memory, more time"
+    )
+    init_ignore: list[str] = opt(
+        [], "fine-tuning: patterns of parameter names that may differ from the checkpoint's"
+    )
     checkpoint_path: str | None = opt(None, "weights of an I3D trained end to end (published, not served)")
     num_classes: int | None = opt(None, "classes of that I3D")
     num_in_frames: int | None = opt(None, "frames a window of that I3D")
@@ -139,7 +196,9 @@ class LossConfig:
     learnable_temperature: bool = opt(False, "learn the temperature, starting from `temperature`")
     max_logit_scale: float = opt(100.0, "bound of the learnt 1/temperature", minimum=1.0)
     label_aware: bool = opt(False, "clips of the same prompt are positives of each other, not negatives")
-    label_smoothing: float = opt(0.0, "share of the target spread over all candidates", minimum=0, maximum=0.999)
+    label_smoothing: float = opt(
+        0.0, "share of the target spread over all candidates", minimum=0, maximum=0.999
+    )
     gather: bool = opt(False, "several processes: contrast over the global batch")
 
 
@@ -148,12 +207,16 @@ class EvalConfig:
     """How a trained model is judged, and where the results go."""
 
     save_path: str | None = opt(None, "folder of results; null: `eval` beside the checkpoint")
-    similarity: str = opt("cosine", "what ranks the candidates (the ancestor: dot)", choices=["cosine", "dot"])
+    similarity: str = opt(
+        "cosine", "what ranks the candidates (the ancestor: dot)", choices=["cosine", "dot"]
+    )
     after_training: bool = opt(False, "evaluate the best checkpoint when training ends")
     batch_size: int = opt(64, "clips embedded at a time", minimum=1)
     bootstrap: int = opt(1000, "bootstrap samples for the 95 % intervals; 0: none", minimum=0)
     device: str = opt("auto", "auto, cpu, cuda, cuda:1, ...")
-    trust_checkpoint: bool = opt(False, "load a checkpoint that needs code of its own: only if you trust its maker")
+    trust_checkpoint: bool = opt(
+        False, "load a checkpoint that needs code of its own: only if you trust its maker"
+    )
 
 
 @dataclass
@@ -164,8 +227,13 @@ class Config:
     model: ModelConfig = section(ModelConfig, "the two towers")
     loss: LossConfig = section(LossConfig, "the training objective")
     eval: EvalConfig = section(EvalConfig, "evaluation")
-    fairseq: dict[str, Any] = opt({}, "groups of fairseq's own options: common, dataset, optimization, checkpoint, ...")
-    task_type: str = opt("local_single", "local_single, local_small, local_big (1, 2, 4 processes), local_predict; others run as local_single")
+    fairseq: dict[str, Any] = opt(
+        {}, "groups of fairseq's own options: common, dataset, optimization, checkpoint, ..."
+    )
+    task_type: str = opt(
+        "local_single",
+        "local_single, local_small, local_big (1, 2, 4 processes), local_predict; others run as local_single",
+    )
     metric: str = opt("RetrievalMetric", "what is reported")
     predictor: str = opt("RetrievalPredictor", "what embeds")
     slurm_config: str | None = opt(None, "cluster only: ignored")

@@ -18,7 +18,8 @@ class ClipReader(Protocol):
     """The clips of a split, by number."""
 
     def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
-        """Frames of a clip, float32 [T, D]; augmented where there is a Generator and the split is for training."""
+        """Frames of a clip, float32 [T, D]; augmented where there is a Generator and the split is for
+        training."""
 
     def lengths(self) -> np.ndarray:
         """Frames of each clip before augmentation, int64 [N]."""
@@ -63,7 +64,8 @@ def open_clips(
 ) -> tuple[list[Example], ClipReader]:
     """The clips of `examples`, and the examples that are readable.
 
-    on_bad_example: "error" stops at the first clip that cannot be read (UserError), "skip" leaves such clips out and
+    on_bad_example: "error" stops at the first clip that cannot be read (UserError), "skip" leaves such clips
+    out and
     says how many and why; a split of which more than half is unreadable is an error all the same.
     """
     if hasattr(processor, "prepare"):

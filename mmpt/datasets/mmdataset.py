@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """A split as samples; also says which samples make a batch.
 
-    Randomness (augmentation, batches) comes only from (seed, epoch, index), so a run that is interrupted and resumed
+    Randomness (augmentation, batches) comes only from (seed, epoch, index), so a run that is interrupted and
+    resumed
     sees what an uninterrupted one sees, whatever the number of workers.
 
     sampler: unique_prompt, prompt_groups or random (see mmpt/datasets/samplers.py).
@@ -68,7 +69,12 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         rng = generator(self.seed, self.epoch, index) if self.training else None
         caps, cmasks = self.text_processor(example.text)
         sample: dict[str, Any] = self.aligner(example.video_id, self.clips.features(index, rng), caps, cmasks)
-        sample |= {"video_id": example.video_id, "text": example.text, "label": self.labels[index], "index": index}
+        sample |= {
+            "video_id": example.video_id,
+            "text": example.text,
+            "label": self.labels[index],
+            "index": index,
+        }
         return sample
 
     def lengths(self) -> np.ndarray:
@@ -80,10 +86,13 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return int((self.clips.lengths() > self.aligner.max_video_len).sum())
 
     def batches(self, batch_size: int, epoch: int) -> list[list[int]]:
-        """The batches of an epoch, as indices; the same for the same (seed, epoch). Evaluation uses one fixed epoch."""
+        """The batches of an epoch, as indices; the same for the same (seed, epoch). Evaluation uses one
+        fixed epoch."""
         rng = generator(self.seed, epoch if self.training else 0, len(self))
         if self.sampler == "random":
             return random_batches(len(self), batch_size, rng)
         if not self.training:  # a small split may have fewer prompts than a training batch has clips
             batch_size = min(batch_size, len(self.prompts) * self.clips_per_prompt)
-        return prompt_batches(self.labels, batch_size, rng, self.clips_per_prompt, self.oversample and self.training)
+        return prompt_batches(
+            self.labels, batch_size, rng, self.clips_per_prompt, self.oversample and self.training
+        )

@@ -17,14 +17,21 @@ def random_batches(count: int, batch_size: int, rng: np.random.Generator) -> lis
 
 
 def prompt_batches(
-    labels: Sequence[int], batch_size: int, rng: np.random.Generator, clips_per_prompt: int = 1, oversample: bool = False
+    labels: Sequence[int],
+    batch_size: int,
+    rng: np.random.Generator,
+    clips_per_prompt: int = 1,
+    oversample: bool = False,
 ) -> list[list[int]]:
     """Batches in which no prompt has more than clips_per_prompt clips; every clip is seen exactly once.
 
-    labels: the prompt of each clip, as a number. With clips_per_prompt=1, a batch is a collection of different
-    gestures. The clips of each prompt are dealt out like cards, round and round, so batches differ in size by at most
+    labels: the prompt of each clip, as a number. With clips_per_prompt=1, a batch is a collection of
+    different
+    gestures. The clips of each prompt are dealt out like cards, round and round, so batches differ in size
+    by at most
     clips_per_prompt; where prompts have different numbers of clips, batches are smaller than batch_size. With
-    `oversample`, clips of rarer prompts are repeated until every prompt has as many as the most frequent one (the
+    `oversample`, clips of rarer prompts are repeated until every prompt has as many as the most frequent one
+    (the
     ancestor's way to full batches).
 
     Raises UserError if batch_size is over what the prompts can fill.
@@ -34,11 +41,15 @@ def prompt_batches(
         by_label.setdefault(label, []).append(index)
     if batch_size > len(by_label) * clips_per_prompt:
         raise UserError(
-            f"a batch of {batch_size} cannot hold {clips_per_prompt} clip(s) of each of {len(by_label)} prompts without repeating a "
-            f"prompt: set fairseq.dataset.batch_size to at most {len(by_label) * clips_per_prompt}, or dataset.batch_sampler=random."
+            f"a batch of {batch_size} cannot hold {clips_per_prompt} clip(s) of each of {len(by_label)} "
+            f"prompts without repeating a "
+            f"prompt: set fairseq.dataset.batch_size to at most {len(by_label) * clips_per_prompt}, or "
+            f"dataset.batch_sampler=random."
         )
     if clips_per_prompt > batch_size:
-        raise UserError(f"dataset.clips_per_prompt is {clips_per_prompt}, over fairseq.dataset.batch_size={batch_size}.")
+        raise UserError(
+            f"dataset.clips_per_prompt is {clips_per_prompt}, over fairseq.dataset.batch_size={batch_size}."
+        )
     most = max(len(clips) for clips in by_label.values())
     hands: list[list[int]] = []  # what one prompt puts into one batch
     shortest_deck = 0

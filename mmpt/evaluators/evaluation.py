@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mmpt.evaluators.predictor import PREDICTORS
-from mmpt.evaluators.retrieval import METRICS
 from mmpt.evaluators.report import make_results, save_report
+from mmpt.evaluators.retrieval import METRICS
 from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.device import choose_device

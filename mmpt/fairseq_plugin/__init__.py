@@ -1,6 +1,7 @@
 """The house behind fairseq's doors: a task, a model, a criterion and a dataset, each a thin adapter.
 
-Importing this package registers `mmtask`, `mmarch` and `mmloss` with fairseq. Nothing else in mmpt imports fairseq,
+Importing this package registers `mmtask`, `mmarch` and `mmloss` with fairseq. Nothing else in mmpt imports
+fairseq,
 apart from the command that trains.
 """
 
@@ -16,7 +17,8 @@ from mmpt.fairseq_plugin.task import FairseqMMTask
 
 __all__ = ["FairseqMMDataset", "FairseqMMModel", "FairseqMMTask", "MMCriterion"]
 
-# A fairseq checkpoint holds its options as an argparse.Namespace; torch.load refuses the class unless it is listed.
+# A fairseq checkpoint holds its options as an argparse.Namespace; torch.load refuses the class unless it is
+# listed.
 torch.serialization.add_safe_globals([argparse.Namespace])
 checkpoints.install()
 optimizer.install()

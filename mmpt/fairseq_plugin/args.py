@@ -28,7 +28,8 @@ def save_dir(groups: dict[str, Any]) -> Path:
 
 
 def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
-    """The checkpoint that fine-tuning starts from, or None where there is none or where a run in `folder` goes on.
+    """The checkpoint that fine-tuning starts from, or None where there is none or where a run in `folder`
+    goes on.
 
     `finetune_from_model`, or, as published YAMLs write it, `restore_file` together with `reset_optimizer`.
     Raises MissingDataError if the file is not there.
@@ -43,7 +44,8 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
         return None
     if not Path(path).is_file():
         raise MissingDataError(
-            f"fairseq.checkpoint: there is no file {path} to start from. {where_checkpoint_comes_from(Path(path))}"
+            f"fairseq.checkpoint: there is no file {path} to start from. "
+            f"{where_checkpoint_comes_from(Path(path))}"
             "Name another with fairseq.checkpoint.finetune_from_model=FILE."
         )
     return Path(path)
@@ -52,12 +54,15 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
 def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[str]:
     """The arguments of `fairseq-train` for a config.
 
-    Published YAMLs reset the optimizer and the data loader at every start, which would throw away the progress of an
+    Published YAMLs reset the optimizer and the data loader at every start, which would throw away the
+    progress of an
     interrupted run: a run that finds its own checkpoint_last.pt goes on from it, and nothing is reset.
     """
     groups = {name: dict(options or {}) for name, options in config.fairseq.items()}
     if option(groups, "batch_size") is None:
-        raise UserError(f"{taskconfig}: fairseq.dataset.batch_size is not set: how many clips stand in a batch?")
+        raise UserError(
+            f"{taskconfig}: fairseq.dataset.batch_size is not set: how many clips stand in a batch?"
+        )
     _drop(groups, *_RESETS, "finetune_from_model")
     if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / "checkpoint_last.pt").exists():
         _drop(groups, "restore_file")

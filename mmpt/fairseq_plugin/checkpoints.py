@@ -1,7 +1,9 @@
 """Checkpoints that are never half-written.
 
-fairseq writes the first of an epoch's checkpoints under a temporary name and renames it, and then copies it onto the
-others in place: a kill during that copy leaves a torn checkpoint_last.pt. Here the copy is renamed into place as well.
+fairseq writes the first of an epoch's checkpoints under a temporary name and renames it, and then copies it
+onto the
+others in place: a kill during that copy leaves a torn checkpoint_last.pt. Here the copy is renamed into
+place as well.
 """
 
 import shutil

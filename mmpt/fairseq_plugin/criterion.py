@@ -28,7 +28,9 @@ class MMCriterion(FairseqCriterion):
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """Loss (a mean over the batch, so its sample size is 1), 1, and what to log."""
         outputs = model(sample["vfeats"], sample["vmasks"], sample["caps"], sample["cmasks"])
-        loss = self.loss(outputs["pooled_video"].float(), outputs["pooled_text"].float(), labels=sample["label"])
+        loss = self.loss(
+            outputs["pooled_video"].float(), outputs["pooled_text"].float(), labels=sample["label"]
+        )
         clips = len(sample["label"])
         logging_output = {
             "loss": loss.detach(),

@@ -12,7 +12,8 @@ from mmpt.datasets import MMDataset, collate
 class FairseqMMDataset(FairseqDataset):
     """Hands MMDataset's samples and batches to fairseq.
 
-    fixed_padding: (max_video_len, max_len) to pad every batch to, as the ancestor does; None: its own longest.
+    fixed_padding: (max_video_len, max_len) to pad every batch to, as the ancestor does; None: its own
+    longest.
     """
 
     def __init__(self, dataset: MMDataset, fixed_padding: tuple[int, int] | None = None):

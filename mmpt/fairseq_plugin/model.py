@@ -1,4 +1,5 @@
-"""The dual encoder as a fairseq model; its parameters stand under `mmmodel.`, as in the ancestors' checkpoints."""
+"""The dual encoder as a fairseq model; its parameters stand under `mmmodel.`, as in the ancestors'
+checkpoints."""
 
 from typing import Any
 

@@ -1,7 +1,8 @@
 """What `fairseq-train` can be told: the table behind the check of the `fairseq:` section of a task config.
 
 The table is kept as a file (mmpt/config/fairseq_options.json) so that configs are checked on machines without
-fairseq as well. A test compares it with the installed fairseq; `python -m mmpt.fairseq_plugin.options` rewrites it.
+fairseq as well. A test compares it with the installed fairseq; `python -m mmpt.fairseq_plugin.options`
+rewrites it.
 """
 
 import argparse
@@ -29,7 +30,9 @@ def table() -> dict[str, dict[str, Any]]:
         if not action.option_strings or action.dest == "help":
             continue
         kind = "flag" if action.nargs == 0 else _kind(action.type)
-        choices = sorted(str(c) for c in action.choices) if action.choices and action.dest not in _OPEN else None
+        choices = (
+            sorted(str(c) for c in action.choices) if action.choices and action.dest not in _OPEN else None
+        )
         rows[action.dest] = {
             "option": _spelling(action),
             "type": kind,

@@ -29,9 +29,15 @@ class FairseqMMTask(LegacyFairseqTask):
     @staticmethod
     def add_args(parser: ArgumentParser) -> None:
         """The task config and overrides of it."""
-        parser.add_argument("taskconfig", metavar="YAML", help="task config, such as projects/signclip/fslex_demo.yaml")
         parser.add_argument(
-            "--override", action="append", default=[], metavar="KEY=VALUE", help="override of the config, e.g. loss.temperature=0.1"
+            "taskconfig", metavar="YAML", help="task config, such as projects/signclip/fslex_demo.yaml"
+        )
+        parser.add_argument(
+            "--override",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override of the config, e.g. loss.temperature=0.1",
         )
 
     @classmethod
@@ -127,9 +133,13 @@ class FairseqMMTask(LegacyFairseqTask):
         first = {int(index): place for place, index in reversed(list(enumerate(rows["index"].tolist())))}
         places = torch.tensor([first[index] for index in sorted(first)])
         labels = rows["label"][places]
-        prompt_places = torch.stack([places[(labels == label).nonzero()[0, 0]] for label in range(int(labels.max()) + 1)])
+        prompt_places = torch.stack(
+            [places[(labels == label).nonzero()[0, 0]] for label in range(int(labels.max()) + 1)]
+        )
         scores = similarity(
-            rows["text"][prompt_places].numpy(), rows["video"][places].numpy(), self.mmtask.config.eval.similarity
+            rows["text"][prompt_places].numpy(),
+            rows["video"][places].numpy(),
+            self.mmtask.config.eval.similarity,
         )
         ranked = rank_metrics(scores, labels.numpy())
         return ranked["v2t"], ranked["t2v"]
@@ -141,7 +151,8 @@ class FairseqMMTask(LegacyFairseqTask):
         scores = ""
         if "v2t_R@1" in stats:
             scores = f" | valid V2T R@1 {float(stats['v2t_R@1']):.3f} T2V P@1 {float(stats['t2v_P@1']):.3f}"
-        line = f"epoch {self._epoch} | train loss {train_loss:.4f} | valid loss {float(stats['loss']):.4f}{scores} | {seconds:.1f} s"
+        losses = f"train loss {train_loss:.4f} | valid loss {float(stats['loss']):.4f}"
+        line = f"epoch {self._epoch} | {losses}{scores} | {seconds:.1f} s"
         logging.getLogger("mmpt.epoch").info(line)
 
     # ---- what early stopping knows survives an interruption
@@ -149,7 +160,11 @@ class FairseqMMTask(LegacyFairseqTask):
         """The patience counter, which fairseq itself forgets."""
         from fairseq_cli.train import should_stop_early
 
-        kept = {name: getattr(should_stop_early, name) for name in ("best", "num_runs") if hasattr(should_stop_early, name)}
+        kept = {
+            name: getattr(should_stop_early, name)
+            for name in ("best", "num_runs")
+            if hasattr(should_stop_early, name)
+        }
         return {type(self).__name__: kept}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:

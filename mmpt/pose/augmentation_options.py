@@ -26,7 +26,9 @@ class PoseAugmentation:
     hand_dropout: float = _off("chance that one of two hands is missing for the clip", 1.0)
     frame_dropout: float = _off("chance that a frame is left out", 0.999)
     time_crop: float = _off("largest share of the frames cut off at the two ends together", 0.999)
-    window_jitter: float = _off("with clip_window or clip_frames: largest shift of either end, and uneven speed", 0.5)
+    window_jitter: float = _off(
+        "with clip_window or clip_frames: largest shift of either end, and uneven speed", 0.5
+    )
     time_speed: float = _off("speed: std of the logarithm of its factor", 2.0)
     time_warp: float = _off("uneven speed: largest shift of a frame, as a share of the clip's length", 0.5)
 

@@ -81,9 +81,12 @@ def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
 def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     """What palm_frame says of a hand, and what it leaves a network to work out: float32 [T, 173].
 
-    After the 69 numbers of palm_frame: the distances of the five fingertips from each other (10), the cosines between
-    successive bones of each finger from the wrist outwards (15: how bent it is), the distances of the thumb's tip from
-    all other fingers' joints (16), all unchanged by rotation, translation and scaling; and the joints as they were
+    After the 69 numbers of palm_frame: the distances of the five fingertips from each other (10), the
+    cosines between
+    successive bones of each finger from the wrist outwards (15: how bent it is), the distances of the
+    thumb's tip from
+    all other fingers' joints (16), all unchanged by rotation, translation and scaling; and the joints as
+    they were
     held, from the wrist, in palm lengths (63). Zeros where palm_frame has them.
     """
     frame = palm_frame(hand, present)
@@ -96,7 +99,9 @@ def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     bones = joints[:, _CHAINS[:, 1:]] - joints[:, _CHAINS[:, :-1]]  # [T, finger, bone, 3]
     bones /= np.maximum(np.sqrt((bones**2).sum(axis=3, keepdims=True)), 1e-6)
     whole = here[:, _CHAINS]
-    bend = (bones[:, :, 1:] * bones[:, :, :-1]).sum(axis=3) * (whole[:, :, 2:] & whole[:, :, 1:-1] & whole[:, :, :-2])
+    bend = (bones[:, :, 1:] * bones[:, :, :-1]).sum(axis=3) * (
+        whole[:, :, 2:] & whole[:, :, 1:-1] & whole[:, :, :-2]
+    )
     reach = np.sqrt(((joints[:, _BEYOND_THUMB] - tips[:, :1]) ** 2).sum(axis=2))
     reach *= here[:, _BEYOND_THUMB] & here[:, FINGERTIPS[:1]]
     axes, _ = palm_axes(hand)

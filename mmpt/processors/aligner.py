@@ -19,19 +19,24 @@ class DSAligner:
         self.max_video_len = max_video_len
         self.long_video = long_video
 
-    def __call__(self, video_id: str, vfeats: np.ndarray, caps: np.ndarray, cmasks: np.ndarray) -> dict[str, np.ndarray]:
-        """vfeats [T, D] of any float type -> {"vfeats" float32 [T', D], "vmasks" bool [T'], "caps", "cmasks"}, T' <= T."""
+    def __call__(
+        self, video_id: str, vfeats: np.ndarray, caps: np.ndarray, cmasks: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """vfeats [T, D] of any float type -> {"vfeats" float32 [T', D], "vmasks" bool [T'], "caps",
+        "cmasks"}, T' <= T."""
         vfeats = self.cut(video_id, vfeats)
         return {"vfeats": vfeats, "vmasks": np.ones(len(vfeats), dtype=bool), "caps": caps, "cmasks": cmasks}
 
     def cut(self, video_id: str, vfeats: np.ndarray) -> np.ndarray:
-        """A clip's frames [T, D] as the model may see them: float32, at most max_video_len. Raises UserError."""
+        """A clip's frames [T, D] as the model may see them: float32, at most max_video_len. Raises
+        UserError."""
         vfeats = np.ascontiguousarray(vfeats, dtype=np.float32)
         if len(vfeats) <= self.max_video_len:
             return vfeats
         if self.long_video == "error":
             raise UserError(
-                f"clip {video_id} has {len(vfeats)} frames, over dataset.max_video_len={self.max_video_len}: raise that, or set "
+                f"clip {video_id} has {len(vfeats)} frames, over "
+                f"dataset.max_video_len={self.max_video_len}: raise that, or set "
                 "dataset.long_video to truncate or uniform."
             )
         if self.long_video == "uniform":

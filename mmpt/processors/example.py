@@ -11,8 +11,10 @@ from mmpt.config.schema import DatasetConfig
 class Example:
     """One clip and what is signed in it.
 
-    video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the features.
-    mirror: the clip was signed with the left hand and is to be mirrored. group: what results are broken down by (a
+    video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the
+    features.
+    mirror: the clip was signed with the left hand and is to be mirrored. group: what results are broken down
+    by (a
     sign language, a signer), or "".
     """
 
@@ -33,7 +35,8 @@ class MetaProcessor(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "MetaProcessor":
-        """The split ("train", "valid" or "test") as a config describes it; `suffix` is that of the clips' files.
+        """The split ("train", "valid" or "test") as a config describes it; `suffix` is that of the clips'
+        files.
 
         Raises MissingDataError where files are not there, UserError where they are not as expected.
         """

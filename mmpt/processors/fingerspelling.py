@@ -1,4 +1,5 @@
-"""The fingerspelling lexicon inside the package `spoken-to-signed`: 600 MediaPipe poses of letters in 20 sign languages.
+"""The fingerspelling lexicon inside the package `spoken-to-signed`: 600 MediaPipe poses of letters in 20
+sign languages.
 
 Whole sign languages are held out: a test clip shows a signer and an alphabet that training never saw.
 """
@@ -33,45 +34,58 @@ class Row:
 class FingerspellingMetaProcessor(MetaProcessor):
     """One split of the lexicon.
 
-    A clip whose file is, byte for byte, in a split that is judged (test before valid before train) is left out of the
+    A clip whose file is, byte for byte, in a split that is judged (test before valid before train) is left
+    out of the
     others, so that nothing leaks; a file listed twice within a split counts once.
     """
 
     def __init__(self, rows: list[Row], prompt: str, left_handed: list[str]):
         self.examples = []
         for row in rows:
-            text = prompt.format(letter=write_out(row.letter), language=SIGN_LANGUAGES.get(row.language, row.language))
+            text = prompt.format(
+                letter=write_out(row.letter), language=SIGN_LANGUAGES.get(row.language, row.language)
+            )
             video_id = f"{row.language}/{row.path.stem}"
             self.examples.append(Example(video_id, text, row.path, row.language in left_handed, row.language))
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "FingerspellingMetaProcessor":
         if suffix != ".pose":
-            raise UserError("dataset.video_processor: the fingerspelling lexicon holds poses: take a pose processor.")
+            raise UserError(
+                "dataset.video_processor: the fingerspelling lexicon holds poses: take a pose processor."
+            )
         rows = read_index(find_lexicon(config.vfeat_dir))
         languages = _languages(config, rows)
         chosen = split_rows(rows, languages, config.letters, config.extra_letters)[split]
         if not chosen:
             raise UserError(
-                f"the {split} split is empty: dataset.{split}_languages is {languages[split]} and dataset.letters has "
-                f"{len(config.letters)} letters. Sign languages with clips: {', '.join(sorted({r.language for r in rows}))}."
+                f"the {split} split is empty: dataset.{split}_languages is {languages[split]} and "
+                f"dataset.letters has "
+                f"{len(config.letters)} letters. Sign languages with clips: "
+                f"{', '.join(sorted({r.language for r in rows}))}."
             )
         if "{letter}" not in config.prompt:
-            raise UserError(f"dataset.prompt: {config.prompt!r} has no {{letter}} in it: all prompts would be the same.")
+            raise UserError(
+                f"dataset.prompt: {config.prompt!r} has no {{letter}} in it: all prompts would be the same."
+            )
         try:
             return cls(chosen, config.prompt, config.left_handed)
         except (KeyError, IndexError, ValueError) as error:
             raise UserError(
-                f"dataset.prompt: {config.prompt!r}: only {{letter}} and {{language}} can be filled in ({error})."
+                f"dataset.prompt: {config.prompt!r}: only {{letter}} and {{language}} can be filled in "
+                f"({error})."
             ) from error
 
     def describe(self) -> str:
         counts = Counter(example.group for example in self.examples)
-        return super().describe() + ": " + " ".join(f"{name}:{count}" for name, count in sorted(counts.items()))
+        return (
+            super().describe() + ": " + " ".join(f"{name}:{count}" for name, count in sorted(counts.items()))
+        )
 
 
 def find_lexicon(folder: str | None) -> Path:
-    """The lexicon's folder: `folder` if given, else the one inside the installed package (which is not imported)."""
+    """The lexicon's folder: `folder` if given, else the one inside the installed package (which is not
+    imported)."""
     if folder is not None:
         found = Path(folder)
     else:
@@ -83,17 +97,22 @@ def find_lexicon(folder: str | None) -> Path:
             )
         found = Path(spec.submodule_search_locations[0]) / "assets" / "fingerspelling_lexicon"
     if not (found / "index.csv").is_file():
-        raise MissingDataError(f"there is no index.csv in {found}: expected the lexicon's folder (index.csv and .pose files).")
+        raise MissingDataError(
+            f"there is no index.csv in {found}: expected the lexicon's folder (index.csv and .pose files)."
+        )
     return found
 
 
 def read_index(folder: Path) -> list[Row]:
-    """The rows of index.csv, in its order. Raises UserError where columns are missing or a path leaves the folder."""
+    """The rows of index.csv, in its order. Raises UserError where columns are missing or a path leaves the
+    folder."""
     with open(folder / "index.csv", encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         wanted = {"path", "signed_language", "words"}
         if not wanted <= set(reader.fieldnames or ()):
-            raise UserError(f"{folder / 'index.csv'}: expected the columns {sorted(wanted)}, got {reader.fieldnames}.")
+            raise UserError(
+                f"{folder / 'index.csv'}: expected the columns {sorted(wanted)}, got {reader.fieldnames}."
+            )
         rows = [Row(folder / r["path"], r["signed_language"], r["words"]) for r in reader]
     for row in rows:
         if not row.path.resolve().is_relative_to(folder.resolve()):
@@ -113,18 +132,25 @@ def _languages(config: DatasetConfig, rows: list[Row]) -> dict[str, list[str]]:
     for split, names in languages.items():
         for name in names:
             if name not in known:
-                raise UserError(f"dataset.{split}_languages: there is no sign language {name!r}. Known: {', '.join(known)}.")
+                raise UserError(
+                    f"dataset.{split}_languages: there is no sign language {name!r}. Known: "
+                    f"{', '.join(known)}."
+                )
     for one, other in (("test", "valid"), ("test", "train"), ("valid", "train")):
         both = sorted(set(languages[one]) & set(languages[other]))
         if both:
-            raise UserError(f"dataset.{one}_languages and dataset.{other}_languages share {', '.join(both)}: a split must be unseen.")
+            raise UserError(
+                f"dataset.{one}_languages and dataset.{other}_languages share {', '.join(both)}: a split "
+                f"must be unseen."
+            )
     return languages
 
 
 def split_rows(
     rows: list[Row], languages: dict[str, list[str]], letters: list[str], extra_letters: bool
 ) -> dict[str, list[Row]]:
-    """Rows of each split. Only training gets the extra letters. No file, by content, is in two splits or twice in one."""
+    """Rows of each split. Only training gets the extra letters. No file, by content, is in two splits or
+    twice in one."""
     wanted = {write_out(letter) for letter in letters}
     digests = _digests(rows, {name for names in languages.values() for name in names})
     taken: set[str] = set()
@@ -156,7 +182,9 @@ def _digests(rows: list[Row], languages: set[str]) -> dict[Path, str]:
     for row in rows:
         if row.language in languages and row.path not in sizes:
             if not row.path.is_file():
-                raise MissingDataError(f"{row.path}: listed in index.csv, but not there: install spoken-to-signed again.")
+                raise MissingDataError(
+                    f"{row.path}: listed in index.csv, but not there: install spoken-to-signed again."
+                )
             sizes[row.path] = row.path.stat().st_size
     shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
     digests = {}

@@ -30,9 +30,11 @@ _WRITTEN_OUT = {"Ä": "AE", "Ö": "OE", "Ü": "UE", "ß": "ESZETT", "ẞ": "ESZE
 
 
 def write_out(letter: str) -> str:
-    """A letter in plain A-Z, different for different letters, so that a tokenizer which strips accents keeps them apart.
+    """A letter in plain A-Z, different for different letters, so that a tokenizer which strips accents keeps
+    them apart.
 
-    German umlauts as in the RWTH ids (Ä -> AE); others by their Unicode name (Š -> S WITH CARON, Ω -> GREEK OMEGA).
+    German umlauts as in the RWTH ids (Ä -> AE); others by their Unicode name (Š -> S WITH CARON, Ω -> GREEK
+    OMEGA).
     Groups of letters (Sch, LL) in capitals. Upper and lower case are one letter.
     """
     if letter.isascii():

@@ -59,7 +59,8 @@ class PoseProcessor:
     augment2d, augment_temporal (for a share augment_temporal_chance of the clips, None = all),
     gaussian_noise: the published augmentations; augment3d: those of raw landmarks. They act only when
     `training`, and with a Generator.
-    clip_window, clip_frames: the share of the clip that is used, such as (0.25, 0.75), and at how many evenly spread
+    clip_window, clip_frames: the share of the clip that is used, such as (0.25, 0.75), and at how many
+    evenly spread
     moments; None: all of it, frame by frame.
     max_video_len: augment_temporal leaves a clip alone that would get this long.
     """
@@ -276,20 +277,23 @@ class PoseProcessor:
                 "augment3d turns poses that are flat, as z is not to scale: set dataset.scale_depth: true"
             )
         if self.hand_frame not in (None, *HAND_FRAMES):
-            raise UserError(f"hand_frame: got {self.hand_frame!r}; expected null or one of {', '.join(HAND_FRAMES)}")
+            raise UserError(
+                f"hand_frame: got {self.hand_frame!r}; expected null or one of {', '.join(HAND_FRAMES)}"
+            )
         if self.hand_frame is not None and not self._hands:
             raise UserError(
-                f"hand_frame: {self.hand_frame!r} needs a hand among pose_components; got {', '.join(self.components)}"
+                f"hand_frame: {self.hand_frame!r} needs a hand among pose_components; got "
+                f"{', '.join(self.components)}"
             )
         if self.hand_frame is not None and self.normalize_hand:
-            raise UserError(
-                "normalize_hand and hand_frame are two ways to do one thing; keep one of them"
-            )
+            raise UserError("normalize_hand and hand_frame are two ways to do one thing; keep one of them")
         if self.face_points not in (None, *FACE_SIZES):
             raise UserError(f"face_points: got {self.face_points!r}; expected null, 468 or 478")
         low, high = self.clip_window or (0.0, 1.0)
         if not 0 <= low < high <= 1:
-            raise UserError(f"clip_window: got {[low, high]}; expected two shares of the clip, 0 <= from < to <= 1")
+            raise UserError(
+                f"clip_window: got {[low, high]}; expected two shares of the clip, 0 <= from < to <= 1"
+            )
         if self.max_video_len < 1:
             raise UserError(f"max_video_len: got {self.max_video_len}; expected at least 1")
 

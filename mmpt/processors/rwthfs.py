@@ -15,7 +15,9 @@ from mmpt.utils.origins import RWTH, how_to_get_features
 
 PROMPT = "Fingerspell the letter {letter} in German Sign Language."
 _NAME = re.compile(r"(?P<signer>\d+)_(?P<letter>\d+)_(?P<sequence>\d+)_(?P<camera>cam\d+)")
-_SPLITS = f"{RWTH} Then `python scripts/prepare_rwthfs.py --videos DIR --out data/rwthfs` writes the split files."
+_SPLITS = (
+    f"{RWTH} Then `python scripts/prepare_rwthfs.py --videos DIR --out data/rwthfs` writes the split files."
+)
 _ELSEWHERE = (
     "Set SIGNCLIP_DATA if the data is elsewhere. To try the framework without it, run `make mini-rwthfs`, or "
     "projects/signclip/fslex_scratch_pose.yaml: its data is already installed."
@@ -37,32 +39,46 @@ class RWTHFSMetaProcessor(MetaProcessor):
         for video_id in ids:
             name = _NAME.fullmatch(video_id)
             if name is None:
-                raise UserError(f"clip id {video_id!r}: expected <signer>_<letter>_<sequence>_<camera>, such as 3_10_1_cam2.")
+                raise UserError(
+                    f"clip id {video_id!r}: expected <signer>_<letter>_<sequence>_<camera>, such as "
+                    f"3_10_1_cam2."
+                )
             if name["letter"] not in letters:
-                raise UserError(f"clip id {video_id!r}: there is no gesture {name['letter']} in the gesture ids file.")
+                raise UserError(
+                    f"clip id {video_id!r}: there is no gesture {name['letter']} in the gesture ids file."
+                )
             if suffix == ".pose" and name["camera"] == "cam1":
                 self.left_out += 1
                 continue
             prompt = PROMPT.format(letter=letters[name["letter"]])
-            self.examples.append(Example(video_id, prompt, folder / f"{video_id}{suffix}", group=name["signer"]))
+            self.examples.append(
+                Example(video_id, prompt, folder / f"{video_id}{suffix}", group=name["signer"])
+            )
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "RWTHFSMetaProcessor":
         key = {"train": "train_path", "valid": "val_path", "test": "test_path"}[split]
         split_path = _need(getattr(config, key), f"dataset.{key}", "the split file")
-        letters = read_gesture_ids(_need(config.gesture_id_path, "dataset.gesture_id_path", "the gesture ids file"))
+        letters = read_gesture_ids(
+            _need(config.gesture_id_path, "dataset.gesture_id_path", "the gesture ids file")
+        )
         if config.vfeat_dir is None or not Path(config.vfeat_dir).is_dir():
-            raise MissingDataError(f"dataset.vfeat_dir: there is no folder {config.vfeat_dir}. {_how_to_get(config, suffix)}")
+            raise MissingDataError(
+                f"dataset.vfeat_dir: there is no folder {config.vfeat_dir}. {_how_to_get(config, suffix)}"
+            )
         ids = [line.strip() for line in split_path.read_text(encoding="utf-8").splitlines() if line.strip()]
         made = cls(ids, letters, Path(config.vfeat_dir), suffix)
         missing = [example.path for example in made.examples if not example.path.is_file()]
         if missing:
             raise MissingDataError(
-                f"{split_path}: {len(missing)} of {len(made.examples)} clips have no {suffix} file in {config.vfeat_dir}, the first is "
+                f"{split_path}: {len(missing)} of {len(made.examples)} clips have no {suffix} file in "
+                f"{config.vfeat_dir}, the first is "
                 f"{missing[0].name}. {_how_to_get(config, suffix)}"
             )
         if not made.examples:
-            raise UserError(f"{split_path}: no clips for the {split} split ({made.left_out} of cam1 left out).")
+            raise UserError(
+                f"{split_path}: no clips for the {split} split ({made.left_out} of cam1 left out)."
+            )
         return made
 
     def describe(self) -> str:
@@ -71,14 +87,17 @@ class RWTHFSMetaProcessor(MetaProcessor):
 
 
 def read_gesture_ids(path: Path) -> dict[str, str]:
-    """Lines such as ` 1 = A` -> {"1": "A"}. Raises UserError for a line of another form or a number given twice."""
+    """Lines such as ` 1 = A` -> {"1": "A"}. Raises UserError for a line of another form or a number given
+    twice."""
     letters: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         found = re.fullmatch(r"\s*(\d+)\s*=\s*(\S+)\s*", line)
         if found is None or found[1] in letters:
-            raise UserError(f"{path}, line {number}: expected a new number and a letter, as in ' 1 = A', got {line!r}.")
+            raise UserError(
+                f"{path}, line {number}: expected a new number and a letter, as in ' 1 = A', got {line!r}."
+            )
         letters[found[1]] = found[2]
     return letters
 

@@ -21,7 +21,8 @@ class TextProcessor:
     def __init__(self, tokenizer: Any, max_len: int):
         if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
             raise UserError(
-                f"the tokenizer {type(tokenizer).__name__} has no [CLS] and [SEP]: give dataset.bert_name a BERT-like model."
+                f"the tokenizer {type(tokenizer).__name__} has no [CLS] and [SEP]: give dataset.bert_name a "
+                f"BERT-like model."
             )
         self.tokenizer = tokenizer
         self.max_len = max_len
@@ -35,7 +36,9 @@ class TextProcessor:
     def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Token ids int64 [L] and a mask bool [L] that is all true, 3 <= L <= max_len."""
         if text not in self._kept:
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][: self.max_len - 3]
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][
+                : self.max_len - 3
+            ]
             cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
             caps = np.array([cls, sep, *ids, sep], dtype=np.int64)
             self._kept[text] = (caps, np.ones(len(caps), dtype=bool))
@@ -44,14 +47,17 @@ class TextProcessor:
     def check_distinct(self, prompts: Iterable[str]) -> None:
         """Refuse different prompts that become the same token ids: the model could not tell them apart.
 
-        An uncased tokenizer strips accents, so 'the letter Ä' and 'the letter A' are one to it. Raises UserError.
+        An uncased tokenizer strips accents, so 'the letter Ä' and 'the letter A' are one to it. Raises
+        UserError.
         """
         seen: dict[bytes, str] = {}
         for prompt in dict.fromkeys(prompts):
             key = self(prompt)[0].tobytes()
             if key in seen:
                 raise UserError(
-                    f"the prompts {seen[key]!r} and {prompt!r} become the same token ids (an uncased tokenizer strips accents, "
-                    f"and prompts are cut to max_len={self.max_len}): write the letters out (AE for Ä), or take another bert_name."
+                    f"the prompts {seen[key]!r} and {prompt!r} become the same token ids (an uncased "
+                    f"tokenizer strips accents, "
+                    f"and prompts are cut to max_len={self.max_len}): write the letters out (AE for Ä), or "
+                    f"take another bert_name."
                 )
             seen[key] = prompt

@@ -1,4 +1,5 @@
-"""A config -> data, model, loss. Everything that trains, embeds or evaluates starts here; fairseq is not known here."""
+"""A config -> data, model, loss. Everything that trains, embeds or evaluates starts here; fairseq is not
+known here."""
 
 import logging
 from functools import cached_property
@@ -20,9 +21,18 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 
-#: published keys that load, and that nothing here acts on: to set them is an error rather than a silent nothing
+#: published keys that load, and that nothing here acts on: to set them is an error rather than a silent
+# nothing
 NOT_SERVED = {
-    "dataset": ("augment_magic", "test_separately", "test_in_vocab", "train_for_test", "task", "debug", "config_name"),
+    "dataset": (
+        "augment_magic",
+        "test_separately",
+        "test_in_vocab",
+        "train_for_test",
+        "task",
+        "debug",
+        "config_name",
+    ),
     "model": ("use_cosign", "use_cosign_training", "path_to_i3d_repo"),
 }
 
@@ -30,7 +40,8 @@ NOT_SERVED = {
 class Task:
     """Builds the parts of an experiment from its config, each when it is first asked for.
 
-    seed: of augmentation and batches; None takes fairseq.common.seed, or 1. Raises UserError, before anything is loaded,
+    seed: of augmentation and batches; None takes fairseq.common.seed, or 1. Raises UserError, before
+    anything is loaded,
     for names that are not registered and settings that contradict each other.
     """
 
@@ -52,22 +63,28 @@ class Task:
         for section, names in NOT_SERVED.items():
             for name in names:
                 if getattr(getattr(self.config, section), name):
-                    raise UserError(f"{section}.{name}: a published option that this framework does not have: leave it out.")
+                    raise UserError(
+                        f"{section}.{name}: a published option that this framework does not have: leave it "
+                        f"out."
+                    )
         wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(
-                f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: a batch of different prompts has one "
+                f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: a batch of "
+                f"different prompts has one "
                 "size, set them alike or leave unique_sampler_num out."
             )
 
     def video_processor(self, training: bool) -> Any:
-        """The video processor, augmenting or not. Raises UserError if its features are not model.vfeat_dim wide."""
+        """The video processor, augmenting or not. Raises UserError if its features are not model.vfeat_dim
+        wide."""
         width = self.config.model.vfeat_dim
         processor = self._video.from_config(self.config.dataset, training, width)
         found = processor.feature_dim
         if found is not None and found != width:
             raise UserError(
-                f"model.vfeat_dim is {width}, but {self.config.dataset.video_processor} makes {found} numbers a frame of "
+                f"model.vfeat_dim is {width}, but {self.config.dataset.video_processor} makes {found} "
+                f"numbers a frame of "
                 f"pose_components={self.config.dataset.pose_components}: set model.vfeat_dim={found}."
             )
         return processor
@@ -83,7 +100,8 @@ class Task:
         return self._aligner(self.config.dataset.max_video_len, self.config.dataset.long_video)
 
     def dataset(self, split: str) -> MMDataset:
-        """A split, ready to be indexed. Raises MissingDataError or UserError where its clips are not usable."""
+        """A split, ready to be indexed. Raises MissingDataError or UserError where its clips are not
+        usable."""
         assert split in SPLITS, split
         if split not in self._datasets:
             self._datasets[split] = self._build(split)
@@ -121,17 +139,21 @@ class Task:
         width = clips.features(0, None).shape[1]
         if width != self.config.model.vfeat_dim:
             raise UserError(
-                f"model.vfeat_dim is {self.config.model.vfeat_dim}, but the clip {first} has {width} numbers a frame: "
-                f"set model.vfeat_dim={width}, or take other features (dataset.video_processor, dataset.pose_components)."
+                f"model.vfeat_dim is {self.config.model.vfeat_dim}, but the clip {first} has {width} "
+                f"numbers a frame: "
+                f"set model.vfeat_dim={width}, or take other features (dataset.video_processor, "
+                f"dataset.pose_components)."
             )
 
     def fixed_padding(self) -> tuple[int, int] | None:
-        """(frames, token ids) that batches are padded to where dataset.pad_to_max asks for the ancestor's padding."""
+        """(frames, token ids) that batches are padded to where dataset.pad_to_max asks for the ancestor's
+        padding."""
         config = self.config.dataset
         return (config.max_video_len, config.max_len) if config.pad_to_max else None
 
     def build_model(self, pretrained: bool = True) -> torch.nn.Module:
-        """The towers, initialised from dataset.bert_name; with pretrained=False only their shapes are read."""
+        """The towers, initialised from dataset.bert_name; with pretrained=False only their shapes are
+        read."""
         bert = load_bert(self.config.dataset.bert_name, weights=pretrained)
         return self._model.from_config(self.config.model, self.config.dataset, bert)
 
@@ -140,11 +162,18 @@ class Task:
         return self._loss.from_config(self.config.loss)
 
     def checkpoint_path(self) -> Path:
-        """The checkpoint to evaluate: fairseq.common_eval.path, or the best one of fairseq.checkpoint.save_dir."""
+        """The checkpoint to evaluate: fairseq.common_eval.path, or the best one of
+        fairseq.checkpoint.save_dir."""
         groups = self.config.fairseq
         named = option(groups, "path")
-        return Path(named) if named else Path(option(groups, "save_dir", "checkpoints")) / "checkpoint_best.pt"
+        return (
+            Path(named) if named else Path(option(groups, "save_dir", "checkpoints")) / "checkpoint_best.pt"
+        )
 
     def results_path(self) -> Path:
         """Where evaluation puts its results: eval.save_path, or `eval` beside the checkpoint."""
-        return Path(self.config.eval.save_path) if self.config.eval.save_path else self.checkpoint_path().parent / "eval"
+        return (
+            Path(self.config.eval.save_path)
+            if self.config.eval.save_path
+            else self.checkpoint_path().parent / "eval"
+        )

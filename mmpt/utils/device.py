@@ -6,12 +6,15 @@ from mmpt.utils.errors import UserError
 
 
 def choose_device(name: str | None = "auto") -> torch.device:
-    """The torch device called `name`; "auto" or None is a GPU where there is one, else the CPU. Raises UserError."""
+    """The torch device called `name`; "auto" or None is a GPU where there is one, else the CPU. Raises
+    UserError."""
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used here: expected auto, cpu, cuda or cuda:N.") from error
+        raise UserError(
+            f"device {name!r} cannot be used here: expected auto, cpu, cuda or cuda:N."
+        ) from error
     return device

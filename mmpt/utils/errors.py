@@ -12,13 +12,15 @@ class UserError(ValueError):
 
 
 class MissingDataError(UserError):
-    """Data or weights that are not on this machine: the message says how to get them and where to put them."""
+    """Data or weights that are not on this machine: the message says how to get them and where to put
+    them."""
 
 
 def run_cli(main: Callable[..., int | None], *args: object) -> int:
     """Run a command's main function and turn its end into an exit status.
 
-    Returns main's own status (None counts as 0), 2 after a UserError (printed to stderr as one line, without a
+    Returns main's own status (None counts as 0), 2 after a UserError (printed to stderr as one line, without
+    a
     traceback), 130 after Ctrl-C. Anything else is a fault of ours and keeps its traceback.
     """
     try:

@@ -14,8 +14,10 @@ from typing import Any
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; when the block ends well, rename it to `path`.
 
-    After an error, or a kill at any moment, `path` holds its old content or does not exist; an error removes the
-    temporary file too. The folder is made if it is missing. The temporary name begins with a dot and ends with the
+    After an error, or a kill at any moment, `path` holds its old content or does not exist; an error removes
+    the
+    temporary file too. The folder is made if it is missing. The temporary name begins with a dot and ends
+    with the
     suffix of `path`, so that writers which look at the suffix (np.save, matplotlib) write to it.
     """
     path = Path(path)
@@ -29,14 +31,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; ours are as readable as any other
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; ours are as readable as any other
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
-    """Delete what killed writers left in `folder`: atomic_write's temporary files, and those matching `patterns`.
+    """Delete what killed writers left in `folder`: atomic_write's temporary files, and those matching
+    `patterns`.
 
     Only for a process that holds the folder's lock: a file of a living writer would go too.
     """

@@ -1,4 +1,5 @@
-"""Where data and weights come from that nobody may ship: one sentence each, for the errors when they are missing."""
+"""Where data and weights come from that nobody may ship: one sentence each, for the errors when they are
+missing."""
 
 from pathlib import Path
 
@@ -22,9 +23,8 @@ def how_to_get_features(folder: str | None, suffix: str) -> str:
     kinds = [kind for kind in ("s3d", "i3d") if kind in Path(out).name]
     kind = kinds[0] if kinds else "s3d|i3d"
     weights = {"s3d": S3D, "i3d": I3D}.get(kind, f"{S3D} {I3D}")
-    return (
-        f"Make the features: `python -m mmpt.cli.extract {kind} --weights FILE --in VIDEOS --out {out}`. {weights}"
-    )
+    command = f"python -m mmpt.cli.extract {kind} --weights FILE --in VIDEOS --out {out}"
+    return f"Make the features: `{command}`. {weights}"
 
 
 def where_checkpoint_comes_from(path: Path) -> str:

@@ -86,7 +86,18 @@ def test_missing_key(yaml):
         load_config(yaml(MINIMAL.replace(", max_len: 32", "")))
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "a: 1\na: 2", "\x00", "includes: {a: 1}", "includes: none.yaml", "!!python/object:os.x {}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]",
+        "a: [",
+        "a: 1\na: 2",
+        "\x00",
+        "includes: {a: 1}",
+        "includes: none.yaml",
+        "!!python/object:os.x {}",
+    ],
+)
 def test_unreadable_files(yaml, text):
     with pytest.raises(UserError, match=r"x\.yaml|none\.yaml"):
         load_config(yaml(text))
@@ -99,7 +110,9 @@ def test_includes_cannot_loop(yaml):
 
 
 def test_environment_only_with_our_prefix(yaml, monkeypatch):
-    path = yaml(MINIMAL.replace("max_len: 32", "max_len: 32, vfeat_dir: '${oc.env:SIGNCLIP_DATA,data}/poses'"))
+    path = yaml(
+        MINIMAL.replace("max_len: 32", "max_len: 32, vfeat_dir: '${oc.env:SIGNCLIP_DATA,data}/poses'")
+    )
     monkeypatch.delenv("SIGNCLIP_DATA", raising=False)
     assert load_config(path).dataset.vfeat_dir == "data/poses"
     monkeypatch.setenv("SIGNCLIP_DATA", "/elsewhere")
@@ -107,7 +120,9 @@ def test_environment_only_with_our_prefix(yaml, monkeypatch):
 
 
 def test_two_names_for_a_thing(yaml):
-    config = load_config(yaml(MINIMAL.replace("max_len: 32", "max_len: 32, valid_path: v.txt") + "input_dim: 63"))
+    config = load_config(
+        yaml(MINIMAL.replace("max_len: 32", "max_len: 32, valid_path: v.txt") + "input_dim: 63")
+    )
     assert config.dataset.val_path == "v.txt"
     assert config.model.vfeat_dim == 63
     with pytest.raises(UserError, match="another name"):
@@ -123,7 +138,9 @@ def test_saved_config_is_read_back_the_same(yaml, tmp_path):
 
 
 def test_fairseq_arguments(yaml):
-    groups = load_config(yaml(MINIMAL), ["fairseq.common.fp16=false", "fairseq.checkpoint.no_epoch_checkpoints=true"]).fairseq
+    groups = load_config(
+        yaml(MINIMAL), ["fairseq.common.fp16=false", "fairseq.checkpoint.no_epoch_checkpoints=true"]
+    ).fairseq
     argv = to_argv(groups)
     assert argv[argv.index("--lr") + 1] == "[5e-05]"
     assert argv[argv.index("--adam-betas") + 1] == "(0.9, 0.98)"
@@ -138,7 +155,9 @@ def test_the_table_of_fairseq_options_is_that_of_fairseq():
     assert installed() == table()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "projects" / "signclip").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "projects" / "signclip").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_our_own_configs_load(path):
     config = load_config(path)
     assert config.dataset.split == ("test" if path.name.startswith("test_") else None)

@@ -41,7 +41,9 @@ MODEL = {
     "num_hidden_video_layers": 6,
     "vfeat_dim": 63,
 }
-PATHS = {f"{name}_path": f"/somewhere/{name}.txt" for name in ("train", "val", "test", "gesture_id", "metadata")}
+PATHS = {
+    f"{name}_path": f"/somewhere/{name}.txt" for name in ("train", "val", "test", "gesture_id", "metadata")
+}
 DATASET = {
     "max_video_len": 256,
     "max_len": 96,
@@ -66,7 +68,10 @@ TESTING = {
     "dataset": {**DATASET, "split": "test"},
     "slurm_config": "big",
     "task_type": "local_predict",
-    "fairseq": {"dataset": {"batch_size": 256, "valid_subset": "test", "num_workers": 2}, "common_eval": {"path": "runs/y/checkpoint_best.pt"}},
+    "fairseq": {
+        "dataset": {"batch_size": 256, "valid_subset": "test", "num_workers": 2},
+        "common_eval": {"path": "runs/y/checkpoint_best.pt"},
+    },
     "model": MODEL,
     "eval": {"save_path": "runs/y/eval"},
     "metric": "RWTHFSMetric",
@@ -81,9 +86,24 @@ VARIANTS = {
         {"flip_pose": 0.2},
         {"preprocess": "sign-vq"},
         {"vfeat_custom": 1, "video_processor": "RWTHFSVideoProcessor"},
-        {"data_dir": "/tfds", "train_datasets": [["asl_signs", "1.0.0", "1.0.0-uzh"], ["sem_lex", "1.0.0"]], "sp_universal_tagging": True},
-        {"test_datasets": [["asl_citizen", "1.0.0"]], "test_separately": True, "test_in_vocab": True, "task": "identification_oracle"},
-        {"unique_sampler_num": 35, "config_name": "holistic_lip", "augment_magic": True, "debug": True, "train_for_test": True},
+        {
+            "data_dir": "/tfds",
+            "train_datasets": [["asl_signs", "1.0.0", "1.0.0-uzh"], ["sem_lex", "1.0.0"]],
+            "sp_universal_tagging": True,
+        },
+        {
+            "test_datasets": [["asl_citizen", "1.0.0"]],
+            "test_separately": True,
+            "test_in_vocab": True,
+            "task": "identification_oracle",
+        },
+        {
+            "unique_sampler_num": 35,
+            "config_name": "holistic_lip",
+            "augment_magic": True,
+            "debug": True,
+            "train_for_test": True,
+        },
     ],
     "model": [
         {"conv1d": 2},
@@ -91,13 +111,27 @@ VARIANTS = {
         {"multimodal_projection": True},
         {"multimodal_projection": "l2_norm"},
         {"use_cosign": True, "use_cosign_training": True},
-        {"model_cls": "MMFusionWithI3D", "checkpoint_path": "x", "num_classes": 5383, "num_in_frames": 16, "path_to_i3d_repo": "y", "i3d_batch_size": 16},
+        {
+            "model_cls": "MMFusionWithI3D",
+            "checkpoint_path": "x",
+            "num_classes": 5383,
+            "num_in_frames": 16,
+            "path_to_i3d_repo": "y",
+            "i3d_batch_size": 16,
+        },
     ],
 }
-CASES = [(base, section, extra) for base in (TRAINING, TESTING) for section, extras in VARIANTS.items() for extra in extras]
+CASES = [
+    (base, section, extra)
+    for base in (TRAINING, TESTING)
+    for section, extras in VARIANTS.items()
+    for extra in extras
+]
 
 
-@pytest.mark.parametrize("base, section, extra", CASES, ids=[f"{i}-{'-'.join(c[2])}" for i, c in enumerate(CASES)])
+@pytest.mark.parametrize(
+    "base, section, extra", CASES, ids=[f"{i}-{'-'.join(c[2])}" for i, c in enumerate(CASES)]
+)
 def test_loads_without_edits_or_warnings(tmp_path, caplog, base, section, extra):
     path = tmp_path / "published.yaml"
     path.write_text(yaml.safe_dump({**base, section: {**base[section], **extra}}))
@@ -108,7 +142,14 @@ def test_loads_without_edits_or_warnings(tmp_path, caplog, base, section, extra)
     assert ("slurm_config only matters on a cluster" in caplog.text) == ("slurm_config" in base)
 
 
-@pytest.mark.parametrize("section, extra", [("dataset", {"augment_magic": True}), ("model", {"use_cosign": True}), ("dataset", {"test_in_vocab": True})])
+@pytest.mark.parametrize(
+    "section, extra",
+    [
+        ("dataset", {"augment_magic": True}),
+        ("model", {"use_cosign": True}),
+        ("dataset", {"test_in_vocab": True}),
+    ],
+)
 def test_what_we_do_not_have_is_said_rather_than_left_out(tmp_path, section, extra):
     path = tmp_path / "published.yaml"
     path.write_text(yaml.safe_dump({**TRAINING, section: {**TRAINING[section], **extra}}))

@@ -53,7 +53,11 @@ def test_unknown_sibling(tmp_path, key, hint, bounds):
     refused(tmp_path, key + "_x", 1, key + "_x")
 
 
-BOUNDED = [row for row in KEYS if row[2].get("min") is not None or row[2].get("max") is not None or row[2].get("choices")]
+BOUNDED = [
+    row
+    for row in KEYS
+    if row[2].get("min") is not None or row[2].get("max") is not None or row[2].get("choices")
+]
 
 
 @pytest.mark.parametrize("key, hint, bounds", BOUNDED, ids=[row[0] for row in BOUNDED])

@@ -54,7 +54,7 @@ def test_deterministic_from_the_generator():
     assert prompt_batches(labels, 6, rng(1)) == prompt_batches(labels, 6, rng(1))
     assert prompt_batches(labels, 6, rng(1)) != prompt_batches(labels, 6, rng(2))
     assert random_batches(10, 4, rng(1)) == random_batches(10, 4, rng(1))
-    assert sorted(sum(random_batches(10, 4, rng(1)), [])) == list(range(10))
+    assert sorted(index for batch in random_batches(10, 4, rng(1)) for index in batch) == list(range(10))
 
 
 def test_more_than_the_prompts_can_fill():

@@ -1,5 +1,7 @@
 """What the fingers do, beside the palm's frame."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -26,13 +28,18 @@ def test_brute_force(hand):
     np.testing.assert_array_equal(shape[:, :69], palm_frame(hand, everything(hand)))
     for t, points in enumerate(hand.astype(np.float64)):
         length = np.linalg.norm(points[9] - points[0])
-        tips = [HAND_POINTS.index(f"{name}_TIP") for name in ("THUMB", "INDEX_FINGER", "MIDDLE_FINGER", "RING_FINGER", "PINKY")]
-        spread = [np.linalg.norm(points[a] - points[b]) / length for i, a in enumerate(tips) for b in tips[i + 1 :]]
+        tips = [
+            HAND_POINTS.index(f"{name}_TIP")
+            for name in ("THUMB", "INDEX_FINGER", "MIDDLE_FINGER", "RING_FINGER", "PINKY")
+        ]
+        spread = [
+            np.linalg.norm(points[a] - points[b]) / length for i, a in enumerate(tips) for b in tips[i + 1 :]
+        ]
         bend = []
         for finger in range(5):
             chain = points[[0, *range(4 * finger + 1, 4 * finger + 5)]]
-            bones = [(b - a) / np.linalg.norm(b - a) for a, b in zip(chain, chain[1:])]
-            bend += [float(a @ b) for a, b in zip(bones, bones[1:])]
+            bones = [(b - a) / np.linalg.norm(b - a) for a, b in pairwise(chain)]
+            bend += [float(a @ b) for a, b in pairwise(bones)]
         reach = [np.linalg.norm(points[4] - points[j]) / length for j in range(5, 21)]
         held = ((points - points[0]) / length).ravel()
         np.testing.assert_allclose(shape[t, 69:], [*spread, *bend, *reach, *held], atol=2e-5)

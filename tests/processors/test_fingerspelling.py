@@ -13,13 +13,18 @@ from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import sha256
 
 CONFIG = DatasetConfig(
-    meta_processor="FingerspellingMetaProcessor", video_processor="PoseProcessor", max_video_len=256, max_len=96
+    meta_processor="FingerspellingMetaProcessor",
+    video_processor="PoseProcessor",
+    max_video_len=256,
+    max_len=96,
 )
 ONE_HANDED = ["eso", "ise", "lls", "mfs", "psr", "ssp", "svk", "swl"]
 
 
 def split(name, **changes):
-    return FingerspellingMetaProcessor.from_config(dataclasses.replace(CONFIG, **changes), name, ".pose").examples
+    return FingerspellingMetaProcessor.from_config(
+        dataclasses.replace(CONFIG, **changes), name, ".pose"
+    ).examples
 
 
 def test_the_protocol_unseen_language():
@@ -31,7 +36,9 @@ def test_the_protocol_unseen_language():
     assert {e.group for e in train if e.mirror} == {"ise"}
 
 
-@pytest.mark.parametrize("test, valid", [(["gsg", "ase", "sgg"], ["asq", "bzs"]), (["fsl"], ["swl"]), (["swl"], ["fsl"])])
+@pytest.mark.parametrize(
+    "test, valid", [(["gsg", "ase", "sgg"], ["asq", "bzs"]), (["fsl"], ["swl"]), (["swl"], ["fsl"])]
+)
 def test_no_file_content_is_in_two_splits(test, valid):
     """The clips of fsl are those of ase: whichever is held out, the other must not be trained on."""
     seen: dict[str, str] = {}
@@ -58,7 +65,12 @@ def test_written_out_letters_survive_an_uncased_tokenizer():
     letters = {row.letter for row in read_index(find_lexicon(None))}
     written = {write_out(letter) for letter in letters}
     assert all(text.isascii() for text in written)
-    assert write_out("Ä") == "AE" and write_out("ä") == "AE" and write_out("Š") == "S WITH CARON" and write_out("Ω") == "GREEK OMEGA"
+    assert (
+        write_out("Ä") == "AE"
+        and write_out("ä") == "AE"
+        and write_out("Š") == "S WITH CARON"
+        and write_out("Ω") == "GREEK OMEGA"
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,12 @@ def make(**kwargs) -> PoseProcessor:
 
 
 def config(**kwargs) -> DatasetConfig:
-    needed = {"meta_processor": "any", "video_processor": "PoseProcessor", "max_video_len": 256, "max_len": 32}
+    needed = {
+        "meta_processor": "any",
+        "video_processor": "PoseProcessor",
+        "max_video_len": 256,
+        "max_len": 32,
+    }
     return DatasetConfig(**(needed | kwargs))
 
 
@@ -285,7 +290,11 @@ def test_a_window_of_a_clip_at_fixed_moments(pose):
 def test_a_window_alone_keeps_the_frame_rate(pose):
     windowed = make(pose_components=[RIGHT_HAND], clip_window=[0.25, 0.75])
     clip = windowed.prepare(pose)
-    assert len(windowed.features(clip)) == windowed.feature_lengths(np.array([len(clip)]))[0] == round((len(clip) - 1) / 2) + 1
+    assert (
+        len(windowed.features(clip))
+        == windowed.feature_lengths(np.array([len(clip)]))[0]
+        == round((len(clip) - 1) / 2) + 1
+    )
 
 
 def test_window_jitter_is_for_training_only(pose):

@@ -1,4 +1,5 @@
-"""Without data or weights, each RWTH experiment ends in one line that says where they come from; exit status 2."""
+"""Without data or weights, each RWTH experiment ends in one line that says where they come from; exit status
+2."""
 
 import pytest
 
@@ -52,7 +53,9 @@ def test_no_features(roots, capsys, name, words):
 
 def test_no_videoclip(roots, capsys):
     error = error_of(predict.main, "test_rwthfs_zs", capsys)
-    assert "dl.fbaipublicfiles.com" in error and str(roots / "runs/retri/videoclip/checkpoint_best.pt") in error
+    assert (
+        "dl.fbaipublicfiles.com" in error and str(roots / "runs/retri/videoclip/checkpoint_best.pt") in error
+    )
 
 
 def test_not_trained(roots, capsys):
