@@ -264,10 +264,10 @@ def _video_encoder(
 
 def _with_options(model: Any, model_cfg: Any) -> Any:
     """The model, told how to compute: neither its weights nor, but for rounding, its results depend on it."""
-    model.autocast = getattr(model_cfg, "autocast", None)
+    model.autocast = model_cfg.autocast
     for module in model.modules():
         if isinstance(module, BertEncoder):
-            module.checkpointing = getattr(model_cfg, "activation_checkpointing", False)
+            module.checkpointing = model_cfg.activation_checkpointing
     return model
 
 

@@ -49,6 +49,16 @@ def test_bf16_is_close_to_fp32(
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("model_cls", ["MMFusionSeparate", "MMFusionShare"])
+def test_options_of_the_config_reach_the_towers(make_model: Any, model_cls: str) -> None:
+    for model, wanted in (
+        (make_model(model_cls=model_cls), (None, {False})),
+        (make_model(model_cls=model_cls, autocast="bf16", activation_checkpointing=True), ("bf16", {True})),
+    ):
+        towers = [module for module in model.modules() if isinstance(module, BertEncoder)]
+        assert (model.autocast, {tower.checkpointing for tower in towers}) == wanted
+
+
 def test_emulated_bf16_is_not_used_and_that_is_said_once(
     make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
