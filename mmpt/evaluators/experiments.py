@@ -28,7 +28,7 @@ _SECTIONS = ("dataset", "model", "loss", "fairseq")
 # options that say where things are, or how fast they go, and not what comes out
 _NO_MATTER = (
     *("_path", "_dir", ".path", ".split", "finetune_from_model", "restore_file"),
-    *("num_workers", "log_interval", "fp16", "no_save_optimizer_state"),
+    *("num_workers", "log_interval", "fp16", "no_save_optimizer_state", "no_last_checkpoints"),
 )
 # options of which more may be asked for later: training goes on
 _GOES_ON = (
@@ -113,7 +113,7 @@ class Experiment:
             return True
         made = (self.results_folder / "results.json").stat().st_mtime
         newer = self.checkpoint.is_file() and self.checkpoint.stat().st_mtime > made
-        return newer or sorted(_overrides_in(results.get("command"))) != sorted(self.overrides)
+        return newer or _that_matter(_overrides_in(results.get("command"))) != _that_matter(self.overrides)
 
     def results(self) -> dict[str, Any] | None:
         """The saved results, or None."""
@@ -140,10 +140,15 @@ class Experiment:
         """
         results = self.results()
         overrides = self.overrides if results is None else _overrides_in(results.get("command"))
+        overrides = _that_matter(overrides)
         found = _differences(_settings(load_config(self.path)), _settings(load_config(self.path, overrides)))
         saved = self.checkpoint.with_name("config.yaml")
         if self.trained_by is not None and saved.is_file():
-            found |= _differences(_settings(load_config(self.trained_by)), _settings(load_config(saved)))
+            try:
+                trained = load_config(saved)
+            except UserError as error:  # of another version of the project: still worth a row
+                return [f"what it was trained with cannot be read ({error})"]
+            found |= _differences(_settings(load_config(self.trained_by)), _settings(trained))
         return [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(found.items())]
 
 
@@ -151,6 +156,11 @@ def _overrides_in(command: str | None) -> list[str]:
     """The overrides of a command line as results.json keeps it."""
     words = shlex.split(command or "")
     return [word for word in words if "=" in word and not word.startswith("-") and not word.endswith(".yaml")]
+
+
+def _that_matter(overrides: list[str]) -> list[str]:
+    """Those that an evaluation depends on: not fairseq's (which checkpoint it is, is looked at by itself)."""
+    return sorted(override for override in overrides if not override.startswith("fairseq."))
 
 
 def _settings(config: Config) -> dict[str, Any]:

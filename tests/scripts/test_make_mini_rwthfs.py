@@ -50,6 +50,8 @@ def test_the_pose_is_the_one_drawn(clips):
         x, y = points[visible, 0].round().astype(int), points[visible, 1].round().astype(int)
         assert visible.any() and inked[y, x].mean() > 0.8
         assert inked.mean() < 0.2
+    shoulders = pose.component("POSE_LANDMARKS")[0][:, 11:13, 0]
+    assert np.abs(shoulders.mean() - 352 / 2) < 30  # in the middle of the picture
     features = VIDEO_PROCESSORS.get("RWTHFSPoseProcessor")()(clips / "rendered" / "1_1_1_cam2.pose")
     assert features.shape[0] == 12 and np.isfinite(features).all()
 

@@ -140,6 +140,23 @@ def test_a_checkpoint_from_elsewhere_is_not_trained_over(launcher, tmp_path):
     assert best.read_bytes() == b"published"
 
 
+def test_a_broken_run_does_not_spoil_the_table(launcher, tmp_path, capsys):
+    assert run(tmp_path, *CONFIGS) == 0
+    (tmp_path / "runs" / "rwthfs_scratch" / "config.yaml").write_text("dataset: {no_such_key: 1}\n")
+    launcher.take()
+    assert run(tmp_path, *CONFIGS) == 2
+    rows = table(tmp_path)
+    assert "no_such_key" in rows["test_rwthfs_scratch"]["notes"]
+    assert rows["test_rwthfs_scratch_hand_dominant"]["notes"] == "right hand"
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_run(launcher, tmp_path):
+    launcher.fail["rwthfs_scratch"] = 130
+    assert run(tmp_path, *CONFIGS) == 130
+    assert launcher.take() == ["rwthfs_scratch"]
+
+
 def test_zero_shot_trains_nothing(launcher, tmp_path):
     assert run(tmp_path, ZS) == 0
     assert launcher.take() == ["test_rwthfs_zs"]
@@ -165,6 +182,17 @@ def test_more_epochs_go_on_and_other_settings_are_refused(launcher, tmp_path, ca
     assert launcher.take() == []
     said = capsys.readouterr().err
     assert "model.num_hidden_video_layers" in said and "SIGNCLIP_RUNS" in said
+
+
+def test_where_the_data_lies_is_no_setting(launcher, tmp_path, monkeypatch):
+    assert run(tmp_path, SCRATCH) == 0
+    launcher.take()
+    monkeypatch.setenv("SIGNCLIP_DATA", str(tmp_path / "moved"))
+    assert run(tmp_path, SCRATCH, "fairseq.dataset.num_workers=2") == 0
+    assert launcher.take() == []
+    assert run(tmp_path, SCRATCH, "eval.similarity=dot") == 0
+    assert launcher.take() == ["test_rwthfs_scratch"]
+    assert "num_workers" not in table(tmp_path)["test_rwthfs_scratch"]["notes"]
 
 
 def test_stand_ins_are_refused_or_told(launcher, tmp_path, capsys):
