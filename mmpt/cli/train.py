@@ -107,8 +107,10 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
         distributed.distributed_rank = int(os.environ["RANK"])
         distributed.device_id = int(os.environ["LOCAL_RANK"])
         distributed.distributed_no_spawn = True
+        cfg.checkpoint.load_checkpoint_on_all_dp_ranks = True  # sent by pickle otherwise, which torch refuses
         if not torch.cuda.is_available():
             distributed.distributed_backend = "gloo"
+            distributed.ddp_backend = "legacy_ddp"  # fairseq's default hands torch a GPU's number
     if not verbose:
         for name in ("fairseq", "fairseq_cli", "torch", "train", "train_inner", "valid"):
             logging.getLogger(name).setLevel(logging.WARNING)

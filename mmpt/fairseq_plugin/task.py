@@ -119,7 +119,7 @@ class FairseqMMTask(LegacyFairseqTask):
     def _valid_steps_per_rank(self) -> int:
         dataset = self.datasets["valid"]
         batches = dataset.dataset.batches(self.args.batch_size_valid or self.args.batch_size, 0)
-        return math.ceil(len(batches) / max(self.args.distributed_world_size, 1))
+        return math.ceil(len(batches) / world_size())
 
     def _retrieval(self) -> tuple[dict[str, float], dict[str, float]]:
         """V2T and T2V metrics over the whole validation split, from the batches of all processes."""

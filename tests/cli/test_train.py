@@ -192,3 +192,16 @@ def test_training_without_fairseq_says_what_to_install(tiny_yaml, monkeypatch, c
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert command.main([str(tiny_yaml)]) == 2
     assert "pip install --no-deps ve-fairseq" in capsys.readouterr().err
+
+
+def test_two_processes_contrast_over_the_global_batch(tiny_yaml, tmp_path):
+    """Two gloo processes through the real launcher, and a resume of both."""
+    options = ["--jobtype", "local_small", "loss.gather=true", "fairseq.dataset.batch_size=2"]
+    first = run_module("locallaunch.py", str(tiny_yaml), *options, "fairseq.optimization.max_epoch=1")
+    assert first.returncode == 0, first.stderr
+    assert " epoch 1 " in first.stderr and "valid V2T R@1" in first.stderr
+    second = run_module("locallaunch.py", str(tiny_yaml), *options, "fairseq.optimization.max_epoch=2")
+    assert second.returncode == 0, second.stderr
+    epochs = [line for line in second.stderr.splitlines() if " epoch " in line]
+    assert len(epochs) == 1 and " epoch 2 " in epochs[0], "one line an epoch, from one process"
+    assert (tmp_path / "run" / "checkpoint_best.pt").is_file()

@@ -1,0 +1,125 @@
+"""From a config to samples, model and loss."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmpt.config import load_config
+from mmpt.datasets import collate
+from mmpt.tasks import Task
+from mmpt.utils.errors import MissingDataError, UserError
+
+
+@pytest.fixture
+def task(tiny_yaml):
+    return Task(load_config(tiny_yaml))
+
+
+def test_samples_follow_the_contract(task):
+    dataset = task.dataset("train")
+    batch = collate([dataset[index] for index in dataset.batches(4, 1)[0]])
+    assert batch["vfeats"].dtype == torch.float32 and batch["vfeats"].shape[2] == 63
+    assert batch["vmasks"].dtype == torch.bool and batch["caps"].dtype == torch.int64
+    assert batch["vfeats"].shape[1] == batch["vmasks"].sum(1).max(), "padded to the batch's own longest"
+    assert len(set(batch["text"])) == len(batch["text"]), "different gestures"
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone(task, tiny_yaml):
+    dataset, again = task.dataset("train"), Task(load_config(tiny_yaml)).dataset("train")
+    dataset.set_epoch(3), again.set_epoch(3)
+    again[0], again[1]  # what was asked for before does not matter
+    np.testing.assert_array_equal(dataset[2]["vfeats"], again[2]["vfeats"])
+    again.set_epoch(4)
+    assert (dataset[2]["vfeats"] != again[2]["vfeats"]).any()
+    other_seed = Task(load_config(tiny_yaml), seed=8).dataset("train")
+    other_seed.set_epoch(3)
+    assert (dataset[2]["vfeats"] != other_seed[2]["vfeats"]).any()
+
+
+def test_evaluation_is_not_augmented(task):
+    dataset = task.dataset("valid")
+    first = dataset[0]["vfeats"]
+    dataset.set_epoch(9)
+    np.testing.assert_array_equal(first, dataset[0]["vfeats"])
+    assert dataset.batches(4, 1) == dataset.batches(4, 2)
+
+
+def test_batches_differ_from_epoch_to_epoch_and_repeat_with_the_seed(task, tiny_yaml):
+    dataset = task.dataset("train")
+    assert dataset.batches(4, 1) != dataset.batches(4, 2)
+    assert dataset.batches(4, 1) == Task(load_config(tiny_yaml)).dataset("train").batches(4, 1)
+
+
+def test_an_embedding_does_not_depend_on_its_batch(task):
+    """Real clips, each alone, in a batch, in another order, and under the ancestor's fixed padding."""
+    model = task.build_model().eval()
+    dataset = task.dataset("valid")
+    samples = [dataset[index] for index in range(len(dataset))]
+
+    def embed(chosen, **padding):
+        batch = collate(chosen, **padding)
+        out = model(batch["vfeats"], batch["vmasks"], batch["caps"], batch["cmasks"])
+        return out["pooled_video"], out["pooled_text"]
+
+    with torch.no_grad():
+        together = embed(samples)
+        backwards = embed(samples[::-1])
+        padded = embed(samples, video_len=32, text_len=24)
+        alone = [embed([sample]) for sample in samples]
+    for side in (0, 1):
+        torch.testing.assert_close(backwards[side].flip(0), together[side], atol=1e-5, rtol=0)
+        torch.testing.assert_close(padded[side], together[side], atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.cat([one[side] for one in alone]), together[side], atol=1e-5, rtol=0)
+
+
+def test_clips_that_are_cut_are_counted(tiny_yaml, caplog):
+    task = Task(load_config(tiny_yaml, ["dataset.max_video_len=10"]))
+    dataset = task.dataset("valid")
+    assert dataset.n_cut() > 0 and max(len(dataset[i]["vfeats"]) for i in range(len(dataset))) == 10
+    assert f"{dataset.n_cut()} of 6 clips are longer than max_video_len=10" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("model.vfeat_dim=64", "set model.vfeat_dim=63"),
+        ("dataset.meta_processor=Nothing", "no meta processor called 'Nothing'"),
+        ("model.model_cls=MMFusionSeperate", "Did you mean 'MMFusionSeparate'"),
+        ("loss.loss_cls=MMContra", "Did you mean 'MMContraLoss'"),
+        ("dataset.hand_frame=palm", "set model.vfeat_dim=69"),
+        ("dataset.unique_sampler_num=3", "unique_sampler_num is 3"),
+    ],
+)
+def test_contradictions_are_found_before_anything_is_loaded(tiny_yaml, override, words):
+    with pytest.raises(UserError, match=words):
+        Task(load_config(tiny_yaml, [override]))
+
+
+def test_unreadable_clips_stop_or_are_left_out(tiny_yaml, tmp_path, caplog):
+    import csv
+    import shutil
+
+    from mmpt.processors.fingerspelling import find_lexicon, read_index
+
+    rows = [
+        row for row in read_index(find_lexicon(None)) if row.language in ("asq", "gsg", "svk", "swl", "psr")
+    ]
+    rows = [row for row in rows if row.letter in "ABCDEF"]
+    lexicon = tmp_path / "lexicon"
+    lexicon.mkdir()
+    with open(lexicon / "index.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "signed_language", "words"])
+        for row in rows:
+            shutil.copy(row.path, lexicon / f"{row.language}_{row.letter}.pose")
+            writer.writerow([f"{row.language}_{row.letter}.pose", row.language, row.letter])
+    broken = lexicon / "asq_C.pose"
+    broken.write_bytes(broken.read_bytes()[:5000])
+    here = [f"dataset.vfeat_dir={lexicon}", f"dataset.cache_dir={tmp_path / 'cache'}"]
+    with pytest.raises(UserError, match=r"asq_C\.pose"):
+        Task(load_config(tiny_yaml, here)).dataset("valid")
+    skipping = Task(load_config(tiny_yaml, [*here, "dataset.on_bad_example=skip"])).dataset("valid")
+    assert len(skipping) == 5 and "asq_C.pose" in caplog.text
+    broken.unlink()
+    with pytest.raises(MissingDataError, match=r"asq_C\.pose"):
+        Task(load_config(tiny_yaml, here)).dataset("valid")
