@@ -66,6 +66,18 @@ def launcher(monkeypatch, tmp_path):
     return fake
 
 
+@pytest.fixture(autouse=True)
+def no_picture(request, monkeypatch):
+    """Pictures take most of the time: only the test that looks at one draws it."""
+    if "with_picture" not in request.fixturenames:
+        monkeypatch.setattr(results, "comparison_chart", lambda path, rows, title: path)
+
+
+@pytest.fixture
+def with_picture():
+    """Draw the picture."""
+
+
 def run(tmp_path, *items):
     return results.main([*items, "--out", str(tmp_path / "table")])
 
@@ -75,7 +87,7 @@ def table(tmp_path):
         return {row["config"]: row for row in csv.DictReader(file)}
 
 
-def test_runs_what_is_missing_and_sets_it_beside_the_paper(launcher, tmp_path):
+def test_runs_what_is_missing_and_sets_it_beside_the_paper(launcher, tmp_path, with_picture):
     assert run(tmp_path, *CONFIGS) == 0
     assert launcher.take() == [
         *("rwthfs_scratch", "test_rwthfs_scratch"),
