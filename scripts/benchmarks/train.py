@@ -174,10 +174,10 @@ def _growth(device: torch.device) -> dict[str, Any]:
             clips, frames = (size, 26) if name == "batch" else (8, size)
             batch = generated_batch(clips, frames, 9, 63)
             trainer.update(batch)
-            seconds.append(min(clocked(lambda b=batch: trainer.update(b)).cpu for _ in range(2)))
+            seconds.append(min(clocked(lambda b=batch: trainer.update(b)).wall for _ in range(3)))
         found[name] = {
             "sizes": list(sizes),
-            "processor_seconds": seconds,
+            "seconds": seconds,
             "exponent": exponent(sizes, seconds),
         }
     return found
@@ -239,10 +239,10 @@ def _table(found: dict[str, Any]) -> list[str]:
             f"{both['plain'][-1]:.4f}) differ by {found['losses']['largest_difference']:.1e} at most",
         ]
     for name, growth in found.get("growth", {}).items():
-        pairs = ", ".join(f"{n}: {t:.2f}" for n, t in zip(growth["sizes"], growth["processor_seconds"]))
+        pairs = ", ".join(f"{n}: {t:.2f}" for n, t in zip(growth["sizes"], growth["seconds"]))
         lines += [
             "",
-            f"processor seconds of an update by {name}: {pairs}; they grow as n^{growth['exponent']:.2f}",
+            f"seconds of an update by {name}: {pairs}; they grow as n^{growth['exponent']:.2f}",
         ]
     if "large" in found:
         large = found["large"]
