@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.extractors.layers import ConvBlock, FrozenNetwork, max_pool, max_pool_same, stack_taps, stem
+from mmpt.extractors.layers import ConvBlock, FrozenNetwork, StemBlock
+from mmpt.extractors.pools import max_pool, max_pool_same
 from mmpt.utils.errors import UserError
 
 
@@ -32,21 +33,21 @@ class Unit3D(ConvBlock):
         return [(self.conv3d, self.bn)]
 
 
-class Stem(Unit3D):
+class Stem(StemBlock):
     """The first 7x7x7 convolution of stride 2, and the max pool behind it."""
 
     def __init__(self, outputs: int):
-        super().__init__(3, outputs, 7)
+        super().__init__()
+        self.conv3d = nn.Conv3d(3, outputs, 7, bias=False)
+        self.bn = nn.BatchNorm3d(outputs, eps=1e-3)
 
-    def arrange(self, weight: Tensor) -> Tensor:
-        return stack_taps(weight)
+    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
+        return [(self.conv3d, self.bn)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [N, T, H, W, 3] -> [N, ceil(T/2), ceil(H/4), ceil(W/4), O]."""
-        weight, bias = self.folded(self.conv3d, self.bn, x.dtype)
-        before = tuple(same_padding(size, 7, 2) for size in x.shape[1:4])
-        pool_before = tuple(same_padding(-(-size // 2), 3, 2) for size in x.shape[2:4])
-        return stem(x, weight, bias, (before[0], before[1], before[2]), (pool_before[0], pool_before[1]))
+    def padding(self, size: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
+        t, h, w = (same_padding(length, 7, 2) for length in size)
+        pool_h, pool_w = (same_padding(-(-length // 2), 3, 2) for length in size[1:])
+        return (t, h, w), (pool_h, pool_w)
 
 
 class Inception(nn.Module):

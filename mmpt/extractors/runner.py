@@ -13,7 +13,6 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,6 @@ class _Run:
         reader = self.extractor.reader()
         slots: list[ReaderProcess | ReaderInThisProcess] = [ReaderInThisProcess(reader)]
         if workers > 0:
-            resource_tracker.ensure_running()  # its start would undo what shields workers from Ctrl-C
             slots = [ReaderProcess(reader) for _ in range(min(workers, len(todo)))]
         threads = [threading.Thread(target=self._feed, args=(slot,), daemon=True) for slot in slots]
         for _ in slots:

@@ -9,7 +9,8 @@ of `s3d_howto100m.pth`.
 import torch
 from torch import Tensor, nn
 
-from mmpt.extractors.layers import ConvBlock, FrozenNetwork, max_pool, max_pool_same, stack_taps, stem
+from mmpt.extractors.layers import ConvBlock, FrozenNetwork, StemBlock
+from mmpt.extractors.pools import max_pool, max_pool_same
 from mmpt.utils.errors import UserError
 
 
@@ -33,7 +34,7 @@ class Separable(ConvBlock):
         return [*first, (self.conv2, self.bn2)] if self.separable else first
 
 
-class SpaceToDepthStem(ConvBlock):
+class SpaceToDepthStem(StemBlock):
     """The published first layer: 2x2x2 blocks of pixels as 24 channels, then a 2x4x4 convolution.
 
     That is a 4x8x8 convolution of stride 2 on the pixels themselves, and is computed so.
@@ -47,15 +48,13 @@ class SpaceToDepthStem(ConvBlock):
     def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
         return [(self.conv1, self.bn1)]
 
-    def arrange(self, weight: Tensor) -> Tensor:
-        """[O, 24, 2, 4, 4], the 24 being (time, height, width, colour), -> [O, 4 * 3, 8, 8]."""
+    def pixel_weight(self, weight: Tensor) -> Tensor:
+        """[O, 24, 2, 4, 4], the 24 being (time, height, width, colour), -> [O, 3, 4, 8, 8]."""
         blocks = weight.unflatten(1, (2, 2, 2, 3)).permute(0, 4, 5, 1, 6, 2, 7, 3)
-        return stack_taps(blocks.flatten(6, 7).flatten(4, 5).flatten(2, 3))
+        return blocks.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [N, T, H, W, 3] -> [N, T/2, H/4, W/4, O], the first max pool included."""
-        weight, bias = self.folded(self.conv1, self.bn1, x.dtype)
-        return stem(x, weight, bias, before=(0, 2, 2), pool_before=(0, 0))
+    def padding(self, size: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
+        return (0, 2, 2), (0, 0)
 
 
 class Gate(nn.Module):

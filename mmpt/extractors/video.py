@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from mmpt.utils.errors import UserError
 
@@ -66,6 +67,7 @@ class Video:
     def __init__(self, path: str | os.PathLike[str], threads: int = 1):
         self.path = Path(path)
         self.decoded = Decoded()
+        self._scaler = VideoReformatter()  # keeps its filters from frame to frame
         try:
             self._container = av.open(str(self.path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -193,7 +195,8 @@ class Video:
     ) -> np.ndarray:
         """One frame as uint8 RGB [height, width, 3], turned upright and scaled to the size asked for."""
         turned = self.rotation % 180 == 90
-        scaled = frame.reformat(
+        scaled = self._scaler.reformat(
+            frame,
             width=height if turned else width,
             height=width if turned else height,
             format="rgb24",

@@ -6,11 +6,10 @@ Nothing here needs torch: a worker process starts in the time its reader's own i
 import contextlib
 import logging
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
+import subprocess
+import sys
 import tempfile
-import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,72 +103,40 @@ def _seal(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
-def worker_main(connection: Any, reader: FileReader | StreamReader, stderr: str) -> None:
-    """A worker process: sources come in, messages go out, until the other end closes.
-
-    What it (and C++ code in it, which is talkative) prints goes to the file `stderr`, whose name is removed:
-    it is shown if the process dies.
-    """
-    handle = os.open(stderr, os.O_WRONLY | os.O_APPEND)
-    os.dup2(handle, 2)
-    os.close(handle)
-    Path(stderr).unlink()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then ends this one
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            task = connection.recv()
-            if task is None:
-                return
-            for message in work(reader, *task):
-                connection.send(message)
-
-
-def _end_with(sentinel: int) -> None:
-    """End this process at once when its parent is gone, so that it writes nothing more."""
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
 class ReaderProcess:
-    """A worker process as seen from the thread that feeds it; started when it is first needed, and again if
-    it dies.
+    """A worker process as seen from the thread that feeds it; started when first needed, and again if it
+    dies.
+
+    It is a fresh interpreter that imports what its reader needs and nothing of the program around it. Ctrl-C
+    does not reach it, and it ends by itself when this process is gone.
     """
 
     def __init__(self, reader: FileReader | StreamReader):
         self._reader = reader
-        self._process: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
-        self._stderr: IO[str] | None = None
+        self._said: IO[bytes] | None = None
 
     def read(self, source: Path, target: Path) -> Iterator[Message]:
         """See `work`. A process that dies is a Failed."""
-        if self._process is None:
-            self._start()
         try:
+            if self._process is None:
+                self._start()
             self._connection.send((source, target))
             while True:
                 message = self._connection.recv()
                 yield message
                 if isinstance(message, Finished | Failed):
                     return
-        except (EOFError, OSError):
-            self._process.join(5)
-            code = self._process.exitcode
-            how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-            said = self._last_words()
-            self._drop()
-            told = f"its last words were: {said}" if said else "it said nothing; was the memory used up?"
-            yield Failed(f"{source}: the process that read it ended by itself ({how}); {told}")
+        except (EOFError, ConnectionError):
+            yield Failed(f"{source}: the process that read it ended by itself ({self._autopsy()})")
 
     def close(self) -> None:
         """Let the process end when it is idle. Called by the thread that reads."""
         if self._process is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._connection.send(None)
-            self._process.join(5)
+                self._process.wait(5)
             self._drop()
 
     def kill(self) -> None:
@@ -178,34 +145,44 @@ class ReaderProcess:
         if process is not None:
             process.kill()
 
-    def _drop(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
-        if self._stderr is not None:
-            self._stderr.close()
-        self._process = None
-
-    def _last_words(self) -> str:
-        """The end of what the process has printed."""
-        assert self._stderr is not None
-        self._stderr.seek(0)
-        return " ".join(self._stderr.read().split())[-300:]
-
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        handle, name = tempfile.mkstemp(prefix="extract-", suffix=".stderr")
-        self._stderr = open(handle, encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the process
-        process = context.Process(target=worker_main, args=(theirs, self._reader, name), daemon=True)
-        # the child inherits the mask: a Ctrl-C while it starts up would print a traceback
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        self._process = process
+        self._connection, theirs = multiprocessing.Pipe()
+        # what it prints (C++ libraries are talkative) is kept, and shown only if it dies
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mmpt.extractors.worker_entry", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+                },
+            )
+        self._connection.send(self._reader)
+
+    def _autopsy(self) -> str:
+        """Take the dead process away; how it ended and the last that it printed."""
+        assert self._process is not None and self._said is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        code = self._process.returncode
+        self._said.seek(0)
+        words = " ".join(self._said.read().decode(errors="replace").split())[-300:]
+        self._drop()
+        how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
+        return f"{how}; its last words: {words}" if words else f"{how}; was the memory used up?"
+
+    def _drop(self) -> None:
+        assert self._process is not None and self._said is not None
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        self._said.close()
+        self._process = None
 
 
 class ReaderInThisProcess:

@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and repeats."""
-    parser.add_argument("--clips", type=int, default=4, help="videos (default 4)")
-    parser.add_argument("--seconds", type=int, default=4, help="length of each (default 4)")
+    parser.add_argument("--clips", type=int, default=5, help="videos (default 5)")
+    parser.add_argument("--seconds", type=int, default=6, help="length of each (default 6)")
     parser.add_argument("--repeats", type=int, default=2, help="alternating repeats (default 2)")
     parser.add_argument("--networks", nargs="+", choices=list(PLAIN), default=list(PLAIN))
     parser.add_argument("--dtype", default="auto", help="of ours (default auto); the plain loop is float32")
@@ -99,16 +99,17 @@ def _compare(name: str, videos: Path, folder: Path, options: argparse.Namespace)
     extractor.load = lambda: network  # both ways begin with the weights in memory
     workers = extractor.default_workers(cpu_cores())
     plain_out, ours_out = folder / f"{name}-plain", folder / f"{name}-ours"
-    plain = functools.partial(
-        _plain_loop, extractor, functools.partial(PLAIN[name], network), videos, plain_out
-    )
-    tokens = plain()  # the first time warms up
-    times: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
+    compute = functools.partial(PLAIN[name], network)
+    plain = functools.partial(_plain_loop, extractor, compute, videos, plain_out)
+    compute(torch.zeros(1, 3, extractor.reader().length, 224, 224))  # the first time warms up
+    tokens = 0
+    times: dict[str, list[list[float]]] = {"plain": [], "ours": []}
     for _ in range(options.repeats):
-        times["plain"].append(_clocked(plain))
+        tokens, *clocks = _clocked(plain)
+        times["plain"].append(clocks)
         shutil.rmtree(ours_out, ignore_errors=True)
         ours = functools.partial(extract_folder, extractor, videos, ours_out, workers, show_progress=False)
-        times["ours"].append(_clocked(ours))
+        times["ours"].append(_clocked(ours)[1:])
     cosines = [_cosine(path, ours_out / path.name) for path in plain_out.glob("*.npy")]
     found: dict[str, Any] = {"windows": tokens, "times": times, "cosine": min(cosines)}
     for clock, what in enumerate(("", "cpu_")):
@@ -144,12 +145,14 @@ def _plain_loop(
     return total
 
 
-def _clocked(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall-clock and processor seconds of a call, the processes it started and waited for included."""
+def _clocked(work: Callable[[], Any]) -> list[Any]:
+    """What a call returns, its wall-clock and its processor seconds, those of processes it waited for
+    included.
+    """
     before, start = os.times(), time.perf_counter()
-    work()
+    result = work()
     wall, after = time.perf_counter() - start, os.times()
-    return wall, sum(after[:4]) - sum(before[:4])
+    return [result, wall, sum(after[:4]) - sum(before[:4])]
 
 
 def _cosine(one: Path, other: Path) -> float:

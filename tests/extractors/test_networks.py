@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mmpt.extractors import I3D, S3D
-from mmpt.extractors.layers import max_pool, max_pool_same
+from mmpt.extractors.pools import max_pool, max_pool_same
 from mmpt.extractors.weights import fill_randomly, load_strictly, read_weights
 from mmpt.utils.errors import MissingDataError, UserError
 
@@ -81,7 +81,7 @@ def test_i3d_gives_the_references_numbers(i3d, data_dir, name, frozen):
 
 def _frozen_twin(network, twin):
     twin.load_state_dict(network.state_dict())
-    return twin.freeze()
+    return twin.freeze(fast=True)
 
 
 def test_the_state_dicts_are_the_references(s3d, i3d, data_dir):
