@@ -10,6 +10,7 @@ import shlex
 import sys
 
 from mmpt.config import Config, load_config
+from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.errors import run_cli
 from mmpt.utils.logging import setup_logging
 
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
+    keep_freed_memory()
     config = load_config(args.taskconfig, args.overrides)
     command = shlex.join(["python", "locallaunch.py", args.taskconfig, *args.overrides])
     print(evaluate(config, args.taskconfig, command))

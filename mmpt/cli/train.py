@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 
 from mmpt.config import Config, load_config, save_config
+from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.errors import MissingDataError, run_cli
 from mmpt.utils.files import remove_leftovers
 from mmpt.utils.lock import folder_lock
@@ -46,6 +47,7 @@ def _train(args: argparse.Namespace) -> int:
     _need_fairseq()
     if not args.verbose:  # fairseq, hydra and torch warn of each other's ways, at every start
         warnings.simplefilter("ignore")
+        logging.getLogger("fairseq").setLevel(logging.WARNING)
     from mmpt.fairseq_plugin.args import save_dir, train_argv
 
     arguments = train_argv(config, args.taskconfig, args.overrides)
@@ -74,15 +76,22 @@ def _need_fairseq() -> None:
 
 
 def _check_data(config: Config) -> None:
-    """Fail on missing data and contradictions before fairseq is set up and anything is written."""
+    """Fail on missing data and contradictions before fairseq is set up and anything is written.
+
+    fairseq makes the task again, and then it reports what is in its splits: here it is silent.
+    """
     from mmpt.config.fairseq_options import option
     from mmpt.fairseq_plugin.args import initial_weights, save_dir
     from mmpt.tasks import Task
 
     task = Task(config)
-    batch_size = option(config.fairseq, "batch_size")
-    task.dataset("train").batches(batch_size, 1)
-    task.dataset("valid")
+    report = logging.getLogger("mmpt.tasks.task")
+    report.setLevel(logging.WARNING)
+    try:
+        task.dataset("train").batches(option(config.fairseq, "batch_size"), 1)
+        task.dataset("valid")
+    finally:
+        report.setLevel(logging.NOTSET)
     initial_weights(config.fairseq, save_dir(config.fairseq))
 
 
@@ -93,6 +102,7 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
     from fairseq.distributed import utils as distributed_utils
     from fairseq_cli import train as fairseq_train
 
+    keep_freed_memory()
     import mmpt.fairseq_plugin  # noqa: F401  registers mmtask, mmarch and mmloss
 
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place

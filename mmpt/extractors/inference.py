@@ -4,8 +4,6 @@ Both make a token independent of its neighbours: the same window gives the same 
 extracted beside it, so that a run that was killed and started again ends with the same files.
 """
 
-import contextlib
-import ctypes
 import logging
 import os
 import queue
@@ -19,6 +17,7 @@ from torch import nn
 
 from mmpt.extractors.base import NetworkRunner
 from mmpt.extractors.layers import FrozenNetwork
+from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -44,21 +43,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return torch.bfloat16 if fast else torch.float32
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc not to give large blocks back: the next window needs the same, and new pages cost a tenth of
-    its time.
-
-    For the whole process, from now on; does nothing with another C library.
-    """
-    arena_max, mmap_threshold, top_pad, trim_threshold = -8, -3, -2, -1  # as in malloc.h
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(arena_max, 1)  # other arenas give memory back whatever they are told
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
-        mallopt(top_pad, 1 << 26)
 
 
 class Inference(NetworkRunner):
@@ -89,7 +73,7 @@ class Inference(NetworkRunner):
         self.offset, self.device = offset, device
         on_cpu = device.type == "cpu"
         if on_cpu:
-            keep_freed_memory()
+            keep_freed_memory(one_arena=True)  # the next window needs the same blocks
         self.batch = 1 if on_cpu else batch
         self.threads = (threads or cpu_cores()) if on_cpu else 1
         fast = on_cpu and dtype == torch.float32 and not compiled

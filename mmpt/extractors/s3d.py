@@ -65,9 +65,10 @@ class Gate(nn.Module):
         self.fc = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, T, H, W, C] -> the same shape."""
+        """x [N, T, H, W, C] -> the same shape; x itself is overwritten where no gradient is asked for."""
         weight = torch.sigmoid(self.fc(x.mean((1, 2, 3), dtype=torch.float32)))
-        return x * weight.to(x.dtype)[:, None, None, None]
+        weight = weight.to(x.dtype)[:, None, None, None]
+        return x * weight if torch.is_grad_enabled() else x.mul_(weight)
 
 
 class Mixed(nn.Module):

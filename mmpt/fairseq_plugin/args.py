@@ -1,6 +1,7 @@
 """The `fairseq:` section -> the command line of `fairseq-train`."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,20 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
         if option(groups, name) is None:
             groups.setdefault(group, {})[name] = value
     _drop(groups, "valid_subset")
+    _save_last_epoch(groups)
     argv = [taskconfig, "--task", "mmtask", "--arch", "mmarch", "--criterion", "mmloss"]
     for override in overrides:
         argv += ["--override", override]
     return argv + to_argv(groups)
+
+
+def _save_last_epoch(groups: dict[str, Any]) -> None:
+    """fairseq saves at multiples of save_interval only: make the last epoch one of them."""
+    every, epochs = option(groups, "save_interval", 1), option(groups, "max_epoch", 0)
+    if epochs and epochs % every:
+        _drop(groups, "save_interval")
+        groups.setdefault("checkpoint", {})["save_interval"] = math.gcd(every, epochs)
+        log.info("saving every %d epochs, so that epoch %d is saved", math.gcd(every, epochs), epochs)
 
 
 def _drop(groups: dict[str, Any], *names: str) -> None:

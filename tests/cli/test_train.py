@@ -27,10 +27,14 @@ def same_weights(one: Path, other: Path) -> bool:
 def test_train_evaluate_and_ask(tiny_yaml, tmp_path):
     """The whole path, by the commands of the README."""
     done = run_module(
-        "locallaunch.py", str(tiny_yaml), "eval.after_training=true", "fairseq.optimization.max_epoch=2"
+        "locallaunch.py",
+        str(tiny_yaml),
+        "eval.after_training=true",
+        "fairseq.optimization.max_epoch=2",
+        "fairseq.checkpoint.save_interval=5",  # which would never come
     )
     assert done.returncode == 0, done.stderr
-    epochs = [line for line in done.stderr.splitlines() if " epoch " in line]
+    epochs = [line for line in done.stderr.splitlines() if "mmpt.epoch: epoch " in line]
     assert len(epochs) == 2
     for word in ("train loss", "valid loss", "valid V2T R@1"):
         assert word in epochs[0]
@@ -114,7 +118,7 @@ def test_killed_and_started_again_equals_uninterrupted(tiny_yaml, tmp_path):
 
     again = run_module(*command[1:])
     assert again.returncode == 0, again.stderr
-    first_epoch = next(line for line in again.stderr.splitlines() if " epoch " in line)
+    first_epoch = next(line for line in again.stderr.splitlines() if "mmpt.epoch: epoch " in line)
     assert " epoch 1 " not in first_epoch, "it began anew"
     assert same_weights(tmp_path / "whole" / "checkpoint_last.pt", folder / "checkpoint_last.pt")
     assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
@@ -202,6 +206,6 @@ def test_two_processes_contrast_over_the_global_batch(tiny_yaml, tmp_path):
     assert " epoch 1 " in first.stderr and "valid V2T R@1" in first.stderr
     second = run_module("locallaunch.py", str(tiny_yaml), *options, "fairseq.optimization.max_epoch=2")
     assert second.returncode == 0, second.stderr
-    epochs = [line for line in second.stderr.splitlines() if " epoch " in line]
+    epochs = [line for line in second.stderr.splitlines() if "mmpt.epoch: epoch " in line]
     assert len(epochs) == 1 and " epoch 2 " in epochs[0], "one line an epoch, from one process"
     assert (tmp_path / "run" / "checkpoint_best.pt").is_file()
