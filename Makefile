@@ -55,7 +55,7 @@ demo: $(VENV)/.train
 	$(PY) demo_finger.py
 
 test: $(VENV)/.dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -m slow

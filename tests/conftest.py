@@ -10,6 +10,8 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for a hub
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: a core each, for the commands they start too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
