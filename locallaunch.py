@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Run experiments on this machine: `python locallaunch.py projects/signclip/X.yaml[,Y.yaml...] [key=value
-...]`.
+"""Run experiments on this machine.
+
+    python locallaunch.py projects/signclip/X.yaml[,Y.yaml...] [key=value ...]
 
 A training config is trained, and evaluated afterwards where it says `eval.after_training: true`; a config
-whose name
-begins with test_, or whose task_type is local_predict, is evaluated.
+whose name begins with test_, or whose task_type is local_predict, is evaluated.
 """
 
 import argparse

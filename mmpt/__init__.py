@@ -1,8 +1,7 @@
 """SignCLIP: text and sign-language video in one latent space, by contrastive learning.
 
 `mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts. Importing this package
-imports nothing
-else until that is asked for.
+imports nothing else until that is asked for.
 """
 
 import sys

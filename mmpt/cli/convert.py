@@ -1,10 +1,8 @@
-"""Turn a checkpoint into a model folder: `python -m mmpt.cli.convert CHECKPOINT --config X.yaml --out
-FOLDER`.
+"""Make a model folder: `python -m mmpt.cli.convert CHECKPOINT --config X.yaml --out FOLDER`.
 
 CHECKPOINT is ours, SignCLIP's or VideoCLIP's (fairseq), or a plain state dict. The folder holds weights,
-configuration,
-tokenizer and preprocessing, and loads with `mmpt.from_pretrained(FOLDER)`, without network and without
-fairseq.
+configuration, tokenizer and preprocessing, and loads with `mmpt.from_pretrained(FOLDER)`, without network and
+without fairseq.
 """
 
 import argparse

@@ -1,8 +1,7 @@
 """Train the model of a task config: `python -m mmpt.cli.train projects/signclip/X.yaml [key=value ...]`.
 
 One process. `locallaunch.py` starts it, in as many copies as the config asks for; `fairseq-train` with the
-arguments
-that --print-fairseq shows does the same.
+arguments that --print-fairseq shows does the same.
 """
 
 import argparse

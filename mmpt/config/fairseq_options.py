@@ -1,8 +1,7 @@
 """The `fairseq:` section: groups of options that are fairseq's own, one to one.
 
 Published YAMLs put an option into another group than fairseq does (`optimization.ddp_backend`), so the group
-only has
-to be one of fairseq's; the option has to exist. The table of options is a file, made from fairseq by
+only has to be one of fairseq's; the option has to exist. The table of options is a file, made from fairseq by
 mmpt/fairseq_plugin/options.py, so that this check needs no fairseq.
 """
 

@@ -1,10 +1,8 @@
-"""YAML -> includes -> overrides -> dataclasses. Anything unknown, missing, mistyped or out of range is an
-error.
+"""YAML -> includes -> overrides -> dataclasses. What is unknown, missing or mistyped is an error.
 
 Layers, later ones win: the files named under `includes:` (relative to the including file, or to the working
 directory), the file itself, then overrides such as `dataset.augment2d=true`. Every error names the file (or
-the
-override), the dotted key and, for a misspelt key, the nearest valid one.
+the override), the dotted key and, for a misspelt key, the nearest valid one.
 """
 
 import logging

@@ -65,8 +65,7 @@ def open_clips(
     """The clips of `examples`, and the examples that are readable.
 
     on_bad_example: "error" stops at the first clip that cannot be read (UserError), "skip" leaves such clips
-    out and
-    says how many and why; a split of which more than half is unreadable is an error all the same.
+    out and says how many and why; a split of which more than half is unreadable is an error all the same.
     """
     if hasattr(processor, "prepare"):
         return _open_poses(examples, processor, cache_dir, on_bad_example)

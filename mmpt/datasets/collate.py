@@ -15,11 +15,9 @@ def collate(
 ) -> dict[str, Any]:
     """Pad samples of MMDataset into one batch of B clips.
 
-    Returns `vfeats` float32 [B, T, D] and `caps` int64 [B, L], `vmasks` and `cmasks` bool (false on
-    padding), `label` and
-    `index` int64 [B], lists `video_id` and `text`. T and L are the batch's longest, or video_len and
-    text_len if given
-    (the ancestor's fixed padding).
+    Returns `vfeats` float32 [B, T, D] and `caps` int64 [B, L], `vmasks` and `cmasks` bool (false on padding),
+    `label` and `index` int64 [B], lists `video_id` and `text`. T and L are the batch's longest, or video_len
+    and text_len if given (the ancestor's fixed padding).
     """
     assert samples, "a batch needs at least one sample"
     batch: dict[str, Any] = {

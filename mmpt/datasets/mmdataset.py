@@ -21,8 +21,7 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """A split as samples; also says which samples make a batch.
 
     Randomness (augmentation, batches) comes only from (seed, epoch, index), so a run that is interrupted and
-    resumed
-    sees what an uninterrupted one sees, whatever the number of workers.
+    resumed sees what an uninterrupted one sees, whatever the number of workers.
 
     sampler: unique_prompt, prompt_groups or random (see mmpt/datasets/samplers.py).
     """

@@ -26,13 +26,10 @@ def prompt_batches(
     """Batches in which no prompt has more than clips_per_prompt clips; every clip is seen exactly once.
 
     labels: the prompt of each clip, as a number. With clips_per_prompt=1, a batch is a collection of
-    different
-    gestures. The clips of each prompt are dealt out like cards, round and round, so batches differ in size
-    by at most
-    clips_per_prompt; where prompts have different numbers of clips, batches are smaller than batch_size. With
-    `oversample`, clips of rarer prompts are repeated until every prompt has as many as the most frequent one
-    (the
-    ancestor's way to full batches).
+    different gestures. The clips of each prompt are dealt out like cards, round and round, so batches differ
+    in size by at most clips_per_prompt; where prompts have different numbers of clips, batches are smaller
+    than batch_size. With `oversample`, clips of rarer prompts are repeated until every prompt has as many as
+    the most frequent one (the ancestor's way to full batches).
 
     Raises UserError if batch_size is over what the prompts can fill.
     """

@@ -8,8 +8,7 @@ to 100 prompts of 4, 95 % intervals of T2V P@1 held the true mean in 57 to 95 % 
 90 to 93 % by queries.
 
 The interval covers the choice of test clips or prompts, not that of the training run (seeds vary beside it),
-and
-takes queries as independent: clips of one signer may be less than that.
+and takes queries as independent: clips of one signer may be less than that.
 """
 
 from collections.abc import Iterator

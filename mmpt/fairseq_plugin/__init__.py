@@ -1,8 +1,7 @@
 """The house behind fairseq's doors: a task, a model, a criterion and a dataset, each a thin adapter.
 
 Importing this package registers `mmtask`, `mmarch` and `mmloss` with fairseq. Nothing else in mmpt imports
-fairseq,
-apart from the command that trains.
+fairseq, apart from the command that trains.
 """
 
 import argparse

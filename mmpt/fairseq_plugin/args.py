@@ -56,8 +56,8 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     """The arguments of `fairseq-train` for a config.
 
     Published YAMLs reset the optimizer and the data loader at every start, which would throw away the
-    progress of an
-    interrupted run: a run that finds its own checkpoint_last.pt goes on from it, and nothing is reset.
+    progress of an interrupted run: a run that finds its own checkpoint_last.pt goes on from it, and nothing
+    is reset.
     """
     groups = {name: dict(options or {}) for name, options in config.fairseq.items()}
     if option(groups, "batch_size") is None:

@@ -81,13 +81,10 @@ def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
 def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     """What palm_frame says of a hand, and what it leaves a network to work out: float32 [T, 173].
 
-    After the 69 numbers of palm_frame: the distances of the five fingertips from each other (10), the
-    cosines between
-    successive bones of each finger from the wrist outwards (15: how bent it is), the distances of the
-    thumb's tip from
-    all other fingers' joints (16), all unchanged by rotation, translation and scaling; and the joints as
-    they were
-    held, from the wrist, in palm lengths (63). Zeros where palm_frame has them.
+    After the 69 numbers of palm_frame: the distances of the five fingertips from each other (10), the cosines
+    between successive bones of each finger from the wrist outwards (15: how bent it is), the distances of the
+    thumb's tip from all other fingers' joints (16), all unchanged by rotation, translation and scaling; and
+    the joints as they were held, from the wrist, in palm lengths (63). Zeros where palm_frame has them.
     """
     frame = palm_frame(hand, present)
     joints = frame[:, :63].reshape(-1, len(HAND_POINTS), 3)

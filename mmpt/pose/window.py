@@ -1,8 +1,7 @@
 """The part of a clip that holds the sign, at a fixed number of moments.
 
-A recording of one sign begins and ends with the hands at rest; what tells signs apart is in the middle. A
-few evenly
-spread moments of it cost a transformer a fraction of all frames.
+A recording of one sign begins and ends with the hands at rest; what tells signs apart is in the middle. A few
+evenly spread moments of it cost a transformer a fraction of all frames.
 """
 
 import numpy as np
@@ -21,10 +20,8 @@ def sample_window(
     """The moments from share window[0] to window[1] of the clip; points between frames are interpolated.
 
     frames: how many, evenly spread from end to end; None: one for each frame of the window, at least one.
-    jitter: in
-    training (with rng), each end of the window moves by up to this share of the clip, the speed within
-    becomes uneven,
-    and each moment moves by up to half its distance to the next.
+    jitter: in training (with rng), each end of the window moves by up to this share of the clip, the speed
+    within becomes uneven, and each moment moves by up to half its distance to the next.
     """
     last = len(clip) - 1
     low, high = window

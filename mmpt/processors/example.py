@@ -14,8 +14,7 @@ class Example:
     video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the
     features.
     mirror: the clip was signed with the left hand and is to be mirrored. group: what results are broken down
-    by (a
-    sign language, a signer), or "".
+    by (a sign language, a signer), or "".
     """
 
     video_id: str

@@ -1,5 +1,4 @@
-"""The fingerspelling lexicon inside the package `spoken-to-signed`: 600 MediaPipe poses of letters in 20
-sign languages.
+"""The lexicon inside the package `spoken-to-signed`: 600 MediaPipe poses of letters in 20 sign languages.
 
 Whole sign languages are held out: a test clip shows a signer and an alphabet that training never saw.
 """
@@ -35,8 +34,7 @@ class FingerspellingMetaProcessor(MetaProcessor):
     """One split of the lexicon.
 
     A clip whose file is, byte for byte, in a split that is judged (test before valid before train) is left
-    out of the
-    others, so that nothing leaks; a file listed twice within a split counts once.
+    out of the others, so that nothing leaks; a file listed twice within a split counts once.
     """
 
     def __init__(self, rows: list[Row], prompt: str, left_handed: list[str]):

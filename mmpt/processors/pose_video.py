@@ -58,10 +58,8 @@ class PoseProcessor:
     flip_pose: "right" mirrors a clip whose right hand is idle; a number is the chance to mirror in training.
     augment2d, augment_temporal (for a share augment_temporal_chance of the clips, None = all),
     gaussian_noise: the published augmentations; augment3d: those of raw landmarks. They act only when
-    `training`, and with a Generator.
-    clip_window, clip_frames: the share of the clip that is used, such as (0.25, 0.75), and at how many
-    evenly spread
-    moments; None: all of it, frame by frame.
+    `training`, and with a Generator. clip_window, clip_frames: the share of the clip that is used, such as
+    (0.25, 0.75), and at how many evenly spread moments; None: all of it, frame by frame.
     max_video_len: augment_temporal leaves a clip alone that would get this long.
     """
 

@@ -40,9 +40,8 @@ NOT_SERVED = {
 class Task:
     """Builds the parts of an experiment from its config, each when it is first asked for.
 
-    seed: of augmentation and batches; None takes fairseq.common.seed, or 1. Raises UserError, before
-    anything is loaded,
-    for names that are not registered and settings that contradict each other.
+    seed: of augmentation and batches; None takes fairseq.common.seed, or 1. Raises UserError, before anything
+    is loaded, for names that are not registered and settings that contradict each other.
     """
 
     def __init__(self, config: Config, seed: int | None = None):

@@ -20,8 +20,7 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
     """Run a command's main function and turn its end into an exit status.
 
     Returns main's own status (None counts as 0), 2 after a UserError (printed to stderr as one line, without
-    a
-    traceback), 130 after Ctrl-C. Anything else is a fault of ours and keeps its traceback.
+    a traceback), 130 after Ctrl-C. Anything else is a fault of ours and keeps its traceback.
     """
     try:
         return main(*args) or 0

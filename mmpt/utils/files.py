@@ -15,10 +15,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; when the block ends well, rename it to `path`.
 
     After an error, or a kill at any moment, `path` holds its old content or does not exist; an error removes
-    the
-    temporary file too. The folder is made if it is missing. The temporary name begins with a dot and ends
-    with the
-    suffix of `path`, so that writers which look at the suffix (np.save, matplotlib) write to it.
+    the temporary file too. The folder is made if it is missing. The temporary name begins with a dot and ends
+    with the suffix of `path`, so that writers which look at the suffix (np.save, matplotlib) write to it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

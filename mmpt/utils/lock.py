@@ -13,9 +13,8 @@ from mmpt.utils.errors import UserError
 def folder_lock(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
     """Hold `folder` (made if missing) for this process; a second process that asks gets a UserError at once.
 
-    who: what the other holder is called in the error, such as "another training run". The lock belongs to
-    the process,
-    not to a file's existence: it is gone when the process is, however it ended.
+    who: what the other holder is called in the error, such as "another training run". The lock belongs to the
+    process, not to a file's existence: it is gone when the process is, however it ended.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -81,8 +81,7 @@ def test_killed_and_started_again_equals_uninterrupted(tiny_yaml, tmp_path):
     weights.
 
     Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a
-    resumed run
-    must not obey that.
+    resumed run must not obey that.
     """
     options = [
         "fairseq.optimization.max_epoch=6",
