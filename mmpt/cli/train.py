@@ -88,7 +88,8 @@ def _check_data(config: Config) -> None:
     report.setLevel(logging.WARNING)
     try:
         task.dataset("train").batches(option(config.fairseq, "batch_size"), 1)
-        task.dataset("valid")
+        if not option(config.fairseq, "disable_validation"):
+            task.dataset("valid")
     finally:
         report.setLevel(logging.NOTSET)
     initial_weights(config.fairseq, save_dir(config.fairseq))

@@ -199,6 +199,11 @@ class LossConfig:
     label_smoothing: float = opt(
         0.0, "share of the target spread over all candidates", minimum=0, maximum=0.999
     )
+    mixup: float = opt(
+        0.0,
+        "train: mix clips and targets by a share from Beta(mixup, mixup); needs dataset.clip_frames",
+        minimum=0,
+    )
     gather: bool = opt(False, "several processes: contrast over the global batch")
 
 

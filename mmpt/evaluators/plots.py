@@ -64,7 +64,7 @@ def confusion_matrix(
     all_shown = len(columns) == len(labels)
     some = "" if all_shown else f"\n{len(columns)} of {len(labels)} prompts, those of the commonest mistakes"
     axes.set_title(_title(results) + some, fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _most_mistaken(pairs: NDArray, counts: NDArray) -> NDArray:
@@ -112,7 +112,7 @@ def per_class(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", fontsize=8, frameon=False, ncols=2, bbox_to_anchor=(1, 1))
     axes.set_title(_title(results), fontsize=10, loc="left")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _bars(axes: Axes, share: NDArray, names: Sequence[str], counts: Sequence[str]) -> None:
@@ -139,7 +139,8 @@ def _box(x: float, y: float) -> tuple[list[float], list[float]]:
     return [x - 0.5, x + 0.5, x + 0.5, x - 0.5, x - 0.5], [y - 0.5, y - 0.5, y + 0.5, y + 0.5, y - 0.5]
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a picture in one step, at most 4000 pixels wide or high. Returns its path."""
     width, height = figure.get_size_inches()
     resolution = min(150, math.floor(4000 / max(width, height)))
     with atomic_write(path) as temporary:

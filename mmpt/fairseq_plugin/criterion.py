@@ -6,6 +6,8 @@ import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.logging import metrics
 
+from mmpt.losses.mixup import draw_mixup
+
 
 @register_criterion("mmloss")
 class MMCriterion(FairseqCriterion):
@@ -17,6 +19,7 @@ class MMCriterion(FairseqCriterion):
     def __init__(self, task: Any):
         super().__init__(task)
         self.loss = task.mmtask.build_loss()
+        self.mixup = task.mmtask.config.loss.mixup
 
     @classmethod
     def build_criterion(cls, args: Any, task: Any) -> "MMCriterion":
@@ -27,11 +30,17 @@ class MMCriterion(FairseqCriterion):
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """Loss (a mean over the batch, so its sample size is 1), 1, and what to log."""
-        outputs = model(sample["vfeats"], sample["vmasks"], sample["caps"], sample["cmasks"])
-        loss = self.loss(
-            outputs["pooled_video"].float(), outputs["pooled_text"].float(), labels=sample["label"]
-        )
         clips = len(sample["label"])
+        vfeats = sample["vfeats"]
+        mixup = draw_mixup(clips, self.mixup) if self.training and self.mixup else None
+        if mixup is not None:
+            vfeats = mixup.clips(vfeats, sample["vmasks"])
+        outputs = model(vfeats, sample["vmasks"], sample["caps"], sample["cmasks"])
+        video, text = outputs["pooled_video"].float(), outputs["pooled_text"].float()
+        if mixup is not None:
+            loss = mixup.loss(self.loss, video, text, sample["label"])
+        else:
+            loss = self.loss(video, text, labels=sample["label"])
         logging_output = {
             "loss": loss.detach(),
             "nsentences": clips,

@@ -93,8 +93,25 @@ class FairseqMMTask(LegacyFairseqTask):
         self._pending = []
         self._valid_steps = 0
 
-    def valid_step(self, sample: dict[str, Any], model: torch.nn.Module, criterion: Any) -> Any:
-        """Loss of a batch, and its embeddings, kept until the split is complete."""
+    uses_ema = True  # with fairseq.ema.store_ema, fairseq hands the running mean of the weights to both steps
+
+    def train_step(self, *args: Any, ema_model: torch.nn.Module | None = None, **kwargs: Any) -> Any:
+        """A batch's loss and gradients. The running mean of the weights does not take part in it."""
+        return super().train_step(*args, **kwargs)
+
+    def valid_step(
+        self,
+        sample: dict[str, Any],
+        model: torch.nn.Module,
+        criterion: Any,
+        ema_model: torch.nn.Module | None = None,
+    ) -> Any:
+        """Loss of a batch, and its embeddings, kept until the split is complete.
+
+        Where there is a running mean of the weights, it is that which is judged, since it is what will be
+        used.
+        """
+        model = model if ema_model is None else ema_model
         result = super().valid_step(sample, model, criterion)
         outputs = criterion.last_outputs
         self._pending.append(

@@ -87,7 +87,14 @@ def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
 
 
 def find_weights(content: Any, where: str) -> dict[str, Tensor]:
-    """The state dict in what a checkpoint holds; `where` names the file in errors."""
+    """The state dict in what a checkpoint holds; `where` names the file in errors.
+
+    Where fairseq has kept a running mean of the weights (`fairseq.ema.store_ema`), it is that mean.
+    """
+    averaged = content.get("extra_state") if isinstance(content, Mapping) else None
+    if isinstance(averaged, Mapping) and isinstance(averaged.get("ema"), Mapping):
+        log.info("%s: taking the running mean of the weights (EMA)", where)
+        content = {"model": averaged["ema"]}
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -1,0 +1,155 @@
+"""Many trainings of a kind, each trained, evaluated and kept once: seeds, folds, ablations.
+
+A run is a config with overrides and a folder. What is in the folder already, made by the same settings, is
+not made again; what was interrupted goes on; checkpoints are deleted when the results are there.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.config import load_config
+from mmpt.evaluators.report import read_results
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import write_json
+
+log = logging.getLogger(__name__)
+
+LAUNCHER = Path(__file__).resolve().parents[2] / "locallaunch.py"
+_RECORD = "run.json"
+_POLL = 0.2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation. Raises UserError where the config is wrong.
+
+    select: "best" judges the checkpoint that was best on the validation split; "last" trains without
+    validation, for a fixed number of epochs, and judges the end.
+    """
+
+    name: str
+    config: Path
+    overrides: tuple[str, ...]
+    folder: Path
+    select: str = "best"
+
+    def __post_init__(self) -> None:
+        load_config(self.config, list(self.arguments))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """All overrides, those included that say where things go and what is judged."""
+        chosen = [
+            f"fairseq.checkpoint.save_dir={self.folder}",
+            f"eval.save_path={self.folder / 'eval'}",
+            "eval.after_training=true",
+        ]
+        if self.select == "last":
+            chosen += [
+                "fairseq.dataset.disable_validation=true",
+                f"fairseq.common_eval.path={self.folder / 'checkpoint_last.pt'}",
+            ]
+        return (*self.overrides, *chosen)
+
+    def results(self) -> dict[str, Any] | None:
+        """The saved results, or None. Raises UserError where they are those of other settings."""
+        record = self.folder / _RECORD
+        if not record.is_file():
+            return None
+        if json.loads(record.read_text(encoding="utf-8")).get("settings") != self.digest():
+            raise UserError(
+                f"{self.folder} holds a run with other settings than {self.name} has now: move it away, or "
+                "give another folder with --out."
+            )
+        return read_results(self.folder / "eval")
+
+    def correct(self) -> np.ndarray:
+        """bool [N]: which clips of the test split are closest to their own prompt."""
+        ids = json.loads((self.folder / "eval" / "ids.json").read_text(encoding="utf-8"))
+        return np.equal(ids["prompt_of_video"], ids["nearest_prompt"])
+
+    def digest(self) -> str:
+        """What decides the outcome: the config, without where things go."""
+        content = dataclasses.asdict(load_config(self.config, list(self.overrides)))
+        content["fairseq"].get("checkpoint", {}).pop("save_dir", None)
+        text = json.dumps([content, self.select], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def mark_done(self) -> None:
+        """Remember that the results are whole, and delete the checkpoints they were made with."""
+        write_json(self.folder / _RECORD, {"settings": self.digest(), "arguments": list(self.arguments)})
+        for path in self.folder.glob("*.pt"):
+            path.unlink()
+
+
+def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
+    """Make what is not there yet, `jobs` runs at a time, each in its own process and with its own log file.
+
+    Returns the runs that failed. A failure does not stop the others; an interruption stops all.
+    """
+    from tqdm import tqdm
+
+    waiting = [run for run in runs if run.results() is None]
+    if len(waiting) < len(runs):
+        log.info("%d of %d runs are there already", len(runs) - len(waiting), len(runs))
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    running: dict[Run, subprocess.Popen[bytes]] = {}
+    failed: list[Run] = []
+    with tqdm(total=len(waiting), unit="run", disable=not waiting) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    run = waiting.pop(0)
+                    running[run] = _start(run, environment)
+                time.sleep(_POLL)
+                for run, process in list(running.items()):
+                    if process.poll() is None:
+                        continue
+                    del running[run]
+                    bar.update()
+                    if process.returncode:
+                        failed.append(run)
+                        log.error(
+                            "%s failed (exit status %d): see %s", run.name, process.returncode, _log(run)
+                        )
+                    else:
+                        run.mark_done()
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
+    return failed
+
+
+def _log(run: Run) -> Path:
+    return run.folder / "log.txt"
+
+
+def _start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with open(_log(run), "ab") as file:
+        command = [sys.executable, str(LAUNCHER), str(run.config), *run.arguments]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+
+
+def interval_of_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of values [N] or [runs, N]: N clips drawn anew, runs kept."""
+    rows = np.atleast_2d(np.asarray(values, dtype=float))
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, rows.shape[1], (resamples, rows.shape[1]))
+    means = rows.mean(0)[drawn].mean(1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

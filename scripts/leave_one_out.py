@@ -1,0 +1,124 @@
+#!/usr/bin/env python
+"""Hold each sign language out in turn: train on the others, test on it, and set an SVM beside it.
+
+    python scripts/leave_one_out.py --config projects/signclip/fslex_best.yaml
+    python scripts/leave_one_out.py --config X.yaml --languages ase asq bzs --seeds 1 2 3
+    python scripts/leave_one_out.py --config X.yaml --folds asq,bzs eso,ise loss.mixup=0
+
+Every fold trains for the config's fixed number of epochs, without validation, and its last checkpoint is
+judged: nothing is chosen on the language that is held out. A fold that is done is not done again; after an
+interruption the same command goes on. Writes table.md, table.csv, folds.json and folds.png to --out.
+"""
+
+import argparse
+import csv
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mmpt.config import load_config
+from mmpt.evaluators.folds import Fold, FoldResult, folds_of, picture, svm_baseline, table
+from mmpt.evaluators.runs import Run, interval_of_mean, run_all
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import write_json, write_text
+from mmpt.utils.logging import setup_logging
+
+log = logging.getLogger("leave_one_out")
+
+# those of the lexicon with the 26 letters, signed with one hand
+LATIN = ["ase", "asq", "bzs", "eso", "gsg", "ise", "lls", "mfs", "psr", "sgg", "ssp", "svk", "swl"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="YAML", help="what trains each fold")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of it")
+    parser.add_argument(
+        "--languages", nargs="+", default=LATIN, metavar="CODE", help=f"default: {' '.join(LATIN)}"
+    )
+    parser.add_argument(
+        "--folds", nargs="+", metavar="CODE,CODE", help="languages held out together (default: each alone)"
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[1], help="trainings of each fold (default: 1)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
+    return run_cli(run, parser.parse_intermixed_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, then write table and picture; 1 where a fold failed."""
+    setup_logging(logging.INFO)
+    runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))
+    out = args.out or runs_folder / "leave_one_out" / args.config.stem
+    together = None if args.folds is None else [group.split(",") for group in args.folds]
+    folds = folds_of(args.languages, together)
+    runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in args.seeds}
+    config = load_config(args.config, list(args.overrides))
+    failed = run_all(list(runs.values()), args.jobs)
+    results, n_prompts = [], 0
+    logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
+    for fold in folds:
+        members = [runs[fold, seed] for seed in args.seeds if runs[fold, seed] not in failed]
+        found = [member.results() for member in members]
+        if not members:
+            continue
+        n_prompts = max([n_prompts, *(one["n_prompts"] for one in found if one)])
+        t2v = float(np.mean([one["t2v"]["P@1"] for one in found if one]))
+        correct = np.stack([member.correct() for member in members])
+        results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v))
+    if not results:
+        raise UserError(f"no fold has results; the first to fail says why in {failed[0].folder / 'log.txt'}.")
+    text = table(results, n_prompts)
+    title = f"{args.config.stem}: one language held out at a time"
+    settings = f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, args.seeds))}."
+    write_text(out / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
+    write_text(out / "table.csv", _csv(results))
+    write_json(out / "folds.json", [_facts(result) for result in results])
+    picture(out / "folds.png", results, n_prompts, title)
+    print(f"{text}\nwritten to {out}: table.md, table.csv, folds.json, folds.png")
+    if failed:
+        print(f"error: {len(failed)} trainings failed: {', '.join(r.name for r in failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _run(args: argparse.Namespace, fold: Fold, seed: int, out: Path) -> Run:
+    overrides = (*args.overrides, *fold.overrides, f"fairseq.common.seed={seed}")
+    name = f"{fold.name}/seed{seed}"
+    return Run(name, args.config, overrides, out / fold.name / f"seed{seed}", select="last")
+
+
+def _facts(result: FoldResult) -> dict[str, object]:
+    return {
+        "held_out": list(result.fold.held_out),
+        "train": list(result.fold.train),
+        "n": result.correct.shape[-1],
+        "v2t R@1": result.model,
+        "v2t R@1 of each seed": result.correct.mean(-1).tolist(),
+        "v2t R@1 interval": list(interval_of_mean(result.correct)),
+        "svm": float(result.svm.mean()),
+        "svm interval": list(interval_of_mean(result.svm)),
+        "t2v P@1": result.t2v,
+    }
+
+
+def _csv(results: list[FoldResult]) -> str:
+    file = io.StringIO()
+    columns = ["held_out", "n", "v2t R@1", "svm", "t2v P@1"]
+    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        writer.writerow(_facts(result) | {"held_out": result.fold.name})
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
