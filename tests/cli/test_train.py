@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmpt.utils.checkpoint import load_state_dict_file
+from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from tests.conftest import ENVIRONMENT, ROOT, run_module
 
 
@@ -126,6 +126,24 @@ def test_killed_and_started_again_equals_uninterrupted(tiny_yaml, tmp_path):
         for out in (whole, again)
     ]
     assert last[0] == last[1]
+
+
+@pytest.mark.slow
+def test_running_mean_of_the_weights(tiny_yaml, tmp_path):
+    """fairseq's EMA is what is judged, saved, resumed and loaded."""
+    ema = ["fairseq.ema.store_ema=true", "fairseq.ema.ema_decay=0.9", "fairseq.optimization.lr=[1.0e-02]"]
+    whole, halves = (f"fairseq.checkpoint.save_dir={tmp_path}/{name}" for name in ("whole", "halves"))
+    assert train(tiny_yaml, *ema, whole, "fairseq.optimization.max_epoch=2").returncode == 0
+    for epochs in (1, 2):
+        done = train(tiny_yaml, *ema, halves, f"fairseq.optimization.max_epoch={epochs}")
+        assert done.returncode == 0, done.stderr
+    last = tmp_path / "whole" / "checkpoint_last.pt"
+    assert same_weights(last, tmp_path / "halves" / "checkpoint_last.pt"), "a resumed mean is another mean"
+    content = load_torch_file(last)
+    key = "video_encoder.videomlp.linear1.weight"
+    mean = load_state_dict_file(last)[key]
+    assert torch.equal(mean, content["extra_state"]["ema"][f"mmmodel.{key}"])
+    assert not torch.equal(mean, content["model"][f"mmmodel.{key}"])
 
 
 def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):

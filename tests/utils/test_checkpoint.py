@@ -213,3 +213,12 @@ def test_long_lists_are_counted() -> None:
     state = {f"extra.{i}": torch.zeros(1) for i in range(100)}
     with pytest.raises(UserError, match=r"100 unexpected: .*and 88 more"):
         load_into(nn.Linear(1, 1), {**state, "weight": torch.zeros(1, 1), "bias": torch.zeros(1)})
+
+
+def test_the_running_mean_of_the_weights_is_taken(tmp_path):
+    path = tmp_path / "checkpoint_best.pt"
+    content = {"model": {"mmmodel.w": torch.zeros(2)}, "extra_state": {"ema": {"mmmodel.w": torch.ones(2)}}}
+    torch.save(content, path)
+    assert load_state_dict_file(path)["w"].tolist() == [1, 1]
+    torch.save(content | {"extra_state": {"epoch": 3}}, path)
+    assert load_state_dict_file(path)["w"].tolist() == [0, 0]

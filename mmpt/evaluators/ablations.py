@@ -1,0 +1,113 @@
+"""Configs one change apart: mean and spread over seeds, and the difference to the first, clip by clip."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.evaluators.plots import save_figure
+from mmpt.evaluators.runs import Run, interval_of_mean
+from mmpt.evaluators.tables import markdown_table
+
+
+@dataclass
+class Ablation:
+    """Results of one config. correct: bool [seeds, N], V2T, clip by clip; t2v: P@1 of each seed."""
+
+    name: str
+    about: str
+    correct: np.ndarray
+    t2v: list[float]
+    chance: float
+
+    @classmethod
+    def of_runs(cls, path: Path, runs: Sequence[tuple[Run, dict[str, Any]]]) -> "Ablation":
+        """From finished runs of a config and their results."""
+        return cls(
+            name=path.stem,
+            about=first_comment(path),
+            correct=np.stack([run.correct() for run, _ in runs]),
+            t2v=[results["t2v"]["P@1"] for _, results in runs],
+            chance=runs[0][1]["chance"]["v2t R@1"],
+        )
+
+
+def first_comment(path: Path) -> str:
+    """What a config says about itself: its first line, where that is a comment."""
+    line = path.read_text(encoding="utf-8").partition("\n")[0]
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
+
+
+def compare(ablations: Sequence[Ablation]) -> list[dict[str, Any]]:
+    """A row for each: numbers, 95 % intervals over clips, and the paired difference to the first of them."""
+    first = ablations[0]
+    rows = []
+    for one in ablations:
+        low, high = interval_of_mean(one.correct)
+        change = one.correct.mean(0) - first.correct.mean(0)
+        below, above = interval_of_mean(change)
+        rows.append(
+            {
+                "config": one.name,
+                "about": one.about,
+                "seeds": len(one.correct),
+                "n": one.correct.shape[1],
+                "v2t R@1": float(one.correct.mean()),
+                "v2t R@1 low": low,
+                "v2t R@1 high": high,
+                "v2t R@1 of each seed": [round(float(value), 4) for value in one.correct.mean(1)],
+                "v2t R@1 difference": float(change.mean()),
+                "difference low": below,
+                "difference high": above,
+                "t2v P@1": float(np.mean(one.t2v)),
+                "t2v P@1 of each seed": [round(value, 4) for value in one.t2v],
+            }
+        )
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]], first: Ablation) -> str:
+    """The rows in Markdown."""
+    header = ["config", "what is other", "V2T R@1", "seeds", "difference", "T2V P@1"]
+    cells = [
+        [
+            row["config"],
+            row["about"],
+            f"{row['v2t R@1']:.3f} ({row['v2t R@1 low']:.3f}-{row['v2t R@1 high']:.3f})",
+            ", ".join(f"{value:.3f}" for value in row["v2t R@1 of each seed"]),
+            _difference(row) if index else "-",
+            f"{row['t2v P@1']:.3f}",
+        ]
+        for index, row in enumerate(rows)
+    ]
+    return (
+        f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {first.chance:.3f}. In brackets: "
+        "95 % intervals (clips drawn anew, the same for both sides of a difference).\n"
+    )
+
+
+def _difference(row: dict[str, Any]) -> str:
+    interval = f"{row['difference low']:+.3f} to {row['difference high']:+.3f}"
+    return f"{row['v2t R@1 difference']:+.3f} ({interval})"
+
+
+def picture(path: Path, rows: Sequence[dict[str, Any]], title: str) -> Path:
+    """Points with intervals, one a config, and a dot for each seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.45 * len(rows) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        value = row["v2t R@1"]
+        error = [[max(0.0, value - row["v2t R@1 low"])], [max(0.0, row["v2t R@1 high"] - value)]]
+        axes.errorbar(value, place, xerr=error, fmt="s", color="black", capsize=3)
+        seeds = row["v2t R@1 of each seed"]
+        axes.plot(seeds, [place + 0.2] * len(seeds), ".", color="tab:blue")
+    axes.axvline(rows[0]["v2t R@1"], color="gray", linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(rows)), [row["about"] or row["config"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("video to text, R@1 (square: mean, 95 % interval over clips; dots: seeds)")
+    axes.set_title(title)
+    return save_figure(figure, path)

@@ -1,0 +1,86 @@
+#!/usr/bin/env python
+"""Train and test configs that are one change apart, with several seeds each, and show what each change does.
+
+    python scripts/ablate.py projects/signclip/fslex_best.yaml projects/signclip/ablations/fslex_best_*.yaml
+    python scripts/ablate.py X.yaml Y.yaml Z.yaml --seeds 1 2 3 --split valid
+    fairseq.optimization.max_epoch=20
+
+The first config is what the others are compared with. A run that is done is not done again; after an
+interruption the same command goes on. Writes ablations.md, ablations.csv, ablations.json and ablations.png to
+--out.
+"""
+
+import argparse
+import csv
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mmpt.evaluators.ablations import Ablation, compare, picture, table
+from mmpt.evaluators.runs import Run, run_all
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import write_json, write_text
+from mmpt.utils.logging import setup_logging
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "configs", nargs="+", metavar="CONFIG|key=value", help="configs, then overrides for all of them"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5], help="default: 1 to 5")
+    parser.add_argument("--split", default="test", choices=["valid", "test"], help="what is judged")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument("--out", type=Path, help="folder (default: runs/ablations/NAME OF THE FIRST CONFIG)")
+    return run_cli(run, parser.parse_intermixed_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, then write table and picture; 1 where a run failed."""
+    setup_logging(logging.INFO)
+    configs = [Path(item) for item in args.configs if "=" not in item]
+    overrides = tuple(item for item in args.configs if "=" in item)
+    if len({path.stem for path in configs}) < len(configs) or not configs:
+        raise UserError("expected one or more configs, each with a name of its own.")
+    out = args.out or Path(os.environ.get("SIGNCLIP_RUNS", "runs")) / "ablations" / configs[0].stem
+    # a test config evaluates only; what trains is named without test_
+    members = {
+        path: [_run(path, seed, overrides, args.split, out) for seed in args.seeds] for path in configs
+    }
+    failed = run_all([run for runs in members.values() for run in runs], args.jobs)
+    ablations = []
+    for path, runs in members.items():
+        done = [(run, results) for run in runs if run not in failed and (results := run.results())]
+        if done:
+            ablations.append(Ablation.of_runs(path, done))
+    if not ablations or ablations[0].name != configs[0].stem:
+        raise UserError(f"{configs[0].stem} has no results: see {members[configs[0]][0].folder / 'log.txt'}.")
+    rows = compare(ablations)
+    settings = f"{args.split} split, seeds {' '.join(map(str, args.seeds))} {' '.join(overrides)}".strip()
+    text = f"{table(rows, ablations[0])}\n{settings}.\n"
+    write_text(out / "ablations.md", f"# {configs[0].stem}\n\n{text}\n![ablations](ablations.png)\n")
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(out / "ablations.csv", file.getvalue())
+    write_json(out / "ablations.json", rows)
+    picture(out / "ablations.png", rows, configs[0].stem)
+    print(f"{text}\nwritten to {out}: ablations.md, ablations.csv, ablations.json, ablations.png")
+    if failed:
+        print(f"error: {len(failed)} runs failed: {', '.join(run.name for run in failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _run(path: Path, seed: int, overrides: tuple[str, ...], split: str, out: Path) -> Run:
+    given = (*overrides, f"fairseq.common.seed={seed}", f"dataset.split={split}")
+    return Run(f"{path.stem}/seed{seed}", path, given, out / path.stem / f"seed{seed}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

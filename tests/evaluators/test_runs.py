@@ -1,0 +1,123 @@
+"""Series of runs: each is made once, failures do not stop the others, other settings are refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.evaluators import runs
+from mmpt.evaluators.folds import FoldResult, folds_of, picture, svm_baseline, table
+from mmpt.evaluators.runs import Run, interval_of_mean, run_all
+from mmpt.utils.errors import UserError
+
+# stands in for locallaunch.py: notes that it was called, and writes what an evaluation writes
+LAUNCHER = """
+import json, pathlib, sys
+given = dict(word.split("=", 1) for word in sys.argv[2:])
+with open(pathlib.Path(sys.argv[0]).with_name("calls.txt"), "a") as file:
+    file.write(" ".join(sys.argv[2:]) + "\\n")
+if given.get("fairseq.common.seed") == "13":
+    sys.exit(3)
+folder = pathlib.Path(given["eval.save_path"])
+folder.mkdir(parents=True)
+pathlib.Path(given["fairseq.checkpoint.save_dir"], "checkpoint_last.pt").write_bytes(b"large")
+(folder / "ids.json").write_text(json.dumps({"prompt_of_video": [0, 1, 1], "nearest_prompt": [0, 1, 0]}))
+results = {"n_videos": 3, "n_prompts": 2, "chance": {}, "similarity": "cosine"}
+(folder / "results.json").write_text(json.dumps(results | {"v2t": {"R@1": 2 / 3}, "t2v": {"P@1": 1.0}}))
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(LAUNCHER)
+    monkeypatch.setattr(runs, "LAUNCHER", launcher)
+    return tmp_path / "calls.txt"
+
+
+def series(config: Path, folder: Path, *seeds: int, overrides: tuple[str, ...] = ()) -> list[Run]:
+    return [
+        Run(f"seed{seed}", config, (*overrides, f"fairseq.common.seed={seed}"), folder / str(seed), "last")
+        for seed in seeds
+    ]
+
+
+def test_each_is_made_once(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    assert run_all(series(tiny_yaml, tmp_path, 1, 2), jobs=2) == []
+    assert len(calls.read_text().splitlines()) == 2
+    assert "fairseq.dataset.disable_validation=true" in calls.read_text()
+    again = series(tiny_yaml, tmp_path, 1, 2, 3)
+    assert run_all(again) == []
+    assert len(calls.read_text().splitlines()) == 3, "only what was missing"
+    assert again[0].correct().tolist() == [True, True, False]
+    assert not list(tmp_path.glob("*/*.pt")), "checkpoints are deleted"
+
+
+def test_a_failure_does_not_stop_the_others(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    all_runs = series(tiny_yaml, tmp_path, 13, 2)
+    assert run_all(all_runs) == [all_runs[0]]
+    assert all_runs[1].results() is not None
+    assert all_runs[0].results() is None
+
+
+def test_other_settings_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    run_all(series(tiny_yaml, tmp_path, 1))
+    with pytest.raises(UserError, match="other settings"):
+        run_all(series(tiny_yaml, tmp_path, 1, overrides=("loss.temperature=0.5",)))
+    with pytest.raises(UserError, match="temperature"):
+        series(tiny_yaml, tmp_path, 1, overrides=("loss.temprature=0.5",))
+
+
+def test_interval_of_a_mean() -> None:
+    low, high = interval_of_mean(np.arange(100) < 60)
+    assert 0.48 < low < 0.53 and 0.67 < high < 0.72  # the binomial's: 0.6 -+ 1.96 * 0.049
+    assert interval_of_mean(np.ones(10)) == (1.0, 1.0)
+    one_clip = np.array([[1, 0, 1, 0], [0, 1, 0, 1]])  # right in one of two trainings, whatever the clip
+    assert interval_of_mean(one_clip) == (0.5, 0.5)
+
+
+def test_folds() -> None:
+    assert [fold.name for fold in folds_of(["a", "b", "c"])] == ["a", "b", "c"]
+    fold = folds_of(["a", "b", "c"], [["a", "c"]])[0]
+    assert fold.name == "a+c" and fold.train == ("b",)
+    assert "dataset.train_languages=[b]" in fold.overrides and "dataset.valid_languages=[]" in fold.overrides
+
+
+def test_svm_sees_the_folds_own_clips(tiny_yaml: Path) -> None:
+    from mmpt.config import load_config
+
+    fold = folds_of(["svk", "swl", "psr", "gsg"], [["gsg"]])[0]
+    correct = svm_baseline(load_config(tiny_yaml, ["dataset.hand_frame=palm", "model.vfeat_dim=69"]), fold)
+    assert correct.shape == (6,) and correct.dtype == bool
+    assert correct.mean() > 1 / 6, "above chance on real hands"
+
+
+def test_table_and_picture(tmp_path: Path) -> None:
+    one, other = folds_of(["a", "b"])
+    results = [
+        FoldResult(one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5),
+        FoldResult(other, np.array([[0, 0], [0, 0]], bool), np.array([0, 1], bool), 1.0),
+    ]
+    text = table(results, n_prompts=4)
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert rows[2][2].startswith("0.750 (") and rows[2][3].startswith("0.250 (") and rows[2][4] == "+0.500"
+    assert rows[4][0] == "| mean of 2" and rows[4][2].startswith("0.375 (") and rows[4][4] == "+0.000"
+    assert "ahead of the SVM in 1 of 2 folds, level in 0" in text and "chance 0.250" in text
+    assert picture(tmp_path / "folds.png", results, 4, "title").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_leave_one_out_by_command(tiny_yaml: Path, tmp_path: Path) -> None:
+    from tests.conftest import run_module
+
+    command = ["scripts/leave_one_out.py", "--config", str(tiny_yaml), "--out", str(tmp_path / "loo")]
+    command += ["--languages", "svk", "swl", "psr", "--folds", "svk", "swl,psr", "--jobs", "1"]
+    command += ["fairseq.optimization.max_epoch=2"]
+    done = run_module(*command)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "loo" / "folds.json").read_text())
+    assert [fold["held_out"] for fold in found] == [["svk"], ["swl", "psr"]]
+    assert [fold["n"] for fold in found] == [6, 12]
+    again = run_module(*command)
+    assert "2 of 2 runs are there already" in again.stderr and again.stdout == done.stdout
