@@ -158,6 +158,11 @@ class ModelConfig:
     text_encoder_cls: str = opt("BertModel", "the text tower")
     mm_encoder_cls: str | None = opt(None, "the shared tower of MMFusionShare")
     num_hidden_video_layers: int = opt(6, "BERT layers of the video tower", minimum=1)
+    video_hidden_size: int | None = opt(
+        None,
+        "width of a video tower that starts from random weights; null: the text model's width and weights",
+        minimum=1,
+    )
     vfeat_dim: int = opt(512, "numbers in a frame", minimum=1)
     conv1d: int = opt(0, "1-D convolutions (kernel 17) over time before the frame MLP", minimum=0)
     dropout: float | None = opt(

@@ -103,3 +103,28 @@ class BertSettings:
                     f"{where}: {name} is {value!r}; a value of type {wanted.__name__} was expected."
                 )
         return cls(**given)
+
+
+HEAD = 32
+"""Width of an attention head in a tower of its own width, as in MiniLM."""
+
+
+def fresh_settings(
+    settings: BertSettings, hidden_size: int, num_hidden_layers: int, token_ids: tuple[int, ...]
+) -> BertSettings:
+    """Settings of a tower like `settings`, but of another width, that starts from random weights.
+
+    It only ever looks up `token_ids`, so its word table ends there. Random weights have the scale that keeps
+    a signal's size in a narrow layer, not BERT's own, which is meant for wide ones. Raises UserError.
+    """
+    if hidden_size % HEAD:
+        raise UserError(f"model.video_hidden_size is {hidden_size}: a multiple of {HEAD} was expected.")
+    return dataclasses.replace(
+        settings,
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=hidden_size // HEAD,
+        intermediate_size=4 * hidden_size,
+        vocab_size=max(token_ids) + 1,
+        initializer_range=0.7 / hidden_size**0.5,
+    )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmpt.models.bert import BertEncoder, BertModel, BertSettings, init_weights
+from mmpt.models.bert_settings import fresh_settings
 from mmpt.models.pooling import POOLINGS
 from mmpt.models.precision import autocast_dtype
 from mmpt.models.pretrained import PretrainedBert, load_bert
@@ -91,9 +92,9 @@ class Projection(nn.Module):
     """Linear map of a pooled vector, without bias; with `l2_norm`, to unit length (SignCLIP's
     multimodal_projection)."""
 
-    def __init__(self, width: int, l2_norm: bool, init_std: float):
+    def __init__(self, width: int, out_width: int, l2_norm: bool, init_std: float):
         super().__init__()
-        self.linear = nn.Linear(width, width, bias=False)
+        self.linear = nn.Linear(width, out_width, bias=False)
         self.l2_norm = l2_norm
         init_weights(self.linear, init_std)
 
@@ -110,7 +111,7 @@ class MMFusionSeparate(DualEncoder):
     and the last [SEP].
 
     Args:
-        video_encoder, text_encoder: the towers, of one width.
+        video_encoder, text_encoder: the towers, of one width unless there is a projection.
         projection: False, True (a linear map behind each tower) or "l2_norm" (the same, then unit length).
         pooling: of the video tower: mean, max or attention.
         freeze_text: leave the text tower as it is: no gradients, no dropout, each prompt computed once until
@@ -131,13 +132,20 @@ class MMFusionSeparate(DualEncoder):
         self.text_settings = settings
         self.video_encoder = video_encoder
         self.text_encoder = text_encoder
-        self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)
+        video_width = video_encoder.bert.settings.hidden_size
+        self.video_pooling = POOLINGS.get(pooling, "model.pooling")(video_width)
         l2_norm = _wants_l2_norm(projection)
         self.video_projection: nn.Module = nn.Identity()
         self.text_projection: nn.Module = nn.Identity()
         if projection:
-            self.video_projection = Projection(self.hidden_size, l2_norm, settings.initializer_range)
-            self.text_projection = Projection(self.hidden_size, l2_norm, settings.initializer_range)
+            width, init_std = self.hidden_size, settings.initializer_range
+            self.video_projection = Projection(video_width, width, l2_norm, init_std)
+            self.text_projection = Projection(width, width, l2_norm, init_std)
+        elif video_width != self.hidden_size:
+            raise UserError(
+                f"the video tower is {video_width} wide (model.video_hidden_size) and the text tower "
+                f"{self.hidden_size}: set model.multimodal_projection: true, to bring them together."
+            )
         self.freeze_text = freeze_text
         self.text_cache = TextCache(text_encoder)
         if freeze_text:
@@ -238,6 +246,10 @@ class MMFusionShare(DualEncoder):
                 "model.multimodal_projection and model.freeze_text belong to MMFusionSeparate: "
                 "with model_cls MMFusionShare leave them unset."
             )
+        if model_cfg.video_hidden_size is not None:
+            raise UserError(
+                "model.video_hidden_size: MMFusionShare has one tower, as wide as the text model."
+            )
         name = model_cfg.mm_encoder_cls or "MMBertForEncoder"
         layers = bert.settings.num_hidden_layers
         mm_encoder = _video_encoder(name, "model.mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)
@@ -247,9 +259,16 @@ class MMFusionShare(DualEncoder):
 def _video_encoder(
     name: str, where: str, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert, num_layers: int
 ) -> Any:
-    """The tower called `name` (in config key `where`), filled from the pretrained text model."""
+    """The tower called `name` (in config key `where`), filled from the pretrained text model, or, with a
+    width of its own, left as it was drawn.
+    """
+    settings = bert.settings
+    if model_cfg.video_hidden_size is not None:
+        settings = fresh_settings(
+            settings, model_cfg.video_hidden_size, num_layers, (bert.cls_id, bert.sep_id)
+        )
     tower = VIDEO_ENCODERS.get(name, where)(
-        bert.settings,
+        settings,
         vfeat_dim=model_cfg.vfeat_dim,
         max_video_len=dataset_cfg.max_video_len,
         num_layers=num_layers,
@@ -258,7 +277,8 @@ def _video_encoder(
         conv1d=model_cfg.conv1d or 0,
         dropout=model_cfg.dropout,
     )
-    bert.fill(tower.bert)
+    if settings is bert.settings:
+        bert.fill(tower.bert)
     return tower
 
 
