@@ -195,3 +195,24 @@ def test_cached_accumulation_equals_the_big_batch(make_model: Any, io: IO) -> No
     assert cached_loss_backward(model, MMContraLoss(), parts) == pytest.approx(expected.item(), rel=1e-5)
     for parameter, want in zip(trained, wanted):
         close(parameter.grad, want, rtol=1e-4, atol=1e-5)
+
+
+def test_video_tower_of_its_own_width(make_model: Any, io: IO) -> None:
+    model = make_model(video_hidden_size=64, multimodal_projection=True, num_hidden_video_layers=3)
+    tower = model.video_encoder.bert
+    assert tower.settings.hidden_size == 64 and len(tower.encoder.layer) == 3
+    assert tower.embeddings.word_embeddings.num_embeddings <= model.text_encoder.settings.vocab_size
+    assert video(model, io).shape[1] == text(model, io).shape[1] == model.hidden_size
+    one = [{name: io[name][i : i + 1] for name in ("vfeats", "vmasks")} for i in range(3)]
+    alone = torch.cat([video(model, clip) for clip in one])
+    close(alone, video(model, io)[:3], rtol=0, atol=1e-5)
+    other = make_model(seed=1, video_hidden_size=64, multimodal_projection=True, num_hidden_video_layers=3)
+    key = "video_encoder.bert.encoder.layer.0.output.dense.weight"
+    assert not torch.equal(model.state_dict()[key], other.state_dict()[key]), "drawn, not copied"
+    for options, words in (
+        ({"video_hidden_size": 64}, "multimodal_projection: true"),
+        ({"video_hidden_size": 50, "multimodal_projection": True}, "multiple of 32"),
+        ({"video_hidden_size": 64, "model_cls": "MMFusionShare"}, "one tower"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make_model(**options)
