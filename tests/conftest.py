@@ -85,12 +85,17 @@ def pose_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("poses")
 
 
+def write_tiny(folder: Path, data_dir: Path, pose_cache: Path) -> Path:
+    """The config of the fixture tiny_yaml, in `folder`."""
+    path = folder / "tiny.yaml"
+    path.write_text(TINY.format(bert=data_dir / "mmfusion" / "bert", cache=pose_cache, folder=folder))
+    return path
+
+
 @pytest.fixture
 def tiny_yaml(tmp_path: Path, data_dir: Path, pose_cache: Path) -> Path:
     """A task config whose model trains in seconds: 18 real clips of six letters, towers of width 32."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(TINY.format(bert=data_dir / "mmfusion" / "bert", cache=pose_cache, folder=tmp_path))
-    return path
+    return write_tiny(tmp_path, data_dir, pose_cache)
 
 
 #: one thread: several would sum in an order of their own, and fight over a busy machine

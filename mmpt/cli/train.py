@@ -104,6 +104,7 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
 
     keep_freed_memory()
     import mmpt.fairseq_plugin  # noqa: F401  registers mmtask, mmarch and mmloss
+    from mmpt.fairseq_plugin.stopping import stop_on_signals
 
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
     parser = options.get_training_parser()
@@ -124,8 +125,16 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
     if not verbose:
         for name in ("fairseq", "fairseq_cli", "torch", "train", "train_inner", "valid"):
             logging.getLogger(name).setLevel(logging.WARNING)
-    distributed_utils.call_main(cfg, fairseq_train.main)
-    return 0
+    if (
+        cfg.distributed_training.distributed_world_size > 1
+    ):  # one process alone must not leave the others waiting
+        distributed_utils.call_main(cfg, fairseq_train.main)
+        return 0
+    with stop_on_signals(cfg) as stop:
+        distributed_utils.call_main(cfg, fairseq_train.main)
+    if stop.received:
+        log.warning("stopped by %s: the same command goes on from the last checkpoint", stop.received.name)
+    return stop.status
 
 
 if __name__ == "__main__":

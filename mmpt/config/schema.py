@@ -209,6 +209,11 @@ class LossConfig:
         "train: mix clips and targets by a share from Beta(mixup, mixup); needs dataset.clip_frames",
         minimum=0,
     )
+    max_nonfinite: int = opt(
+        10,
+        "batches with a loss or gradients that are not finite to leave out before the run stops",
+        minimum=0,
+    )
     gather: bool = opt(False, "several processes: contrast over the global batch")
 
 

@@ -15,6 +15,7 @@ from mmpt.config import load_config
 from mmpt.evaluators import rank_metrics, similarity
 from mmpt.fairseq_plugin.args import initial_weights
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
+from mmpt.fairseq_plugin.non_finite import NonFinite
 from mmpt.tasks import Task
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.distributed import world_size
@@ -53,6 +54,7 @@ class FairseqMMTask(LegacyFairseqTask):
         self._epoch_start = time.monotonic()
         self._pending: list[dict[str, Any]] = []
         self._valid_steps = 0
+        self.non_finite = NonFinite(config.loss.max_nonfinite)
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Make the training or validation split available to fairseq."""
@@ -95,9 +97,22 @@ class FairseqMMTask(LegacyFairseqTask):
 
     uses_ema = True  # with fairseq.ema.store_ema, fairseq hands the running mean of the weights to both steps
 
-    def train_step(self, *args: Any, ema_model: torch.nn.Module | None = None, **kwargs: Any) -> Any:
-        """A batch's loss and gradients. The running mean of the weights does not take part in it."""
-        return super().train_step(*args, **kwargs)
+    def train_step(
+        self,
+        sample: dict[str, Any],
+        model: torch.nn.Module,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+        ema_model: torch.nn.Module | None = None,
+    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
+        """A batch's loss and gradients. The running mean of the weights does not take part in it.
+
+        A batch whose loss or gradients are not finite changes nothing: see NonFinite.
+        """
+        result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        return self.non_finite.check(result, sample, optimizer, update_num)
 
     def valid_step(
         self,

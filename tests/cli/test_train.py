@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
-from tests.conftest import ENVIRONMENT, ROOT, run_module
+from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
 
 
 def train(path: Path, *overrides: str, **options):
@@ -76,54 +76,64 @@ def test_typed_by_hand(tiny_yaml, tmp_path):
     assert same_weights(tmp_path / "run" / "checkpoint_last.pt", tmp_path / "hand" / "checkpoint_last.pt")
 
 
-def test_killed_and_started_again_equals_uninterrupted(tiny_yaml, tmp_path):
-    """SIGKILL inside an epoch: the second start goes on from the last checkpoint and ends with the same
-    weights.
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, data_dir, pose_cache):
+    """A training that nothing interrupted: its config, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = write_tiny(folder, data_dir, pose_cache)
+    done = train(path, *OPTIONS, f"fairseq.checkpoint.save_dir={folder}/whole")
+    assert done.returncode == 0, done.stderr
+    return path, folder / "whole", done
 
-    Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a
-    resumed run must not obey that.
+
+# Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed
+# run must not obey that.
+OPTIONS = [
+    "fairseq.optimization.max_epoch=6",
+    "fairseq.checkpoint.save_interval_updates=2",
+    "fairseq.checkpoint.keep_interval_updates=1",
+    "fairseq.checkpoint.reset_optimizer=true",
+    "fairseq.checkpoint.reset_dataloader=true",
+    "fairseq.checkpoint.reset_meters=true",
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_and_started_again_equals_uninterrupted(whole, tmp_path, number):
+    """Killed or asked to stop inside an epoch: the second start goes on from the last checkpoint and ends
+    with the same weights. SIGTERM goes to the launcher, which hands it on.
     """
-    options = [
-        "fairseq.optimization.max_epoch=6",
-        "fairseq.checkpoint.save_interval_updates=2",
-        "fairseq.checkpoint.keep_interval_updates=1",
-        "fairseq.checkpoint.reset_optimizer=true",
-        "fairseq.checkpoint.reset_dataloader=true",
-        "fairseq.checkpoint.reset_meters=true",
-    ]
-    whole = train(tiny_yaml, *options, f"fairseq.checkpoint.save_dir={tmp_path}/whole")
-    assert whole.returncode == 0, whole.stderr
-
-    folder = tmp_path / "killed"
-    command = [
-        sys.executable,
-        "-m",
-        "mmpt.cli.train",
-        str(tiny_yaml),
-        *options,
-        f"fairseq.checkpoint.save_dir={folder}",
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    path, whole_folder, uninterrupted = whole
+    folder = tmp_path / "stopped"
+    start = ["locallaunch.py"] if number == signal.SIGTERM else ["-m", "mmpt.cli.train"]
+    command = [*start, str(path), *OPTIONS, f"fairseq.checkpoint.save_dir={folder}"]
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+    )
     deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoint_2_*.pt")):  # within the second epoch
         assert process.poll() is None and time.monotonic() < deadline, (
-            "training ended before it could be killed"
+            "training ended before it could be interrupted"
         )
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for path in folder.glob("[!.]*.pt"):
-        load_state_dict_file(path)  # whole, whatever the moment
+    process.send_signal(number)
+    said = process.communicate()[1]
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "SIGTERM: saving a checkpoint" in said and "Traceback" not in said
+        assert (folder / "checkpoint_last.pt").is_file()
+    for checkpoint in folder.glob("[!.]*.pt"):
+        load_state_dict_file(checkpoint)  # whole, whatever the moment
 
-    again = run_module(*command[1:])
+    again = run_module(*command)
     assert again.returncode == 0, again.stderr
     first_epoch = next(line for line in again.stderr.splitlines() if "mmpt.epoch: epoch " in line)
     assert " epoch 1 " not in first_epoch, "it began anew"
-    assert same_weights(tmp_path / "whole" / "checkpoint_last.pt", folder / "checkpoint_last.pt")
+    assert same_weights(whole_folder / "checkpoint_last.pt", folder / "checkpoint_last.pt")
     assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
     last = [
         [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 6 " in line][-1]
-        for out in (whole, again)
+        for out in (uninterrupted, again)
     ]
     assert last[0] == last[1]
 

@@ -1,0 +1,49 @@
+"""A batch that is not finite changes no weight, is reported, and too many of them end the run."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from mmpt.fairseq_plugin.non_finite import NonFinite
+from mmpt.utils.errors import UserError
+
+SAMPLE = {"video_id": [f"clip{i}" for i in range(10)]}
+
+
+class Optimizer:
+    def __init__(self) -> None:
+        self.params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]
+        self.params[0].grad = torch.ones(3)
+
+    def zero_grad(self) -> None:
+        for parameter in self.params:
+            parameter.grad = None
+
+
+def step(guard: NonFinite, loss: float, gradient: float = 1.0) -> tuple[Any, Optimizer]:
+    optimizer = Optimizer()
+    optimizer.params[0].grad = torch.tensor([0.5, gradient, 0.5])
+    value = torch.tensor(loss)
+    logged = {"loss": value, "sample_size": 1, "nsentences": 10}
+    return guard.check((value, 1, logged), SAMPLE, optimizer, update=7), optimizer
+
+
+def test_a_finite_batch_is_left_alone() -> None:
+    (loss, size, logged), optimizer = step(NonFinite(0), 2.5)
+    assert loss == 2.5 and size == 1 and logged["sample_size"] == 1
+    assert optimizer.params[0].grad is not None
+
+
+@pytest.mark.parametrize("loss, gradient", [(float("nan"), 1.0), (float("inf"), 1.0), (1.0, float("nan"))])
+def test_others_have_no_gradients_and_no_weight(loss: float, gradient: float, caplog: Any) -> None:
+    guard = NonFinite(2)
+    with caplog.at_level(logging.WARNING):
+        (value, size, logged), optimizer = step(guard, loss, gradient)
+    assert value == 0 and size == 0 and logged["sample_size"] == 0 and logged["loss"] == 0
+    assert all(parameter.grad is None for parameter in optimizer.params)
+    assert "update 7" in caplog.text and "clip0, clip1" in caplog.text and "2 more" in caplog.text
+    step(guard, loss, gradient)
+    with pytest.raises(UserError, match="2 such batches were left out"):
+        step(guard, loss, gradient)
