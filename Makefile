@@ -6,13 +6,14 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install demo test test-slow check clean
+.PHONY: help install demo test test-slow check fuzz clean
 
 help:
 	@echo "make demo       train on the embedded poses, evaluate on unseen sign languages, ask the model"
 	@echo "make test       the test suite          make test-slow   the tests that take long"
 	@echo "make check      lint, format and types  make install     everything into $(VENV)"
 	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 10 minutes, 2 GB in $(RUNS)/mini_rwthfs)"
+	@echo "make fuzz       hostile poses and configs, 15,000 of each kind"
 	@echo "make clean      remove $(VENV) (not $(RUNS))"
 
 # ---- set-up: one mark a step; a step is done again when its requirements change
@@ -59,6 +60,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -m slow
+
+# hostile poses and configs: a hundred times as many as in the test suite
+fuzz: $(VENV)/.dev
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-15000} $(PY) -m pytest -n auto tests/config/test_fuzz.py tests/pose/test_pose_reader.py -k fuzz
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -8,6 +8,7 @@ mmpt/fairseq_plugin/options.py, so that this check needs no fairseq.
 import difflib
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,16 @@ def _check_sense(where: str, name: str, value: Any) -> None:
         raise UserError(f"{where}: expected at least 1, got 0.")
     if name == "lr":
         rates = value if isinstance(value, list) else [value]
-        numbers = [rate for rate in rates if isinstance(rate, (int, float))]
-        if any(rate < 0 for rate in numbers):
-            raise UserError(f"{where}: expected learning rates of at least 0, got {value!r}.")
+        if not rates or not all(_is_rate(rate) for rate in rates):
+            raise UserError(f"{where}: expected one or more learning rates of at least 0, got {value!r}.")
+
+
+def _is_rate(value: Any) -> bool:
+    """Whether it is a number of at least 0; YAML reads 5e-5, without a dot, as text."""
+    try:
+        return not isinstance(value, bool) and 0 <= float(value) < math.inf
+    except (TypeError, ValueError):
+        return False
 
 
 def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:

@@ -1,5 +1,6 @@
 """Errors that are the user's to mend, and how commands show them."""
 
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -19,14 +20,36 @@ class MissingDataError(UserError):
 def run_cli(main: Callable[..., int | None], *args: object) -> int:
     """Run a command's main function and turn its end into an exit status.
 
-    Returns main's own status (None counts as 0), 2 after a UserError (printed to stderr as one line, without
-    a traceback), 130 after Ctrl-C. Anything else is a fault of ours and keeps its traceback.
+    Returns main's own status (None counts as 0), 2 after a UserError or a full disk (printed to stderr as one
+    line, without a traceback), 130 after Ctrl-C. Anything else is a fault of ours and keeps its traceback.
     """
     try:
         return main(*args) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (OSError, RuntimeError) as error:
+        if not _disk_is_full(error):
+            raise
+        where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        print(
+            f"error: the disk is full, or a limit on files is reached: could not write{where} ({error}). "
+            "Nothing half-written is left; make room and start the same command again.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says so; torch's writer only says that it failed."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if isinstance(seen, RuntimeError) and "PytorchStreamWriter failed writing" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -1,0 +1,271 @@
+#!/usr/bin/env python
+"""Interrupt commands at random moments, start them again, and compare with a run that nothing interrupted.
+
+    python scripts/faults.py --trials 30 --seed 1 --out runs/faults
+
+Each trial takes a command (extract features, train, evaluate with an empty cache, convert) and a fault:
+SIGKILL, SIGTERM or SIGINT at a random moment, or a disk that is full at a random size (a tmpfs as root;
+otherwise a limit on the size of a file). After the fault no file may be half-written; the same command,
+started again, must end well, with the results of the run that nothing interrupted, and leave no temporary
+file. Writes faults.json; exit status 1 if any trial failed. Takes about half a minute a trial on two cores.
+"""
+
+import argparse
+import json
+import logging
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.extract import write_video
+
+from mmpt.utils.checkpoint import load_state_dict_file
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import write_json
+from mmpt.utils.logging import setup_logging
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURE = ROOT / "tests" / "data" / "mmfusion"
+SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
+FAULTS = [*SIGNALS, "disk full"]
+TINY = """
+dataset:
+  meta_processor: FingerspellingMetaProcessor
+  video_processor: PoseProcessor
+  bert_name: {bert}
+  pose_components: [RIGHT_HAND_LANDMARKS]
+  augment2d: true
+  max_video_len: 32
+  max_len: 24
+  letters: [A, B, C, D, E, F]
+  train_languages: [svk, swl, psr]
+  valid_languages: [asq]
+  test_languages: [gsg]
+model: {{num_hidden_video_layers: 2, vfeat_dim: 63}}
+fairseq:
+  common: {{log_interval: 1000, seed: 7}}
+  dataset: {{batch_size: 4}}
+  optimization: {{lr: [1.0e-03], optimizer: adam, lr_scheduler: polynomial_decay, total_num_update: 1000,
+    warmup_updates: 2, max_epoch: 12}}
+  checkpoint: {{no_epoch_checkpoints: true}}
+"""
+log = logging.getLogger("faults")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something to interrupt. arguments(folder): what python is given, all its files going to `folder`.
+    results(folder): what it has made, to be compared.
+    """
+
+    name: str
+    arguments: Callable[[Path], list[str]]
+    results: Callable[[Path], dict[str, Any]]
+
+
+def commands(inputs: Path) -> list[Command]:
+    """What is interrupted; `inputs` gets the videos, the config and the trained model they need."""
+    videos, config = inputs / "videos", inputs / "tiny.yaml"
+    videos.mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        if not (videos / f"{number}.mp4").is_file():
+            write_video(videos / f"{number}.mp4", seconds=1 + number, seed=number)
+    config.write_text(TINY.format(bert=FIXTURE / "bert"))
+    trained = inputs / "trained"
+    weights = trained / "checkpoint_best.pt"
+
+    def train(folder: Path) -> list[str]:
+        where = [f"fairseq.checkpoint.save_dir={folder}", f"dataset.cache_dir={inputs / 'cache'}"]
+        return ["-m", "mmpt.cli.train", str(config), *where]
+
+    def evaluate(folder: Path) -> list[str]:
+        where = [f"eval.save_path={folder / 'eval'}", f"dataset.cache_dir={folder / 'cache'}"]
+        return ["-m", "mmpt.cli.predict", str(config), *where, f"fairseq.common_eval.path={weights}"]
+
+    def extract(folder: Path) -> list[str]:
+        where = ["--in", str(videos), "--out", str(folder / "s3d")]
+        return ["-m", "mmpt.cli.extract", "s3d", "--weights", "random:0", *where]
+
+    def convert(folder: Path) -> list[str]:
+        return [
+            "-m",
+            "mmpt.cli.convert",
+            str(weights),
+            "--config",
+            str(config),
+            "--out",
+            str(folder / "model"),
+        ]
+
+    if not weights.is_file():
+        log.info("training the model that is evaluated and converted")
+        status = _start(train(trained)).wait()
+        if status:
+            raise UserError(f"the model that the trials need could not be trained (exit status {status}).")
+    return [
+        Command("extract", extract, lambda folder: _arrays(folder / "s3d")),
+        Command("train", train, lambda folder: dict(load_state_dict_file(folder / "checkpoint_last.pt"))),
+        Command("evaluate", evaluate, lambda folder: _arrays(folder / "eval")),
+        Command(
+            "convert", convert, lambda folder: dict(load_state_dict_file(folder / "model/model.safetensors"))
+        ),
+    ]
+
+
+def _arrays(folder: Path) -> dict[str, Any]:
+    return {path.name: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    if not one or one.keys() != other.keys():
+        return False
+    return all(np.array_equal(np.asarray(one[name]), np.asarray(other[name])) for name in one)
+
+
+def _start(arguments: list[str], largest_file: int | None = None) -> subprocess.Popen[bytes]:
+    def limit() -> None:
+        if largest_file is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write fails instead
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, preexec_fn=limit, stdout=quiet, stderr=quiet
+    )
+
+
+def damaged(folder: Path) -> list[str]:
+    """Visible files under `folder` that are not whole."""
+    found = []
+    for path in sorted(folder.rglob("[!.]*")):
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        try:
+            if path.suffix in (".pt", ".safetensors"):
+                load_state_dict_file(path)
+            elif path.suffix == ".npy":
+                np.load(path, allow_pickle=False)
+            elif path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+        except (UserError, ValueError, EOFError, OSError) as error:
+            if not path.name.endswith(".tmp"):  # fairseq's own name for what it is writing
+                found.append(f"{path.name}: {error}")
+    return found
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Temporary files under `folder`."""
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if ".tmp" in path.name]
+
+
+def trial(
+    command: Command, fault: str, folder: Path, whole: dict[str, Any], length: float, rng: random.Random
+) -> dict:
+    """One fault and one restart. length: seconds that the uninterrupted run took."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    found: dict[str, Any] = {"command": command.name, "fault": fault}
+    mounted = False
+    if fault == "disk full":
+        size = int(rng.uniform(0.02, 0.95) * whole["bytes"])
+        found["bytes"] = size
+        mounted = _mount(folder, size)
+        process = _start(command.arguments(folder), None if mounted else size)
+        found["status"] = process.wait(timeout=600)
+    else:
+        found["after"] = round(rng.uniform(0, length), 2)
+        process = _start(command.arguments(folder))
+        time.sleep(found["after"])
+        process.send_signal(SIGNALS[fault])
+        found["status"] = process.wait(timeout=600)
+    try:
+        found["damaged"] = damaged(folder)
+        if mounted:
+            subprocess.run(["mount", "-o", "remount,size=4g", str(folder)], check=True)
+        found["restart"] = _start(command.arguments(folder)).wait(timeout=600)
+        found["same"] = found["restart"] == 0 and _same(whole["results"], command.results(folder))
+        found["leftovers"] = leftovers(folder)
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=False)
+    found["ok"] = found["same"] and not found["damaged"] and not found["leftovers"]
+    return found
+
+
+def _mount(folder: Path, size: int) -> bool:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    command = ["mount", "-t", "tmpfs", "-o", f"size={max(size, 65536)}", "tmpfs", str(folder)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """All trials; 1 if any failed."""
+    from tqdm import tqdm
+
+    setup_logging(logging.INFO)
+    torch.set_num_threads(1)
+    rng = random.Random(args.seed)
+    todo, wholes = commands(args.out / "inputs"), {}
+    for command in todo:
+        folder = args.out / "whole" / command.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        begin = time.monotonic()
+        status = _start(command.arguments(folder)).wait()
+        if status:
+            raise UserError(f"{command.name} ended with exit status {status} though nothing interrupted it.")
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        results = command.results(folder)
+        wholes[command.name] = {"results": results, "bytes": size, "seconds": time.monotonic() - begin}
+    trials = []
+    for number in tqdm(range(args.trials), unit="trial"):
+        command, fault = todo[number % len(todo)], FAULTS[(number // len(todo)) % len(FAULTS)]
+        whole = wholes[command.name]
+        found = trial(command, fault, args.out / "trial", whole, whole["seconds"], rng)
+        trials.append(found)
+        write_json(args.out / "faults.json", {"seed": args.seed, "trials": trials})
+        if not found["ok"]:
+            log.error("%s", found)
+    bad = sum(not found["ok"] for found in trials)
+    full = sum(found["fault"] == "disk full" for found in trials)
+    torn, left = (sum(bool(found[what]) for found in trials) for what in ("damaged", "leftovers"))
+    print(
+        f"faults: {len(trials)} trials (seed {args.seed}; {full} of a full disk), {len(trials) - bad} "
+        f"ended like a run that nothing interrupted, {torn} with a half-written file, {left} with temporary "
+        "files left"
+    )
+    return int(bad > 0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--trials", type=int, default=32, help="default: 32, each command with each fault twice"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of moments and sizes")
+    parser.add_argument(
+        "--out", type=Path, default=Path(os.environ.get("SIGNCLIP_RUNS", "runs"), "faults"), help="folder"
+    )
+    args = parser.parse_args(argv)
+    args.out = args.out.resolve()
+    return run_cli(run, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
