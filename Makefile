@@ -6,7 +6,7 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install demo test test-slow check fuzz clean
+.PHONY: help install demo test test-slow check audit fuzz clean
 
 help:
 	@echo "make demo       train on the embedded poses, evaluate on unseen sign languages, ask the model"
@@ -69,6 +69,15 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(MAKE) --no-print-directory audit
+
+# known vulnerabilities of the pinned versions, where the registry answers; told, not enforced: MediaPipe holds some back
+audit: $(VENV)/.audit
+	-$(PY) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
+$(VENV)/.audit: $(VENV)/.made
+	@$(PIP) pip-audit==2.10.1
+	@touch $@
 
 clean:
 	rm -rf $(VENV)

@@ -61,3 +61,14 @@ def test_missing_rwth_data(tmp_path):
 def test_no_config(arguments, capsys):
     assert locallaunch.main(arguments) == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_two_evaluations_into_one_folder_are_refused(tiny_yaml, tmp_path, capsys):
+    from mmpt.cli.predict import main
+    from mmpt.utils.lock import folder_lock
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint_best.pt").write_bytes(b"")
+    with folder_lock(tmp_path / "run" / "eval", "a test"):
+        assert main([str(tiny_yaml)]) == 2
+    assert "is in use by another evaluation" in capsys.readouterr().err

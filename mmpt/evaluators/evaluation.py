@@ -13,6 +13,7 @@ from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError
+from mmpt.utils.lock import folder_lock
 from mmpt.utils.origins import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,6 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
     Writes the report into task.results_path() and returns the table to show. Raises MissingDataError where
     there is no checkpoint, UserError where it does not fit the config.
     """
-    config = task.config
-    split = config.dataset.split or "test"
     path = task.checkpoint_path()
     if not path.is_file():
         raise MissingDataError(
@@ -34,6 +33,13 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
             "Train first (python locallaunch.py with the config whose name has no test_), or name one: "
             "fairseq.common_eval.path=FILE."
         )
+    with folder_lock(task.results_path(), "another evaluation"):
+        return _evaluate(task, path, config_name, command)
+
+
+def _evaluate(task: Any, path: Path, config_name: str | None, command: str | None) -> str:
+    config = task.config
+    split = config.dataset.split or "test"
     METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
     predictor_class = PREDICTORS.get(config.predictor, "predictor")
     device = choose_device(config.eval.device)

@@ -1,0 +1,49 @@
+"""The script of faults: it sees what is torn or left behind, and its trials end as runs without a fault."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import ROOT, run_module
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import faults
+
+    yield faults
+    sys.modules.pop("faults")
+
+
+def test_what_is_torn_or_left_is_seen(faults, tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", np.arange(3))
+    torch.save({"w": torch.ones(1)}, tmp_path / "good.pt")
+    assert faults.damaged(tmp_path) == [] and faults.leftovers(tmp_path) == []
+    (tmp_path / "torn.npy").write_bytes((tmp_path / "good.npy").read_bytes()[:-4])
+    (tmp_path / "torn.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:-200])
+    (tmp_path / "torn.json").write_text('{"a": ')
+    (tmp_path / ".x.tmp.npy").write_bytes(b"")
+    assert [line.partition(":")[0] for line in faults.damaged(tmp_path)] == [
+        "torn.json",
+        "torn.npy",
+        "torn.pt",
+    ]
+    assert faults.leftovers(tmp_path) == [".x.tmp.npy"]
+
+
+@pytest.mark.slow
+def test_each_command_killed_and_asked_to_stop(tmp_path: Path) -> None:
+    done = run_module("scripts/faults.py", "--trials", "8", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = json.loads((tmp_path / "faults.json").read_text())["trials"]
+    assert {(trial["command"], trial["fault"]) for trial in trials} >= {
+        ("train", "SIGKILL"),
+        ("evaluate", "SIGTERM"),
+        ("extract", "SIGTERM"),
+        ("convert", "SIGKILL"),
+    }

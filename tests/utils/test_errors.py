@@ -1,0 +1,49 @@
+"""How commands end: what is the user's, what is the disk's, and what is ours."""
+
+import errno
+
+import pytest
+
+from mmpt.utils.errors import UserError, run_cli
+
+
+def ends(error: BaseException):
+    def main() -> int:
+        raise error
+
+    return run_cli(main)
+
+
+def test_a_users_mistake_is_one_line(capsys):
+    assert ends(UserError("no such clip")) == 2
+    assert capsys.readouterr().err == "error: no such clip\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/x.npy"),
+        RuntimeError("PytorchStreamWriter failed writing file data/17: file write failed"),
+    ],
+)
+def test_a_full_disk_is_one_line(error, capsys):
+    assert ends(error) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the disk is full") and said.count("\n") == 1
+    assert "runs/x.npy" in said or isinstance(error, RuntimeError)
+
+
+def test_what_a_full_disk_led_to(capsys):
+    wrapped = RuntimeError("could not save")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert ends(wrapped) == 2
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), RuntimeError("a bug")])
+def test_anything_else_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        ends(error)
+
+
+def test_an_interruption(capsys):
+    assert ends(KeyboardInterrupt()) == 130
