@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
     paths = {Path(item).stem: Path(item) for item in args.configs if "=" not in item}
     overrides = [item for item in args.configs if "=" in item]
+    if args.allow_stand_ins:
+        overrides.append("dataset.allow_trial_features=true")
     if not paths:
         raise UserError("no config given: expected one or more test_*.yaml.")
     published = read_published(args.published)

@@ -109,6 +109,11 @@ class DatasetConfig:
         None, "keep features wider than 512 as they are; unset: average pairs down to 512"
     )
 
+    allow_trial_features: bool = opt(
+        False,
+        "take features of a network with random weights too (made by --weights random:SEED, for trials)",
+    )
+
     # ---- batches
     batch_sampler: str = opt(
         "unique_prompt",

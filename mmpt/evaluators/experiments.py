@@ -28,7 +28,14 @@ _SECTIONS = ("dataset", "model", "loss", "fairseq")
 # options that say where things are, or how fast they go, and not what comes out
 _NO_MATTER = (
     *("_path", "_dir", ".path", ".split", "finetune_from_model", "restore_file"),
-    *("num_workers", "log_interval", "fp16", "no_save_optimizer_state", "no_last_checkpoints"),
+    *(
+        "num_workers",
+        "allow_trial_features",
+        "log_interval",
+        "fp16",
+        "no_save_optimizer_state",
+        "no_last_checkpoints",
+    ),
 )
 # options of which more may be asked for later: training goes on
 _GOES_ON = (

