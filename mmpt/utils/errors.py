@@ -9,7 +9,13 @@ log = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: one line that says what was got, what was expected, what to do."""
+    """A mistake in what the user gave: one line that says what was got, what was expected, what to do.
+
+    Whatever the input held, it stays one line: line breaks are shown as \\n.
+    """
+
+    def __init__(self, message: object):
+        super().__init__("\\n".join(str(message).splitlines()))
 
 
 class MissingDataError(UserError):
