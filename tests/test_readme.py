@@ -1,0 +1,91 @@
+"""What README and docs tell people to type exists; the pins agree with each other and with what is installed."""
+
+import importlib.metadata
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
+INVENTED = {"X.yaml", "Y.yaml", "Z.yaml"}  # names that stand for the reader's own
+
+
+def found(pattern: str) -> set[tuple[str, str]]:
+    return {(page.name, word) for page in PAGES for word in re.findall(pattern, page.read_text("utf-8"))}
+
+
+def test_files_are_there() -> None:
+    named = found(r"\b((?:projects|scripts|configs|mmpt|tests|docs)/[\w./*-]+\.(?:yaml|py|md|csv))\b")
+    assert len(named) > 15
+    gone = {
+        (page, name)
+        for page, name in named
+        if not list(ROOT.glob(name)) and Path(name).name not in INVENTED and "*" not in name
+    }
+    assert not gone
+
+
+def test_configs_in_tables_are_there() -> None:
+    named = {name for _, name in found(r"`((?:test_)?(?:rwthfs|fslex)_\w+)`")}
+    assert len(named) > 10
+    assert not {name for name in named if not list(ROOT.glob(f"projects/signclip/**/{name}.yaml"))}
+
+
+def test_modules_are_there() -> None:
+    named = {name for _, name in found(r"-m (mmpt\.[\w.]+)")}
+    assert {"mmpt.cli.train", "mmpt.cli.extract", "mmpt.cli.convert"} <= named
+    assert not {name for name in named if importlib.util.find_spec(name) is None}
+
+
+def test_make_targets_are_there() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {name for _, name in found(r"(?:^|`)make ([a-z][\w-]*)")}
+    assert {"demo", "test", "check"} <= named <= targets
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(((?!https?:|#)[^)#\s]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    return {
+        canonical(name): version
+        for name, _, version in (line.partition("==") for line in lines if line and line[0] != "#")
+    }
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
+def test_every_requirement_is_pinned(path: Path) -> None:
+    known = pins()
+    for line in path.read_text("utf-8").splitlines():
+        if not line or line.startswith(("#", "-c")):
+            continue
+        name, _, version = line.partition("==")
+        if path.name == "requirements-nodeps.txt":
+            assert version, f"{line}: nothing else pins it"
+        else:
+            assert canonical(name) in known, f"{name} has no pin in constraints.txt"
+            assert not version or known[canonical(name)] == version
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    wrong = {}
+    for name, version in pins().items():
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if installed.partition("+")[0] != version:
+            wrong[name] = (installed, version)
+    assert not wrong
