@@ -1,4 +1,4 @@
-"""What README and docs tell people to type exists; the pins agree with each other and with what is installed."""
+"""What README and docs tell people to type exists; pins agree with each other and with what is installed."""
 
 import importlib.metadata
 import importlib.util

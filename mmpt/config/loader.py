@@ -24,8 +24,7 @@ from mmpt.utils.files import write_text
 log = logging.getLogger(__name__)
 
 # ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data}: nothing else, so that a stranger's YAML can neither run a
-# resolver
-# nor copy secrets of the environment into a saved config.
+# resolver nor copy secrets of the environment into a saved config.
 _ALLOWED_INTERPOLATION = re.compile(
     r"\$\{(oc\.env:(SIGNCLIP_[A-Z0-9_]*|HOME|USER)(,[^{}$]*)?|[A-Za-z_][\w.]*)\}"
 )

@@ -61,8 +61,7 @@ def interpolate(clip: PoseClip, fps: float) -> PoseClip:
     frames = len(clip)
     new_frames = max(round(frames * fps / clip.fps), 1)
     old_steps, steps = np.linspace(0, 1, frames), np.linspace(0, 1, new_frames)
-    # all points as if they had no gaps: right for those always there, and (0 between zeros) for those never
-    # there
+    # all points as if they had no gaps: right for those always and (0 between zeros) for those never there
     data, confidence = _between(clip.data, clip.confidence, np.arange(frames), old_steps, steps)
     for pattern, columns in _gappy(clip.present):
         seen = np.flatnonzero(pattern)

@@ -169,8 +169,7 @@ def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
 
 
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
-    # a sum is finite only if all terms are (or, for huge terms, is looked at more closely): one pass, no
-    # temporary
+    # a sum is finite only if all terms are (or, for huge terms, is looked at closely): one pass, no temporary
     with np.errstate(over="ignore", invalid="ignore"):
         if math.isfinite(float(values.sum()) + float(confidence.sum())):
             return

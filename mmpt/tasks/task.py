@@ -22,8 +22,7 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 
-#: published keys that load, and that nothing here acts on: to set them is an error rather than a silent
-# nothing
+#: published keys that load, and that nothing here acts on: to set them is an error, not a silent nothing
 NOT_SERVED = {
     "dataset": (
         "augment_magic",
