@@ -21,6 +21,7 @@ from mmpt.utils.logging import setup_logging
 # name: module in scripts/benchmarks (imported only when it is run) and what it measures
 BENCHMARKS = {
     "train": ("train", "training updates/s against fixed padding"),
+    "cached": ("cached", "memory, time and gradients of a large batch by loss.cached_chunk"),
     "data": ("data", "poses from the store against parsing each file, and a store of 100,000 clips"),
     "eval": ("evaluation", "retrieval metrics against a plain Python-loop evaluator"),
     "extract": ("extract", "windows/s of S3D and I3D against a plain loop, and memory on long videos"),

@@ -220,6 +220,12 @@ class LossConfig:
         minimum=0,
     )
     gather: bool = opt(False, "several processes: contrast over the global batch")
+    cached_chunk: int | None = opt(
+        None,
+        "clips embedded at a time: a batch of any size trains in the memory of that many, with the same "
+        "gradients, for a second forward pass; null: all at once",
+        minimum=1,
+    )
 
 
 @dataclass

@@ -64,6 +64,8 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
         raise UserError(
             f"{taskconfig}: fairseq.dataset.batch_size is not set: how many clips stand in a batch?"
         )
+    if config.loss.cached_chunk is not None:
+        _check_cached(groups)
     _drop(groups, *_RESETS, "finetune_from_model")
     if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / "checkpoint_last.pt").exists():
         _drop(groups, "restore_file")
@@ -79,6 +81,21 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     for override in overrides:
         argv += ["--override", override]
     return argv + to_argv(groups)
+
+
+def _check_cached(groups: dict[str, Any]) -> None:
+    """Refuse what loss.cached_chunk has not been made for. Raises UserError."""
+    if option(groups, "amp"):
+        raise UserError(
+            "loss.cached_chunk does not go with fairseq.common.amp: leave amp out and set "
+            "model.autocast=bf16."
+        )
+    backend = option(groups, "ddp_backend")
+    if backend in ("fully_sharded", "slowmo"):
+        raise UserError(
+            f"loss.cached_chunk does not go with fairseq.distributed_training.ddp_backend={backend}: leave "
+            "one of the two out."
+        )
 
 
 def _save_last_epoch(groups: dict[str, Any]) -> None:

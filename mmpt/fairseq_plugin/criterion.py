@@ -1,11 +1,15 @@
 """The loss as a fairseq criterion."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.logging import metrics
 
+from mmpt.losses import cached_loss_backward
+from mmpt.losses.cached import INPUTS
 from mmpt.losses.mixup import draw_mixup
 
 
@@ -30,25 +34,39 @@ class MMCriterion(FairseqCriterion):
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """Loss (a mean over the batch, so its sample size is 1), 1, and what to log."""
-        clips = len(sample["label"])
-        vfeats = sample["vfeats"]
-        mixup = draw_mixup(clips, self.mixup) if self.training and self.mixup else None
-        if mixup is not None:
-            vfeats = mixup.clips(vfeats, sample["vmasks"])
-        outputs = model(vfeats, sample["vmasks"], sample["caps"], sample["cmasks"])
+        inputs, loss_of = self._mixed(sample)
+        outputs = model(*(inputs[name] for name in INPUTS))
         video, text = outputs["pooled_video"].float(), outputs["pooled_text"].float()
-        if mixup is not None:
-            loss = mixup.loss(self.loss, video, text, sample["label"])
-        else:
-            loss = self.loss(video, text, labels=sample["label"])
-        logging_output = {
-            "loss": loss.detach(),
-            "nsentences": clips,
-            "ntokens": int(sample["vmasks"].sum()),
-            "sample_size": 1,
-        }
+        loss = loss_of(video, text, sample["label"])
         self.last_outputs = {name: value.detach() for name, value in outputs.items()}
-        return loss, 1, logging_output
+        return loss, 1, _logged(loss, sample)
+
+    def cached_step(
+        self,
+        model: torch.nn.Module,
+        sample: dict[str, Any],
+        chunk: int,
+        backward: Callable[[torch.Tensor], None],
+    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
+        """What forward returns, with the gradients already added to the parameters', in the memory of `chunk`
+        clips (see cached_loss_backward); backward(loss) starts from the loss of the whole batch."""
+        inputs, loss_of = self._mixed(sample)
+        columns = {"labels": sample["label"], **{name: inputs[name] for name in INPUTS}}
+        parts = [
+            {name: values[start : start + chunk] for name, values in columns.items()}
+            for start in range(0, len(sample["label"]), chunk)
+        ]
+        value = cached_loss_backward(model, loss_of, parts, backward)
+        loss = torch.tensor(value, device=sample["label"].device)
+        return loss, 1, _logged(loss, sample)
+
+    def _mixed(self, sample: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., torch.Tensor]]:
+        """What the model is given, and the loss of what it says: with loss.mixup, of mixed clips."""
+        if not (self.training and self.mixup):
+            return sample, self.loss
+        mixup = draw_mixup(len(sample["label"]), self.mixup)
+        mixed = {**sample, "vfeats": mixup.clips(sample["vfeats"], sample["vmasks"])}
+        return mixed, partial(mixup.loss, self.loss)
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
@@ -61,3 +79,12 @@ class MMCriterion(FairseqCriterion):
     def logging_outputs_can_be_summed() -> bool:
         """Yes: every entry is a number."""
         return True
+
+
+def _logged(loss: torch.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "loss": loss.detach(),
+        "nsentences": len(sample["label"]),
+        "ntokens": int(sample["vmasks"].sum()),
+        "sample_size": 1,
+    }

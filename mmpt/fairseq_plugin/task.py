@@ -100,18 +100,29 @@ class FairseqMMTask(LegacyFairseqTask):
     def train_step(
         self,
         sample: dict[str, Any],
-        model: torch.nn.Module,
+        model: Any,
         criterion: Any,
         optimizer: Any,
         update_num: int,
         ignore_grad: bool = False,
         ema_model: torch.nn.Module | None = None,
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """A batch's loss and gradients. The running mean of the weights does not take part in it.
+        """A batch's loss and gradients; with loss.cached_chunk, larger batches by that many clips at a time.
+        The running mean of the weights does not take part in it.
 
         A batch whose loss or gradients are not finite changes nothing: see NonFinite.
         """
-        result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        chunk = self.mmtask.config.loss.cached_chunk
+        if chunk is None or len(sample["label"]) <= chunk:
+            result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        else:
+            model.train()
+            model.set_num_updates(update_num)
+
+            def backward(loss: torch.Tensor) -> None:
+                optimizer.backward(loss * 0 if ignore_grad else loss)
+
+            result = criterion.cached_step(model, sample, chunk, backward)
         return self.non_finite.check(result, sample, optimizer, update_num)
 
     def valid_step(

@@ -18,12 +18,12 @@ INPUTS = ("vfeats", "vmasks", "caps", "cmasks")
 
 def cached_loss_backward(
     model: nn.Module,
-    loss: nn.Module,
+    loss: Callable[..., Tensor],
     microbatches: Sequence[Batch],
     backward: Callable[[Tensor], None] = Tensor.backward,
 ) -> float:
     """Add to the parameters' gradients what `loss` on all micro-batches as one batch would, and return that
-    loss.
+    loss. YAML: `loss.cached_chunk`.
 
     All embeddings are first computed without gradients, micro-batch by micro-batch; the loss of the whole
     gives the gradient of each embedding; then each micro-batch is embedded again, with the same dropout, and
@@ -69,8 +69,11 @@ def cached_loss_backward(
         with contextlib.nullcontext() if last else _no_sync(model):
             out_video, out_text = _embed(model, batch)
             end = start + len(out_video)
-            # the gradients carry the factor of `backward` already, so this goes backward plainly
-            torch.autograd.backward([out_video, out_text], [video.grad[start:end], text.grad[start:end]])
+            sides = [(out_video, video.grad[start:end]), (out_text, text.grad[start:end])]
+            trained = [(out, gradient) for out, gradient in sides if out.requires_grad]  # not: a frozen tower
+            if trained:
+                # the gradients carry the factor of `backward` already, so this goes backward plainly
+                torch.autograd.backward([out for out, _ in trained], [gradient for _, gradient in trained])
         start = end
     _set_random_state(after, microbatches[0]["vfeats"].device)
     return float(value.detach())
@@ -78,7 +81,9 @@ def cached_loss_backward(
 
 def _embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     out = model(*(batch[name] for name in INPUTS))
-    return out["pooled_video"], out["pooled_text"]
+    video, text = out["pooled_video"], out["pooled_text"]
+    kind = torch.promote_types(video.dtype, torch.float32)  # the gradients are kept at full precision
+    return video.to(kind), text.to(kind)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import alternate, exponent, in_own_process, median_ratio, peak_memory
+from benchmarks.common import alternate, exponent, in_own_process, median_ratio, peak_memory, resident_memory
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.store import PoseStore
 
@@ -149,18 +149,14 @@ def _seconds(work: Any) -> float:
     return time.perf_counter() - start
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _read_all(folder: Path, clips: int) -> tuple[float, dict[str, int]]:
     """Seconds to read each clip once, and resident memory before, after opening, and at most."""
     from mmpt.processors.pose_video import PoseProcessor
 
     processor = PoseProcessor(**RECIPE)
-    before = _resident()
+    before = resident_memory()
     store = _open(folder, _paths(folder, clips))
-    opened = _resident()
+    opened = resident_memory()
     rng = np.random.default_rng(0)
     order = rng.permutation(clips)
     start = time.perf_counter()

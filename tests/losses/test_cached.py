@@ -109,6 +109,19 @@ def test_gradients_are_added_to_those_that_are_there() -> None:
         close(got, want * 2)
 
 
+def test_a_frozen_side_gets_no_gradient() -> None:
+    torch.manual_seed(0)
+    model, loss = LinearTowers(), MMContraLoss("cosine", 0.2, learnable_temperature=True)
+    batch = make_batch(6)
+    model.words.requires_grad_(False)
+    out = model(*inputs(batch))
+    loss(out["pooled_video"], out["pooled_text"]).backward()
+    wanted = gradients(model.video, loss)
+    cached_loss_backward(model, loss, [{**part, "labels": None} for part in split(batch, 4, 2)])
+    close(gradients(model.video, loss), wanted)
+    assert model.words.weight.grad is None
+
+
 def test_mistakes() -> None:
     model = LinearTowers()
     with pytest.raises(UserError, match="no micro-batch"):
