@@ -12,7 +12,7 @@ MODULES = sorted((ROOT / "mmpt").rglob("*.py"))
 ROOMS = [
     {"config", "utils", "pose", "registry"},
     {"processors", "extractors", "models", "losses"},
-    {"datasets", "tasks", "evaluators", "embedder"},
+    {"datasets", "tasks", "evaluators", "search", "embedder"},
     {"fairseq_plugin", "cli"},
 ]
 

@@ -13,6 +13,7 @@ from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError
+from mmpt.utils.fingerprint import model_fingerprint
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.origins import where_checkpoint_comes_from
 
@@ -61,7 +62,7 @@ def _evaluate(task: Any, path: Path, config_name: str | None, command: str | Non
         seed=task.seed,
         resamples=config.eval.bootstrap,
     )
-    results["split"] = split
+    results |= {"split": split, "model": model_fingerprint(model)}
     folder = task.results_path()
     video_ids = [example.video_id for example in dataset.examples]
     files = save_report(folder, results, texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)

@@ -3,8 +3,6 @@ fairseq."""
 
 import dataclasses
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from mmpt.models.pretrained import PretrainedBert, read_json, read_tokenizer
 from mmpt.models.registries import MODELS
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import write_json
+from mmpt.utils.files import atomic_folder, write_json
 
 FORMAT = "signclip-model"
 FORMAT_VERSION = 1
@@ -56,17 +54,11 @@ def save_model_folder(
     """
     folder = Path(folder).absolute()
     _check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as fresh:
         tokenizer.save_pretrained(str(fresh / TOKENIZER_DIR))
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
         write_json(fresh / CONFIG_FILE, _config(model, model_cfg, dataset_cfg, tokenizer))
-        fresh.chmod(0o777 & ~_umask())  # mkdtemp makes private folders; ours are as readable as any other
-        _replace(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def load_model_folder(folder: str | os.PathLike[str]) -> ModelFolder:
@@ -144,20 +136,3 @@ def _check_target(folder: Path) -> None:
         raise UserError(
             f"the folder {folder} is there already and holds other things than a model: give a new one."
         )
-
-
-def _replace(fresh: Path, folder: Path) -> None:
-    """Put `fresh` in the place of `folder`; the old one is whole until the new one is there."""
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
-    folder.rename(old / folder.name)
-    fresh.rename(folder)
-    shutil.rmtree(old)
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -1,0 +1,17 @@
+"""Top-k search among embeddings: exact by blocks of a memory map, approximate by faiss."""
+
+from mmpt.search.approximate import KINDS, faiss_is_there
+from mmpt.search.exact import Hits, top_k
+from mmpt.search.index import Index, build_index
+from mmpt.search.sources import Embeddings, read_embeddings
+
+__all__ = [
+    "KINDS",
+    "Embeddings",
+    "Hits",
+    "Index",
+    "build_index",
+    "faiss_is_there",
+    "read_embeddings",
+    "top_k",
+]

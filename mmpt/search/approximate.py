@@ -1,0 +1,107 @@
+"""Approximate candidates by faiss (Douze et al. 2024, https://arxiv.org/abs/2401.08281).
+
+faiss keeps a compressed copy of the vectors in a structure that it can search without looking at all of them.
+What it finds are candidates: their scores are computed from the vectors themselves (see Index).
+"""
+
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt.utils.errors import MissingDataError, UserError
+
+KINDS = {
+    "flat": "exact: every vector is looked at",
+    "hnsw": "graph of neighbours (HNSW) over 8-bit copies: fast and accurate, slow to build",
+    "ivf": "inverted lists (IVF) of 8-bit copies, memory-mapped",
+    "ivfpq": "inverted lists of product codes (IVF-PQ), 1/16 of the vectors' size: for millions",
+}
+AUTO_FLAT = 50_000
+"""Up to so many vectors, `auto` is exact: that takes milliseconds."""
+_FEWEST = 64
+_TRAINING_A_LIST = 50
+_BLOCK = 1 << 16
+
+
+def faiss_is_there() -> bool:
+    """Is faiss installed?"""
+    return importlib.util.find_spec("faiss") is not None
+
+
+def faiss_module() -> Any:
+    """faiss. Raises MissingDataError where it is not installed."""
+    if not faiss_is_there():
+        raise MissingDataError(
+            "approximate search needs faiss, which is not installed: `pip install faiss-cpu` "
+            "(requirements.txt has the version), or build the index with --kind flat, which is exact and "
+            "needs NumPy only."
+        )
+    import faiss
+
+    return faiss
+
+
+def choose_kind(kind: str, count: int) -> str:
+    """The kind of index for `count` vectors; "auto" is flat for few, ivfpq for many. Raises UserError."""
+    if kind == "auto":
+        return "flat" if count <= AUTO_FLAT or not faiss_is_there() else "ivfpq"
+    if kind not in KINDS:
+        raise UserError(f"there is no index kind {kind!r}; one of auto, {', '.join(KINDS)} was expected.")
+    if kind != "flat" and count < _FEWEST:
+        raise UserError(
+            f"{count} vectors are too few for an index of kind {kind}: build it with --kind flat."
+        )
+    return kind
+
+
+def lists_for(count: int) -> int:
+    """Inverted lists for `count` vectors: 4 sqrt(count), as faiss advises, with enough vectors to train
+    each."""
+    return max(1, min(int(4 * math.sqrt(count)), count // _TRAINING_A_LIST))
+
+
+def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) -> dict[str, Any]:
+    """Write a faiss index of `vectors` [N, D] (an array or memory map, read by blocks) to `path`; returns its
+    settings."""
+    faiss = faiss_module()
+    count, width = vectors.shape
+    lists = lists_for(count)
+    codes = width // 2 if width % 2 == 0 else width
+    factory = {"hnsw": "HNSW32,SQ8", "ivf": f"IVF{lists},SQ8", "ivfpq": f"IVF{lists},PQ{codes}x4fs"}[kind]
+    index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
+    sample = np.arange(count)
+    if count > (most := max(lists * _TRAINING_A_LIST, 20_000)):
+        sample = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+    index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
+    for start in range(0, count, _BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
+    faiss.write_index(index, str(path))
+    return {"factory": factory, "faiss": faiss.__version__}
+
+
+def load(path: Path) -> Any:
+    """The faiss index of a file, memory-mapped where its kind can be. Raises UserError if it is damaged."""
+    faiss = faiss_module()
+    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
+    try:
+        try:
+            return faiss.read_index(str(path), flags)
+        except RuntimeError:  # product codes in blocks cannot be mapped: they are small, and read
+            return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path}: faiss cannot read it; build the index again.") from error
+
+
+def candidates(index: Any, queries: NDArray[np.float32], count: int, effort: int) -> NDArray[np.int64]:
+    """Rows [Q, count] that may be the best, -1 where there are fewer. effort: how many lists (IVF) or graph
+    nodes (HNSW, at least `count`) are looked at."""
+    faiss = faiss_module()
+    if hasattr(faiss.downcast_index(index), "hnsw"):
+        parameters = faiss.SearchParametersHNSW(efSearch=max(effort, count))
+    else:
+        parameters = faiss.SearchParametersIVF(nprobe=effort)
+    return index.search(queries, count, params=parameters)[1]

@@ -1,0 +1,62 @@
+"""Exact top-k of dot products, block by block of an array or memory map of any length."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt.search.approximate import faiss_is_there, faiss_module
+
+BLOCK = 1 << 16
+"""Rows at a time."""
+
+
+class Hits(NamedTuple):
+    """The best of each query, best first; equal scores by row number."""
+
+    scores: NDArray[np.float32]
+    """[queries, k]"""
+    rows: NDArray[np.int64]
+    """[queries, k]; -1 (and score -inf) where there was nothing more to find."""
+
+
+def top_k(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, use_faiss: bool | None = None
+) -> Hits:
+    """The k rows of `vectors` [N, D] with the largest dot product, for each of `queries` [Q, D].
+
+    Memory beside the inputs: a block of scores and Q x 2k hits. use_faiss: None takes faiss where it is
+    installed, NumPy otherwise; they differ by rounding.
+    """
+    k = min(k, len(vectors))
+    by_faiss = faiss_is_there() if use_faiss is None else use_faiss
+    scores = np.empty((len(queries), 0), dtype=np.float32)
+    rows = np.empty((len(queries), 0), dtype=np.int64)
+    rows_a_block = max(k, BLOCK * 64 // max(64, len(queries)))  # a block of scores is 16 MiB, or k wide
+    for start in range(0, len(vectors), rows_a_block):
+        block = np.ascontiguousarray(vectors[start : start + rows_a_block], dtype=np.float32)
+        found = (_faiss_block if by_faiss else _numpy_block)(queries, block, min(k, len(block)))
+        scores = np.concatenate([scores, found.scores], axis=1)
+        rows = np.concatenate([rows, found.rows + start], axis=1)
+        scores, rows = best(scores, rows, k)
+    return Hits(scores, rows)
+
+
+def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
+    """The k best of hits in any order [Q, n], best first."""
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return Hits(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
+
+
+def _numpy_block(queries: NDArray[np.float32], block: NDArray[np.float32], k: int) -> Hits:
+    scores = queries @ block.T
+    rows = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k < len(block) else None
+    if rows is None:
+        rows = np.broadcast_to(np.arange(len(block)), scores.shape)
+    return Hits(np.take_along_axis(scores, rows, 1), rows.astype(np.int64))
+
+
+def _faiss_block(queries: NDArray[np.float32], block: NDArray[np.float32], k: int) -> Hits:
+    faiss = faiss_module()
+    scores, rows = faiss.knn(queries, block, k, faiss.METRIC_INNER_PRODUCT)
+    return Hits(scores, rows)

@@ -1,0 +1,263 @@
+"""An index is a folder: vectors, their names, what they are, and for approximate search a faiss file.
+
+    index.json, vectors.npy (float32 [N, D]), names.bin and offsets.npy (UTF-8), approximate.faiss
+
+All but the first are mapped into memory. Opening an index reads no vectors, an exact query all of them, an
+approximate one some hundred.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmpt import __version__
+from mmpt.search import approximate
+from mmpt.search.exact import Hits, best, top_k
+from mmpt.search.sources import Embeddings, open_array
+from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import atomic_folder, write_json
+
+log = logging.getLogger(__name__)
+
+FORMAT = "signclip-index"
+FORMAT_VERSION = 1
+MEASURES = ("cosine", "dot")
+DESCRIPTION, VECTORS, NAMES, OFFSETS, FAISS = (
+    *("index.json", "vectors.npy", "names.bin", "offsets.npy", "approximate.faiss"),
+)
+_BLOCK = 1 << 16
+_RECALL_QUERIES, _RECALL_AT = 100, 10
+#: kind -> lists or graph nodes looked at, and candidates for each hit wanted
+_EFFORT = {"hnsw": (128, 4), "ivf": (32, 4), "ivfpq": (32, 20)}
+
+
+def build_index(
+    sources: Sequence[Embeddings], out: str | os.PathLike[str], kind: str = "auto", measure: str | None = None
+) -> "Index":
+    """Make an index folder of all vectors of `sources` and open it; it is there whole, or as it was before.
+
+    kind: one of KINDS, or "auto" (flat for few, ivfpq for many). measure: cosine or dot; None takes what the
+    sources were evaluated with, or cosine. An approximate index is compared with exact search on 100 of its
+    vectors, and the share of the ten nearest that it finds kept as `recall`. Memory does not grow with the
+    sources, apart from faiss's compressed copy. Raises UserError: no vectors, widths or models that differ,
+    NaN, a folder of other things in the way.
+    """
+    _check_sources(sources)
+    out = Path(out)
+    _check_target(out)
+    if measure is None:
+        measure = next((s.similarity for s in sources if s.similarity in MEASURES), "cosine")
+    if measure not in MEASURES:
+        raise UserError(f"there is no measure {measure!r}; {' or '.join(MEASURES)} was expected.")
+    count, width = sum(len(s.vectors) for s in sources), sources[0].vectors.shape[1]
+    kind = approximate.choose_kind(kind, count)
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "mmpt_version": __version__,
+        "kind": kind,
+        "measure": measure,
+        "count": count,
+        "dim": width,
+        "model": next((s.model for s in sources if s.model), None),
+    }
+    with atomic_folder(out) as fresh:
+        vectors = np.lib.format.open_memmap(
+            fresh / VECTORS, mode="w+", dtype=np.float32, shape=(count, width)
+        )
+        start = 0
+        for block in _blocks(sources):
+            vectors[start : start + len(block)] = _prepared(block, measure)
+            start += len(block)
+        vectors.flush()
+        _write_names([name for source in sources for name in source.names], fresh)
+        if kind != "flat":
+            log.info("building %s over %d vectors", kind, count)
+            description["approximate"] = approximate.build(kind, vectors, fresh / FAISS)
+        write_json(fresh / DESCRIPTION, description)
+        if kind != "flat":
+            description["recall"] = Index(fresh).recall()
+            write_json(fresh / DESCRIPTION, description)
+    return Index(out)
+
+
+class Index:
+    """An index folder, opened. Raises MissingDataError if it is none, UserError if it is damaged."""
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self.folder = Path(folder)
+        self.description = _description(self.folder)
+        self.kind: str = self.description["kind"]
+        self.measure: str = self.description["measure"]
+        self.model: str | None = self.description["model"]
+        self.vectors = open_array(self.folder / VECTORS)
+        self._offsets = _open(self.folder / OFFSETS)
+        self._names = _bytes(self.folder / NAMES)
+        shape = (self.description["count"], self.description["dim"])
+        whole = self.vectors.shape == shape and self._offsets.shape == (shape[0] + 1,)
+        if not whole or self._offsets[-1] != len(self._names):
+            raise UserError(
+                f"{self.folder}: the index is damaged (its files do not fit together): build it again."
+            )
+        self._faiss: Any = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return self.vectors.shape[1]
+
+    def name(self, row: int) -> str:
+        """The name of a row."""
+        start, end = self._offsets[row : row + 2]
+        return bytes(self._names[start:end]).decode()
+
+    def check_model(self, fingerprint: str | None, what: str) -> None:
+        """Raises UserError if `what` (named in the error) comes from another model than the index."""
+        if self.model and fingerprint and self.model != fingerprint:
+            raise UserError(
+                f"{what} comes from another model ({fingerprint}) than the index {self.folder} "
+                f"({self.model}): their vectors cannot be compared. Build an "
+                "index of this model's embeddings."
+            )
+        if not (self.model and fingerprint):
+            log.warning("%s: whether it is of the index's model is not recorded, and not checked", what)
+
+    def search(self, queries: ArrayLike, k: int = 10, exact: bool = False, effort: int | None = None) -> Hits:
+        """The k most similar vectors of each of `queries` [Q, D], with scores (cosine or dot) that are exact,
+        whatever found them.
+
+        exact: look at all of them. effort: of approximate search, the lists (IVF) or graph nodes (HNSW) that
+        are looked at: more finds more. Raises UserError for queries of another width, or not finite.
+        """
+        asked = np.asarray(queries)
+        if asked.ndim != 2 or not len(asked) or asked.dtype.kind not in "fiu" or asked.shape[1] != self.dim:
+            raise UserError(
+                f"queries are {asked.dtype} of shape {list(asked.shape)}; numbers [N, {self.dim}] were "
+                f"expected, as the vectors of the index {self.folder}."
+            )
+        if k < 1 or (effort is not None and effort < 1):
+            raise UserError("k and effort must be at least 1.")
+        unit = _prepared(asked, self.measure)
+        k = min(k, len(self))
+        if exact or self.kind == "flat":
+            return top_k(unit, self.vectors, k)
+        if self._faiss is None:
+            self._faiss = approximate.load(self.folder / FAISS)
+        looked_at, spare = _EFFORT[self.kind]
+        count = min(len(self), max(k * spare, 100))
+        rows = approximate.candidates(self._faiss, unit, count, effort or looked_at)
+        return self._scored(unit, rows, k)
+
+    def _scored(self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
+        """The k best of the candidates, by their own vectors."""
+        scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+        for query, row, score in zip(queries, rows, scores):
+            found = np.flatnonzero(row >= 0)
+            score[found] = np.asarray(self.vectors[row[found]]) @ query
+        return best(scores, rows, k)
+
+    def recall(
+        self, queries: ArrayLike | None = None, k: int = _RECALL_AT, effort: int | None = None
+    ) -> float:
+        """Share of the k exact nearest that approximate search finds; of 100 of its own vectors, unless
+        queries [Q, D] are given."""
+        if queries is None:
+            places = np.linspace(0, len(self) - 1, min(_RECALL_QUERIES, len(self))).astype(int)
+            queries = np.asarray(self.vectors[places])
+        wanted = self.search(queries, k, exact=True)
+        got = self.search(queries, k, effort=effort)
+        # by score: of equal vectors, either will do
+        floor = wanted.scores[:, -1:] - 1e-6 * np.abs(wanted.scores[:, -1:])
+        return float((got.scores >= floor).mean())
+
+
+def _check_sources(sources: Sequence[Embeddings]) -> None:
+    if not sources:
+        raise UserError("no embeddings were given to build an index of.")
+    widths = sorted({source.vectors.shape[1] for source in sources})
+    if len(widths) > 1:
+        raise UserError(
+            f"the sources' vectors are {' and '.join(map(str, widths))} numbers wide: of two models?"
+        )
+    models = {source.model for source in sources if source.model}
+    if len(models) > 1:
+        raise UserError(
+            f"the sources come from different models ({', '.join(sorted(models))}): build one of each."
+        )
+
+
+def _check_target(folder: Path) -> None:
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not (folder / DESCRIPTION).is_file():
+        raise UserError(
+            f"{folder} is there already and is no index: give a new folder to write the index to."
+        )
+
+
+def _blocks(sources: Sequence[Embeddings]) -> Iterator[NDArray]:
+    for source in sources:
+        for start in range(0, len(source.vectors), _BLOCK):
+            yield source.vectors[start : start + _BLOCK]
+
+
+def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
+    """float32, of length 1 for cosine (zero stays zero). Raises UserError on NaN and infinities."""
+    ready = np.array(vectors, dtype=np.float32, order="C")
+    if not np.isfinite(ready).all():
+        raise UserError("the embeddings hold NaN or infinite values: the model or its input is broken.")
+    if measure == "cosine":
+        length = np.linalg.norm(ready, axis=1, keepdims=True)
+        ready /= np.where(length == 0, 1, length)
+    return ready
+
+
+def _write_names(names: Sequence[str], folder: Path) -> None:
+    encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(name) for name in encoded], out=offsets[1:])
+    np.save(folder / OFFSETS, offsets)
+    (folder / NAMES).write_bytes(b"".join(encoded))
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingDataError(
+            f"there is no index {folder} (it has no {DESCRIPTION}): build one with `python -m "
+            "mmpt.cli.search build EVALUATION --out INDEX`."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}): build the index again.") from error
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise UserError(f"{path} does not describe an index.")
+    if not isinstance(tree.get("format_version"), int) or tree["format_version"] > FORMAT_VERSION:
+        raise UserError(f"{path} has a newer format than this mmpt ({__version__}) reads: update it.")
+    known = tree.get("kind") in approximate.KINDS and tree.get("measure") in MEASURES
+    if not known or not all(isinstance(tree.get(key), int) for key in ("count", "dim")):
+        raise UserError(f"{path}: kind, measure, count or dim is missing or unknown: build the index again.")
+    return {"model": None, **tree}
+
+
+def _open(path: Path) -> NDArray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): build the index again.") from error
+
+
+def _bytes(path: Path) -> NDArray[np.uint8]:
+    try:
+        return np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}): build the index again.") from error

@@ -1,0 +1,107 @@
+"""Embeddings with their names, as evaluation and others write them."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt.utils.errors import MissingDataError, UserError
+
+SIDES = {"video": ("video_embeddings.npy", "videos"), "text": ("text_embeddings.npy", "prompts")}
+
+
+@dataclass
+class Embeddings:
+    """Vectors [N, D] (mapped, not read), a name for each, and what is known of where they come from."""
+
+    vectors: NDArray
+    names: list[str]
+    model: str | None = None
+    """Fingerprint of the model that made them (mmpt.utils.fingerprint)."""
+    similarity: str | None = None
+    """What that model is evaluated with, cosine or dot."""
+
+
+def read_embeddings(
+    source: str | os.PathLike[str], side: str = "video", ids: str | None = None
+) -> Embeddings:
+    """Embeddings of a folder that evaluation wrote (`side`: "video" or "text"), of a folder with
+    `embeddings.npy` and `ids.json`, or of a .npy file with `ids` (default: the `ids.json` beside it).
+
+    ids.json: a list of names, or an object with the list as "ids" (or "videos", "prompts"). Raises
+    MissingDataError, or UserError where they do not fit together.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise MissingDataError(f"{path}: there is no such file or folder of embeddings.")
+    array, key = path, "ids"
+    if path.is_dir():
+        array = path / "embeddings.npy"
+        if (path / SIDES[side][0]).is_file() or not array.is_file():
+            array, key = path / SIDES[side][0], SIDES[side][1]
+        if not array.is_file():
+            raise MissingDataError(
+                f"{path} holds neither {SIDES[side][0]}, which evaluation writes, nor embeddings.npy: "
+                "evaluate first (python -m mmpt.cli.predict), or name the .npy file itself."
+            )
+    names_file = Path(ids) if ids is not None else array.parent / "ids.json"
+    vectors = open_array(array)
+    names = _names(names_file, key)
+    if len(names) != len(vectors):
+        raise UserError(f"{names_file} has {len(names)} names, {array} {len(vectors)} vectors.")
+    results = _results(array.parent)
+    return Embeddings(vectors, names, results.get("model"), results.get("similarity"))
+
+
+def open_array(path: Path) -> NDArray:
+    """A .npy file of vectors [N, D], mapped. Raises UserError if it is something else."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a whole .npy file of numbers ({error}).") from error
+    if (
+        not isinstance(array, np.ndarray)
+        or array.ndim != 2
+        or array.dtype.kind not in "fiu"
+        or not array.size
+    ):
+        shape = (
+            f"{array.dtype} of shape {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        )
+        raise UserError(f"{path} holds {shape}; one vector a row, numbers [N, D], was expected.")
+    return array
+
+
+def _names(path: Path, key: str) -> list[str]:
+    tree = _json(path)
+    if isinstance(tree, dict):
+        tree = next((tree[name] for name in (key, "ids", "videos") if name in tree), None)
+    if not isinstance(tree, list):
+        raise UserError(f'{path}: a list of names, or an object with such a list as "{key}", was expected.')
+    return [name if isinstance(name, str) else str(name) for name in tree]
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    tree = _json(path) if path.is_file() else {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path}: there is no such file; it names the vectors, one by one.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}).") from error
+
+
+def model_beside(array: Path) -> str | None:
+    """Fingerprint of the model that made a .npy file, where the evaluation's results.json beside it says."""
+    return _results(array.parent).get("model")

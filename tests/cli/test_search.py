@@ -1,0 +1,94 @@
+"""mmpt.cli.search as it is typed: an index of a model's own clips, asked by text, pose and vectors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.cli.search import main
+from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+from mmpt.embedder import SignCLIP
+from mmpt.processors.fingerspelling import find_lexicon
+from mmpt.utils.fingerprint import model_fingerprint
+
+
+@pytest.fixture(scope="module")
+def poses() -> list[Path]:
+    return sorted((find_lexicon(None) / "ase").glob("*.pose"))[:3]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, poses: list[Path]) -> Path:
+    """A folder with a `model`, an `other` model, and embeddings of three clips, as evaluation writes them."""
+    work = tmp_path_factory.mktemp("search")
+    dataset = DatasetConfig(
+        meta_processor="RWTHFSMetaProcessor",
+        video_processor="RWTHFSPoseProcessor",
+        pose_components=["RIGHT_HAND_LANDMARKS"],
+        max_video_len=128,
+        max_len=32,
+        bert_name=str(data_dir / "mmfusion" / "bert"),
+    )
+    config = Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+    weights = data_dir / "mmfusion" / "weights.safetensors"
+    model = SignCLIP.from_checkpoint(weights, config, device="cpu")
+    model.save_pretrained(work / "model")
+    (work / "eval").mkdir()
+    np.save(work / "eval" / "video_embeddings.npy", model.embed_pose(poses))
+    (work / "eval" / "ids.json").write_text(json.dumps({"videos": [path.stem for path in poses]}))
+    results = {"model": model_fingerprint(model.model), "similarity": "cosine"}
+    (work / "eval" / "results.json").write_text(json.dumps(results))
+    next(model.model.parameters()).data += 0.1
+    model.save_pretrained(work / "other")
+    assert (
+        main(["build", str(work / "eval"), "--out", str(work / "index"), "--model", str(work / "model")]) == 0
+    )
+    return work
+
+
+def test_ask(work: Path, poses: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = ["--model", str(work / "model")]
+    assert (
+        main(["query", str(work / "index"), *model, "--text", "B", "--pose", str(poses[1]), "-k", "2"]) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0], lines[3]] == ["B", str(poses[1])] and len(lines) == 6
+    assert lines[4].split() == ["1", "1.0000", poses[1].stem]
+    expected = SignCLIP.from_pretrained(work / "model").score(poses, ["B"])[0]
+    assert [float(line.split()[1]) for line in lines[1:3]] == pytest.approx(sorted(expected)[:0:-1], abs=1e-4)
+
+    queries = tmp_path / "queries.npy"
+    np.save(queries, np.load(work / "eval" / "video_embeddings.npy")[2:])
+    out = tmp_path / "answers.json"
+    assert main(["query", str(work / "index"), "--npy", str(queries), "--json", "--out", str(out)]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert answers == json.loads(out.read_text())
+    assert answers[0]["hits"][0]["id"] == poses[2].stem and len(answers[0]["hits"]) == 3
+
+    assert main(["info", str(work / "index")]) == 0
+    assert "3 vectors of 32 numbers, flat, cosine; model " in capsys.readouterr().out
+
+
+def test_mistakes_end_with_one_line_and_status_2(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, other = str(work / "index"), str(work / "other")
+    np.save(tmp_path / "wide.npy", np.zeros((2, 33), np.float32))
+    again = ["build", str(work / "eval"), "--out", str(tmp_path / "index")]
+    for arguments, words in (
+        (["query", index], "nothing to look for"),
+        (["query", index, "--text", "B"], "need --model FOLDER"),
+        (["query", index, "--text", "B", "--model", other], "another model"),
+        (["query", index, "--npy", str(tmp_path / "wide.npy")], "33 numbers wide"),
+        (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),
+        (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: cannot be read"),
+        ([*again, "--model", other], "made by another model"),
+        ([*again, "--kind", "ivf"], "too few"),
+        (["build", str(work / "eval"), *again[1:], "--ids", "x"], "several were given"),
+    ):
+        assert main(arguments) == 2, arguments
+        message = capsys.readouterr().err
+        assert words in message and "Traceback" not in message
+        assert sum(line.startswith("error:") for line in message.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]

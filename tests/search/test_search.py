@@ -1,0 +1,200 @@
+"""Exact search against a plain loop, approximate against exact search, folders that are not whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmpt.search import Embeddings, Index, approximate, build_index, exact, read_embeddings, top_k
+from mmpt.utils.errors import MissingDataError, UserError
+
+
+def vectors(count: int, width: int = 24, seed: int = 0, spread: float = 0.6) -> np.ndarray:
+    """Vectors in forty clusters, as embeddings of forty signs might lie."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(1).standard_normal((40, width))
+    noise = spread * random.standard_normal((count, width))
+    return (centres[random.integers(0, 40, count)] + noise).astype(np.float32)
+
+
+def named(array: np.ndarray, **more: Any) -> Embeddings:
+    return Embeddings(array, [f"clip {i} ä" for i in range(len(array))], **more)
+
+
+def by_loop(queries: np.ndarray, array: np.ndarray, k: int, measure: str) -> list[list[int]]:
+    found = []
+    for query in queries.astype(np.float64):
+        scores = [float(query @ vector) for vector in array.astype(np.float64)]
+        if measure == "cosine":
+            scores = [s / np.linalg.norm(query) / np.linalg.norm(v) for s, v in zip(scores, array)]
+        found.append(sorted(range(len(scores)), key=lambda i: -scores[i])[:k])
+    return found
+
+
+@pytest.mark.parametrize("use_faiss", [True, False])
+@pytest.mark.parametrize("k", [1, 7, 300])
+def test_top_k_is_exact(use_faiss: bool, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "BLOCK", 64)  # several blocks
+    array, queries = vectors(300), vectors(5, seed=2)
+    hits = top_k(queries, array, k, use_faiss)
+    assert hits.rows.tolist() == by_loop(queries, array, k, "dot")
+    wanted = np.take_along_axis(queries @ array.T, hits.rows, 1)
+    np.testing.assert_allclose(hits.scores, wanted, rtol=1e-4, atol=1e-5)
+    assert top_k(queries, array, 1000, use_faiss).rows.shape == (5, 300)
+
+
+def test_equal_scores_come_by_row_number() -> None:
+    array = np.repeat(vectors(3), 4, axis=0)
+    assert top_k(array[:1], array, 4).rows.tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("measure", ["cosine", "dot"])
+def test_a_flat_index(tmp_path: Path, measure: str) -> None:
+    array = vectors(200) * np.linspace(0.1, 3, 200, dtype=np.float32)[:, None]
+    queries = vectors(4, seed=3)
+    index = build_index([named(array[:150]), named(array[150:])], tmp_path / "index", measure=measure)
+    assert (index.kind, len(index), index.dim, index.measure) == ("flat", 200, 24, measure)
+    hits = index.search(queries, 5)
+    assert hits.rows.tolist() == by_loop(queries, array, 5, measure)
+    assert index.name(0) == "clip 0 ä" and index.name(199) == "clip 49 ä"
+    assert isinstance(index.vectors, np.memmap)
+    assert index.search(queries, 900).rows.shape == (4, 200)
+    assert not [path for path in tmp_path.iterdir() if path.name != "index"], "leftovers"
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
+@pytest.mark.parametrize("measure", ["cosine", "dot"])
+def test_approximate_search_finds_nearly_all(tmp_path: Path, kind: str, measure: str) -> None:
+    array, queries = vectors(6000), vectors(50, seed=4)
+    index = build_index([named(array)], tmp_path / "index", kind, measure)
+    got, wanted = index.search(queries, 10), index.search(queries, 10, exact=True)
+    assert index.recall(queries) > 0.95
+    assert 0.95 < index.description["recall"] <= 1
+    best = got.rows[:, 0] == wanted.rows[:, 0]
+    assert best.mean() > 0.95
+    np.testing.assert_allclose(got.scores[best, 0], wanted.scores[best, 0], rtol=1e-5)  # scores are exact
+    assert (np.diff(got.scores, axis=1) <= 0).all()
+    assert index.recall(queries, effort=1) < index.recall(queries, effort=300) + 1e-9
+    # what was built is found again after opening it anew
+    assert np.array_equal(Index(tmp_path / "index").search(queries, 10).rows, got.rows)
+
+
+def test_without_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approximate.importlib.util, "find_spec", lambda name: None)
+    array = vectors(300)
+    monkeypatch.setattr(approximate, "AUTO_FLAT", 10)
+    index = build_index([named(array)], tmp_path / "index")
+    assert index.kind == "flat"
+    assert index.search(array[:3], 1).rows.tolist() == [[0], [1], [2]]
+    with pytest.raises(MissingDataError, match="pip install faiss-cpu"):
+        build_index([named(array)], tmp_path / "other", "hnsw")
+    assert not (tmp_path / "other").exists()
+
+
+def test_auto_takes_an_approximate_index_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert approximate.choose_kind("auto", 50_000) == "flat"
+    assert approximate.choose_kind("auto", 50_001) == "ivfpq"
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "words"),
+    [
+        ([], {}, "no embeddings"),
+        ([named(vectors(9)), named(vectors(9, 20))], {}, "20 and 24 numbers wide"),
+        ([named(vectors(9), model="a"), named(vectors(9), model="b")], {}, "different models"),
+        ([named(vectors(9) * np.nan)], {}, "NaN"),
+        ([named(vectors(9))], {"kind": "tree"}, "no index kind 'tree'"),
+        ([named(vectors(9))], {"kind": "hnsw"}, "too few"),
+        ([named(vectors(9))], {"measure": "l2"}, "no measure 'l2'"),
+    ],
+)
+def test_what_cannot_be_built(tmp_path: Path, sources: Any, options: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build_index(sources, tmp_path / "index", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_takes_the_place_of_an_index_only(tmp_path: Path) -> None:
+    build_index([named(vectors(9))], tmp_path / "index")
+    assert len(build_index([named(vectors(8))], tmp_path / "index")) == 8
+    with pytest.raises(UserError):
+        build_index([named(vectors(9) * np.inf)], tmp_path / "index")
+    assert len(Index(tmp_path / "index")) == 8  # what was there is still there
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("!")
+    with pytest.raises(UserError, match="is no index"):
+        build_index([named(vectors(9))], tmp_path / "work")
+
+
+def test_queries_that_do_not_fit(tmp_path: Path) -> None:
+    index = build_index([named(vectors(9), model="abc")], tmp_path / "index")
+    for queries in (vectors(2, 20), vectors(2)[0], [], np.array([["a"]])):
+        with pytest.raises(UserError, match=r"\[N, 24\] were expected"):
+            index.search(queries)
+    with pytest.raises(UserError, match="NaN"):
+        index.search(np.full((1, 24), np.nan))
+    with pytest.raises(UserError, match="at least 1"):
+        index.search(vectors(1), 0)
+    index.check_model("abc", "this")
+    index.check_model(None, "this")
+    with pytest.raises(UserError, match="another model"):
+        index.check_model("abd", "this")
+
+
+def test_damaged_indexes(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    with pytest.raises(MissingDataError, match="there is no index"):
+        Index(folder)
+    build_index([named(vectors(300))], folder, "hnsw")
+    for name, damage in (
+        ("index.json", lambda content: content[:-9]),
+        ("index.json", lambda content: content.replace(b'"dim": 24', b'"dim": 25')),
+        ("index.json", lambda content: content.replace(b"signclip-index", b"other-index")),
+        ("index.json", lambda content: content.replace(b'"format_version": 1', b'"format_version": 2')),
+        ("vectors.npy", lambda content: content[:-9]),
+        ("vectors.npy", lambda content: b""),
+        ("names.bin", lambda content: content[:-1]),
+        ("offsets.npy", lambda content: content[:-1]),
+        ("approximate.faiss", lambda content: content[:999]),
+    ):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(damage(whole))
+        with pytest.raises(UserError):
+            Index(folder).search(vectors(1))
+        (folder / name).write_bytes(whole)
+    Index(folder).search(vectors(1))
+
+
+def test_sources(tmp_path: Path) -> None:
+    evaluation = tmp_path / "eval"
+    evaluation.mkdir()
+    np.save(evaluation / "video_embeddings.npy", vectors(3))
+    np.save(evaluation / "text_embeddings.npy", vectors(2))
+    (evaluation / "ids.json").write_text(json.dumps({"prompts": ["A", "B"], "videos": ["x", "y", "z"]}))
+    (evaluation / "results.json").write_text(json.dumps({"model": "abc", "similarity": "dot"}))
+    found = read_embeddings(evaluation)
+    assert (found.names, found.model, found.similarity) == (["x", "y", "z"], "abc", "dot")
+    assert read_embeddings(evaluation, "text").names == ["A", "B"]
+    assert build_index([found], tmp_path / "index").measure == "dot"
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    np.save(plain / "embeddings.npy", vectors(2).astype(np.float16))
+    (plain / "ids.json").write_text('["ä", 7]')
+    assert read_embeddings(plain).names == ["ä", "7"]
+    (plain / "other.json").write_text('{"ids": ["p", "q"]}')
+    assert read_embeddings(plain / "embeddings.npy", ids=str(plain / "other.json")).names == ["p", "q"]
+    (plain / "ids.json").write_text('["ä"]')
+    with pytest.raises(UserError, match="1 names"):
+        read_embeddings(plain)
+    for content, error in (("{}", "a list of names"), ("[", "JSON")):
+        (plain / "ids.json").write_text(content)
+        with pytest.raises(UserError, match=error):
+            read_embeddings(plain)
+    np.save(plain / "embeddings.npy", np.array([{"code": "run"}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="not a whole"):
+        read_embeddings(plain)
+    for missing in (tmp_path / "nothing", tmp_path / "index"):
+        with pytest.raises(MissingDataError):
+            read_embeddings(missing)

@@ -1,0 +1,24 @@
+"""A folder that is written in one step: whole, or as it was."""
+
+from pathlib import Path
+
+import pytest
+
+from mmpt.utils.files import atomic_folder
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "some" / "folder"
+    with atomic_folder(target) as fresh:
+        (fresh / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "a").read_text() == "1"
+    with pytest.raises(RuntimeError), atomic_folder(target) as fresh:
+        (fresh / "a").write_text("2")
+        raise RuntimeError
+    assert (target / "a").read_text() == "1"
+    with atomic_folder(target) as fresh:
+        (fresh / "b").write_text("3")
+    assert [path.name for path in target.iterdir()] == ["b"]
+    assert [path.name for path in target.parent.iterdir()] == ["folder"], "nothing is left beside it"
+    assert target.stat().st_mode & 0o777 == (target / "b").stat().st_mode & 0o777 | 0o111

@@ -1,0 +1,26 @@
+"""A fingerprint is the model's, not its file's or its moment's."""
+
+import torch
+from torch import nn
+
+from mmpt.utils.fingerprint import model_fingerprint
+
+
+def make(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(40, 30), nn.Dropout(), nn.LayerNorm(30), nn.Embedding(3, 1))
+
+
+def test_of_the_same_and_of_other_weights() -> None:
+    model = make()
+    first = model_fingerprint(model)
+    assert first == model_fingerprint(make().eval()) and len(first) == 16
+    other = make()
+    other.load_state_dict(model.state_dict())
+    assert model_fingerprint(other) == first
+    assert model_fingerprint(make(1)) != first
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    model[0](torch.ones(1, 40)).sum().backward()
+    optimizer.step()
+    assert model_fingerprint(model) != first
+    assert model_fingerprint(nn.Linear(2, 2)) != model_fingerprint(nn.Bilinear(1, 2, 2))
