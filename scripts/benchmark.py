@@ -24,6 +24,7 @@ BENCHMARKS = {
     "cached": ("cached", "memory, time and gradients of a large batch by loss.cached_chunk"),
     "data": ("data", "poses from the store against parsing each file, and a store of 100,000 clips"),
     "eval": ("evaluation", "retrieval metrics against a plain Python-loop evaluator"),
+    "search": ("search", "top-k among embeddings, exact and approximate, against a plain loop"),
     "extract": ("extract", "windows/s of S3D and I3D against a plain loop, and memory on long videos"),
 }
 log = logging.getLogger("benchmark")

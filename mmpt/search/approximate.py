@@ -5,6 +5,7 @@ What it finds are candidates: their scores are computed from the vectors themsel
 """
 
 import importlib.util
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def faiss_module() -> Any:
             "(requirements.txt has the version), or build the index with --kind flat, which is exact and "
             "needs NumPy only."
         )
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells what it loads, for which processor
     import faiss
 
     return faiss
@@ -76,11 +78,25 @@ def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) ->
     sample = np.arange(count)
     if count > (most := max(lists * _TRAINING_A_LIST, 20_000)):
         sample = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-    index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
+    _train(faiss, index, np.ascontiguousarray(vectors[sample], dtype=np.float32))
     for start in range(0, count, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
     faiss.write_index(index, str(path))
     return {"factory": factory, "faiss": faiss.__version__}
+
+
+def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
+    """Train lists and codes: the lists in several threads; the codes, many tiny problems, in one, since
+    threads that wait for each other take forty times as long there on a busy machine."""
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is not None:
+        lists.train_q1(len(sample), faiss.swig_ptr(sample), False, index.metric_type)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        index.train(sample)
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def load(path: Path) -> Any:

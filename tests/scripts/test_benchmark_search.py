@@ -1,0 +1,24 @@
+"""The search benchmark on a small size; it checks itself that the plain loop and the index agree."""
+
+import json
+import re
+from pathlib import Path
+
+from tests.conftest import run_module
+
+
+def test_the_search_benchmark(tmp_path: Path) -> None:
+    sizes = ["--sizes", "300", "900", "--width", "16", "--queries", "20", "--repeats", "1", "--kinds", "ivf"]
+    out = tmp_path / "search.json"
+    done = run_module("scripts/benchmark.py", "search", *sizes, "--out", str(out), "--folder", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert re.fullmatch(r"search: flat \d+x, ivf \d+x \(recall [01]\.\d+\) at 900 vectors", last)
+    found = json.loads(out.read_text())
+    assert [(row["vectors"], row["way"]) for row in found["rows"]] == [
+        (size, way) for size in (300, 900) for way in ("loop", "flat", "ivf")
+    ]
+    assert found["growth"].keys() == {"loop", "flat", "ivf"}
+    recalls = [row["recall"] for row in found["rows"] if row["way"] != "loop"]
+    assert min(recalls) > 0.9 and recalls[0] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["search.json"]
