@@ -46,6 +46,11 @@ class DatasetConfig:
     gesture_id_path: str | None = opt(None, "RWTH: file of lines like ' 1 = A'")
     vfeat_dir: str | None = opt(None, "folder of the clips' .pose or .npy files")
     cache_dir: str | None = opt(None, "folder for parsed poses; null: beside the runs, in ~/.cache/mmpt")
+    store_dtype: str = opt(
+        "float32",
+        "numbers of the parsed poses that are kept; float16: half the disk, rounded to 1/2048",
+        choices=["float32", "float16"],
+    )
     metadata_path: str | None = opt(None, "table with what is signed in each clip, where a corpus has one")
     data_dir: str | None = opt(None, "folder of corpora in the layout of sign-language-datasets")
 

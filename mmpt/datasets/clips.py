@@ -60,15 +60,20 @@ class FeatureFiles:
 
 
 def open_clips(
-    examples: list[Example], processor: Any, cache_dir: str | None, on_bad_example: str
+    examples: list[Example],
+    processor: Any,
+    cache_dir: str | None,
+    on_bad_example: str,
+    store_dtype: str = "float32",
 ) -> tuple[list[Example], ClipReader]:
     """The clips of `examples`, and the examples that are readable.
 
     on_bad_example: "error" stops at the first clip that cannot be read (UserError), "skip" leaves such clips
     out and says how many and why; a split of which more than half is unreadable is an error all the same.
+    store_dtype: how parsed poses are kept, float32 or float16.
     """
     if hasattr(processor, "prepare"):
-        return _open_poses(examples, processor, cache_dir, on_bad_example)
+        return _open_poses(examples, processor, cache_dir, on_bad_example, store_dtype)
     lengths, bad = [], {}
     for index, example in enumerate(examples):
         try:
@@ -84,7 +89,7 @@ def open_clips(
 
 
 def _open_poses(
-    examples: list[Example], processor: Any, cache_dir: str | None, on_bad_example: str
+    examples: list[Example], processor: Any, cache_dir: str | None, on_bad_example: str, store_dtype: str
 ) -> tuple[list[Example], ClipReader]:
     store = PoseStore.build_or_open(
         [example.path for example in examples],
@@ -92,6 +97,7 @@ def _open_poses(
         processor.prepare,
         cache_dir or default_cache(),
         mirrored=[example.mirror for example in examples],
+        dtype=store_dtype,
         on_bad=on_bad_example,
         workers=0 if len(examples) < 5000 else (os.cpu_count() or 1),
     )

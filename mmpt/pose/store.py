@@ -27,6 +27,7 @@ Prepare = Callable[..., PoseClip]
 
 PROGRESS_FROM = 200
 _MISSING = (-1, -1)
+_HALF = float(np.finfo(np.float16).max)
 
 
 class PoseStore:
@@ -174,6 +175,11 @@ class _Builder:
                     writer.add(i, old.clip(i), stamp)
                     continue
                 result = next(fresh)
+                if isinstance(result, PoseClip) and dtype == "float16" and np.abs(result.data).max() > _HALF:
+                    result = (
+                        f"{self.sources[i]}: a coordinate of {np.abs(result.data).max():g} does not fit into "
+                        "float16: set dataset.store_dtype: float32"
+                    )
                 if isinstance(result, PoseClip):
                     writer.add(i, result, stamp)
                 elif self.on_bad == "error":

@@ -113,7 +113,9 @@ class Task:
         if processor.suffix == ".npy" and config.vfeat_dir:
             _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)
         corpus = self._meta.from_config(config, split, processor.suffix)
-        examples, clips = open_clips(corpus.examples, processor, config.cache_dir, config.on_bad_example)
+        examples, clips = open_clips(
+            corpus.examples, processor, config.cache_dir, config.on_bad_example, config.store_dtype
+        )
         self._check_width(clips, examples[0].video_id if examples else "")
         dataset = MMDataset(
             examples,

@@ -118,6 +118,17 @@ def test_half_the_size(open_store, tmp_path):
     assert half.path.stat().st_size < 0.7 * whole.path.stat().st_size
 
 
+def test_what_half_precision_cannot_hold_is_an_error(tmp_path):
+    clip = fake_clip(missing=0)
+    clip.data[1, 0, 0] = 1e5
+    path = write_pose(tmp_path / "far.pose", clip)
+    options = {"prepare_key": KEY, "prepare": read_pose, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(UserError, match=r"far\.pose.*100000.*store_dtype: float32"):
+        PoseStore.build_or_open([path], **options, dtype="float16")
+    assert "store_dtype" in PoseStore.build_or_open([path], **options, dtype="float16", on_bad="skip").bad[0]
+    assert PoseStore.build_or_open([path], **options)[0].data.max() == np.float32(1e5)
+
+
 def test_faint_points_stay_there(tmp_path):
     clip = fake_clip(missing=0)
     clip.confidence[:] = 1e-4
