@@ -3,8 +3,9 @@
 
     python scripts/benchmark.py eval --out runs/benchmarks/eval.json
 
-Each benchmark is a module in scripts/benchmarks/ with `add_arguments(parser)` and `run(options) -> dict`,
-which prints its table and returns all numbers; "summary" among them is the last line printed.
+Each benchmark is a module in scripts/benchmarks/ with BASELINES (name -> what is done the plain way),
+`add_arguments(parser)` and `run(options) -> dict`, which prints its table and returns all numbers; "summary"
+among them is the last line printed.
 """
 
 import argparse
@@ -42,6 +43,12 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f"benchmarks.{module_name}")
             command.description = module.__doc__
             module.add_arguments(command)
+            ways = "; ".join(f"{way}: {what}" for way, what in module.BASELINES.items())
+            first = next(iter(module.BASELINES))
+            about_baseline = f"what ratios are against (default {first}). {ways}"
+            command.add_argument(
+                "--baseline", choices=list(module.BASELINES), default=first, help=about_baseline
+            )
             command.add_argument("--out", metavar="FILE", help="write all numbers there as JSON")
             command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)

@@ -24,6 +24,8 @@ from mmpt.utils.allocator import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
+BASELINES = {"plain": "a batch of the chunk's size at once"}
+
 WIDTH = 63
 
 

@@ -25,6 +25,8 @@ from mmpt.pose.store import PoseStore
 
 log = logging.getLogger(__name__)
 
+BASELINES = {"plain": "each .pose file parsed in every epoch"}
+
 HAND = "RIGHT_HAND_LANDMARKS"
 POINTS = 21
 BATCH = 26

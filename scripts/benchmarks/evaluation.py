@@ -18,6 +18,8 @@ from mmpt.evaluators.retrieval import metrics_from_ranks, retrieval_metrics
 
 log = logging.getLogger(__name__)
 
+BASELINES = {"plain": "each ranking sorted, and walked in Python"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and repeats."""

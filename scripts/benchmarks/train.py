@@ -2,7 +2,8 @@
 
 Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
 their losses are compared update by update; the times are those with the dropout of the config. Then how the
-time of an update of ours grows with the batch and with the clips' length.
+time of an update of ours grows with the batch and with the clips' length, and that of an epoch with the
+number of clips.
 
 On a GPU, SignCLIP's own setting (bert-base towers, batch 448, 256 frames, 64 tokens) is measured by
     python scripts/benchmark.py train --large 448 256 64
@@ -30,6 +31,7 @@ from mmpt.utils.device import choose_device
 log = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[2] / "projects/signclip/fslex_scratch_hand_dominant_aug.yaml"
+BASELINES = {name: WAYS[name] for name in ("plain", "fp32")}
 MINILM = BertSettings(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
 
 
@@ -63,21 +65,23 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     has_bf16 = computes_in("bf16", device.type)
-    ways = ["plain", "fp32", "bf16"] if has_bf16 else ["plain", "fp32"]
+    baseline = getattr(options, "baseline", "plain")
+    ways = ["plain", "fp32"] if baseline == "plain" else ["fp32"]
+    ways += ["bf16"] if has_bf16 else []
     found: dict[str, Any] = {"device": device.type, "threads": torch.get_num_threads()}
     task, padding = _task(options)
     found["speed"] = _speed(task, padding, ways, device, options)
-    if options.check:
+    if options.check and baseline == "plain":
         found["losses"] = _losses(task, padding, device, options.check)
     found["memory"] = _memory(ways, options)
     if not options.no_scaling:
-        found["growth"] = _growth(device)
+        found["growth"] = _growth(task, padding, device)
     if options.large:
         found["large"] = _large(device, *options.large)
     sys.stdout.write("\n".join(_table(found)) + "\n")
     ratios = found["speed"]["ratio"]
     bf16 = f"{ratios['bf16']:.1f}x" if has_bf16 else f"not tried: emulated on this {device.type.upper()}"
-    return found | {"summary": f"train: {bf16} (bf16) {ratios['fp32']:.1f}x (fp32)"}
+    return found | {"summary": f"train: {bf16} (bf16) {ratios.get('fp32', 1.0):.1f}x (fp32)"}
 
 
 def _task(options: argparse.Namespace) -> tuple[Task, tuple[int, int]]:
@@ -116,8 +120,8 @@ def _speed(
         "seconds": wall,
         "processor_seconds": cpu,
         "shares": {way: _shares(trainer.seconds) for way, trainer in trainers.items()},
-        "ratio": {way: median_ratio(wall["plain"], wall[way]) for way in ways[1:]},
-        "processor_ratio": {way: median_ratio(cpu["plain"], cpu[way]) for way in ways[1:]},
+        "ratio": {way: median_ratio(wall[ways[0]], wall[way]) for way in ways[1:]},
+        "processor_ratio": {way: median_ratio(cpu[ways[0]], cpu[way]) for way in ways[1:]},
     }
 
 
@@ -162,9 +166,9 @@ def _one_update(options: argparse.Namespace, way: str) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
-def _growth(device: torch.device) -> dict[str, Any]:
-    """Seconds of an update of ours as the batch, or the clips, grow."""
-    log.info("growth with the batch and with the length of clips")
+def _growth(task: Task, padding: tuple[int, int], device: torch.device) -> dict[str, Any]:
+    """Seconds of an update of ours as the batch, or the clips' length, grow; of an epoch, with its clips."""
+    log.info("growth with the batch, with the length of clips and with their number")
     model = fresh_model(MINILM, vfeat_dim=63, frames=256, video_layers=6)
     trainer = Trainer(model, _contrast(), "fp32", device, rate=1e-5)
     found = {}
@@ -180,6 +184,13 @@ def _growth(device: torch.device) -> dict[str, Any]:
             "seconds": seconds,
             "exponent": exponent(sizes, seconds),
         }
+    dataset, batches = task.dataset("train"), _batches(task)
+    trainer = Trainer.of_task(task, "fp32", device)
+    trainer.epoch(dataset, batches[:1], padding)
+    parts = [batches[: max(1, round(len(batches) * share))] for share in (0.25, 0.5, 1)]
+    sizes = [sum(map(len, part)) for part in parts]
+    seconds = [clocked(lambda p=part: trainer.epoch(dataset, p, padding)).wall for part in parts]
+    found["clips"] = {"sizes": sizes, "seconds": seconds, "exponent": exponent(sizes, seconds)}
     return found
 
 
@@ -239,10 +250,11 @@ def _table(found: dict[str, Any]) -> list[str]:
             f"{both['plain'][-1]:.4f}) differ by {found['losses']['largest_difference']:.1e} at most",
         ]
     for name, growth in found.get("growth", {}).items():
+        what = "an epoch" if name == "clips" else "an update"
         pairs = ", ".join(f"{n}: {t:.2f}" for n, t in zip(growth["sizes"], growth["seconds"]))
         lines += [
             "",
-            f"seconds of an update by {name}: {pairs}; they grow as n^{growth['exponent']:.2f}",
+            f"seconds of {what} by {name}: {pairs}; they grow as n^{growth['exponent']:.2f}",
         ]
     if "large" in found:
         large = found["large"]

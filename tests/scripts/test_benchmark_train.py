@@ -1,6 +1,7 @@
 """The benchmarks of training and data: what they compare is the same work, and their numbers add up."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,57 @@ def test_store_of_generated_clips(tmp_path: Path) -> None:
     assert 0 < memory["before"] <= memory["peak"]
 
 
+LAST_LINE = r"train: (\d+\.\dx|not tried: emulated on this CPU) \(bf16\) (\d+\.\d)x \(fp32\)"
+
+
+@pytest.mark.parametrize("baseline", ["plain", "fp32"])
+def test_the_table_of_training(
+    tiny_yaml: Path, baseline: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import train
+
+    monkeypatch.setattr(train, "_memory", lambda ways, options: dict.fromkeys(ways, 2**30))
+    monkeypatch.setattr(train, "MINILM", SETTINGS)
+    monkeypatch.setattr(train, "keep_freed_memory", lambda: None)
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    options = parser.parse_args(["--config", str(tiny_yaml), "--check", "3", "--repeats", "1"])
+    options.baseline = baseline
+    found = train.run(options)
+    last = re.fullmatch(LAST_LINE, found["summary"])
+    assert last and (float(last[2]) == 1) == (baseline == "fp32")
+    for shares in found["speed"]["shares"].values():
+        assert list(shares) == ["data", "forward", "backward", "optimizer"]
+        assert sum(shares.values()) == pytest.approx(1)
+    assert {name: len(rows["sizes"]) for name, rows in found["growth"].items()} == {
+        "batch": 4,
+        "frames": 4,
+        "clips": 3,
+    }
+    printed = capsys.readouterr().out
+    assert printed.count("they grow as n^") == 3 and "1024" in printed
+    assert ("losses of 3 updates" in printed) == (baseline == "plain")
+    if baseline == "plain":
+        assert found["losses"]["largest_difference"] < 1e-3
+
+
+def test_every_benchmark_says_what_it_is_compared_with(capsys: pytest.CaptureFixture[str]) -> None:
+    import benchmark
+
+    for name in benchmark.BENCHMARKS:
+        with pytest.raises(SystemExit) as done:
+            benchmark.main([name, "--help"])
+        assert done.value.code == 0
+        text = capsys.readouterr().out
+        assert "--baseline {" in text and "--out FILE" in text
+
+
 @pytest.mark.slow
 def test_the_whole_benchmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks import data, train
+    from benchmarks import data, extract, train
 
     for module, arguments in (
+        (extract, "--clips 1 --seconds 2 --repeats 1 --memory-minutes 0"),
         (data, "--clips 400 --updates 1 --parsed 3 --repeats 1"),
         (train, "--check 1 --repeats 1"),
     ):
