@@ -186,6 +186,10 @@ class ModelConfig:
     autocast: str | None = opt(
         None, "half precision where the hardware has it; embeddings stay float32", choices=["bf16", "fp16"]
     )
+    compile: bool = opt(
+        False,
+        "torch.compile the layers' feed-forward blocks: a start of minutes, then fewer passes over memory",
+    )
     activation_checkpointing: bool = opt(
         False, "compute layers again in the backward pass: less memory, more time"
     )

@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.models.bert import BertEncoder, BertModel, BertSettings, init_weights
+from mmpt.models.bert import (
+    BertEncoder,
+    BertIntermediate,
+    BertModel,
+    BertSettings,
+    ResidualOutput,
+    init_weights,
+)
 from mmpt.models.bert_settings import fresh_settings
 from mmpt.models.pooling import POOLINGS
 from mmpt.models.precision import autocast_dtype
@@ -288,6 +295,9 @@ def _with_options(model: Any, model_cfg: Any) -> Any:
     for module in model.modules():
         if isinstance(module, BertEncoder):
             module.checkpointing = model_cfg.activation_checkpointing
+        if model_cfg.compile and isinstance(module, BertIntermediate | ResidualOutput):
+            # the parts with the same shapes whatever is packed; in place, so that parameters keep their names
+            module.compile(dynamic=True)
     return model
 
 

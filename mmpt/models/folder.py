@@ -115,7 +115,11 @@ def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dic
             "cls_id": tokenizer.cls_token_id,
             "sep_id": tokenizer.sep_token_id,
         },
-        "model": {**dataclasses.asdict(model_cfg), "checkpoint_path": None, "path_to_i3d_repo": None},
+        "model": {
+            **dataclasses.asdict(model_cfg),
+            **{"checkpoint_path": None, "path_to_i3d_repo": None},
+            "compile": False,  # of training: whoever loads the model may have no compiler
+        },
         "dataset": dataset,
     }
 
