@@ -70,13 +70,24 @@ def test_a_run_ends_with_the_weights_of_an_uncached_one(without_dropout: Path, t
 
 
 @pytest.mark.slow
-def test_two_processes_and_a_global_batch(without_dropout: Path, tmp_path: Path) -> None:
-    options = ["loss.gather=true", "fairseq.dataset.batch_size=3", "fairseq.optimization.max_epoch=2"]
-    for name, more in {"plain": [], "cached": ["loss.cached_chunk=2"]}.items():
-        arguments = run_of(without_dropout, tmp_path / name, *options, *more)
-        done = run_module("locallaunch.py", "--jobtype", "local_small", *arguments)
+def test_two_processes_train_as_one_on_the_whole_batch(without_dropout: Path, tmp_path: Path) -> None:
+    """Six clips an epoch: a batch of six, or two processes' batches of three, contrasted over all six; and
+    the same by chunks of two."""
+    halves = ["--jobtype", "local_small", "loss.gather=true", "fairseq.dataset.batch_size=3"]
+    runs = {
+        "one": ["fairseq.dataset.batch_size=6"],
+        "two": halves,
+        "cached": [*halves, "loss.cached_chunk=2"],
+        "apart": [option for option in halves if "gather" not in option],
+    }
+    epochs = ["dataset.train_languages=[svk]", "fairseq.optimization.max_epoch=3"]
+    for name, more in runs.items():
+        arguments = run_of(without_dropout, tmp_path / name, *more, *epochs)
+        done = run_module("locallaunch.py", *arguments)
         assert done.returncode == 0, done.stderr
-    assert same(tmp_path / "plain", tmp_path / "cached")
+    assert same(tmp_path / "one", tmp_path / "two")
+    assert same(tmp_path / "one", tmp_path / "cached")
+    assert not same(tmp_path / "one", tmp_path / "apart")
 
 
 class Towers(LinearTowers):
@@ -96,7 +107,9 @@ def sample_of(clips: int) -> dict[str, Any]:
     return {**batch, "label": batch.pop("labels")}
 
 
-def step(chunk: int | None, ignore_grad: bool = False, mixup: float = 0.0) -> tuple[Any, list[torch.Tensor], list[int]]:
+def step(
+    chunk: int | None, ignore_grad: bool = False, mixup: float = 0.0
+) -> tuple[Any, list[torch.Tensor], list[int]]:
     """What a step of the task returns, the gradients it leaves, how many clips the model saw at a time."""
     torch.manual_seed(0)
     task = FairseqMMTask.__new__(FairseqMMTask)
