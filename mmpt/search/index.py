@@ -67,6 +67,8 @@ def build_index(
         "dim": width,
         "model": next((s.model for s in sources if s.model), None),
     }
+    for leftover in out.parent.glob(f".{out.name}.*.tmp"):
+        log.warning("%s was left by a build that was killed, unless one is running: delete it", leftover)
     with atomic_folder(out) as fresh:
         vectors = np.lib.format.open_memmap(
             fresh / VECTORS, mode="w+", dtype=np.float32, shape=(count, width)
