@@ -32,6 +32,7 @@ setup(
         "safetensors>=0.4",
         "tqdm>=4.66",
         "matplotlib>=3.8",
+        "pyarrow>=17",
     ],
     extras_require={
         # ve-fairseq is fairseq for current Pythons. It declares torchaudio, which nothing here needs and

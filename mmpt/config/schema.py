@@ -16,7 +16,7 @@ class DatasetConfig:
     """What an example is and where it comes from."""
 
     meta_processor: str = required(
-        "which clips and prompts: RWTHFSMetaProcessor, FingerspellingMetaProcessor, ..."
+        "which clips and prompts: RWTHFSMetaProcessor, FingerspellingMetaProcessor, TableMetaProcessor, ..."
     )
     video_processor: str = required(
         "how a clip becomes frames of numbers: RWTHFSPoseProcessor, RWTHFSVideoProcessor, ..."
@@ -53,6 +53,17 @@ class DatasetConfig:
     )
     metadata_path: str | None = opt(None, "table with what is signed in each clip, where a corpus has one")
     data_dir: str | None = opt(None, "folder of corpora in the layout of sign-language-datasets")
+
+    # ---- a table of clips (see docs/your_data.md)
+    table_path: str | None = opt(
+        None, "table of clips: .csv, .tsv or .parquet with id, path, text, split, ..."
+    )
+    prompt_templates: list[str] = opt(
+        ["{text}"], "prompts over the table's columns; the first makes the classes and is evaluated"
+    )
+    prompt_weights: list[float] | None = opt(
+        None, "train: how often each of them is drawn; null: all alike", minimum=0
+    )
 
     # ---- the embedded fingerspelling lexicon
     test_languages: list[str] = opt(["gsg", "ase", "sgg"], "sign languages (ISO 639-3) held out for the test")

@@ -45,14 +45,15 @@ class PoseClips:
 class FeatureFiles:
     """Features that an extractor has written, one .npy a clip, read when they are needed."""
 
-    def __init__(self, paths: list[Path], processor: Any, lengths: np.ndarray):
-        self._paths = paths
+    def __init__(self, examples: list[Example], processor: Any, lengths: np.ndarray):
+        self._examples = examples
         self._processor = processor
         self._lengths = lengths
 
     def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
         """See ClipReader."""
-        return self._processor(self._paths[index], rng)
+        example = self._examples[index]
+        return self._processor(example.path, rng, example.mirror, example.span)
 
     def lengths(self) -> np.ndarray:
         """See ClipReader."""
@@ -77,15 +78,15 @@ def open_clips(
     lengths, bad = [], {}
     for index, example in enumerate(examples):
         try:
-            lengths.append(processor.n_frames(example.path))
+            lengths.append(processor.n_frames(example.path, example.span))
         except UserError as error:
             if on_bad_example == "error":
                 raise
             lengths.append(0)
             bad[index] = str(error)
     rows = _readable(examples, bad)
-    files = FeatureFiles([examples[i].path for i in rows], processor, np.array(lengths, dtype=np.int64)[rows])
-    return [examples[i] for i in rows], files
+    kept = [examples[i] for i in rows]
+    return kept, FeatureFiles(kept, processor, np.array(lengths, dtype=np.int64)[rows])
 
 
 def _open_poses(
@@ -98,6 +99,7 @@ def _open_poses(
         cache_dir or default_cache(),
         mirrored=[example.mirror for example in examples],
         dtype=store_dtype,
+        spans=[example.span for example in examples],
         on_bad=on_bad_example,
         workers=0 if len(examples) < 5000 else (os.cpu_count() or 1),
     )

@@ -1,6 +1,7 @@
 """Example -> sample: frames from the video processor, ids from the text processor, cut by the aligner."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     Randomness (augmentation, batches) comes only from (seed, epoch, index), so a run that is interrupted and
     resumed sees what an uninterrupted one sees, whatever the number of workers.
 
-    sampler: unique_prompt, prompt_groups or random (see mmpt/datasets/samplers.py).
+    sampler: unique_prompt, prompt_groups or random (see mmpt/datasets/samplers.py). prompt_weights: how often
+    training takes an example's text and each of its other_texts, shares of 1.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         sampler: str = "unique_prompt",
         clips_per_prompt: int = 1,
         oversample: bool = False,
+        prompt_weights: Sequence[float] = (1.0,),
     ):
         if not examples:
             raise UserError("the split is empty: there is nothing to train on or to evaluate.")
@@ -50,11 +53,13 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.sampler = sampler
         self.clips_per_prompt = clips_per_prompt
         self.oversample = oversample
+        self._prompt_shares = np.cumsum(prompt_weights)
         self.epoch = 1
         self.prompts = list(dict.fromkeys(example.text for example in examples))
         number = {prompt: label for label, prompt in enumerate(self.prompts)}
         self.labels = [number[example.text] for example in examples]
-        text_processor.check_distinct(self.prompts)
+        others = (text for example in examples for text in example.other_texts) if training else ()
+        text_processor.check_distinct([*self.prompts, *others])
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -66,15 +71,25 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self.examples[index]
         rng = generator(self.seed, self.epoch, index) if self.training else None
-        caps, cmasks = self.text_processor(example.text)
+        text = self._draw_prompt(example, index)
+        caps, cmasks = self.text_processor(text)
         sample: dict[str, Any] = self.aligner(example.video_id, self.clips.features(index, rng), caps, cmasks)
         sample |= {
             "video_id": example.video_id,
-            "text": example.text,
+            "text": text,
             "label": self.labels[index],
             "index": index,
         }
         return sample
+
+    def _draw_prompt(self, example: Example, index: int) -> str:
+        """In training one of the example's prompts, by weight; else the first."""
+        if not self.training or not example.other_texts:
+            return example.text
+        # its own generator: with or without several prompts, clips are augmented the same way
+        drawn = generator(self.seed, self.epoch, index).spawn(1)[0].random()
+        number = int(np.searchsorted(self._prompt_shares, drawn, side="right"))
+        return (example.text, *example.other_texts)[min(number, len(example.other_texts))]
 
     def lengths(self) -> np.ndarray:
         """Frames of each clip as the model sees them (before augmentation, after cutting): int64 [N]."""

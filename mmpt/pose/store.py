@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.file_lock import locked
+from mmpt.pose.span import Span
 from mmpt.pose.store_file import InvalidStoreError, StoreFile, StoreWriter, key_of
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 Prepare = Callable[..., PoseClip]
-"""prepare(path) -> PoseClip, called as prepare(path, mirror=True) for mirrored clips; raises UserError."""
+"""prepare(path) -> PoseClip, called with mirror=True for mirrored clips, with span= for parts of files;
+raises UserError."""
 
 PROGRESS_FROM = 200
 _MISSING = (-1, -1)
@@ -39,13 +41,20 @@ class PoseStore:
     """
 
     def __init__(
-        self, file: StoreFile, path: Path, sources: Sequence[str], prepare: Prepare, mirrored: np.ndarray
+        self,
+        file: StoreFile,
+        path: Path,
+        sources: Sequence[str],
+        prepare: Prepare,
+        mirrored: np.ndarray,
+        spans: Sequence[Span | None],
     ):
         self.path = path
         self._file = file
         self._sources = sources
         self._prepare = prepare
         self._mirrored = mirrored
+        self._spans = spans
         self._checked = np.zeros(len(file), dtype=bool)
 
     @classmethod
@@ -57,15 +66,17 @@ class PoseStore:
         cache_dir: PathLike,
         *,
         mirrored: Sequence[bool] | None = None,
+        spans: Sequence[Span | None] | None = None,
         dtype: str = "float32",
         on_bad: str = "error",
         workers: int = 0,
     ) -> "PoseStore":
         """Open the store of these files, or make it, or make anew what changed.
 
-        It is found again by `prepare_key` (JSON), `paths`, `mirrored` (clips to mirror) and `dtype`
-        ("float32", or "float16" for half the size and 3 digits). A file whose size or time of change differs
-        is prepared again, the others are copied. A store that is not whole is made anew. Two processes that
+        It is found again by `prepare_key` (JSON), `paths`, `mirrored` (clips to mirror), `spans` (the
+        part of the file that is the clip) and `dtype` ("float32", or "float16" for half the size and 3
+        digits). A file whose size or time of change differs is prepared again, the others are copied. A
+        store that is not whole is made anew. Two processes that
         ask for one store at a time: one makes it, the other waits. on_bad: a file that `prepare` refuses with
         a UserError (or that is not there) stops the building ("error"), or is left out and listed in `bad`
         ("skip"). workers: processes that prepare; 0 = this one.
@@ -77,12 +88,15 @@ class PoseStore:
         sources = [_absolute(os.fspath(path)) for path in paths]
         assert mirrored is None or len(mirrored) == len(sources)
         flags = np.zeros(len(sources), dtype=bool) if mirrored is None else np.asarray(mirrored, dtype=bool)
-        key = key_of([prepare_key, dtype], sources, mirrored)
+        parts = [None] * len(sources) if spans is None else list(spans)
+        assert len(parts) == len(sources)
+        told = [[None if part is None else str(part) for part in parts]] if any(parts) else []
+        key = key_of([prepare_key, dtype, *told], sources, mirrored)
         target = Path(cache_dir) / f"{key[:32]}.poses"
         stamps = _stamps(sources)
         if on_bad == "error":
             _require(sources, stamps)
-        builder = _Builder(sources, flags, stamps, prepare, on_bad, workers)
+        builder = _Builder(sources, flags, parts, stamps, prepare, on_bad, workers)
         try:
             file = builder.open_or_build(target, key, dtype)
         except OSError as error:
@@ -92,7 +106,7 @@ class PoseStore:
                 f"{cache_dir}: prepared poses cannot be kept there ({reason}); {room}set dataset.cache_dir "
                 f"to a folder that can be written"
             ) from error
-        return cls(file, target, sources, prepare, flags)
+        return cls(file, target, sources, prepare, flags, parts)
 
     def __len__(self) -> int:
         return len(self._file)
@@ -107,7 +121,7 @@ class PoseStore:
         if not self._checked[i]:
             if not self._file.intact(i):
                 log.warning("%s: clip %d is damaged; read from %s again", self.path, i, self._sources[i])
-                return _call(self._prepare, self._sources[i], bool(self._mirrored[i]))
+                return _call(self._prepare, self._sources[i], bool(self._mirrored[i]), self._spans[i])
             self._checked[i] = True
         return self._file.clip(i)
 
@@ -122,7 +136,7 @@ class PoseStore:
         return self._file.index["frames"]
 
     def __reduce__(self):
-        return _reopen, (self.path, self._sources, self._prepare, self._mirrored)
+        return _reopen, (self.path, self._sources, self._prepare, self._mirrored, self._spans)
 
 
 class _Builder:
@@ -130,6 +144,7 @@ class _Builder:
         self,
         sources: list[str],
         mirrored: np.ndarray,
+        spans: Sequence[Span | None],
         stamps: np.ndarray,
         prepare: Prepare,
         on_bad: str,
@@ -137,6 +152,7 @@ class _Builder:
     ):
         self.sources = sources
         self.mirrored = mirrored
+        self.spans = spans
         self.stamps = stamps
         self.prepare = prepare
         self.on_bad = on_bad
@@ -198,7 +214,7 @@ class _Builder:
 
     def _prepared(self, todo: list[int]) -> Iterator[PoseClip | str]:
         """Clips, or the reasons why there are none, in the order of `todo`."""
-        jobs = [(self.prepare, self.sources[i], bool(self.mirrored[i])) for i in todo]
+        jobs = [(self.prepare, self.sources[i], bool(self.mirrored[i]), self.spans[i]) for i in todo]
         bar = tqdm(
             total=len(jobs), desc="poses", unit="clip", disable=None if len(jobs) > PROGRESS_FROM else True
         )
@@ -214,21 +230,21 @@ class _Builder:
                 yield result
 
 
-def _try(job: tuple[Prepare, str, bool]) -> PoseClip | str:
-    prepare, source, mirror = job
+_Job = tuple[Prepare, str, bool, Span | None]
+
+
+def _try(job: _Job) -> PoseClip | str:
     try:
-        return _call(prepare, source, mirror)
+        return _call(*job)
     except UserError as error:
         return str(error)
 
 
-def _try_all(jobs: list[tuple[Prepare, str, bool]]) -> list[PoseClip | str]:
+def _try_all(jobs: list[_Job]) -> list[PoseClip | str]:
     return [_try(job) for job in jobs]
 
 
-def _in_pool(
-    pool: ProcessPoolExecutor, jobs: list[tuple[Prepare, str, bool]], ahead: int
-) -> Iterator[PoseClip | str]:
+def _in_pool(pool: ProcessPoolExecutor, jobs: list[_Job], ahead: int) -> Iterator[PoseClip | str]:
     """Results in order, a bounded number of chunks ahead of the writer, so that memory stays flat."""
     chunks = [jobs[start : start + 16] for start in range(0, len(jobs), 16)]
     pending = [pool.submit(_try_all, chunk) for chunk in chunks[:ahead]]
@@ -238,12 +254,15 @@ def _in_pool(
         yield from pending.pop(0).result()
 
 
-def _call(prepare: Prepare, source: str, mirror: bool) -> PoseClip:
-    return prepare(source, mirror=True) if mirror else prepare(source)
+def _call(prepare: Prepare, source: str, mirror: bool, span: Span | None) -> PoseClip:
+    given = {"mirror": True} if mirror else {}
+    return prepare(source, **given) if span is None else prepare(source, **given, span=span)
 
 
-def _reopen(path: Path, sources: list[str], prepare: Prepare, mirrored: np.ndarray) -> PoseStore:
-    return PoseStore(StoreFile(path), path, sources, prepare, mirrored)
+def _reopen(
+    path: Path, sources: list[str], prepare: Prepare, mirrored: np.ndarray, spans: Sequence[Span | None]
+) -> PoseStore:
+    return PoseStore(StoreFile(path), path, sources, prepare, mirrored, spans)
 
 
 def _open(path: Path, key: str) -> StoreFile | None:

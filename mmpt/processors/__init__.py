@@ -7,6 +7,7 @@ from mmpt.processors.npy_video import RWTHFSVideoProcessor, VideoProcessor
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.processors.registry import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.rwthfs import RWTHFSMetaProcessor
+from mmpt.processors.table import TableMetaProcessor
 from mmpt.processors.text import TextProcessor
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PoseProcessor",
     "RWTHFSMetaProcessor",
     "RWTHFSVideoProcessor",
+    "TableMetaProcessor",
     "TextProcessor",
     "VideoProcessor",
 ]

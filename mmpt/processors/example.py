@@ -1,10 +1,12 @@
 """What a corpus is to the rest of the house: a list of clips with their prompts."""
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
+from mmpt.pose.span import Span
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class Example:
     video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the
     features.
     mirror: the clip was signed with the left hand and is to be mirrored. group: what results are broken down
-    by (a sign language, a signer), or "".
+    by (a sign language, a signer), or "". span: the part of the file that is the clip; None: all of it.
+    other_texts: further prompts of the same class, among which training draws.
     """
 
     video_id: str
@@ -22,6 +25,8 @@ class Example:
     path: Path
     mirror: bool = False
     group: str = ""
+    span: Span | None = None
+    other_texts: tuple[str, ...] = ()
 
 
 class MetaProcessor(abc.ABC):
@@ -30,6 +35,8 @@ class MetaProcessor(abc.ABC):
     examples: list[Example]
     #: whether training repeats clips of rare prompts, so that every batch is full, when YAML says nothing
     oversample = False
+    #: how often training takes `text`, and each of `other_texts`: shares of 1
+    prompt_weights: Sequence[float] = (1.0,)
 
     @classmethod
     @abc.abstractmethod

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mmpt.pose.span import Span
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
 
@@ -28,18 +29,30 @@ class VideoProcessor:
         return cls()
 
     def __call__(
-        self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
+        self,
+        path: str | os.PathLike[str],
+        rng: np.random.Generator | None = None,
+        mirror: bool = False,
+        span: Span | None = None,
     ) -> np.ndarray:
-        """A file's features, float32 [T, D]. Nothing is random. Raises UserError, which names the file."""
+        """A file's features, float32 [T, D]. Nothing is random. Raises UserError, which names the file.
+
+        span: the rows that are the clip, in frames.
+        """
         if mirror:
             raise UserError(
                 f"{path}: features of a video cannot be mirrored; mirror the video and extract again"
             )
-        return load_features(path)
+        features = load_features(path)
+        return features if span is None else features[_rows(path, span, len(features))]
 
-    def n_frames(self, path: str | os.PathLike[str]) -> int:
-        """Frames of a file, without reading them. Raises UserError, which names the file."""
-        return len(_open_array(path))
+    def n_frames(self, path: str | os.PathLike[str], span: Span | None = None) -> int:
+        """Frames of a clip, without reading them. Raises UserError, which names the file."""
+        count = len(_open_array(path))
+        if span is None:
+            return count
+        rows = _rows(path, span, count)
+        return rows.stop - rows.start
 
 
 @VIDEO_PROCESSORS.register("RWTHFSVideoProcessor")
@@ -58,9 +71,13 @@ class RWTHFSVideoProcessor(VideoProcessor):
         return cls(keep_width=bool(config.vfeat_custom))
 
     def __call__(
-        self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
+        self,
+        path: str | os.PathLike[str],
+        rng: np.random.Generator | None = None,
+        mirror: bool = False,
+        span: Span | None = None,
     ) -> np.ndarray:
-        features = super().__call__(path, rng, mirror)
+        features = super().__call__(path, rng, mirror, span)
         if self.keep_width or features.shape[1] <= S3D_DIM:
             return features
         if features.shape[1] % S3D_DIM:
@@ -70,6 +87,13 @@ class RWTHFSVideoProcessor(VideoProcessor):
             )
         groups = features.reshape(len(features), S3D_DIM, -1)
         return groups.mean(axis=2, dtype=np.float64).astype(np.float32)
+
+
+def _rows(path: str | os.PathLike[str], span: Span, count: int) -> slice:
+    try:
+        return span.frames(count, fps=None)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def load_features(path: str | os.PathLike[str]) -> np.ndarray:

@@ -1,9 +1,11 @@
 """A `.pose` file -> frames of numbers: reading, normalising, selecting, and in training augmenting."""
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import mirrored_point, right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
 from mmpt.pose.reader import read_pose
+from mmpt.pose.span import Span
 from mmpt.pose.window import sample_window
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
@@ -153,15 +156,26 @@ class PoseProcessor:
         )
 
     def __call__(
-        self, path: str | os.PathLike[str], rng: np.random.Generator | None = None, mirror: bool = False
+        self,
+        path: str | os.PathLike[str],
+        rng: np.random.Generator | None = None,
+        mirror: bool = False,
+        span: Span | None = None,
     ) -> np.ndarray:
         """A file's features, float32 [T, feature_dim]: features(prepare(path)). Raises UserError."""
-        return self.features(self.prepare(path, mirror), rng)
+        return self.features(self.prepare(path, mirror, span), rng)
 
-    def prepare(self, path: str | os.PathLike[str], mirror: bool = False) -> PoseClip:
-        """Read a file and do all that is not random. Raises UserError, which names the file."""
-        clip = read_pose(path)
+    def prepare(
+        self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
+    ) -> PoseClip:
+        """Read a file and do all that is not random. Raises UserError, which names the file.
+
+        span: the part of the file that is the clip, prepared as if it were a file of its own.
+        """
+        clip = read_pose(path) if span is None else _read_recording(os.fspath(path), _time_of_change(path))
         try:
+            if span is not None:
+                clip = clip.frames(span.frames(len(clip), clip.fps))
             return self.prepare_clip(clip, mirror)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
@@ -299,6 +313,19 @@ class PoseProcessor:
         settings = {**self.prepare_key(), "hand_frame": self.hand_frame, "training": self.training}
         changes = {k: v for k, v in dataclasses.asdict(self.augment3d).items() if v}
         return f"PoseProcessor({settings}, feature_dim={self.feature_dim}, augment3d={changes})"
+
+
+@functools.lru_cache(maxsize=1)
+def _read_recording(path: str, changed: int) -> PoseClip:
+    """A file of which several parts are wanted, one after the other, parsed once for each `changed`."""
+    return read_pose(path)
+
+
+def _time_of_change(path: str | os.PathLike[str]) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:  # whatever it is, reading says it better
+        return 0
 
 
 def _flip(flip_pose: str | float | None, components: Sequence[str]) -> tuple[bool, float]:

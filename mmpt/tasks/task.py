@@ -127,6 +127,7 @@ class Task:
             sampler=config.batch_sampler,
             clips_per_prompt=config.clips_per_prompt if config.batch_sampler == "prompt_groups" else 1,
             oversample=corpus.oversample if config.oversample is None else config.oversample,
+            prompt_weights=corpus.prompt_weights,
         )
         log.info("%s: %s", split, corpus.describe())
         if dataset.n_cut():

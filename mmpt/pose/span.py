@@ -1,0 +1,43 @@
+"""A part of a recording: from one moment to another, in milliseconds or in frames."""
+
+from dataclasses import dataclass
+
+from mmpt.utils.errors import UserError
+
+UNITS = ("ms", "frames")
+
+
+@dataclass(frozen=True)
+class Span:
+    """From `start` up to, not including, `end` (None: to the end of the recording), both in `unit`."""
+
+    start: float
+    end: float | None
+    unit: str
+
+    def frames(self, count: int, fps: float | None) -> slice:
+        """The frames of a recording of `count` frames; at least one.
+
+        Milliseconds are rounded to the nearest frame; an end behind the recording's is the recording's. fps:
+        None where the file has no frame rate, as features have none. Raises UserError when the span begins
+        behind the recording, or is in milliseconds and there is no rate.
+        """
+        assert self.unit in UNITS and count > 0
+        rate = 1.0
+        if self.unit == "ms":
+            if fps is None:
+                raise UserError(
+                    f"the part {self} of it is in milliseconds, but a file of features has no frame rate: "
+                    f"give "
+                    "start_frame and end_frame, counted in rows of the file"
+                )
+            rate = fps / 1000
+        first = round(self.start * rate)
+        last = count if self.end is None else round(self.end * rate)
+        if first >= count:
+            raise UserError(f"the part {self} of it begins behind its end (it has {count} frames)")
+        return slice(first, min(max(last, first + 1), count))
+
+    def __str__(self) -> str:
+        end = "end" if self.end is None else f"{self.end:g}"
+        return f"{self.start:g}-{end} {self.unit}"

@@ -1,0 +1,94 @@
+"""A corpus that is a table: a row for each clip, prompts by templates over its columns.
+
+See mmpt/processors/table_file.py for the columns, docs/your_data.md for the way from a table to results.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmpt.config.schema import DatasetConfig
+from mmpt.processors.example import Example, MetaProcessor
+from mmpt.processors.registry import META_PROCESSORS
+from mmpt.processors.table_file import Table, TableRow, read_table
+from mmpt.processors.templates import PromptTemplates, check_weights
+from mmpt.utils.errors import MissingDataError, UserError
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
+
+
+@META_PROCESSORS.register("TableMetaProcessor")
+class TableMetaProcessor(MetaProcessor):
+    """The rows of one split. A clip's class is its prompt by the first template.
+
+    rows: of `table`. prompt_templates, prompt_weights: training draws each clip's prompt anew among them;
+    evaluation takes the first. files: each row's file (see clip_file).
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        rows: Sequence[TableRow],
+        files: Sequence[Path],
+        prompt_templates: Sequence[str],
+        prompt_weights: Sequence[float] | None = None,
+    ):
+        prompts = PromptTemplates(prompt_templates, table).of_rows(rows)
+        self.prompt_weights = check_weights(prompt_weights, len(prompt_templates))
+        self.examples = [
+            Example(
+                row.id,
+                texts[0],
+                file,
+                row.left_handed,
+                row.signer or row.signed_language,
+                row.span,
+                tuple(texts[1:]),
+            )
+            for row, file, texts in zip(rows, files, prompts)
+        ]
+
+    @classmethod
+    def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "TableMetaProcessor":
+        if config.table_path is None:
+            raise UserError("dataset.table_path is not set: TableMetaProcessor needs a table of clips.")
+        table = read_table(config.table_path)
+        rows = table.of_split(split)
+        files = [clip_file(table, row, suffix, config.vfeat_dir) for row in rows]
+        missing = [n for n, file in enumerate(files) if not file.is_file()]
+        if missing and (config.on_bad_example == "error" or len(missing) == len(files)):
+            first = missing[0]
+            raise MissingDataError(
+                f"{table.path}, line {rows[first].line}, column 'path': there is no file {files[first]} "
+                f"({len(missing)} of {len(rows)} clips of {split} are missing). Paths are relative to the "
+                f"table, or "
+                "to dataset.vfeat_dir where that is set; dataset.on_bad_example=skip leaves such clips out."
+            )
+        return cls(table, rows, files, config.prompt_templates, config.prompt_weights)
+
+    def describe(self) -> str:
+        counts = Counter(example.group for example in self.examples if example.group)
+        groups = " ".join(f"{name}:{count}" for name, count in sorted(counts.items())[:20])
+        more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
+        return super().describe() + (f": {groups}{more}" if groups else "")
+
+
+def clip_file(table: Table, row: TableRow, suffix: str, folder: str | Path | None = None) -> Path:
+    """The file of a row's clip: its path, or, where `folder` is given, the file of the same relative path and
+    the ending `suffix` in that folder, as `mmpt.cli.extract` writes it.
+
+    Raises UserError, naming line and column, if the file is not of the kind that `suffix` says.
+    """
+    path = row.path
+    if folder is not None:
+        path = (Path(folder) / row.values["path"]).with_suffix(suffix)
+    if path.suffix.lower() == suffix:
+        return path
+    where = f"{table.path}, line {row.line}, column 'path': {row.values['path']!r}"
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        kind = "pose" if suffix == ".pose" else "s3d"
+        raise UserError(
+            f"{where} is a video; extract first: `python -m mmpt.cli.extract {kind} --in {table.path.parent} "
+            f"--out FOLDER`, then set dataset.vfeat_dir=FOLDER (--vfeat-dir FOLDER of the commands)."
+        )
+    raise UserError(f"{where}: expected a {suffix} file, as dataset.video_processor reads, or a video.")

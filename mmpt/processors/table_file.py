@@ -1,0 +1,249 @@
+"""Tables of clips as files: CSV, TSV or Parquet with the columns `id`, `path`, `text` or `gloss`, and others.
+
+    id, path                            unique name; file of the clip, relative to the table's folder
+    text or gloss                       what is signed (where only one is there, it is both)
+    split                               train, valid (or val, dev, validation), test
+    signed_language, spoken_language    codes or names, as the prompts shall have them
+    signer                              who signs
+    start, end                          the part of the file in milliseconds; so do start_ms and end_ms;
+                                        start_frame and end_frame count frames; the end is not included
+    left_handed                         true or false: mirror the clip
+
+Any other column may be named in a prompt template.
+"""
+
+import csv
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmpt.pose.span import Span
+from mmpt.utils.errors import MissingDataError, UserError
+
+SPLITS = ("train", "valid", "test")
+SUFFIXES = (".csv", ".tsv", ".parquet")
+_SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "dev": "valid", "validation": "valid"}
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+_STARTS = {"start": "ms", "start_ms": "ms", "start_frame": "frames"}
+_ENDS = {"end": "ms", "end_ms": "ms", "end_frame": "frames"}
+_OPTIONAL = ("split", "signed_language", "spoken_language", "signer", "left_handed", *_STARTS, *_ENDS)
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One clip of a table. line: where it stands in the file, the header being line 1. split: one of SPLITS,
+    or "". values: every column as text, for prompts."""
+
+    line: int
+    id: str
+    path: Path
+    text: str
+    split: str = ""
+    signed_language: str = ""
+    spoken_language: str = ""
+    signer: str = ""
+    span: Span | None = None
+    left_handed: bool = False
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's rows in its order, and its columns."""
+
+    path: Path
+    columns: list[str]
+    rows: list[TableRow]
+
+    def of_split(self, split: str) -> list[TableRow]:
+        """The rows of one split. Raises UserError where there are none."""
+        if "split" not in self.columns:
+            raise UserError(
+                f"{self.path}: there is no column 'split': add one that says train, valid or test of each "
+                f"row."
+            )
+        rows = [row for row in self.rows if row.split == split]
+        if not rows:
+            found = ", ".join(sorted({row.split for row in self.rows})) or "none"
+            raise UserError(f"{self.path}: column 'split' has no row of {split!r}; it has: {found}.")
+        return rows
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path looks like a table."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_table(path: str | Path) -> Table:
+    """Read and check a whole table; clips are not looked at.
+
+    Raises MissingDataError if there is no such file, UserError for whatever is wrong in it, naming file, line
+    and column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"there is no table {path}: expected a .csv, .tsv or .parquet file.")
+    if not is_table(path):
+        raise UserError(f"{path}: expected a table, a .csv, .tsv or .parquet file.")
+    parquet = path.suffix.lower() == ".parquet"
+    lines = _parquet_lines(path) if parquet else _text_lines(path)
+    _, header = next(lines, (1, []))
+    columns = [name.strip() for name in header]
+    _check_columns(path, columns)
+    rows, seen = [], dict[str, int]()
+    for line, cells in lines:
+        if len(cells) != len(columns):
+            raise UserError(
+                f"{path}, line {line}: expected {len(columns)} cells ({', '.join(columns)}), got "
+                f"{len(cells)}; "
+                "cells that hold the separator must be quoted."
+            )
+        row = _row(path, line, dict(zip(columns, (cell.strip() for cell in cells))))
+        if row.id in seen:
+            raise UserError(
+                f"{path}, line {line}, column 'id': {row.id!r} is that of line {seen[row.id]} too."
+            )
+        seen[row.id] = line
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path}: the table has no rows below its header.")
+    return Table(path, columns, rows)
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of a CSV or TSV file; empty lines are passed over."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            line = 1
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield line, cells
+                line = reader.line_num + 1  # where the next row begins: quoted cells may hold line breaks
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: it is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
+    except csv.Error as error:
+        raise UserError(f"{path}, line {line}: not readable as a table ({error}).") from error
+
+
+def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number as in a CSV file of the same rows, cells); missing values are empty."""
+    parquet = parquet_module()
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # whatever pyarrow stumbles over in foreign bytes
+        raise UserError(f"{path}: not readable as Parquet ({str(error).splitlines()[0][:160]}).") from None
+    yield 1, list(table.column_names)
+    columns = [column.to_pylist() for column in table.columns]
+    for line, cells in zip(itertools.count(2), zip(*columns)):
+        yield line, [_text(cell) for cell in cells]
+
+
+def _text(value: Any) -> str:
+    """A cell as text. Whole numbers that came as floats, because others are missing, are whole again."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def parquet_module() -> Any:
+    """pyarrow.parquet. Raises MissingDataError where it is not installed."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingDataError(
+            "Parquet needs the package pyarrow: `pip install pyarrow==21.0.0` (newer ones ask for NumPy 2), "
+            "or "
+            "use CSV."
+        ) from error
+    return parquet
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    for name in columns:
+        if columns.count(name) > 1:
+            raise UserError(f"{path}, line 1: the column {name!r} occurs twice.")
+    known = ("id", "path", "text", "gloss", *_OPTIONAL)
+    missing = [name for name in ("id", "path") if name not in columns]
+    missing += [] if {"text", "gloss"} & set(columns) else ["text (or gloss)"]
+    if missing:
+        raise UserError(
+            f"{path}, line 1: there is no column {', '.join(missing)}; got "
+            f"{', '.join(columns) or 'nothing'}. "
+            f"Columns with a meaning: {', '.join(known)}."
+        )
+    for kind in (_STARTS, _ENDS):
+        given = [name for name in kind if name in columns]
+        if len(given) > 1:
+            raise UserError(f"{path}, line 1: the columns {' and '.join(given)} say the same: keep one.")
+    starts, ends = ([kind[n] for n in kind if n in columns] for kind in (_STARTS, _ENDS))
+    if starts and ends and starts != ends:
+        raise UserError(f"{path}, line 1: start is in {starts[0]}, end in {ends[0]}: take one unit.")
+
+
+def _row(path: Path, line: int, values: dict[str, str]) -> TableRow:
+    for one, other in (("text", "gloss"), ("gloss", "text")):
+        values.setdefault(one, values.get(other, ""))
+    text_column = "text" if values["text"] or not values["gloss"] else "gloss"
+    for column in ("id", "path", text_column):
+        if not values[column]:
+            raise UserError(f"{path}, line {line}, column {column!r}: it is empty.")
+    split = values.get("split", "")
+    if "split" in values and split.lower() not in _SPLIT_NAMES:
+        raise UserError(
+            f"{path}, line {line}, column 'split': expected {_one_of(_SPLIT_NAMES)}, got {split!r}."
+        )
+    left = values.get("left_handed", "")
+    if left.lower() not in _TRUTH:
+        raise UserError(f"{path}, line {line}, column 'left_handed': expected true or false, got {left!r}.")
+    return TableRow(
+        line=line,
+        id=values["id"],
+        path=path.parent / values["path"],
+        text=values[text_column],
+        split=_SPLIT_NAMES.get(split.lower(), ""),
+        signed_language=values.get("signed_language", ""),
+        spoken_language=values.get("spoken_language", ""),
+        signer=values.get("signer", ""),
+        span=_span(path, line, values),
+        left_handed=_TRUTH[left.lower()],
+        values=values,
+    )
+
+
+def _span(path: Path, line: int, values: Mapping[str, str]) -> Span | None:
+    start_column = next((name for name in _STARTS if values.get(name)), None)
+    end_column = next((name for name in _ENDS if values.get(name)), None)
+    if start_column is None and end_column is None:
+        return None
+    start = 0.0 if start_column is None else _moment(path, line, start_column, values[start_column])
+    end = None if end_column is None else _moment(path, line, end_column, values[end_column])
+    if end is not None and end <= start:
+        raise UserError(
+            f"{path}, line {line}, column {end_column!r}: {end:g} is not behind the start, {start:g}."
+        )
+    if end_column is not None:
+        return Span(start, end, _ENDS[end_column])
+    assert start_column is not None
+    return Span(start, end, _STARTS[start_column])
+
+
+def _moment(path: Path, line: int, column: str, cell: str) -> float:
+    try:
+        moment = float(cell)
+    except ValueError:
+        moment = -1.0
+    whole = "frame" not in column or moment.is_integer()
+    if not 0 <= moment < float("inf") or not whole:
+        unit = "frames" if "frame" in column else "milliseconds"
+        raise UserError(f"{path}, line {line}, column {column!r}: expected {unit} from 0 up, got {cell!r}.")
+    return moment
+
+
+def _one_of(names: Mapping[str, Any]) -> str:
+    return ", ".join(list(names)[:-1]) + " or " + list(names)[-1]

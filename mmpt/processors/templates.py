@@ -1,0 +1,94 @@
+"""Prompts from templates over the columns of a table: `<{spoken_language}> <{signed_language}> {text}`."""
+
+from collections.abc import Sequence
+from string import Formatter
+
+from mmpt.processors.table_file import Table, TableRow
+from mmpt.utils.errors import UserError
+
+KEY = "dataset.prompt_templates"
+
+
+class PromptTemplates:
+    """Templates that give each row of a table its prompts; the first one's is the row's class.
+
+    Raises UserError for a template that names a column which the table does not have.
+    """
+
+    def __init__(self, templates: Sequence[str], table: Table):
+        if not templates:
+            raise UserError(f"{KEY}: expected at least one template, such as '{{text}}'.")
+        self.templates = list(templates)
+        self._fields = [_fields(template) for template in templates]
+        self._table = table
+        columns = {*table.columns, "text", "gloss"}
+        for template, names in zip(self.templates, self._fields):
+            unknown = [name for name in names if name not in columns]
+            if unknown:
+                raise UserError(
+                    f"{KEY}: {template!r} names the column {unknown[0]!r}, which {table.path} does not have; "
+                    f"it "
+                    f"has {', '.join(table.columns)}."
+                )
+
+    def prompts(self, row: TableRow) -> list[str]:
+        """The row's prompt by each template. Raises UserError where a column that one needs is empty."""
+        filled = []
+        for template, names in zip(self.templates, self._fields):
+            for name in names:
+                if not row.values[name]:
+                    raise UserError(
+                        f"{self._table.path}, line {row.line}, column {name!r}: it is empty, and the prompt "
+                        f"{template!r} needs it."
+                    )
+            filled.append(template.format_map(row.values))
+        return filled
+
+    def of_rows(self, rows: Sequence[TableRow]) -> list[list[str]]:
+        """`prompts` of each row. Raises UserError if two classes get one prompt by a later template."""
+        prompts = [self.prompts(row) for row in rows]
+        for number in range(1, len(self.templates)):
+            owner: dict[str, tuple[str, int]] = {}
+            for row, texts in zip(rows, prompts):
+                label, line = owner.setdefault(texts[number], (texts[0], row.line))
+                if label != texts[0]:
+                    raise UserError(
+                        f"{KEY}: {self.templates[number]!r} gives the prompt {texts[number]!r} to {label!r} "
+                        f"({self._table.path}, line {line}) and to {texts[0]!r} (line {row.line}), which are "
+                        f"two "
+                        "classes by the first template: each template must keep the classes apart."
+                    )
+        return prompts
+
+
+def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    """The weights of `count` templates, as shares of 1; None: all alike. Raises UserError."""
+    given = [1.0] * count if weights is None else list(weights)
+    if len(given) != count or min(given) < 0 or not sum(given):
+        raise UserError(
+            f"dataset.prompt_weights: expected a weight from 0 up for each of the {count} prompt_templates, "
+            f"not "
+            f"all 0, got {weights}."
+        )
+    return [weight / sum(given) for weight in given]
+
+
+def _fields(template: str) -> list[str]:
+    """The columns that a template names. Raises UserError if it names none or is not well formed."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(f"{KEY}: {template!r}: {error}.") from error
+    names = []
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if not name.isidentifier() or spec or conversion:
+            raise UserError(
+                f"{KEY}: {template!r}: expected names of columns in braces and nothing else there, as "
+                f"{{text}}."
+            )
+        names.append(name)
+    if not names:
+        raise UserError(f"{KEY}: {template!r} names no column: all prompts would be the same.")
+    return names

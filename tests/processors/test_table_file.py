@@ -1,0 +1,122 @@
+"""Tables of clips: what is read, and what an error says."""
+
+import pytest
+
+from mmpt.pose.span import Span
+from mmpt.processors.table_file import read_table
+from mmpt.utils.errors import MissingDataError, UserError
+
+HEADER = "id,path,text,split,signer\n"
+
+
+def write(tmp_path, text, name="table.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_rows_paths_and_names_of_splits(tmp_path):
+    path = write(tmp_path, HEADER + 'a,poses/a.pose,"hello, world",train,x\nb,b.pose, tree ,Val,\n')
+    table = read_table(path)
+    one, two = table.rows
+    assert (one.id, one.text, one.split, one.signer, one.line) == ("a", "hello, world", "train", "x", 2)
+    assert one.path == tmp_path / "poses" / "a.pose" and one.span is None and not one.left_handed
+    assert (two.text, two.split, two.signer, two.line) == ("tree", "valid", "", 3)
+    assert [row.id for row in table.of_split("train")] == ["a"]
+    with pytest.raises(UserError, match="column 'split' has no row of 'test'; it has: train, valid"):
+        table.of_split("test")
+
+
+def test_text_and_gloss_stand_for_each_other(tmp_path):
+    (row,) = read_table(write(tmp_path, "id\tpath\tgloss\na\ta.pose\tTREE\n", "t.tsv")).rows
+    assert row.text == "TREE" and row.values["text"] == row.values["gloss"] == "TREE"
+
+
+@pytest.mark.parametrize(
+    "columns, cells, span",
+    [
+        ("start,end", "100,250.5", Span(100, 250.5, "ms")),
+        ("start_ms,end_ms", "100,", Span(100, None, "ms")),
+        ("start_frame,end_frame", ",7", Span(0, 7, "frames")),
+        ("start,end", ",", None),
+    ],
+)
+def test_parts_of_files(tmp_path, columns, cells, span):
+    (row,) = read_table(write(tmp_path, f"id,path,text,{columns}\na,a.pose,x,{cells}\n")).rows
+    assert row.span == span
+
+
+def test_a_byte_order_mark_and_line_breaks_in_cells(tmp_path):
+    path = write(tmp_path, "\ufeff" + HEADER + '\na,a.pose,"two\nlines",train,\nb,,x,train,\n')
+    with pytest.raises(UserError, match="line 5, column 'path': it is empty"):
+        read_table(path)
+
+
+def test_parquet_says_what_csv_says(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"id": [1, 2], "path": ["a.pose", "b.pose"], "text": ["x", "y"]}
+    columns |= {"start_frame": [None, 3.0], "left_handed": [True, False], "split": ["train", "test"]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    csv = write(
+        tmp_path,
+        "id,path,text,start_frame,left_handed,split\n1,a.pose,x,,true,train\n2,b.pose,y,3,false,test\n",
+    )
+    ours, theirs = read_table(tmp_path / "t.parquet").rows, read_table(csv).rows
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.line, a.id, a.path, a.text, a.split, a.span, a.left_handed) == (
+            b.line,
+            b.id,
+            b.path,
+            b.text,
+            b.split,
+            b.span,
+            b.left_handed,
+        )
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(UserError, match="not readable as Parquet"):
+        read_table(tmp_path / "broken.parquet")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("id,path\na,a.pose\n", r"line 1: there is no column text \(or gloss\); got id, path"),
+        ("id,id,path,text\n", "line 1: the column 'id' occurs twice"),
+        ("id,path,text,start,start_ms\n", "start and start_ms say the same"),
+        ("id,path,text,start_ms,end_frame\n", "start is in ms, end in frames"),
+        (HEADER + "a,a.pose,x,train\n", r"line 2: expected 5 cells .* got 4"),
+        (
+            HEADER + "a,a.pose,x,train,\n\na,b.pose,y,test,\n",
+            "line 4, column 'id': 'a' is that of line 2 too",
+        ),
+        (HEADER + "a,a.pose,,train,\n", "line 2, column 'text': it is empty"),
+        (HEADER + "a,a.pose,x,trian,\n", "line 2, column 'split': expected train, .* got 'trian'"),
+        (
+            "id,path,text,end\na,a.pose,x,soon\n",
+            "line 2, column 'end': expected milliseconds from 0 up, got 'soon'",
+        ),
+        ("id,path,text,end_frame\na,a.pose,x,1.5\n", "column 'end_frame': expected frames .* got '1.5'"),
+        ("id,path,text,start,end\na,a.pose,x,5,5\n", "column 'end': 5 is not behind the start, 5"),
+        ("id,path,text,left_handed\na,a.pose,x,perhaps\n", "column 'left_handed': expected true or false"),
+        (HEADER + 'a,a.pose,"x,train,\n', "not readable as a table"),
+        (HEADER, "no rows below its header"),
+    ],
+)
+def test_errors_name_file_line_and_column(tmp_path, text, words):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError, match=words) as error:
+        read_table(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_what_is_no_table(tmp_path):
+    with pytest.raises(MissingDataError, match="there is no table"):
+        read_table(tmp_path / "no.csv")
+    with pytest.raises(UserError, match=r"expected a table, a \.csv"):
+        read_table(write(tmp_path, HEADER, "table.txt"))
+    path = tmp_path / "latin.csv"
+    path.write_bytes("id,path,text\na,a.pose,Bär\n".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_table(path)
