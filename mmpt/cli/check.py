@@ -1,0 +1,63 @@
+"""Look at a table of clips before anything is trained on it: `python -m mmpt.cli.check TABLE`.
+
+Counts clips, classes and signers of each split, reads every clip, and looks for what spoils an experiment:
+unreadable files, missing hands, the same clip or the same signer in two splits, classes that training lacks.
+Writes a page with pictures. Exit status: 0 when nothing is wrong, 1 when there are errors (warnings do not
+count), 2 when the table cannot be read.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from mmpt.utils.errors import run_cli
+from mmpt.utils.logging import setup_logging
+
+log = logging.getLogger(__name__)
+
+MOST_SHOWN = 20
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and check."""
+    from mmpt.datasets.leaks import KINDS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m mmpt.cli.check", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("table", type=Path, help="CSV, TSV or Parquet file with columns id, path, text, ...")
+    parser.add_argument("--out", type=Path, help="folder of the page (default: NAME_check beside the table)")
+    parser.add_argument(
+        "--vfeat-dir", type=Path, help="folder of poses or features made from the table's files"
+    )
+    parser.add_argument(
+        "--allow-leak", action="append", default=[], choices=KINDS, help="a kind of leak that is meant"
+    )
+    parser.add_argument("--workers", type=int, help="processes that read clips (default: one a core)")
+    return run_cli(check, parser.parse_args(argv))
+
+
+def check(args: argparse.Namespace) -> int:
+    """Read the table, write the page, show what matters of it."""
+    setup_logging(logging.INFO)
+    from mmpt.datasets.table_check import check_table
+    from mmpt.datasets.table_page import save_page, splits_table
+    from mmpt.processors.table_file import read_table
+    from mmpt.utils.parallel import check_workers, cores
+
+    workers = check_workers(args.workers, cores())
+    report = check_table(read_table(args.table), args.vfeat_dir, args.allow_leak, workers)
+    files = save_page(args.out or args.table.parent / f"{args.table.stem}_check", report)
+    print(splits_table(report))
+    for kind, lines in (("error", report.errors), ("warning", report.warnings)):
+        for line in lines[:MOST_SHOWN]:
+            print(f"{kind}: {line}")
+        if len(lines) > MOST_SHOWN:
+            print(f"and {len(lines) - MOST_SHOWN} more {kind}s: see {files[1]}")
+    print(f"{len(report.errors)} errors, {len(report.warnings)} warnings; the page is {files[0]}")
+    return 1 if report.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""What stands on both sides of a split: the same clip, by content, or the same signer."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmpt.pose.span import Span
+from mmpt.processors.table_file import TableRow
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import sha256
+
+KINDS = ("clips", "signers")
+
+
+@dataclass
+class Leaks:
+    """clips: groups of rows that hold one content, in more than one split. repeats: such groups within one
+    split. signers: signer -> clips in each split, of signers in more than one."""
+
+    clips: list[list[TableRow]] = field(default_factory=list)
+    repeats: list[list[TableRow]] = field(default_factory=list)
+    signers: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def messages(self, table: Path) -> dict[str, list[str]]:
+        """A line for each leak, by kind."""
+        clips = [f"{table}: the same clip is in two splits: {_named(rows)}." for rows in self.clips]
+        signers = [
+            f"{table}, column 'signer': {signer!r} is in "
+            f"{', '.join(f'{s} ({n})' for s, n in splits.items())}."
+            for signer, splits in self.signers.items()
+        ]
+        return {"clips": clips, "signers": signers}
+
+    def refuse(self, table: Path, allowed: Sequence[str]) -> list[str]:
+        """What is allowed, as lines for the report. Raises UserError for what is there and not allowed."""
+        messages = self.messages(table)
+        for kind in KINDS:
+            if messages[kind] and kind not in allowed:
+                more = f" (and {len(messages[kind]) - 1} more)" if len(messages[kind]) > 1 else ""
+                raise UserError(
+                    f"{messages[kind][0]}{more} Results would be too good: mend the splits "
+                    f"(`python -m mmpt.cli.check {table}` lists all), or say that you mean it: --allow-leak "
+                    f"{kind}."
+                )
+        return [line for kind in KINDS for line in messages[kind]]
+
+
+def find_leaks(rows: Sequence[TableRow], files: Sequence[Path]) -> Leaks:
+    """Leaks among the rows that are in a split.
+
+    files: the file of each row. Two rows hold the same clip when their files are equal byte for byte and
+    their parts of them overlap. A file that is not there holds nothing.
+    """
+    content = content_ids(files)
+    groups: dict[str, list[TableRow]] = defaultdict(list)
+    for row, file in zip(rows, files):
+        groups[content[file]].append(row)
+    leaks = Leaks()
+    for members in groups.values():
+        for group in _overlapping(members):
+            splits = {row.split for row in group if row.split}
+            if len(splits) > 1:
+                leaks.clips.append(group)
+            elif len(group) > 1:
+                leaks.repeats.append(group)
+    leaks.signers = _shared_signers(rows)
+    return leaks
+
+
+def content_ids(files: Sequence[Path]) -> dict[Path, str]:
+    """A string for each file that equal files share. A file that is not there equals no other; files of a
+    size
+    that nothing else has are not read.
+    """
+    sizes = {file: file.stat().st_size if file.is_file() else None for file in set(files)}
+    shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
+    ids = {}
+    for number, (file, size) in enumerate(sizes.items()):
+        if size is None:
+            ids[file] = f"missing {number}"
+        else:
+            ids[file] = sha256(file) if size in shared else f"only file of {size} bytes"
+    return ids
+
+
+def _overlapping(rows: list[TableRow]) -> list[list[TableRow]]:
+    """Rows of one content, in groups whose parts of it overlap."""
+    groups: list[list[TableRow]] = []
+    reached = float("-inf")
+    for row in sorted(rows, key=lambda r: _ends(r.span)[0]):
+        start, end = _ends(row.span)
+        if not groups or start >= reached:
+            groups.append([])
+        groups[-1].append(row)
+        reached = max(reached, end)
+    return groups
+
+
+def _ends(span: Span | None) -> tuple[float, float]:
+    if span is None:
+        return 0.0, float("inf")
+    return span.start, float("inf") if span.end is None else span.end
+
+
+def _shared_signers(rows: Sequence[TableRow]) -> dict[str, dict[str, int]]:
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row.signer and row.split:
+            splits[row.signer][row.split] += 1
+    return {signer: dict(counts) for signer, counts in splits.items() if len(counts) > 1}
+
+
+def _named(rows: Sequence[TableRow]) -> str:
+    shown = ", ".join(f"{row.id} ({row.split}, line {row.line})" for row in rows[:4])
+    return shown + (f" and {len(rows) - 4} more" if len(rows) > 4 else "")

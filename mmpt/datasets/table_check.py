@@ -1,0 +1,209 @@
+"""What is in a table of clips, and what is wrong with it: found before anything is trained."""
+
+import logging
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.datasets.leaks import KINDS, find_leaks
+from mmpt.pose.components import HANDS, LEFT_HAND
+from mmpt.pose.reader import read_pose
+from mmpt.pose.span import Span
+from mmpt.processors.npy_video import VideoProcessor
+from mmpt.processors.table import VIDEO_SUFFIXES, clip_file
+from mmpt.processors.table_file import Table, TableRow
+from mmpt.utils.errors import UserError
+from mmpt.utils.parallel import ordered_map
+
+log = logging.getLogger(__name__)
+
+NO_SPLIT = "(no split)"
+PARALLEL_FROM = 500
+SHORT, LONG = 3, 1024
+"""Frames: clips of fewer, or more, are named."""
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What was read of a clip: frames, and for poses the rate and the share of frames that show each hand."""
+
+    frames: int = 0
+    fps: float | None = None
+    left: float | None = None
+    right: float | None = None
+    error: str | None = None
+
+
+@dataclass
+class TableReport:
+    """The outcome of `check_table`. clips: facts of each row. errors must be mended; warnings be looked
+    at."""
+
+    table: Table
+    files: list[Path]
+    clips: list[ClipFacts]
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the clips."""
+        return {
+            "table": str(self.table.path),
+            "rows": len(self.table.rows),
+            "columns": self.table.columns,
+            "classes": len({row.text for row in self.table.rows}),
+            "splits": self.splits,
+            "errors": self.errors,
+            "warnings": self.warnings,
+        }
+
+
+def suffix_of(table: Table, folder: Path | None) -> str:
+    """The kind of files that most rows have, ".pose" or ".npy". Raises UserError where it is neither."""
+    if folder is not None:
+        for suffix in (".pose", ".npy"):
+            if any((folder / row.values["path"]).with_suffix(suffix).is_file() for row in table.rows[:1000]):
+                return suffix
+    kinds = Counter(row.path.suffix.lower() for row in table.rows)
+    (suffix, _) = kinds.most_common(1)[0]
+    return ".pose" if suffix in VIDEO_SUFFIXES or suffix != ".npy" else suffix
+
+
+def check_table(
+    table: Table, folder: Path | None = None, allowed: Sequence[str] = (), workers: int = 0
+) -> TableReport:
+    """Read every clip of a table and compare the splits.
+
+    folder: of the clips' features, as dataset.vfeat_dir. allowed: kinds of leaks (clips, signers) that are
+    warnings, not errors. workers: processes that read. Raises UserError for a table of videos.
+    """
+    suffix = suffix_of(table, folder)
+    files = [clip_file(table, row, suffix, folder) for row in table.rows]
+    jobs = [(str(file), row.span) for file, row in zip(files, table.rows)]
+    clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
+    report = TableReport(table, files, clips)
+    report.splits = _splits(table.rows, clips)
+    report.errors += [
+        f"{table.path}, line {row.line}, column 'path': {clip.error}"
+        for row, clip in zip(table.rows, clips)
+        if clip.error is not None
+    ]
+    leaks = find_leaks(table.rows, files)
+    for kind, messages in leaks.messages(table.path).items():
+        assert kind in KINDS
+        (report.warnings if kind in allowed else report.errors).extend(messages)
+    for group in leaks.repeats:
+        texts = sorted({row.text for row in group})
+        told = f", with different texts: {', '.join(texts[:4])}" if len(texts) > 1 else ""
+        names = ", ".join(f"{row.id} (line {row.line})" for row in group[:4])
+        report.warnings.append(f"the same clip is {len(group)} times in {group[0].split}: {names}{told}.")
+    _warn_of_classes(report)
+    _warn_of_clips(report)
+    return report
+
+
+def read_facts(job: tuple[str, Span | None]) -> ClipFacts:
+    """Facts of one clip: (file, part of it)."""
+    path, span = job
+    try:
+        if path.endswith(".npy"):
+            return ClipFacts(len(VideoProcessor()(path, span=span)))
+        clip = read_pose(path)
+        if span is not None:
+            clip = clip.frames(span.frames(len(clip), clip.fps))
+    except UserError as error:
+        message = str(error)
+        return ClipFacts(error=message if message.startswith(path) else f"{path}: {message}")
+    shares = {}
+    for hand in HANDS:
+        there = hand in clip.layout.components
+        shares[hand] = float(clip.component(hand)[1].any(axis=1).mean()) if there else 0.0
+    left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
+    return ClipFacts(len(clip), clip.fps, left, right)
+
+
+def _splits(rows: Sequence[TableRow], clips: Sequence[ClipFacts]) -> dict[str, dict[str, Any]]:
+    """Counts of each split."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        members[row.split or NO_SPLIT].append(number)
+    counts = {}
+    for split in sorted(members, key=("train", "valid", "test", NO_SPLIT).index):
+        chosen = members[split]
+        read = [clips[n] for n in chosen if clips[n].error is None]
+        lengths = [clip.frames for clip in read] or [0]
+        poses = [clip for clip in read if clip.left is not None and clip.right is not None]
+        per_class = Counter(rows[n].text for n in chosen)
+        counts[split] = {
+            "clips": len(chosen),
+            "classes": len(per_class),
+            "clips_a_class": [min(per_class.values()), max(per_class.values())],
+            "signers": len({rows[n].signer for n in chosen if rows[n].signer}),
+            "frames": [min(lengths), float(np.median(lengths)), max(lengths)],
+            "unreadable": len(chosen) - len(read),
+            "without_right_hand": sum(clip.right == 0 for clip in poses),
+            "without_left_hand": sum(clip.left == 0 for clip in poses),
+            "without_hands": sum(clip.left == 0 and clip.right == 0 for clip in poses),
+        }
+    return counts
+
+
+def _warn_of_classes(report: TableReport) -> None:
+    rows = report.table.rows
+    of_split: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        of_split[row.split].add(row.text)
+    if "train" in of_split:
+        for split in ("valid", "test"):
+            lacking = sorted(of_split.get(split, set()) - of_split["train"])
+            if lacking:
+                report.warnings.append(
+                    f"{len(lacking)} of {len(of_split[split])} classes of {split} have no clip in train: "
+                    f"{_some(lacking)}."
+                )
+        counts = Counter(row.text for row in rows if row.split == "train")
+        single = sorted(text for text, count in counts.items() if count == 1)
+        if single:
+            report.warnings.append(
+                f"{len(single)} of {len(counts)} classes have one clip in train: {_some(single)}."
+            )
+    alike: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        alike[_plain(row.text)].add(row.text)
+    for texts in alike.values():
+        if len(texts) > 1:
+            report.warnings.append(
+                f"to an uncased text model these are one text: {_some(sorted(texts))}: training will refuse "
+                "them as two classes; write them alike, or further apart."
+            )
+    if not any(row.signer for row in rows):
+        report.warnings.append("there is no signer given: whether one is in two splits cannot be told.")
+
+
+def _warn_of_clips(report: TableReport) -> None:
+    named = {
+        "show no hand at all": lambda c: c.left == 0 and c.right == 0,
+        f"have fewer than {SHORT} frames": lambda c: c.frames < SHORT,
+        f"have more than {LONG} frames": lambda c: c.frames > LONG,
+    }
+    readable = [(r, c) for r, c in zip(report.table.rows, report.clips) if c.error is None]
+    for what, is_so in named.items():
+        found = [row.id for row, clip in readable if is_so(clip)]
+        if found:
+            report.warnings.append(f"{len(found)} clips {what}: {_some(found)}.")
+
+
+def _plain(text: str) -> str:
+    """As an uncased BERT reads: no capitals, no accents."""
+    decomposed = unicodedata.normalize("NFD", text.casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,127 @@
+"""The report of a table as a page: Markdown with pictures of lengths, classes, and some of the clips."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmpt.datasets.table_check import NO_SPLIT, TableReport
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import HANDS, POSE
+from mmpt.pose.normalization import apply_frame, shoulder_frame
+from mmpt.pose.reader import read_pose
+from mmpt.utils.files import atomic_write, write_json, write_text
+
+_COLOURS = {"train": "#2f6db3", "valid": "#d08a2e", "test": "#3a8f5c", NO_SPLIT: "#8a8a8a"}
+_SHOWN = 12
+_LISTED = 50
+_FINGERS = [[0, *range(start, start + 4)] for start in range(1, 21, 4)]
+_BODY = [[15, 13, 11, 12, 14, 16], [11, 23, 24, 12], [0, 11], [0, 12]]
+
+
+def save_page(folder: Path, report: TableReport) -> list[Path]:
+    """Write check.md, check.json, lengths.png and, for poses, clips.png into `folder`; returns the files."""
+    pictures = [_lengths(folder / "lengths.png", report)]
+    if any(file.suffix == ".pose" for file in report.files) and any(c.error is None for c in report.clips):
+        pictures.append(_clips(folder / "clips.png", report))
+    write_text(folder / "check.md", page(report, [picture.name for picture in pictures]))
+    write_json(folder / "check.json", report.as_json())
+    return [folder / "check.md", folder / "check.json", *pictures]
+
+
+def page(report: TableReport, pictures: Sequence[str] = ()) -> str:
+    """The report in Markdown."""
+    verdict = f"{len(report.errors)} errors, {len(report.warnings)} warnings"
+    parts = [f"# {report.table.path.name}: {verdict}\n", splits_table(report) + "\n"]
+    for title, lines in (("Errors", report.errors), ("Warnings", report.warnings)):
+        if lines:
+            more = [f"- and {len(lines) - _LISTED} more: see check.json"] if len(lines) > _LISTED else []
+            parts.append(
+                "\n".join([f"## {title}\n", *(f"- {line}" for line in lines[:_LISTED]), *more]) + "\n"
+            )
+    parts += [f"![{Path(name).stem}]({name})\n" for name in pictures]
+    return "\n".join(parts)
+
+
+def splits_table(report: TableReport) -> str:
+    """Counts of each split, as a Markdown table."""
+    header = "| split | clips | classes | clips a class | signers | frames min / median / max | unreadable | "
+    header += "no right hand | no left hand | no hand |"
+    lines = [header, "|---" + "|---:" * 9 + "|"]
+    for split, counts in report.splits.items():
+        least, most = counts["clips_a_class"]
+        shortest, middle, longest = counts["frames"]
+        cells = [counts["clips"], counts["classes"], f"{least}-{most}", counts["signers"] or "?"]
+        cells += [f"{shortest} / {middle:g} / {longest}", counts["unreadable"]]
+        cells += [counts[f"without_{what}"] for what in ("right_hand", "left_hand", "hands")]
+        lines.append(f"| {split} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def _lengths(path: Path, report: TableReport) -> Path:
+    """Lengths of the clips, and clips of each class, by split."""
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows = report.table.rows
+    by_split = {
+        split: [n for n, row in enumerate(rows) if (row.split or NO_SPLIT) == split]
+        for split in report.splits
+    }
+    frames = {s: [report.clips[n].frames for n in chosen] for s, chosen in by_split.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(frames.values())), bins=24)
+    for split, lengths in frames.items():
+        left.hist(lengths, edges, histtype="step", color=_COLOURS[split], label=f"{split} ({len(lengths)})")
+        counts = sorted(Counter(rows[n].text for n in by_split[split]).values(), reverse=True)
+        right.plot(counts, drawstyle="steps-mid", color=_COLOURS[split], label=f"{split} ({len(counts)})")
+    for axes, x, y in ((left, "frames", "clips"), (right, "classes, most clips first", "clips")):
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
+def _clips(path: Path, report: TableReport) -> Path:
+    """The middle frames of clips spread evenly over the table."""
+    readable = [n for n, clip in enumerate(report.clips) if clip.error is None]
+    places = np.linspace(0, len(readable) - 1, min(_SHOWN, len(readable))).round().astype(int)
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    grid = figure.subplots(2, -(-_SHOWN // 2)).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, place in zip(grid, places):
+        row = report.table.rows[readable[place]]
+        clip = read_pose(report.files[readable[place]])
+        if row.span is not None:
+            clip = clip.frames(row.span.frames(len(clip), clip.fps))
+        _draw(axes, clip)
+        axes.set_title(f"{row.text[:24]}\n{row.id[:24]} ({row.split or '-'})", fontsize=7)
+    return _save(figure, path)
+
+
+def _draw(axes: Axes, clip: PoseClip) -> None:
+    """A frame as lines, the signer facing us, the shoulders one unit apart."""
+    clip = apply_frame(clip, *shoulder_frame(clip))
+    frame = len(clip) // 2
+    parts = [(POSE, _BODY, "#8a8a8a"), (HANDS[0], _FINGERS, "#d08a2e"), (HANDS[1], _FINGERS, "#2f6db3")]
+    for component, chains, colour in parts:
+        if component not in clip.layout.components:
+            continue
+        data, confidence = clip.component(component)
+        for chain in chains:
+            there = [point for point in chain if point < data.shape[1] and confidence[frame, point]]
+            axes.plot(*data[frame, there, :2].T, color=colour, linewidth=1)
+    axes.set_xlim(-1.5, 1.5)
+    axes.set_ylim(1.8, -1.2)
+    axes.set_aspect("equal")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with atomic_write(path) as temporary:
+        FigureCanvasAgg(figure).print_figure(temporary, dpi=110)
+    return path

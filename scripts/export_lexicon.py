@@ -1,0 +1,94 @@
+#!/usr/bin/env python
+"""Write the fingerspelling lexicon of the package `spoken-to-signed` out as a table: table.csv and poses.
+
+`python scripts/export_lexicon.py --out data/lexicon` makes a folder as you would make one of your own data:
+the poses, and a table with id, path, text, split, signed_language, spoken_language, signer and left_handed.
+Splits are those of the protocol unseen-language: whole sign languages are held out.
+"""
+
+import argparse
+import csv
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from mmpt.processors.fingerspelling import Row, find_lexicon, read_index
+from mmpt.processors.letters import write_out
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import atomic_write
+from mmpt.utils.logging import setup_logging
+
+log = logging.getLogger(__name__)
+
+TEST, VALID = ("gsg", "ase", "sgg"), ("asq", "bzs")
+TRAIN = ("eso", "ise", "lls", "mfs", "psr", "ssp", "svk", "swl")
+LEFT_HANDED = ("ise",)
+COPIES = ("fsl",)  # its clips are those of ase, file by file
+COLUMNS = ("id", "path", "text", "split", "signed_language", "spoken_language", "signer", "left_handed")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and export."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write (made if it is not there)")
+    parser.add_argument(
+        "--everything", action="store_true", help="all letters and languages, the further ones for training"
+    )
+    return run_cli(export, parser.parse_args(argv))
+
+
+def export(args: argparse.Namespace) -> int:
+    """Copy the poses and write the table."""
+    setup_logging(logging.INFO)
+    rows = [row for row in read_index(find_lexicon(None)) if _split(row, args.everything)]
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"{args.out} is a file; a folder to write to was expected.")
+    seen: dict[str, Row] = {}
+    paths: set[Path] = set()
+    for row in rows:
+        if row.path in paths:  # listed twice, as capital and small letter
+            continue
+        paths.add(row.path)
+        name = f"{row.language}_{write_out(row.letter).replace(' ', '_')}"
+        number = sum(known == name or known.startswith(f"{name}-") for known in seen)
+        seen[f"{name}-{number + 1}" if number else name] = row
+    for name, row in seen.items():
+        target = args.out / "poses" / f"{name}.pose"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(row.path, target)
+    table = args.out / "table.csv"
+    with atomic_write(table) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_cells(name, row, args.everything) for name, row in seen.items())
+    print(f"wrote {table}: {len(seen)} clips")
+    return 0
+
+
+def _split(row: Row, everything: bool) -> str | None:
+    """train, valid, test, or None for a row that is left out."""
+    plain = row.letter.isascii() and len(row.letter) == 1
+    if row.language in COPIES:
+        return None
+    for split, languages in (("test", TEST), ("valid", VALID)):
+        if row.language in languages:
+            return split if plain else None
+    return "train" if everything or (plain and row.language in TRAIN) else None
+
+
+def _cells(name: str, row: Row, everything: bool) -> dict[str, str]:
+    return {
+        "id": name,
+        "path": f"poses/{name}.pose",
+        "text": write_out(row.letter),
+        "split": _split(row, everything) or "",
+        "signed_language": row.language,
+        "spoken_language": "en",
+        "signer": f"{row.language}-1",
+        "left_handed": "true" if row.language in LEFT_HANDED else "false",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""The check of a table, as it is typed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.cli.check import main
+from tests.pose.pose_fakes import fake_clip, write_pose
+from tests.processors.table_data import table_rows, write_table
+
+
+def report(table: Path) -> dict:
+    return json.loads((table.parent / f"{table.stem}_check" / "check.json").read_text())
+
+
+def test_a_sound_table(tmp_path, capsys):
+    table = write_table(tmp_path / "t.csv", table_rows())
+    assert main([str(table)]) == 0
+    found = report(table)
+    assert found["errors"] == found["warnings"] == [] and found["classes"] == 6
+    assert found["splits"]["train"]["clips"] == 12 and found["splits"]["test"]["clips_a_class"] == [1, 1]
+    assert found["splits"]["train"]["signers"] == 2 and found["splits"]["test"]["without_left_hand"] == 6
+    page = (tmp_path / "t_check" / "check.md").read_text()
+    for picture in ("lengths.png", "clips.png"):
+        assert f"({picture})" in page and (tmp_path / "t_check" / picture).stat().st_size > 10_000
+    assert "| train | 12 | 6 | 2-2 | 2 |" in capsys.readouterr().out
+
+
+def test_everything_that_is_wrong_is_found(tmp_path, capsys):
+    rows = table_rows()
+    train = [row for row in rows if row["split"] == "train"]
+    test = [row for row in rows if row["split"] == "test"]
+    shutil.copy(train[0]["path"], tmp_path / "copy.pose")
+    test[0]["path"] = "copy.pose"  # a clip of training, under another name
+    test[1]["signer"] = train[0]["signer"]
+    test[2]["text"] = "Omega"
+    (tmp_path / "broken.pose").write_bytes(b"no pose")
+    train[1]["path"] = "broken.pose"
+    train[2]["path"] = "gone.pose"
+    train[3]["text"] = "ä"
+    train[4]["text"] = "a"
+    write_pose(tmp_path / "handless.pose", fake_clip(frames=2, missing=1.0))
+    train[5]["path"] = "handless.pose"
+    table = write_table(tmp_path / "t.csv", rows)
+    out = tmp_path / "page"
+    assert main([str(table), "--out", str(out)]) == 1
+    found = json.loads((out / "check.json").read_text())
+    errors, warnings = "\n".join(found["errors"]), "\n".join(found["warnings"])
+    lines = {row["id"]: number + 2 for number, row in enumerate(rows)}
+    assert f"line {lines[train[1]['id']]}, column 'path': {tmp_path}/broken.pose: " in errors
+    assert f"line {lines[train[2]['id']]}, column 'path': {tmp_path}/gone.pose: " in errors
+    assert f"same clip is in two splits: {test[0]['id']} (test" in errors and train[0]["id"] in errors
+    assert f"column 'signer': '{train[0]['signer']}' is in" in errors
+    assert len(found["errors"]) == 4
+    assert "1 of 6 classes of test have no clip in train: Omega." in warnings
+    assert "to an uncased text model these are one text: A, a, ä" in warnings
+    assert f"1 clips show no hand at all: {train[5]['id']}" in warnings
+    assert f"1 clips have fewer than 3 frames: {train[5]['id']}" in warnings
+    assert found["splits"]["train"]["unreadable"] == 2
+    assert "error: " in capsys.readouterr().out
+
+
+def test_leaks_that_are_meant_are_warnings(tmp_path):
+    rows = [{**row, "signer": "one"} for row in table_rows()]
+    table = write_table(tmp_path / "t.csv", rows)
+    assert main([str(table)]) == 1
+    assert main([str(table), "--allow-leak", "signers"]) == 0
+    assert any("'one' is in" in line for line in report(table)["warnings"])
+
+
+def test_features_have_no_hands_and_no_drawings(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((5, 8), np.float32))
+    np.save(tmp_path / "b.npy", np.ones((9, 8), np.float32))
+    (tmp_path / "t.csv").write_text("id,path,text,split,start_frame\na,a.npy,x,train,\nb,b.npy,x,test,2\n")
+    assert main([str(tmp_path / "t.csv")]) == 0
+    found = report(tmp_path / "t.csv")
+    assert found["splits"]["test"]["frames"] == [7, 7.0, 7]
+    assert "no signer given" in "\n".join(found["warnings"])
+    assert not (tmp_path / "t_check" / "clips.png").exists()
+
+
+@pytest.mark.parametrize(
+    "table, words",
+    [("id,path,text\na,a.mp4,x\n", "is a video; extract first"), ("id,path\n", "there is no column text")],
+)
+def test_what_cannot_be_checked(tmp_path, capsys, table, words):
+    (tmp_path / "t.csv").write_text(table)
+    assert main([str(tmp_path / "t.csv")]) == 2
+    assert words in capsys.readouterr().err

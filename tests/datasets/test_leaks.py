@@ -1,0 +1,68 @@
+"""The same clip, or the same signer, on both sides of a split."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmpt.datasets.leaks import find_leaks
+from mmpt.pose.span import Span
+from mmpt.processors.table_file import TableRow
+from mmpt.utils.errors import UserError
+
+
+def rows_of(tmp_path, *given):
+    """(split, content, signer, span) -> rows and their files."""
+    rows, files = [], []
+    for number, (split, content, signer, span) in enumerate(given):
+        file = tmp_path / f"{number}.pose"
+        if content is not None:
+            file.write_text(content)
+        rows.append(TableRow(number + 2, f"r{number}", file, "x", split, signer=signer, span=span))
+        files.append(file)
+    return rows, files
+
+
+def test_equal_contents_in_two_splits(tmp_path):
+    leaks = find_leaks(
+        *rows_of(
+            tmp_path,
+            ("train", "abc", "", None),
+            ("test", "abc", "", None),
+            ("train", "abd", "", None),
+            ("train", "long", "", None),
+            ("train", "long", "", None),
+            ("test", None, "", None),
+            ("train", None, "", None),
+        )
+    )
+    assert [[row.id for row in group] for group in leaks.clips] == [["r0", "r1"]]
+    assert [[row.id for row in group] for group in leaks.repeats] == [["r3", "r4"]]
+
+
+def test_parts_of_one_recording_leak_where_they_overlap(tmp_path):
+    def spans(*ends):
+        return [("test" if n else "train", "abc", "", Span(a, b, "ms")) for n, (a, b) in enumerate(ends)]
+
+    assert not find_leaks(*rows_of(tmp_path, *spans((0, 10), (10, 20)))).clips
+    assert find_leaks(*rows_of(tmp_path, *spans((0, 11), (10, 20)))).clips
+    assert find_leaks(*rows_of(tmp_path, *spans((15, None), (10, 20)))).clips
+    assert find_leaks(*rows_of(tmp_path, *spans((15, 17), (10, 20)))).clips
+
+
+def test_signers(tmp_path):
+    given = [("train", "a", "x", None), ("train", "b", "y", None), ("test", "c", "x", None)]
+    leaks = find_leaks(*rows_of(tmp_path, *given, ("valid", "d", "", None), ("test", "e", "", None)))
+    assert leaks.signers == {"x": {"train": 1, "test": 1}} and not leaks.clips
+
+
+def test_leaks_are_refused_unless_allowed(tmp_path):
+    rows, files = rows_of(tmp_path, ("train", "abc", "x", None), ("test", "abc", "x", None))
+    shutil.copy(files[0], files[1])
+    leaks = find_leaks(rows, files)
+    table = Path("t.csv")
+    with pytest.raises(UserError, match=r"the same clip is in two splits: r0 .* r1 .*--allow-leak clips"):
+        leaks.refuse(table, [])
+    with pytest.raises(UserError, match=r"'x' is in train \(1\), test \(1\).*--allow-leak signers"):
+        leaks.refuse(table, ["clips"])
+    assert len(leaks.refuse(table, ["clips", "signers"])) == 2
