@@ -1,7 +1,7 @@
 """SignCLIP: text and sign-language video in one latent space, by contrastive learning.
 
-`mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts. Importing this package
-imports nothing else until that is asked for.
+`mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts; `mmpt.score(poses, texts)`
+says how well poses say texts. Importing this package imports nothing else until that is asked for.
 """
 
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["SignCLIP", "__version__", "from_pretrained"]
+__all__ = ["SignCLIP", "__version__", "from_pretrained", "score"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from mmpt.embedder import SignCLIP
 
         return SignCLIP
+    if name == "score":
+        from mmpt.scoring import score
+
+        return score
     raise AttributeError(f"module 'mmpt' has no attribute {name!r}")
 
 

@@ -47,7 +47,7 @@ class SignCLIP:
         dataset = self.dataset_cfg
         text_class = TEXT_PROCESSORS.get(dataset.text_processor, "dataset.text_processor")
         self._text_processor = text_class(self.tokenizer, dataset.max_len)
-        self._aligner = ALIGNERS.get(dataset.aligner, "dataset.aligner")(
+        self.aligner = ALIGNERS.get(dataset.aligner, "dataset.aligner")(
             dataset.max_video_len, dataset.long_video
         )
 
@@ -137,12 +137,13 @@ class SignCLIP:
         return similarity(self.embed_text(texts), self.embed_pose(poses, mirror=mirror), measure)
 
     @cached_property
-    def _video_processor(self) -> Any:
+    def video_processor(self) -> Any:
+        """File of a clip -> features, not augmented."""
         processor = VIDEO_PROCESSORS.get(self.dataset_cfg.video_processor, "dataset.video_processor")
         return processor.from_config(self.dataset_cfg, training=False, vfeat_dim=self.model_cfg.vfeat_dim)
 
     def _pose(self, pose: Any, mirror: bool) -> NDArray[np.float32]:
-        processor = self._video_processor
+        processor = self.video_processor
         if not hasattr(processor, "prepare_clip"):
             raise UserError(
                 f"this model was trained on video features ({self.dataset_cfg.video_processor}), not on "
@@ -168,7 +169,7 @@ class SignCLIP:
                 f"{width}] with "
                 "at least one frame were expected."
             )
-        frames = self._aligner.cut(name, frames)
+        frames = self.aligner.cut(name, frames)
         if not np.isfinite(frames).all():
             raise UserError(f"clip {name} holds NaN or infinite values.")
         return frames

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "data": ("data", "poses from the store against parsing each file, and a store of 100,000 clips"),
     "eval": ("evaluation", "retrieval metrics against a plain Python-loop evaluator"),
     "search": ("search", "top-k among embeddings, exact and approximate, against a plain loop"),
+    "embed": ("embed", "thousands of pose files embedded, against one at a time"),
     "extract": ("extract", "windows/s of S3D and I3D against a plain loop, and memory on long videos"),
 }
 log = logging.getLogger("benchmark")

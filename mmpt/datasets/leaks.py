@@ -70,10 +70,9 @@ def find_leaks(rows: Sequence[TableRow], files: Sequence[Path]) -> Leaks:
 
 def content_ids(files: Sequence[Path]) -> dict[Path, str]:
     """A string for each file that equal files share. A file that is not there equals no other; files of a
-    size
-    that nothing else has are not read.
+    size that nothing else has are not read.
     """
-    sizes = {file: file.stat().st_size if file.is_file() else None for file in set(files)}
+    sizes = {file: file.stat().st_size if file.is_file() else None for file in dict.fromkeys(files)}
     shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
     ids = {}
     for number, (file, size) in enumerate(sizes.items()):

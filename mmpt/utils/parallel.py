@@ -14,7 +14,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 4
-"""Chunks that each process may be ahead of the reader, so that memory stays flat."""
 
 
 def cores() -> int:
@@ -30,12 +29,14 @@ def check_workers(workers: int | None, default: int) -> int:
 
 
 def ordered_map(
-    function: Callable[[T], R], items: Iterable[T], workers: int = 0, chunk: int = 8
+    function: Callable[[T], R], items: Iterable[T], workers: int = 0, chunk: int = 8, ahead: int = AHEAD
 ) -> Iterator[R]:
     """function(item) for each item, in order; in this process when `workers` is 0.
 
     function and items are sent to fresh processes ("spawn": forking a process in which torch runs threads can
-    hang), so they must be picklable, and the function a module's own. What it raises is raised here.
+    hang), so they must be picklable. What the function raises is raised here. ahead: chunks that each
+    process may
+    be ahead of the reader, so that memory stays flat.
     """
     if workers < 1:
         yield from map(function, items)
@@ -45,7 +46,7 @@ def ordered_map(
         pending: deque[Future[list[R]]] = deque()
         try:
             while True:
-                while len(pending) < AHEAD * workers and (part := list(islice(source, chunk))):
+                while len(pending) < ahead * workers and (part := list(islice(source, chunk))):
                     pending.append(pool.submit(_all, function, part))
                 if not pending:
                     return

@@ -1,0 +1,144 @@
+"""Embed clips or prompts: `python -m mmpt.cli.embed --model MODEL --in FOLDER|TABLE|LIST.txt --out DIR`.
+
+FOLDER: every pose (or .npy of features) in it, at any depth. TABLE: the clips of a .csv, .tsv or .parquet
+table, or, with --prompts, its distinct prompts. LIST.txt: prompts, one a line.
+
+DIR gets embeddings.npy (or .parquet), ids.csv, and provenance.json, which tells what they were made from.
+The same command goes on where it was interrupted. Exit status: 0 when everything is embedded, 1 when some
+clips could not be read (they are listed), 2 when nothing could be started, 130 after Ctrl-C.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.utils.logging import setup_logging
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and embed."""
+    from mmpt.evaluators.embedding_run import FORMATS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m mmpt.cli.embed", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True, help="model folder (see mmpt.cli.convert)")
+    parser.add_argument(
+        "--in", dest="source", type=Path, required=True, help="folder, table, or .txt of prompts"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the embeddings")
+    parser.add_argument("--format", choices=FORMATS, default="npy", help="of the embeddings (default: npy)")
+    parser.add_argument("--split", help="of a table: these clips only (train, valid, test)")
+    parser.add_argument(
+        "--prompts", action="store_true", help="of a table: its distinct prompts, not its clips"
+    )
+    parser.add_argument("--prompt", help="template of the prompts, such as '{text}' (default: the model's)")
+    parser.add_argument("--window", type=float, metavar="MS", help="cut recordings into windows this long")
+    parser.add_argument("--stride", type=float, metavar="MS", help="from window to window (default: half)")
+    parser.add_argument(
+        "--vfeat-dir", type=Path, help="folder of poses or features made from a table's files"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="clips at a time (default: 64)")
+    parser.add_argument("--portion", type=int, default=512, help="clips between two savings (default: 512)")
+    parser.add_argument("--workers", type=int, help="processes that read (default: half of the cores)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--autocast", choices=["bf16", "fp16"], help="compute in half precision")
+    parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    return run_cli(embed, parser.parse_args(argv))
+
+
+def embed(args: argparse.Namespace) -> int:
+    """Load the model, find out what is asked for, embed."""
+    setup_logging("WARNING" if args.quiet else "INFO")
+    if not args.source.exists():
+        raise MissingDataError(f"--in: there is no {args.source}: expected a folder, a table or a .txt file.")
+    if args.portion < 1:
+        raise UserError(f"--portion {args.portion}: expected at least 1 clip.")
+    from mmpt.embedder import SignCLIP
+    from mmpt.evaluators.embedding_run import model_hash
+    from mmpt.utils.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
+    model.model.autocast = args.autocast
+    about: dict[str, Any] = {"model": {"folder": args.model.name, "sha256": model_hash(args.model)}}
+    about["options"] = {"batch_size": args.batch_size, "autocast": args.autocast}
+    if args.prompts or args.source.suffix.lower() == ".txt":
+        return _embed_prompts(args, model, about)
+    return _embed_clips(args, model, about)
+
+
+def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
+    from mmpt.evaluators.clip_reader import ClipReader, check_windows, folder_jobs, table_jobs
+    from mmpt.evaluators.embedding_run import embed_clips
+    from mmpt.processors.table_file import read_table
+    from mmpt.utils.files import sha256
+    from mmpt.utils.parallel import check_workers, cores
+
+    suffix = model.video_processor.suffix
+    windows = check_windows(args.window, args.stride, suffix)
+    if args.source.is_dir():
+        jobs = folder_jobs(args.source, suffix)
+        about["source"] = {"folder": args.source.name}
+    else:
+        table = read_table(args.source)
+        rows = table.of_split(args.split) if args.split else table.rows
+        jobs = table_jobs(table, rows, suffix, args.vfeat_dir)
+        about["source"] = {"table": args.source.name, "sha256": sha256(args.source), "split": args.split}
+    about["options"] |= {"window_ms": args.window, "stride_ms": windows.stride if windows else None}
+    reader = ClipReader(model.video_processor, model.aligner, model.model_cfg.vfeat_dim, windows)
+    made = embed_clips(
+        model,
+        jobs,
+        reader,
+        args.out,
+        about,
+        workers=check_workers(args.workers, max(1, cores() // 2)),
+        portion=args.portion,
+        file_format=args.format,
+        show_progress=not args.quiet,
+    )
+    log.info(
+        "%s: %d embeddings of %d clips, %d clips embedded before, %d failed",
+        *(args.out, len(made.ids), len(jobs), made.reused, len(made.failed)),
+    )
+    for message in made.failed.values():
+        log.error("failed: %s", message)
+    return 1 if made.failed else 0
+
+
+def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
+    from mmpt.evaluators.embedding_run import EmbeddingSet, save_embeddings
+    from mmpt.processors.table_file import read_table
+    from mmpt.processors.templates import PromptTemplates
+    from mmpt.utils.files import sha256
+    from mmpt.utils.lock import folder_lock
+
+    if args.source.suffix.lower() == ".txt":
+        lines = args.source.read_text(encoding="utf-8").splitlines()
+        prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    elif args.source.is_dir():
+        raise UserError(f"--prompts: {args.source} is a folder; prompts are made of a table.")
+    else:
+        table = read_table(args.source)
+        template = args.prompt or model.dataset_cfg.prompt_templates[0]
+        rows = table.of_split(args.split) if args.split else table.rows
+        prompts = list(dict.fromkeys(texts[0] for texts in PromptTemplates([template], table).of_rows(rows)))
+        about["options"] |= {"prompt": template, "split": args.split}
+    if not prompts:
+        raise UserError(f"{args.source}: there is no prompt in it.")
+    about["source"] = {"prompts": args.source.name, "sha256": sha256(args.source)}
+    with folder_lock(args.out, "another embedding"):
+        made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts])
+        save_embeddings(args.out, made, about, args.format)
+    log.info("%s: embeddings of %d prompts", args.out, len(prompts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

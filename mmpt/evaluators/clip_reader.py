@@ -1,0 +1,136 @@
+"""Clips of a folder or a table as features, whole or window by window: the reading half of embedding.
+
+Needs no torch: readers run in processes of their own.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt.pose.reader import read_pose
+from mmpt.pose.span import Span
+from mmpt.processors.table import clip_file
+from mmpt.processors.table_file import Table, TableRow
+from mmpt.utils.errors import MissingDataError, UserError
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip to embed. listed: the path as the folder or table has it. span: the part of the file. mirror:
+    signed with the left hand."""
+
+    id: str
+    path: str
+    listed: str
+    span: Span | None = None
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `length` ms, one beginning every `stride` ms; the last one ends with the recording."""
+
+    length: float
+    stride: float
+
+    def spans(self, count: int, fps: float) -> list[slice]:
+        """The windows of a recording of `count` frames, as frames; one of everything if it is shorter."""
+        length = max(1, round(self.length * fps / 1000))
+        starts = [0]
+        while starts[-1] + length < count:
+            begin = round(len(starts) * self.stride * fps / 1000)
+            starts.append(min(max(begin, starts[-1] + 1), count - length))
+        return [slice(start, min(start + length, count)) for start in starts]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Features of a clip or of a window of it: float32 [T, D]; from and to in ms, None for a whole clip."""
+
+    frames: NDArray[np.float32]
+    start_ms: float | None = None
+    end_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """job -> its pieces, or the reason why there are none. As the model's training read them, not
+    augmented."""
+
+    processor: Any
+    aligner: Any
+    width: int
+    windows: Windows | None = None
+
+    def __call__(self, job: ClipJob) -> list[Piece] | str:
+        try:
+            pieces = self._windows(job) if self.windows else [Piece(self._whole(job))]
+            return [Piece(self._checked(job, p.frames), p.start_ms, p.end_ms) for p in pieces]
+        except UserError as error:
+            return str(error)
+
+    def _whole(self, job: ClipJob) -> NDArray[np.float32]:
+        return self.processor(job.path, mirror=job.mirror, span=job.span)
+
+    def _windows(self, job: ClipJob) -> list[Piece]:
+        assert self.windows is not None
+        clip = read_pose(job.path)
+        try:
+            first = 0
+            if job.span is not None:
+                part = job.span.frames(len(clip), clip.fps)
+                first, clip = part.start, clip.frames(part)
+            pieces = []
+            for part in self.windows.spans(len(clip), clip.fps):
+                prepared = self.processor.prepare_clip(clip.frames(part), job.mirror)
+                start, end = ((first + frame) * 1000 / clip.fps for frame in (part.start, part.stop))
+                pieces.append(Piece(self.processor.features(prepared), start, end))
+            return pieces
+        except UserError as error:
+            raise UserError(f"{job.path}: {error}") from None
+
+    def _checked(self, job: ClipJob, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.width:
+            raise UserError(
+                f"{job.path}: its features are of shape {list(frames.shape)}; [T, {self.width}] was expected."
+            )
+        return self.aligner.cut(job.id, frames)
+
+
+def check_windows(length: float | None, stride: float | None, suffix: str) -> Windows | None:
+    """The windows that --window and --stride (ms) ask for. Raises UserError."""
+    if length is None:
+        if stride is not None:
+            raise UserError("--stride is for sliding windows: give --window too.")
+        return None
+    if suffix != ".pose":
+        raise UserError("--window needs poses: files of features have no frame rate.")
+    stride = length / 2 if stride is None else stride
+    if length <= 0 or stride <= 0:
+        raise UserError(f"--window {length:g} --stride {stride:g}: expected milliseconds above 0.")
+    return Windows(length, stride)
+
+
+def folder_jobs(folder: Path, suffix: str) -> list[ClipJob]:
+    """Every clip under a folder; ids are paths without their ending. Raises MissingDataError."""
+    files = sorted(path for path in folder.rglob(f"*{suffix}") if path.is_file() and path.name[0] != ".")
+    if not files:
+        raise MissingDataError(f"{folder}: there is no {suffix} file in it, which this model reads.")
+    names = [path.relative_to(folder) for path in files]
+    return [
+        ClipJob(name.with_suffix("").as_posix(), str(path), name.as_posix())
+        for name, path in zip(names, files)
+    ]
+
+
+def table_jobs(table: Table, rows: list[TableRow], suffix: str, folder: Path | None = None) -> list[ClipJob]:
+    """The clips of rows of a table. folder: of their features, as dataset.vfeat_dir. Raises UserError."""
+    return [
+        ClipJob(
+            row.id, str(clip_file(table, row, suffix, folder)), row.values["path"], row.span, row.left_handed
+        )
+        for row in rows
+    ]

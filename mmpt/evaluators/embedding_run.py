@@ -1,0 +1,243 @@
+"""Thousands of clips or prompts -> a folder of embeddings: saved portion by portion, taken up after a kill.
+
+    embeddings.npy    float32 [N, D], or embeddings.parquet with ids and vectors
+    ids.csv           what each row is: id, path, and start_ms, end_ms of windows
+    provenance.json   model and its hash, options, source, what could not be read
+
+Portions and batches depend on the jobs alone, so that a run which was killed and started again ends with the
+bytes of one that was not. Until the end, portions lie in `parts`.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt import __version__
+from mmpt.evaluators.clip_reader import ClipJob, ClipReader, Piece
+from mmpt.extractors.progress import Progress
+from mmpt.models.folder import CONFIG_FILE, WEIGHTS_FILE
+from mmpt.processors.table_file import parquet_module
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write, remove_leftovers, sha256, write_json
+from mmpt.utils.lock import folder_lock
+from mmpt.utils.parallel import cores, ordered_map
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("npy", "parquet")
+PARTS, EMBEDDINGS, IDS, PROVENANCE = "parts", "embeddings", "ids.csv", "provenance.json"
+
+
+@dataclass
+class EmbeddingSet:
+    """Embeddings float32 [N, D] with what each row is; failed: id -> why there is none."""
+
+    vectors: NDArray[np.float32]
+    ids: list[dict[str, str]]
+    failed: dict[str, str] = field(default_factory=dict)
+    reused: int = 0
+    """Clips that an earlier run had embedded."""
+
+
+def model_hash(folder: Path) -> str:
+    """Hex SHA-256 over a model folder's weights and config."""
+    digest = hashlib.sha256()
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        digest.update(sha256(folder / name).encode())
+    return digest.hexdigest()
+
+
+def embed_clips(
+    model: Any,
+    jobs: Sequence[ClipJob],
+    reader: ClipReader,
+    out: Path,
+    about: dict[str, Any],
+    *,
+    workers: int = 0,
+    portion: int = 512,
+    file_format: str = "npy",
+    show_progress: bool = True,
+) -> EmbeddingSet:
+    """Embed `jobs` into the folder `out`, and return what is in it.
+
+    model: a SignCLIP. about: what the provenance says of model, source and options; a folder that was made
+    by the same, of the same files, is left as it is. workers: processes that read. portion: clips between two
+    savings. Raises UserError if another run holds the folder, or nothing could be read.
+    """
+    key = _key(jobs, reader, about, portion)
+    with folder_lock(out, "another embedding"):
+        remove_leftovers(out)
+        if (done := _finished(out, key, file_format)) is not None:
+            done.reused = len(jobs)
+            return done
+        parts = out / PARTS
+        _start(parts, key)
+        starts = range(0, len(jobs), portion)
+        todo = [start for start in starts if not _part(parts, start).is_file()]
+        with Progress(sum(len(jobs[s : s + portion]) for s in todo), show_progress) as progress:
+            _embed_portions(model, jobs, reader, parts, todo, portion, workers, progress)
+        made = _gather(jobs, [_part(parts, start) for start in starts], reader.windows is not None)
+        made.reused = sum(len(jobs[s : s + portion]) for s in starts if s not in todo)
+        if not made.ids:
+            shutil.rmtree(parts)
+            raise UserError(
+                f"none of {len(jobs)} clips could be read; the first: {next(iter(made.failed.values()))}"
+            )
+        save_embeddings(out, made, {**about, "key": key}, file_format)
+        shutil.rmtree(parts)
+    return made
+
+
+def save_embeddings(out: Path, made: EmbeddingSet, about: dict[str, Any], file_format: str) -> None:
+    """Write embeddings, ids and, last, the provenance."""
+    if file_format == "parquet":
+        import pyarrow
+
+        parquet = parquet_module()
+        dim = made.vectors.shape[1]
+        columns: dict[str, Any] = {name: [row[name] for row in made.ids] for name in made.ids[0]}
+        columns["embedding"] = pyarrow.FixedSizeListArray.from_arrays(made.vectors.ravel(), dim)
+        with atomic_write(out / f"{EMBEDDINGS}.parquet") as temporary:
+            parquet.write_table(pyarrow.table(columns), temporary)
+    else:
+        with atomic_write(out / f"{EMBEDDINGS}.npy") as temporary:
+            np.save(temporary, made.vectors)
+    with atomic_write(out / IDS) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(made.ids[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(made.ids)
+    counts = {"count": len(made.ids), "dim": int(made.vectors.shape[1]), "failed": made.failed}
+    write_json(out / PROVENANCE, {"mmpt_version": __version__, **about, **counts})
+
+
+def read_embeddings(folder: Path) -> EmbeddingSet:
+    """What save_embeddings wrote. Raises UserError if it is not there or not whole."""
+    try:
+        about = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        with open(folder / IDS, encoding="utf-8", newline="") as file:
+            ids = list(csv.DictReader(file))
+        if (folder / f"{EMBEDDINGS}.npy").is_file():
+            vectors = np.load(folder / f"{EMBEDDINGS}.npy", allow_pickle=False)
+        else:
+            column = parquet_module().read_table(folder / f"{EMBEDDINGS}.parquet")["embedding"]
+            flat = column.combine_chunks().flatten().to_numpy()
+            vectors = flat.reshape(len(ids), about["dim"]).astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder}: not a folder of embeddings ({error}); make it with mmpt.cli.embed."
+        ) from error
+    if vectors.shape != (len(ids), about.get("dim")):
+        raise UserError(f"{folder}: {len(ids)} ids, but embeddings of shape {list(vectors.shape)}.")
+    return EmbeddingSet(vectors, ids, about.get("failed", {}))
+
+
+def _embed_portions(
+    model: Any,
+    jobs: Sequence[ClipJob],
+    reader: ClipReader,
+    parts: Path,
+    todo: list[int],
+    portion: int,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Read ahead in other processes while this one embeds."""
+    wanted = (job for start in todo for job in jobs[start : start + portion])
+    with _threads_beside(workers):
+        results = ordered_map(
+            reader, wanted, workers, chunk=16, ahead=max(4, portion // 16 // max(workers, 1))
+        )
+        for start in todo:
+            pieces: list[Piece] = []
+            owners: list[int] = []
+            failed: dict[str, str] = {}
+            for number, result in enumerate(islice(results, len(jobs[start : start + portion])), start):
+                if isinstance(result, str):
+                    failed[jobs[number].id] = result
+                else:
+                    pieces += result
+                    owners += [number] * len(result)
+                progress.advance()
+                progress.show(0)
+            vectors = model.embed_video_features([piece.frames for piece in pieces])
+            spans = np.array([[p.start_ms, p.end_ms] for p in pieces], dtype=np.float64).reshape(-1, 2)
+            told = np.frombuffer(json.dumps(failed).encode(), dtype=np.uint8)
+            with atomic_write(_part(parts, start)) as temporary:
+                np.savez(temporary, vectors=vectors, owners=np.array(owners, int), spans=spans, failed=told)
+
+
+@contextmanager
+def _threads_beside(workers: int) -> Iterator[None]:
+    """Leave the readers' cores to them: threads that wait for each other on a busy core wait long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, cores() - workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _gather(jobs: Sequence[ClipJob], parts: Sequence[Path], windowed: bool) -> EmbeddingSet:
+    vectors, ids, failed = [], [], dict[str, str]()
+    for path in parts:
+        with np.load(path, allow_pickle=False) as part:
+            vectors.append(part["vectors"])
+            failed |= json.loads(part["failed"].tobytes())
+            for owner, (start, end) in zip(part["owners"], part["spans"]):
+                job = jobs[owner]
+                row = {"id": job.id, "path": job.listed}
+                ids.append(row | ({"start_ms": f"{start:.1f}", "end_ms": f"{end:.1f}"} if windowed else {}))
+    return EmbeddingSet(np.concatenate(vectors), ids, failed)
+
+
+def _key(jobs: Sequence[ClipJob], reader: ClipReader, about: dict[str, Any], portion: int) -> str:
+    """Hex digest of all that decides the result: the model, the options, and the files by size and time."""
+    digest = hashlib.sha256(json.dumps([about, portion, str(reader.windows)], sort_keys=True).encode())
+    for job in jobs:
+        path = Path(job.path)
+        stat = path.stat() if path.is_file() else None
+        stamp = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+        digest.update(json.dumps([asdict(job), stamp]).encode())
+    return digest.hexdigest()
+
+
+def _finished(out: Path, key: str, file_format: str) -> EmbeddingSet | None:
+    """What is in `out` if it was made by the same, else None."""
+    if not (out / PROVENANCE).is_file() or not (out / f"{EMBEDDINGS}.{file_format}").is_file():
+        return None
+    try:
+        about = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        return read_embeddings(out) if about.get("key") == key else None
+    except ValueError:
+        return None
+
+
+def _start(parts: Path, key: str) -> None:
+    """Keep the parts of a run of the same key; throw away those of another."""
+    known = parts / "key.txt"
+    if parts.is_dir() and (not known.is_file() or known.read_text() != key):
+        log.info("%s: parts of a run with other clips, model or options: made anew", parts)
+        shutil.rmtree(parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parts)
+    if not known.is_file():
+        with atomic_write(known) as temporary:
+            temporary.write_text(key)
+
+
+def _part(parts: Path, start: int) -> Path:
+    return parts / f"{start:09d}.npz"

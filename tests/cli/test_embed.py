@@ -1,0 +1,178 @@
+"""Embedding folders, tables and lists, as it is typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmpt
+from mmpt.cli.embed import main
+from mmpt.evaluators.clip_reader import Windows
+from mmpt.evaluators.embedding_run import model_hash, read_embeddings
+from mmpt.processors.table_file import read_table
+from mmpt.utils.errors import UserError
+from tests.conftest import ENVIRONMENT, ROOT
+from tests.pose.pose_fakes import fake_clip, write_pose
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Poses of very different lengths, at two depths."""
+    made = tmp_path_factory.mktemp("poses")
+    (made / "deep").mkdir()
+    for number in range(40):
+        name = f"deep/{number:02d}.pose" if number % 2 else f"{number:02d}.pose"
+        write_pose(made / name, fake_clip(frames=3 + (number * 7) % 29, seed=number))
+    return made
+
+
+def embed(model_folder, source, out, *options):
+    return main(
+        [
+            "--model",
+            str(model_folder),
+            "--in",
+            str(source),
+            "--out",
+            str(out),
+            "--workers",
+            "0",
+            "--quiet",
+            *options,
+        ]
+    )
+
+
+def test_a_folder_gives_the_vectors_of_one_at_a_time(model_folder, folder, tmp_path):
+    assert embed(model_folder, folder, tmp_path / "out", "--portion", "16") == 0
+    made = read_embeddings(tmp_path / "out")
+    assert made.ids[0] == {"id": "00", "path": "00.pose"} and made.ids[-1]["id"] == "deep/39"
+    model = mmpt.from_pretrained(model_folder)
+    alone = np.concatenate([model.embed_pose([folder / row["path"]]) for row in made.ids])
+    np.testing.assert_allclose(made.vectors, alone, atol=1e-5)
+    about = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert about["model"] == {"folder": "model", "sha256": model_hash(model_folder)}
+    assert about["count"] == 40 and about["dim"] == 32 and about["failed"] == {}
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_workers_and_formats_give_the_same(model_folder, folder, tmp_path):
+    embed(model_folder, folder, tmp_path / "a", "--portion", "16")
+    embed(model_folder, folder, tmp_path / "b", "--portion", "16", "--workers", "2", "--format", "parquet")
+    one, two = read_embeddings(tmp_path / "a"), read_embeddings(tmp_path / "b")
+    assert one.ids == two.ids
+    np.testing.assert_array_equal(one.vectors, two.vectors)
+    assert not (tmp_path / "b" / "embeddings.npy").exists()
+
+
+def test_what_is_done_is_not_done_again(model_folder, folder, tmp_path):
+    embed(model_folder, folder, tmp_path / "out")
+    before = (tmp_path / "out" / "embeddings.npy").stat().st_mtime_ns
+    embed(model_folder, folder, tmp_path / "out")
+    assert (tmp_path / "out" / "embeddings.npy").stat().st_mtime_ns == before
+    embed(model_folder, folder, tmp_path / "out", "--batch-size", "8")
+    assert (tmp_path / "out" / "embeddings.npy").stat().st_mtime_ns != before
+
+
+def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(model_folder, folder, tmp_path):
+    for name in ("killed", "whole"):
+        command = [sys.executable, "-m", "mmpt.cli.embed", "--model", str(model_folder), "--in", str(folder)]
+        command += ["--out", str(tmp_path / name), "--portion", "2", "--workers", "0"]
+        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        if name == "killed":
+            parts = tmp_path / "killed" / "parts"
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and len(list(parts.glob("[0-9]*.npz"))) < 3:
+                time.sleep(0.002)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            saved = len(list(parts.glob("[0-9]*.npz")))
+            assert 3 <= saved < 20, "killed in the middle"
+            process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+            log = process.communicate()[1]
+            assert f"{2 * saved} clips embedded before" in log
+        assert process.wait() == 0
+    for name in ("embeddings.npy", "ids.csv", "provenance.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_tables_their_prompts_and_lists(model_folder, small_table, tmp_path):
+    assert embed(model_folder, small_table, tmp_path / "test", "--split", "test") == 0
+    made = read_embeddings(tmp_path / "test")
+    assert [row["id"] for row in made.ids] == [row.id for row in read_table(small_table).of_split("test")]
+    options = ("--prompts", "--prompt", "<{spoken_language}> <{signed_language}> {text}")
+    assert embed(model_folder, small_table, tmp_path / "prompts", *options) == 0
+    prompts = read_embeddings(tmp_path / "prompts")
+    assert len(prompts.ids) == 24 and {"id": "<en> <gsg> A"} in prompts.ids
+    (tmp_path / "list.txt").write_text("".join(f"{row['id']}\n" for row in prompts.ids) + "\n")
+    assert embed(model_folder, tmp_path / "list.txt", tmp_path / "list") == 0
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "list").vectors, prompts.vectors)
+
+
+def test_windows(model_folder, tmp_path):
+    whole = fake_clip(frames=50, seed=1)
+    write_pose(tmp_path / "long.pose", whole)
+    write_pose(tmp_path / "part.pose", whole.frames(slice(10, 30)))
+    (tmp_path / "t.csv").write_text("id,path,text\na,long.pose,x\nb,part.pose,x\n")
+    options = ("--window", "800", "--stride", "400")
+    assert embed(model_folder, tmp_path / "t.csv", tmp_path / "out", *options) == 0
+    made = read_embeddings(tmp_path / "out")
+    spans = [(row["id"], row["start_ms"], row["end_ms"]) for row in made.ids]
+    assert spans == [
+        ("a", "0.0", "800.0"),
+        ("a", "400.0", "1200.0"),
+        ("a", "800.0", "1600.0"),
+        ("a", "1200.0", "2000.0"),
+        ("b", "0.0", "800.0"),
+    ]
+    np.testing.assert_allclose(made.vectors[1], made.vectors[4], atol=1e-5)
+    assert Windows(1000, 300).spans(40, 25.0) == [slice(0, 25), slice(8, 33), slice(15, 40)]
+    assert Windows(1000, 300).spans(4, 25.0) == [slice(0, 4)]
+
+
+def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
+    (tmp_path / "t.csv").write_text(f"id,path,text\na,{folder}/00.pose,x\nb,broken.pose,x\nc,gone.pose,x\n")
+    (tmp_path / "broken.pose").write_bytes(b"no pose")
+    assert embed(model_folder, tmp_path / "t.csv", tmp_path / "out") == 1
+    made = read_embeddings(tmp_path / "out")
+    assert [row["id"] for row in made.ids] == ["a"] and set(made.failed) == {"b", "c"}
+    assert "broken.pose" in caplog.text and "gone.pose" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "source, options, words",
+    [
+        ("gone", [], "there is no"),
+        ("empty", [], "there is no .pose file in it"),
+        ("poses", ["--stride", "5"], "give --window too"),
+        ("poses", ["--window", "0"], "milliseconds above 0"),
+        ("poses", ["--portion", "0"], "at least 1 clip"),
+        ("poses", ["--workers", "-1"], "expected 0 or more"),
+        ("poses", ["--prompts"], "is a folder"),
+    ],
+)
+def test_mistakes(model_folder, folder, tmp_path, capsys, source, options, words):
+    (tmp_path / "empty").mkdir()
+    source = folder if source == "poses" else tmp_path / source
+    assert embed(model_folder, source, tmp_path / "out", *options) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_score_is_of_pairs(model_folder, folder, monkeypatch):
+    model = mmpt.from_pretrained(model_folder)
+    poses, texts = [folder / "00.pose", folder / "02.pose"], ["a", "b"]
+    expected = np.diag(model.score(poses, texts))
+    np.testing.assert_allclose(mmpt.score(poses, texts, model), expected, atol=1e-6)
+    monkeypatch.setenv("SIGNCLIP_MODEL", str(model_folder))
+    np.testing.assert_allclose(mmpt.score(poses, texts), expected, atol=1e-6)
+    with pytest.raises(UserError, match="2 poses and 1 texts"):
+        mmpt.score(poses, ["a"], model)
+    monkeypatch.delenv("SIGNCLIP_MODEL")
+    with pytest.raises(UserError, match="set SIGNCLIP_MODEL"):
+        mmpt.score(poses, texts)
