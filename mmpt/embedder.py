@@ -46,7 +46,7 @@ class SignCLIP:
         self._predictor = Predictor(self.model, self.device, batch_size, progress=False)
         dataset = self.dataset_cfg
         text_class = TEXT_PROCESSORS.get(dataset.text_processor, "dataset.text_processor")
-        self._text_processor = text_class(self.tokenizer, dataset.max_len)
+        self.text_processor = text_class(self.tokenizer, dataset.max_len)
         self.aligner = ALIGNERS.get(dataset.aligner, "dataset.aligner")(
             dataset.max_video_len, dataset.long_video
         )
@@ -101,7 +101,7 @@ class SignCLIP:
                 raise UserError(f"texts must be strings, got {text!r} ({type(text).__name__}).")
         if not len(texts):
             return self._none()
-        return _finish(self._predictor.embed_texts([self._text_processor(text) for text in texts]), normalize)
+        return _finish(self._predictor.embed_texts([self.text_processor(text) for text in texts]), normalize)
 
     def embed_video_features(self, arrays: Sequence[ArrayLike], normalize: bool = False) -> Embeddings:
         """Clips as features [T, vfeat_dim], ready for the tower -> float32 [N, D].

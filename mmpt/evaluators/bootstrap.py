@@ -39,13 +39,13 @@ def bootstrap_intervals(
         )
     ks = sorted(ranks.hits)
     v2t: dict[str, list[NDArray]] = {f"R@{k}": [] for k in ks}
-    for weights in _weights(len(ranks.v2t), resamples, seed):
+    for weights in resampling_weights(len(ranks.v2t), resamples, seed):
         for k in ks:
             v2t[f"R@{k}"].append(weights @ (ranks.v2t <= k) / len(ranks.v2t))
         _add_places(v2t, weights, ranks.v2t)
     names = [f"{letter}@{k}" for letter in "PR" for k in ks]
     t2v: dict[str, list[NDArray]] = {name: [] for name in names}
-    for weights in _weights(len(ranks.queries), resamples, seed):
+    for weights in resampling_weights(len(ranks.queries), resamples, seed):
         relevant = weights @ ranks.relevant
         for k in ks:
             found = weights @ ranks.hits[k]
@@ -68,10 +68,15 @@ def _add_places(values: dict[str, list[NDArray]], weights: NDArray, places: NDAr
     values.setdefault("MeanR", []).append(weights @ places / n)
 
 
-def _weights(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each query is drawn in each resample, int64 [some resamples, n] at a time."""
+def resampling_weights(
+    n: int, resamples: int, seed: int, width: int | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """How often each query is drawn in each resample, int64 [some resamples, n] at a time.
+
+    width: numbers that the caller makes of a row, where that is more than n.
+    """
     random = np.random.default_rng(seed)
-    at_once = max(1, _WEIGHTS_AT_ONCE // n)
+    at_once = max(1, _WEIGHTS_AT_ONCE // (width or n))
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)
         drawn = random.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]

@@ -1,0 +1,64 @@
+"""A 2-D map of embeddings: what the model takes for alike lies side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mmpt.evaluators.protocols import unit
+from mmpt.utils.files import atomic_write
+
+MOST_POINTS = 2000
+MOST_NAMED = 40
+MOST_COLOURED = 20
+
+
+def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: Sequence[str]) -> Path:
+    """Draw clips by t-SNE of their directions (van der Maaten and Hinton, 2008), in colours of their group.
+
+    vectors: [N, H]. classes: drawn as text where they are few and short. groups: signers, or "" for unknown.
+    Of very many clips 2,000 are drawn, evenly chosen, and the title says so. Returns `path`.
+    """
+    chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_POINTS)).astype(int)
+    points = project(vectors[chosen])
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.add_subplot()
+    names = sorted(set(groups))
+    palette = colormaps["tab20" if len(names) > 10 else "tab10"]
+    few = 1 < len(names) <= MOST_COLOURED
+    named = len(set(classes)) <= MOST_NAMED and max(len(name) for name in classes) <= 6
+    for number, name in enumerate(names if few else [None]):
+        here = np.array([name is None or groups[i] == name for i in chosen])
+        colour = palette(number % palette.N)
+        x, y = points[here].T
+        axes.scatter(x, y, s=5 if named else 14, color=colour, label=name if few else None)
+        for point, clip in zip(points[here], chosen[here]) if named else ():
+            axes.annotate(classes[clip], point, (0, 3), textcoords="offset points", fontsize=8, color=colour)
+    some = f"{len(chosen)} of {len(vectors)} clips" if len(chosen) < len(vectors) else f"{len(vectors)} clips"
+    axes.set_title(
+        f"{some}, {len(set(classes))} classes (t-SNE: only near neighbours mean something)", fontsize=9
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if few:
+        axes.legend(fontsize=8, frameon=False, title="signer", title_fontsize=8)
+    with atomic_write(path) as temporary:
+        FigureCanvasAgg(figure).print_figure(temporary, dpi=120)
+    return path
+
+
+def project(vectors: NDArray) -> NDArray[np.float64]:
+    """Directions of vectors [N, H] in the plane, [N, 2]; the same for the same vectors."""
+    directions = unit(vectors)
+    if len(directions) < 4:
+        return np.column_stack([np.arange(len(directions)), np.zeros(len(directions))])
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(directions) - 1) / 3)
+    return (
+        TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(directions).astype(np.float64)
+    )

@@ -1,0 +1,142 @@
+"""Recognition from embeddings: pure functions of arrays that score the classes for each query clip.
+
+Every one returns float64 scores [N, C]; the class with the highest is the answer, and a class of which the
+support has no clip scores -inf. Vectors count by direction only: they are brought to unit length first.
+Class numbers are 0 to C - 1.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmpt.utils.errors import UserError
+
+Scores = NDArray[np.float64]
+
+PROBE_CS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+"""Inverse strengths of regularisation among which the validation split chooses."""
+_BLOCK = 1024
+
+
+def unit(vectors: ArrayLike) -> NDArray[np.float64]:
+    """Vectors [N, H] at unit length; zero ones stay. Raises UserError on NaN and infinite numbers."""
+    wide = np.asarray(vectors, dtype=np.float64)
+    if wide.ndim != 2 or not np.isfinite(wide).all():
+        raise UserError(f"expected finite embeddings [N, H], got shape {wide.shape}.")
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(lengths == 0, 1, lengths)
+
+
+def nearest_neighbours(
+    queries: ArrayLike, support: ArrayLike, labels: ArrayLike, n_classes: int, k: int = 1
+) -> Scores:
+    """k nearest neighbours by cosine: a class scores its votes among the k nearest clips of the support.
+
+    Classes with as many votes are ranked by their nearest clip (scikit-learn takes the lower class number),
+    so
+    with k=1 classes are ranked by their nearest clip. Score = votes + (similarity of the nearest + 1) / 4.
+    Raises UserError if k is not from 1 to the support's size.
+    """
+    q, s, own = unit(queries), unit(support), _labels(labels, support, n_classes)
+    if not 1 <= k <= len(s):
+        raise UserError(f"k nearest neighbours: got k={k}; the support has {len(s)} clips.")
+    scores = np.full((len(q), n_classes), -np.inf)
+    order = np.argsort(own, kind="stable")
+    present, starts = np.unique(own[order], return_index=True)
+    for start in range(0, len(q), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        similar = q[part] @ s.T
+        nearest = np.maximum.reduceat(similar[:, order], starts, axis=1)
+        scores[part, present] = (nearest + 1) / 4
+        best = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+        rows = np.repeat(np.arange(len(best)), k)
+        np.add.at(scores[part], (rows, own[best].ravel()), 1)
+    return scores
+
+
+def votes(scores: Scores) -> NDArray[np.int64]:
+    """The votes in scores of nearest_neighbours, int64 [N, C]."""
+    return np.floor(np.where(np.isfinite(scores), scores, 0) + 1e-9).astype(np.int64)
+
+
+def prototypes(
+    queries: ArrayLike,
+    support: ArrayLike,
+    labels: ArrayLike,
+    n_classes: int,
+    shots: int | None = None,
+    rng: np.random.Generator | None = None,
+) -> Scores:
+    """Cosine with each class's prototype, the mean direction of `shots` of its clips (Snell et al., 2017,
+    https://arxiv.org/abs/1703.05175).
+
+    shots: clips that `rng` draws of each class; a class with fewer gives all it has. None: all clips.
+    """
+    q, s, own = unit(queries), unit(support), _labels(labels, support, n_classes)
+    means = np.zeros((n_classes, s.shape[1]))
+    scores = np.full((len(q), n_classes), -np.inf)
+    present = np.unique(own)
+    for label in present:
+        members = np.flatnonzero(own == label)
+        if shots is not None and len(members) > shots:
+            assert rng is not None, "drawing clips needs a generator"
+            members = rng.choice(members, shots, replace=False)
+        means[label] = s[members].mean(axis=0)
+    scores[:, present] = q @ unit(means[present]).T
+    return scores
+
+
+def linear_probe(
+    queries: ArrayLike,
+    support: ArrayLike,
+    labels: ArrayLike,
+    n_classes: int,
+    c: float,
+) -> Scores:
+    """Log probabilities of a logistic regression (scikit-learn's, on vectors of unit length) fitted on the
+    support with inverse regularisation `c`."""
+    s, own = unit(support), _labels(labels, support, n_classes)
+    present = np.unique(own)
+    if len(present) < 2:
+        raise UserError("a linear probe needs clips of at least two classes to be fitted on.")
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    scores = np.full((len(np.asarray(queries)), n_classes), -np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe = LogisticRegression(C=c, max_iter=1000).fit(s, own)
+    scores[:, probe.classes_] = probe.predict_log_proba(unit(queries))
+    return scores
+
+
+def choose_c(
+    support: ArrayLike,
+    labels: ArrayLike,
+    valid: ArrayLike,
+    valid_labels: ArrayLike,
+    n_classes: int,
+    cs: Sequence[float] = PROBE_CS,
+) -> tuple[float, dict[float, float]]:
+    """The `c` of `linear_probe` with the best accuracy on the validation clips, the smallest of equals, and
+    the
+    accuracy of each. Validation clips of classes that the support lacks count as wrong."""
+    truth = np.asarray(valid_labels)
+    accuracy = {}
+    for c in sorted(cs):
+        scores = linear_probe(valid, support, labels, n_classes, c)
+        accuracy[c] = float(np.mean(scores.argmax(axis=1) == truth))
+    return max(accuracy, key=lambda c: accuracy[c]), accuracy
+
+
+def _labels(labels: ArrayLike, support: ArrayLike, n_classes: int) -> NDArray[np.int64]:
+    own = np.asarray(labels)
+    if own.shape != (len(np.asarray(support)),) or not len(own) or not np.issubdtype(own.dtype, np.integer):
+        raise UserError(
+            f"expected a class number for each clip of the support, which must not be empty, got {own.shape}."
+        )
+    if own.min() < 0 or own.max() >= n_classes:
+        raise UserError(f"class numbers must be from 0 to {n_classes - 1}, got {own.min()} to {own.max()}.")
+    return own.astype(np.int64)

@@ -1,0 +1,208 @@
+"""Outcomes of recognition protocols as JSON, Markdown, CSV and pictures."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.evaluators.labels import short_labels
+from mmpt.evaluators.places import ABSENT
+from mmpt.evaluators.recognition import Outcome, Split
+from mmpt.evaluators.tables import csv_text, markdown_table
+from mmpt.utils.files import write_json, write_text
+
+COLUMNS = ("R@1", "R@5", "R@10", "P@1", "MRR", "DCG", "MedianR")
+_LISTED = 100
+
+
+def save_recognition(
+    folder: Path, about: dict[str, Any], outcomes: Sequence[Outcome], queries: Split, pictures: bool = True
+) -> list[Path]:
+    """Write protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and pictures.
+
+    about: what the report says of model, table and split; its "warnings" stand first. Returns the files.
+    """
+    by_clips = [outcome for outcome in outcomes if outcome.predicted is not None]
+    classes, signers = _breakdown(by_clips, queries, "class"), _breakdown(by_clips, queries, "signer")
+    tables = {
+        "protocols.csv": results_rows(outcomes),
+        "per_class.csv": classes,
+        "per_signer.csv": signers,
+        "predictions.csv": _predictions(by_clips, queries),
+    }
+    written = []
+    for name, rows in tables.items():
+        if rows:
+            write_text(folder / name, csv_text(rows))
+            written.append(folder / name)
+    drawn: list[Path] = []
+    if pictures:
+        drawn = _draw(folder, by_clips, queries)
+    write_text(folder / "protocols.md", _page(about, outcomes, classes, signers, drawn))
+    write_json(folder / "protocols.json", {**about, "outcomes": [outcome.as_json() for outcome in outcomes]})
+    return [folder / "protocols.md", folder / "protocols.json", *written, *drawn]
+
+
+def results_table(outcomes: Sequence[Outcome]) -> str:
+    """All outcomes as a Markdown table: values with intervals, and chance below."""
+    header = ["protocol", "setting", "N", "classes", "coverage", *COLUMNS]
+    rows = []
+    for outcome in outcomes:
+        facts = [str(outcome.n), str(len(outcome.classes)), f"{outcome.coverage:.3f}"]
+        rows.append([outcome.protocol, outcome.setting, *facts, *(_cell(outcome, name) for name in COLUMNS)])
+        chance = [_number(name, outcome.chance.get(name)) for name in COLUMNS]
+        rows.append(["", "chance", "", "", "", *chance])
+    return markdown_table(header, rows)
+
+
+def results_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """All outcomes as rows for CSV."""
+    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.metrics))
+    rows = []
+    for outcome in outcomes:
+        row: dict[str, Any] = {"protocol": outcome.protocol, "setting": outcome.setting, "n": outcome.n}
+        row |= {"classes": len(outcome.classes), "coverage": outcome.coverage}
+        for name in names:
+            low, high = outcome.intervals.get(name, [None, None])
+            row |= {name: outcome.metrics.get(name), f"{name} low": low, f"{name} high": high}
+            row[f"{name} chance"] = outcome.chance.get(name)
+        rows.append(row)
+    return rows
+
+
+def _cell(outcome: Outcome, name: str) -> str:
+    if name not in outcome.metrics:
+        return "-"
+    text = _number(name, outcome.metrics[name])
+    bounds = outcome.intervals.get(name)
+    return text if bounds is None else f"{text} [{', '.join(_number(name, bound) for bound in bounds)}]"
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if name == "MedianR" else f"{value:.3f}"
+
+
+def _breakdown(outcomes: Sequence[Outcome], queries: Split, by: str) -> list[dict[str, Any]]:
+    """R@1 of each class or signer under each protocol's last setting, as rows for CSV."""
+    rows = []
+    for outcome in _last(outcomes):
+        assert outcome.truth is not None and outcome.predicted is not None
+        names = _class_names(outcome, queries) if by == "class" else queries.signers
+        groups: dict[str, list[int]] = defaultdict(list)
+        for number, name in enumerate(names):
+            groups[name].append(number)
+        for name in sorted(groups) if by == "class" or set(groups) != {""} else []:
+            chosen = np.array(groups[name])
+            wrong = chosen[outcome.predicted[chosen] != outcome.truth[chosen]]
+            taken = Counter(outcome.classes[n] for n in outcome.predicted[wrong]).most_common(3)
+            rows.append(
+                {
+                    "protocol": outcome.protocol,
+                    "setting": outcome.setting,
+                    by: name,
+                    "clips": len(chosen),
+                    "R@1": 1 - len(wrong) / len(chosen),
+                    "taken for": ", ".join(f"{other} ({count})" for other, count in taken),
+                }
+            )
+    return rows
+
+
+def _class_names(outcome: Outcome, queries: Split) -> list[str]:
+    """The true class of each query: its prompt in zero_shot, else its text."""
+    assert outcome.truth is not None
+    if outcome.protocol == "zero_shot":
+        return [outcome.classes[n] for n in outcome.truth]
+    return queries.classes
+
+
+def _last(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Each protocol's last setting: prototypes of all clips rather than of one."""
+    return list({outcome.protocol: outcome for outcome in outcomes}.values())
+
+
+def _predictions(outcomes: Sequence[Outcome], queries: Split) -> list[dict[str, Any]]:
+    rows = [
+        {"id": clip, "class": name, "signer": signer}
+        for clip, name, signer in zip(queries.ids, queries.classes, queries.signers)
+    ]
+    for outcome in _last(outcomes):
+        assert outcome.predicted is not None
+        for row, predicted in zip(rows, outcome.predicted):
+            row[outcome.protocol] = outcome.classes[predicted]
+    return rows
+
+
+def _page(
+    about: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    classes: Sequence[dict[str, Any]],
+    signers: Sequence[dict[str, Any]],
+    drawn: Sequence[Path],
+) -> str:
+    parts = [f"# {about['model']['folder']} on {about['table']['file']}, split {about['split']}\n"]
+    parts += [f"**{line}**\n" for line in about["warnings"]]
+    parts += [results_table(outcomes) + "\n"]
+    parts.append("Intervals: 95 % bootstrap over clips (t2v: prompts). Chance: scores drawn at random.\n")
+    notes = [f"- {o.protocol} {o.setting}: {'; '.join(o.notes)}" for o in outcomes if o.notes]
+    parts.append("\n".join(notes) + "\n" if notes else "")
+    facts = {
+        "model": about["model"]["sha256"],
+        "table": about["table"]["sha256"],
+        "command": about["command"],
+    }
+    parts.append("\n".join(f"- {name}: `{value}`" for name, value in facts.items() if value) + "\n")
+    parts += [f"![{path.stem}]({path.name})\n" for path in drawn]
+    for title, rows, by in (("By signer", signers, "signer"), ("By class", classes, "class")):
+        if rows:
+            parts += [f"## {title} (R@1)\n", _wide(rows, by)]
+    return "\n".join(parts)
+
+
+def _wide(rows: Sequence[dict[str, Any]], by: str) -> str:
+    """A column for each protocol; of very many names those with the lowest R@1."""
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    clips = {}
+    for row in rows:
+        values[row[by]][row["protocol"]] = row["R@1"]
+        clips[row[by]] = row["clips"]
+    names, note = list(values), ""
+    if len(names) > _LISTED:
+        note = f"The {_LISTED} lowest of {len(names)}; all are in per_{by}.csv.\n\n"
+        names = sorted(names, key=lambda name: sum(values[name].values()))[:_LISTED]
+    lines = [
+        [name or "(unknown)", str(clips[name])]
+        + [f"{values[name][p]:.3f}" if p in values[name] else "-" for p in protocols]
+        for name in names
+    ]
+    return note + markdown_table([by, "clips", *protocols], lines) + "\n"
+
+
+def _draw(folder: Path, outcomes: Sequence[Outcome], queries: Split) -> list[Path]:
+    from mmpt.evaluators import plots  # matplotlib is heavy
+    from mmpt.evaluators.embedding_map import embedding_map
+
+    drawn = []
+    for outcome in _last(outcomes):
+        assert outcome.truth is not None and outcome.predicted is not None
+        known = outcome.truth != ABSENT
+        if not known.any():
+            continue
+        labels = short_labels(outcome.classes)
+        title = {
+            "config": f"{outcome.protocol} {outcome.setting}",
+            "n_videos": outcome.n,
+            "n_prompts": len(outcome.classes),
+            "v2t": {"R@1": outcome.metrics["R@1"]},
+            "chance": {"v2t R@1": outcome.chance["R@1"]},
+        }
+        clips = (outcome.truth[known], outcome.predicted[known], labels, title)
+        drawn.append(plots.confusion_matrix(folder / f"{outcome.protocol}_confusions.png", *clips))
+        drawn.append(plots.per_class(folder / f"{outcome.protocol}_per_class.png", *clips))
+    drawn.append(embedding_map(folder / "map.png", queries.vectors, queries.classes, queries.signers))
+    return drawn

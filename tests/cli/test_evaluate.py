@@ -1,0 +1,99 @@
+"""Protocols on a table, as they are typed."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from mmpt.cli.evaluate import main
+from mmpt.evaluators.embedding_run import read_embeddings
+from mmpt.processors.table_file import read_table
+from tests.processors.table_data import table_rows, write_table
+
+
+def evaluate(model_folder, table, out, *options):
+    command = ["--model", str(model_folder), "--table", str(table), "--out", str(out), "--workers", "0"]
+    return main([*command, "--bootstrap", "50", "--no-pictures", *options])
+
+
+def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table, tmp_path, capsys):
+    assert evaluate(model_folder, small_table, tmp_path, "--protocol", "all", "--k", "3") == 0
+    found = json.loads((tmp_path / "protocols.json").read_text())
+    outcomes = {(o["protocol"], o["setting"]): o for o in found["outcomes"]}
+    assert len(outcomes) == 9 and found["clips"] == {"test": 6, "train": 12, "valid": 6}
+    made = read_embeddings(tmp_path / "embeddings")
+    vector = {row["id"]: v for row, v in zip(made.ids, made.vectors)}
+    table = read_table(small_table)
+    train, test = table.of_split("train"), table.of_split("test")
+    theirs = KNeighborsClassifier(1, metric="cosine", algorithm="brute")
+    theirs.fit(np.stack([vector[r.id] for r in train]), [r.text for r in train])
+    accuracy = theirs.score(np.stack([vector[r.id] for r in test]), [r.text for r in test])
+    assert outcomes["v2v", "1-NN"]["metrics"]["R@1"] == pytest.approx(accuracy)
+    assert "| v2v | 1-NN | 6 | 6 | 1.000 |" in capsys.readouterr().out
+
+
+def test_prompts_by_template(model_folder, small_table, tmp_path):
+    template = "<{spoken_language}> <{signed_language}> {text}"
+    options = ("--protocol", "zero_shot", "--prompt", template, "--split", "valid")
+    assert evaluate(model_folder, small_table, tmp_path, *options) == 0
+    with open(tmp_path / "per_class.csv") as file:
+        assert {row["class"] for row in csv.DictReader(file)} == {
+            f"<en> <asq> {letter}" for letter in "ABCDEF"
+        }
+
+
+def test_training_data_only_when_said(model_folder, small_table, tmp_path, capsys):
+    options = ("--protocol", "zero_shot", "--split", "train")
+    assert evaluate(model_folder, small_table, tmp_path, *options) == 2
+    assert "--allow-train" in capsys.readouterr().err
+    assert evaluate(model_folder, small_table, tmp_path, *options, "--allow-train") == 0
+    assert "warning: Judged on training data" in capsys.readouterr().out
+    assert "**Judged on training data" in (tmp_path / "protocols.md").read_text()
+    options = ("--protocol", "v2v", "--split", "train", "--allow-train")
+    assert evaluate(model_folder, small_table, tmp_path, *options) == 2
+    assert "each clip would find itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["zero_shot", "v2v", "knn", "prototypes", "linear_probe"])
+def test_leaks_are_refused_unless_allowed(model_folder, tmp_path, capsys, protocol):
+    rows = table_rows()
+    train, test = (next(r for r in rows if r["split"] == split) for split in ("train", "test"))
+    shutil.copy(train["path"], tmp_path / "copy.pose")
+    test["path"] = "copy.pose"
+    table = write_table(tmp_path / "t.csv", rows)
+    out = tmp_path / "out"
+    assert evaluate(model_folder, table, out, "--protocol", protocol) == 2
+    assert "the same clip is in two splits" in capsys.readouterr().err
+    assert not out.exists(), "refused before anything is made"
+    if protocol == "v2v":
+        rows[-1]["signer"] = next(r["signer"] for r in rows if r["split"] != rows[-1]["split"])
+        table = write_table(tmp_path / "t.csv", rows)
+        assert evaluate(model_folder, table, out, "--protocol", protocol, "--allow-leak", "clips") == 2
+        assert "--allow-leak signers" in capsys.readouterr().err
+        allowed = ("--allow-leak", "clips", "--allow-leak", "signers")
+        assert evaluate(model_folder, table, out, "--protocol", protocol, *allowed) == 0
+        assert (out / "protocols.md").read_text().count("**Leak, allowed:") == 2
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--split", "tests"], "expected one of train, valid, test"),
+        (["--k", "0"], "expected at least 1"),
+        (["--prompt", "{nothing}"], "names the column 'nothing'"),
+        (["--prompt", "{text} é", "--split", "valid"], None),
+    ],
+)
+def test_mistakes(model_folder, small_table, tmp_path, capsys, options, words):
+    status = evaluate(model_folder, small_table, tmp_path, "--protocol", "zero_shot", *options)
+    assert status == (2 if words else 0)
+    assert (words or "") in capsys.readouterr().err
+
+
+def test_a_table_without_splits(model_folder, tmp_path, capsys):
+    rows = [{key: row[key] for key in ("id", "path", "text")} for row in table_rows()]
+    assert evaluate(model_folder, write_table(tmp_path / "t.csv", rows), tmp_path, "--protocol", "v2v") == 2
+    assert "there is no column 'split'" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Metrics of places, against a loop and numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mmpt.evaluators.places import chance_metrics, place_intervals, place_metrics, places_of
+from mmpt.utils.errors import UserError
+
+
+def test_places_by_sorting():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 4, (200, 7)).astype(float)  # many ties
+    truth = rng.integers(-1, 7, 200)
+    expected = []
+    for row, own in zip(scores, truth):
+        order = sorted(range(7), key=lambda c: (-row[c], c))
+        expected.append(8 if own == -1 else order.index(own) + 1)
+    assert places_of(scores, truth).tolist() == expected
+
+
+def test_metrics_by_hand():
+    metrics = place_metrics(np.array([1, 2, 4, 11]))
+    assert metrics["R@1"] == 0.25 and metrics["R@5"] == 0.75 and metrics["R@10"] == 0.75
+    assert metrics["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 11) / 4)
+    assert metrics["DCG"] == pytest.approx(sum(1 / math.log2(1 + p) for p in (1, 2, 4, 11)) / 4)
+    assert metrics["MedianR"] == 3 and metrics["MeanR"] == 4.5
+    draws = np.array([[1, 2, 4, 11], [1, 1, 1, 1]])
+    assert place_metrics(draws)["R@1"] == (0.25 + 1) / 2
+
+
+def test_chance_is_what_random_scores_give():
+    rng = np.random.default_rng(1)
+    truth = np.where(rng.random(40_000) < 0.8, rng.integers(0, 12, 40_000), -1)
+    metrics = place_metrics(places_of(rng.random((40_000, 12)), truth))
+    coverage = float(np.mean(truth >= 0))
+    for name, expected in chance_metrics(12, coverage).items():
+        assert metrics[name] == pytest.approx(expected, rel=0.03), name
+
+
+def test_intervals_hold_the_estimate_and_narrow_with_more_clips():
+    rng = np.random.default_rng(2)
+    widths = {}
+    for count in (50, 800):
+        places = rng.integers(1, 21, count)
+        metrics, intervals = place_metrics(places), place_intervals(places, resamples=400)
+        assert set(metrics) == set(intervals)
+        for name, (low, high) in intervals.items():
+            assert low <= metrics[name] <= high, name
+        widths[count] = intervals["MRR"][1] - intervals["MRR"][0]
+    assert widths[800] < widths[50] / 2
+    assert place_intervals(places, resamples=50) == place_intervals(places, resamples=50)
+    repeated = np.stack([places, places])  # two draws that are alike say what one says
+    assert place_intervals(repeated, resamples=50) == place_intervals(places, resamples=50)
+
+
+def test_what_does_not_fit():
+    with pytest.raises(UserError, match="NaN"):
+        places_of([[1.0, math.nan]], [0])
+    with pytest.raises(UserError, match="from 0 to 1"):
+        places_of([[1.0, 2.0]], [2])
+    with pytest.raises(UserError, match="class numbers"):
+        places_of([[1.0, 2.0]], [0, 1])

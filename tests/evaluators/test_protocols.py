@@ -1,0 +1,121 @@
+"""Recognition protocols, against scikit-learn run by hand, and on labels that mean nothing."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.preprocessing import normalize
+
+from mmpt.evaluators.places import chance_metrics, place_intervals, place_metrics, places_of
+from mmpt.evaluators.protocols import (
+    PROBE_CS,
+    choose_c,
+    linear_probe,
+    nearest_neighbours,
+    prototypes,
+    unit,
+    votes,
+)
+from mmpt.utils.errors import UserError
+
+CLASSES, WIDTH = 12, 16
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Clusters that overlap: (train, labels, valid, labels, test, labels)."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(CLASSES, WIDTH))
+    made = []
+    for count in (150, 60, 300):
+        labels = rng.integers(0, CLASSES, count)
+        made += [(centres[labels] + rng.normal(scale=1.3, size=(count, WIDTH))).astype(np.float32), labels]
+    return made
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_neighbours_vote_as_in_scikit_learn(data, k):
+    train, labels, _, _, test, truth = data
+    scores = nearest_neighbours(test, train, labels, CLASSES, k)
+    theirs = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(train, labels)
+    np.testing.assert_array_equal(votes(scores), np.round(theirs.predict_proba(test) * k))
+    clear = np.sort(votes(scores), axis=1)[:, -1] > np.sort(votes(scores), axis=1)[:, -2]
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(scores.argmax(1)[clear], theirs.predict(test)[clear])
+    assert np.mean(scores.argmax(1) == truth) > 0.4
+
+
+def test_the_linear_probe_is_scikit_learns(data):
+    train, labels, valid, valid_labels, test, _ = data
+    c, accuracy = choose_c(train, labels, valid, valid_labels, CLASSES)
+    by_hand = {
+        c: LogisticRegression(C=c, max_iter=1000)
+        .fit(normalize(train), labels)
+        .score(normalize(valid), valid_labels)
+        for c in PROBE_CS
+    }
+    assert accuracy == pytest.approx(by_hand) and c == max(by_hand, key=lambda c: (by_hand[c], -c))
+    theirs = LogisticRegression(C=c, max_iter=1000).fit(normalize(train), labels)
+    scores = linear_probe(test, train, labels, CLASSES, c)
+    np.testing.assert_array_equal(scores.argmax(1), theirs.predict(normalize(test)))
+    np.testing.assert_allclose(np.exp(scores), theirs.predict_proba(normalize(test)), atol=1e-3)
+
+
+def test_prototypes_of_all_clips_are_centroids(data):
+    train, labels, _, _, test, _ = data
+    scores = prototypes(test, train, labels, CLASSES)
+    centroids = NearestCentroid().fit(unit(train), labels).centroids_
+    np.testing.assert_allclose(scores, unit(test) @ unit(centroids).T, atol=1e-12)
+
+
+def test_prototypes_of_few_shots(data):
+    train, labels, _, _, test, truth = data
+    few = [prototypes(test, train, labels, CLASSES, 1, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(few[0], few[1])
+    assert (few[0] != few[2]).any()
+    whole = prototypes(test, train, labels, CLASSES, 10_000, np.random.default_rng(0))
+    np.testing.assert_array_equal(whole, prototypes(test, train, labels, CLASSES))
+    right = [np.mean(scores.argmax(1) == truth) for scores in (few[0], whole)]
+    assert right[0] < right[1]
+
+
+def scores_of(name, data):
+    train, labels, valid, valid_labels, test, _ = data
+    if name == "probe":
+        return linear_probe(
+            test, train, labels, CLASSES, choose_c(train, labels, valid, valid_labels, CLASSES)[0]
+        )
+    if name == "prototypes":
+        return prototypes(test, train, labels, CLASSES, 5, np.random.default_rng(0))
+    return nearest_neighbours(test, train, labels, CLASSES, int(name))
+
+
+@pytest.mark.parametrize("name", ["1", "5", "prototypes", "probe"])
+def test_shuffled_labels_give_chance(data, name):
+    rng = np.random.default_rng(3)
+    shuffled = [rng.permutation(item) if item.ndim == 1 else item for item in data]
+    places = places_of(scores_of(name, shuffled), shuffled[5])
+    low, high = place_intervals(places, level=0.998)["R@1"]
+    assert low <= chance_metrics(CLASSES)["R@1"] <= high
+    true = place_metrics(places_of(scores_of(name, data), data[5]))["R@1"]
+    assert true > high, "and the true labels do not"
+
+
+@pytest.mark.parametrize("name", ["1", "5", "prototypes", "probe"])
+def test_classes_that_the_support_lacks_come_last(data, name):
+    train, labels, *rest = data
+    lacking = [train[labels != 3], labels[labels != 3], *rest]
+    scores = scores_of(name, lacking)
+    assert np.isneginf(scores[:, 3]).all() and np.isfinite(np.delete(scores, 3, axis=1)).all()
+
+
+def test_what_does_not_fit(data):
+    train, labels, _, _, test, _ = data
+    with pytest.raises(UserError, match=r"k=151; the support has 150"):
+        nearest_neighbours(test, train, labels, CLASSES, 151)
+    with pytest.raises(UserError, match="from 0 to 2"):
+        prototypes(test, train, labels, 3)
+    with pytest.raises(UserError, match="finite"):
+        prototypes(test * np.nan, train, labels, CLASSES)
+    with pytest.raises(UserError, match="at least two classes"):
+        linear_probe(test, train[labels == 0], labels[labels == 0], CLASSES, 1.0)

@@ -1,0 +1,121 @@
+"""The named protocols on splits: what they report, what they refuse, and chance on labels that mean
+nothing."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from mmpt.evaluators.recognition import PROTOCOLS, Options, Split, run_protocol
+from mmpt.evaluators.recognition_report import save_recognition
+from mmpt.utils.errors import UserError
+
+LETTERS = [f"letter {i:02d}" for i in range(12)]
+
+
+def make_split(name, count, rng, centres, shuffled=False):
+    labels = rng.integers(0, len(LETTERS), count)
+    vectors = (centres[labels] + rng.normal(scale=0.8, size=(count, 16))).astype(np.float32)
+    names = [LETTERS[i] for i in (rng.permutation(labels) if shuffled else labels)]
+    return Split(
+        name, vectors, [f"{name}{i}" for i in range(count)], names, [f"s{i % 3}" for i in range(count)]
+    )
+
+
+def make(shuffled=False, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(len(LETTERS), 16))
+    test, train, valid = (
+        make_split(name, count, rng, centres, shuffled)
+        for name, count in (("test", 240), ("train", 150), ("valid", 60))
+    )
+    texts = centres.astype(np.float32)
+    prompts = (LETTERS, texts, np.array([LETTERS.index(name) for name in test.classes]))
+    return test, train, valid, prompts
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_shuffled_labels_give_chance_in_every_protocol(name):
+    sound = run_protocol(name, *make(), Options(resamples=0))
+    for seed in range(3):
+        outcomes = run_protocol(name, *make(shuffled=True, seed=seed), Options(resamples=200))
+        for outcome, true in zip(outcomes, sound, strict=True):
+            metric = "P@1" if outcome.setting == "t2v" else "R@1"
+            spread = 4 * np.sqrt(outcome.chance[metric] / outcome.n)
+            assert abs(outcome.metrics[metric] - outcome.chance[metric]) < spread, (outcome.setting, outcome)
+            assert true.metrics[metric] > outcome.chance[metric] + spread
+            low, high = outcome.intervals[metric]
+            assert low <= outcome.metrics[metric] <= high
+
+
+def test_settings_n_classes_and_coverage():
+    test, train, valid, prompts = make()
+    kept = [i for i, name in enumerate(train.classes) if name != LETTERS[0]]
+    train = Split(
+        "train",
+        train.vectors[kept],
+        *([v[i] for i in kept] for v in (train.ids, train.classes, train.signers)),
+    )
+    share = np.mean([name != LETTERS[0] for name in test.classes])
+    (one,) = run_protocol("v2v", test, train, valid, prompts, Options(resamples=0))
+    assert (one.n, len(one.classes)) == (240, 11) and one.coverage == pytest.approx(share)
+    assert one.chance["R@1"] == pytest.approx(share / 11) and one.metrics["R@1"] <= share
+    assert "they count as wrong" in one.notes[0]
+    shots = run_protocol("prototypes", test, train, valid, prompts, Options(resamples=0, draws=3))
+    assert [o.setting for o in shots] == ["k=1", "k=5", "k=10", "all"]
+    assert shots[0].metrics["R@1"] < shots[3].metrics["R@1"]
+    both = run_protocol("zero_shot", test, None, None, prompts, Options(resamples=0))
+    assert [o.setting for o in both] == ["v2t", "t2v"] and both[1].n == 12
+
+
+def test_c_is_chosen_on_validation_clips_alone():
+    test, train, valid, prompts = make()
+    (chosen,) = run_protocol("linear_probe", test, train, valid, prompts, Options(resamples=0))
+    other_test = make(seed=5)[0]
+    (again,) = run_protocol("linear_probe", other_test, train, valid, prompts, Options(resamples=0))
+    assert chosen.setting == again.setting and chosen.notes == again.notes
+    (given,) = run_protocol("linear_probe", valid, train, valid, prompts, Options(resamples=0, c=1.0))
+    assert given.setting == "C=1"
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("v2v", {"queries": "train"}, "cannot be run on train"),
+        ("knn", {"support": None}, "no clips of train to learn from"),
+        ("linear_probe", {"valid": None}, "no clips of valid to choose C on"),
+        ("linear_probe", {"queries": "valid"}, "chosen on the clips that are judged"),
+    ],
+)
+def test_what_is_refused(name, change, words):
+    test, train, valid, prompts = make()
+    given = {"queries": test, "support": train, "valid": valid}
+    for key, value in change.items():
+        given[key] = {"train": train, "valid": valid, None: None}[value]
+    with pytest.raises(UserError, match=words):
+        run_protocol(name, *given.values(), prompts, Options(resamples=0))
+
+
+def test_the_report(tmp_path):
+    test, train, valid, prompts = make()
+    outcomes = [o for name in PROTOCOLS for o in run_protocol(name, test, train, valid, prompts, Options())]
+    about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
+    about |= {"split": "test", "command": "c", "warnings": ["Judged on training data."]}
+    files = save_recognition(tmp_path, about, outcomes, test)
+    assert all(file.stat().st_size for file in files)
+    page = (tmp_path / "protocols.md").read_text()
+    assert page.index("**Judged on training data.**") < page.index("| zero_shot | v2t | 240 | 12 | 1.000 |")
+    found = json.loads((tmp_path / "protocols.json").read_text())
+    assert len(found["outcomes"]) == len(outcomes) == 9
+    assert all({"n", "n_classes", "coverage", "chance", "intervals"} <= set(o) for o in found["outcomes"])
+    with open(tmp_path / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    right = np.mean([row["class"] == row["v2v"] for row in rows])
+    assert right == pytest.approx(next(o for o in outcomes if o.protocol == "v2v").metrics["R@1"])
+    with open(tmp_path / "per_signer.csv") as file:
+        signers = [row for row in csv.DictReader(file) if row["protocol"] == "v2v"]
+    assert sum(int(row["clips"]) for row in signers) == 240
+    assert np.mean([float(row["R@1"]) for row in signers]) == pytest.approx(right)
+    for picture in ("v2v_confusions.png", "linear_probe_per_class.png", "map.png"):
+        assert (tmp_path / picture).stat().st_size > 5000 and f"({picture})" in page
