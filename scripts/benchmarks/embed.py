@@ -26,9 +26,7 @@ from mmpt.utils.parallel import cores
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
-    parser.add_argument(
-        "--config", default="projects/signclip/fslex_demo.yaml", help="untrained model"
-    )
+    parser.add_argument("--config", default="projects/signclip/fslex_demo.yaml", help="untrained model")
     parser.add_argument("--clips", type=int, default=5000, help="pose files, the lexicon's over and over")
     parser.add_argument("--plain", type=int, default=500, help="of them in the plain loop (evenly chosen)")
     parser.add_argument("--workers", type=int, default=max(1, cores() // 2), help="processes that read")
