@@ -98,6 +98,37 @@ def tiny_yaml(tmp_path: Path, data_dir: Path, pose_cache: Path) -> Path:
     return write_tiny(tmp_path, data_dir, pose_cache)
 
 
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, pose_cache: Path) -> Path:
+    """An untrained model of right hands, with towers of width 32."""
+    import torch
+
+    from mmpt.config import load_config
+    from mmpt.embedder import SignCLIP
+    from mmpt.models import load_tokenizer
+    from mmpt.models.folder import ModelFolder
+    from mmpt.tasks import Task
+
+    folder = tmp_path_factory.mktemp("model")
+    bert = data_dir / "mmfusion" / "bert"
+    (folder / "tiny.yaml").write_text(TINY.format(bert=bert, cache=pose_cache, folder=folder))
+    config = load_config(folder / "tiny.yaml")
+    torch.manual_seed(0)
+    parts = ModelFolder(
+        Task(config).build_model(), config.model, config.dataset, load_tokenizer(config.dataset.bert_name)
+    )
+    SignCLIP(parts).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six letters in four sign languages: 12 clips of train, 6 of valid, 6 of test."""
+    from tests.processors.table_data import table_rows, write_table
+
+    return write_table(tmp_path_factory.mktemp("table") / "table.csv", table_rows())
+
+
 #: one thread: several would sum in an order of their own, and fight over a busy machine
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

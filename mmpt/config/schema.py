@@ -76,7 +76,8 @@ class DatasetConfig:
         False, "train on the training languages' other letters too (Ä, SCH, Greek, Arabic, ...)"
     )
     prompt: str = opt(
-        "Fingerspell the letter {letter}.", "prompt; {letter}, and for extras {language}, are filled in"
+        "Fingerspell the letter {letter}.",
+        "prompt; {letter}, and the sign language's name {language} and {code}, are filled in",
     )
     left_handed: list[str] = opt(
         ["ise"], "sign languages recorded with the left hand: their clips are mirrored"

@@ -41,7 +41,9 @@ class FingerspellingMetaProcessor(MetaProcessor):
         self.examples = []
         for row in rows:
             text = prompt.format(
-                letter=write_out(row.letter), language=SIGN_LANGUAGES.get(row.language, row.language)
+                letter=write_out(row.letter),
+                language=SIGN_LANGUAGES.get(row.language, row.language),
+                code=row.language,
             )
             video_id = f"{row.language}/{row.path.stem}"
             self.examples.append(Example(video_id, text, row.path, row.language in left_handed, row.language))
@@ -70,7 +72,8 @@ class FingerspellingMetaProcessor(MetaProcessor):
             return cls(chosen, config.prompt, config.left_handed)
         except (KeyError, IndexError, ValueError) as error:
             raise UserError(
-                f"dataset.prompt: {config.prompt!r}: only {{letter}} and {{language}} can be filled in "
+                f"dataset.prompt: {config.prompt!r}: only {{letter}}, {{language}} and {{code}} can be "
+                f"filled in "
                 f"({error})."
             ) from error
 

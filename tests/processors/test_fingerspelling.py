@@ -79,7 +79,7 @@ def test_written_out_letters_survive_an_uncased_tokenizer():
         ({"test_languages": ["gsgg"]}, "no sign language 'gsgg'"),
         ({"test_languages": ["asq"]}, "share asq"),
         ({"prompt": "Fingerspell it."}, "no {letter} in it"),
-        ({"prompt": "{letter} {lang}"}, "only {letter} and {language}"),
+        ({"prompt": "{letter} {lang}"}, "only {letter}, {language} and {code}"),
         ({"letters": ["Q"], "test_languages": ["lls"]}, "the test split is empty"),
     ],
 )
