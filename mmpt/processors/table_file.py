@@ -85,11 +85,11 @@ def read_table(path: str | Path) -> Table:
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(
-            f"there is no table {path}: expected a .csv, .tsv or .parquet file. scripts/import_*.py write "
-            f"the "
-            "tables of published corpora (each says with --help how to get the data); configs look for them "
-            "in "
-            "SIGNCLIP_DATA."
+            f"there is no table {path}: expected a .csv, .tsv or .parquet file. Tables of published corpora "
+            f"are "
+            "written by scripts/import_*.py (each says with --help how to get the data); configs look for "
+            "them "
+            "in SIGNCLIP_DATA."
         )
     if not is_table(path):
         raise UserError(f"{path}: expected a table, a .csv, .tsv or .parquet file.")
