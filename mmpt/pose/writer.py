@@ -1,0 +1,50 @@
+"""Landmarks -> `.pose` files, for corpora that publish MediaPipe's numbers in a form of their own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pose_format import Pose
+from pose_format.numpy import NumPyPoseBody
+from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
+
+from mmpt.pose.components import COMPONENT_POINTS, FACE, FACE_SIZES, FULL_BODY, HAND_POINTS, POSE, POSE_POINTS
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write
+
+
+def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, width: int, height: int) -> None:
+    """Write one person's Holistic landmarks.
+
+    parts: POSE_LANDMARKS, FACE_LANDMARKS, LEFT_HAND_LANDMARKS and RIGHT_HAND_LANDMARKS, each [T, points, 3]
+    as
+    MediaPipe gives them: x and y as shares of the picture's width and height, z of its width; NaN where a
+    point is missing. width, height: of the picture in pixels. Raises UserError for parts of other shapes.
+    """
+    arrays = {name: np.asarray(parts.get(name), dtype=np.float32) for name in FULL_BODY}
+    frames = len(arrays[POSE]) if arrays[POSE].ndim else 0
+    for name, array in arrays.items():
+        sizes = FACE_SIZES if name == FACE else (COMPONENT_POINTS[name],)
+        if array.ndim != 3 or array.shape[1] not in sizes or array.shape[::2] != (frames, 3) or not frames:
+            raise UserError(
+                f"{name}: expected landmarks [frames, {' or '.join(map(str, sizes))}, 3] with as many frames "
+                f"as "
+                f"the body, got {list(array.shape)}."
+            )
+    data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
+    present = np.isfinite(data).all(axis=2)
+    data = np.where(present[..., None], data, 0) * np.array([width, height, 1], np.float32)
+    components = [
+        PoseHeaderComponent(name, _points(name, arrays[name].shape[1]), [], [], "XYZC") for name in FULL_BODY
+    ]
+    header = PoseHeader(0.2, PoseHeaderDimensions(width, height, width), components)
+    body = NumPyPoseBody(fps, data[:, None].astype(np.float32), present[:, None].astype(np.float32))
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        Pose(header, body).write(file)
+
+
+def _points(component: str, count: int) -> list[str]:
+    if component == FACE:
+        return [str(number) for number in range(count)]
+    return list(POSE_POINTS if component == POSE else HAND_POINTS)

@@ -1,0 +1,76 @@
+"""Writing tables of clips, for importers of published corpora."""
+
+import csv
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mmpt.processors.table_file import Table, read_table
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write
+
+log = logging.getLogger(__name__)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
+    """Write rows of equal columns as CSV, and read the table back, which checks it. Raises UserError."""
+    if not rows:
+        raise UserError(f"{path}: there is no clip to write a table of.")
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    table = read_table(path)
+    if "split" in table.columns:
+        counts = Counter(row.split for row in table.rows)
+        log.info("%s: %s", path, ", ".join(f"{split} {counts[split]}" for split in sorted(counts)))
+    return table
+
+
+def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of a corpus's own CSV file. Raises UserError if it or one of the columns is not there."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: it belongs to the corpus; see --help for how to get it.")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise UserError(f"{path}: expected the columns {', '.join(missing)}, got {reader.fieldnames}.")
+        return list(reader)
+
+
+def unique_ids(names: Iterable[str]) -> list[str]:
+    """The names, with -2, -3, ... behind those that came before."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for name in names:
+        seen[name] += 1
+        ids.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return ids
+
+
+def split_by(keys: Sequence[str], shares: tuple[float, float] = (0.1, 0.1)) -> dict[str, str]:
+    """A split for each key (a signer, a class and its number), for corpora that publish none.
+
+    Keys are ordered by a hash of their name, so the split is the same everywhere; the first `shares` of them
+    are test and valid, at least one each where there are three or more.
+    """
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).hexdigest())
+    least = 1 if len(ordered) >= 3 else 0
+    test = max(least, round(shares[0] * len(ordered)))
+    valid = max(least, round(shares[1] * len(ordered)))
+    names = ["test"] * test + ["valid"] * valid
+    return {key: names[n] if n < len(names) else "train" for n, key in enumerate(ordered)}
+
+
+def existing(rows: Sequence[Mapping[str, str]], folder: Path) -> list[Mapping[str, str]]:
+    """The rows whose file is there; says how many are not. Raises UserError if none is."""
+    folder.mkdir(parents=True, exist_ok=True)  # paths out of it, with .., are only looked up where it is
+    kept = [row for row in rows if (folder / row["path"]).is_file()]
+    if rows and not kept:
+        raise UserError(f"none of {len(rows)} clips is there; the first would be {folder / rows[0]['path']}.")
+    if len(kept) < len(rows):
+        log.warning("%d of %d clips have no file and are left out", len(rows) - len(kept), len(rows))
+    return kept

@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Write the table of ASL Citizen (83,399 videos of 2,731 signs, 52 signers; Desai et al., 2023).
+
+Get the data: https://www.microsoft.com/en-us/research/project/asl-citizen/ ("Download", one zip), unpack it,
+and make the poses:
+
+    python -m mmpt.cli.extract pose --in ASL_Citizen/videos --out data/asl_citizen/poses
+    python scripts/import_asl_citizen.py --in ASL_Citizen --poses data/asl_citizen/poses --out
+    data/asl_citizen
+
+Reads splits/train.csv, val.csv and test.csv (Participant ID, Video file, Gloss, ASL-LEX Code); the published
+splits share no signer. Numbers of variants (DOG1) stay in the gloss; `text` is the gloss in small letters.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mmpt.processors.table_writer import existing, read_csv, unique_ids, write_table
+from mmpt.utils.errors import run_cli
+from mmpt.utils.logging import setup_logging
+
+COLUMNS = ("Participant ID", "Video file", "Gloss")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and import."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--in", dest="folder", type=Path, required=True, help="the folder ASL_Citizen")
+    parser.add_argument("--poses", type=Path, required=True, help="folder of the poses, one a video")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table.csv")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the three split files, write one table."""
+    setup_logging(logging.INFO)
+    rows = []
+    for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):
+        for row in read_csv(args.folder / "splits" / f"{name}.csv", COLUMNS):
+            video = row["Video file"].strip()
+            gloss = row["Gloss"].strip()
+            rows.append(
+                {
+                    "id": Path(video).stem,
+                    "path": os.path.relpath((args.poses / video).with_suffix(".pose"), args.out),
+                    "text": gloss.lower(),
+                    "gloss": gloss,
+                    "split": split,
+                    "signed_language": "ase",
+                    "spoken_language": "en",
+                    "signer": row["Participant ID"].strip(),
+                    "asl_lex": row.get("ASL-LEX Code", "").strip(),
+                }
+            )
+    for row, name in zip(rows, unique_ids(row["id"] for row in rows)):
+        row["id"] = name
+    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    print(f"wrote {table.path}: {len(table.rows)} clips")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""Write the table of Google's ASL Signs (94,477 clips of 250 signs, 21 signers; Kaggle, 2023).
+
+Get the data: https://www.kaggle.com/competitions/asl-signs/data (with Kaggle's own command:
+`kaggle competitions download -c asl-signs`), unpacked:
+
+    python scripts/import_asl_signs.py --in asl-signs --out data/asl_signs
+
+train.csv names a Parquet file of MediaPipe Holistic landmarks for each clip (468 of the face, 33 of the body,
+21 + 21 of the hands, in long form, missing ones empty); each is written as a .pose file, which takes hours
+for all of them and can be interrupted. No split is published: whole signers are held out, two for test and
+two for validation, chosen by a hash of their number. The picture's size and rate are not in the data; they
+are taken to be --width, --height and --fps.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.pose.writer import write_landmarks
+from mmpt.processors.table_file import parquet_module
+from mmpt.processors.table_writer import read_csv, split_by, write_table
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.logging import setup_logging
+from mmpt.utils.parallel import check_workers, cores, ordered_map
+
+PARTS = {
+    "face": (FACE, 468),
+    "left_hand": (LEFT_HAND, 21),
+    "pose": (POSE, 33),
+    "right_hand": (RIGHT_HAND, 21),
+}
+Job = tuple[Path, Path, float, int, int]
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and import."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--in", dest="folder", type=Path, required=True, help="folder with train.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table.csv and poses")
+    parser.add_argument("--width", type=int, default=720, help="of the pictures (default: 720)")
+    parser.add_argument("--height", type=int, default=1280, help="of the pictures (default: 1280)")
+    parser.add_argument("--fps", type=float, default=30, help="frames a second (default: 30)")
+    parser.add_argument("--limit", type=int, help="the first so many clips only")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert what is not converted, write the table."""
+    setup_logging(logging.INFO)
+    clips = read_csv(args.folder / "train.csv", ("path", "participant_id", "sequence_id", "sign"))
+    clips = clips[: args.limit]
+    splits = split_by([clip["participant_id"] for clip in clips])
+    rows, jobs = [], list[Job]()
+    for clip in clips:
+        name = f"{clip['participant_id']}/{clip['sequence_id']}"
+        target = args.out / "poses" / f"{name}.pose"
+        if not target.is_file():
+            jobs.append((args.folder / clip["path"], target, args.fps, args.width, args.height))
+        rows.append(
+            {
+                "id": name,
+                "path": f"poses/{name}.pose",
+                "text": clip["sign"],
+                "split": splits[clip["participant_id"]],
+                "signed_language": "ase",
+                "spoken_language": "en",
+                "signer": clip["participant_id"],
+            }
+        )
+    workers = check_workers(args.workers, cores()) if len(jobs) > 200 else 0
+    for number, _ in enumerate(ordered_map(convert, jobs, workers), start=1):
+        if number % 5000 == 0:
+            log.info("%d of %d clips converted", number, len(jobs))
+    table = write_table(args.out / "table.csv", rows)
+    print(f"wrote {table.path}: {len(table.rows)} clips")
+    return 0
+
+
+def convert(job: Job) -> None:
+    """One Parquet file of landmarks -> a .pose file. Raises UserError, which names the file."""
+    source, target, fps, width, height = job
+    try:
+        table: dict[str, Any] = parquet_module().read_table(source).to_pydict()
+        frame_numbers, kinds = np.array(table["frame"]), np.array(table["type"])
+        index = np.array(table["landmark_index"])
+        points = np.column_stack([np.array(table[axis], dtype=np.float32) for axis in "xyz"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{source}: not landmarks as ASL Signs has them ({error}).") from error
+    frames, frame = np.unique(frame_numbers, return_inverse=True)
+    parts = {}
+    for kind, (component, count) in PARTS.items():
+        chosen = (kinds == kind) & (index < count)
+        array = np.full((len(frames), count, 3), np.nan, np.float32)
+        array[frame[chosen], index[chosen]] = points[chosen]
+        parts[component] = array
+    write_landmarks(target, parts, fps, width, height)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+#!/usr/bin/env python
+"""Write the table of Sem-Lex (84,000 clips of 3,149 signs of ASL, 41 signers; Kezar et al., 2023).
+
+Get the data: https://github.com/leekezar/SemLex (the metadata file and three archives of poses, linked
+there),
+unpacked into folders train, val and test of .npy files:
+
+    python scripts/import_sem_lex.py --csv sem-lex-metadata.csv --npy SEMLEX --out data/sem_lex
+
+The arrays hold MediaPipe Holistic landmarks [frames, 553, 3]: 478 of the face, 33 of the body, 21 + 21 of the
+hands, as shares of the picture. They are written as .pose files (missing hands stay missing), which takes a
+while and can be interrupted. Columns of the metadata are taken by position: id, file, signer, duration,
+split, kind of label, label. Some clips are there twice, across splits too: `python -m mmpt.cli.check` says
+which.
+"""
+
+import argparse
+import csv
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.pose.writer import write_landmarks
+from mmpt.processors.table_writer import unique_ids, write_table
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.logging import setup_logging
+
+PARTS = {FACE: slice(0, 478), POSE: slice(478, 511), LEFT_HAND: slice(511, 532), RIGHT_HAND: slice(532, 553)}
+WIDTH, HEIGHT, FPS = 640, 480, 30
+"""Of the recordings: not in the files, taken from the corpus's description."""
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and import."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--csv", type=Path, required=True, help="sem-lex-metadata.csv")
+    parser.add_argument("--npy", type=Path, required=True, help="folder with train, val and test")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table.csv and poses")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert what is there, write the table."""
+    setup_logging(logging.INFO)
+    if not args.csv.is_file():
+        raise UserError(f"there is no file {args.csv}: see --help for how to get it.")
+    with open(args.csv, encoding="utf-8-sig", newline="") as file:
+        lines = list(csv.reader(file))[1:]
+    if not lines or min(map(len, lines)) < 7:
+        raise UserError(f"{args.csv}: expected 7 columns (id, file, signer, duration, split, kind, label).")
+    rows, missing = [], 0
+    for _, name, signer, _, split, _, label, *_ in lines:
+        source = args.npy / split / f"{name}.npy"
+        if not source.is_file():
+            missing += 1
+            continue
+        target = args.out / "poses" / split / f"{name}.pose"
+        if not target.is_file():
+            convert(source, target)
+        rows.append(
+            {
+                "id": name,
+                "path": f"poses/{split}/{name}.pose",
+                "text": label.strip(),
+                "split": split,
+                "signed_language": "ase",
+                "spoken_language": "en",
+                "signer": signer,
+            }
+        )
+    if missing:
+        log.warning("%d of %d clips have no file and are left out", missing, len(lines))
+    for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
+        row["id"] = unique
+    table = write_table(args.out / "table.csv", rows)
+    print(f"wrote {table.path}: {len(table.rows)} clips")
+    return 0
+
+
+def convert(source: Path, target: Path) -> None:
+    """One array [T, 553, 3] -> a .pose file. A hand of zeros is a hand that was not seen."""
+    try:
+        array = np.load(source, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: cannot be read as an array ({error}).") from error
+    if array.ndim != 3 or array.shape[1:] != (553, 3):
+        raise UserError(f"{source}: expected landmarks [frames, 553, 3], got {list(array.shape)}.")
+    parts = {name: array[:, columns].copy() for name, columns in PARTS.items()}
+    for part in parts.values():
+        part[~part.any(axis=(1, 2))] = np.nan
+    write_landmarks(target, parts, FPS, WIDTH, HEIGHT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+#!/usr/bin/env python
+"""Write the table of WLASL (21,083 videos of 2,000 signs of ASL; Li et al., 2020).
+
+Get the data: https://github.com/dxli94/WLASL (WLASL_v0.3.json and the scripts that fetch the videos, or ask
+there for those that are gone), cut into one file a sign by its preprocess.py. Then make the poses:
+
+    python -m mmpt.cli.extract pose --in WLASL/start_kit/videos --out data/wlasl/poses
+    python scripts/import_wlasl.py --json WLASL_v0.3.json --poses data/wlasl/poses --out data/wlasl
+
+Files are named by video_id. With --raw they are the uncut videos, and the table says which frames (of 25 a
+second) are the sign. The published splits share signers: check and evaluate with --allow-leak signers.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmpt.processors.table_writer import existing, write_table
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.logging import setup_logging
+
+FPS = 25
+"""Frames a second in which frame_start and frame_end are counted."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and import."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, required=True, help="WLASL_v0.3.json")
+    parser.add_argument("--poses", type=Path, required=True, help="folder of the poses, VIDEO_ID.pose")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table.csv")
+    parser.add_argument("--raw", action="store_true", help="the videos are not cut to the sign")
+    parser.add_argument("--classes", type=int, help="the first so many signs only: 100, 300, 1000, 2000")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the JSON file, write the table."""
+    setup_logging(logging.INFO)
+    try:
+        entries = json.loads(args.json.read_text(encoding="utf-8"))
+        rows = [
+            _row(args, entry["gloss"], instance)
+            for entry in entries[: args.classes]
+            for instance in entry["instances"]
+        ]
+    except OSError as error:
+        raise UserError(f"{args.json}: cannot be read ({error.strerror}); see --help for it.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{args.json}: not the JSON file of WLASL ({error!r}).") from error
+    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    print(f"wrote {table.path}: {len(table.rows)} clips")
+    return 0
+
+
+def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict[str, str]:
+    row = {
+        "id": str(instance["video_id"]),
+        "path": os.path.relpath(args.poses / f"{instance['video_id']}.pose", args.out),
+        "text": gloss,
+        "split": str(instance["split"]),
+        "signed_language": "ase",
+        "spoken_language": "en",
+        "signer": str(instance["signer_id"]),
+    }
+    if args.raw:  # frames count from 1 and frame_end is included; -1 is the video's end
+        first, last = int(instance["frame_start"]), int(instance["frame_end"])
+        row["start_ms"] = f"{(max(first, 1) - 1) * 1000 / FPS:g}"
+        row["end_ms"] = "" if last < 0 else f"{last * 1000 / FPS:g}"
+    return row
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Importers of published corpora, on tiny files in the corpora's own layouts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmpt.cli.check import main as check
+from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.pose.reader import read_pose
+from mmpt.pose.span import Span
+from mmpt.processors.table_file import read_table
+from mmpt.processors.table_writer import split_by, unique_ids
+from scripts import import_asl_citizen, import_asl_signs, import_sem_lex, import_signsuisse, import_wlasl
+from tests.pose.pose_fakes import fake_clip, write_pose
+
+KINDS = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}
+"""ASL Signs: kinds of landmarks in the order of its files."""
+
+
+def pose(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_pose(path, fake_clip(frames=30, seed=seed))
+
+
+def test_asl_citizen(tmp_path):
+    (tmp_path / "ASL_Citizen" / "splits").mkdir(parents=True)
+    for number, name in enumerate(("train", "val", "test")):
+        lines = ["Participant ID,Video file,Gloss,ASL-LEX Code"]
+        lines += [f"P{number},00{number}-DOG 1.mp4,DOG1,B_01_004", f"P{number},gone.mp4,CAT,"]
+        (tmp_path / "ASL_Citizen" / "splits" / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        pose(tmp_path / "poses" / f"00{number}-DOG 1.pose", number)
+    arguments = ["--in", str(tmp_path / "ASL_Citizen"), "--poses", str(tmp_path / "poses")]
+    assert import_asl_citizen.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    rows = read_table(tmp_path / "out" / "table.csv").rows
+    assert [(r.id, r.text, r.values["gloss"], r.split, r.signer) for r in rows] == [
+        ("000-DOG 1", "dog1", "DOG1", "train", "P0"),
+        ("001-DOG 1", "dog1", "DOG1", "valid", "P1"),
+        ("002-DOG 1", "dog1", "DOG1", "test", "P2"),
+    ]
+    assert check([str(tmp_path / "out" / "table.csv")]) == 0
+
+
+def test_wlasl(tmp_path):
+    def instance(video, split, start, end):
+        return {
+            "bbox": [0, 0, 1, 1],
+            "fps": 25,
+            "frame_start": start,
+            "frame_end": end,
+            "instance_id": 0,
+            "signer_id": 118,
+            "source": "aslbrick",
+            "split": split,
+            "url": "http://x",
+            "variation_id": 0,
+            "video_id": video,
+        }
+
+    entries = [
+        {"gloss": "book", "instances": [instance("69241", "train", 1, -1), instance("65225", "val", 11, 20)]},
+        {"gloss": "drink", "instances": [instance("00335", "test", 1, -1)]},
+    ]
+    (tmp_path / "WLASL_v0.3.json").write_text(json.dumps(entries))
+    for number, name in enumerate(("69241", "65225", "00335")):
+        pose(tmp_path / "poses" / f"{name}.pose", number)
+    arguments = ["--json", str(tmp_path / "WLASL_v0.3.json"), "--poses", str(tmp_path / "poses")]
+    assert import_wlasl.main([*arguments, "--out", str(tmp_path / "cut"), "--classes", "1"]) == 0
+    rows = read_table(tmp_path / "cut" / "table.csv").rows
+    assert [(r.id, r.text, r.split, r.signer, r.span) for r in rows] == [
+        ("69241", "book", "train", "118", None),
+        ("65225", "book", "valid", "118", None),
+    ]
+    assert import_wlasl.main([*arguments, "--out", str(tmp_path / "raw"), "--raw"]) == 0
+    rows = read_table(tmp_path / "raw" / "table.csv").rows
+    assert rows[1].span == Span(400, 800, "ms") and rows[1].span.frames(30, 25.0) == slice(10, 20)
+    assert rows[0].span.frames(30, 25.0) == slice(0, 30)
+    (tmp_path / "WLASL_v0.3.json").write_text('{"no": "list"}')
+    assert import_wlasl.main([*arguments, "--out", str(tmp_path / "cut")]) == 2
+
+
+def test_sem_lex(tmp_path):
+    rng = np.random.default_rng(0)
+    landmarks = rng.uniform(0.1, 0.9, (6, 553, 3))
+    landmarks[2, 532:] = 0  # the right hand is not seen
+    lines = ["id,video,signer,duration,split,label_type,label"]
+    for split in ("train", "val", "test"):
+        (tmp_path / "npy" / split).mkdir(parents=True)
+        np.save(tmp_path / "npy" / split / f"{split}1.npy", landmarks)
+        lines.append(f'a_{split},{split}1,s_{split},2.5,{split},asllex,"last, year "')
+    lines.append("b,gone,s_test,2.5,test,asllex,dog")
+    (tmp_path / "meta.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["--csv", str(tmp_path / "meta.csv"), "--npy", str(tmp_path / "npy")]
+    assert import_sem_lex.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    rows = read_table(tmp_path / "out" / "table.csv").rows
+    assert [(r.id, r.text, r.split, r.signer) for r in rows] == [
+        ("train1", "last, year", "train", "s_train"),
+        ("val1", "last, year", "valid", "s_val"),
+        ("test1", "last, year", "test", "s_test"),
+    ]
+    clip = read_pose(rows[0].path)
+    right, seen = clip.component(RIGHT_HAND)
+    assert seen.any(axis=1).tolist() == [True, True, False, True, True, True]
+    np.testing.assert_allclose(right[0], landmarks[0, 532:] * [640, 480, 1], rtol=1e-5)
+    np.testing.assert_allclose(clip.component(POSE)[0][1], landmarks[1, 478:511] * [640, 480, 1], rtol=1e-5)
+    assert clip.component(FACE)[0].shape == (6, 478, 3) and clip.fps == 30
+
+
+def landmarks_table(frames, rng):
+    import pyarrow
+
+    columns = {name: [] for name in ("frame", "row_id", "type", "landmark_index", "x", "y", "z")}
+    for frame in frames:
+        for kind, count in KINDS.items():
+            for index in range(count):
+                missing = kind == "left_hand"
+                columns["frame"].append(frame)
+                columns["row_id"].append(f"{frame}-{kind}-{index}")
+                columns["type"].append(kind)
+                columns["landmark_index"].append(index)
+                for axis in "xyz":
+                    columns[axis].append(None if missing else float(rng.uniform(0.1, 0.9)))
+    types = {"frame": pyarrow.int16(), "landmark_index": pyarrow.int16()}
+    return pyarrow.table({name: pyarrow.array(v, types.get(name)) for name, v in columns.items()}), columns
+
+
+def test_asl_signs(tmp_path):
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    source, out = tmp_path / "asl-signs", tmp_path / "out"
+    lines = ["path,participant_id,sequence_id,sign"]
+    for signer in (16069, 22343, 26734, 27610, 28656):
+        path = source / "train_landmark_files" / str(signer) / "1000035562.parquet"
+        path.parent.mkdir(parents=True)
+        table, columns = landmarks_table([103, 104, 106], rng)
+        parquet.write_table(table, path)
+        lines.append(f"train_landmark_files/{signer}/1000035562.parquet,{signer},1000035562,blow")
+    (source / "train.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["--in", str(source), "--out", str(out), "--workers", "0"]
+    assert import_asl_signs.main(arguments) == 0
+    rows = read_table(out / "table.csv").rows
+    assert len(rows) == 5 and {r.split for r in rows} == {"train", "valid", "test"} and rows[0].text == "blow"
+    clip = read_pose(rows[-1].path)
+    assert len(clip) == 3 and clip.fps == 30
+    assert not clip.component(LEFT_HAND)[1].any() and clip.component(RIGHT_HAND)[1].all()
+    place = columns["row_id"].index("104-pose-7")
+    expected = np.array([columns[axis][place] for axis in "xyz"]) * [720, 1280, 1]
+    np.testing.assert_allclose(clip.component(POSE)[0][1, 7], expected, rtol=1e-5)
+    before = rows[0].path.stat().st_mtime_ns
+    assert import_asl_signs.main(arguments) == 0
+    assert rows[0].path.stat().st_mtime_ns == before, "what is converted is left alone"
+    assert check([str(out / "table.csv"), "--workers", "0"]) == 0
+
+
+def test_signsuisse(tmp_path):
+    entries = [
+        {"uid": str(n), "name": f"Haus  {n}", "kategorie": "x", "sprache": "de", "link": "http://x"}
+        for n in range(30)
+    ]
+    (tmp_path / "de.json").write_text(json.dumps(entries))
+    (tmp_path / "it.json").write_text(
+        json.dumps([{**entries[0], "uid": "99", "name": "casa", "sprache": "it"}])
+    )
+    for entry in [*entries, {"uid": "99"}]:
+        pose(tmp_path / "poses" / f"{import_signsuisse.pose_name(entry['uid'])}.pose", int(entry["uid"]))
+    arguments = ["--index", str(tmp_path / "de.json"), str(tmp_path / "it.json")]
+    arguments += ["--poses", str(tmp_path / "poses"), "--out", str(tmp_path / "out")]
+    assert import_signsuisse.main(arguments) == 0
+    rows = read_table(tmp_path / "out" / "table.csv").rows
+    assert len(rows) == 31 and rows[3].text == "Haus 3" and rows[3].signed_language == "sgg"
+    assert (rows[-1].text, rows[-1].signed_language, rows[-1].spoken_language) == ("casa", "slf", "it")
+    assert {r.split for r in rows} == {"train", "valid", "test"}
+
+
+@pytest.mark.parametrize(
+    "module", [import_asl_citizen, import_asl_signs, import_sem_lex, import_signsuisse, import_wlasl]
+)
+def test_help_says_how_to_get_the_data(module, capsys):
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    shown = capsys.readouterr().out
+    assert "Get the data:" in shown and "https://" in shown and "--out" in shown
+
+
+def test_missing_files_are_one_line(tmp_path, capsys):
+    assert import_asl_signs.main(["--in", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "there is no file" in capsys.readouterr().err
+    (tmp_path / "train.csv").write_text("path,sign\n")
+    assert import_asl_signs.main(["--in", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "expected the columns participant_id, sequence_id" in capsys.readouterr().err
+
+
+def test_splits_by_hash_are_the_same_everywhere_and_never_empty():
+    keys = [f"signer {n}" for n in range(21)]
+    split = split_by(keys)
+    assert split == split_by(keys[::-1]) and sorted(split.values()).count("test") == 2
+    assert sorted(split_by(["a", "b", "c"]).values()) == ["test", "train", "valid"]
+    assert set(split_by(["a", "b"]).values()) == {"train"}
+    assert unique_ids(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
