@@ -195,6 +195,12 @@ class ModelConfig:
     )
     pooling: str = opt("mean", "frames -> one vector", choices=["mean", "max", "attention"])
     freeze_text: bool = opt(False, "train the video tower only")
+    train_last_layers: int | None = opt(
+        None,
+        "fine-tuning: train only so many last layers of each tower, and projections; null: all",
+        minimum=1,
+    )
+    train_projections_only: bool = opt(False, "fine-tuning: train the projections behind the towers only")
     autocast: str | None = opt(
         None, "half precision where the hardware has it; embeddings stay float32", choices=["bf16", "fp16"]
     )

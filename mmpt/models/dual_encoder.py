@@ -20,6 +20,7 @@ from mmpt.models.bert import (
     init_weights,
 )
 from mmpt.models.bert_settings import fresh_settings
+from mmpt.models.finetuning import freeze
 from mmpt.models.pooling import POOLINGS
 from mmpt.models.precision import autocast_dtype
 from mmpt.models.pretrained import PretrainedBert, load_bert
@@ -207,7 +208,7 @@ class MMFusionSeparate(DualEncoder):
             text_encoder,
             projection=model_cfg.multimodal_projection,
             pooling=model_cfg.pooling,
-            freeze_text=model_cfg.freeze_text,
+            freeze_text=model_cfg.freeze_text or model_cfg.train_projections_only,
         )
         return _with_options(model, model_cfg)
 
@@ -290,7 +291,8 @@ def _video_encoder(
 
 
 def _with_options(model: Any, model_cfg: Any) -> Any:
-    """The model, told how to compute: neither its weights nor, but for rounding, its results depend on it."""
+    """The model, told how to compute and what to train: its weights do not depend on it, its results but for
+    rounding neither."""
     model.autocast = model_cfg.autocast
     for module in model.modules():
         if isinstance(module, BertEncoder):
@@ -298,6 +300,7 @@ def _with_options(model: Any, model_cfg: Any) -> Any:
         if model_cfg.compile and isinstance(module, BertIntermediate | ResidualOutput):
             # the parts with the same shapes whatever is packed; in place, so that parameters keep their names
             module.compile(dynamic=True)
+    freeze(model, model_cfg.train_last_layers, model_cfg.train_projections_only)
     return model
 
 

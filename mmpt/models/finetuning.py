@@ -1,0 +1,52 @@
+"""What of a model is trained when it starts from another's weights: everything, or less."""
+
+from typing import Any
+
+from torch import nn
+
+from mmpt.models.bert import BertEncoder
+from mmpt.utils.errors import UserError
+
+_TOWERS = ("video_encoder", "text_encoder", "mm_encoder")
+_PROJECTIONS = ("video_projection", "text_projection", "video_pooling")
+
+
+def freeze(model: nn.Module, last_layers: int | None, projections_only: bool) -> None:
+    """Leave out of training what the config says.
+
+    last_layers (model.train_last_layers): of each tower only so many layers, counted from its output, are
+    trained, with projections and learnt pooling; None: all. projections_only (model.train_projections_only):
+    no layer of either tower. A tower that is frozen already stays so. Raises UserError where nothing would be
+    trained, or a tower has fewer layers.
+    """
+    if projections_only and last_layers is not None:
+        raise UserError(
+            "model.train_last_layers and model.train_projections_only contradict: keep one of them."
+        )
+    if projections_only and not _parameters(model, _PROJECTIONS):
+        raise UserError(
+            "model.train_projections_only: the model has no projection to train: set "
+            "model.multimodal_projection."
+        )
+    if not projections_only and last_layers is None:
+        return
+    for name in _TOWERS:
+        tower = getattr(model, name, None)
+        if tower is None or not any(parameter.requires_grad for parameter in tower.parameters()):
+            continue
+        tower.requires_grad_(False)
+        layers = next(module for module in tower.modules() if isinstance(module, BertEncoder)).layer
+        if last_layers is None:
+            continue
+        if last_layers > len(layers):
+            raise UserError(
+                f"model.train_last_layers is {last_layers}, but {name} has {len(layers)} layers: leave it "
+                f"out to "
+                "train everything."
+            )
+        for layer in list(layers)[len(layers) - last_layers :]:
+            layer.requires_grad_(True)
+
+
+def _parameters(model: nn.Module, names: tuple[str, ...]) -> list[Any]:
+    return [p for name in names for p in getattr(model, name, nn.Identity()).parameters()]
