@@ -39,9 +39,8 @@ class Leaks:
             if messages[kind] and kind not in allowed:
                 more = f" (and {len(messages[kind]) - 1} more)" if len(messages[kind]) > 1 else ""
                 raise UserError(
-                    f"{messages[kind][0]}{more} Results would be too good: mend the splits "
-                    f"(`python -m mmpt.cli.check {table}` lists all), or say that you mean it: --allow-leak "
-                    f"{kind}."
+                    f"{messages[kind][0]}{more} Results would be too good: mend the splits (`python -m "
+                    f"mmpt.cli.check {table}` lists all), or say that you mean it: --allow-leak {kind}."
                 )
         return [line for kind in KINDS for line in messages[kind]]
 

@@ -119,8 +119,7 @@ def run_protocol(
     if support.name == queries.name:
         raise UserError(
             f"protocol {name}: it learns from {support.name}, so it cannot be run on {queries.name}: each "
-            f"clip "
-            "would find itself. Take another --split, or zero_shot."
+            "clip would find itself. Take another --split, or zero_shot."
         )
     classes = sorted(set(support.classes))
     labels, truth = _numbers(support.classes, classes), _numbers(queries.classes, classes)
@@ -196,8 +195,7 @@ def _linear_probe(
         if valid.name == queries.name:
             raise UserError(
                 "protocol linear_probe: C would be chosen on the clips that are judged: take another "
-                "--split, "
-                "or give --c."
+                "--split, or give --c."
             )
         valid_labels = _numbers(valid.classes, classes)
         c, accuracy = choose_c(arrays.support, arrays.labels, valid.vectors, valid_labels, arrays.n_classes)

@@ -41,8 +41,7 @@ def freeze(model: nn.Module, last_layers: int | None, projections_only: bool) ->
         if last_layers > len(layers):
             raise UserError(
                 f"model.train_last_layers is {last_layers}, but {name} has {len(layers)} layers: leave it "
-                f"out to "
-                "train everything."
+                "out to train everything."
             )
         for layer in list(layers)[len(layers) - last_layers :]:
             layer.requires_grad_(True)

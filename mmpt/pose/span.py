@@ -28,8 +28,7 @@ class Span:
             if fps is None:
                 raise UserError(
                     f"the part {self} of it is in milliseconds, but a file of features has no frame rate: "
-                    f"give "
-                    "start_frame and end_frame, counted in rows of the file"
+                    "give start_frame and end_frame, counted in rows of the file"
                 )
             rate = fps / 1000
         first = round(self.start * rate)

@@ -28,9 +28,8 @@ def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, widt
         sizes = FACE_SIZES if name == FACE else (COMPONENT_POINTS[name],)
         if array.ndim != 3 or array.shape[1] not in sizes or array.shape[::2] != (frames, 3) or not frames:
             raise UserError(
-                f"{name}: expected landmarks [frames, {' or '.join(map(str, sizes))}, 3] with as many frames "
-                f"as "
-                f"the body, got {list(array.shape)}."
+                f"{name}: expected landmarks [frames, {' or '.join(map(str, sizes))}, 3] with as many "
+                f"frames as the body, got {list(array.shape)}."
             )
     data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
     present = np.isfinite(data).all(axis=2)

@@ -61,8 +61,8 @@ class TableMetaProcessor(MetaProcessor):
             raise MissingDataError(
                 f"{table.path}, line {rows[first].line}, column 'path': there is no file {files[first]} "
                 f"({len(missing)} of {len(rows)} clips of {split} are missing). Paths are relative to the "
-                f"table, or "
-                "to dataset.vfeat_dir where that is set; dataset.on_bad_example=skip leaves such clips out."
+                "table, or to dataset.vfeat_dir where that is set; dataset.on_bad_example=skip leaves such "
+                "clips out."
             )
         return cls(table, rows, files, config.prompt_templates, config.prompt_weights)
 

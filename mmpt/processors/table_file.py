@@ -86,10 +86,8 @@ def read_table(path: str | Path) -> Table:
     if not path.is_file():
         raise MissingDataError(
             f"there is no table {path}: expected a .csv, .tsv or .parquet file. Tables of published corpora "
-            f"are "
-            "written by scripts/import_*.py (each says with --help how to get the data); configs look for "
-            "them "
-            "in SIGNCLIP_DATA."
+            "are written by scripts/import_*.py (each says with --help how to get the data); configs look "
+            "for them in SIGNCLIP_DATA."
         )
     if not is_table(path):
         raise UserError(f"{path}: expected a table, a .csv, .tsv or .parquet file.")
@@ -163,9 +161,8 @@ def parquet_module() -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingDataError(
-            "Parquet needs the package pyarrow: `pip install pyarrow==21.0.0` (newer ones ask for NumPy 2), "
-            "or "
-            "use CSV."
+            "Parquet needs the package pyarrow: `pip install pyarrow==21.0.0` (newer ones ask for NumPy "
+            "2), or use CSV."
         ) from error
     return parquet
 

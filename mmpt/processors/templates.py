@@ -26,9 +26,8 @@ class PromptTemplates:
             unknown = [name for name in names if name not in columns]
             if unknown:
                 raise UserError(
-                    f"{KEY}: {template!r} names the column {unknown[0]!r}, which {table.path} does not have; "
-                    f"it "
-                    f"has {', '.join(table.columns)}."
+                    f"{KEY}: {template!r} names the column {unknown[0]!r}, which {table.path} does not "
+                    f"have; it has {', '.join(table.columns)}."
                 )
 
     def prompts(self, row: TableRow) -> list[str]:
@@ -54,9 +53,8 @@ class PromptTemplates:
                 if label != texts[0]:
                     raise UserError(
                         f"{KEY}: {self.templates[number]!r} gives the prompt {texts[number]!r} to {label!r} "
-                        f"({self._table.path}, line {line}) and to {texts[0]!r} (line {row.line}), which are "
-                        f"two "
-                        "classes by the first template: each template must keep the classes apart."
+                        f"({self._table.path}, line {line}) and to {texts[0]!r} (line {row.line}), which "
+                        "are two classes by the first template: each template must keep the classes apart."
                     )
         return prompts
 
@@ -67,8 +65,7 @@ def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
     if len(given) != count or min(given) < 0 or not sum(given):
         raise UserError(
             f"dataset.prompt_weights: expected a weight from 0 up for each of the {count} prompt_templates, "
-            f"not "
-            f"all 0, got {weights}."
+            f"not all 0, got {weights}."
         )
     return [weight / sum(given) for weight in given]
 
