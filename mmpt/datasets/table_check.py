@@ -41,8 +41,7 @@ class ClipFacts:
 
 @dataclass
 class TableReport:
-    """The outcome of `check_table`. clips: facts of each row. errors must be mended.
-    """
+    """The outcome of `check_table`. clips: facts of each row. errors must be mended."""
 
     table: Table
     files: list[Path]

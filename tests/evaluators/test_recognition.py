@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from mmpt.evaluators.protocols import choose_c
 from mmpt.evaluators.recognition import PROTOCOLS, Options, Split, run_protocol
 from mmpt.evaluators.recognition_report import save_recognition
 from mmpt.utils.errors import UserError
@@ -75,6 +76,9 @@ def test_c_is_chosen_on_validation_clips_alone():
     other_test = make(seed=5)[0]
     (again,) = run_protocol("linear_probe", other_test, train, valid, prompts, Options(resamples=0))
     assert chosen.setting == again.setting and chosen.notes == again.notes
+    numbers = [np.array([LETTERS.index(name) for name in split.classes]) for split in (train, valid)]
+    c, accuracy = choose_c(train.vectors, numbers[0], valid.vectors, numbers[1], len(LETTERS))
+    assert chosen.setting == f"C={c:g}" and f"{c:g}: {accuracy[c]:.3f}" in chosen.notes[0]
     (given,) = run_protocol("linear_probe", valid, train, valid, prompts, Options(resamples=0, c=1.0))
     assert given.setting == "C=1"
 

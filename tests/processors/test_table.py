@@ -74,6 +74,10 @@ def test_parts_of_a_recording_are_clips_of_their_own(tmp_path, tiny_yaml):
     dataset = Task(load_config(tiny_yaml, [*overrides, "dataset.augment2d=false"])).dataset("train")
     assert dataset.clips.lengths().tolist() == [15, 15, 25]
     np.testing.assert_array_equal(dataset[0]["vfeats"], dataset[1]["vfeats"])
+    text = (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text(text.replace("400,1000", "0,600"))  # other parts of the same files
+    moved = Task(load_config(tiny_yaml, [*overrides, "dataset.augment2d=false"])).dataset("train")
+    assert (moved[0]["vfeats"] != dataset[0]["vfeats"]).any()
     (tmp_path / "t.csv").write_text("id,path,text,split,start\na,long.pose,x,train,2000\n")
     with pytest.raises(
         UserError, match=r"long\.pose: the part 2000-end ms .* behind its end \(it has 50 frames"
