@@ -23,6 +23,8 @@ from mmpt.tasks import Task
 from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.parallel import cores
 
+BASELINES = {"plain": "one pose at a time, read and embedded in turn"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
