@@ -12,7 +12,7 @@ help:
 	@echo "make demo       train on the embedded poses, evaluate on unseen sign languages, ask the model"
 	@echo "make test       the test suite          make test-slow   the tests that take long"
 	@echo "make check      lint, format and types  make install     everything into $(VENV)"
-	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 10 minutes, 2 GB in $(RUNS)/mini_rwthfs)"
+	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 6 minutes, 2 GB in $(RUNS)/mini_rwthfs)"
 	@echo "make fuzz       hostile poses and configs, 15,000 of each kind"
 	@echo "make clean      remove $(VENV) (not $(RUNS))"
 
