@@ -236,3 +236,16 @@ def test_two_processes_contrast_over_the_global_batch(tiny_yaml, tmp_path):
     epochs = [line for line in second.stderr.splitlines() if "mmpt.epoch: epoch " in line]
     assert len(epochs) == 1 and " epoch 2 " in epochs[0], "one line an epoch, from one process"
     assert (tmp_path / "run" / "checkpoint_best.pt").is_file()
+
+
+@pytest.mark.slow
+def test_batches_that_are_not_finite_end_the_run_with_the_names_of_their_clips(tiny_yaml):
+    blown_up = [
+        "fairseq.optimization.lr=[1.0e+30]",
+        "fairseq.optimization.clip_norm=0",
+        "loss.max_nonfinite=2",
+    ]
+    done = train(tiny_yaml, *blown_up)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.count(": left out") == 2
+    assert "2 such batches were left out before" in done.stderr and "svk/" in done.stderr
