@@ -85,6 +85,10 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     try:
         loaded = OmegaConf.load(path)
         content = OmegaConf.to_container(loaded, resolve=False)
+    except AssertionError as error:  # omegaconf's own, where the file is one quoted number
+        raise UserError(
+            f"{path}: expected a mapping of sections (dataset:, model:, ...), got text."
+        ) from error
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not readable as YAML: {reason}") from error

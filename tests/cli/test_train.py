@@ -89,7 +89,7 @@ def whole(tmp_path_factory, data_dir, pose_cache):
 # Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed
 # run must not obey that.
 OPTIONS = [
-    "fairseq.optimization.max_epoch=6",
+    "fairseq.optimization.max_epoch=10",
     "fairseq.checkpoint.save_interval_updates=2",
     "fairseq.checkpoint.keep_interval_updates=1",
     "fairseq.checkpoint.reset_optimizer=true",
@@ -132,7 +132,7 @@ def test_interrupted_and_started_again_equals_uninterrupted(whole, tmp_path, num
     assert same_weights(whole_folder / "checkpoint_last.pt", folder / "checkpoint_last.pt")
     assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
     last = [
-        [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 6 " in line][-1]
+        [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 10 " in line][-1]
         for out in (uninterrupted, again)
     ]
     assert last[0] == last[1]

@@ -90,6 +90,7 @@ def test_missing_key(yaml):
     "text",
     [
         "[1, 2]",
+        "'0'",
         "a: [",
         "a: 1\na: 2",
         "\x00",
