@@ -9,13 +9,12 @@ whose name begins with test_, or whose task_type is local_predict, is evaluated.
 
 import argparse
 import shlex
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from mmpt.config import Config, load_config
 from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.processes import run_forwarding_signals
 
 PROCESSES = {"local_single": 1, "local_small": 2, "local_big": 4}
 JOB_TYPES = [*PROCESSES, "local_predict"]
@@ -62,25 +61,8 @@ def launch(args: argparse.Namespace) -> int:
         print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
         status = run_forwarding_signals(command)
         if status:
-            return status if status > 0 else 128 - status  # killed by a signal: as a shell says it
+            return status
     return 0
-
-
-def run_forwarding_signals(command: list[str]) -> int:
-    """Run a command to its end and return its status; SIGTERM and Ctrl-C are handed on to it, and it decides.
-
-    It gets a process group of its own, so that Ctrl-C in a terminal reaches it once, through us.
-    """
-    process = subprocess.Popen(command, process_group=0)
-    before = {
-        number: signal.signal(number, lambda received, frame: process.send_signal(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        return process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main(argv: list[str] | None = None) -> int:

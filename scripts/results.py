@@ -11,7 +11,6 @@ import logging
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,8 +26,9 @@ from mmpt.evaluators.experiments import Experiment
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_text
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.processes import run_forwarding_signals
 
-INTERRUPTED = 130
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
         _refuse_stand_ins(experiments, args.allow_stand_ins)
         for experiment in experiments:
             statuses[experiment.name] = run_cli(_run, experiment)
-            if statuses[experiment.name] == INTERRUPTED:
-                return INTERRUPTED
+            if statuses[experiment.name] in INTERRUPTED:
+                return statuses[experiment.name]
             _write(args, experiments, published, statuses)
     text = _write(args, experiments, published, statuses)
     print(f"{text}\nwritten to {args.out}: results.md, results.csv, results.png")
@@ -121,10 +121,7 @@ def _run(experiment: Experiment) -> int:
 def _launch(config: Path | None, overrides: list[str]) -> int:
     command = [sys.executable, str(ROOT / "locallaunch.py"), str(config), *overrides]
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
-    status = subprocess.run(command, check=False).returncode
-    if status == -signal.SIGINT:
-        return INTERRUPTED
-    return status if status >= 0 else 128 - status
+    return run_forwarding_signals(command)
 
 
 def _write(

@@ -23,6 +23,7 @@ from mmpt.config import load_config
 from mmpt.evaluators.report import read_results
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json
+from mmpt.utils.processes import sigterm_as_interrupt
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     running: dict[Run, subprocess.Popen[bytes]] = {}
     failed: list[Run] = []
-    with tqdm(total=len(waiting), unit="run", disable=not waiting) as bar:
+    with tqdm(total=len(waiting), unit="run", disable=not waiting) as bar, sigterm_as_interrupt():
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -143,7 +144,10 @@ def _start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(_log(run), "ab") as file:
         command = [sys.executable, str(LAUNCHER), str(run.config), *run.arguments]
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        # a group of its own: Ctrl-C reaches it once, through us
+        return subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, process_group=0
+        )
 
 
 def interval_of_mean(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:

@@ -1,0 +1,83 @@
+"""Signals reach what a command has started, and its end is told as a shell tells it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmpt.utils.processes import run_forwarding_signals, sigterm_as_interrupt
+
+# a child that says when it is there, and what it was stopped by
+CHILD = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+def stop(number, frame):
+    (folder / "stopped").write_text(signal.Signals(number).name)
+    sys.exit(7)
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, stop)
+(folder / "there").touch()
+time.sleep(60)
+"""
+FORWARDING = (
+    "import sys; from mmpt.utils.processes import run_forwarding_signals as run; sys.exit(run(sys.argv[1:]))"
+)
+SERIES = """
+import sys
+from pathlib import Path
+from mmpt.evaluators import runs
+from mmpt.utils.errors import run_cli
+runs.LAUNCHER = Path(sys.argv[1])
+class Given(runs.Run):
+    arguments = (sys.argv[2],)
+    def __post_init__(self): pass
+    def results(self): return None
+# the launcher is given the config, then the arguments: the config is the folder here
+sys.exit(run_cli(runs.run_all, [Given("one", Path(sys.argv[2]), (), Path(sys.argv[2]))]))
+"""
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path.name} did not come")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_handed_on(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", FORWARDING, sys.executable, "-c", CHILD, str(tmp_path)]
+    process = subprocess.Popen(command)
+    wait_for(tmp_path / "there")
+    process.send_signal(number)
+    assert process.wait(30) == 7, "the child decides"
+    assert (tmp_path / "stopped").read_text() == number.name
+
+
+def test_the_status_of_a_command_that_a_signal_ended() -> None:
+    died = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    assert run_forwarding_signals(died) == 128 + signal.SIGKILL
+    assert run_forwarding_signals([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_series_of_runs_leaves_no_run_behind(tmp_path: Path, number: signal.Signals) -> None:
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(CHILD)
+    process = subprocess.Popen([sys.executable, "-c", SERIES, str(launcher), str(tmp_path)])
+    wait_for(tmp_path / "there")
+    process.send_signal(number)
+    assert process.wait(30) == 130
+    assert (tmp_path / "stopped").read_text() == "SIGTERM"
+
+
+def test_sigterm_interrupts_only_inside_the_block() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
