@@ -37,7 +37,16 @@ setup(
     extras_require={
         # ve-fairseq is fairseq for current Pythons. It declares torchaudio, which nothing here needs and
         # which breaks a CPU torch: `make install` installs it with --no-deps after its real needs: these.
-        "train": ["hydra-core>=1.3", "bitarray", "sacrebleu", "regex", "cffi", "Cython", "tensorboard"],
+        "train": [
+            "hydra-core>=1.3",
+            "bitarray",
+            "sacrebleu",
+            "regex",
+            "cffi",
+            "Cython",
+            "tensorboard",
+            "peft>=0.17",
+        ],
         "search": ["faiss-cpu>=1.10"],
         "extract": ["mediapipe==0.10.21", "av>=14"],
         "dev": ["pytest", "hypothesis", "ruff", "mypy"],

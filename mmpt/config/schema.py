@@ -201,6 +201,11 @@ class ModelConfig:
         minimum=1,
     )
     train_projections_only: bool = opt(False, "fine-tuning: train the projections behind the towers only")
+    lora_rank: int = opt(
+        0,
+        "fine-tuning: train adapters (LoRA) of this rank instead of the towers' BERT layers; 0: none",
+        minimum=0,
+    )
     autocast: str | None = opt(
         None, "half precision where the hardware has it; embeddings stay float32", choices=["bf16", "fp16"]
     )

@@ -7,8 +7,11 @@ from typing import Any
 
 import torch
 
-from mmpt.config import Config
+from mmpt.config import Config, load_config
 from mmpt.config.fairseq_options import option, to_argv
+from mmpt.models.finetuning import check_lora
+from mmpt.models.folder import WEIGHTS_FILE
+from mmpt.models.lora import need_peft
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.origins import where_checkpoint_comes_from
 
@@ -32,8 +35,8 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
     """The checkpoint that fine-tuning starts from, or None where there is none or where a run in `folder`
     goes on.
 
-    `finetune_from_model`, or, as published YAMLs write it, `restore_file` together with `reset_optimizer`.
-    Raises MissingDataError if the file is not there.
+    `finetune_from_model`, or, as published YAMLs write it, `restore_file` together with `reset_optimizer`: a
+    checkpoint, or a model folder, of which the weights are taken. Raises MissingDataError if it is not there.
     """
     if (folder / "checkpoint_last.pt").exists():
         return None
@@ -43,11 +46,13 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
         path = restore
     if path is None:
         return None
+    if (Path(path) / WEIGHTS_FILE).is_file():
+        return Path(path) / WEIGHTS_FILE
     if not Path(path).is_file():
         raise MissingDataError(
-            f"fairseq.checkpoint: there is no file {path} to start from. "
+            f"fairseq.checkpoint: there is no checkpoint or model folder {path} to start from. "
             f"{where_checkpoint_comes_from(Path(path))}"
-            "Name another with fairseq.checkpoint.finetune_from_model=FILE."
+            "Name another with fairseq.checkpoint.finetune_from_model=FILE_OR_FOLDER."
         )
     return Path(path)
 
@@ -66,6 +71,7 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
         )
     if config.loss.cached_chunk is not None:
         _check_cached(groups)
+    _check_lora(config, groups)
     _drop(groups, *_RESETS, "finetune_from_model")
     if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / "checkpoint_last.pt").exists():
         _drop(groups, "restore_file")
@@ -95,6 +101,32 @@ def _check_cached(groups: dict[str, Any]) -> None:
         raise UserError(
             f"loss.cached_chunk does not go with fairseq.distributed_training.ddp_backend={backend}: leave "
             "one of the two out."
+        )
+
+
+def _check_lora(config: Config, groups: dict[str, Any]) -> None:
+    """Refuse model.lora_rank where it cannot be, is not what the run in the folder began with, or would adapt
+    layers that know nothing. Raises UserError."""
+    rank, folder = config.model.lora_rank, save_dir(groups)
+    resumed = (folder / "checkpoint_last.pt").exists()
+    if resumed and (folder / "config.yaml").is_file():
+        before = load_config(folder / "config.yaml").model.lora_rank
+        if before != rank:
+            raise UserError(
+                f"model.lora_rank is {rank}, but the run in {folder} began with model.lora_rank {before}: go "
+                "on with that, or name another fairseq.checkpoint.save_dir."
+            )
+    if rank == 0:
+        return
+    check_lora(rank, config.model.train_last_layers, config.model.train_projections_only)
+    need_peft()
+    if config.model.video_hidden_size is None or resumed:
+        return
+    if not (option(groups, "finetune_from_model") or option(groups, "restore_file")):
+        raise UserError(
+            "model.lora_rank adapts layers that were trained before, but with model.video_hidden_size the "
+            "video tower starts from random weights: name a checkpoint with "
+            "fairseq.checkpoint.finetune_from_model, or leave lora_rank out."
         )
 
 

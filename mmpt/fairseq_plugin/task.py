@@ -16,6 +16,7 @@ from mmpt.evaluators import rank_metrics, similarity
 from mmpt.fairseq_plugin.args import initial_weights
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.fairseq_plugin.non_finite import NonFinite
+from mmpt.models.lora import add_adapters
 from mmpt.tasks import Task
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.distributed import world_size
@@ -63,7 +64,8 @@ class FairseqMMTask(LegacyFairseqTask):
             self.datasets[split] = FairseqMMDataset(self.mmtask.dataset(split), padding)
 
     def build_mmmodel(self) -> torch.nn.Module:
-        """The towers, with the weights that fine-tuning starts from, unless a run is being resumed."""
+        """The towers, with the weights that fine-tuning starts from, unless a run is being resumed; and, with
+        model.lora_rank, adapters."""
         config = self.mmtask.config
         model = self.mmtask.build_model()
         start = initial_weights(config.fairseq, self.save_dir)
@@ -71,6 +73,8 @@ class FairseqMMTask(LegacyFairseqTask):
             state = load_state_dict_file(start, trust=config.eval.trust_checkpoint)
             load_into(model, state, ignore=config.model.init_ignore)
             log.info("starting from the weights in %s", start)
+        if config.model.lora_rank:
+            add_adapters(model, config.model.lora_rank)
         return model
 
     def max_positions(self) -> None:

@@ -56,11 +56,14 @@ class BertSelfAttention(nn.Module):
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         """hidden [N, H], tokens of sequences that `packing` tells apart -> [N, H]."""
         layers = (self.query, self.key, self.value)
-        # one product instead of three; the parameters stay three, as published files name them
-        weight = torch.cat([layer.weight for layer in layers])
-        bias = torch.cat([layer.bias for layer in layers])
-        dropout = self.dropout if self.training else 0.0
-        return packing.attend(F.linear(hidden, weight, bias), self.heads, dropout)
+        if all(type(layer) is nn.Linear for layer in layers):
+            # one product instead of three; the parameters stay three, as published files name them
+            weight = torch.cat([layer.weight for layer in layers])
+            bias = torch.cat([layer.bias for layer in layers])
+            projected = F.linear(hidden, weight, bias)
+        else:  # a layer that wears an adapter (lora.py) is more than its weight
+            projected = torch.cat([layer(hidden) for layer in layers], -1)
+        return packing.attend(projected, self.heads, self.dropout if self.training else 0.0)
 
 
 class ResidualOutput(nn.Module):

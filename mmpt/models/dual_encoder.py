@@ -300,7 +300,7 @@ def _with_options(model: Any, model_cfg: Any) -> Any:
         if model_cfg.compile and isinstance(module, BertIntermediate | ResidualOutput):
             # the parts with the same shapes whatever is packed; in place, so that parameters keep their names
             module.compile(dynamic=True)
-    freeze(model, model_cfg.train_last_layers, model_cfg.train_projections_only)
+    freeze(model, model_cfg.train_last_layers, model_cfg.train_projections_only, model_cfg.lora_rank)
     return model
 
 

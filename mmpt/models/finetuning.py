@@ -11,14 +11,16 @@ _TOWERS = ("video_encoder", "text_encoder", "mm_encoder")
 _PROJECTIONS = ("video_projection", "text_projection", "video_pooling")
 
 
-def freeze(model: nn.Module, last_layers: int | None, projections_only: bool) -> None:
+def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lora_rank: int = 0) -> None:
     """Leave out of training what the config says.
 
     last_layers (model.train_last_layers): of each tower only so many layers, counted from its output, are
     trained, with projections and learnt pooling; None: all. projections_only (model.train_projections_only):
-    no layer of either tower. A tower that is frozen already stays so. Raises UserError where nothing would be
-    trained, or a tower has fewer layers.
+    no layer of either tower. A tower that is frozen already stays so. lora_rank (model.lora_rank): adapters
+    are put in later, when the weights are there (add_adapters); here it is only checked that it goes with the
+    others. Raises UserError where nothing would be trained, or a tower has fewer layers.
     """
+    check_lora(lora_rank, last_layers, projections_only)
     if projections_only and last_layers is not None:
         raise UserError(
             "model.train_last_layers and model.train_projections_only contradict: keep one of them."
@@ -45,6 +47,16 @@ def freeze(model: nn.Module, last_layers: int | None, projections_only: bool) ->
             )
         for layer in list(layers)[len(layers) - last_layers :]:
             layer.requires_grad_(True)
+
+
+def check_lora(rank: int, last_layers: int | None, projections_only: bool) -> None:
+    """Raises UserError if adapters (model.lora_rank) are asked for along with another choice of layers."""
+    if rank and (projections_only or last_layers is not None):
+        other = "train_projections_only" if projections_only else "train_last_layers"
+        raise UserError(
+            f"model.lora_rank and model.{other} contradict: adapters are trained in all layers, and no layer "
+            "itself is. Keep one of them (to adapt the video tower alone: model.freeze_text=true)."
+        )
 
 
 def _parameters(model: nn.Module, names: tuple[str, ...]) -> list[Any]:

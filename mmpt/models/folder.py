@@ -18,6 +18,7 @@ from mmpt.models.bert import BertSettings
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.pretrained import PretrainedBert, read_json, read_tokenizer
 from mmpt.models.registries import MODELS
+from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_folder, write_json
@@ -49,14 +50,15 @@ def save_model_folder(
     """Write a model folder, in one step: it is there whole, or as it was before.
 
     Paths of the machine that trained (`dataset.*_path`, `*_dir`, a `bert_name` that is a folder) are left
-    out. A model folder that is there already is replaced; any other folder that is not empty is refused with
-    a UserError.
+    out; low-rank adapters are merged, so that whoever loads it needs no peft. A model folder that is there
+    already is replaced; any other folder that is not empty is refused with a UserError.
     """
     folder = Path(folder).absolute()
     _check_target(folder)
     with atomic_folder(folder) as fresh:
         tokenizer.save_pretrained(str(fresh / TOKENIZER_DIR))
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        weights = {name: tensor.contiguous() for name, tensor in merge_adapters(weights).items()}
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
         write_json(fresh / CONFIG_FILE, _config(model, model_cfg, dataset_cfg, tokenizer))
 
@@ -116,7 +118,8 @@ def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dic
             "sep_id": tokenizer.sep_token_id,
         },
         "model": {
-            **dataclasses.asdict(model_cfg),
+            # adapters are merged: their rank is of training, and older readers do not know the key
+            **{name: value for name, value in dataclasses.asdict(model_cfg).items() if name != "lora_rank"},
             **{"checkpoint_path": None, "path_to_i3d_repo": None},
             "compile": False,  # of training: whoever loads the model may have no compiler
         },

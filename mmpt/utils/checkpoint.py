@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
 
     Reads a fairseq checkpoint (weights under "model"), a dict with "state_dict", a bare state dict, or a
     `.safetensors` file. The prefixes `module.` and `mmmodel.` are taken off; old position counters are left
-    out.
+    out; low-rank adapters (model.lora_rank) are added to the weights they belong to.
 
     Args:
         path: the file.
@@ -60,7 +61,7 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
         half = tensor.is_floating_point() and tensor.element_size() < 4
         # a copy: the file stays mapped, and whole, as long as one of its own tensors lives
         state[name] = tensor.detach().to(torch.float32 if half else tensor.dtype, copy=True)
-    return state
+    return merge_adapters(state, str(path))
 
 
 def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
