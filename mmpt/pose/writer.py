@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
@@ -13,15 +13,48 @@ from mmpt.pose.components import COMPONENT_POINTS, FACE, FACE_SIZES, FULL_BODY, 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
+Array = NDArray[np.float32]
+
 
 def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, width: int, height: int) -> None:
     """Write one person's Holistic landmarks.
 
     parts: POSE_LANDMARKS, FACE_LANDMARKS, LEFT_HAND_LANDMARKS and RIGHT_HAND_LANDMARKS, each [T, points, 3]
-    as
-    MediaPipe gives them: x and y as shares of the picture's width and height, z of its width; NaN where a
+    as MediaPipe gives them: x and y as shares of the picture's width and height, z of its width; NaN where a
     point is missing. width, height: of the picture in pixels. Raises UserError for parts of other shapes.
     """
+    arrays = _checked(parts)
+    data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
+    present = np.isfinite(data).all(axis=2)
+    pixels: Array = np.multiply(
+        np.where(present[..., None], data, 0), np.array([width, height, 1], np.float32)
+    )
+    _write(path, arrays, pixels, present.astype(np.float32), fps, width, height)
+
+
+def write_pixels(
+    path: Path,
+    parts: Mapping[str, ArrayLike],
+    confidence: Mapping[str, ArrayLike],
+    fps: float,
+    width: int,
+    height: int,
+) -> None:
+    """Write one person's Holistic landmarks in the coordinates of `.pose` files.
+
+    parts: as of write_landmarks, but x and y in pixels. confidence: of each part [T, points], 0 where a point
+    is missing; a point with a number that is not finite is missing too. Raises UserError for other shapes.
+    """
+    arrays = _checked(parts)
+    data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
+    trust = np.concatenate([np.asarray(confidence[name], np.float32) for name in FULL_BODY], axis=1)
+    if trust.shape != data.shape[:2]:
+        raise UserError(f"confidences {list(trust.shape)} of landmarks {list(data.shape)} were given.")
+    trust = np.where(np.isfinite(data).all(axis=2) & np.isfinite(trust), trust, 0)
+    _write(path, arrays, np.where(trust[..., None] > 0, data, 0), trust, fps, width, height)
+
+
+def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:
     arrays = {name: np.asarray(parts.get(name), dtype=np.float32) for name in FULL_BODY}
     frames = len(arrays[POSE]) if arrays[POSE].ndim else 0
     for name, array in arrays.items():
@@ -31,14 +64,17 @@ def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, widt
                 f"{name}: expected landmarks [frames, {' or '.join(map(str, sizes))}, 3] with as many "
                 f"frames as the body, got {list(array.shape)}."
             )
-    data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
-    present = np.isfinite(data).all(axis=2)
-    data = np.where(present[..., None], data, 0) * np.array([width, height, 1], np.float32)
+    return arrays
+
+
+def _write(
+    path: Path, arrays: Mapping[str, Array], data: Array, trust: Array, fps: float, width: int, height: int
+) -> None:
     components = [
         PoseHeaderComponent(name, _points(name, arrays[name].shape[1]), [], [], "XYZC") for name in FULL_BODY
     ]
     header = PoseHeader(0.2, PoseHeaderDimensions(width, height, width), components)
-    body = NumPyPoseBody(fps, data[:, None].astype(np.float32), present[:, None].astype(np.float32))
+    body = NumPyPoseBody(fps, data[:, None].astype(np.float32), trust[:, None].astype(np.float32))
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         Pose(header, body).write(file)
 

@@ -1,0 +1,256 @@
+#!/usr/bin/env python
+"""Write the table of a data set of the package `sign-language-datasets` that has MediaPipe Holistic poses.
+
+Get the data: the package downloads it, and says where a corpus asks for more; its data sets are listed at
+https://github.com/sign-language-processing/datasets. It brings TensorFlow, which needs another protobuf than
+MediaPipe: give it an environment of its own, and run this script with that:
+
+    python -m venv sld && sld/bin/pip install sign-language-datasets importlib_resources omegaconf
+    PYTHONPATH=. sld/bin/python scripts/import_sign_language_datasets.py dicta_sign --out data/dicta_sign
+
+Each pose is written as a .pose file, which can be interrupted: what is written is left alone. The package's
+train, validation and test become train, valid and test. Where it has one split only, whole signers are held
+out by a hash of their names, or single clips, where signers are not known. What is signed is what --text
+names: a key of the examples, such as text, gloss or meaning.english.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from mmpt.pose.components import FULL_BODY
+from mmpt.pose.writer import write_pixels
+from mmpt.processors.table_writer import split_by, unique_ids, write_table
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import atomic_write
+from mmpt.utils.logging import setup_logging
+
+log = logging.getLogger(__name__)
+
+SPLITS = {"train": "train", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
+TEXTS = ("text", "gloss", "glosses", "name")
+SIGNERS = ("signer", "signer_id", "participant")
+SIGNED = ("signed_language", "signedLanguage", "sign_language")
+SPOKEN = ("spoken_language", "spokenLanguage")
+FACES = {543: 468, 576: 468, 553: 478, 586: 478}
+"""Points of a pose, and of the face in it: without or with irises, without or with the body in metres."""
+
+
+@dataclass
+class Corpus:
+    """Of each split the number of examples, and the examples; and width and height of the pictures."""
+
+    splits: Mapping[str, tuple[int, Iterable[Mapping[str, Any]]]]
+    size: tuple[int, int] | None = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and import."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="of the data set, such as dicta_sign, asl_citizen or sem_lex")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table.csv and poses")
+    parser.add_argument("--data-dir", type=Path, help="where tensorflow_datasets keeps its data")
+    parser.add_argument("--version", help="of the data set (default: its newest)")
+    parser.add_argument("--pose-files", action="store_true", help="take files of poses (dgs_types needs it)")
+    parser.add_argument("--text", help=f"key of what is signed (default: the first of {', '.join(TEXTS)})")
+    parser.add_argument("--signed-language", help="its code, such as ase (default: the examples')")
+    parser.add_argument("--spoken-language", help="its code, such as en (default: the examples')")
+    parser.add_argument("--size", type=int, nargs=2, help="width and height, where the package has none")
+    parser.add_argument("--limit", type=int, help="the first so many examples of each split only")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert what is not converted, write the table."""
+    setup_logging(logging.INFO)
+    from tqdm import tqdm
+
+    corpus = load(args.name, args.version, args.data_dir, args.pose_files)
+    corpus.size = corpus.size or (args.size and tuple(args.size))
+    rows: list[dict[str, str]] = []
+    empty = 0
+    for split, (count, examples) in corpus.splits.items():
+        if split not in SPLITS:
+            log.warning("the split %r is none of %s and is left out", split, ", ".join(SPLITS))
+            continue
+        seen: Counter[str] = Counter()
+        for number, example in enumerate(tqdm(examples, total=count, desc=split, unit="clip", disable=None)):
+            if args.limit is not None and number >= args.limit:
+                break
+            about = describe(example, args)
+            for view, pose in poses_of(example):
+                name = f"{about['id']}-{view}" if view else about["id"]
+                seen[name] += 1
+                name += f"-{seen[name]}" if seen[name] > 1 else ""
+                target = args.out / "poses" / split / f"{quote(name, safe=' +,@')}.pose"
+                path = convert(name, pose, target, corpus)
+                if path is None:
+                    empty += 1
+                    continue
+                where = os.path.relpath(path, args.out)
+                rows.append({**about, "id": name, "path": where, "split": SPLITS[split], "of": about["id"]})
+    if empty:
+        log.warning("%d clips have no pose and are left out", empty)
+    _split_if_none(rows)
+    for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
+        row["id"] = unique
+    columns = ("id", "path", "text", "split", "signed_language", "spoken_language", "signer", "gloss")
+    kept = [c for c in columns if c in ("id", "path", "text", "split") or any(row[c] for row in rows)]
+    table = write_table(args.out / "table.csv", [{c: row[c] for c in kept} for row in rows])
+    print(f"wrote {table.path}: {len(table.rows)} clips")
+    return 0
+
+
+def load(name: str, version: str | None, data_dir: Path | None, pose_files: bool) -> Corpus:
+    """The data set, downloaded and prepared by the package. Raises UserError without package or data set."""
+    try:
+        import sign_language_datasets.datasets as collection
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"sign-language-datasets cannot be imported ({error}): `pip install sign-language-datasets "
+            "importlib_resources`, in an environment of its own (see --help)."
+        ) from error
+    config = collection.SignDatasetConfig(
+        name="mmpt_files"
+        if pose_files
+        else "mmpt_poses",  # names that no data set has for a config of its own
+        version=version,
+        include_video=False,
+        include_pose="holistic",
+        process_pose=not pose_files,
+    )
+    try:
+        builder = tfds.builder(name, config=config, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise UserError(f"{name}: no such data set ({str(error).splitlines()[0]}).") from error
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # whatever a download or a builder stumbles over
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"the package could not prepare {name} ({type(error).__name__}: {reason}). Where poses stand in "
+            "a sequence, as in dgs_types, it needs --pose-files."
+        ) from error
+    splits = {
+        split: (info.num_examples, tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)))
+        for split, info in builder.info.splits.items()
+    }
+    header = getattr(dict(builder.info.features.items()).get("pose"), "_header", None)
+    return Corpus(splits, header and (header.dimensions.width, header.dimensions.height))
+
+
+def describe(example: Mapping[str, Any], args: argparse.Namespace) -> dict[str, str]:
+    """Columns of the table that an example fills. Raises UserError where it does not say what is signed."""
+    keys = (args.text,) if args.text else TEXTS
+    text = first(example, keys)
+    if not text:
+        raise UserError(
+            f"an example ({first(example, ('id',))}) has no {' or '.join(keys)}; its keys are "
+            f"{', '.join(sorted(example))}: name the one that says what is signed with --text."
+        )
+    return {
+        "id": first(example, ("id",)),
+        "text": text,
+        "gloss": first(example, ("gloss",)) if keys != ("gloss",) and "text" in example else "",
+        "signer": first(example, SIGNERS),
+        "signed_language": args.signed_language or first(example, SIGNED),
+        "spoken_language": args.spoken_language or first(example, SPOKEN),
+    }
+
+
+def first(example: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """The first key that is there and not empty, as one line; "a.b" is b of a; of a list, its first."""
+    for key in keys:
+        value: Any = example
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is None or isinstance(value, Mapping):
+            continue
+        values = np.asarray(value, dtype=object).ravel().tolist()
+        text = values[0].decode("utf-8") if values and isinstance(values[0], bytes) else str(*values[:1])
+        if text.strip():
+            return " ".join(text.split())
+    return ""
+
+
+def poses_of(example: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name of the view or "", pose) of an example: a pose is a mapping of arrays, or the path of a file."""
+    views, pose = example.get("views"), example.get("pose")
+    if (
+        isinstance(views, Mapping) and "pose" in views
+    ):  # a sequence: tensorflow_datasets gives lists of its parts
+        for name, path in zip(views["name"], views["pose"]):
+            yield first({"name": name}, ("name",)), path
+    elif isinstance(pose, Mapping) and "data" not in pose:
+        yield from pose.items()
+    elif pose is not None:
+        yield "", pose
+    else:
+        raise UserError(f"an example has no pose; its keys are {', '.join(sorted(example))}.")
+
+
+def convert(name: str, pose: Any, target: Path, corpus: Corpus) -> Path | None:
+    """Write one pose, if it is not there; returns its file, or None where the package has no pose."""
+    if not isinstance(pose, Mapping):
+        source = Path(os.fsdecode(pose))
+        if not str(pose) or not source.is_file():
+            return None
+        if source.suffix == ".pose":
+            return source
+        if not target.is_file():
+            with atomic_write(target) as temporary:
+                shutil.copyfile(source, temporary)
+        return target
+    data, trust = np.asarray(pose["data"]), np.asarray(pose["conf"])
+    if not len(data):
+        return None
+    if target.is_file():
+        return target
+    if data.ndim != 4 or data.shape[3] < 3 or trust.shape != data.shape[:3]:
+        raise UserError(
+            f"{name}: poses {list(data.shape)} with confidences {list(trust.shape)} were not expected."
+        )
+    face = FACES.get(data.shape[2])
+    if face is None:
+        raise UserError(
+            f"{name}: {data.shape[2]} points are no MediaPipe Holistic pose, the kind that is read."
+        )
+    if corpus.size is None:
+        raise UserError("the package does not say how large the pictures are: give --size WIDTH HEIGHT.")
+    starts = np.cumsum([0, 33, face, 21, 21]).tolist()
+    columns = {part: slice(*starts[n : n + 2]) for n, part in enumerate(FULL_BODY)}  # pose-format's order
+    write_pixels(
+        target,
+        {part: data[:, 0, where, :3] for part, where in columns.items()},
+        {part: trust[:, 0, where] for part, where in columns.items()},
+        float(pose["fps"]),
+        *corpus.size,
+    )
+    return target
+
+
+def _split_if_none(rows: list[dict[str, str]]) -> None:
+    """Where all clips are of one split: a split by signer, or else by example."""
+    if len({row["split"] for row in rows}) != 1:
+        return
+    key = "signer" if len({row["signer"] for row in rows}) >= 3 else "of"
+    splits = split_by([row[key] for row in rows])
+    for row in rows:
+        row["split"] = splits[row[key]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
