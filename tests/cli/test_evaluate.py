@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmpt.cli.evaluate import main
 from mmpt.evaluators.embedding_run import read_embeddings
+from mmpt.evaluators.recognition import PROTOCOLS
 from mmpt.processors.table_file import read_table
 from tests.processors.table_data import table_rows, write_table
 
@@ -57,7 +58,17 @@ def test_training_data_only_when_said(model_folder, small_table, tmp_path, capsy
     assert "each clip would find itself" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("protocol", ["zero_shot", "v2v", "knn", "prototypes", "linear_probe"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_signer_in_two_splits_is_refused(model_folder, tmp_path, capsys, protocol):
+    rows = table_rows()
+    rows[-1]["signer"] = next(r["signer"] for r in rows if r["split"] != rows[-1]["split"])
+    table = write_table(tmp_path / "t.csv", rows)
+    assert evaluate(model_folder, table, tmp_path / "out", "--protocol", protocol) == 2
+    assert "--allow-leak signers" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_leaks_are_refused_unless_allowed(model_folder, tmp_path, capsys, protocol):
     rows = table_rows()
     train, test = (next(r for r in rows if r["split"] == split) for split in ("train", "test"))
@@ -74,7 +85,11 @@ def test_leaks_are_refused_unless_allowed(model_folder, tmp_path, capsys, protoc
         assert evaluate(model_folder, table, out, "--protocol", protocol, "--allow-leak", "clips") == 2
         assert "--allow-leak signers" in capsys.readouterr().err
         allowed = ("--allow-leak", "clips", "--allow-leak", "signers")
-        assert evaluate(model_folder, table, out, "--protocol", protocol, *allowed) == 0
+        assert evaluate(model_folder, table, out, "--protocol", "all", "--k", "3", *allowed) == 0
+        outcomes = json.loads((out / "protocols.json").read_text())["outcomes"]
+        assert {outcome["protocol"] for outcome in outcomes} == set(PROTOCOLS), (
+            "all of them may, when told to"
+        )
         assert (out / "protocols.md").read_text().count("**Leak, allowed:") == 2
 
 

@@ -1,0 +1,93 @@
+"""What the protocols say of a table, against scikit-learn run by hand on the embeddings that were saved."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import normalize
+
+from mmpt.cli.embed import main as embed
+from mmpt.cli.evaluate import main as evaluate
+from mmpt.evaluators.embedding_run import read_embeddings
+from mmpt.processors.table_file import read_table
+from tests.processors.table_data import table_rows, write_table
+
+LANGUAGES = {
+    **dict.fromkeys(("ase", "bzs", "eso", "mfs", "psr", "svk", "swl"), "train"),
+    **dict.fromkeys(("asq", "ssp"), "valid"),
+    **dict.fromkeys(("gsg", "sgg", "ise"), "test"),
+}
+CS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+K = 7
+
+
+@pytest.fixture(scope="module")
+def judged(model_folder, tmp_path_factory):
+    """A model on 24 letters of 12 sign languages: splits {name: (vectors, classes, ids)} of what
+    mmpt.cli.embed wrote, and the predictions and outcomes of mmpt.cli.evaluate."""
+    folder = tmp_path_factory.mktemp("judged")
+    table = write_table(folder / "table.csv", table_rows("ABCDEFGHIKLMNOPQRSTUVWXY", LANGUAGES))
+    common = ["--model", str(model_folder), "--workers", "0"]
+    assert embed([*common, "--in", str(table), "--out", str(folder / "vectors"), "--quiet"]) == 0
+    made = read_embeddings(folder / "vectors")
+    vector = {row["id"]: v for row, v in zip(made.ids, made.vectors)}
+    splits = {}
+    for name in ("train", "valid", "test"):
+        rows = read_table(table).of_split(name)
+        splits[name] = (np.stack([vector[r.id] for r in rows]), [r.text for r in rows], [r.id for r in rows])
+    options = ["--protocol", "all", "--k", str(K), "--bootstrap", "0", "--no-pictures"]
+    assert evaluate([*common, "--table", str(table), "--out", str(folder / "eval"), *options]) == 0
+    with open(folder / "eval" / "predictions.csv", encoding="utf-8", newline="") as file:
+        predictions = {row["id"]: row for row in csv.DictReader(file)}
+    outcomes = json.loads((folder / "eval" / "protocols.json").read_text())["outcomes"]
+    return splits, predictions, {o["protocol"]: o for o in outcomes if o["protocol"] != "prototypes"}
+
+
+def agree(judged, protocol, theirs, accuracy):
+    """The protocol's predictions are theirs, clip by clip, and its accuracy is."""
+    splits, predictions, outcomes = judged
+    _, truth, ids = splits["test"]
+    assert [predictions[i]["class"] for i in ids] == truth and len(ids) == len(predictions) == 72
+    assert [predictions[i][protocol] for i in ids] == list(theirs)
+    assert outcomes[protocol]["metrics"]["R@1"] == pytest.approx(accuracy)
+    assert accuracy == np.mean(np.array(truth) == theirs) and 0 < accuracy < 1
+
+
+def test_the_linear_probe(judged):
+    """Logistic regression on vectors of unit length, with the C that is best on the validation clips. In
+    float32, in which the vectors are saved, its solver stops a little elsewhere."""
+    splits, _, outcomes = judged
+    train, valid, test = (normalize(vectors.astype(np.float64)) for vectors, _, _ in splits.values())
+    labels, valid_labels, truth = (classes for _, classes, _ in splits.values())
+    probes = {c: LogisticRegression(C=c, max_iter=1000).fit(train, labels) for c in CS}
+    accuracy = {c: probe.score(valid, valid_labels) for c, probe in probes.items()}
+    c = max(accuracy, key=lambda c: (accuracy[c], -c))
+    assert outcomes["linear_probe"]["setting"] == f"C={c:g}" and len(set(accuracy.values())) > 1
+    for one, share in accuracy.items():
+        assert f"{one:g}: {share:.3f}" in outcomes["linear_probe"]["notes"][0]
+    agree(judged, "linear_probe", probes[c].predict(test), probes[c].score(test, truth))
+
+
+def test_the_nearest_neighbour(judged):
+    splits, _, _ = judged
+    (train, labels, _), _, (test, truth, _) = splits.values()
+    theirs = KNeighborsClassifier(1, metric="cosine", algorithm="brute").fit(train, labels)
+    agree(judged, "v2v", theirs.predict(test), theirs.score(test, truth))
+
+
+def test_k_neighbours(judged):
+    """Where classes have as many votes, the one with the nearest clip is taken (scikit-learn: the first by
+    name); everything else is scikit-learn's."""
+    splits, _, _ = judged
+    (train, labels, _), _, (test, truth, _) = splits.values()
+    theirs = KNeighborsClassifier(K, metric="cosine", algorithm="brute").fit(train, labels)
+    shares, near = theirs.predict_proba(test), theirs.kneighbors(test, return_distance=False)
+    most = [set(theirs.classes_[row == row.max()]) for row in shares]
+    by_hand = [next(labels[i] for i in order if labels[i] in best) for order, best in zip(near, most)]
+    clear = [len(best) == 1 for best in most]
+    assert 0 < sum(clear) < len(clear)
+    assert [b for b, sure in zip(by_hand, clear) if sure] == theirs.predict(test)[clear].tolist()
+    agree(judged, "knn", np.array(by_hand), np.mean(np.array(by_hand) == truth))
