@@ -155,8 +155,7 @@ def load(name: str, version: str | None, data_dir: Path | None, pose_files: bool
 def describe(example: Mapping[str, Any], args: argparse.Namespace) -> dict[str, str]:
     """Columns of the table that an example fills. Raises UserError where it does not say what is signed."""
     keys = (args.text,) if args.text else TEXTS
-    text = first(example, keys)
-    if not text:
+    if not (text := first(example, keys)):
         raise UserError(
             f"an example ({first(example, ('id',))}) has no {' or '.join(keys)}; its keys are "
             f"{', '.join(sorted(example))}: name the one that says what is signed with --text."
