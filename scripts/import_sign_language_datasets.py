@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
         row["id"] = unique
     columns = ("id", "path", "text", "split", "signed_language", "spoken_language", "signer", "gloss")
-    kept = [c for c in columns if c in ("id", "path", "text", "split") or any(row[c] for row in rows)]
+    kept = [c for c in columns if c in columns[:4] or any(row[c] for row in rows)]
     table = write_table(args.out / "table.csv", [{c: row[c] for c in kept} for row in rows])
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
@@ -188,9 +188,7 @@ def first(example: Mapping[str, Any], keys: Iterable[str]) -> str:
 def poses_of(example: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """(name of the view or "", pose) of an example: a pose is a mapping of arrays, or the path of a file."""
     views, pose = example.get("views"), example.get("pose")
-    if (
-        isinstance(views, Mapping) and "pose" in views
-    ):  # a sequence: tensorflow_datasets gives lists of its parts
+    if isinstance(views, Mapping) and "pose" in views:  # a sequence becomes lists of its parts
         for name, path in zip(views["name"], views["pose"]):
             yield first({"name": name}, ("name",)), path
     elif isinstance(pose, Mapping) and "data" not in pose:
