@@ -85,8 +85,6 @@ class Run:
         """What decides the outcome: the config, without where things go."""
         content = dataclasses.asdict(load_config(self.config, list(self.overrides)))
         content["fairseq"].get("checkpoint", {}).pop("save_dir", None)
-        if not content["model"]["lora_rank"]:  # a key that is younger than finished runs, which had none
-            del content["model"]["lora_rank"]
         text = json.dumps([content, self.select], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 

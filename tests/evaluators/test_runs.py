@@ -121,15 +121,3 @@ def test_leave_one_out_by_command(tiny_yaml: Path, tmp_path: Path) -> None:
     assert [fold["n"] for fold in found] == [6, 12]
     again = run_module(*command)
     assert "2 of 2 runs are there already" in again.stderr and again.stdout == done.stdout
-
-
-def test_a_key_that_is_not_used_leaves_finished_runs_what_they_were(tiny_yaml, tmp_path, monkeypatch):
-    """Runs made before model.lora_rank was a key have none in their settings."""
-    settings = []
-    dumps = json.dumps
-    monkeypatch.setattr(json, "dumps", lambda *a, **k: settings.append(a[0]) or dumps(*a, **k))
-    none, some = (
-        Run("x", tiny_yaml, (f"model.lora_rank={rank}",), tmp_path / "x").digest() for rank in (0, 4)
-    )
-    assert none != some
-    assert "lora_rank" not in settings[0][0]["model"] and settings[1][0]["model"]["lora_rank"] == 4
