@@ -34,9 +34,8 @@ def nearest_neighbours(
 ) -> Scores:
     """k nearest neighbours by cosine: a class scores its votes among the k nearest clips of the support.
 
-    Classes with as many votes are ranked by their nearest clip (scikit-learn takes the lower class number),
-    so
-    with k=1 classes are ranked by their nearest clip. Score = votes + (similarity of the nearest + 1) / 4.
+    Of classes with as many votes the one with the lower number is the answer, as in scikit-learn. Classes
+    without a vote follow, ranked by their nearest clip: they score (its similarity + 1) / 4, below 1.
     Raises UserError if k is not from 1 to the support's size.
     """
     q, s, own = unit(queries), unit(support), _labels(labels, support, n_classes)
@@ -51,8 +50,9 @@ def nearest_neighbours(
         nearest = np.maximum.reduceat(similar[:, order], starts, axis=1)
         scores[part, present] = (nearest + 1) / 4
         best = np.argsort(-similar, axis=1, kind="stable")[:, :k]
-        rows = np.repeat(np.arange(len(best)), k)
-        np.add.at(scores[part], (rows, own[best].ravel()), 1)
+        given = np.zeros((len(best), n_classes))
+        np.add.at(given, (np.arange(len(best))[:, None], own[best]), 1)
+        scores[part] = np.where(given > 0, given, scores[part])
     return scores
 
 
@@ -107,6 +107,7 @@ def linear_probe(
     scores = np.full((len(np.asarray(queries)), n_classes), -np.inf)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # one clip of each
         probe = LogisticRegression(C=c, max_iter=1000).fit(s, own)
     scores[:, probe.classes_] = probe.predict_log_proba(unit(queries))
     return scores
