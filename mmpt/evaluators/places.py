@@ -79,18 +79,27 @@ def place_intervals(
     }
 
 
-def chance_metrics(n_classes: int, coverage: float = 1.0, ks: Sequence[int] = KS) -> dict[str, float]:
-    """What scores drawn at random give on average, where `coverage` of the clips have their class among
-    them."""
-    places = np.arange(1, n_classes + 1)
-    expected = {f"R@{k}": coverage * min(k, n_classes) / n_classes for k in ks}
-    expected["MRR"] = _covered(1 / places, 1 / (n_classes + 1), coverage)
-    expected["DCG"] = _covered(1 / np.log2(1 + places), 1 / np.log2(2 + n_classes), coverage)
-    return expected | {"MeanR": _covered(places, n_classes + 1, coverage)}
+def chance_metrics(
+    n_candidates: int, coverage: float = 1.0, ks: Sequence[int] = KS, relevant: ArrayLike = 1
+) -> dict[str, float]:
+    """What scores drawn at random give on average, where `coverage` of the queries have their class among
+    the candidates.
 
-
-def _covered(values: NDArray, missed: float, coverage: float) -> float:
-    return float(coverage * values.mean() + (1 - coverage) * missed)
+    relevant: how many of the candidates are right, a number or one for each query; the place is that of the
+    first of them. MedianR is the median of all the places that can come.
+    """
+    counts, queries = np.unique(relevant, return_counts=True)
+    places = np.arange(1, n_candidates + 2)  # the last one: the class is missing
+    left = n_candidates + 1 - places[:-1, None]  # candidates from each place on
+    later = np.cumprod(np.clip(1 - counts / left, 0, 1), axis=0) @ (queries / queries.sum())
+    upto = np.append(coverage * (1 - later), 1)
+    share = np.diff(upto, prepend=0)
+    expected = {f"R@{k}": float(share[: min(k, n_candidates)].sum()) for k in ks}
+    expected["MRR"] = float(share @ (1 / places))
+    expected["DCG"] = float(share @ (1 / np.log2(1 + places)))
+    expected["MeanR"] = float(share @ places)
+    low, high = (places[np.argmax(reached)] for reached in (upto >= 0.5 - 1e-9, upto > 0.5 + 1e-9))
+    return expected | {"MedianR": float(low + high) / 2}
 
 
 def _values(places: NDArray, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:

@@ -151,13 +151,18 @@ def _zero_shot(
         intervals |= {name: more[name] for name in ("MRR", "DCG")}
     chance = _t2v_chance(ranks, len(prompts))
     t2v = Outcome("zero_shot", "t2v", len(ranks.queries), prompts, 1.0, metrics, intervals, chance)
-    t2v.notes.append(f"queries are the {len(ranks.queries)} prompts, candidates the {len(queries)} clips")
+    t2v.notes += [
+        f"queries are the {len(ranks.queries)} prompts, candidates the {len(queries)} clips",
+        "R@k and P@k count every right clip, MRR, DCG and MedianR the first one",
+    ]
     return [v2t, t2v]
 
 
 def _t2v_chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
+    """P@k and R@k of all the right clips, everything else of the first of them."""
+    first = chance_metrics(len(ranks.v2t), relevant=ranks.relevant)
     every = retrieval_chance(ranks, n_prompts)
-    return {name.removeprefix("t2v "): value for name, value in every.items() if name.startswith("t2v")}
+    return first | {name.removeprefix("t2v "): v for name, v in every.items() if name.startswith("t2v")}
 
 
 def _prototypes(

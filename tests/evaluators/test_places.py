@@ -39,6 +39,17 @@ def test_chance_is_what_random_scores_give():
         assert metrics[name] == pytest.approx(expected, rel=0.03), name
 
 
+def test_chance_where_several_are_right():
+    """Places of the first right one, of random orders."""
+    rng = np.random.default_rng(2)
+    relevant = np.array([1, 3, 3, 10])
+    orders = rng.random((4, 10_000, 10)).argsort(axis=2)
+    first = np.stack([(order < count).argmax(axis=1) + 1 for order, count in zip(orders, relevant)])
+    for name, expected in chance_metrics(10, relevant=relevant).items():
+        assert place_metrics(first.ravel())[name] == pytest.approx(expected, rel=0.03), name
+    assert chance_metrics(26)["MedianR"] == 13.5 and chance_metrics(26, 0.4)["MedianR"] == 27
+
+
 def test_intervals_hold_the_estimate_and_narrow_with_more_clips():
     rng = np.random.default_rng(2)
     widths = {}
