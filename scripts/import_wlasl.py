@@ -7,14 +7,16 @@ there for those that are gone), cut into one file a sign by its preprocess.py. T
     python -m mmpt.cli.extract pose --in WLASL/start_kit/videos --out data/wlasl/poses
     python scripts/import_wlasl.py --json WLASL_v0.3.json --poses data/wlasl/poses --out data/wlasl
 
-Files are named by video_id. With --raw they are the uncut videos, and the table says which frames (of 25 a
-second) are the sign. The published splits share signers: check and evaluate with --allow-leak signers.
+Files are named by video_id. With --raw they are the uncut ones (start_kit/raw_videos_mp4), where those of
+YouTube have YouTube's name and many signs each, and the table says which frames (of 25 a second) are the
+sign. The published splits share signers: check and evaluate with --allow-leak signers.
 """
 
 import argparse
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from mmpt.utils.logging import setup_logging
 
 FPS = 25
 """Frames a second in which frame_start and frame_end are counted."""
+_YOUTUBE = re.compile(r"youtu(?:be\.com/(?:watch\?(?:.*&)?v=|embed/|v/)|\.be/)([\w-]{11})")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,9 +63,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict[str, str]:
+    name = str(instance["video_id"])
+    youtube = _YOUTUBE.search(instance["url"]) if args.raw else None
     row = {
-        "id": str(instance["video_id"]),
-        "path": os.path.relpath(args.poses / f"{instance['video_id']}.pose", args.out),
+        "id": name,
+        "path": os.path.relpath(args.poses / f"{youtube[1] if youtube else name}.pose", args.out),
         "text": gloss,
         "split": str(instance["split"]),
         "signed_language": "ase",

@@ -75,6 +75,14 @@ def test_wlasl(tmp_path):
     rows = read_table(tmp_path / "raw" / "table.csv").rows
     assert rows[1].span == Span(400, 800, "ms") and rows[1].span.frames(30, 25.0) == slice(10, 20)
     assert rows[0].span.frames(30, 25.0) == slice(0, 30)
+    urls = ("https://www.youtube.com/watch?v=8MbxFE_s-XQ", "https://youtu.be/8MbxFE_s-XQ")
+    for video, url in zip(entries[0]["instances"], urls):  # one upload of several signs, named by YouTube
+        video["url"] = url
+    (tmp_path / "WLASL_v0.3.json").write_text(json.dumps(entries))
+    pose(tmp_path / "poses" / "8MbxFE_s-XQ.pose", 3)
+    assert import_wlasl.main([*arguments, "--out", str(tmp_path / "raw"), "--raw"]) == 0
+    rows = read_table(tmp_path / "raw" / "table.csv").rows
+    assert [r.path.name for r in rows] == ["8MbxFE_s-XQ.pose", "8MbxFE_s-XQ.pose", "00335.pose"]
     (tmp_path / "WLASL_v0.3.json").write_text('{"no": "list"}')
     assert import_wlasl.main([*arguments, "--out", str(tmp_path / "cut")]) == 2
 
