@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mmpt.datasets.table_check import NO_SPLIT, TableReport
 from mmpt.pose.clip import PoseClip
@@ -72,7 +73,7 @@ def _lengths(path: Path, report: TableReport) -> Path:
         for split in report.splits
     }
     frames = {s: [report.clips[n].frames for n in chosen] for s, chosen in by_split.items()}
-    edges = np.histogram_bin_edges(np.concatenate(list(frames.values())), bins=24)
+    edges = _whole_bins(np.concatenate(list(frames.values())))
     for split, lengths in frames.items():
         left.hist(lengths, edges, histtype="step", color=_COLOURS[split], label=f"{split} ({len(lengths)})")
         counts = sorted(Counter(rows[n].text for n in by_split[split]).values(), reverse=True)
@@ -84,6 +85,13 @@ def _lengths(path: Path, report: TableReport) -> Path:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     return _save(figure, path)
+
+
+def _whole_bins(lengths: NDArray[np.int64], most: int = 24) -> NDArray[np.float64]:
+    """Edges of at most `most` bins (and one) that hold equally many whole numbers each: none is empty for
+    standing between two."""
+    step = -(-int(np.ptp(lengths) + 1) // most)
+    return np.arange(lengths.min(), lengths.max() + step + 1, step) - 0.5
 
 
 def _clips(path: Path, report: TableReport) -> Path:
