@@ -56,13 +56,14 @@ def confusion_matrix(
     axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
     axes.grid(which="minor", color=_GRID, linewidth=0.5)
     axes.tick_params(which="both", length=0)
-    axes.set_xlabel("predicted: the prompt ranked first")
-    axes.set_ylabel("true prompt of the clip")
+    noun, nouns = _nouns(results)
+    axes.set_xlabel(f"predicted: the {noun} ranked first")
+    axes.set_ylabel(f"true {noun} of the clip")
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, pad=0.02)
-    bar.set_label("share of the prompt's clips", fontsize=8)
+    bar.set_label(f"share of the {noun}'s clips", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     all_shown = len(columns) == len(labels)
-    some = "" if all_shown else f"\n{len(columns)} of {len(labels)} prompts, those of the commonest mistakes"
+    some = "" if all_shown else f"\n{len(columns)} of {len(labels)} {nouns}, those of the commonest mistakes"
     axes.set_title(_title(results) + some, fontsize=10)
     return save_figure(figure, path)
 
@@ -102,13 +103,13 @@ def per_class(
     else:
         axes.fill_between(range(len(order)), share[order], step="mid", color=_ACCENT)
         axes.set_xlim(-0.5, len(order) - 0.5)
-        axes.set_xlabel(f"the {len(order)} prompts that have clips, best first")
+        axes.set_xlabel(f"the {len(order)} {_nouns(results)[1]} that have clips, best first")
     mean, chance = results["v2t"]["R@1"], results["chance"]["v2t R@1"]
     axes.axhline(mean, color=_INK, linewidth=1, label=f"all clips: {mean:.3f}")
     axes.axhline(chance, color=_MUTED, linewidth=1, linestyle="--", label=f"chance: {chance:.3f}")
     axes.set_ylim(0, 1.1)
     axes.set_yticks(np.linspace(0, 1, 6))
-    axes.set_ylabel("V2T R@1")
+    axes.set_ylabel(_metric(results))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", fontsize=8, frameon=False, ncols=2, bbox_to_anchor=(1, 1))
     axes.set_title(_title(results), fontsize=10, loc="left")
@@ -126,8 +127,17 @@ def _bars(axes: Axes, share: NDArray, names: Sequence[str], counts: Sequence[str
 def _title(results: Mapping[str, Any]) -> str:
     n_videos, n_prompts = results["n_videos"], results["n_prompts"]
     chance = results["chance"]["v2t R@1"]
-    name = f"{name_of(results)}: V2T R@1 {results['v2t']['R@1']:.3f}"
-    return f"{name}\nN = {n_videos} clips, {n_prompts} prompts, chance {chance:.3f}"
+    name = f"{name_of(results)}: {_metric(results)} {results['v2t']['R@1']:.3f}"
+    return f"{name}\nN = {n_videos} clips, {n_prompts} {_nouns(results)[1]}, chance {chance:.3f}"
+
+
+def _nouns(results: Mapping[str, Any]) -> tuple[str, str]:
+    """What the labels are, one and several: prompts, or classes that clips of training made."""
+    return ("class", "classes") if results.get("noun") == "class" else ("prompt", "prompts")
+
+
+def _metric(results: Mapping[str, Any]) -> str:
+    return "R@1" if results.get("noun") == "class" else "V2T R@1"
 
 
 def _turn(labels: Sequence[str]) -> int:

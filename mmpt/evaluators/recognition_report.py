@@ -157,7 +157,13 @@ def _page(
     }
     parts.append("\n".join(f"- {name}: `{value}`" for name, value in facts.items() if value) + "\n")
     parts += [f"![{path.stem}]({path.name})\n" for path in drawn]
-    for title, rows, by in (("By signer", signers, "signer"), ("By class", classes, "class")):
+    of_prompts = [row for row in classes if row["protocol"] == "zero_shot"]  # its classes are the prompts
+    of_texts = [row for row in classes if row["protocol"] != "zero_shot"]
+    for title, rows, by in (
+        ("By signer", signers, "signer"),
+        ("By class", of_texts, "class"),
+        ("By prompt", of_prompts, "class"),
+    ):
         if rows:
             parts += [f"## {title} (R@1)\n", _wide(rows, by)]
     return "\n".join(parts)
@@ -200,6 +206,7 @@ def _draw(folder: Path, outcomes: Sequence[Outcome], queries: Split) -> list[Pat
             "n_prompts": len(outcome.classes),
             "v2t": {"R@1": outcome.metrics["R@1"]},
             "chance": {"v2t R@1": outcome.chance["R@1"]},
+            "noun": "prompt" if outcome.protocol == "zero_shot" else "class",
         }
         clips = (outcome.truth[known], outcome.predicted[known], labels, title)
         drawn.append(plots.confusion_matrix(folder / f"{outcome.protocol}_confusions.png", *clips))

@@ -109,6 +109,10 @@ def test_the_report(tmp_path):
     files = save_recognition(tmp_path, about, outcomes, test)
     assert all(file.stat().st_size for file in files)
     page = (tmp_path / "protocols.md").read_text()
+    assert page.count("| v2v | 1-NN |") == 1 and "\n| letter 03 | " in page.split("## By prompt")[1]
+    assert page.split("## By class (R@1)")[1].split("\n")[2] == (
+        "| class | clips | v2v | knn | prototypes | linear_probe |"
+    )
     assert page.index("**Judged on training data.**") < page.index("| zero_shot | v2t | 240 | 12 | 1.000 |")
     found = json.loads((tmp_path / "protocols.json").read_text())
     assert len(found["outcomes"]) == len(outcomes) == 9
