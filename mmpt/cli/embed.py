@@ -1,7 +1,7 @@
 """Embed clips or prompts: `python -m mmpt.cli.embed --model MODEL --in FOLDER|TABLE|LIST.txt --out DIR`.
 
 FOLDER: every pose (or .npy of features) in it, at any depth. TABLE: the clips of a .csv, .tsv or .parquet
-table, or, with --prompts, its distinct prompts. LIST.txt: prompts, one a line.
+table, or, with --prompts, its distinct prompts. LIST.txt: prompts, one a line, each embedded once.
 
 DIR gets embeddings.npy (or .parquet), ids.csv, and provenance.json, which tells what they were made from.
 The same command goes on where it was interrupted. Exit status: 0 when everything is embedded, 1 when some

@@ -2,7 +2,8 @@
 
 Protocols: zero_shot (prompts for clips and clips for prompts), v2v (nearest clip of train), knn, prototypes
 (1, 5, 10 and all clips of a class), linear_probe (C chosen on valid), or all. Clips are embedded once, into
-OUT/embeddings. Writes protocols.json, .md and .csv, tables by class and signer, and pictures.
+OUT/embeddings. Writes protocols.json, .md and .csv, tables by class and signer, and pictures. Of all, those
+that the table does not allow (linear_probe without clips of valid, ...) are left out with their reason.
 
 Refused unless you say that you mean it: a clip or a signer in two splits (--allow-leak), and judging on
 training clips (--allow-train); the report then says so.
@@ -101,7 +102,16 @@ def evaluate(args: argparse.Namespace) -> int:
     outcomes = []
     for name in names:
         log.info("protocol %s", name)
-        outcomes += run_protocol(name, queries, splits.get("train"), splits.get("valid"), prompts, options)
+        try:
+            outcomes += run_protocol(
+                name, queries, splits.get("train"), splits.get("valid"), prompts, options
+            )
+        except UserError as error:
+            if "all" not in args.protocol:
+                raise
+            about["warnings"].append(f"Not run: {error}")
+    if not outcomes:
+        raise UserError(about["warnings"][-1])
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures)
     _show(about, results_table(outcomes), files)
     return 0

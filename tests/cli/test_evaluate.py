@@ -93,6 +93,17 @@ def test_leaks_are_refused_unless_allowed(model_folder, tmp_path, capsys, protoc
         assert (out / "protocols.md").read_text().count("**Leak, allowed:") == 2
 
 
+def test_of_all_protocols_those_that_can_be_run_are(model_folder, small_table, tmp_path, capsys):
+    options = ("--split", "valid", "--k", "3")  # on which the probe's C would be chosen
+    assert evaluate(model_folder, small_table, tmp_path, "--protocol", "linear_probe", *options) == 2
+    capsys.readouterr()
+    assert evaluate(model_folder, small_table, tmp_path, "--protocol", "all", *options) == 0
+    assert "warning: Not run: protocol linear_probe: C would be chosen" in capsys.readouterr().out
+    outcomes = json.loads((tmp_path / "protocols.json").read_text())["outcomes"]
+    assert {outcome["protocol"] for outcome in outcomes} == {*PROTOCOLS} - {"linear_probe"}
+    assert "**Not run: protocol linear_probe" in (tmp_path / "protocols.md").read_text()
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
