@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from mmpt.extractors.base import Extractor, FileReader, Outcome
+from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 
 
@@ -22,13 +23,7 @@ class NpyReader(FileReader):
     dtype: Literal["float16", "float32"]
 
     def convert(self, source: Path, target: Path) -> Outcome:
-        try:
-            array = np.load(source, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{source} is no .npy file of numbers ({error}).") from error
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-            kind = array.dtype if isinstance(array, np.ndarray) else "an archive of arrays"
-            raise UserError(f"{source} holds {kind}, expected numbers.")
+        array = open_array(source, f"expected a .npy file of numbers, [T, {self.dim}]")
         shape = list(array.shape)
         if array.ndim == 3 and array.shape[0] == 1:
             array = array[0]

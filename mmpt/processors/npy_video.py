@@ -1,13 +1,13 @@
 """Features that a frozen video encoder wrote: `.npy` files of [T, D]."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmpt.pose.span import Span
 from mmpt.processors.registry import VIDEO_PROCESSORS
+from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 
 S3D_DIM = 512
@@ -114,19 +114,8 @@ def load_features(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _open_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """The file as a mapped array of numbers, [T, D]. Mapped, so that a false header costs no memory."""
-    try:
-        array = np.load(Path(path), mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {_EXPECTED}") from None
-    except Exception as error:  # whatever numpy stumbles over in foreign bytes
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read ({reason}); {_EXPECTED}") from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise UserError(f"{path}: this is an archive of arrays (.npz); {_EXPECTED}")
-    if array.dtype.kind not in "fiu":
-        raise UserError(f"{path}: it holds values of type {array.dtype}; {_EXPECTED}")
+    """The file as a mapped array of numbers, [T, D]."""
+    array = open_array(path, _EXPECTED)
     if array.ndim != 2 or 0 in array.shape:
         raise UserError(
             f"{path}: its shape is {list(array.shape)}; {_EXPECTED} with at least one row and column"
