@@ -34,15 +34,17 @@ def cpu_cores() -> int:
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype called `name`; "auto" is bfloat16 where the hardware multiplies it fast, else float32."""
-    if name != "auto":
-        if name not in DTYPES:
-            raise UserError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}.")
-        return DTYPES[name]
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    return torch.bfloat16 if fast else torch.float32
+    if name == "auto":
+        return torch.bfloat16 if fast else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}.")
+    if name == "bfloat16" and not fast:
+        log.warning("--dtype bfloat16: this %s does not multiply it fast; float32 takes less time", device)
+    return DTYPES[name]
 
 
 class Inference(NetworkRunner):
@@ -135,9 +137,11 @@ class Inference(NetworkRunner):
                 continue
             try:
                 tokens = self.run([window for _, window in items])
-            except Exception as error:  # out of memory, say: the run ends with it, in the main thread
-                deliver(items[0][0], error)
-                return
+            except torch.OutOfMemoryError:
+                said = f"{self.device} has too little memory for {self.batch} windows at a time"
+                return deliver(items[0][0], UserError(f"{said}: give --batch-size a smaller number."))
+            except Exception as error:  # the run ends with it, in the main thread
+                return deliver(items[0][0], error)
             for (key, _), token in zip(items, tokens):
                 deliver(key, token)
 

@@ -99,9 +99,17 @@ def test_the_number_of_waiting_windows_is_bounded():
     assert not thread.is_alive()
 
 
-def test_an_error_of_the_network_is_delivered():
+def too_much(frames):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("network", "kind", "said"),
+    [(lambda frames: torch.zeros(1)[5], IndexError, ""), (too_much, UserError, "--batch-size")],
+)
+def test_an_error_of_the_network_is_delivered(network, kind, said):
     inference = make(threads=1)
-    inference.network = lambda frames: torch.zeros(1)[5]
+    inference.network = network
     got = []
     inference.start(lambda key, token: got.append((key, token)))
     inference.submit("k", windows(1)[0])
@@ -109,7 +117,7 @@ def test_an_error_of_the_network_is_delivered():
     while not got and time.monotonic() < deadline:
         time.sleep(0.01)
     inference.stop()
-    assert got[0][0] == "k" and isinstance(got[0][1], IndexError)
+    assert got[0][0] == "k" and type(got[0][1]) is kind and said in str(got[0][1])
 
 
 def test_the_number_of_threads_is_given_back(monkeypatch):
@@ -127,13 +135,21 @@ def test_the_number_of_threads_is_given_back(monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_dtypes():
-    cpu = torch.device("cpu")
-    fast = bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    assert choose_dtype("auto", cpu) == (torch.bfloat16 if fast else torch.float32)
-    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
-    with pytest.raises(UserError, match="--dtype float8"):
-        choose_dtype("float8", cpu)
+@pytest.mark.parametrize("fast", [True, False])
+def test_dtypes(monkeypatch, caplog, fast):
+    """A GPU before Ampere only emulates bfloat16, as CPUs without AMX or its like do."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": fast})
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: fast or including_emulation
+    )
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        caplog.clear()
+        assert choose_dtype("auto", device) == (torch.bfloat16 if fast else torch.float32)
+        assert choose_dtype("float32", device) == torch.float32 and not caplog.records
+        assert choose_dtype("bfloat16", device) == torch.bfloat16
+        assert len(caplog.records) == (0 if fast else 1)
+        with pytest.raises(UserError, match="--dtype float8"):
+            choose_dtype("float8", device)
     assert cpu_cores() >= 1
 
 
