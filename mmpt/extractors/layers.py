@@ -42,10 +42,6 @@ def arrange(weight: Tensor) -> Tensor:
     return weight.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _has_mkldnn(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-
-
 def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Stride-1 convolution that keeps T, H and W: x [N, T, H, W, C], weight from `arrange`, -> [N, T, H, W,
     O].
@@ -56,8 +52,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.dim() == 5:
         same = [size // 2 for size in weight.shape[2:]]
         volumes = x.permute(0, 4, 1, 2, 3)
-        if not torch.compiler.is_compiling() and _has_mkldnn(x):
-            # conv3d itself leaves a small batch of one to a kernel half as fast
+        if not torch.compiler.is_compiling() and winograd.has_mkldnn(x):
             y = torch.mkldnn_convolution(volumes, weight, bias, same, [1, 1, 1], [1, 1, 1], 1)
         else:
             y = F.conv3d(volumes, weight, bias, padding=same)

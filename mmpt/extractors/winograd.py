@@ -109,7 +109,8 @@ def _convolve(x: Tensor, result: Tensor, points: Tensor, bias: Tensor, front: in
     tiles = [(item, start) for item in range(len(x)) for start in range(0, length, TILE)]
     seen = x.new_empty(points.shape[0], len(tiles), *x.shape[2:])
     for slot, (item, start) in enumerate(tiles):
-        low, high = max(start - front, 0), min(start - front + len(inputs), size)
+        low = min(max(start - front, 0), size)
+        high = min(start - front + len(inputs), size)
         columns = inputs[:, low - start + front : high - start + front]
         torch.mm(columns, x[item, low:high].flatten(1), out=seen[:, slot].flatten(1))
     products = _products(seen, points, bias, stride)
@@ -152,7 +153,13 @@ def _products(seen: Tensor, points: Tensor, bias: Tensor, stride: int) -> Tensor
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
-    """F.conv2d, which itself leaves small batches to a kernel half as fast."""
-    if not torch.backends.mkldnn.is_available():
+    if not has_mkldnn(x):
         return F.conv2d(x, weight, bias, stride, padding)
     return torch.mkldnn_convolution(x, weight, bias, padding, [stride, stride], [1, 1], 1)
+
+
+def has_mkldnn(x: Tensor) -> bool:
+    """Whether oneDNN can be asked for a convolution of x: PyTorch itself leaves small batches to a kernel
+    half as fast.
+    """
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()

@@ -30,6 +30,8 @@ def test_against_plain_convolution(monkeypatch, length, kernel, chunk):
     expected = F.conv3d(x.permute(0, 4, 1, 2, 3).double(), weight.double(), bias.double(), padding=padding)
     got = convolve(x, transform_weight(weight), bias, front=1, length=length)
     torch.testing.assert_close(got.double(), expected.permute(0, 2, 3, 4, 1), rtol=1e-5, atol=2e-4)
+    exact = convolve(x.double(), transform_weight(weight.double()), bias.double(), front=1, length=length)
+    torch.testing.assert_close(exact, expected.permute(0, 2, 3, 4, 1), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("taps", [2, 4])
@@ -38,6 +40,12 @@ def test_a_stride_across_and_no_padding(taps):
     expected = F.conv3d(x.permute(0, 4, 1, 2, 3), weight, bias, stride=(1, 2, 2)).permute(0, 2, 3, 4, 1)
     got = convolve(x, transform_weight(weight), bias, front=0, length=8 - taps, stride=2)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_outputs_that_see_the_padding_alone():
+    x, weight, bias = random(1, 3, 5, 5, 4), random(6, 4, 3, 3, 3), random(6)
+    got = convolve(x, transform_weight(weight), bias, front=0, length=9)
+    torch.testing.assert_close(got[:, 3:], bias.expand_as(got[:, 3:]), rtol=1e-5, atol=2e-4)
 
 
 def test_rounding_errors_stay_small():
