@@ -165,13 +165,22 @@ def _take_up(content: dict[str, Any], lines: list[str]) -> None:
 
 
 def trial_weights(folder: str | os.PathLike[str]) -> str | None:
-    """`random:SEED` when any features in the folder come from a network with random weights, else None.
+    """`random:SEED` when any features at or under the folder come from a network with random weights, else
+    None.
 
-    A folder without a manifest counts as real: nothing is known of it. Raises UserError as read_manifest.
+    The manifest asked is the folder's own or, if it lies inside an output folder, that one's. A folder
+    without one counts as real: nothing is known of it. Raises UserError as read_manifest.
     """
-    content = read_manifest(folder)
-    for record in content.get("files", {}).values():
+    folder = Path(folder).resolve()
+    content, root = read_manifest(folder), folder
+    for parent in folder.parents:
+        if content:
+            break
+        with contextlib.suppress(UserError, OSError):  # a manifest of something else
+            content, root = read_manifest(parent), parent
+    inside = folder.relative_to(root)
+    for key, record in content.get("files", {}).items():
         weights = content["runs"].get(record["run"], {}).get("options", {}).get("weights", "")
-        if str(weights).startswith("random:"):
+        if str(weights).startswith("random:") and Path(key).is_relative_to(inside):
             return str(weights)
     return None

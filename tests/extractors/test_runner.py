@@ -326,6 +326,18 @@ def test_tokens_come_together_in_order(texts, caplog):
     assert trial_weights(out) == "random:3" and trial_weights(folder) is None
 
 
+def test_features_of_random_weights_are_known_in_folders_inside(texts):
+    folder, out = texts
+    (folder / "films" / "deep").mkdir(parents=True)
+    (folder / "a.txt").rename(folder / "films" / "deep" / "a.txt")
+    extract(folder, out, Spelling())
+    assert trial_weights(out / "films") == trial_weights(out / "films" / "deep") == "random:3"
+    (out / "real").mkdir()
+    assert trial_weights(out / "real") is None
+    (out / "manifest.json").write_text("of another program")
+    assert trial_weights(out / "films") is None
+
+
 def test_a_reader_that_dies_takes_one_source_with_it(texts):
     folder, out = texts
     (folder / "b.txt").write_text("we#lt")
