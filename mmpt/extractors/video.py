@@ -27,6 +27,9 @@ JUMP = Fraction(1)
 """A time stamp that goes back by this many seconds or more begins a new count; less than that is taken for
 jitter.
 """
+LEAP = Fraction(10)
+"""So many seconds forward begin a new count too, in formats whose time stamps may break off (MPEG's streams).
+"""
 
 Interpolation = Literal["bilinear", "bicubic", "area"]
 
@@ -74,6 +77,8 @@ class Video:
             raise UserError(f"{self.path} cannot be opened as a video: {_reason(error)}.") from error
         try:
             self._stream = self._choose_stream()
+            breaks: Any = av.format.Flags.ts_discont.value
+            self._may_leap = bool(self._container.format.flags & breaks)
             context = self._stream.codec_context
             context.thread_count = threads
             self.codec = context.name
@@ -147,10 +152,10 @@ class Video:
                 origin = origin if stamp is None else stamp - time
             else:
                 time = stamp - origin
-                if time <= last - JUMP:
+                if time <= last - JUMP or (self._may_leap and time > last + LEAP):
+                    known.notes.append("the time stamps jump; they were taken as one film")
                     time = last + step
                     origin = stamp - time
-                    known.notes.append("the time stamps start again; they were taken as one film")
                 gap = max(time - last, Fraction(0))
                 time = last + gap
                 known.longest_gap = max(known.longest_gap, gap)
@@ -171,7 +176,8 @@ class Video:
         """The picture nearest to each of the times 0, 1/fps, 2/fps, ... (of two equally near, the earlier).
 
         A clip of s seconds gives round(s * fps) pictures, at least one. Pictures may repeat (the same
-        object).
+        object). FFmpeg's `fps` filter gives as many, and from 25 to 30 the same; elsewhere it may show the
+        picture before or after, because it rounds the pictures' times first.
         """
         index = 0
         shown: Any = None

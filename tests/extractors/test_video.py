@@ -6,7 +6,7 @@ import pytest
 
 from mmpt.extractors.video import Video, cached_pictures
 from mmpt.utils.errors import UserError
-from tests.extractors.videos import number, write_audio, write_video
+from tests.extractors.videos import number, remux, write_audio, write_video
 
 
 def read(path: Path) -> tuple[list[Fraction], list[np.ndarray], Video]:
@@ -67,6 +67,25 @@ def test_variable_frame_rate(tmp_path):
     assert sampled(path, 20) == nearest(times, video.decoded.seconds, 20)
 
 
+@pytest.mark.parametrize("forward", [True, False])
+def test_time_stamps_that_break_off_make_no_film_of_hours(tmp_path, forward):
+    """Two files end to end. FFmpeg takes the step back for an overflow: a day forward."""
+    early = write_video(tmp_path / "a.ts", 12, codec="mpeg2video")
+    parts = [early, remux(early, tmp_path / "b.ts", later=7200)]
+    both = tmp_path / "c.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in (parts if forward else parts[::-1])))
+    assert sampled(both, 25) == [*range(12), *range(12)]
+    with Video(both) as video:
+        assert len(list(video.frames())) == 24
+        assert "time stamps jump" in video.decoded.notes[0]
+
+
+def test_a_long_pause_is_a_pause_in_a_container_without_such_breaks(tmp_path):
+    times = [Fraction(t) for t in (0, 1, 14, 15)]
+    path = write_video(tmp_path / "a.mkv", 4, times=times)
+    assert sampled(path, 1) == nearest(times, Fraction(376, 25), 1)
+
+
 def test_one_picture_is_a_video(tmp_path):
     path = write_video(tmp_path / "a.mp4", 1)
     assert sampled(path, 30) == [0]
@@ -113,24 +132,11 @@ def test_a_cut_off_file_gives_what_is_left(tmp_path, name, codec):
 
 def test_a_cut_off_mp4_says_how_many_frames_are_missing(tmp_path):
     path = write_video(tmp_path / "a.mp4", 100, size=(160, 120), options={"movflags": "faststart"})
-    moved = tmp_path / "b.mp4"
-    _faststart(path, moved)
+    moved = remux(path, tmp_path / "b.mp4", {"movflags": "faststart"})
     moved.write_bytes(moved.read_bytes()[: moved.stat().st_size * 6 // 10])
     _, pictures, video = read(moved)
     assert 20 < len(pictures) < 90
     assert f"{len(pictures)} of 100 frames" in " ".join(video.decoded.notes)
-
-
-def _faststart(path: Path, target: Path) -> None:
-    """The same file with its index in front."""
-    import av
-
-    with av.open(str(path)) as source, av.open(str(target), "w", options={"movflags": "faststart"}) as sink:
-        stream = sink.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                sink.mux(packet)
 
 
 def test_damage_in_the_middle_is_stepped_over(tmp_path):

@@ -55,6 +55,18 @@ def write_video(
     return path
 
 
+def remux(path: Path, target: Path, options: dict[str, str] | None = None, later: int = 0) -> Path:
+    """The same pictures in another file, every time `later` seconds later."""
+    with av.open(str(path)) as source, av.open(str(target), "w", options=options or {}) as sink:
+        stream = sink.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                shift = round(later / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                sink.mux(packet)
+    return target
+
+
 def write_audio(path: Path) -> Path:
     """A second of silence and no pictures."""
     with av.open(str(path), "w") as container:
