@@ -6,10 +6,12 @@ without fairseq.
 """
 
 import argparse
+import logging
 import sys
 
 from mmpt.config import load_config
 from mmpt.utils.errors import run_cli
+from mmpt.utils.logging import setup_logging
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="load a file that needs code of its own: only if you trust its maker",
     )
-    return run_cli(convert, parser.parse_intermixed_args(argv))
+    args = parser.parse_intermixed_args(argv)
+    setup_logging(logging.INFO)
+    return run_cli(convert, args)
 
 
 def convert(args: argparse.Namespace) -> int:

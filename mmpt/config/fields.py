@@ -13,10 +13,20 @@ def opt(
     maximum: float | None = None,
     choices: Sequence[Any] | None = None,
     aliases: Sequence[str] = (),
+    served: bool = True,
 ) -> Any:
-    """A dataclass field with its meaning, its bounds (inclusive) and other names published YAMLs use for
-    it."""
-    metadata = {"doc": doc, "min": minimum, "max": maximum, "choices": choices, "aliases": tuple(aliases)}
+    """A dataclass field with its meaning, its bounds (inclusive) and other names published YAMLs use for it.
+
+    served: false for a published option that nothing here acts on (see published.py).
+    """
+    metadata = {
+        "doc": doc,
+        "min": minimum,
+        "max": maximum,
+        "choices": choices,
+        "aliases": tuple(aliases),
+        "served": served,
+    }
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)

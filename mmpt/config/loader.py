@@ -1,8 +1,9 @@
 """YAML -> includes -> overrides -> dataclasses. What is unknown, missing or mistyped is an error.
 
-Layers, later ones win: the files named under `includes:` (relative to the including file, or to the working
-directory), the file itself, then overrides such as `dataset.augment2d=true`. Every error names the file (or
-the override), the dotted key and, for a misspelt key, the nearest valid one.
+Layers, later ones win: the files named under `includes:` (relative to the including file, to the working
+directory, or to a folder above the file, as the ancestors' `projects/task/ft.yaml`), the file itself, then
+overrides such as `dataset.augment2d=true`. Every error names the file (or the override), the dotted key and,
+for a misspelt key, the nearest valid one.
 """
 
 import logging
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, build
 from mmpt.config.fairseq_options import check_fairseq
+from mmpt.config.published import take_out_ignored
 from mmpt.config.schema import Config
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_text
@@ -40,6 +42,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(merged, sources, override)
     resolved = _resolve(merged, path, sources)
+    ignored = take_out_ignored(resolved)
+    if ignored:
+        log.info(
+            "%s: ignored, as mmpt does not have the data sets that they are for: %s", path, ", ".join(ignored)
+        )
     source = Source(str(path), sources)
     config = build(Config, resolved, source)
     check_fairseq(config.fairseq, source)
@@ -104,10 +111,9 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for item in includes:
-        beside = path.parent / item
-        tree, origin = _read(
-            beside if beside.is_file() or not Path(item).is_file() else Path(item), (*including, path)
-        )
+        places = [folder / item for folder in (path.parent, Path(), *real.parent.parents)]
+        found = next((place for place in places if place.is_file()), places[0])
+        tree, origin = _read(found, (*including, path))
         _merge(merged, tree)
         sources.update(origin)
     _merge(merged, content)

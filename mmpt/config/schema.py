@@ -1,18 +1,20 @@
 """Every key that a task config may hold: its type, default, bounds and meaning.
 
 The names are those of MMPT and SignCLIP, so that published YAMLs load as they are. `None` means "not set".
-The loader (mmpt/config/loader.py) builds these dataclasses and refuses anything that is not written here.
+The loader (mmpt/config/loader.py) builds these dataclasses and refuses anything that is not written here, or
+in published.py: what published YAMLs set and mmpt does not have.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from mmpt.config.fields import opt, required, section
+from mmpt.config.published import PublishedDataset, PublishedModel
 from mmpt.pose.augmentation_options import PoseAugmentation
 
 
 @dataclass
-class DatasetConfig:
+class DatasetConfig(PublishedDataset):
     """What an example is and where it comes from."""
 
     meta_processor: str = required(
@@ -117,7 +119,6 @@ class DatasetConfig:
     augment3d: PoseAugmentation = section(
         PoseAugmentation, "train: changes of the raw landmarks, in 3-D and in time"
     )
-    augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation (published, not served)")
     anonym_pose: bool = opt(False, "remove the signer's appearance from the pose (needs pose-anonymization)")
     preprocess: str | None = opt(None, "another preprocessing of poses: sign-vq, sign-vq-original-scale")
 
@@ -158,21 +159,13 @@ class DatasetConfig:
     )
     valid_datasets: list[list[str]] | None = opt(None, "corpora to validate on")
     test_datasets: list[list[str]] | None = opt(None, "corpora to test on")
-    config_name: str | None = opt(None, "builder config of the corpora, such as holistic")
-    test_separately: bool = opt(False, "report each test corpus on its own")
-    test_in_vocab: bool = opt(False, "test only on texts seen in pretraining")
-    train_for_test: bool = opt(False, "evaluate on training data (said in the report)")
     sp_universal_tagging: bool = opt(
         False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'"
     )
-    task: str | None = opt(
-        None, "variant of the prompts: identification, identification_oracle, conceptualization"
-    )
-    debug: bool = opt(False, "a few examples only")
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(PublishedModel):
     """The two towers."""
 
     model_cls: str = opt("MMFusionSeparate", "MMFusionSeparate (two towers) or MMFusionShare (one for both)")
@@ -219,13 +212,6 @@ class ModelConfig:
     init_ignore: list[str] = opt(
         [], "fine-tuning: patterns of parameter names that may differ from the checkpoint's"
     )
-    checkpoint_path: str | None = opt(None, "weights of an I3D trained end to end (published, not served)")
-    num_classes: int | None = opt(None, "classes of that I3D")
-    num_in_frames: int | None = opt(None, "frames a window of that I3D")
-    path_to_i3d_repo: str | None = opt(None, "folder of that I3D's code")
-    i3d_batch_size: int | None = opt(None, "windows a step of that I3D")
-    use_cosign: bool = opt(False, "CoSign features in front of the video tower (published, not served)")
-    use_cosign_training: bool = opt(False, "train them")
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch
 
 from mmpt.config import Config
 from mmpt.config.fairseq_options import option
+from mmpt.config.published import refuse_unserved
 from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
 from mmpt.extractors.manifest import trial_weights
@@ -21,20 +22,6 @@ from mmpt.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-
-#: published keys that load, and that nothing here acts on: to set them is an error, not a silent nothing
-NOT_SERVED = {
-    "dataset": (
-        "augment_magic",
-        "test_separately",
-        "test_in_vocab",
-        "train_for_test",
-        "task",
-        "debug",
-        "config_name",
-    ),
-    "model": ("use_cosign", "use_cosign_training", "path_to_i3d_repo"),
-}
 
 
 class Task:
@@ -55,17 +42,11 @@ class Task:
         self._model = MODELS.get(config.model.model_cls, "model.model_cls")
         self._loss = LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
         self._datasets: dict[str, MMDataset] = {}
-        self._refuse_what_is_not_served()
+        refuse_unserved(config)
+        self._check_batch_size()
         self.video_processor(training=False)  # its own checks: components, width
 
-    def _refuse_what_is_not_served(self) -> None:
-        for section, names in NOT_SERVED.items():
-            for name in names:
-                if getattr(getattr(self.config, section), name):
-                    raise UserError(
-                        f"{section}.{name}: a published option that this framework does not have: leave it "
-                        f"out."
-                    )
+    def _check_batch_size(self) -> None:
         wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(

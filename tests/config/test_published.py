@@ -104,6 +104,8 @@ VARIANTS = {
             "debug": True,
             "train_for_test": True,
         },
+        {"include_lip_reading": True, "only_lip_reading": True},
+        {"use_valid_for_pretraining": True, "preprocess_gloss": True},
     ],
     "model": [
         {"conv1d": 2},
@@ -118,7 +120,9 @@ VARIANTS = {
             "num_in_frames": 16,
             "path_to_i3d_repo": "y",
             "i3d_batch_size": 16,
+            "freeze_feature_extractor": True,
         },
+        {"use_agcn": True, "use_conformer": True},
     ],
 }
 CASES = [
@@ -148,6 +152,10 @@ def test_loads_without_edits_or_warnings(tmp_path, caplog, base, section, extra)
         ("dataset", {"augment_magic": True}),
         ("model", {"use_cosign": True}),
         ("dataset", {"test_in_vocab": True}),
+        ("dataset", {"include_lip_reading": True}),
+        ("dataset", {"preprocess_gloss": True}),
+        ("model", {"use_agcn": True}),
+        ("model", {"checkpoint_path": "bsl5k.pth.tar"}),
     ],
 )
 def test_what_we_do_not_have_is_said_rather_than_left_out(tmp_path, section, extra):
@@ -155,3 +163,35 @@ def test_what_we_do_not_have_is_said_rather_than_left_out(tmp_path, section, ext
     path.write_text(yaml.safe_dump({**TRAINING, section: {**TRAINING[section], **extra}}))
     with pytest.raises(UserError, match=next(iter(extra))):
         Task(load_config(path))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"dataset": {"pre_compute_vfeat": True, "lip_feature_dir": "/somewhere"}},
+        {"dataset": {"vfeat_example_dir": "/somewhere", "vfeat_dir_test": "/somewhere"}},
+        {"dataset": {"num_iso_layer": 12, "sliding_window": 16, "sliding_window_size": 32}},
+        {"dataset": {"tfeat_dir": "/somewhere", "mm_prob": 0.5}, "task": "VideoRetriTask", "num_cands": 64},
+    ],
+)
+def test_keys_of_readers_that_are_not_here_are_said_to_be_ignored(tmp_path, caplog, extra):
+    path = tmp_path / "published.yaml"
+    merged = {**TRAINING, **extra, "dataset": {**DATASET, **extra["dataset"]}}
+    path.write_text(yaml.safe_dump(merged))
+    with caplog.at_level(logging.INFO):
+        assert load_config(path).dataset.max_video_len == 256
+    named = [*(f"dataset.{key}" for key in extra["dataset"]), *(key for key in extra if key != "dataset")]
+    assert all(key in caplog.text for key in named)
+    assert all(record.levelno < logging.WARNING for record in caplog.records)
+
+
+def test_includes_from_the_top_of_a_published_tree(tmp_path, monkeypatch):
+    """The ancestors name included files from the folder that they were started in."""
+    folder = tmp_path / "projects" / "task"
+    folder.mkdir(parents=True)
+    (folder / "default.yaml").write_text("task_type: sweep_small\n")
+    (folder / "ft.yaml").write_text("includes: projects/task/default.yaml\n")
+    (folder / "x.yaml").write_text(yaml.safe_dump({"includes": "projects/task/ft.yaml", "dataset": DATASET}))
+    for place, name in ((tmp_path, "projects/task/x.yaml"), (tmp_path.parent, str(folder / "x.yaml"))):
+        monkeypatch.chdir(place)
+        assert load_config(name).task_type == "sweep_small"

@@ -1,0 +1,104 @@
+"""Keys of published YAMLs that nothing here acts on. They load, so that the YAMLs do, and are never silent.
+
+Those that say what a model is, or what it learns from, are fields (PublishedDataset, PublishedModel), and a
+task that sets one is refused (refuse_unserved). The others set up readers of data sets that mmpt does not
+have: they are taken out and said to be ignored (IGNORED).
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mmpt.config.fields import opt
+from mmpt.utils.errors import UserError
+
+_SIGNCLIP_READERS = ("pre_compute_vfeat", "lip_feature_dir", "vfeat_dir_test", "vfeat_example_dir")
+_VIDEOCLIP_READERS = (
+    "annotation_path",
+    "clip_per_video",
+    "dup",
+    "full_test_path",
+    "jsfusion_path",
+    "json_path",
+    "lazy_vfeat_mask",
+    "mfm_probability",
+    "mlm_probability",
+    "mm_prob",
+    "n_train",
+    "num_iso_layer",
+    "num_video_per_batch",
+    "primary_path",
+    "related_path",
+    "sampled_max_len",
+    "sampled_min_len",
+    "sampled_video_max_len",
+    "sampled_video_min_len",
+    "sliding_window",
+    "sliding_window_size",
+    "subsampling",
+    "tfeat_dir",
+    "train_csv_path",
+    "trainval_annotation",
+    "use_annotation_text",
+    "val_csv_path",
+)
+_VIDEOCLIP_SAMPLING = ("task", "retri_epoch", "vectorpool_cls", "retriever_cls", "num_cands")
+IGNORED = frozenset(
+    [*_VIDEOCLIP_SAMPLING, *(f"dataset.{name}" for name in _SIGNCLIP_READERS + _VIDEOCLIP_READERS)]
+)
+"""Dotted keys. Without the reader that they set up, there is nothing they could change."""
+
+
+def take_out_ignored(tree: dict[str, Any]) -> list[str]:
+    """Remove from a whole config the keys of IGNORED; their names, in the order of the config."""
+    sections = [("", tree), *((f"{key}.", item) for key, item in tree.items() if isinstance(item, dict))]
+    found = [(part, prefix, key) for prefix, part in sections for key in part if f"{prefix}{key}" in IGNORED]
+    for part, _, key in found:
+        del part[key]
+    return [f"{prefix}{key}" for _, prefix, key in found]
+
+
+@dataclass(kw_only=True)
+class PublishedDataset:
+    """Options of SignCLIP's corpora that change examples or prompts."""
+
+    augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation", served=False)
+    config_name: str | None = opt(None, "builder config of the corpora, such as holistic", served=False)
+    debug: bool = opt(False, "a few examples only", served=False)
+    include_lip_reading: bool = opt(False, "features of the lips beside those of the pose", served=False)
+    only_lip_reading: bool = opt(False, "features of the lips, and no pose", served=False)
+    preprocess_gloss: bool = opt(False, "glosses as words in the prompts", served=False)
+    task: str | None = opt(
+        None, "variant of the prompts: identification, identification_oracle, conceptualization", served=False
+    )
+    test_in_vocab: bool = opt(False, "test only on texts seen in pretraining", served=False)
+    test_separately: bool = opt(False, "report each test corpus on its own", served=False)
+    train_for_test: bool = opt(False, "evaluate on training data", served=False)
+    use_valid_for_pretraining: bool = opt(False, "train on unused validation data too", served=False)
+
+
+@dataclass(kw_only=True)
+class PublishedModel:
+    """Other video towers: an I3D trained end to end (MMFusionWithI3D), and graph networks on poses."""
+
+    checkpoint_path: str | None = opt(None, "weights of the I3D", served=False)
+    freeze_feature_extractor: bool = opt(False, "leave the I3D as it is", served=False)
+    i3d_batch_size: int | None = opt(None, "windows a step of the I3D", served=False)
+    num_classes: int | None = opt(None, "classes of the I3D", served=False)
+    num_in_frames: int | None = opt(None, "frames a window of the I3D", served=False)
+    path_to_i3d_repo: str | None = opt(None, "folder of the I3D's code", served=False)
+    use_agcn: bool = opt(False, "a graph network in front of the video tower", served=False)
+    use_conformer: bool = opt(False, "a conformer behind that network", served=False)
+    use_cosign: bool = opt(False, "CoSign features in front of the video tower", served=False)
+    use_cosign_training: bool = opt(False, "train them", served=False)
+
+
+def refuse_unserved(config: Any) -> None:
+    """Raises UserError if a Config sets a field that nothing here acts on."""
+    for name in ("dataset", "model"):
+        section = getattr(config, name)
+        for field in fields(section):
+            if not field.metadata.get("served", True) and getattr(section, field.name):
+                raise UserError(
+                    f"{name}.{field.name}: a published option that this framework does not have "
+                    f"({field.metadata['doc']}): leave it out."
+                )
