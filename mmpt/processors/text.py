@@ -34,8 +34,9 @@ class TextProcessor:
         return self.tokenizer.pad_token_id or 0
 
     def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids int64 [L] and a mask bool [L] that is all true, 3 <= L <= max_len."""
+        """Token ids int64 [L] and a mask bool [L] that is all true, 3 <= L <= max_len. Raises UserError."""
         if text not in self._kept:
+            _check_characters(text)
             ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][
                 : self.max_len - 3
             ]
@@ -61,3 +62,12 @@ class TextProcessor:
                     f"take another bert_name."
                 )
             seen[key] = prompt
+
+
+def _check_characters(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half a character, such as a byte that is no UTF-8
+        raise UserError(
+            f"the text {text!r} is no valid Unicode at character {error.start + 1}: was it read as UTF-8?"
+        ) from None

@@ -47,6 +47,11 @@ def test_an_empty_prompt_is_three_marks(tokenizer):
     assert cmasks.all()
 
 
+def test_half_a_character_is_refused(tokenizer):
+    with pytest.raises(UserError, match=r"'a\\udcff' is no valid Unicode at character 2"):
+        TextProcessor(tokenizer, 32)("a\udcff")
+
+
 def test_prompts_that_tokenize_alike_are_refused(tokenizer):
     processor = TextProcessor(tokenizer, 32)
     processor.check_distinct(["the letter A", "the letter B", "the letter A"])
