@@ -82,7 +82,7 @@ def rank_metrics(similarity: ArrayLike, prompt_ids_of_videos: ArrayLike, ks: Seq
     return metrics_from_ranks(rank_matrix(matrix, ids, check_ks(ks)))
 
 
-@METRICS.register("RetrievalMetric", "RWTHFSMetric")
+@METRICS.register("RetrievalMetric", "RWTHFSMetric", "RWTHFST2VMetric", "RWTHFSV2TMetric")
 def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[int] = KS) -> Metrics:
     """Metrics of N examples, each a prompt and a video, where several examples may share a prompt.
 

@@ -9,12 +9,23 @@ from tests.conftest import run_module
 EMBED = """
 import json, sys
 sys.modules["fairseq"] = None
-import numpy as np, mmpt
+import numpy as np, torch, mmpt
 model = mmpt.from_pretrained(sys.argv[1])
 io = np.load(sys.argv[2])
 frames = [io["vfeats"][i][io["vmasks"][i]] for i in range(5)]
-np.save(sys.argv[3], model.embed_video_features(frames))
+with torch.no_grad():
+    text = model.model.encode_text(torch.tensor(io["caps"]), torch.tensor(io["cmasks"]))
+np.savez(sys.argv[3], video=model.embed_video_features(frames), text=text)
 """
+
+
+def check_vectors(folder, io, out):
+    """The folder gives the reference's vectors, in a process without fairseq."""
+    done = run_module("-c", EMBED, str(folder), str(io), str(out))
+    assert done.returncode == 0, done.stderr
+    got, expected = np.load(out), np.load(io)
+    np.testing.assert_allclose(got["video"], expected["pooled_video_pad128"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got["text"], expected["pooled_text_pad32"], rtol=0, atol=1e-5)
 
 
 def test_the_reference_checkpoint(shared_reference, data_dir, tmp_path):
@@ -33,11 +44,7 @@ def test_the_reference_checkpoint(shared_reference, data_dir, tmp_path):
         str(tmp_path / "m"),
     )
     assert done.returncode == 0, done.stderr
-    io = data_dir / "mmfusion" / "io.npz"
-    done = run_module("-c", EMBED, str(tmp_path / "m"), str(io), str(tmp_path / "v.npy"))
-    assert done.returncode == 0, done.stderr
-    expected = np.load(io)["pooled_video_pad128"]
-    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-5)
+    check_vectors(tmp_path / "m", data_dir / "mmfusion" / "io.npz", tmp_path / "v.npz")
 
 
 def test_a_plain_state_dict(data_dir, tmp_path):
@@ -65,10 +72,6 @@ def test_a_plain_state_dict(data_dir, tmp_path):
         str(tmp_path / "m"),
     ]
     assert run_module(*command).returncode == 0
-    done = run_module("-c", EMBED, str(tmp_path / "m"), str(folder / "io.npz"), str(tmp_path / "v.npy"))
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(
-        np.load(tmp_path / "v.npy"), np.load(folder / "io.npz")["pooled_video_pad128"], atol=1e-5
-    )
+    check_vectors(tmp_path / "m", folder / "io.npz", tmp_path / "v.npz")
     wrong = run_module(*command, "model.num_hidden_video_layers=1")
     assert wrong.returncode == 2 and "layer.1" in wrong.stderr and "Traceback" not in wrong.stderr

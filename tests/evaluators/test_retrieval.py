@@ -275,7 +275,8 @@ def test_sums_that_overflow_are_not_taken_for_broken_scores() -> None:
 
 
 def test_metrics_are_found_by_the_names_in_yaml() -> None:
-    assert METRICS.get("RWTHFSMetric") is METRICS.get("RetrievalMetric") is retrieval_metrics
+    names = ("RetrievalMetric", "RWTHFSMetric", "RWTHFST2VMetric", "RWTHFSV2TMetric")
+    assert all(METRICS.get(name) is retrieval_metrics for name in names)
 
 
 @pytest.mark.parametrize("n_texts", [35, 5000])
