@@ -49,15 +49,31 @@ def commands(path: str, overrides: list[str], asked: str | None) -> list[list[st
     return [train, predict] if config.eval.after_training else [train]
 
 
+def _check_names(paths: list[str], overrides: list[str]) -> None:
+    """What loading alone does not see: names that are not registered, settings that contradict each other.
+
+    Raises UserError, which names the config.
+    """
+    from mmpt.tasks import Task
+
+    for path in paths:
+        try:
+            Task(load_config(path, overrides))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+
 def launch(args: argparse.Namespace) -> int:
     """Run all configs in turn; the first command that fails ends the run, and its exit status is ours."""
     jobs = [path for item in args.configs.split(",") if (path := item.strip())]
     if not jobs:
         raise UserError("no config given: expected one or more YAML files, separated by commas.")
-    for command in [command for path in jobs for command in commands(path, args.overrides, args.jobtype)]:
-        if args.dryrun:
-            print(shlex.join(command))
-            continue
+    todo = [command for path in jobs for command in commands(path, args.overrides, args.jobtype)]
+    if args.dryrun:
+        _check_names(jobs, args.overrides)
+        print("\n".join(shlex.join(command) for command in todo))
+        return 0
+    for command in todo:
         print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
         status = run_forwarding_signals(command)
         if status:

@@ -29,10 +29,10 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
     """
     path = task.checkpoint_path()
     if not path.is_file():
+        train = "Train first: python locallaunch.py with the config whose name has no test_."
         raise MissingDataError(
-            f"there is no checkpoint {path}. {where_checkpoint_comes_from(path)}"
-            "Train first (python locallaunch.py with the config whose name has no test_), or name one: "
-            "fairseq.common_eval.path=FILE."
+            f"there is no checkpoint {path}. {where_checkpoint_comes_from(path) or train} "
+            "Or name another: fairseq.common_eval.path=FILE."
         )
     with folder_lock(task.results_path(), "another evaluation"):
         return _evaluate(task, path, config_name, command)

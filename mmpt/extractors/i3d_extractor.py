@@ -10,6 +10,7 @@ from mmpt.extractors.i3d import I3D
 from mmpt.extractors.network_extractor import NetworkExtractor
 from mmpt.extractors.weights import load_strictly
 from mmpt.extractors.windows import WindowReader
+from mmpt.utils import origins
 from mmpt.utils.errors import UserError
 
 FPS = 25
@@ -24,7 +25,7 @@ class I3DExtractor(NetworkExtractor):
     """
 
     name = "i3d"
-    origin = "bsl5k.pth.tar is published with github.com/gulvarol/bsl1k."
+    origin = origins.I3D
     gain = 2.0
     offset = -0.5
 

@@ -9,6 +9,7 @@ from mmpt.extractors.network_extractor import NetworkExtractor
 from mmpt.extractors.s3d import S3D
 from mmpt.extractors.weights import load_strictly
 from mmpt.extractors.windows import WindowReader
+from mmpt.utils import origins
 
 FPS = 30
 
@@ -19,7 +20,7 @@ class S3DExtractor(NetworkExtractor):
     """
 
     name = "s3d"
-    origin = "s3d_howto100m.pth is published with github.com/antoine77340/S3D_HowTo100M."
+    origin = origins.S3D
     gain = 2.6  # the gates halve the signal: with 2 the output would hardly depend on the input
     offset = 0.0
 

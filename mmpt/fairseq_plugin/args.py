@@ -51,8 +51,8 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
     if not Path(path).is_file():
         raise MissingDataError(
             f"fairseq.checkpoint: there is no checkpoint or model folder {path} to start from. "
-            f"{where_checkpoint_comes_from(Path(path))}"
-            "Name another with fairseq.checkpoint.finetune_from_model=FILE_OR_FOLDER."
+            f"{where_checkpoint_comes_from(Path(path)) or 'Put one there.'} "
+            "Or name another: fairseq.checkpoint.finetune_from_model=FILE_OR_FOLDER."
         )
     return Path(path)
 

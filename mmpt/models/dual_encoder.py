@@ -29,6 +29,8 @@ from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
 from mmpt.models.video_bert import MMBertForEncoder
 from mmpt.utils.errors import UserError
 
+_SHARED_TOWER = "MMBertForEncoder"  # where model.mm_encoder_cls is not set
+
 
 class DualEncoder(nn.Module, abc.ABC):
     """What every model offers. Outputs depend on one example only: not on its batch, its order or its
@@ -183,6 +185,12 @@ class MMFusionSeparate(DualEncoder):
         return pool_text(*self.text_encoder.encode(ids, mask), mask)
 
     @classmethod
+    def check(cls, model_cfg: Any) -> None:
+        """Raises UserError, before anything is loaded, for towers that are not there."""
+        VIDEO_ENCODERS.get(model_cfg.video_encoder_cls, "model.video_encoder_cls")
+        TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")
+
+    @classmethod
     def from_config(
         cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
     ) -> "MMFusionSeparate":
@@ -192,6 +200,7 @@ class MMFusionSeparate(DualEncoder):
         `pretrained` is given by those who have loaded it already, or who will load weights over it and need
         only its sizes (`load_bert(name, weights=False)`).
         """
+        cls.check(model_cfg)
         bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
         video_encoder = _video_encoder(
             model_cfg.video_encoder_cls,
@@ -244,11 +253,9 @@ class MMFusionShare(DualEncoder):
         return pool_text(*self.mm_encoder.bert.encode(ids, mask, positions, (index > 0).long()), mask)
 
     @classmethod
-    def from_config(
-        cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
-    ) -> "MMFusionShare":
-        """As MMFusionSeparate.from_config, with `model.mm_encoder_cls` as the tower."""
-        bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+    def check(cls, model_cfg: Any) -> None:
+        """As MMFusionSeparate.check; and for options that one tower cannot have."""
+        VIDEO_ENCODERS.get(model_cfg.mm_encoder_cls or _SHARED_TOWER, "model.mm_encoder_cls")
         if model_cfg.multimodal_projection or model_cfg.freeze_text:
             raise UserError(
                 "model.multimodal_projection and model.freeze_text belong to MMFusionSeparate: "
@@ -258,7 +265,15 @@ class MMFusionShare(DualEncoder):
             raise UserError(
                 "model.video_hidden_size: MMFusionShare has one tower, as wide as the text model."
             )
-        name = model_cfg.mm_encoder_cls or "MMBertForEncoder"
+
+    @classmethod
+    def from_config(
+        cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
+    ) -> "MMFusionShare":
+        """As MMFusionSeparate.from_config, with `model.mm_encoder_cls` as the tower."""
+        cls.check(model_cfg)
+        bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+        name = model_cfg.mm_encoder_cls or _SHARED_TOWER
         layers = bert.settings.num_hidden_layers
         mm_encoder = _video_encoder(name, "model.mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)
         return _with_options(cls(mm_encoder, pooling=model_cfg.pooling), model_cfg)

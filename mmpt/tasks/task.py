@@ -44,6 +44,7 @@ class Task:
         self._datasets: dict[str, MMDataset] = {}
         refuse_unserved(config)
         self._check_batch_size()
+        self._model.check(config.model)
         self.video_processor(training=False)  # its own checks: components, width
 
     def _check_batch_size(self) -> None:

@@ -11,8 +11,14 @@ VIDEOCLIP = (
     "VideoCLIP's checkpoint is https://dl.fbaipublicfiles.com/MMPT/retri/videoclip/checkpoint_best.pt (from "
     "https://github.com/facebookresearch/fairseq/tree/main/examples/MMPT)."
 )
-S3D = "S3D's weights are https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/s3d_howto100m.pth."
-I3D = "I3D's weights are https://www.robots.ox.ac.uk/~vgg/research/bslattend/data/bsl5k.pth.tar."
+S3D = (
+    "S3D's weights are https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/s3d_howto100m.pth (from "
+    "https://github.com/antoine77340/S3D_HowTo100M)."
+)
+I3D = (
+    "I3D's weights are https://www.robots.ox.ac.uk/~vgg/research/bslattend/data/bsl5k.pth.tar (from "
+    "https://github.com/gulvarol/bsl1k)."
+)
 
 
 def how_to_get_features(folder: str | None, suffix: str) -> str:
@@ -27,6 +33,6 @@ def how_to_get_features(folder: str | None, suffix: str) -> str:
     return f"Make the features: `{command}`. {weights}"
 
 
-def where_checkpoint_comes_from(path: Path) -> str:
-    """What to do about a checkpoint that is missing, where the path tells whose it is; else ""."""
-    return f"{VIDEOCLIP} Put it there. " if "videoclip" in path.parts else ""
+def where_checkpoint_comes_from(path: Path) -> str | None:
+    """What to do about a checkpoint that is missing, where the path tells whose it is; else None."""
+    return f"{VIDEOCLIP} Put it there." if "videoclip" in path.parts else None

@@ -129,8 +129,8 @@ def test_mistakes_end_with_2_and_one_line(tmp_path, capsys):
     write_video(folder / "a.mp4", 1)
     common = ["--in", str(folder), "--out", str(out)]
     for arguments, said in (
-        (["s3d", "--weights", str(tmp_path / "gone.pth")], "antoine77340/S3D_HowTo100M"),
-        (["i3d", "--weights", str(tmp_path / "gone.pth.tar")], "gulvarol/bsl1k"),
+        (["s3d", "--weights", str(tmp_path / "gone.pth")], "howto100m/s3d_howto100m.pth"),
+        (["i3d", "--weights", str(tmp_path / "gone.pth.tar")], "bslattend/data/bsl5k.pth.tar"),
         (["i3d", "--weights", "random:0", "--stride", "0"], "--stride 0"),
         (["s3d", "--weights", "random:0", "--device", "abacus"], "abacus"),
         (["npy", "--dim", "0"], "--dim 0"),

@@ -109,6 +109,24 @@ def test_dry_run_and_a_typo(name, tmp_path, capsys):
     assert str(path) in said and "dataset.max_vide_len" in said and "max_video_len" in said
 
 
+@pytest.mark.parametrize(
+    "override, meant",
+    [
+        ("dataset.meta_processor=RWTHFSMetaProcesor", "RWTHFSMetaProcessor"),
+        ("dataset.video_processor=RWTHFSPoseProcesor", "RWTHFSPoseProcessor"),
+        ("dataset.pose_components=[RIGHT_HAND_LANDMARK]", "RIGHT_HAND_LANDMARKS"),
+        ("model.video_encoder_cls=MMBertForEncode", "MMBertForEncoder"),
+        ("model.text_encoder_cls=BertModle", "BertModel"),
+        ("loss.loss_cls=MMContraLos", "MMContraLoss"),
+    ],
+)
+def test_a_dry_run_finds_a_typo_in_a_value(override, meant, capsys):
+    path = str(PROJECT / "rwthfs_scratch_hand_dominant.yaml")
+    assert locallaunch.main([path, "--dryrun", override]) == 2
+    said = capsys.readouterr()
+    assert path in said.err and f"Did you mean '{meant}'" in said.err and not said.out
+
+
 @pytest.mark.parametrize("name", TRAINING)
 def test_each_is_a_few_lines(name):
     lines = (PROJECT / f"{name}.yaml").read_text().splitlines()
