@@ -62,7 +62,7 @@ def prepare(args: argparse.Namespace) -> int:
         raise MissingDataError(
             f"--videos: there is no folder {args.videos}: expected the one with the .mpg files. {_WHERE}"
         )
-    inventory = take_inventory(args.videos)
+    inventory = take_inventory(args.videos, args.out)
     _report(inventory, args.strict)
     if not inventory.stems:
         raise MissingDataError(f"{args.videos}: no video named as in 3_10_1_cam2.mpg. {_WHERE}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmpt.extractors.workers import TEMPORARY
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import files_under
 
 log = logging.getLogger(__name__)
 
@@ -28,29 +29,19 @@ class Source:
 def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffix: str) -> list[Source]:
     """All files of a folder, at any depth, whose ending (in any case) is one of `suffixes`, sorted by path.
 
-    Hidden files and folders, and the output folder where it lies inside, are left out; links are followed,
-    each folder visited once. Raises UserError when there is none, or when two would give the same result.
+    Which files are looked at, see files_under. Raises UserError when there is none, or when two would give
+    the same result.
     """
     if not folder.is_dir():
         raise UserError(f"--in {folder}: there is no such folder.")
     found: list[Source] = []
     ignored: Counter[str] = Counter()
-    seen: set[tuple[int, int]] = {_identity(out)} if out.is_dir() and not out.samefile(folder) else set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        if _identity(Path(root)) in seen:
-            folders.clear()
+    for path in files_under(folder, leave_out=out):
+        if path.suffix.lower() not in suffixes:
+            ignored[path.suffix.lower() or "no ending"] += 1
             continue
-        seen.add(_identity(Path(root)))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.startswith("."):
-                continue
-            path = Path(root, name)
-            if path.suffix.lower() not in suffixes:
-                ignored[path.suffix.lower() or "no ending"] += 1
-                continue
-            relative = path.relative_to(folder)
-            found.append(Source(relative.as_posix(), path, relative.with_suffix(output_suffix).as_posix()))
+        relative = path.relative_to(folder)
+        found.append(Source(relative.as_posix(), path, relative.with_suffix(output_suffix).as_posix()))
     if ignored:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in ignored.most_common(5))
         log.info("%s: %d other files are left alone (%s)", folder, sum(ignored.values()), kinds)
@@ -58,11 +49,6 @@ def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffi
         raise UserError(f"--in {folder}: no file to read; expected some of {' '.join(sorted(suffixes))}.")
     _refuse_collisions(found)
     return sorted(found, key=lambda source: source.key)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    stat = folder.stat()
-    return stat.st_dev, stat.st_ino
 
 
 def _refuse_collisions(sources: list[Source]) -> None:

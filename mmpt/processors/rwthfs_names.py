@@ -5,6 +5,7 @@ Videos are named <signer>_<letter>_<sequence>_<camera>.mpg, numbers without lead
 gesture, three with one sequence, and one who stops after the 13th gesture.
 """
 
+import mimetypes
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import sha256
+from mmpt.utils.files import files_under, sha256
 
 #: what the 35 gestures are called, in the order of their numbers, which begin at 1
 GESTURES = (*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "AE", "OE", "UE", "SCH", "One", "Two", "Three", "Four", "Five")
@@ -76,26 +77,29 @@ class Inventory:
         return [parse_name(stem) for stem in self.stems]
 
 
-def take_inventory(folder: Path) -> Inventory:
-    """Look through a folder, and the folders in it, for `.mpg` files.
+def take_inventory(folder: Path, out: Path) -> Inventory:
+    """Look through a folder, and the folders in it but for `out`, for videos (see files_under).
 
-    Problems are: names of another form (left out), empty files (left out), a name that is there twice
-    (counted once), the same content under several names, gestures and cameras without a single video. Hidden
-    files are not looked at.
+    Problems are: names of another form or ending (left out), links to nowhere and empty files (left out), a
+    name that is there twice (counted once), the same content under several names, gestures and cameras
+    without a single video. Files that are no videos by their ending are not looked at.
     """
     problems: list[str] = []
     places: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() != ".mpg" or path.name.startswith(".") or not path.is_file():
+    for path in sorted(files_under(folder, leave_out=out)):
+        if not (mimetypes.guess_type(path.name)[0] or "").startswith("video/"):
             continue
         shown = path.relative_to(folder)
+        if path.suffix.lower() != ".mpg":
+            problems.append(f"bad name: {shown}: expected the ending .mpg.")
+            continue
         try:
             parse_name(path.stem)
         except UserError as error:
             problems.append(f"bad name: {shown}: {error}")
             continue
-        if path.stat().st_size == 0:
-            problems.append(f"empty file: {shown}")
+        if not path.is_file() or path.stat().st_size == 0:
+            problems.append(f"{'empty file' if path.is_file() else 'link to nowhere'}: {shown}")
             continue
         places.setdefault(path.stem, []).append(path)
     repeated = {stem: paths for stem, paths in sorted(places.items()) if len(paths) > 1}
@@ -156,11 +160,17 @@ def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, l
     """The split of the published experiments: {"train", "val", "test"} -> names, in the published order.
 
     The names, sorted as strings, are shuffled as one list; the first tenth (rounded down) is for validation,
-    the next for the test. A recording's two cameras, and a signer, may so stand on both sides.
+    the next for the test. A recording's two cameras, and a signer, may so stand on both sides. Raises
+    UserError where a tenth is no video.
     """
     shuffled = sorted(stems)
     random.Random(seed).shuffle(shuffled)
     count = int(_SHARE * len(shuffled))
+    if count == 0:
+        raise UserError(
+            f"the published split gives a tenth of the videos to validation, a tenth to the test: got "
+            f"{len(shuffled)}, expected 10 at least."
+        )
     return {"train": shuffled[2 * count :], "val": shuffled[:count], "test": shuffled[count : 2 * count]}
 
 

@@ -67,6 +67,29 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def files_under(folder: Path, leave_out: Path) -> Iterator[Path]:
+    """The files of a folder, at any depth, in a fixed order.
+
+    Hidden files and folders, and the folder `leave_out` where it lies inside (it need not be there), are left
+    out; links are followed, each folder visited once. A link to nowhere counts as a file.
+    """
+    seen: set[tuple[int, int]] = set()
+    if leave_out.is_dir() and not leave_out.samefile(folder):
+        seen.add(_identity(leave_out))
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if (identity := _identity(Path(root))) in seen:
+            folders.clear()
+            continue
+        seen.add(identity)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
+
+
 def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
     """Delete what killed writers left in `folder`: atomic_write's temporary files, and those matching
     `patterns`.

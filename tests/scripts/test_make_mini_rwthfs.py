@@ -32,7 +32,7 @@ def test_names_and_sizes(clips):
     wanted = [
         f"{signer}_{letter}_1_cam{camera}" for signer in (1, 2) for letter in (1, 3) for camera in (1, 2)
     ]
-    assert take_inventory(clips).stems == wanted
+    assert take_inventory(clips, clips / "out").stems == wanted
     for stem, size in (("1_1_1_cam1", (240, 320, 3)), ("2_3_1_cam2", (288, 352, 3))):
         frames, rate = decode(clips / f"{stem}.mpg")
         assert (len(frames), rate, frames[0].shape) == (12, 25, size)

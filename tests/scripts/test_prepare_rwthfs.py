@@ -6,7 +6,7 @@ import random
 import pytest
 
 from mmpt.processors.rwthfs import read_gesture_ids
-from mmpt.processors.rwthfs_names import GESTURES, parse_name, published_split, signer_split
+from mmpt.processors.rwthfs_names import GESTURES, parse_name, published_split, signer_split, take_inventory
 from mmpt.utils.errors import UserError
 from scripts import prepare_rwthfs
 
@@ -117,15 +117,17 @@ def test_writes_the_files(videos, tmp_path, capsys):
 
 def test_lists_what_is_wrong(videos, tmp_path, capsys):
     (videos / "sub").mkdir()
-    for name in ("1_1_1_cam2.mpg", "a_b.mpg", "99_36_1_cam1.mpg", "3_3_9_cam1.MPG"):
+    for name in ("1_1_1_cam2.mpg", "a_b.mpg", "99_36_1_cam1.mpg", "3_3_9_cam1.MPG", "3_3_7_cam1.mp4"):
         (videos / "sub" / name).write_bytes(b"another")
     (videos / "3_3_8_cam1.mpg").touch()
+    (videos / "3_3_6_cam1.mpg").symlink_to("gone.mpg")
     (videos / "notes.txt").write_text("no video")
     assert run(videos, tmp_path / "out") == 0
     said = capsys.readouterr().err
     assert "bad name: sub/a_b.mpg" in said and "bad name: sub/99_36_1_cam1.mpg" in said
     assert "duplicate name: 1_1_1_cam2: 1_1_1_cam2.mpg, sub/1_1_1_cam2.mpg" in said
-    assert "empty file: 3_3_8_cam1.mpg" in said
+    assert "empty file: 3_3_8_cam1.mpg" in said and "link to nowhere: 3_3_6_cam1.mpg" in said
+    assert "bad name: sub/3_3_7_cam1.mp4: expected the ending .mpg" in said
     assert "missing letters" in said and "35 (Five)" in said and "1 (A)" not in said
     assert "notes" not in said
     assert (
@@ -179,6 +181,24 @@ def test_links(videos, tmp_path):
     (videos / "2_1_1_cam1.mpg").unlink()  # gone: its link goes too
     assert run(videos, out, "--links", "--force") == 0
     assert not (out / "videos" / "2_1_1_cam1.mpg").is_symlink()
+
+
+def test_cameras_in_linked_folders_and_out_among_the_videos(videos, tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "cam").symlink_to(videos)
+    for _ in range(2):  # the second time, the links that the first has made are not taken for videos
+        assert run(whole, whole / "out", "--links") == 0
+        assert len((whole / "out" / "all.txt").read_text().split()) == 30
+    assert take_inventory(whole, whole / "out").problems == take_inventory(videos, tmp_path / "out").problems
+
+
+def test_too_few_videos_for_a_split(videos, tmp_path, capsys):
+    for path in sorted(videos.iterdir())[9:]:
+        path.unlink()
+    assert run(videos, tmp_path / "out") == 2
+    assert "got 9, expected 10" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("folder", ["no_such", "empty"])
