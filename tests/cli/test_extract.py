@@ -80,6 +80,18 @@ def test_an_interrupted_run_ends_with_the_same_files(tmp_path, how):
     assert content(tmp_path / "broken") == whole
 
 
+def test_a_killed_pose_run_ends_with_the_same_files(shared_videos, tmp_path):
+    """MediaPipe on real people: the kill comes after the short first clip, in the midst of the second."""
+    (tmp_path / "in").mkdir()
+    for name in ("asl_book.mp4", "pose_test_video.mp4"):
+        shutil.copy(shared_videos / name, tmp_path / "in")
+    arguments = ["pose", "--in", tmp_path / "in", "--workers", 1]
+    assert main([*map(str, arguments), "--out", str(tmp_path / "whole"), "--quiet"]) == 0
+    interrupt_and_finish(arguments, tmp_path / "broken", ".pose", 1, signal.SIGKILL)
+    whole = content(tmp_path / "whole")
+    assert len(whole) == 3 and content(tmp_path / "broken") == whole
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [["s3d"], ["i3d", "--stride", "8"]])
 def test_a_killed_network_run_ends_with_the_same_files(tmp_path, network):
