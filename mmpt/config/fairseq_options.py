@@ -86,36 +86,45 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
     _check_sense(where, name, value)
 
 
-_POSITIVE = {
-    "batch_size",
-    "max_epoch",
-    "max_update",
-    "warmup_updates",
-    "total_num_update",
-    "num_workers",
-    "patience",
-    "clip_norm",
+#: the least that makes sense, where fairseq would take less, or stop in its own code
+_LEAST = {
+    "batch_size": 1,
+    "batch_size_valid": 1,
+    "update_freq": 1,
+    "save_interval": 1,
+    "validate_interval": 1,
+    "log_interval": 1,
+    "max_epoch": 0,
+    "max_update": 0,
+    "warmup_updates": 0,
+    "total_num_update": 0,
+    "num_workers": 0,
+    "clip_norm": 0,
+    "seed": 0,
+    "lr": 0,
 }
 
 
 def _check_sense(where: str, name: str, value: Any) -> None:
     """Values that fairseq would take and that make no sense."""
-    if name in _POSITIVE and isinstance(value, (int, float)) and value < 0 and name != "patience":
-        raise UserError(f"{where}: expected a number of at least 0, got {value!r}.")
-    if name == "batch_size" and value == 0:
-        raise UserError(f"{where}: expected at least 1, got 0.")
-    if name == "lr":
-        rates = value if isinstance(value, list) else [value]
-        if not rates or not all(_is_rate(rate) for rate in rates):
-            raise UserError(f"{where}: expected one or more learning rates of at least 0, got {value!r}.")
+    numbers = _numbers(value)
+    if name in _LEAST and not (numbers and all(_LEAST[name] <= number < math.inf for number in numbers)):
+        raise UserError(f"{where}: expected a number of at least {_LEAST[name]}, got {value!r}.")
+    if name == "adam_betas" and not (len(numbers) == 2 and all(0 <= beta < 1 for beta in numbers)):
+        raise UserError(f"{where}: expected two numbers from 0 to below 1, as (0.9, 0.98), got {value!r}.")
 
 
-def _is_rate(value: Any) -> bool:
-    """Whether it is a number of at least 0; YAML reads 5e-5, without a dot, as text."""
+def _numbers(value: Any) -> list[float]:
+    """The numbers of an option that takes one or several: 0.5, [1, 2], "(0.9, 0.98)"; [] if it holds others.
+
+    YAML reads 5e-5, without a dot, as text.
+    """
+    items = value.strip("()[] ").split(",") if isinstance(value, str) else value
+    items = items if isinstance(items, list) else [items]
     try:
-        return not isinstance(value, bool) and 0 <= float(value) < math.inf
+        return [] if any(isinstance(item, bool) for item in items) else [float(item) for item in items]
     except (TypeError, ValueError):
-        return False
+        return []
 
 
 def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:
