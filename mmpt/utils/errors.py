@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 class UserError(ValueError):
     """A mistake in what the user gave: one line that says what was got, what was expected, what to do.
@@ -26,8 +28,9 @@ class MissingDataError(UserError):
 def run_cli(main: Callable[..., int | None], *args: object) -> int:
     """Run a command's main function and turn its end into an exit status.
 
-    Returns main's own status (None counts as 0), 2 after a UserError or a full disk (printed to stderr as one
-    line, without a traceback), 130 after Ctrl-C. Anything else is a fault of ours and keeps its traceback.
+    Returns main's own status (None counts as 0), 2 after a UserError, a full disk or a file that may not be
+    touched (printed to stderr as one line, without a traceback), 130 after Ctrl-C. Anything else is a fault
+    of ours and keeps its traceback.
     """
     try:
         return main(*args) or 0
@@ -35,6 +38,9 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in _NOT_ALLOWED and error.filename:
+            print(f"error: {error.filename}: {error.strerror}: name another, or allow it.", file=sys.stderr)
+            return 2
         if not _disk_is_full(error):
             raise
         where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
