@@ -21,12 +21,20 @@ JOB_TYPES = [*PROCESSES, "local_predict"]
 
 
 def job_type(config: Config, path: str, asked: str | None) -> str:
-    """What to do with a config: the --jobtype, else its task_type; types of a cluster run as local_single."""
+    """What to do with a config: the --jobtype, else its task_type; types of a cluster run as local_single.
+    Raises UserError for a local type that there is not."""
     if asked is not None:
         return asked
     if Path(path).name.startswith("test_") or config.task_type == "local_predict":
         return "local_predict"
-    return config.task_type if config.task_type in JOB_TYPES else "local_single"
+    if config.task_type in JOB_TYPES:
+        return config.task_type
+    if config.task_type.startswith("local_"):
+        raise UserError(
+            f"{path}: task_type: expected one of {', '.join(JOB_TYPES)}, or a cluster's, such as "
+            f"sweep_small; got {config.task_type!r}."
+        )
+    return "local_single"
 
 
 def commands(path: str, overrides: list[str], asked: str | None) -> list[list[str]]:
@@ -38,14 +46,9 @@ def commands(path: str, overrides: list[str], asked: str | None) -> list[list[st
         return [predict]
     train = [sys.executable, "-m", "mmpt.cli.train", path, *overrides]
     if PROCESSES[job] > 1:
-        torchrun = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={PROCESSES[job]}",
-        ]
-        train = [*torchrun, "-m", "mmpt.cli.train", path, *overrides]
+        torchrun = [sys.executable, "-m", "mmpt.cli.torchrun"]
+        processes = ["--standalone", f"--nproc-per-node={PROCESSES[job]}"]
+        train = [*torchrun, *processes, "-m", "mmpt.cli.train", path, *overrides]
     return [train, predict] if config.eval.after_training else [train]
 
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import locallaunch
+from mmpt.utils.errors import UserError
 from tests.conftest import run_module
 
 
@@ -36,15 +37,21 @@ def test_job_types(tiny_yaml, task_type, jobtype, processes):
     assert command[0] == sys.executable
 
 
+def test_a_local_type_that_there_is_not(tiny_yaml):
+    with pytest.raises(UserError, match="task_type: expected one of local_single, local_small"):
+        locallaunch.commands(str(tiny_yaml), ["task_type=local_smal"], None)
+
+
 def test_predict_by_job_type(tiny_yaml):
     (command,) = locallaunch.commands(str(tiny_yaml), [], "local_predict")
     assert "mmpt.cli.predict" in command
 
 
 def test_exit_status_is_the_jobs(tiny_yaml):
-    failed = run_module("locallaunch.py", str(tiny_yaml), "model.vfeat_dim=64")
+    """And of two processes that find the same mistake, one says it."""
+    failed = run_module("locallaunch.py", str(tiny_yaml), "model.vfeat_dim=64", "--jobtype", "local_small")
     assert failed.returncode == 2
-    assert "Traceback" not in failed.stderr
+    assert "Traceback" not in failed.stderr and failed.stderr.count("error:") == 1
 
 
 def test_missing_rwth_data(tmp_path):

@@ -53,7 +53,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.print_fairseq:
         print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *arguments]))
         return 0
-    _check_data(config)
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # this machine's other processes would find the same
+        _check_data(config)
     folder = save_dir(config.fairseq)
     if int(os.environ.get("RANK", 0)) > 0:
         return _run_fairseq(arguments, args.verbose)
@@ -82,6 +83,7 @@ def _check_data(config: Config) -> None:
     from mmpt.config.fairseq_options import option
     from mmpt.fairseq_plugin.args import initial_weights, save_dir
     from mmpt.tasks import Task
+    from mmpt.utils.device import choose_device
 
     task = Task(config)
     report = logging.getLogger("mmpt.tasks.task")
@@ -93,6 +95,8 @@ def _check_data(config: Config) -> None:
     finally:
         report.setLevel(logging.NOTSET)
     initial_weights(config.fairseq, save_dir(config.fairseq))
+    if config.eval.after_training:
+        choose_device(config.eval.device)
 
 
 def _run_fairseq(arguments: list[str], verbose: bool) -> int:

@@ -1,0 +1,40 @@
+"""torchrun that ends as the command it runs: `python -m mmpt.cli.torchrun [torchrun's arguments]`.
+
+A process that fails has said why; torchrun adds a traceback of its own and an exit status of 1. Here the
+status is that of the process that failed first.
+"""
+
+import logging
+import signal
+import sys
+
+from mmpt.utils.errors import run_cli
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Start the processes and wait for them."""
+    return run_cli(_run, sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: list[str]) -> int:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    try:
+        run(parse_args(argv))
+    except SignalException as stopped:  # of this process: it has stopped the others
+        return 128 + stopped.sigval
+    except ChildFailedError as failed:
+        rank, failure = failed.get_first_failure()
+        if failure.exitcode >= 0:
+            return failure.exitcode
+        name = signal.Signals(-failure.exitcode).name
+        print(f"error: process {rank} was ended by {name}, and the others with it.", file=sys.stderr)
+        return 128 - failure.exitcode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
