@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpt.evaluators.predictor import PREDICTORS
 from mmpt.evaluators.report import make_results, save_report
-from mmpt.evaluators.retrieval import METRICS
 from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.device import choose_device
@@ -41,13 +39,11 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
 def _evaluate(task: Any, path: Path, config_name: str | None, command: str | None) -> str:
     config = task.config
     split = config.dataset.split or "test"
-    METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
-    predictor_class = PREDICTORS.get(config.predictor, "predictor")
     device = choose_device(config.eval.device)
     model = task.build_model(pretrained=False)
     load_into(model, load_state_dict_file(path, trust=config.eval.trust_checkpoint))
     dataset = task.dataset(split)
-    predictor = predictor_class(model, device, config.eval.batch_size)
+    predictor = task.predictor(model, device, config.eval.batch_size)
     samples = (dataset[index] for index in range(len(dataset)))
     videos = predictor.embed_videos(sample["vfeats"] for sample in samples)
     texts = predictor.embed_texts([dataset.text_processor(prompt) for prompt in dataset.prompts])

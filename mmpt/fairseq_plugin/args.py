@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
 _DEFAULT_SAVE_DIR = "checkpoints"
+_LAST = "checkpoint_last.pt"
+_JUDGES = ("loss", "v2t_R@1", "t2v_P@1")  # what validation tells: FairseqMMTask.reduce_metrics
 _OUR_DEFAULTS = (
     ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32
     ("dataset", "num_workers", 0),  # poses come out of a memory map: a worker costs more than it saves
@@ -28,7 +31,7 @@ _OUR_DEFAULTS = (
 
 def save_dir(groups: dict[str, Any]) -> Path:
     """Where checkpoints go."""
-    return Path(option(groups, "save_dir", _DEFAULT_SAVE_DIR))
+    return Path(str(option(groups, "save_dir", _DEFAULT_SAVE_DIR)))
 
 
 def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
@@ -38,13 +41,17 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
     `finetune_from_model`, or, as published YAMLs write it, `restore_file` together with `reset_optimizer`: a
     checkpoint, or a model folder, of which the weights are taken. Raises MissingDataError if it is not there.
     """
-    if (folder / "checkpoint_last.pt").exists():
+    if (folder / _LAST).exists():
         return None
     path = option(groups, "finetune_from_model")
     restore = option(groups, "restore_file")
     if path is None and restore is not None and option(groups, "reset_optimizer"):
         path = restore
     if path is None:
+        if restore not in (None, _LAST) and not Path(restore).is_file():  # fairseq would begin anew
+            raise MissingDataError(
+                f"fairseq.checkpoint.restore_file: there is no checkpoint {restore} to go on from."
+            )
         return None
     if (Path(path) / WEIGHTS_FILE).is_file():
         return Path(path) / WEIGHTS_FILE
@@ -69,11 +76,12 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
         raise UserError(
             f"{taskconfig}: fairseq.dataset.batch_size is not set: how many clips stand in a batch?"
         )
+    _check_served(groups)
     if config.loss.cached_chunk is not None:
         _check_cached(groups)
     _check_lora(config, groups)
     _drop(groups, *_RESETS, "finetune_from_model")
-    if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / "checkpoint_last.pt").exists():
+    if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / _LAST).exists():
         _drop(groups, "restore_file")
     if not torch.cuda.is_available() and (option(groups, "fp16") or option(groups, "memory_efficient_fp16")):
         log.info("fp16 needs a GPU: training in fp32")
@@ -87,6 +95,31 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     for override in overrides:
         argv += ["--override", override]
     return argv + to_argv(groups)
+
+
+def _check_served(groups: dict[str, Any]) -> None:
+    """Refuse options of fairseq that mean nothing to this task, or what this machine cannot give. Raises
+    UserError."""
+    for name in ("max_tokens", "max_tokens_valid"):
+        if option(groups, name) is not None:
+            raise UserError(
+                f"fairseq.dataset.{name}: a batch is a number of clips here: leave it out and set "
+                f"fairseq.dataset.{name.replace('max_tokens', 'batch_size')}."
+            )
+    if option(groups, "train_subset", "train") != "train":
+        raise UserError("fairseq.dataset.train_subset: training is on the split 'train': leave it out.")
+    judge = option(groups, "best_checkpoint_metric", "loss")
+    if judge not in _JUDGES:
+        raise UserError(
+            f"fairseq.checkpoint.best_checkpoint_metric: expected one of {', '.join(_JUDGES)}, got {judge!r}."
+        )
+    processes = option(groups, "distributed_world_size", 1)
+    if "RANK" not in os.environ and processes > max(1, torch.cuda.device_count()):
+        raise UserError(
+            f"fairseq.distributed_training.distributed_world_size is {processes}, but there are "
+            f"{torch.cuda.device_count()} GPUs here: leave it out, and start several processes with "
+            "locallaunch.py --jobtype local_small (2) or local_big (4), or with torchrun."
+        )
 
 
 def _check_cached(groups: dict[str, Any]) -> None:
@@ -108,7 +141,7 @@ def _check_lora(config: Config, groups: dict[str, Any]) -> None:
     """Refuse model.lora_rank where it cannot be, is not what the run in the folder began with, or would adapt
     layers that know nothing. Raises UserError."""
     rank, folder = config.model.lora_rank, save_dir(groups)
-    resumed = (folder / "checkpoint_last.pt").exists()
+    resumed = (folder / _LAST).exists()
     if resumed and (folder / "config.yaml").is_file():
         before = load_config(folder / "config.yaml").model.lora_rank
         if before != rank:

@@ -13,6 +13,8 @@ from mmpt.config.fairseq_options import option
 from mmpt.config.published import refuse_unserved
 from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
+from mmpt.evaluators.predictor import PREDICTORS
+from mmpt.evaluators.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES
 from mmpt.models import MODELS, load_bert, load_tokenizer
@@ -41,6 +43,8 @@ class Task:
         self._aligner = ALIGNERS.get(dataset.aligner, "dataset.aligner")
         self._model = MODELS.get(config.model.model_cls, "model.model_cls")
         self._loss = LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
+        METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
+        self.predictor = PREDICTORS.get(config.predictor, "predictor")
         self._datasets: dict[str, MMDataset] = {}
         refuse_unserved(config)
         self._check_batch_size()

@@ -193,6 +193,13 @@ def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
         (["dataset.video_processor=PoseProcesor"], "Did you mean 'PoseProcessor'?"),
         (["dataset.bert_name=package:no_such_package"], "no_such_package"),
         (["fairseq.checkpoint.finetune_from_model=no/such.pt"], "no/such.pt"),
+        (["fairseq.checkpoint.restore_file=no/such.pt"], "no/such.pt"),
+        (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
+        (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
+        (["fairseq.dataset.train_subset=test"], "leave it out"),
+        (["fairseq.distributed_training.distributed_world_size=99"], "--jobtype local_small"),
+        (["metric=RetrievalMetrik"], "Known: RWTHFSMetric"),
+        (["eval.after_training=true", "eval.device=gpu"], "device 'gpu'"),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),
     ],
 )
