@@ -61,7 +61,7 @@ class Extractor(abc.ABC):
     """Of the files it writes."""
     source_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES
     """Endings, in lower case, of the files it reads."""
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Raised when a change of ours changes what is written, so that older files are made again."""
 
     @classmethod

@@ -173,24 +173,20 @@ class Video:
             known.notes.append(f"the file breaks off: {known.frames} of {declared} frames")
 
     def sampled(self, fps: Fraction) -> Iterator[Any]:
-        """The picture nearest to each of the times 0, 1/fps, 2/fps, ... (of two equally near, the earlier).
+        """A picture for each of the times 0, 1/fps, 2/fps, ..., as FFmpeg's `fps` filter gives them.
 
-        A clip of s seconds gives round(s * fps) pictures, at least one. Pictures may repeat (the same
-        object). FFmpeg's `fps` filter gives as many, and from 25 to 30 the same; elsewhere it may show the
-        picture before or after, because it rounds the pictures' times first.
+        The published pipelines sample by that filter. It rounds each picture's time to the nearest multiple
+        of 1/fps (up, from halfway); the last picture with a time stays until the next one's. A clip of s
+        seconds gives round(s * fps) pictures, at least one. Pictures may repeat (the same object).
         """
         index = 0
         shown: Any = None
-        shown_at = Fraction(0)
         for time, frame in self.frames():
-            while shown is not None and index / fps - shown_at <= time - index / fps and index / fps < time:
+            for _ in range(index, slot := int(time * fps + Fraction(1, 2))):
                 yield shown
-                index += 1
-            shown, shown_at = frame, time
-        total = self.sampled_count(fps)
-        while index < total:
+            index, shown = slot, frame
+        for _ in range(index, self.sampled_count(fps)):
             yield shown
-            index += 1
 
     def sampled_count(self, fps: Fraction) -> int:
         """How many pictures `sampled` gives; known when the video has been read."""
