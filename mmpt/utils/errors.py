@@ -2,12 +2,12 @@
 
 import errno
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
-
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UserError(ValueError):
@@ -28,31 +28,44 @@ class MissingDataError(UserError):
 def run_cli(main: Callable[..., int | None], *args: object) -> int:
     """Run a command's main function and turn its end into an exit status.
 
-    Returns main's own status (None counts as 0), 2 after a UserError, a full disk or a file that may not be
-    touched (printed to stderr as one line, without a traceback), 130 after Ctrl-C. Anything else is a fault
-    of ours and keeps its traceback.
+    Returns main's own status (None counts as 0), 2 after a UserError, a full disk or a file that the system
+    refuses (printed to stderr as one line, without a traceback), 130 after Ctrl-C, 141 where nobody reads
+    what is printed any more. Anything else is a fault of ours and keeps its traceback.
     """
     try:
-        return main(*args) or 0
+        status = main(*args) or 0
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # such as `| head`; what is still to be printed must not fail at exit again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno in _NOT_ALLOWED and error.filename:
-            print(f"error: {error.filename}: {error.strerror}: name another, or allow it.", file=sys.stderr)
-            return 2
-        if not _disk_is_full(error):
+        told = _about_the_system(error)
+        if told is None:
             raise
-        where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        print(
-            f"error: the disk is full, or a limit on files is reached: could not write{where} ({error}). "
-            "Nothing half-written is left; make room and start the same command again.",
-            file=sys.stderr,
-        )
+        print(f"error: {UserError(told)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _about_the_system(error: OSError | RuntimeError) -> str | None:
+    """What the system refuses and what to do, where an error says so; None where it does not."""
+    file = error.filename if isinstance(error, OSError) else None
+    if _disk_is_full(error):
+        where = f" {file}" if file else ""
+        return (
+            f"the disk is full, or a limit on files is reached: could not write{where} ({error}). "
+            "Nothing half-written is left; make room and start the same command again."
+        )
+    if not file:
+        return None
+    assert isinstance(error, OSError)
+    return f"{file}: {error.strerror or error}. Check that path, what is there and who may use it."
 
 
 def _disk_is_full(error: BaseException) -> bool:

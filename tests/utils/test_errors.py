@@ -1,6 +1,8 @@
 """How commands end: what is the user's, what is the disk's, and what is ours."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -42,6 +44,25 @@ def test_what_a_full_disk_led_to(capsys):
     wrapped = RuntimeError("could not save")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert ends(wrapped) == 2
+
+
+def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys):
+    (tmp_path / "a\nfile").write_text("")
+    assert run_cli(lambda: (tmp_path / "a\nfile" / "x").mkdir()) == 2
+    said = capsys.readouterr().err
+    assert "Not a directory" in said and r"a\nfile/x" in said and said.count("\n") == 1
+
+
+def test_a_reader_that_goes_away():
+    """`python -m mmpt.cli.search query ... | head -1`."""
+    code = "from mmpt.utils.errors import run_cli; import sys; sys.exit(run_cli(lambda: print('x' * 10**6)))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), RuntimeError("a bug")])
