@@ -120,7 +120,12 @@ def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) 
     from mmpt.utils.lock import folder_lock
 
     if args.source.suffix.lower() == ".txt":
-        lines = args.source.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = args.source.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{args.source}: it is not UTF-8 text (byte {error.start}): save it as UTF-8."
+            ) from error
         prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     elif args.source.is_dir():
         raise UserError(f"--prompts: {args.source} is a folder; prompts are made of a table.")

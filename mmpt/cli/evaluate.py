@@ -11,6 +11,7 @@ training clips (--allow-train); the report then says so.
 
 import argparse
 import logging
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -67,9 +68,9 @@ def evaluate(args: argparse.Namespace) -> int:
     """Check the table, embed what is needed, run the protocols, write the report."""
     setup_logging(logging.INFO)
     from mmpt.embedder import SignCLIP
-    from mmpt.evaluators.recognition import PROTOCOLS, Options, run_protocol
+    from mmpt.evaluators.recognition import PROTOCOLS, Options, check_protocol, run_protocol
     from mmpt.evaluators.recognition_report import results_table, save_recognition
-    from mmpt.evaluators.table_embedding import embed_table, prompts_of
+    from mmpt.evaluators.table_embedding import embed_table, prompt_texts, prompts_of
     from mmpt.processors.table_file import SPLITS, read_table
     from mmpt.utils.allocator import keep_freed_memory
     from mmpt.utils.parallel import check_workers, cores
@@ -84,11 +85,19 @@ def evaluate(args: argparse.Namespace) -> int:
     for name, least in (("k", 1), ("draws", 1), ("bootstrap", 0)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: expected at least {least}.")
+    if args.c is not None and not 0 < args.c < math.inf:
+        raise UserError(f"--c {args.c:g}: expected a number above 0.")
     names = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
     out = args.out or args.model.parent / "eval"
-    table = read_table(args.table)
-    model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
+    options = Options(args.k, args.draws, args.c, args.bootstrap)
     workers = check_workers(args.workers, max(1, cores() // 2))
+    table = read_table(args.table)
+    judged = table.of_split(args.split)
+    for name in names:
+        check_protocol(name, args.split, {row.split for row in table.rows}, options)
+    model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
+    if "zero_shot" in names:  # what is wrong with the prompts is said before hours of embedding
+        prompt_texts(model, table, judged, args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
     splits, about = embed_table(
         model, args.model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, workers
@@ -98,7 +107,6 @@ def evaluate(args: argparse.Namespace) -> int:
     about |= {"split": args.split, "command": args.command}
     queries = splits[args.split]
     prompts = prompts_of(model, table, queries, args.prompt) if "zero_shot" in names else None
-    options = Options(args.k, args.draws, args.c, args.bootstrap)
     outcomes = []
     for name in names:
         log.info("protocol %s", name)

@@ -3,6 +3,7 @@
 Needs no torch: readers run in processes of their own.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def check_windows(length: float | None, stride: float | None, suffix: str) -> Wi
     if suffix != ".pose":
         raise UserError("--window needs poses: files of features have no frame rate.")
     stride = length / 2 if stride is None else stride
-    if length <= 0 or stride <= 0:
+    if not (0 < length < math.inf and 0 < stride < math.inf):
         raise UserError(f"--window {length:g} --stride {stride:g}: expected milliseconds above 0.")
     return Windows(length, stride)
 

@@ -9,7 +9,7 @@
 The support is the training split. Clips, not prompts, make the classes of all but zero_shot: their `text`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -97,6 +97,33 @@ class Outcome:
         }
 
 
+def check_protocol(name: str, queries: str, there: Collection[str], options: Options) -> None:
+    """Raise UserError where a protocol cannot judge the split `queries` of a table that has clips of the
+    splits `there`: before anything is embedded."""
+    if name not in PROTOCOLS:
+        raise UserError(f"there is no protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
+    if name == "zero_shot":
+        return
+    if "train" not in there:
+        raise UserError(f"protocol {name}: the table has no clips of train to learn from.")
+    if queries == "train":
+        raise UserError(
+            f"protocol {name}: it learns from train, so it cannot be run on train: each clip would find "
+            "itself. Take another --split, or zero_shot."
+        )
+    if name == "linear_probe" and options.c is None:
+        if "valid" not in there:
+            raise UserError(
+                "protocol linear_probe: the table has no clips of valid to choose C on: add some, or give "
+                "--c."
+            )
+        if queries == "valid":
+            raise UserError(
+                "protocol linear_probe: C would be chosen on the clips that are judged: take another "
+                "--split, or give --c."
+            )
+
+
 def run_protocol(
     name: str,
     queries: Split,
@@ -111,16 +138,12 @@ def run_protocol(
     [P, H], and the prompt of each query [N]; needed by zero_shot. Raises UserError where something is
     missing.
     """
+    there = [split.name for split in (support, valid) if split is not None and len(split)]
+    check_protocol(name, queries.name, there, options)
     if name == "zero_shot":
         assert prompts is not None
         return _zero_shot(queries, *prompts, options)
-    if support is None or not len(support):
-        raise UserError(f"protocol {name}: the table has no clips of train to learn from.")
-    if support.name == queries.name:
-        raise UserError(
-            f"protocol {name}: it learns from {support.name}, so it cannot be run on {queries.name}: each "
-            "clip would find itself. Take another --split, or zero_shot."
-        )
+    assert support is not None
     classes = sorted(set(support.classes))
     labels, truth = _numbers(support.classes, classes), _numbers(queries.classes, classes)
     n = len(classes)
@@ -132,9 +155,7 @@ def run_protocol(
         return [_outcome(name, f"k={k}", classes, truth, [nearest_neighbours(*arrays, k=k)], options)]
     if name == "prototypes":
         return [_prototypes(shots, arrays, classes, truth, options) for shots in SHOTS]
-    if name == "linear_probe":
-        return [_linear_probe(arrays, classes, truth, queries, valid, options)]
-    raise UserError(f"there is no protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
+    return [_linear_probe(arrays, classes, truth, valid, options)]
 
 
 def _zero_shot(
@@ -186,22 +207,12 @@ def _linear_probe(
     arrays: _Arrays,
     classes: list[str],
     truth: NDArray[np.int64],
-    queries: Split,
     valid: Split | None,
     options: Options,
 ) -> Outcome:
     c, how = options.c, "given"
     if c is None:
-        if valid is None or not len(valid):
-            raise UserError(
-                "protocol linear_probe: the table has no clips of valid to choose C on: add some, or give "
-                "--c."
-            )
-        if valid.name == queries.name:
-            raise UserError(
-                "protocol linear_probe: C would be chosen on the clips that are judged: take another "
-                "--split, or give --c."
-            )
+        assert valid is not None
         valid_labels = _numbers(valid.classes, classes)
         c, accuracy = choose_c(arrays.support, arrays.labels, valid.vectors, valid_labels, arrays.n_classes)
         how = "chosen on valid: " + ", ".join(f"{one:g}: {share:.3f}" for one, share in accuracy.items())

@@ -13,7 +13,7 @@ from mmpt.evaluators.clip_reader import ClipReader, table_jobs
 from mmpt.evaluators.embedding_run import embed_clips, model_hash
 from mmpt.evaluators.recognition import Split
 from mmpt.evaluators.retrieval import distinct
-from mmpt.processors.table_file import Table
+from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.templates import PromptTemplates
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import sha256
@@ -64,18 +64,26 @@ def embed_table(
     return splits, {**about, "warnings": warnings, "clips": {n: len(s) for n, s in splits.items()}}
 
 
+def prompt_texts(
+    model: Any, table: Table, rows: Sequence[TableRow], template: str | None = None
+) -> list[str]:
+    """The prompt of each row.
+
+    template: None takes the first that the model was trained with. Raises UserError for a template that does
+    not fit the table, and where the text model cannot tell two prompts apart.
+    """
+    chosen = template or model.dataset_cfg.prompt_templates[0]
+    texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]
+    model.text_processor.check_distinct(texts)
+    return texts
+
+
 def prompts_of(
     model: Any, table: Table, queries: Split, template: str | None = None
 ) -> tuple[list[str], NDArray[np.float32], NDArray[np.int64]]:
-    """Distinct prompts of the queries, their embeddings [P, H], and each query's prompt [N].
-
-    template: None takes the first that the model was trained with. Raises UserError where the text model
-    cannot tell two prompts apart.
-    """
-    chosen = template or model.dataset_cfg.prompt_templates[0]
+    """Distinct prompts of the queries, their embeddings [P, H], and each query's prompt [N] (see
+    prompt_texts)."""
     by_id = {row.id: row for row in table.rows}
-    rows = [by_id[name] for name in queries.ids]
-    texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]
+    texts = prompt_texts(model, table, [by_id[name] for name in queries.ids], template)
     prompts, numbers, _ = distinct(texts)
-    model.text_processor.check_distinct(prompts)
     return prompts, model.embed_text(prompts), numbers

@@ -12,7 +12,7 @@ def choose_device(name: str | None = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # "meta" makes tensors, but none that can be read
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"device {name!r} cannot be used here: expected auto, cpu, cuda or cuda:N."

@@ -152,6 +152,9 @@ def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
         ("empty", [], "there is no .pose file in it"),
         ("poses", ["--stride", "5"], "give --window too"),
         ("poses", ["--window", "0"], "milliseconds above 0"),
+        ("poses", ["--window", "nan"], "milliseconds above 0"),
+        ("poses", ["--window", "9", "--stride", "inf"], "milliseconds above 0"),
+        ("latin.txt", [], "not UTF-8 text (byte 1)"),
         ("poses", ["--portion", "0"], "at least 1 clip"),
         ("poses", ["--workers", "-1"], "expected 0 or more"),
         ("poses", ["--prompts"], "is a folder"),
@@ -159,6 +162,7 @@ def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
 )
 def test_mistakes(model_folder, folder, tmp_path, capsys, source, options, words):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "latin.txt").write_bytes("Fünf".encode("latin-1"))
     source = folder if source == "poses" else tmp_path / source
     assert embed(model_folder, source, tmp_path / "out", *options) == 2
     assert words in capsys.readouterr().err

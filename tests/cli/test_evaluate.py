@@ -110,13 +110,19 @@ def test_of_all_protocols_those_that_can_be_run_are(model_folder, small_table, t
         (["--split", "tests"], "expected one of train, valid, test"),
         (["--k", "0"], "expected at least 1"),
         (["--prompt", "{nothing}"], "names the column 'nothing'"),
+        (["--c", "0"], "expected a number above 0"),
+        (["--c", "nan"], "expected a number above 0"),
+        (["--protocol", "linear_probe", "--split", "valid"], "chosen on the clips that are judged"),
+        (["--device", "meta"], "expected auto, cpu, cuda"),
         (["--prompt", "{text} é", "--split", "valid"], None),
     ],
 )
 def test_mistakes(model_folder, small_table, tmp_path, capsys, options, words):
-    status = evaluate(model_folder, small_table, tmp_path, "--protocol", "zero_shot", *options)
+    out = tmp_path / "out"
+    status = evaluate(model_folder, small_table, out, "--protocol", "zero_shot", *options)
     assert status == (2 if words else 0)
     assert (words or "") in capsys.readouterr().err
+    assert out.exists() == (words is None), "a mistake is found before anything is embedded"
 
 
 def test_a_table_without_splits(model_folder, tmp_path, capsys):

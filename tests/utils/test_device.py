@@ -16,6 +16,6 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_named_devices() -> None:
     assert choose_device("cpu") == torch.device("cpu")
-    for name in ("abacus", "", "cuda:99"):
+    for name in ("abacus", "", "cuda:99", "meta"):
         with pytest.raises(UserError, match="expected auto, cpu, cuda"):
             choose_device(name)
