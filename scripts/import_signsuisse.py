@@ -15,7 +15,6 @@ judged on it. The languages become de, fr, it and their sign languages sgg, ssr,
 
 import argparse
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from mmpt.processors.table_writer import existing, split_by, unique_ids, write_table
 from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import read_json
 from mmpt.utils.logging import setup_logging
 
 SIGNED = {"de": "sgg", "fr": "ssr", "it": "slf"}
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for index in args.index:
         try:
-            for entry in json.loads(index.read_text(encoding="utf-8")):
+            for entry in read_json(index):
                 file = args.poses / f"{pose_name(str(entry['uid']))}.pose"
                 rows.append(
                     {

@@ -13,7 +13,6 @@ sign. The published splits share signers: check and evaluate with --allow-leak s
 """
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from typing import Any
 
 from mmpt.processors.table_writer import existing, write_table
 from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import read_json
 from mmpt.utils.logging import setup_logging
 
 FPS = 25
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Read the JSON file, write the table."""
     setup_logging(logging.INFO)
     try:
-        entries = json.loads(args.json.read_text(encoding="utf-8"))
+        entries = read_json(args.json)
         rows = [
             _row(args, entry["gloss"], instance)
             for entry in entries[: args.classes]

@@ -29,7 +29,7 @@ from mmpt.extractors.progress import Progress
 from mmpt.models.folder import CONFIG_FILE, WEIGHTS_FILE
 from mmpt.processors.table_file import parquet_module
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, remove_leftovers, sha256, write_json
+from mmpt.utils.files import atomic_write, read_json, remove_leftovers, sha256, write_json
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.parallel import cores, ordered_map
 
@@ -125,7 +125,7 @@ def save_embeddings(out: Path, made: EmbeddingSet, about: dict[str, Any], file_f
 def read_embeddings(folder: Path) -> EmbeddingSet:
     """What save_embeddings wrote. Raises UserError if it is not there or not whole."""
     try:
-        about = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        about = read_json(folder / PROVENANCE)
         with open(folder / IDS, encoding="utf-8", newline="") as file:
             ids = list(csv.DictReader(file))
         if (folder / f"{EMBEDDINGS}.npy").is_file():
@@ -220,7 +220,7 @@ def _finished(out: Path, key: str, file_format: str) -> EmbeddingSet | None:
     if not (out / PROVENANCE).is_file() or not (out / f"{EMBEDDINGS}.{file_format}").is_file():
         return None
     try:
-        about = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        about = read_json(out / PROVENANCE)
         return read_embeddings(out) if about.get("key") == key else None
     except ValueError:
         return None

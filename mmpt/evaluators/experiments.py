@@ -18,7 +18,7 @@ from mmpt.evaluators.report import read_results
 from mmpt.extractors.manifest import trial_weights
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import write_json
+from mmpt.utils.files import read_json, write_json
 from mmpt.utils.stand_in import stand_in_note
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Experiment:
 
     def _finished_digest(self) -> str | None:
         try:
-            return json.loads(self._finished_file.read_text(encoding="utf-8"))["settings"]
+            return read_json(self._finished_file)["settings"]
         except (OSError, ValueError, KeyError, TypeError):
             return None  # no such file, or none of ours: train, which ends at once if there is nothing to do
 

@@ -1,6 +1,5 @@
 """A finished evaluation: a dictionary of results, and a folder with it, its pictures and its embeddings."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from mmpt.evaluators.retrieval import metrics_from_ranks
 from mmpt.evaluators.similarity import nearest_prompts, rank_embeddings
 from mmpt.evaluators.tables import all_metrics_markdown, format_markdown, markdown_table, name_of
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, write_json, write_text
+from mmpt.utils.files import atomic_write, read_json, write_json, write_text
 
 _PROMPTS_LISTED = 100  # in results.md
 
@@ -179,7 +178,7 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = read_json(path)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); evaluate first, then look there."

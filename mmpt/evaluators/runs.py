@@ -22,7 +22,7 @@ import numpy as np
 from mmpt.config import load_config
 from mmpt.evaluators.report import read_results
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import write_json
+from mmpt.utils.files import read_json, write_json
 from mmpt.utils.processes import sigterm_as_interrupt
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Run:
         record = self.folder / _RECORD
         if not record.is_file():
             return None
-        if json.loads(record.read_text(encoding="utf-8")).get("settings") != self.digest():
+        if read_json(record).get("settings") != self.digest():
             raise UserError(
                 f"{self.folder} holds a run with other settings than {self.name} has now: move it away, or "
                 "give another folder with --out."
@@ -78,7 +78,7 @@ class Run:
 
     def correct(self) -> np.ndarray:
         """bool [N]: which clips of the test split are closest to their own prompt."""
-        ids = json.loads((self.folder / "eval" / "ids.json").read_text(encoding="utf-8"))
+        ids = read_json(self.folder / "eval" / "ids.json")
         return np.equal(ids["prompt_of_video"], ids["nearest_prompt"])
 
     def digest(self) -> str:

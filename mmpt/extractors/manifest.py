@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, sha256
+from mmpt.utils.files import atomic_write, parse_json, read_json, sha256
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if path.is_file():
         try:
-            content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+            content = read_json(path, errors="surrogateescape")
             ours = content["format"] == FORMAT and {"extractor", "runs", "files"} <= content.keys()
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is no readable manifest ({error}): move it away.") from error
@@ -151,7 +151,7 @@ def _take_up(content: dict[str, Any], lines: list[str]) -> None:
     """Add a journal's records. The last line may be half written."""
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError:
             break
         if "file" in entry:

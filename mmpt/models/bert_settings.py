@@ -8,8 +8,8 @@ from torch import nn
 
 from mmpt.utils.errors import UserError
 
-MAX_LAYERS = 1000
-"""More is a damaged or hostile file: building so many would take for ever."""
+LARGEST = {"num_hidden_layers": 1000, "hidden_size": 1 << 20, "intermediate_size": 1 << 24}
+"""More is a damaged or hostile file: to build so many would take for ever, or overflow."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -61,10 +61,9 @@ class BertSettings:
                 raise UserError(
                     f"{name} of the text model is {getattr(self, name)}; at least 1 was expected."
                 )
-        if self.num_hidden_layers > MAX_LAYERS:
-            raise UserError(
-                f"num_hidden_layers of the text model is {self.num_hidden_layers}, over {MAX_LAYERS}."
-            )
+        for name, most in LARGEST.items():
+            if getattr(self, name) > most:
+                raise UserError(f"{name} of the text model is {getattr(self, name)}, over {most}.")
         if self.hidden_act not in ACTIVATIONS:
             raise UserError(
                 f"hidden_act is {self.hidden_act!r}; the activations served are "

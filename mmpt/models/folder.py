@@ -16,7 +16,7 @@ from mmpt.config.build import Source, build
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.bert import BertSettings
 from mmpt.models.dual_encoder import DualEncoder
-from mmpt.models.pretrained import PretrainedBert, read_json, read_tokenizer
+from mmpt.models.pretrained import PretrainedBert, read_object, read_tokenizer
 from mmpt.models.registries import MODELS
 from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
@@ -75,7 +75,7 @@ def load_model_folder(folder: str | os.PathLike[str]) -> ModelFolder:
             "checkpoint "
             "with `python -m mmpt.cli.convert`."
         )
-    tree = read_json(folder / CONFIG_FILE)
+    tree = read_object(folder / CONFIG_FILE)
     where = str(folder / CONFIG_FILE)
     if tree.get("format") != FORMAT:
         raise UserError(f"{where} does not describe a SignCLIP model (its format is {tree.get('format')!r}).")

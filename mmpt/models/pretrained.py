@@ -7,7 +7,6 @@ a Python package that carries such a folder; or the name of a repository on the 
 
 import functools
 import importlib.util
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from mmpt.models.bert import BertModel, BertSettings
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
     Raises MissingDataError if it is not on this machine and cannot be fetched, UserError if it is not a BERT.
     """
     folder = find_model_folder(name, weights)
-    settings = BertSettings.from_dict(read_json(folder / "config.json"), str(folder / "config.json"))
+    settings = BertSettings.from_dict(read_object(folder / "config.json"), str(folder / "config.json"))
     tokenizer = load_tokenizer(name)
     for token in ("cls_token_id", "sep_token_id"):
         if getattr(tokenizer, token) is None:
@@ -104,7 +104,9 @@ def read_tokenizer(folder: Path) -> Any:
             f"{folder} has neither vocab.txt nor tokenizer.json: the vocabulary is missing."
         )
     try:
-        return AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # the Rust tokenizers raise plain Exception for files that they cannot read
         raise UserError(f"the tokenizer in {folder} cannot be read: {error}") from error
 
@@ -171,10 +173,10 @@ def _hub_folder(name: str, weights: bool) -> Path:
     return folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises UserError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):

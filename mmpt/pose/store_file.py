@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mmpt.pose.clip import PoseClip, PoseLayout
+from mmpt.utils.files import parse_json
 
 MAGIC = b"MMPTPOSES-1\n\0\0\0\0"
 _ALIGN = 16
@@ -111,7 +112,7 @@ class StoreFile:
             raise InvalidStoreError("its index is damaged")
         self.index = np.frombuffer(self._map, dtype=INDEX, count=clips, offset=start)
         try:
-            self._parse(json.loads(self._map[size - _TRAILER.size - text_bytes : size - _TRAILER.size]))
+            self._parse(parse_json(self._map[size - _TRAILER.size - text_bytes : size - _TRAILER.size]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidStoreError(f"its description is wrong ({error})") from None
         self._check_records(start)

@@ -99,17 +99,24 @@ def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
         faiss.omp_set_num_threads(threads)
 
 
-def load(path: Path) -> Any:
-    """The faiss index of a file, memory-mapped where its kind can be. Raises UserError if it is damaged."""
+def load(path: Path, count: int, width: int) -> Any:
+    """The faiss index of a file, memory-mapped where its kind can be. Raises UserError if it is damaged, or
+    not of `count` vectors of `width` numbers."""
     faiss = faiss_module()
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
     try:
         try:
-            return faiss.read_index(str(path), flags)
+            index = faiss.read_index(str(path), flags)
         except RuntimeError:  # product codes in blocks cannot be mapped: they are small, and read
-            return faiss.read_index(str(path))
+            index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise UserError(f"{path}: faiss cannot read it; build the index again.") from error
+    if (index.ntotal, index.d) != (count, width):
+        raise UserError(
+            f"{path} holds {index.ntotal} vectors of {index.d} numbers, the index {count} of {width}: build "
+            "it again."
+        )
+    return index
 
 
 def candidates(index: Any, queries: NDArray[np.float32], count: int, effort: int) -> NDArray[np.int64]:

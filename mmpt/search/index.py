@@ -6,7 +6,6 @@ All but the first are mapped into memory. Opening an index reads no vectors, an 
 approximate one some hundred.
 """
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from mmpt.search import approximate
 from mmpt.search.exact import Hits, best, top_k
 from mmpt.search.sources import Embeddings, open_array
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_folder, write_json
+from mmpt.utils.files import atomic_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +152,7 @@ class Index:
         if exact or self.kind == "flat":
             return top_k(unit, self.vectors, k)
         if self._faiss is None:
-            self._faiss = approximate.load(self.folder / FAISS)
+            self._faiss = approximate.load(self.folder / FAISS, len(self), self.dim)
         looked_at, spare = _EFFORT[self.kind]
         count = min(len(self), max(k * spare, 100))
         rows = approximate.candidates(self._faiss, unit, count, effort or looked_at)
@@ -233,7 +232,7 @@ def _write_names(names: Sequence[str], folder: Path) -> None:
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = read_json(path)
     except OSError as error:
         raise MissingDataError(
             f"there is no index {folder} (it has no {DESCRIPTION}): build one with `python -m "
@@ -245,10 +244,14 @@ def _description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not describe an index.")
     if not isinstance(tree.get("format_version"), int) or tree["format_version"] > FORMAT_VERSION:
         raise UserError(f"{path} has a newer format than this mmpt ({__version__}) reads: update it.")
-    known = tree.get("kind") in approximate.KINDS and tree.get("measure") in MEASURES
-    if not known or not all(isinstance(tree.get(key), int) for key in ("count", "dim")):
-        raise UserError(f"{path}: kind, measure, count or dim is missing or unknown: build the index again.")
-    return {"model": None, **tree}
+    tree = {"model": None, "recall": None, **tree}
+    known = tree.get("kind") in list(approximate.KINDS) and tree.get("measure") in MEASURES
+    wanted = {"count": int, "dim": int, "model": str | None, "recall": float | None}
+    if not known or not all(isinstance(tree.get(key), kind) for key, kind in wanted.items()):
+        raise UserError(
+            f"{path}: {', '.join(wanted)}, kind or measure is missing or unknown: build the index again."
+        )
+    return tree
 
 
 def _open(path: Path) -> NDArray:

@@ -1,6 +1,5 @@
 """Embeddings with their names, as evaluation and others write them."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import read_json
 
 SIDES = {"video": ("video_embeddings.npy", "videos"), "text": ("text_embeddings.npy", "prompts")}
 
@@ -95,7 +95,7 @@ def _results(folder: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError as error:
         raise MissingDataError(f"{path}: there is no such file; it names the vectors, one by one.") from error
     except (OSError, ValueError) as error:

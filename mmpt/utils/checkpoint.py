@@ -80,10 +80,10 @@ def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
                 "which can "
                 "run code. If you trust whoever made the file, load it with --trust-checkpoint."
             ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # not torch's own words: they advise to read it with weights_only=False, whatever it is
         raise UserError(
             f"{path} cannot be read as a checkpoint: it is damaged, cut off or of another format "
-            f"({reason[:200]})."
+            f"({path.stat().st_size:,} bytes; {type(error).__name__})."
         ) from error
 
 
@@ -105,17 +105,26 @@ def find_weights(content: Any, where: str) -> dict[str, Tensor]:
             f"{where} holds no weights: a dict of tensors was expected, got {_describe(content)}."
         )
     strangers = [
-        str(key)
-        for key, value in content.items()
-        if not isinstance(value, Tensor) or not isinstance(key, str)
+        str(key) for key, value in content.items() if not isinstance(key, str) or not _is_plain(value)
     ]
     if strangers:
         raise UserError(
             f"{where} holds no plain weights: {_listed(strangers)} {'is' if len(strangers) == 1 else 'are'} "
-            "not tensors "
-            "with a name."
+            "not tensors with a name and all their numbers."
         )
     return dict(content)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a tensor whose numbers are all in the file: neither sparse nor without storage, nor a few
+    numbers that are spread over a size which would fill the memory."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not value.is_meta
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def strip_prefixes(key: str) -> str:

@@ -112,6 +112,20 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: str | os.PathLike[str], errors: str = "strict") -> Any:
+    """The content of a JSON file (UTF-8). errors: as of `open`. Raises OSError, and ValueError for whatever
+    is not JSON, text that is nested too deep included."""
+    return parse_json(Path(path).read_text(encoding="utf-8", errors=errors))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON -> objects. Raises ValueError for whatever is not JSON, text that is nested too deep included."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Hex SHA-256 of a file's content."""
     with open(path, "rb") as file:

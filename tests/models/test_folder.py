@@ -1,5 +1,6 @@
 """A model folder: whole, plain, and the same model again."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -139,6 +140,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda tree: tree.pop("text_model"), "text_model"),
     (lambda tree: tree["text_model"].update(num_hidden_layers=10**9), "over 1000"),
     (lambda tree: tree["text_model"].update(hidden_size=-32), "hidden_size"),
+    (lambda tree: tree["text_model"].update(hidden_size=12 << 36), "hidden_size.*over"),
     (
         lambda tree: tree["text_model"].update(vocab_size=10**15),
         "word_embeddings",
@@ -168,3 +170,17 @@ def test_missing_and_damaged_files(folder: Path) -> None:
     weights.unlink()
     with pytest.raises(UserError, match="no checkpoint"):
         load_model_folder(folder)
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="nested too deep"):
+        load_model_folder(folder)
+
+
+def test_code_beside_a_tokenizer_does_not_run(folder: Path) -> None:
+    """Nor is anybody asked whether it may."""
+    tokenizer = folder / "tokenizer"
+    (tokenizer / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
+    described = {"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}, "tokenizer_class": "Tokenizer"}
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(described))
+    with contextlib.suppress(UserError):
+        load_model_folder(folder)
+    assert not (folder / "ran").exists()

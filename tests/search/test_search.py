@@ -1,6 +1,7 @@
 """Exact search against a plain loop, approximate against exact search, folders that are not whole."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,9 @@ def test_damaged_indexes(tmp_path: Path) -> None:
         ("index.json", lambda content: content.replace(b'"dim": 24', b'"dim": 25')),
         ("index.json", lambda content: content.replace(b"signclip-index", b"other-index")),
         ("index.json", lambda content: content.replace(b'"format_version": 1', b'"format_version": 2')),
+        ("index.json", lambda content: content.replace(b'"kind": "hnsw"', b'"kind": ["hnsw"]')),
+        ("index.json", lambda content: content.replace(b'"recall": ', b'"recall": "high", "more": ')),
+        ("index.json", lambda content: b"[" * 100_000),
         ("vectors.npy", lambda content: content[:-9]),
         ("vectors.npy", lambda content: b""),
         ("names.bin", lambda content: content[:-1]),
@@ -167,6 +171,10 @@ def test_damaged_indexes(tmp_path: Path) -> None:
             Index(folder).search(vectors(1))
         (folder / name).write_bytes(whole)
     Index(folder).search(vectors(1))
+    build_index([named(vectors(299))], tmp_path / "other", "hnsw")
+    shutil.copy(tmp_path / "other" / "approximate.faiss", folder)
+    with pytest.raises(UserError, match="holds 299 vectors"):
+        Index(folder).search(vectors(1))
 
 
 def test_sources(tmp_path: Path) -> None:

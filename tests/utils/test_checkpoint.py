@@ -150,12 +150,22 @@ def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=name) as caught:
             load_state_dict_file(tmp_path / name)
         assert "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value), "torch's advice is to let the file run code"
     for name in ("nowhere.pt", ""):
         with pytest.raises(UserError, match="there is no checkpoint"):
             load_state_dict_file(tmp_path / name)
 
 
-NO_WEIGHTS: list[Any] = [[1, 2], {}, {"model": {}}, {"epoch": 3}, {"model": {"a": torch.zeros(1), "b": "x"}}]
+NO_WEIGHTS: list[Any] = [
+    [1, 2],
+    {},
+    {"model": {}},
+    {"epoch": 3},
+    {"model": {"a": torch.zeros(1), "b": "x"}},
+    {"model": {"a": torch.zeros(1).expand(10**13)}},  # four bytes that would fill the memory
+    {"model": {"a": torch.zeros(3).to_sparse()}},
+    {"model": {"a": torch.empty(3, device="meta")}},
+]
 
 
 @pytest.mark.parametrize("content", NO_WEIGHTS)
