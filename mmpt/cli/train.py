@@ -80,6 +80,8 @@ def _check_data(config: Config) -> None:
 
     fairseq makes the task again, and then it reports what is in its splits: here it is silent.
     """
+    import torch
+
     from mmpt.config.fairseq_options import option
     from mmpt.fairseq_plugin.args import initial_weights, save_dir
     from mmpt.tasks import Task
@@ -95,6 +97,9 @@ def _check_data(config: Config) -> None:
     finally:
         report.setLevel(logging.NOTSET)
     initial_weights(config.fairseq, save_dir(config.fairseq))
+    task.build_loss()
+    with torch.device("meta"):  # shapes only
+        task.build_model(pretrained=False)
     if config.eval.after_training:
         choose_device(config.eval.device)
 

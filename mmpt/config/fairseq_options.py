@@ -5,6 +5,7 @@ only has to be one of fairseq's; the option has to exist. The table of options i
 mmpt/fairseq_plugin/options.py, so that this check needs no fairseq.
 """
 
+import ast
 import difflib
 import functools
 import json
@@ -28,6 +29,20 @@ GROUPS = (
     "ema",
 )
 EVALUATION_ONLY = {"path"}  # common_eval.path: the checkpoint to evaluate; the trainer does not take it
+NAMES = {
+    *("aim_repo", "aim_run_hash", "best_checkpoint_metric", "checkpoint_suffix", "continue_once"),
+    *(
+        "distributed_backend",
+        "distributed_init_method",
+        "ema_seed_model",
+        "finetune_from_model",
+        "gen_subset",
+    ),
+    *("gen_subset", "log_file", "plasma_path", "quantization_config_path", "restore_file", "save_dir"),
+    *("slowmo_base_algorithm", "tensorboard_logdir", "train_subset", "valid_subset", "wandb_project"),
+}
+"""Options that are text. What else may be text, as `adam_betas: (0.9, 0.98)`, fairseq evaluates as Python: it
+has to be plain numbers, or a stranger's YAML could run code."""
 SET_BY_US = {"task", "arch", "criterion", "user_dir"}
 
 
@@ -83,6 +98,8 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
         raise UserError(f"{where}: expected {wanted}, got {value!r} ({type(value).__name__}).")
     if row["choices"] is not None and str(value) not in row["choices"]:
         raise UserError(f"{where}: expected one of {', '.join(row['choices'])}, got {value!r}.")
+    if kind == "str" and row["choices"] is None and name not in NAMES and not _is_literal(value):
+        raise UserError(f"{where}: expected numbers, or a list of them, got {value!r}.")
     _check_sense(where, name, value)
 
 
@@ -110,8 +127,20 @@ def _check_sense(where: str, name: str, value: Any) -> None:
     numbers = _numbers(value)
     if name in _LEAST and not (numbers and all(_LEAST[name] <= number < math.inf for number in numbers)):
         raise UserError(f"{where}: expected a number of at least {_LEAST[name]}, got {value!r}.")
+    if name == "update_freq" and not all(number.is_integer() for number in numbers):
+        raise UserError(f"{where}: expected a whole number, or several, got {value!r}.")
+    if name == "seed" and value >= 2**32:
+        raise UserError(f"{where}: expected a number from 0 to {2**32 - 1}, got {value!r}.")
     if name == "adam_betas" and not (len(numbers) == 2 and all(0 <= beta < 1 for beta in numbers)):
         raise UserError(f"{where}: expected two numbers from 0 to below 1, as (0.9, 0.98), got {value!r}.")
+
+
+def _is_literal(value: Any) -> bool:
+    try:
+        ast.literal_eval(str(value))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _numbers(value: Any) -> list[float]:

@@ -25,6 +25,8 @@ from mmpt.utils.files import write_text
 
 log = logging.getLogger(__name__)
 
+MAX_VALUES = 10_000
+
 # ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data}: nothing else, so that a stranger's YAML can neither run a
 # resolver nor copy secrets of the environment into a saved config.
 _ALLOWED_INTERPOLATION = re.compile(
@@ -90,6 +92,7 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
         chain = " -> ".join(str(p) for p in (*including, path))
         raise UserError(f"{path}: includes itself: {chain}. Take one of the includes out.")
     try:
+        _check_size(path)
         loaded = OmegaConf.load(path)
         content = OmegaConf.to_container(loaded, resolve=False)
     except AssertionError as error:  # omegaconf's own, where the file is one quoted number
@@ -120,6 +123,20 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     for key in _dotted(content):
         sources[key] = str(path)
     return merged, sources
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file that aliases (`&a`, `*a`) make huge, or endless. Raises UserError, and YAMLError."""
+    nodes, count = [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)], 0
+    while nodes:
+        node = nodes.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise UserError(f"{path}: it holds over {MAX_VALUES} values, with its aliases: no config does.")
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [part for pair in node.value for part in pair]
 
 
 def _merge(base: dict[Any, Any], top: dict[Any, Any]) -> None:

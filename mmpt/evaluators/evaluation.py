@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mmpt.evaluators.report import make_results, save_report
 from mmpt.evaluators.tables import format_table
@@ -32,14 +33,17 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
             f"there is no checkpoint {path}. {where_checkpoint_comes_from(path) or train} "
             "Or name another: fairseq.common_eval.path=FILE."
         )
+    device = choose_device(task.config.eval.device)
+    task.dataset(task.config.dataset.split or "test")  # what is wrong with it is said before a folder is made
     with folder_lock(task.results_path(), "another evaluation"):
-        return _evaluate(task, path, config_name, command)
+        return _evaluate(task, path, device, config_name, command)
 
 
-def _evaluate(task: Any, path: Path, config_name: str | None, command: str | None) -> str:
+def _evaluate(
+    task: Any, path: Path, device: torch.device, config_name: str | None, command: str | None
+) -> str:
     config = task.config
     split = config.dataset.split or "test"
-    device = choose_device(config.eval.device)
     model = task.build_model(pretrained=False)
     load_into(model, load_state_dict_file(path, trust=config.eval.trust_checkpoint))
     dataset = task.dataset(split)

@@ -47,11 +47,15 @@ class Task:
         self.predictor = PREDICTORS.get(config.predictor, "predictor")
         self._datasets: dict[str, MMDataset] = {}
         refuse_unserved(config)
-        self._check_batch_size()
+        self._check_batches()
         self._model.check(config.model)
         self.video_processor(training=False)  # its own checks: components, width
 
-    def _check_batch_size(self) -> None:
+    def _check_batches(self) -> None:
+        if self.config.loss.mixup and self.config.dataset.clip_frames is None:
+            raise UserError(
+                "loss.mixup mixes clips frame by frame, and clips differ in length: set dataset.clip_frames."
+            )
         wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(

@@ -64,6 +64,10 @@ def test_layers_later_ones_win(yaml):
         ("fairseq.optimization.adam_betas='(0.9, 1)'", ["two numbers"]),
         ("fairseq.checkpoint.save_interval=0", ["at least 1"]),
         ("fairseq.common.seed=-3", ["at least 0"]),
+        ("fairseq.optimization.adam_betas=__import__('os').getpid()", ["expected numbers"]),
+        ("fairseq.optimization.update_freq=[open]", ["at least 1"]),
+        ("fairseq.optimization.update_freq=1.5", ["whole number"]),
+        ("fairseq.common.seed=4294967296", ["from 0 to"]),
         ("dataset.vfeat_dir=${oc.env:PATH}", ["SIGNCLIP_"]),
         ("dataset.vfeat_dir=${oc.decode:x}", ["SIGNCLIP_"]),
         ("dataset.vfeat_dir=${dataset.nothing}", ["cannot be resolved"]),
@@ -103,6 +107,8 @@ def test_missing_key(yaml):
         "includes: {a: 1}",
         "includes: none.yaml",
         "!!python/object:os.x {}",
+        "a: &a [*a]",
+        "\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]),
     ],
 )
 def test_unreadable_files(yaml, text):

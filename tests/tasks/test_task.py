@@ -91,6 +91,9 @@ def test_clips_that_are_cut_are_counted(tiny_yaml, caplog):
         ("loss.loss_cls=MMContra", "Did you mean 'MMContraLoss'"),
         ("dataset.hand_frame=palm", "set model.vfeat_dim=69"),
         ("dataset.unique_sampler_num=3", "unique_sampler_num is 3"),
+        ("loss.mixup=0.5", "set dataset.clip_frames"),
+        ("metric=Recall", "no metric called 'Recall'"),
+        ("predictor=Retrieval", "Did you mean 'RetrievalPredictor'"),
     ],
 )
 def test_contradictions_are_found_before_anything_is_loaded(tiny_yaml, override, words):

@@ -35,11 +35,6 @@ def test_a_full_disk_is_one_line(error, capsys):
     assert "runs/x.npy" in said or isinstance(error, RuntimeError)
 
 
-def test_a_folder_that_may_not_be_written_is_one_line(capsys):
-    assert ends(PermissionError(errno.EACCES, "Permission denied", "/runs")) == 2
-    assert capsys.readouterr().err == "error: /runs: Permission denied: name another, or allow it.\n"
-
-
 def test_what_a_full_disk_led_to(capsys):
     wrapped = RuntimeError("could not save")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
