@@ -10,10 +10,12 @@ training clips (--allow-train); the report then says so.
 """
 
 import argparse
+import contextlib
 import logging
 import math
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """Check the table, embed what is needed, run the protocols, write the report."""
     setup_logging(logging.INFO)
     from mmpt.embedder import SignCLIP
-    from mmpt.evaluators.recognition import PROTOCOLS, Options, check_protocol, run_protocol
+    from mmpt.evaluators.recognition import PROTOCOLS, Options, Outcome, check_protocol, run_protocol
     from mmpt.evaluators.recognition_report import results_table, save_recognition
     from mmpt.evaluators.table_embedding import embed_table, prompt_texts, prompts_of
     from mmpt.processors.table_file import SPLITS, read_table
@@ -93,8 +95,13 @@ def evaluate(args: argparse.Namespace) -> int:
     workers = check_workers(args.workers, max(1, cores() // 2))
     table = read_table(args.table)
     judged = table.of_split(args.split)
+    possible: list[str] = []
+    not_run: list[str] = []
     for name in names:
-        check_protocol(name, args.split, {row.split for row in table.rows}, options)
+        with _left_out_of("all" in args.protocol, not_run):
+            check_protocol(name, args.split, {row.split for row in table.rows}, options)
+            possible.append(name)
+    names = possible
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
     if "zero_shot" in names:  # what is wrong with the prompts is said before hours of embedding
         prompt_texts(model, table, judged, args.prompt)
@@ -107,22 +114,30 @@ def evaluate(args: argparse.Namespace) -> int:
     about |= {"split": args.split, "command": args.command}
     queries = splits[args.split]
     prompts = prompts_of(model, table, queries, args.prompt) if "zero_shot" in names else None
-    outcomes = []
+    outcomes: list[Outcome] = []
     for name in names:
         log.info("protocol %s", name)
-        try:
+        with _left_out_of("all" in args.protocol, not_run):
             outcomes += run_protocol(
                 name, queries, splits.get("train"), splits.get("valid"), prompts, options
             )
-        except UserError as error:
-            if "all" not in args.protocol:
-                raise
-            about["warnings"].append(f"Not run: {error}")
     if not outcomes:
-        raise UserError(about["warnings"][-1])
+        raise UserError(not_run[-1])
+    about["warnings"] += not_run
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures)
     _show(about, results_table(outcomes), files)
     return 0
+
+
+@contextlib.contextmanager
+def _left_out_of(all_of_them: bool, reasons: list[str]) -> Iterator[None]:
+    """A protocol that the table does not allow is an error, or, of all, left out with its reason."""
+    try:
+        yield
+    except UserError as error:
+        if not all_of_them:
+            raise
+        reasons.append(f"Not run: {error}")
 
 
 def _show(about: dict[str, Any], table: str, files: list[Path]) -> None:
