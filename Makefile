@@ -1,9 +1,8 @@
 # `make demo` and `make test` set up everything they need in .venv, and say so. `make help` lists the targets.
 VENV := .venv
 PY := $(VENV)/bin/python
-# no warnings of conflicts: the one there is, a torchaudio that ve-fairseq declares and nothing uses, is meant; Python
-# compiles what it imports by itself, and compiling everything beforehand is half of the set-up's time
-PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --quiet --no-warn-conflicts --no-compile
+# no warnings of conflicts: the one there is, a torchaudio that ve-fairseq declares and nothing uses, is meant
+PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --quiet --no-warn-conflicts
 RUNS ?= runs
 DEMO := fslex_demo
 
