@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and repeats."""
-    parser.add_argument("--clips", type=int, default=5, help="videos (default 5)")
+    parser.add_argument("--clips", type=int, default=10, help="videos (default 10)")
     parser.add_argument("--seconds", type=int, default=6, help="length of each (default 6)")
     parser.add_argument("--repeats", type=int, default=2, help="alternating repeats (default 2)")
     parser.add_argument("--networks", nargs="+", choices=list(PLAIN), default=list(PLAIN))
