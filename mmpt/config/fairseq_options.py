@@ -129,6 +129,8 @@ def _check_sense(where: str, name: str, value: Any) -> None:
         raise UserError(f"{where}: expected a number of at least {_LEAST[name]}, got {value!r}.")
     if name == "update_freq" and not all(number.is_integer() for number in numbers):
         raise UserError(f"{where}: expected a whole number, or several, got {value!r}.")
+    if name == "required_batch_size_multiple" and value != 1:
+        raise UserError(f"{where}: got {value!r}, but a batch here is as large as asked for: leave it out.")
     if name == "seed" and value >= 2**32:
         raise UserError(f"{where}: expected a number from 0 to {2**32 - 1}, got {value!r}.")
     if name == "adam_betas" and not (len(numbers) == 2 and all(0 <= beta < 1 for beta in numbers)):

@@ -67,6 +67,7 @@ def test_layers_later_ones_win(yaml):
         ("fairseq.optimization.adam_betas=__import__('os').getpid()", ["expected numbers"]),
         ("fairseq.optimization.update_freq=[open]", ["at least 1"]),
         ("fairseq.optimization.update_freq=1.5", ["whole number"]),
+        ("fairseq.dataset.required_batch_size_multiple=8", ["leave it out"]),
         ("fairseq.common.seed=4294967296", ["from 0 to"]),
         ("dataset.vfeat_dir=${oc.env:PATH}", ["SIGNCLIP_"]),
         ("dataset.vfeat_dir=${oc.decode:x}", ["SIGNCLIP_"]),
