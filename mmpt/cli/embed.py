@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--batch-size", type=int, default=64, help="clips at a time (default: 64)")
     parser.add_argument("--portion", type=int, default=512, help="clips between two savings (default: 512)")
-    parser.add_argument("--workers", type=int, help="processes that read (default: half of the cores)")
+    parser.add_argument("--workers", type=int, help="processes that read (default: one for each core)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--autocast", choices=["bf16", "fp16"], help="compute in half precision")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
@@ -98,7 +98,7 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
         reader,
         args.out,
         about,
-        workers=check_workers(args.workers, max(1, cores() // 2)),
+        workers=check_workers(args.workers, cores()),
         portion=args.portion,
         file_format=args.format,
         show_progress=not args.quiet,

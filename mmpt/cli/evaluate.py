@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
     parser.add_argument("--batch-size", type=int, default=64, help="clips at a time (default: 64)")
-    parser.add_argument("--workers", type=int, help="processes that read (default: half of the cores)")
+    parser.add_argument("--workers", type=int, help="processes that read (default: one for each core)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--no-pictures", action="store_true", help="numbers only")
     arguments = sys.argv[1:] if argv is None else argv
@@ -92,7 +92,7 @@ def evaluate(args: argparse.Namespace) -> int:
     names = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
     out = args.out or args.model.parent / "eval"
     options = Options(args.k, args.draws, args.c, args.bootstrap)
-    workers = check_workers(args.workers, max(1, cores() // 2))
+    workers = check_workers(args.workers, cores())
     table = read_table(args.table)
     judged = table.of_split(args.split)
     possible: list[str] = []

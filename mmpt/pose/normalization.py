@@ -81,11 +81,11 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
     columns = np.concatenate([clip.layout.columns(name) for name in names]) if names else slice(None)
     data, present = clip.data[:, columns], clip.confidence[:, columns] != 0
-    spread = np.array(
-        [np.ptp(frame[here], axis=0) for frame, here in zip(data, present, strict=True) if here.any()]
-    )
-    if not len(spread):
+    seen = present.any(axis=1)
+    if not seen.any():
         return clip
+    data, here = data[seen], present[seen][..., None]
+    spread = data.max(axis=1, initial=-np.inf, where=here) - data.min(axis=1, initial=np.inf, where=here)
     x, y, z = np.median(spread, axis=0)
     if z >= 0.03 * max(x, y):
         return clip

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="projects/signclip/fslex_demo.yaml", help="untrained model")
     parser.add_argument("--clips", type=int, default=5000, help="pose files, the lexicon's over and over")
     parser.add_argument("--plain", type=int, default=500, help="of them in the plain loop (evenly chosen)")
-    parser.add_argument("--workers", type=int, default=max(1, cores() // 2), help="processes that read")
+    parser.add_argument("--workers", type=int, default=cores(), help="processes that read")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
