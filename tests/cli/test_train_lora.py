@@ -26,7 +26,8 @@ def options(model_folder, folder, epochs):
     ]
 
 
-@pytest.mark.parametrize("ema", [[], pytest.param(EMA, marks=pytest.mark.slow)], ids=["plain", "ema"])
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [[], EMA], ids=["plain", "ema"])
 def test_train_resume_evaluate_and_convert(tiny_yaml, model_folder, tmp_path, monkeypatch, ema):
     """From a model folder to adapters, interrupted and not, to a model folder again, which needs no peft."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"

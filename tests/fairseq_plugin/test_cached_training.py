@@ -52,6 +52,7 @@ def same(one: Path, other: Path) -> bool:
     return all(torch.allclose(first[key], second[key], rtol=1e-4, atol=1e-5) for key in first)
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_weights_of_an_uncached_one(without_dropout: Path, tmp_path: Path) -> None:
     """Batches of 6 by 4 and 2, added up over two batches an update, with a learnt temperature."""
     options = [
