@@ -4,6 +4,7 @@ Needs no torch: readers run in processes of their own.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmpt.pose.clip import PoseClip
 from mmpt.pose.reader import read_pose
 from mmpt.pose.span import Span
 from mmpt.processors.table import clip_file
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import MissingDataError, UserError
+
+_FRAMES_TOGETHER = 2048
+"""Recordings of hours are not held many at a time."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,26 @@ class ClipReader:
             return [Piece(self._checked(job, p.frames), p.start_ms, p.end_ms) for p in pieces]
         except UserError as error:
             return str(error)
+
+    def read_all(self, jobs: Sequence[ClipJob]) -> list[list[Piece] | str]:
+        """self(job) for each of `jobs`, exactly; short poses take less time together."""
+        if self.windows or not hasattr(self.processor, "features_of"):
+            return [self(job) for job in jobs]
+        results: dict[int, list[Piece] | str] = {}
+        held: dict[int, PoseClip] = {}
+        for number, job in enumerate(jobs):
+            try:
+                held[number] = self.processor.prepare(job.path, job.mirror, job.span)
+            except UserError as error:
+                results[number] = str(error)
+            if number == len(jobs) - 1 or sum(map(len, held.values())) > _FRAMES_TOGETHER:
+                for member, frames in zip(held, self.processor.features_of(list(held.values()))):
+                    try:
+                        results[member] = [Piece(self._checked(jobs[member], frames))]
+                    except UserError as error:
+                        results[member] = str(error)
+                held.clear()
+        return [results[number] for number in range(len(jobs))]
 
     def _whole(self, job: ClipJob) -> NDArray[np.float32]:
         return self.processor(job.path, mirror=job.mirror, span=job.span)

@@ -15,8 +15,8 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("npy", "parquet")
 PARTS, EMBEDDINGS, IDS, PROVENANCE = "parts", "embeddings", "ids.csv", "provenance.json"
+_TOGETHER = 16
+"""Clips that a reader takes at a time."""
 
 
 @dataclass
@@ -154,11 +156,14 @@ def _embed_portions(
     progress: Progress,
 ) -> None:
     """Read ahead in other processes while this one embeds."""
-    wanted = (job for start in todo for job in jobs[start : start + portion])
+    together = [
+        jobs[first : min(first + _TOGETHER, start + portion)]
+        for start in todo
+        for first in range(start, min(start + portion, len(jobs)), _TOGETHER)
+    ]
+    ahead = max(4, portion // _TOGETHER // max(workers, 1))
     with _threads_beside(workers):
-        results = ordered_map(
-            reader, wanted, workers, chunk=16, ahead=max(4, portion // 16 // max(workers, 1))
-        )
+        results = chain.from_iterable(ordered_map(reader.read_all, together, workers, chunk=1, ahead=ahead))
         for start in todo:
             pieces: list[Piece] = []
             owners: list[int] = []
@@ -211,7 +216,8 @@ def _key(jobs: Sequence[ClipJob], reader: ClipReader, about: dict[str, Any], por
         path = Path(job.path)
         stat = path.stat() if path.is_file() else None
         stamp = None if stat is None else [stat.st_size, stat.st_mtime_ns]
-        digest.update(json.dumps([asdict(job), stamp]).encode())
+        told = [job.id, job.path, job.listed, repr(job.span), job.mirror, stamp]
+        digest.update(json.dumps(told).encode())
     return digest.hexdigest()
 
 

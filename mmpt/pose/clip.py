@@ -1,7 +1,7 @@
 """What a pose is inside mmpt: plain arrays, and a layout that says which column is which point."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -129,17 +129,14 @@ class PoseClip:
     def select(self, columns: np.ndarray, layout: PoseLayout) -> "PoseClip":
         """The clip with these columns (intp [len(layout)]) only, in this order; a copy."""
         assert len(columns) == len(layout)
-        return replace(
-            self,
-            data=self.data.take(columns, axis=1),
-            confidence=self.confidence.take(columns, axis=1),
-            layout=layout,
-        )
+        data, confidence = self.data.take(columns, axis=1), self.confidence.take(columns, axis=1)
+        return PoseClip(data, confidence, self.fps, layout, self.width)
 
     def with_data(self, data: np.ndarray, confidence: np.ndarray | None = None) -> "PoseClip":
         """The same clip with other numbers; `confidence` stays when not given."""
-        return replace(self, data=data, confidence=self.confidence if confidence is None else confidence)
+        confidence = self.confidence if confidence is None else confidence
+        return PoseClip(data, confidence, self.fps, self.layout, self.width)
 
     def frames(self, selection: slice | np.ndarray) -> "PoseClip":
         """The clip with some frames only."""
-        return replace(self, data=self.data[selection], confidence=self.confidence[selection])
+        return self.with_data(self.data[selection], self.confidence[selection])

@@ -67,7 +67,11 @@ def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     The first 63 numbers do not change under rotation, translation and scaling of the hand. Zeros where the
     hand (one of the four palm points) is missing or degenerate; a single missing joint is zero.
     """
-    axes, length = palm_axes(hand)
+    return _in_palm(hand, present, *palm_axes(hand))
+
+
+def _in_palm(hand: np.ndarray, present: np.ndarray, axes: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """palm_frame, given what palm_axes says of the hand."""
     sound = present[:, PALM].all(axis=1) & (length > 0)
     joints = ((hand - hand[:, WRIST : WRIST + 1]) @ axes) / np.where(sound, length, 1)[:, None, None]
     joints *= (present & sound[:, None])[..., None]
@@ -86,7 +90,8 @@ def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     thumb's tip from all other fingers' joints (16), all unchanged by rotation, translation and scaling; and
     the joints as they were held, from the wrist, in palm lengths (63). Zeros where palm_frame has them.
     """
-    frame = palm_frame(hand, present)
+    axes, length = palm_axes(hand)
+    frame = _in_palm(hand, present, axes, length)
     joints = frame[:, :63].reshape(-1, len(HAND_POINTS), 3)
     here = joints.any(axis=2)
     here[:, WRIST] = here.any(axis=1)
@@ -101,7 +106,6 @@ def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     )
     reach = np.sqrt(((joints[:, _BEYOND_THUMB] - tips[:, :1]) ** 2).sum(axis=2))
     reach *= here[:, _BEYOND_THUMB] & here[:, FINGERTIPS[:1]]
-    axes, _ = palm_axes(hand)
     held = joints @ axes.transpose(0, 2, 1)
     parts = [frame, spread, bend.reshape(len(frame), -1), reach, held.reshape(len(frame), -1)]
     return np.concatenate(parts, axis=1, dtype=np.float32)
@@ -116,7 +120,9 @@ def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     normal, area = _unit(_cross(hand[:, INDEX_MCP] - wrist, hand[:, PINKY_MCP] - wrist))
     normal, tilt = _unit(normal - np.einsum("ti,ti->t", normal, up)[:, None] * up)
     sound = (tilt > 1e-3) & (area > 1e-3 * length**2)
-    return np.stack([_cross(up, normal), up, normal], axis=2), np.where(sound, length, 0)
+    axes = np.empty((len(hand), 3, 3), dtype=normal.dtype)
+    axes[..., 0], axes[..., 1], axes[..., 2] = _cross(up, normal), up, normal
+    return axes, np.where(sound, length, 0)
 
 
 def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,4 +134,8 @@ def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cross product of [T, 3] and [T, 3]; np.cross costs several times as much on short arrays."""
     a0, a1, a2, b0, b1, b2 = a[:, 0], a[:, 1], a[:, 2], b[:, 0], b[:, 1], b[:, 2]
-    return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=1)
+    out = np.empty_like(a)
+    np.subtract(a1 * b2, a2 * b1, out=out[:, 0])
+    np.subtract(a2 * b0, a0 * b2, out=out[:, 1])
+    np.subtract(a0 * b1, a1 * b0, out=out[:, 2])
+    return out

@@ -79,14 +79,24 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     what x and y do only when it was not. Raises UserError when it must be done and the width is not known.
     """
     names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
-    columns = np.concatenate([clip.layout.columns(name) for name in names]) if names else slice(None)
-    data, present = clip.data[:, columns], clip.confidence[:, columns] != 0
+    data, present = clip.data, clip.confidence != 0
+    if names:
+        columns = np.concatenate([clip.layout.columns(name) for name in names])
+        data, present = data.take(columns, axis=1), present.take(columns, axis=1)
     seen = present.any(axis=1)
     if not seen.any():
         return clip
-    data, here = data[seen], present[seen][..., None]
-    spread = data.max(axis=1, initial=-np.inf, where=here) - data.min(axis=1, initial=np.inf, where=here)
-    x, y, z = np.median(spread, axis=0)
+    axes, here = (
+        np.ascontiguousarray(data[seen].transpose(2, 0, 1)),
+        present[seen],
+    )  # points last: fast to reduce
+    if here.all():
+        spread = axes.max(axis=2) - axes.min(axis=2)
+    else:
+        spread = axes.max(axis=2, initial=-np.inf, where=here) - axes.min(axis=2, initial=np.inf, where=here)
+    spread.sort(axis=1)
+    middle = spread.shape[1] - 1
+    x, y, z = (spread[:, middle // 2] + spread[:, (middle + 1) // 2]) / 2  # np.median takes ten times as long
     if z >= 0.03 * max(x, y):
         return clip
     if not clip.width > 0:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from pose_format import Pose
+from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader
 from pose_format.utils.reader import BufferReader
 
@@ -60,7 +61,8 @@ def _read_bytes(path: Path) -> bytes:
             raise UserError(
                 f"the file has {status.st_size:,} bytes; poses of up to {MAX_BYTES:,} bytes are read"
             )
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            return file.readall()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, UserError):
@@ -78,7 +80,7 @@ def _checked_pose(content: bytes) -> Pose:
     _check_header(header)
     _check_size(header, content, reader.read_offset)
     try:
-        return Pose.read(content)
+        return Pose(header, NumPyPoseBody.read(header, reader))
     except Exception as error:
         raise UserError(f"the frames cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
 
@@ -161,7 +163,7 @@ def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
     if mask is not np.ma.nomask:
         for axis in range(3):  # any(axis=-1) over three numbers at a time takes ten times as long
             missing |= mask[:, 0, :, axis]
-    values[missing] = 0
+    values.reshape(-1, 3)[np.flatnonzero(missing)] = 0  # in half the time of values[missing]
     _check_finite(values, trust, layout)
     np.clip(trust, np.float32(1e-3), 1, out=trust)
     trust[missing] = 0

@@ -11,6 +11,7 @@ from mmpt.pose.reader import from_pose, read_pose
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
+from tests.pose.pose_fakes import fake_clip
 
 PUBLISHED = {
     "full": {},
@@ -312,3 +313,21 @@ def test_window_jitter_is_for_training_only(pose):
 def test_windows_that_make_no_sense(window):
     with pytest.raises(UserError, match="clip_window"):
         make(pose_components=[RIGHT_HAND], clip_window=window)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"hand_frame": "palm_shape", "pose_components": [RIGHT_HAND], "clip_frames": 5, "presence": True},
+        {"hand_frame": "palm", "pose_components": [POSE, LEFT_HAND, RIGHT_HAND], "clip_window": [0.25, 0.75]},
+        {"hand_frame": "palm", "pose_components": [RIGHT_HAND], "velocity": True},
+        {"pose_components": [RIGHT_HAND]},
+    ],
+)
+def test_clips_together_are_clips_one_by_one(settings):
+    processor = make(**settings)
+    clips = [processor.prepare_clip(fake_clip(frames=frames, seed=frames)) for frames in (1, 9, 30, 4)]
+    together = processor.features_of(clips)
+    assert len(together) == len(clips) and processor.features_of([]) == []
+    for clip, features in zip(clips, together):
+        np.testing.assert_array_equal(features, processor.features(clip))
