@@ -95,7 +95,7 @@ class SignCLIP:
 
     def embed_text(self, texts: Sequence[str], normalize: bool = False) -> Embeddings:
         """Prompts -> float32 [N, D]. A prompt over `dataset.max_len` token ids loses its last ones."""
-        _check_list(texts, "texts")
+        check_list(texts, "texts")
         for text in texts:
             if not isinstance(text, str):
                 raise UserError(f"texts must be strings, got {text!r} ({type(text).__name__}).")
@@ -109,7 +109,7 @@ class SignCLIP:
         A clip over `dataset.max_video_len` is treated as `dataset.long_video` says. Raises UserError for
         features of another width, empty or not finite.
         """
-        _check_list(arrays, "arrays")
+        check_list(arrays, "arrays")
         if not len(arrays):
             return self._none()
         clips = [self._clip(f"number {i}", array) for i, array in enumerate(arrays)]
@@ -123,7 +123,7 @@ class SignCLIP:
 
         mirror: they were signed with the left hand. Raises UserError for what is no MediaPipe Holistic pose.
         """
-        _check_list(poses, "poses")
+        check_list(poses, "poses")
         return self.embed_video_features([self._pose(pose, mirror) for pose in poses], normalize)
 
     def score(
@@ -178,7 +178,8 @@ class SignCLIP:
         return np.zeros((0, self.dim), np.float32)
 
 
-def _check_list(values: Any, what: str) -> None:
+def check_list(values: Any, what: str) -> None:
+    """Raise UserError unless `values` is a sequence of things, not one string or path."""
     if isinstance(values, str | bytes | os.PathLike) or not hasattr(values, "__len__"):
         raise UserError(f"{what} must be a list, got {type(values).__name__}.")
 

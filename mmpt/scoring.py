@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt.embedder import SignCLIP
+from mmpt.embedder import SignCLIP, check_list
 from mmpt.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def score(
     all
     texts with all poses see SignCLIP.score. Raises UserError.
     """
+    check_list(poses, "poses")
+    check_list(texts, "texts")
     if len(poses) != len(texts):
         raise UserError(f"expected a text for each pose, got {len(poses)} poses and {len(texts)} texts.")
     if model is None:

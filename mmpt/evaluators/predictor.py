@@ -118,22 +118,24 @@ class Predictor:
 
     def _videos(self, clips: list[NDArray[np.float32]], chosen: NDArray[np.int64]) -> torch.Tensor:
         longest = max(len(clips[i]) for i in chosen)
-        vfeats = torch.zeros(len(chosen), longest, clips[chosen[0]].shape[1])
-        vmasks = torch.zeros(len(chosen), longest, dtype=torch.bool)
+        vfeats = np.zeros((len(chosen), longest, clips[chosen[0]].shape[1]), dtype=np.float32)
+        vmasks = np.zeros((len(chosen), longest), dtype=bool)
         for row, i in enumerate(chosen):
-            vfeats[row, : len(clips[i])] = torch.from_numpy(clips[i])
+            vfeats[row, : len(clips[i])] = clips[i]
             vmasks[row, : len(clips[i])] = True
-        return self.model.encode_video(vfeats.to(self.device), vmasks.to(self.device))
+        return self.model.encode_video(self._tensor(vfeats), self._tensor(vmasks))
 
     def _texts(self, rows: list[tuple[NDArray, NDArray]], chosen: NDArray[np.int64]) -> torch.Tensor:
         longest = max(len(rows[i][0]) for i in chosen)
-        caps = torch.zeros(len(chosen), longest, dtype=torch.int64)
-        cmasks = torch.zeros(len(chosen), longest, dtype=torch.bool)
+        caps = np.zeros((len(chosen), longest), dtype=np.int64)
+        cmasks = np.zeros((len(chosen), longest), dtype=bool)
         for row, i in enumerate(chosen):
             ids, mask = rows[i]
-            caps[row, : len(ids)] = torch.from_numpy(ids)
-            cmasks[row, : len(ids)] = torch.from_numpy(mask)
-        return self.model.encode_text(caps.to(self.device), cmasks.to(self.device))
+            caps[row, : len(ids)], cmasks[row, : len(ids)] = ids, mask
+        return self.model.encode_text(self._tensor(caps), self._tensor(cmasks))
+
+    def _tensor(self, array: NDArray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:

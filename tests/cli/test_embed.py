@@ -194,6 +194,8 @@ def test_score_is_of_pairs(model_folder, folder, monkeypatch):
     np.testing.assert_allclose(mmpt.score(poses, texts), expected, atol=1e-6)
     with pytest.raises(UserError, match="2 poses and 1 texts"):
         mmpt.score(poses, ["a"], model)
+    with pytest.raises(UserError, match="poses must be a list, got str"):
+        mmpt.score("a", "b", model)
     monkeypatch.delenv("SIGNCLIP_MODEL")
     with pytest.raises(UserError, match="set SIGNCLIP_MODEL"):
         mmpt.score(poses, texts)
