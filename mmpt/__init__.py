@@ -33,3 +33,6 @@ if "fairseq.tasks" in sys.modules and "mmpt.fairseq_plugin" not in sys.modules:
     # criterion.
     # Nobody else pays: without fairseq already loaded, this line imports nothing.
     import mmpt.fairseq_plugin  # noqa: F401
+    from mmpt.utils.errors import show_user_errors_in_one_line
+
+    show_user_errors_in_one_line()

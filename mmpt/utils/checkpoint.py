@@ -41,8 +41,8 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
         path: the file.
         trust: let a PyTorch file build any object, which may run any code.
 
-    Raises UserError if the file is missing, damaged, holds no weights, or needs more than `trust=False`
-    allows.
+    Raises UserError if the file is missing, damaged, holds no weights or weights that are NaN or infinite, or
+    needs more than `trust=False` allows.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,7 +61,19 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
         half = tensor.is_floating_point() and tensor.element_size() < 4
         # a copy: the file stays mapped, and whole, as long as one of its own tensors lives
         state[name] = tensor.detach().to(torch.float32 if half else tensor.dtype, copy=True)
+    broken = [name for name, tensor in state.items() if not _is_finite(tensor)]
+    if broken:
+        raise UserError(
+            f"{path} holds weights that are NaN or infinite ({len(broken)} of {len(state)}: "
+            f"{_listed(broken)}): its training came apart, or the file is damaged. Take an earlier one."
+        )
     return merge_adapters(state, str(path))
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point():
+        return True
+    return bool(tensor.sum().isfinite() or tensor.isfinite().all())  # the sum alone is fast, but may overflow
 
 
 def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:

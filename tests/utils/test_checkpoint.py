@@ -1,6 +1,7 @@
 """The loader of weights: every published layout, nothing run, every difference named."""
 
 import argparse
+import math
 import os
 import random
 from collections import OrderedDict
@@ -173,6 +174,15 @@ def test_files_without_weights(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"other\.pt holds no"):
         load_state_dict_file(tmp_path / "other.pt")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    huge = torch.full((4,), 3e38)  # finite, though its sum is not
+    torch.save({"good": torch.ones(2), "huge": huge}, tmp_path / "good.pt")
+    assert set(load_state_dict_file(tmp_path / "good.pt")) == {"good", "huge"}
+    torch.save({"good": torch.ones(2), "bad": torch.tensor([1.0, math.nan])}, tmp_path / "bad.pt")
+    with pytest.raises(UserError, match=r"NaN or infinite \(1 of 2: bad\)"):
+        load_state_dict_file(tmp_path / "bad.pt")
 
 
 def test_name_twice(tmp_path: Path) -> None:

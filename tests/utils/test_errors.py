@@ -68,3 +68,14 @@ def test_anything_else_keeps_its_traceback(error):
 
 def test_an_interruption(capsys):
     assert ends(KeyboardInterrupt()) == 130
+
+
+@pytest.mark.parametrize(
+    "error, last", [("UserError('theirs')", "error: theirs"), ("ValueError('ours')", "ValueError: ours")]
+)
+def test_under_another_programs_main(error, last):
+    code = f"from mmpt.utils.errors import *\nshow_user_errors_in_one_line()\nraise {error}"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and run.stderr.splitlines()[-1] == last
+    assert ("Traceback" in run.stderr) == ("ours" in last)
