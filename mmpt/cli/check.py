@@ -55,7 +55,7 @@ def check(args: argparse.Namespace) -> int:
             print(f"{kind}: {line}")
         if len(lines) > MOST_SHOWN:
             print(f"and {len(lines) - MOST_SHOWN} more {kind}s: see {files[1]}")
-    print(f"{len(report.errors)} errors, {len(report.warnings)} warnings; the page is {files[0]}")
+    print(f"{report.verdict}; the page is {files[0]}")
     return 1 if report.errors else 0
 
 

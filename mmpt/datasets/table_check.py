@@ -50,6 +50,12 @@ class TableReport:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def verdict(self) -> str:
+        """Such as "1 error, 0 warnings"."""
+        found = {"error": len(self.errors), "warning": len(self.warnings)}
+        return ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in found.items())
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the clips."""
         return {

@@ -36,8 +36,7 @@ def save_page(folder: Path, report: TableReport) -> list[Path]:
 
 def page(report: TableReport, pictures: Sequence[str] = ()) -> str:
     """The report in Markdown."""
-    verdict = f"{len(report.errors)} errors, {len(report.warnings)} warnings"
-    parts = [f"# {report.table.path.name}: {verdict}\n", splits_table(report) + "\n"]
+    parts = [f"# {report.table.path.name}: {report.verdict}\n", splits_table(report) + "\n"]
     for title, lines in (("Errors", report.errors), ("Warnings", report.warnings)):
         if lines:
             more = [f"- and {len(lines) - _LISTED} more: see check.json"] if len(lines) > _LISTED else []

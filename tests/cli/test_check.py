@@ -63,11 +63,13 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert "error: " in capsys.readouterr().out
 
 
-def test_leaks_that_are_meant_are_warnings(tmp_path):
+def test_leaks_that_are_meant_are_warnings(tmp_path, capsys):
     rows = [{**row, "signer": "one"} for row in table_rows()]
     table = write_table(tmp_path / "t.csv", rows)
     assert main([str(table)]) == 1
+    assert "\n1 error, 0 warnings; " in capsys.readouterr().out
     assert main([str(table), "--allow-leak", "signers"]) == 0
+    assert "\n0 errors, 1 warning; " in capsys.readouterr().out
     assert any("'one' is in" in line for line in report(table)["warnings"])
 
 
