@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
 _DEFAULT_SAVE_DIR = "checkpoints"
-_LAST = "checkpoint_last.pt"
+LAST = "checkpoint_last.pt"
 _JUDGES = ("loss", "v2t_R@1", "t2v_P@1")  # what validation tells: FairseqMMTask.reduce_metrics
 _OUR_DEFAULTS = (
     ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32
@@ -41,14 +41,14 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
     `finetune_from_model`, or, as published YAMLs write it, `restore_file` together with `reset_optimizer`: a
     checkpoint, or a model folder, of which the weights are taken. Raises MissingDataError if it is not there.
     """
-    if (folder / _LAST).exists():
+    if (folder / LAST).exists():
         return None
     path = option(groups, "finetune_from_model")
     restore = option(groups, "restore_file")
     if path is None and restore is not None and option(groups, "reset_optimizer"):
         path = restore
     if path is None:
-        if restore not in (None, _LAST) and not Path(restore).is_file():  # fairseq would begin anew
+        if restore not in (None, LAST) and not Path(restore).is_file():  # fairseq would begin anew
             raise MissingDataError(
                 f"fairseq.checkpoint.restore_file: there is no checkpoint {restore} to go on from."
             )
@@ -81,7 +81,7 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
         _check_cached(groups)
     _check_lora(config, groups)
     _drop(groups, *_RESETS, "finetune_from_model")
-    if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / _LAST).exists():
+    if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / LAST).exists():
         _drop(groups, "restore_file")
     if not torch.cuda.is_available() and (option(groups, "fp16") or option(groups, "memory_efficient_fp16")):
         log.info("fp16 needs a GPU: training in fp32")
@@ -141,7 +141,7 @@ def _check_lora(config: Config, groups: dict[str, Any]) -> None:
     """Refuse model.lora_rank where it cannot be, is not what the run in the folder began with, or would adapt
     layers that know nothing. Raises UserError."""
     rank, folder = config.model.lora_rank, save_dir(groups)
-    resumed = (folder / _LAST).exists()
+    resumed = (folder / LAST).exists()
     if resumed and (folder / "config.yaml").is_file():
         before = load_config(folder / "config.yaml").model.lora_rank
         if before != rank:

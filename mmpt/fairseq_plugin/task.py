@@ -13,12 +13,12 @@ from fairseq.tasks import LegacyFairseqTask, register_task
 
 from mmpt.config import load_config
 from mmpt.evaluators import rank_metrics, similarity
-from mmpt.fairseq_plugin.args import initial_weights
+from mmpt.fairseq_plugin.args import LAST, initial_weights
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.fairseq_plugin.non_finite import NonFinite
 from mmpt.models.lora import add_adapters
 from mmpt.tasks import Task
-from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file
 from mmpt.utils.distributed import world_size
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ class FairseqMMTask(LegacyFairseqTask):
             state = load_state_dict_file(start, trust=config.eval.trust_checkpoint)
             load_into(model, state, ignore=config.model.init_ignore)
             log.info("starting from the weights in %s", start)
+        elif (self.save_dir / LAST).is_file():
+            fit_position_tables(model, load_state_dict_file(self.save_dir / LAST))
         if config.model.lora_rank:
             add_adapters(model, config.model.lora_rank)
         return model

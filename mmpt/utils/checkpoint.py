@@ -153,7 +153,8 @@ def load_into(
     where: str = "the checkpoint",
     assign: bool = False,
 ) -> list[str]:
-    """Copy weights into a model, strictly.
+    """Copy weights into a model, strictly; position tables take the number of rows that the file's have, if
+    these have more.
 
     Args:
         model: takes the weights; nothing is changed if they do not fit.
@@ -168,7 +169,8 @@ def load_into(
     difference.
     """
     patterns = list(ignore)
-    wanted = model.state_dict()
+    taller = _taller_position_tables(model, state)
+    wanted = model.state_dict() | {name: state[name] for name in taller}
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     misshaped = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
@@ -198,9 +200,37 @@ def load_into(
     skipped = [key for key in [*missing, *unexpected, *misshaped] if tolerated(key)]
     if skipped:
         log.info("%s: %d parameters left out as told: %s", where, len(skipped), _listed(skipped))
+    fit_position_tables(model, state)
     fitting = {key: tensor for key, tensor in state.items() if key in wanted and key not in misshaped}
     model.load_state_dict(fitting, strict=False, assign=assign)
     return skipped
+
+
+def fit_position_tables(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give the position tables of a model as many rows as those of a state dict have, where these have more.
+
+    The ancestor stretches its table for a longer clip and keeps it so: what it then saves has that many rows.
+    """
+    for name, module in _taller_position_tables(model, state).items():
+        rows, width = state[name].shape
+        log.info("%s: a table of %d positions, as it was stretched in training", name, rows)
+        old = module.position_embeddings.weight
+        module.position_embeddings = nn.Embedding(rows, width, device=old.device, dtype=old.dtype)
+        module.position_embeddings.weight.requires_grad_(old.requires_grad)
+
+
+def _taller_position_tables(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Name of a table's weights -> module that holds it."""
+    found = {}
+    for name, module in model.named_modules():
+        table = getattr(module, "position_embeddings", None)
+        key = f"{name}.position_embeddings.weight"
+        if not isinstance(table, nn.Embedding) or key not in state or state[key].ndim != 2:
+            continue
+        rows, width = state[key].shape
+        if rows > table.num_embeddings and width == table.embedding_dim:
+            found[key] = module
+    return found
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

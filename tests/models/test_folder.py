@@ -12,6 +12,7 @@ import torch
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models import MMFusionSeparate, load_tokenizer
 from mmpt.models.folder import load_model_folder, save_model_folder
+from mmpt.utils.checkpoint import load_into
 from mmpt.utils.errors import MissingDataError, UserError
 
 SECRET = "/home/somebody/corpora"
@@ -83,6 +84,20 @@ def test_every_shape_of_model(
         first, second = (m(io["vfeats"], io["vmasks"], io["caps"], io["cmasks"]) for m in (model, again))
     for side in first:
         torch.testing.assert_close(first[side], second[side])
+
+
+def test_a_stretched_position_table_comes_back(
+    tmp_path: Path, make_model: Any, dataset_cfg: DatasetConfig, tiny_bert: str, io: dict[str, torch.Tensor]
+) -> None:
+    name = "video_encoder.bert.embeddings.position_embeddings.weight"
+    state = make_model().state_dict()
+    model = make_model()
+    load_into(model, state | {name: torch.randn(700, state[name].shape[1])})
+    save_model_folder(tmp_path / "model", model, MODEL_CFG, dataset_cfg, load_tokenizer(tiny_bert))
+    again = load_model_folder(tmp_path / "model").model
+    with torch.no_grad():
+        first, second = (m.encode_video(io["vfeats"], io["vmasks"]) for m in (model, again))
+    torch.testing.assert_close(first, second)
 
 
 def test_what_is_in_it(folder: Path) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmpt.losses import MMContraLoss
 from mmpt.models import MMFusionSeparate
+from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.utils.errors import UserError
 
 IO = dict[str, torch.Tensor]
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
@@ -88,3 +91,22 @@ def test_long_clip_batched_with_short_ones(reference_model: MMFusionSeparate, io
         video = reference_model.encode_video(vfeats, vmasks)
     close(video[:-1], io["pooled_video_pad128"], **TOLERANCE)
     close(video[-1:], io["long_pooled_video_600"], **TOLERANCE)
+
+
+def test_a_checkpoint_saved_after_the_ancestor_stretched_its_table(
+    make_model: Any, mmfusion_dir: Path, io: IO
+) -> None:
+    """The reference keeps the table that it stretched for a long clip, and what it saves has that table."""
+    state = load_state_dict_file(mmfusion_dir / "weights.safetensors")
+    name = "video_encoder.bert.embeddings.position_embeddings.weight"
+    state[name] = F.interpolate(state[name].T[None], size=602, mode="linear")[0].T.contiguous()
+    model = make_model(max_video_len=68)  # to which that batch was padded
+    load_into(model, state)
+    with torch.no_grad():
+        video = model.encode_video(io["vfeats"], io["vmasks"])
+        long = model.encode_video(io["long_vfeats"], torch.ones(1, 600, dtype=torch.bool))
+    close(video, io["after_long_pooled_video"], **TOLERANCE)
+    close(long, io["long_pooled_video_600"], **TOLERANCE)
+    state[name] = state[name][:300]
+    with pytest.raises(UserError, match=r"of another shape: video_encoder.*\[300, 32\] in the file"):
+        load_into(make_model(), state)
