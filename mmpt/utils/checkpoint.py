@@ -82,7 +82,9 @@ def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
     path = Path(path)
     try:
         mapped = zipfile.is_zipfile(path)  # so that a large optimizer state is not read for nothing
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        # torch would take the class off its list afterwards, whoever had put it there
+        needed = {argparse.Namespace} - set(torch.serialization.get_safe_globals())
+        with torch.serialization.safe_globals(list(needed)):
             return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
     except Exception as error:  # a damaged pickle can fail with nearly any exception
         wanted = _refused_classes(str(error))

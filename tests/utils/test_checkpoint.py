@@ -132,6 +132,14 @@ def test_allowing_namespace_is_not_global(tmp_path: Path) -> None:
         torch.load(path, weights_only=True)
 
 
+def test_a_class_that_was_allowed_before_still_is_afterwards(tmp_path: Path) -> None:
+    """fairseq's own reading of checkpoints, in the process that trains, relies on it."""
+    torch.save({"cfg": argparse.Namespace(seed=1), "model": {"w": torch.ones(1)}}, tmp_path / "c.pt")
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        load_state_dict_file(tmp_path / "c.pt")
+        torch.load(tmp_path / "c.pt", weights_only=True)
+
+
 def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
     good = fairseq_file(tmp_path / "good.pt", weights()).read_bytes()
     save_file(weights(), tmp_path / "good.safetensors")
