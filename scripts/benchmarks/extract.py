@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile ours")
     parser.add_argument(
         "--memory-minutes",
-        type=int,
+        type=float,
         nargs="*",
         default=[1, 10],
         help="video lengths (default 1 10; empty: leave out)",
@@ -171,13 +171,13 @@ def _cosine(one: Path, other: Path) -> float:
     return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
-def _memory(folder: Path, minutes: list[int]) -> dict[str, Any]:
+def _memory(folder: Path, minutes: list[float]) -> dict[str, Any]:
     """Peak memory of `extract i3d` with a window every ten seconds; every picture is decoded all the same."""
     peaks: dict[str, float] = {}
     for length in minutes:
-        videos = folder / f"{length}-minutes"
+        videos = folder / f"{length:g}-minutes"
         videos.mkdir()
-        write_video(videos / "long.mp4", 60 * length)
+        write_video(videos / "long.mp4", round(60 * length))
         command = [
             sys.executable,
             "-m",
@@ -188,12 +188,12 @@ def _memory(folder: Path, minutes: list[int]) -> dict[str, Any]:
             "--stride",
             "250",
         ]
-        command += ["--in", str(videos), "--out", str(folder / f"{length}-out"), "--quiet"]
-        peaks[str(length)] = _tree_peak(command) / 2**20
-        sys.stdout.write(f"memory: {length}-minute video {peaks[str(length)]:.0f} MiB\n")
+        command += ["--in", str(videos), "--out", str(folder / f"{length:g}-out"), "--quiet"]
+        peaks[f"{length:g}"] = _tree_peak(command) / 2**20
+        sys.stdout.write(f"memory: {length:g}-minute video {peaks[f'{length:g}']:.0f} MiB\n")
     values = list(peaks.values())
     growth = values[-1] / values[0]
-    sys.stdout.write(f"memory: {minutes[-1]} minutes take {growth:.3f} times that of {minutes[0]}\n")
+    sys.stdout.write(f"memory: {minutes[-1]:g} minutes take {growth:.3f} times that of {minutes[0]:g}\n")
     return {"peak_mib": peaks, "growth": growth}
 
 

@@ -145,7 +145,7 @@ def test_the_whole_benchmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     from benchmarks import data, extract, train
 
     for module, arguments in (
-        (extract, "--clips 1 --seconds 2 --repeats 1 --memory-minutes 0"),
+        (extract, "--clips 1 --seconds 2 --repeats 1 --memory-minutes 0.05"),
         (data, "--clips 400 --updates 1 --parsed 3 --repeats 1"),
         (train, "--check 1 --repeats 1"),
     ):
