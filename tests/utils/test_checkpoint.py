@@ -4,6 +4,8 @@ import argparse
 import math
 import os
 import random
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import nn
 
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.errors import UserError
+from tests.conftest import ROOT
 
 RAN: list[str] = []
 
@@ -124,7 +127,10 @@ def test_refused_class_is_named(tmp_path: Path) -> None:
     assert same(load_state_dict_file(path, trust=True), weights())
 
 
-def test_allowing_namespace_is_not_global(tmp_path: Path) -> None:
+def test_allowing_namespace_is_not_global(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = torch.serialization.get_safe_globals()  # the plugin adds it for good
+    request.addfinalizer(lambda: torch.serialization.add_safe_globals(before))
+    torch.serialization.clear_safe_globals()
     path = fairseq_file(tmp_path / "checkpoint.pt", weights())
     load_state_dict_file(path)
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
@@ -135,9 +141,14 @@ def test_allowing_namespace_is_not_global(tmp_path: Path) -> None:
 def test_a_class_that_was_allowed_before_still_is_afterwards(tmp_path: Path) -> None:
     """fairseq's own reading of checkpoints, in the process that trains, relies on it."""
     torch.save({"cfg": argparse.Namespace(seed=1), "model": {"w": torch.ones(1)}}, tmp_path / "c.pt")
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        load_state_dict_file(tmp_path / "c.pt")
-        torch.load(tmp_path / "c.pt", weights_only=True)
+    code = f"""
+import argparse, torch
+from mmpt.utils.checkpoint import load_state_dict_file
+torch.serialization.add_safe_globals([argparse.Namespace])
+load_state_dict_file({str(tmp_path / "c.pt")!r})
+torch.load({str(tmp_path / "c.pt")!r}, weights_only=True)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
