@@ -1,6 +1,7 @@
 """Features that somebody else computed (SignVQNet's 1024 numbers a second, say), checked and recorded."""
 
 import argparse
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -8,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from mmpt.extractors.base import Extractor, FileReader, Outcome
+from mmpt.extractors.manifest import trial_weights
 from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 
@@ -44,15 +46,19 @@ class NpyExtractor(Extractor):
     Args:
         dim: numbers in a token, the same in every file.
         save_dtype: "float16" or "float32".
+        trial: `random:SEED` where the arrays come from a network with random weights; then the copies'
+            manifest says so too.
     """
 
     name = "npy"
     source_suffixes = frozenset({".npy"})
 
-    def __init__(self, dim: int, save_dtype: Literal["float16", "float32"] = "float32"):
+    def __init__(
+        self, dim: int, save_dtype: Literal["float16", "float32"] = "float32", trial: str | None = None
+    ):
         if dim < 1:
             raise UserError(f"--dim {dim}: expected the width of the features, 1 or more.")
-        self.dim, self.save_dtype = dim, save_dtype
+        self.dim, self.save_dtype, self.trial = dim, save_dtype, trial
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -61,13 +67,17 @@ class NpyExtractor(Extractor):
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> Self:
-        return cls(args.dim, args.save_dtype)
+        trial = None
+        with contextlib.suppress(UserError, OSError):  # a manifest of something else
+            trial = trial_weights(args.folder)
+        return cls(args.dim, args.save_dtype, trial)
 
     def reader(self) -> NpyReader:
         return NpyReader(self.dim, self.save_dtype)
 
     def options(self) -> dict[str, Any]:
-        return {"version": self.version, "dim": self.dim, "dtype": self.save_dtype}
+        options = {"version": self.version, "dim": self.dim, "dtype": self.save_dtype}
+        return options if self.trial is None else options | {"weights": self.trial}
 
     def tools(self) -> dict[str, str]:
         return {"numpy": np.__version__}

@@ -130,9 +130,22 @@ def test_s3d_of_videos_good_and_bad(tmp_path, capsys):
     run = next(iter(read_manifest(out)["runs"].values()))
     assert run["options"]["fps"] == "30" and run["options"]["dtype"] == "float32"
     assert {"torch", "av", "device"} <= run["tools"].keys()
+    # copies of them are no better; of a sub-folder too
+    for source in (out, out / "sub"):
+        copies = tmp_path / "copies" / source.name
+        assert main(["npy", "--in", str(source), "--out", str(copies), "--dim", "512", "--workers", "0"]) == 0
+        assert trial_weights(copies) == "random:5"
     # the same again only tries what failed
     assert main(arguments) == 1
     assert "2 finished before" in capsys.readouterr().err
+
+
+def test_a_manifest_of_something_else_beside_arrays_says_nothing_of_them(tmp_path):
+    save(tmp_path / "in" / "a.npy")
+    (tmp_path / "in" / "manifest.json").write_text('{"name": "a browser extension"}')
+    arguments = ["npy", "--in", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--dim", "4"]
+    assert main([*arguments, "--workers", "0"]) == 0
+    assert trial_weights(tmp_path / "out") is None
 
 
 def test_mistakes_end_with_2_and_one_line(tmp_path, capsys):
