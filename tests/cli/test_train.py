@@ -184,6 +184,31 @@ def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
     )
 
 
+@pytest.mark.slow
+def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
+    """The ancestor stretches the table in place when a clip is too long for it, and its checkpoints keep it."""
+    assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
+    key = "video_encoder.bert.embeddings.position_embeddings.weight"
+    content = load_torch_file(tmp_path / "run" / "checkpoint_last.pt")
+    table = content["model"][f"mmmodel.{key}"]
+    stretched = torch.randn(2 * len(table), table.shape[1])
+    content["model"][f"mmmodel.{key}"] = stretched
+    torch.save(content, tmp_path / "stretched.pt")
+    tune = [
+        f"fairseq.checkpoint.finetune_from_model={tmp_path}/stretched.pt",
+        f"fairseq.checkpoint.save_dir={tmp_path}/tuned",
+    ]
+    last = tmp_path / "tuned" / "checkpoint_last.pt"
+    done = train(tiny_yaml, *tune, "fairseq.optimization.max_epoch=1", "fairseq.optimization.lr=[0]")
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(load_state_dict_file(last)[key], stretched)
+    again = train(tiny_yaml, *tune, "fairseq.optimization.max_epoch=2", "fairseq.optimization.lr=[1.0e-02]")
+    assert again.returncode == 0, again.stderr
+    assert " epoch 2 " in again.stderr and " epoch 1 " not in again.stderr
+    after = load_state_dict_file(last)[key]
+    assert after.shape == stretched.shape and not torch.equal(after, stretched)
+
+
 @pytest.mark.parametrize(
     "overrides, words",
     [
