@@ -3,7 +3,8 @@
 Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
 their losses are compared update by update; the times are those with the dropout of the config. Then how the
 time of an update of ours grows with the batch and with the clips' length, and that of an epoch with the
-number of clips.
+number of clips. "of peak": the share of the speed of large matrix products, measured in turn with the
+updates, at which an update computes its own.
 
 On a GPU, SignCLIP's own setting (bert-base towers, batch 448, 256 frames, 64 tokens) is measured by
     python scripts/benchmark.py train --large 448 256 64
@@ -18,8 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import alternate, clocked, exponent, in_own_process, median_ratio
-from benchmarks.updates import PARTS, WAYS, Trainer, fresh_model, generated_batch
+from benchmarks.common import Taken, alternate, clocked, exponent, in_own_process, median_ratio
+from benchmarks.updates import PARTS, WAYS, Products, Trainer, fresh_model, generated_batch
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
 from mmpt.models.bert import BertSettings
@@ -104,13 +105,17 @@ def _speed(
 
     log.info("speed: %d alternating repeats of %d updates", options.repeats, len(batches))
     calls = {way: work(trainer) for way, trainer in trainers.items()}
-    for call in calls.values():
-        call()  # memory and libraries are ready from here on
+    products = {way: Products(way, device) for way in ways}
+    calls |= {f"products {way}": some for way, some in products.items()}
+    flops = {
+        way: trainer.flops([trainer.read(dataset, batch, padding) for batch in batches])
+        for way, trainer in trainers.items()
+    }  # memory and libraries are ready from here on
     for trainer in trainers.values():
         trainer.seconds = dict.fromkeys(PARTS, 0.0)
     times = alternate(calls, options.repeats)
-    wall = {way: [t.wall / len(batches) for t in some] for way, some in times.items()}
-    cpu = {way: [t.cpu / len(batches) for t in some] for way, some in times.items()}
+    wall = {way: [t.wall / len(batches) for t in times[way]] for way in ways}
+    cpu = {way: [t.cpu / len(batches) for t in times[way]] for way in ways}
     samples = [dataset[i] for batch in batches for i in batch]
     frames, tokens = (sum(len(s[name]) for s in samples) for name in ("vfeats", "caps"))
     return {
@@ -120,9 +125,20 @@ def _speed(
         "seconds": wall,
         "processor_seconds": cpu,
         "shares": {way: _shares(trainer.seconds) for way, trainer in trainers.items()},
+        "flops": {way: count / len(batches) for way, count in flops.items()},
+        "peak": {way: _speed_of(some.flops, times[f"products {way}"]) for way, some in products.items()},
+        "of_peak": {
+            way: _speed_of(flops[way], times[way]) / _speed_of(some.flops, times[f"products {way}"])
+            for way, some in products.items()
+        },
         "ratio": {way: median_ratio(wall[ways[0]], wall[way]) for way in ways[1:]},
         "processor_ratio": {way: median_ratio(cpu[ways[0]], cpu[way]) for way in ways[1:]},
     }
+
+
+def _speed_of(flops: int, times: list[Taken]) -> float:
+    """Operations a second, by the median time."""
+    return flops / statistics.median(taken.wall for taken in times)
 
 
 def _shares(seconds: dict[str, float]) -> dict[str, float]:
@@ -207,8 +223,12 @@ def _large(device: torch.device, clips: int, frames: int, tokens: int) -> dict[s
     model = fresh_model(BertSettings(), vfeat_dim=609, frames=frames, video_layers=6)
     trainer = Trainer(model, _contrast(), way, device, rate=1e-5)
     batch = generated_batch(clips, frames, tokens, 609, vary=True)
-    trainer.update(batch)
-    seconds = statistics.median(clocked(lambda: trainer.update(batch)).wall for _ in range(3))
+    flops = trainer.flops([batch])
+    times = alternate(
+        {"update": lambda: trainer.update(batch), "products": (products := Products(way, device))}, 3
+    )
+    seconds = statistics.median(taken.wall for taken in times["update"])
+    peak = _speed_of(products.flops, times["products"])
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return {
         "way": way,
@@ -216,6 +236,9 @@ def _large(device: torch.device, clips: int, frames: int, tokens: int) -> dict[s
         "seconds": seconds,
         "clips_per_second": clips / seconds,
         "memory": memory,
+        "flops": flops,
+        "peak": peak,
+        "of_peak": flops / seconds / peak,
     }
 
 
@@ -229,7 +252,7 @@ def _table(found: dict[str, Any]) -> list[str]:
         f"threads of torch: {found['threads']}",
         "",
         f"{'way':<6} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"
-        + "".join(f" {part:>10}" for part in PARTS),
+        f" {'GFLOP':>8} {'of peak':>8}" + "".join(f" {part:>10}" for part in PARTS),
     ]
     for way, seconds in speed["seconds"].items():
         median = statistics.median(seconds)
@@ -239,9 +262,12 @@ def _table(found: dict[str, Any]) -> list[str]:
         shares = "".join(f" {share:>10.1%}" for share in speed["shares"][way].values())
         memory = found["memory"][way] / 2**20
         lines.append(
-            f"{way:<6} {median:>9.3f} {1 / median:>10.3f} {ratio:>7} {cpu:>10} {memory:>11.0f}{shares}"
+            f"{way:<6} {median:>9.3f} {1 / median:>10.3f} {ratio:>7} {cpu:>10} {memory:>11.0f}"
+            f" {speed['flops'][way] / 1e9:>8.1f} {speed['of_peak'][way]:>8.0%}{shares}"
         )
     lines += ["", *(f"  {way}: {WAYS[way]}" for way in speed["seconds"])]
+    peaks = {way: f"{peak / 1e12:.2f} TFLOP/s" for way, peak in speed["peak"].items() if way != "plain"}
+    lines += [f"  peak, by large matrix products: {', '.join(f'{p} in {way}' for way, p in peaks.items())}"]
     if "losses" in found:
         both = found["losses"]["losses"]
         lines += [
@@ -261,6 +287,8 @@ def _table(found: dict[str, Any]) -> list[str]:
         lines += [
             "",
             f"bert-base towers, {large['clips']} clips, {large['way']}: {large['seconds']:.3f} s an update, "
-            f"{large['clips_per_second']:.0f} clips/s, {large['memory'] / 2**30:.1f} GiB on the device",
+            f"{large['clips_per_second']:.0f} clips/s, {large['memory'] / 2**30:.1f} GiB on the device, "
+            f"{large['flops'] / 1e12:.2f} TFLOP an update, {large['of_peak']:.0%} of the "
+            f"{large['peak'] / 1e12:.2f} TFLOP/s of large matrix products",
         ]
     return lines

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmpt.config.fairseq_options import option
 from mmpt.datasets import MMDataset, collate
@@ -80,11 +81,21 @@ class Trainer:
         losses = []
         for indices in batches:
             with self.timed("data"):
-                frames, tokens = padding if self.plain else (None, None)
-                samples = [dataset[i] for i in indices]
-                batch = collate(samples, dataset.text_processor.pad_id, frames, tokens)
+                batch = self.read(dataset, indices, padding)
             losses.append(self.update(batch))
         return losses
+
+    def read(self, dataset: MMDataset, indices: Sequence[int], padding: tuple[int, int]) -> dict[str, Any]:
+        """A batch of a data set, padded as this way pads."""
+        frames, tokens = padding if self.plain else (None, None)
+        return collate([dataset[i] for i in indices], dataset.text_processor.pad_id, frames, tokens)
+
+    def flops(self, batches: Sequence[dict[str, Any]]) -> int:
+        """Floating point operations of the matrix products of updates on these batches (which it does)."""
+        with FlopCounterMode(display=False) as counter:
+            for batch in batches:
+                self.update(batch)
+        return int(counter.get_total_flops())
 
     @contextlib.contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -98,6 +109,25 @@ class Trainer:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+class Products:
+    """Products of large square matrices and nothing else: what a device can do at most, to hold updates
+    against.
+    """
+
+    def __init__(self, way: str, device: torch.device):
+        size, self.times = (8192, 20) if device.type == "cuda" else (2048, 4)
+        dtype = torch.bfloat16 if way == "bf16" else torch.float32
+        self.matrix = torch.randn(size, size, device=device).to(dtype)
+        self.flops = 2 * size**3 * self.times
+
+    def __call__(self) -> None:
+        """Do them; they are done when it returns."""
+        for _ in range(self.times):
+            torch.mm(self.matrix, self.matrix)
+        if self.matrix.is_cuda:
+            torch.cuda.synchronize(self.matrix.device)
 
 
 def without_dropout(model: nn.Module) -> None:

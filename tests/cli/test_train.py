@@ -186,7 +186,7 @@ def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
 
 @pytest.mark.slow
 def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
-    """The ancestor stretches the table in place when a clip is too long for it, and its checkpoints keep it."""
+    """The ancestor stretches the table when a clip is too long for it, and its checkpoints keep it."""
     assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
     key = "video_encoder.bert.embeddings.position_embeddings.weight"
     content = load_torch_file(tmp_path / "run" / "checkpoint_last.pt")

@@ -46,6 +46,22 @@ def test_plain_and_packed_updates_are_the_same_training() -> None:
     assert dropped[0] != dropped[1]
 
 
+def test_operations_counted_are_those_of_the_tokens() -> None:
+    """A product of n tokens by a weight is 2 operations a number, and twice that in the backward pass."""
+    from benchmarks.updates import Products, generated_batch
+
+    batch = generated_batch(6, 40, 7, 9, vary=True)
+    layer = 4 * 16 * 16 + 2 * 16 * 32  # q, k, v, output; in and out of the feed-forward block
+    frames, prompts = {"plain": 6 * 40, "fp32": int(batch["vmasks"].sum())}, 6 * 7
+    for way, n in frames.items():
+        tokens = (n + 6 * 2) + 2 * prompts  # [CLS] and [SEP] of each clip; two text layers
+        least = 6 * layer * tokens
+        assert least < trainer(way).flops([batch]) < 1.5 * least
+        assert trainer(way).flops([batch, batch]) == 2 * trainer(way).flops([batch])
+    products = Products("fp32", torch.device("cpu"))
+    assert products.flops == products.times * 2 * len(products.matrix) ** 3
+
+
 def test_an_epoch_pads_only_the_plain_way() -> None:
     from benchmarks.updates import Trainer, fresh_model
 
@@ -117,13 +133,14 @@ def test_the_table_of_training(
     for shares in found["speed"]["shares"].values():
         assert list(shares) == ["data", "forward", "backward", "optimizer"]
         assert sum(shares.values()) == pytest.approx(1)
+    assert all(0 < share < 1 for share in found["speed"]["of_peak"].values())
     assert {name: len(rows["sizes"]) for name, rows in found["growth"].items()} == {
         "batch": 4,
         "frames": 4,
         "clips": 3,
     }
     printed = capsys.readouterr().out
-    assert printed.count("they grow as n^") == 3 and "1024" in printed
+    assert printed.count("they grow as n^") == 3 and "1024" in printed and " of peak" in printed
     assert ("losses of 3 updates" in printed) == (baseline == "plain")
     if baseline == "plain":
         assert found["losses"]["largest_difference"] < 1e-3
