@@ -58,10 +58,7 @@ class Run:
             "eval.after_training=true",
         ]
         if self.select == "last":
-            chosen += [
-                "fairseq.dataset.disable_validation=true",
-                f"fairseq.common_eval.path={self.folder / 'checkpoint_last.pt'}",
-            ]
+            chosen.append("fairseq.dataset.disable_validation=true")
         return (*self.overrides, *chosen)
 
     def results(self) -> dict[str, Any] | None:

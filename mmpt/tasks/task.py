@@ -156,13 +156,13 @@ class Task:
         return self._loss.from_config(self.config.loss)
 
     def checkpoint_path(self) -> Path:
-        """The checkpoint to evaluate: fairseq.common_eval.path, or the best one of
-        fairseq.checkpoint.save_dir."""
+        """The checkpoint to evaluate: fairseq.common_eval.path, or in fairseq.checkpoint.save_dir the best
+        one, or, where nothing validates (fairseq.dataset.disable_validation), the last."""
         groups = self.config.fairseq
         named = option(groups, "path")
-        return (
-            Path(named) if named else Path(option(groups, "save_dir", "checkpoints")) / "checkpoint_best.pt"
-        )
+        which = "last" if option(groups, "disable_validation", False) else "best"
+        folder = Path(option(groups, "save_dir", "checkpoints"))
+        return Path(named) if named else folder / f"checkpoint_{which}.pt"
 
     def results_path(self) -> Path:
         """Where evaluation puts its results: eval.save_path, or `eval` beside the checkpoint."""
