@@ -1,5 +1,6 @@
 """A trained model as users hold it: clips and prompts in, vectors and similarities out."""
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pose_format import Pose
 
 Embeddings = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
 
 
 class SignCLIP:
@@ -113,6 +116,12 @@ class SignCLIP:
         if not len(arrays):
             return self._none()
         clips = [self._clip(f"number {i}", array) for i, array in enumerate(arrays)]
+        cut = sum(len(clip) < np.shape(array)[0] for clip, array in zip(clips, arrays))
+        if cut:
+            log.warning(
+                "%d of %d clips are longer than max_video_len=%d (long_video: %s)",
+                *(cut, len(clips), self.aligner.max_video_len, self.aligner.long_video),
+            )
         return _finish(self._predictor.embed_videos(clips), normalize)
 
     def embed_pose(

@@ -57,6 +57,7 @@ def embed(args: argparse.Namespace) -> int:
     setup_logging("WARNING" if args.quiet else "INFO")
     if not args.source.exists():
         raise MissingDataError(f"--in: there is no {args.source}: expected a folder, a table or a .txt file.")
+    _refuse_what_is_not_used(args)
     if args.portion < 1:
         raise UserError(f"--portion {args.portion}: expected at least 1 clip.")
     from mmpt.embedder import SignCLIP
@@ -73,6 +74,26 @@ def embed(args: argparse.Namespace) -> int:
     return _embed_clips(args, model, about)
 
 
+def _refuse_what_is_not_used(args: argparse.Namespace) -> None:
+    """Options that say something of what is not embedded here would be ignored: say so."""
+    listed, folder = args.source.suffix.lower() == ".txt" and not args.source.is_dir(), args.source.is_dir()
+    prompts = args.prompts or listed
+    for option, value, used, wants in (
+        ("--split", args.split, not folder and not listed, "a table"),
+        (
+            "--prompt",
+            args.prompt,
+            args.prompts and not listed and not folder,
+            "the prompts of a table (--prompts)",
+        ),
+        ("--vfeat-dir", args.vfeat_dir, not folder and not prompts, "the clips of a table"),
+        ("--window", args.window, not prompts, "clips"),
+        ("--stride", args.stride, not prompts, "clips"),
+    ):
+        if value is not None and not used:
+            raise UserError(f"{option} is for {wants}, not for --in {args.source}: leave it out.")
+
+
 def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
     from mmpt.evaluators.clip_reader import ClipReader, check_windows, folder_jobs, table_jobs
     from mmpt.evaluators.embedding_run import embed_clips
@@ -83,7 +104,7 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
     suffix = model.video_processor.suffix
     windows = check_windows(args.window, args.stride, suffix)
     if args.source.is_dir():
-        jobs = folder_jobs(args.source, suffix)
+        jobs = folder_jobs(args.source, suffix, args.out)
         about["source"] = {"folder": args.source.name}
     else:
         table = read_table(args.source)
@@ -107,6 +128,14 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
         "%s: %d embeddings of %d clips, %d clips embedded before, %d failed",
         *(args.out, len(made.ids), len(jobs), made.reused, len(made.failed)),
     )
+    if made.cut:
+        limits = model.dataset_cfg
+        log.warning(
+            "%d of %d %s are longer than the %d frames that the model reads (dataset.max_video_len; "
+            "long_video: %s)",
+            *(made.cut, len(made.ids), "windows" if windows else "clips"),
+            *(limits.max_video_len, limits.long_video),
+        )
     for message in made.failed.values():
         log.error("failed: %s", message)
     return 1 if made.failed else 0

@@ -18,6 +18,7 @@ from mmpt.pose.span import Span
 from mmpt.processors.table import clip_file
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import files_under
 
 _FRAMES_TOGETHER = 2048
 """Recordings of hours are not held many at a time."""
@@ -54,11 +55,13 @@ class Windows:
 
 @dataclass(frozen=True)
 class Piece:
-    """Features of a clip or of a window of it: float32 [T, D]; from and to in ms, None for a whole clip."""
+    """Features of a clip or of a window of it: float32 [T, D]; from and to in ms, None for a whole clip; cut:
+    it has more frames, which the model does not read."""
 
     frames: NDArray[np.float32]
     start_ms: float | None = None
     end_ms: float | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,7 @@ class ClipReader:
 
     def __call__(self, job: ClipJob) -> list[Piece] | str:
         try:
-            pieces = self._windows(job) if self.windows else [Piece(self._whole(job))]
-            return [Piece(self._checked(job, p.frames), p.start_ms, p.end_ms) for p in pieces]
+            return self._windows(job) if self.windows else [self._piece(job, self._whole(job))]
         except UserError as error:
             return str(error)
 
@@ -92,7 +94,7 @@ class ClipReader:
             if number == len(jobs) - 1 or sum(map(len, held.values())) > _FRAMES_TOGETHER:
                 for member, frames in zip(held, self.processor.features_of(list(held.values()))):
                     try:
-                        results[member] = [Piece(self._checked(jobs[member], frames))]
+                        results[member] = [self._piece(jobs[member], frames)]
                     except UserError as error:
                         results[member] = str(error)
                 held.clear()
@@ -109,21 +111,24 @@ class ClipReader:
             if job.span is not None:
                 part = job.span.frames(len(clip), clip.fps)
                 first, clip = part.start, clip.frames(part)
-            pieces = []
+            pieces: list[tuple[NDArray[np.float32], float, float]] = []
             for part in self.windows.spans(len(clip), clip.fps):
                 prepared = self.processor.prepare_clip(clip.frames(part), job.mirror)
                 start, end = ((first + frame) * 1000 / clip.fps for frame in (part.start, part.stop))
-                pieces.append(Piece(self.processor.features(prepared), start, end))
-            return pieces
+                pieces.append((self.processor.features(prepared), start, end))
         except UserError as error:
             raise UserError(f"{job.path}: {error}") from None
+        return [self._piece(job, *piece) for piece in pieces]
 
-    def _checked(self, job: ClipJob, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _piece(
+        self, job: ClipJob, frames: NDArray[np.float32], start: float | None = None, end: float | None = None
+    ) -> Piece:
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.width:
             raise UserError(
                 f"{job.path}: its features are of shape {list(frames.shape)}; [T, {self.width}] was expected."
             )
-        return self.aligner.cut(job.id, frames)
+        kept = self.aligner.cut(job.id, frames)
+        return Piece(kept, start, end, cut=len(kept) < len(frames))
 
 
 def check_windows(length: float | None, stride: float | None, suffix: str) -> Windows | None:
@@ -140,9 +145,15 @@ def check_windows(length: float | None, stride: float | None, suffix: str) -> Wi
     return Windows(length, stride)
 
 
-def folder_jobs(folder: Path, suffix: str) -> list[ClipJob]:
-    """Every clip under a folder; ids are paths without their ending. Raises MissingDataError."""
-    files = sorted(path for path in folder.rglob(f"*{suffix}") if path.is_file() and path.name[0] != ".")
+def folder_jobs(folder: Path, suffix: str, out: Path) -> list[ClipJob]:
+    """Every clip under a folder but what lies in `out`; ids are paths without their ending.
+
+    Which files are looked at, see files_under. Raises MissingDataError, and UserError where `out` is the
+    folder itself and the embeddings would be taken for clips.
+    """
+    if suffix == ".npy" and out.exists() and out.samefile(folder):
+        raise UserError(f"--out {out} is --in itself: embeddings would lie among the clips' features.")
+    files = sorted(path for path in files_under(folder, leave_out=out) if path.suffix.lower() == suffix)
     if not files:
         raise MissingDataError(f"{folder}: there is no {suffix} file in it, which this model reads.")
     names = [path.relative_to(folder) for path in files]

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("npy", "parquet")
 PARTS, EMBEDDINGS, IDS, PROVENANCE = "parts", "embeddings", "ids.csv", "provenance.json"
+_PARTS_FORMAT = 2
 _TOGETHER = 16
 """Clips that a reader takes at a time."""
 
@@ -50,6 +51,8 @@ class EmbeddingSet:
     failed: dict[str, str] = field(default_factory=dict)
     reused: int = 0
     """Clips that an earlier run had embedded."""
+    cut: int = 0
+    """Rows whose clip, or window, has more frames than the model reads."""
 
 
 def model_hash(folder: Path) -> str:
@@ -103,7 +106,9 @@ def embed_clips(
 
 
 def save_embeddings(out: Path, made: EmbeddingSet, about: dict[str, Any], file_format: str) -> None:
-    """Write embeddings, ids and, last, the provenance."""
+    """Write embeddings, ids and, last, the provenance, which names both files and their hashes. Embeddings of
+    another format, of an earlier run, are deleted: they are not what ids and provenance tell of."""
+    vectors = out / f"{EMBEDDINGS}.{file_format}"
     if file_format == "parquet":
         import pyarrow
 
@@ -111,17 +116,26 @@ def save_embeddings(out: Path, made: EmbeddingSet, about: dict[str, Any], file_f
         dim = made.vectors.shape[1]
         columns: dict[str, Any] = {name: [row[name] for row in made.ids] for name in made.ids[0]}
         columns["embedding"] = pyarrow.FixedSizeListArray.from_arrays(made.vectors.ravel(), dim)
-        with atomic_write(out / f"{EMBEDDINGS}.parquet") as temporary:
+        with atomic_write(vectors) as temporary:
             parquet.write_table(pyarrow.table(columns), temporary)
     else:
-        with atomic_write(out / f"{EMBEDDINGS}.npy") as temporary:
+        with atomic_write(vectors) as temporary:
             np.save(temporary, made.vectors)
     with atomic_write(out / IDS) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(made.ids[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(made.ids)
-    counts = {"count": len(made.ids), "dim": int(made.vectors.shape[1]), "failed": made.failed}
-    write_json(out / PROVENANCE, {"mmpt_version": __version__, **about, **counts})
+    counts = {
+        "count": len(made.ids),
+        "dim": int(made.vectors.shape[1]),
+        "cut": made.cut,
+        "failed": made.failed,
+    }
+    files = {path.name: sha256(path) for path in (vectors, out / IDS)}
+    write_json(out / PROVENANCE, {"mmpt_version": __version__, **about, **counts, "files": files})
+    for other in FORMATS:
+        if other != file_format:
+            (out / f"{EMBEDDINGS}.{other}").unlink(missing_ok=True)
 
 
 def read_embeddings(folder: Path) -> EmbeddingSet:
@@ -130,7 +144,8 @@ def read_embeddings(folder: Path) -> EmbeddingSet:
         about = read_json(folder / PROVENANCE)
         with open(folder / IDS, encoding="utf-8", newline="") as file:
             ids = list(csv.DictReader(file))
-        if (folder / f"{EMBEDDINGS}.npy").is_file():
+        formats = [name for name in FORMATS if f"{EMBEDDINGS}.{name}" in about.get("files", {})]
+        if "npy" in formats or (not formats and (folder / f"{EMBEDDINGS}.npy").is_file()):
             vectors = np.load(folder / f"{EMBEDDINGS}.npy", allow_pickle=False)
         else:
             column = parquet_module().read_table(folder / f"{EMBEDDINGS}.parquet")["embedding"]
@@ -142,7 +157,7 @@ def read_embeddings(folder: Path) -> EmbeddingSet:
         ) from error
     if vectors.shape != (len(ids), about.get("dim")):
         raise UserError(f"{folder}: {len(ids)} ids, but embeddings of shape {list(vectors.shape)}.")
-    return EmbeddingSet(vectors, ids, about.get("failed", {}))
+    return EmbeddingSet(vectors, ids, about.get("failed", {}), cut=about.get("cut", 0))
 
 
 def _embed_portions(
@@ -178,9 +193,11 @@ def _embed_portions(
                 progress.show(0)
             vectors = model.embed_video_features([piece.frames for piece in pieces])
             spans = np.array([[p.start_ms, p.end_ms] for p in pieces], dtype=np.float64).reshape(-1, 2)
+            cut = np.array([piece.cut for piece in pieces], bool)
             told = np.frombuffer(json.dumps(failed).encode(), dtype=np.uint8)
             with atomic_write(_part(parts, start)) as temporary:
-                np.savez(temporary, vectors=vectors, owners=np.array(owners, int), spans=spans, failed=told)
+                owned = np.array(owners, int)
+                np.savez(temporary, vectors=vectors, owners=owned, spans=spans, cut=cut, failed=told)
 
 
 @contextmanager
@@ -197,21 +214,24 @@ def _threads_beside(workers: int) -> Iterator[None]:
 
 
 def _gather(jobs: Sequence[ClipJob], parts: Sequence[Path], windowed: bool) -> EmbeddingSet:
-    vectors, ids, failed = [], [], dict[str, str]()
+    vectors, ids, failed, cut = [], [], dict[str, str](), 0
     for path in parts:
         with np.load(path, allow_pickle=False) as part:
             vectors.append(part["vectors"])
             failed |= json.loads(part["failed"].tobytes())
+            cut += int(part["cut"].sum())
             for owner, (start, end) in zip(part["owners"], part["spans"]):
                 job = jobs[owner]
                 row = {"id": job.id, "path": job.listed}
                 ids.append(row | ({"start_ms": f"{start:.1f}", "end_ms": f"{end:.1f}"} if windowed else {}))
-    return EmbeddingSet(np.concatenate(vectors), ids, failed)
+    return EmbeddingSet(np.concatenate(vectors), ids, failed, cut=cut)
 
 
 def _key(jobs: Sequence[ClipJob], reader: ClipReader, about: dict[str, Any], portion: int) -> str:
     """Hex digest of all that decides the result: the model, the options, and the files by size and time."""
-    digest = hashlib.sha256(json.dumps([about, portion, str(reader.windows)], sort_keys=True).encode())
+    digest = hashlib.sha256(
+        json.dumps([_PARTS_FORMAT, about, portion, str(reader.windows)], sort_keys=True).encode()
+    )
     for job in jobs:
         path = Path(job.path)
         stat = path.stat() if path.is_file() else None
@@ -222,13 +242,16 @@ def _key(jobs: Sequence[ClipJob], reader: ClipReader, about: dict[str, Any], por
 
 
 def _finished(out: Path, key: str, file_format: str) -> EmbeddingSet | None:
-    """What is in `out` if it was made by the same, else None."""
-    if not (out / PROVENANCE).is_file() or not (out / f"{EMBEDDINGS}.{file_format}").is_file():
-        return None
+    """What is in `out` if it was made by the same and is whole, else None. A run of other clips that was
+    killed may have left its own vectors beside this provenance: hashes tell."""
     try:
         about = read_json(out / PROVENANCE)
-        return read_embeddings(out) if about.get("key") == key else None
-    except ValueError:
+        files = about["files"]
+        if about["key"] != key or f"{EMBEDDINGS}.{file_format}" not in files:
+            return None
+        whole = all(sha256(out / name) == known for name, known in files.items())
+        return read_embeddings(out) if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

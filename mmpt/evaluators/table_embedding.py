@@ -61,6 +61,12 @@ def embed_table(
     if made.failed:
         first = next(iter(made.failed.values()))
         warnings.append(f"{len(made.failed)} of {len(rows)} clips could not be read; the first: {first}")
+    if made.cut:
+        limits = model.dataset_cfg
+        warnings.append(
+            f"{made.cut} of {len(made.ids)} clips are longer than max_video_len={limits.max_video_len} "
+            f"(long_video: {limits.long_video})."
+        )
     return splits, {**about, "warnings": warnings, "clips": {n: len(s) for n, s in splits.items()}}
 
 

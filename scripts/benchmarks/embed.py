@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         sources = sorted(find_lexicon(None).rglob("*.pose"))
         for number in range(options.clips):
             os.link(_copy(sources, number, Path(name)), folder / f"{number:06d}.pose")
-        jobs = folder_jobs(folder, ".pose")
+        jobs = folder_jobs(folder, ".pose", folder / "embeddings")
         reader = ClipReader(model.video_processor, model.aligner, config.model.vfeat_dim)
         started = time.perf_counter()
         made = embed_clips(

@@ -108,6 +108,86 @@ def test_what_is_done_is_not_done_again(model_folder, folder, tmp_path):
     assert (tmp_path / "out" / "embeddings.npy").stat().st_mtime_ns != before
 
 
+def test_what_another_run_left_is_not_taken_for_this_ones(model_folder, folder, tmp_path):
+    """Of another format, or of a run that was killed before its provenance was written."""
+    few = tmp_path / "few"
+    few.mkdir()
+    one, two, three = sorted(folder.glob("*.pose"))[:3]
+    (few / "a.pose").write_bytes(one.read_bytes())
+    (few / "b.pose").write_bytes(two.read_bytes())
+    out = tmp_path / "out"
+    embed(model_folder, few, out)
+    first = (out / "embeddings.npy").read_bytes()
+    (few / "a.pose").write_bytes(three.read_bytes())
+    embed(model_folder, few, out, "--format", "parquet")
+    assert sorted(path.name for path in out.glob("embeddings.*")) == ["embeddings.parquet"]
+    second = read_embeddings(out).vectors
+    embed(model_folder, few, out)
+    np.testing.assert_array_equal(read_embeddings(out).vectors, second)
+    (out / "embeddings.npy").write_bytes(first)
+    embed(model_folder, few, out)
+    np.testing.assert_array_equal(read_embeddings(out).vectors, second)
+
+
+def test_clips_and_windows_longer_than_the_model_reads_are_counted(model_folder, tmp_path, caplog):
+    limit = mmpt.from_pretrained(model_folder).aligner.max_video_len
+    source = tmp_path / "poses"
+    source.mkdir()
+    for name, frames in (("fits", limit), ("longer", limit + 1)):
+        write_pose(source / f"{name}.pose", fake_clip(frames=frames, seed=1))
+    assert embed(model_folder, source, tmp_path / "out") == 0
+    assert f"1 of 2 clips are longer than the {limit} frames" in caplog.text
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["cut"] == 1
+    caplog.clear()
+    assert (
+        embed(model_folder, source, tmp_path / "windows", "--window", f"{40 * limit}", "--stride", "40") == 0
+    )
+    assert "longer" not in caplog.text  # windows of as many frames as it reads
+    assert embed(model_folder, source, tmp_path / "windows", "--window", "99999") == 0
+    assert "1 of 2 windows are longer" in caplog.text
+    caplog.clear()
+    mmpt.from_pretrained(model_folder).embed_pose([source / "fits.pose", source / "longer.pose"])
+    assert f"1 of 2 clips are longer than max_video_len={limit}" in caplog.text
+
+
+def test_linked_folders_are_embedded_and_embeddings_are_not(model_folder, folder, tmp_path):
+    source = tmp_path / "poses"
+    (source / "deep").mkdir(parents=True)
+    (source / "one.POSE").write_bytes((folder / "00.pose").read_bytes())
+    (source / "linked").symlink_to(folder / "deep", target_is_directory=True)
+    out = source / "embedded"
+    assert embed(model_folder, source, out) == 0
+    made = read_embeddings(out)
+    assert {"one", "linked/39"} <= {row["id"] for row in made.ids}
+    (out / "late.pose").write_bytes((folder / "00.pose").read_bytes())
+    before = (out / "embeddings.npy").stat().st_mtime_ns
+    assert embed(model_folder, source, out) == 0
+    assert (out / "embeddings.npy").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "source, options",
+    [
+        ("folder", ["--split", "test"]),
+        ("folder", ["--vfeat-dir", "nowhere"]),
+        ("folder", ["--prompt", "{text}"]),
+        ("table", ["--prompt", "{text}"]),
+        ("table", ["--prompts", "--window", "500"]),
+        ("list", ["--split", "test"]),
+        ("list", ["--stride", "500"]),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    model_folder, folder, small_table, tmp_path, source, options, capsys
+):
+    (tmp_path / "list.txt").write_text("a prompt\n")
+    where = {"folder": folder, "table": small_table, "list": tmp_path / "list.txt"}[source]
+    assert embed(model_folder, where, tmp_path / "out", *options) == 2
+    message = capsys.readouterr().err
+    named = next(word for word in options if word.startswith("--") and word != "--prompts")
+    assert f"{named} is for" in message and not (tmp_path / "out").exists()
+
+
 def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(model_folder, folder, tmp_path):
     for name in ("killed", "whole"):
         command = [sys.executable, "-m", "mmpt.cli.embed", "--model", str(model_folder), "--in", str(folder)]
