@@ -12,7 +12,8 @@ import numpy as np
 
 from mmpt.datasets.leaks import KINDS, find_leaks
 from mmpt.pose.components import HANDS, LEFT_HAND
-from mmpt.pose.reader import read_pose
+from mmpt.pose.normalization import normalize_shoulders
+from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import VIDEO_SUFFIXES, clip_file
@@ -119,9 +120,10 @@ def read_facts(job: tuple[str, Span | None]) -> ClipFacts:
     try:
         if path.endswith(".npy"):
             return ClipFacts(len(VideoProcessor()(path, span=span)))
-        clip = read_pose(path)
+        clip = read_pose(path) if span is None else read_recording(path)
         if span is not None:
             clip = clip.frames(span.frames(len(clip), clip.fps))
+        normalize_shoulders(clip)  # as every pose is for training, which refuses what cannot be
     except UserError as error:
         message = str(error)
         return ClipFacts(error=message if message.startswith(path) else f"{path}: {message}")

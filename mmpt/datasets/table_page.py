@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -15,7 +14,8 @@ from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.normalization import apply_frame, shoulder_frame
 from mmpt.pose.reader import read_pose
-from mmpt.utils.files import atomic_write, write_json, write_text
+from mmpt.utils.figures import save_figure
+from mmpt.utils.files import write_json, write_text
 
 _COLOURS = {"train": "#2f6db3", "valid": "#d08a2e", "test": "#3a8f5c", NO_SPLIT: "#8a8a8a"}
 _SHOWN = 12
@@ -83,7 +83,7 @@ def _lengths(path: Path, report: TableReport) -> Path:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path, dpi=110)
 
 
 def _whole_bins(lengths: NDArray[np.int64], most: int = 24) -> NDArray[np.float64]:
@@ -108,7 +108,7 @@ def _clips(path: Path, report: TableReport) -> Path:
             clip = clip.frames(row.span.frames(len(clip), clip.fps))
         _draw(axes, clip)
         axes.set_title(f"{row.text[:24]}\n{row.id[:24]} ({row.split or '-'})", fontsize=7)
-    return _save(figure, path)
+    return save_figure(figure, path, dpi=110)
 
 
 def _draw(axes: Axes, clip: PoseClip) -> None:
@@ -126,9 +126,3 @@ def _draw(axes: Axes, clip: PoseClip) -> None:
     axes.set_xlim(-1.5, 1.5)
     axes.set_ylim(1.8, -1.2)
     axes.set_aspect("equal")
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_write(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, dpi=110)
-    return path

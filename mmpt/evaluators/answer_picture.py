@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmpt.evaluators.labels import short_labels
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
+from mmpt.utils.figures import save_figure
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
@@ -49,6 +48,4 @@ def answer_picture(
     right.spines[["top", "right"]].set_visible(False)
     right.set_title(f"first: {prompts[0]}", fontsize=10, loc="left")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    with atomic_write(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, dpi=110)
-    return path
+    return save_figure(figure, path, dpi=110)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.reader import read_pose
+from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.processors.table import clip_file
 from mmpt.processors.table_file import Table, TableRow
@@ -105,7 +105,7 @@ class ClipReader:
 
     def _windows(self, job: ClipJob) -> list[Piece]:
         assert self.windows is not None
-        clip = read_pose(job.path)
+        clip = read_pose(job.path) if job.span is None else read_recording(job.path)
         try:
             first = 0
             if job.span is not None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from mmpt.evaluators.tables import COLUMNS, markdown_table, number
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
 
 KEYS = tuple(f"{direction} {metric}" for direction, metric, _ in COLUMNS)
 _CHART = (("v2t", "R@1", "video to text, R@1"), ("t2v", "P@1", "text to video, P@1"))
@@ -123,8 +122,9 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
     """Draw V2T R@1 and T2V P@1 of each experiment beside the published value, with 95 % intervals. Returns
     `path`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from mmpt.utils.figures import save_figure
 
     places = np.arange(len(rows))
     figure = Figure(figsize=(11, 1.6 + 0.46 * len(rows)), layout="constrained")
@@ -159,9 +159,7 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
     )
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    with atomic_write(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, dpi=130)
-    return path
+    return save_figure(figure, path, dpi=130)
 
 
 def _height(value: float | None) -> float:

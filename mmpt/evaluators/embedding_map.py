@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmpt.evaluators.protocols import unit
-from mmpt.utils.files import atomic_write
+from mmpt.utils.figures import save_figure
 
 MOST_POINTS = 2000
 MOST_NAMED = 40
@@ -46,9 +45,7 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
     axes.set_yticks([])
     if few:
         axes.legend(fontsize=8, frameon=False, title="signer", title_fontsize=8)
-    with atomic_write(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, dpi=120)
-    return path
+    return save_figure(figure, path, dpi=120)
 
 
 def project(vectors: NDArray) -> NDArray[np.float64]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from mmpt.config import Config
-from mmpt.evaluators.plots import save_figure
 from mmpt.evaluators.runs import interval_of_mean
 from mmpt.evaluators.tables import markdown_table
+from mmpt.utils.figures import save_figure
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
 """Pictures of an evaluation. Drawn without a display and without touching matplotlib's global state."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmpt.evaluators.tables import name_of
-from mmpt.utils.files import atomic_write
+from mmpt.utils.figures import save_figure
 
 MOST_CLASSES = 60  # more than this cannot be told apart in one picture
 _MOST_MISTAKEN = 40
@@ -147,12 +145,3 @@ def _turn(labels: Sequence[str]) -> int:
 
 def _box(x: float, y: float) -> tuple[list[float], list[float]]:
     return [x - 0.5, x + 0.5, x + 0.5, x - 0.5, x - 0.5], [y - 0.5, y - 0.5, y + 0.5, y + 0.5, y - 0.5]
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a picture in one step, at most 4000 pixels wide or high. Returns its path."""
-    width, height = figure.get_size_inches()
-    resolution = min(150, math.floor(4000 / max(width, height)))
-    with atomic_write(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, dpi=resolution)
-    return path

@@ -1,5 +1,6 @@
 """`.pose` files -> PoseClip. Files come from strangers: nothing in them is believed before it is checked."""
 
+import functools
 import logging
 import math
 import os
@@ -42,6 +43,20 @@ def read_pose(path: str | os.PathLike[str]) -> PoseClip:
         return _checked_clip(pose, _remembered_layout(pose.header), width)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def read_recording(path: str | os.PathLike[str]) -> PoseClip:
+    """read_pose, for a file of which several parts are wanted one after the other: it is parsed once."""
+    try:
+        changed = Path(path).stat().st_mtime_ns
+    except OSError:  # whatever it is, reading says it better
+        changed = 0
+    return _remembered(os.fspath(path), changed)
+
+
+@functools.lru_cache(maxsize=1)
+def _remembered(path: str, changed: int) -> PoseClip:
+    return read_pose(path)
 
 
 def from_pose(pose: Pose) -> PoseClip:

@@ -1,11 +1,9 @@
 """A `.pose` file -> frames of numbers: reading, normalising, selecting, and in training augmenting."""
 
 import dataclasses
-import functools
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from mmpt.pose.components import (
 from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import mirrored_point, right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
-from mmpt.pose.reader import read_pose
+from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.pose.window import sample_window
 from mmpt.processors.registry import VIDEO_PROCESSORS
@@ -105,7 +103,7 @@ class PoseProcessor:
         self.augment_temporal_chance = augment_temporal_chance
         self.gaussian_noise = gaussian_noise
         self.augment3d = augment3d or PoseAugmentation()
-        self.clip_window = None if clip_window is None else (float(clip_window[0]), float(clip_window[1]))
+        self.clip_window = None if clip_window is None else _window(clip_window)
         self.clip_frames = clip_frames
         self.max_video_len = max_video_len
         self.training = training
@@ -172,7 +170,7 @@ class PoseProcessor:
 
         span: the part of the file that is the clip, prepared as if it were a file of its own.
         """
-        clip = read_pose(path) if span is None else _read_recording(os.fspath(path), _time_of_change(path))
+        clip = read_pose(path) if span is None else read_recording(path)
         try:
             if span is not None:
                 clip = clip.frames(span.frames(len(clip), clip.fps))
@@ -212,39 +210,52 @@ class PoseProcessor:
 
         When `training` and with `rng`, the clip is augmented first (and T may change).
         """
-        rng = rng if self.training else None
-        clip = self._moments(clip, rng)
-        return self._numbers(clip if rng is None else self.augment(clip, rng))
+        rate = self._rate(clip)
+        if rng is None or not self.training:
+            return self._numbers(self._moments(clip), rate)
+        options = self.augment3d
+        if options.probability < 1:  # decided here for the choice of moments and for the rest
+            options = dataclasses.replace(options, probability=float(rng.random() < options.probability))
+        clip = self._moments(clip, options.window_jitter if options.active() else 0.0, rng)
+        return self._numbers(self._augment(clip, options, rng), rate)
 
     def features_of(self, clips: Sequence[PoseClip]) -> list[np.ndarray]:
         """features(clip) for each of some prepared clips, not augmented: the same numbers, in fewer steps.
 
         A step over a short clip's frames costs NumPy more to begin than to do.
         """
-        chosen = [self._moments(clip, None) for clip in clips]
+        chosen = [self._moments(clip) for clip in clips]
         alike = len({clip.layout for clip in chosen}) == 1
         if self.hand_frame is None or self.velocity or not alike:  # nothing to gain; steps across frames
-            return [self._numbers(clip) for clip in chosen]
+            return [self._numbers(moments, self._rate(clip)) for moments, clip in zip(chosen, clips)]
         data = np.concatenate([clip.data for clip in chosen])
         together = chosen[0].with_data(data, np.concatenate([clip.confidence for clip in chosen]))
-        return np.split(self._numbers(together), np.cumsum([len(clip) for clip in chosen])[:-1])
+        return np.split(self._numbers(together, together.fps), np.cumsum([len(clip) for clip in chosen])[:-1])
 
-    def _moments(self, clip: PoseClip, rng: np.random.Generator | None) -> PoseClip:
+    def _moments(
+        self, clip: PoseClip, jitter: float = 0.0, rng: np.random.Generator | None = None
+    ) -> PoseClip:
         """The part of the clip, and the frames of it, that the config asks for."""
         if self.clip_window is None and self.clip_frames is None:
             return clip
-        return sample_window(
-            clip, self.clip_window or (0.0, 1.0), self.clip_frames, self.augment3d.window_jitter, rng
-        )
+        return sample_window(clip, self.clip_window or (0.0, 1.0), self.clip_frames, jitter, rng)
 
-    def _numbers(self, clip: PoseClip) -> np.ndarray:
+    def _rate(self, clip: PoseClip) -> float:
+        """Moments a second that `_moments` takes of a clip, without jitter."""
+        low, high = self.clip_window or (0.0, 1.0)
+        frames = (high - low) * (len(clip) - 1)
+        if self.clip_frames is None or self.clip_frames == 1 or not frames:
+            return clip.fps
+        return clip.fps * (self.clip_frames - 1) / frames
+
+    def _numbers(self, clip: PoseClip, rate: float) -> np.ndarray:
         if self.hand_frame is None:
             out = np.ascontiguousarray(clip.data).reshape(len(clip), -1)
         else:
             out = np.concatenate([self._component_features(clip, name) for name in self.components], axis=1)
         blocks = [out]
         if self.velocity:
-            blocks.append(self._velocity(clip, out))
+            blocks.append(self._velocity(out, rate))
         if self.presence:
             here = [clip.component(name)[1].any(axis=1, keepdims=True) for name in self._hands]
             blocks.append(np.concatenate(here, axis=1).astype(np.float32))
@@ -261,14 +272,17 @@ class PoseProcessor:
         """The random changes that are switched on, in the ancestor's order: flip, (augment3d,) 2-D, time,
         noise.
         """
+        return self._augment(clip, self.augment3d, rng)
+
+    def _augment(self, clip: PoseClip, options: PoseAugmentation, rng: np.random.Generator) -> PoseClip:
         if self.flip_chance:
             clip = augmentation.flip(clip, rng, self.flip_chance)
-        clip = apply_augment3d(clip, self.augment3d, rng)
+        clip = apply_augment3d(clip, options, rng)
         if self.augment2d:
             clip = augmentation.augment2d(clip, rng)
         if self.augment_temporal:
             chance = self.augment_temporal_chance
-            if not chance or rng.random() < chance:
+            if chance is None or rng.random() < chance:
                 clip = augmentation.augment_temporal(clip, rng, self.max_video_len)
         if self.gaussian_noise:
             clip = augmentation.gaussian_noise(clip, rng)
@@ -293,10 +307,11 @@ class PoseProcessor:
             return HAND_FRAMES[self.hand_frame][0](data, confidence != 0)
         return data.reshape(len(data), -1)
 
-    def _velocity(self, clip: PoseClip, out: np.ndarray) -> np.ndarray:
-        """Change since the frame before, per 1/25 s; 0 where either is missing."""
+    def _velocity(self, out: np.ndarray, rate: float) -> np.ndarray:
+        """Change since the moment before, per 1/25 s, at so many moments a second; 0 where either is
+        missing."""
         velocity = np.zeros_like(out)
-        velocity[1:] = (out[1:] - out[:-1]) * np.float32(clip.fps / _VELOCITY_FPS)
+        velocity[1:] = (out[1:] - out[:-1]) * np.float32(rate / _VELOCITY_FPS)
         return np.where((out != 0) & (np.roll(out, 1, axis=0) != 0), velocity, np.float32(0))
 
     def _check(self, normalize_hand: bool) -> None:
@@ -334,17 +349,10 @@ class PoseProcessor:
         return f"PoseProcessor({settings}, feature_dim={self.feature_dim}, augment3d={changes})"
 
 
-@functools.lru_cache(maxsize=1)
-def _read_recording(path: str, changed: int) -> PoseClip:
-    """A file of which several parts are wanted, one after the other, parsed once for each `changed`."""
-    return read_pose(path)
-
-
-def _time_of_change(path: str | os.PathLike[str]) -> int:
-    try:
-        return Path(path).stat().st_mtime_ns
-    except OSError:  # whatever it is, reading says it better
-        return 0
+def _window(given: Sequence[float]) -> tuple[float, float]:
+    if len(given) != 2:
+        raise UserError(f"clip_window: got {list(given)}; expected two shares of the clip, [from, to]")
+    return float(given[0]), float(given[1])
 
 
 def _flip(flip_pose: str | float | None, components: Sequence[str]) -> tuple[bool, float]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmpt.cli.check import main
+from mmpt.pose.components import POSE
 from tests.pose.pose_fakes import fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 
@@ -61,6 +62,44 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert f"1 clips have fewer than 3 frames: {train[5]['id']}" in warnings
     assert found["splits"]["train"]["unreadable"] == 2
     assert "error: " in capsys.readouterr().out
+
+
+def test_clips_that_training_would_refuse_are_errors(tmp_path):
+    """The body is not seen: whatever place such a clip has among those that are drawn."""
+    rows = table_rows()
+    clip = fake_clip(frames=4)
+    shoulders = [clip.index(POSE, name) for name in ("LEFT_SHOULDER", "RIGHT_SHOULDER")]
+    clip.confidence[:, shoulders] = 0
+    clip.data[:, shoulders] = 0
+    write_pose(tmp_path / "hidden.pose", clip)
+    train = [number for number, row in enumerate(rows) if row["split"] == "train"]
+    rows[train[0]]["path"] = rows[train[-1]]["path"] = "hidden.pose"
+    table = write_table(tmp_path / "t.csv", rows)
+    assert main([str(table)]) == 1
+    errors = report(table)["errors"]
+    assert len(errors) == 2 and f"line {train[-1] + 2}, column 'path': {tmp_path}/hidden.pose: " in errors[1]
+    assert "no frame of 4 has both shoulders" in errors[0]
+    assert (tmp_path / "t_check" / "clips.png").is_file()
+
+
+def test_glosses_with_dollars(tmp_path):
+    rows = table_rows()
+    for row in rows:
+        row["text"] = f"$INDEX1^{row['text']}^$GEST"
+    assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
+
+
+def test_a_recording_is_parsed_once_for_all_its_rows(tmp_path, monkeypatch):
+    from mmpt.pose import reader
+
+    write_pose(tmp_path / "long.pose", fake_clip(frames=60))
+    fields = "id,path,text,split,start_frame,end_frame\n"
+    rows = [f"{n},long.pose,{n % 2},train,{5 * n},{5 * n + 5}\n" for n in range(10)]
+    (tmp_path / "t.csv").write_text(fields + "".join(rows))
+    read, real = [], reader.read_pose
+    monkeypatch.setattr(reader, "read_pose", lambda path: read.append(path) or real(path))
+    main([str(tmp_path / "t.csv")])
+    assert read == [str(tmp_path / "long.pose")]
 
 
 def test_leaks_that_are_meant_are_warnings(tmp_path, capsys):

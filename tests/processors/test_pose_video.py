@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -116,6 +117,53 @@ def test_presence_and_velocity(pose):
     moving = here[1:] & here[:-1]
     np.testing.assert_allclose(out[1:, 63:126][moving], np.diff(plain, axis=0)[moving], atol=1e-6)
     assert not out[0, 63:126].any() and not out[1:, 63:126][~moving].any()
+
+
+def test_velocity_is_that_of_the_signer_not_of_the_camera_or_the_choice_of_moments():
+    """One second of a hand that crosses the picture, filmed at 25 and at 100 frames a second."""
+    found = []
+    for fps in (25, 100):
+        clip = dataclasses.replace(fake_clip(frames=fps + 1, missing=0), fps=float(fps))
+        clip.data[:] = clip.data[:1]
+        clip.data[:, clip.component_slice(RIGHT_HAND), 0] += np.linspace(0, 10, fps + 1)[:, None]
+        for settings in ({}, {"clip_frames": 11}, {"clip_frames": 6, "clip_window": [0.25, 0.75]}):
+            processor = make(pose_components=[RIGHT_HAND], velocity=True, **settings)
+            velocity = processor.features(processor.prepare_clip(clip))[1:, 63::3]
+            np.testing.assert_allclose(velocity, velocity[0, 0], rtol=1e-3)
+            (batched, _) = processor.features_of([processor.prepare_clip(clip)] * 2)
+            np.testing.assert_array_equal(batched[1:, 63::3], velocity)
+            found.append(float(velocity[0, 0]))
+    assert found[0] > 0
+    np.testing.assert_allclose(found, found[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "share, settings",
+    [
+        (None, {"augment_temporal": True, "augment_temporal_chance": None}),
+        (0.0, {"augment_temporal": True, "augment_temporal_chance": 0.0}),
+        (0.3, {"augment_temporal": True, "augment_temporal_chance": 0.3}),
+        (0.0, {"augment3d": {"probability": 0.0, "window_jitter": 0.2}, "clip_frames": 5}),
+        (0.3, {"augment3d": {"probability": 0.3, "window_jitter": 0.2}, "clip_frames": 5}),
+        (0.3, {"augment3d": {"probability": 0.3, "window_jitter": 0.2, "rotation": 0.5}, "clip_frames": 5}),
+        (1.0, {"augment3d": {"window_jitter": 0.2}, "clip_frames": 5}),
+    ],
+)
+def test_shares_of_the_clips_that_are_changed(pose, share, settings):
+    """None: all; some stay as they are by chance."""
+    if "augment3d" in settings:
+        settings = settings | {"augment3d": PoseAugmentation(**settings["augment3d"]), "scale_depth": True}
+    processor = make(pose_components=[RIGHT_HAND], training=True, **settings)
+    clip = processor.prepare(pose)
+    plain = processor.features(clip)
+    changed = 0
+    for seed in range(200):
+        out = processor.features(clip, np.random.default_rng(seed))
+        changed += out.shape != plain.shape or not np.array_equal(out, plain)
+    if share is None:
+        assert changed > 150
+    else:
+        assert abs(changed / 200 - share) <= (0.1 if 0 < share < 1 else 0)
 
 
 def test_augmentation_only_in_training_with_a_generator(pose):
@@ -309,7 +357,7 @@ def test_window_jitter_is_for_training_only(pose):
     np.testing.assert_array_equal(jittered.features(clip), plain.features(clip))
 
 
-@pytest.mark.parametrize("window", [[0.5, 0.5], [0.75, 0.25], [-0.1, 0.5]])
+@pytest.mark.parametrize("window", [[0.5, 0.5], [0.75, 0.25], [-0.1, 0.5], [0.5], [0.2, 0.5, 0.8]])
 def test_windows_that_make_no_sense(window):
     with pytest.raises(UserError, match="clip_window"):
         make(pose_components=[RIGHT_HAND], clip_window=window)
