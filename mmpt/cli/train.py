@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mmpt.config import Config, load_config, save_config
 from mmpt.utils.allocator import keep_freed_memory
-from mmpt.utils.errors import MissingDataError, run_cli
-from mmpt.utils.files import remove_leftovers
+from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.utils.files import atomic_write, remove_leftovers
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.logging import setup_logging
 
@@ -60,8 +60,21 @@ def _train(args: argparse.Namespace) -> int:
         return _run_fairseq(arguments, args.verbose)
     with folder_lock(folder, "another training run"):
         remove_leftovers(folder, "*.pt.tmp")  # the last is fairseq's own way to name what it is writing
-        save_config(config, folder / "config.yaml")
-        status = _run_fairseq(arguments, args.verbose)
+        known = folder / "config.yaml"
+        before = known.read_bytes() if known.is_file() else None
+        save_config(config, known)
+        try:
+            status = _run_fairseq(arguments, args.verbose)
+        except Exception as error:
+            if "Cannot load model parameters from checkpoint" not in str(error):
+                raise
+            if before is not None:  # it is still what the checkpoints in the folder were made with
+                with atomic_write(known) as temporary:
+                    temporary.write_bytes(before)
+            raise UserError(
+                f"the checkpoints in {folder} are of another model: go on with the settings of model: in "
+                f"{known}, or name another fairseq.checkpoint.save_dir."
+            ) from error
     log.info("checkpoints are in %s", folder)
     return status
 

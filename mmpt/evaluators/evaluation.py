@@ -34,7 +34,9 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
             "Or name another: fairseq.common_eval.path=FILE."
         )
     device = choose_device(task.config.eval.device)
-    task.dataset(task.config.dataset.split or "test")  # what is wrong with it is said before a folder is made
+    task.dataset(
+        task.config.dataset.split or "test", training=False
+    )  # what is wrong with it is said before a folder is made
     with folder_lock(task.results_path(), "another evaluation"):
         return _evaluate(task, path, device, config_name, command)
 
@@ -46,7 +48,7 @@ def _evaluate(
     split = config.dataset.split or "test"
     model = task.build_model(pretrained=False)
     load_into(model, load_state_dict_file(path, trust=config.eval.trust_checkpoint))
-    dataset = task.dataset(split)
+    dataset = task.dataset(split, training=False)
     predictor = task.predictor(model, device, config.eval.batch_size)
     samples = (dataset[index] for index in range(len(dataset)))
     videos = predictor.embed_videos(sample["vfeats"] for sample in samples)

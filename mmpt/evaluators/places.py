@@ -42,16 +42,27 @@ def places_of(scores: ArrayLike, truth: ArrayLike) -> NDArray[np.int64]:
     return np.where(own == ABSENT, values.shape[1] + 1, 1 + np.count_nonzero(before, axis=1))
 
 
-def place_metrics(places: ArrayLike, ks: Sequence[int] = KS) -> dict[str, float]:
-    """The metrics above. places: [N], or [draws, N] for several draws, over which they are averaged."""
+def place_metrics(
+    places: ArrayLike, ks: Sequence[int] = KS, n_candidates: int | None = None
+) -> dict[str, float]:
+    """The metrics above. places: [N], or [draws, N] for several draws, over which they are averaged.
+
+    n_candidates: how many classes were ranked; a place behind them is no hit, however large k is. Needed
+    where clips may be of absent classes.
+    """
     given = np.asarray(places)
-    values = _values(given.reshape(-1, given.shape[-1]), ks)
+    values = _values(given.reshape(-1, given.shape[-1]), ks, n_candidates)
     metrics = {name: float(column.mean()) for name, column in values.items()}
     return metrics | {"MedianR": float(np.median(given))}
 
 
 def place_intervals(
-    places: ArrayLike, ks: Sequence[int] = KS, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    places: ArrayLike,
+    ks: Sequence[int] = KS,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    n_candidates: int | None = None,
 ) -> dict[str, list[float]]:
     """Percentile bootstrap intervals over clips of what `place_metrics` gives (see
     mmpt.evaluators.bootstrap).
@@ -60,7 +71,7 @@ def place_intervals(
     """
     given = np.asarray(places).reshape(-1, np.asarray(places).shape[-1])
     draws, count = given.shape
-    values = _values(given, ks)
+    values = _values(given, ks, n_candidates)
     order = np.argsort(given.ravel(), kind="stable")
     found: dict[str, list[NDArray]] = {name: [] for name in (*values, "MedianR")}
     for weights in resampling_weights(count, resamples, seed, width=draws * count):
@@ -102,9 +113,10 @@ def chance_metrics(
     return expected | {"MedianR": float(low + high) / 2}
 
 
-def _values(places: NDArray, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+def _values(places: NDArray, ks: Sequence[int], n_candidates: int | None) -> dict[str, NDArray[np.float64]]:
     """Each clip's share in the metrics that are means, [N], averaged over draws."""
-    values = {f"R@{k}": (places <= k).mean(axis=0) for k in ks}
+    last = np.inf if n_candidates is None else n_candidates
+    values = {f"R@{k}": (places <= min(k, last)).mean(axis=0) for k in ks}
     values["MRR"] = (1 / places).mean(axis=0)
     values["DCG"] = (1 / np.log2(1 + places)).mean(axis=0)
     return values | {"MeanR": places.mean(axis=0)}

@@ -233,7 +233,10 @@ def _outcome(
     """Metrics of score matrices [N, C], one a draw; predictions are the first draw's."""
     coverage = float(np.mean(truth != ABSENT))
     places = np.stack([places_of(one, truth) for one in scores])
-    intervals = place_intervals(places, resamples=options.resamples) if options.resamples else {}
+    ranked = scores[0].shape[1]
+    intervals = {}
+    if options.resamples:
+        intervals = place_intervals(places, resamples=options.resamples, n_candidates=ranked)
     notes = []
     if coverage < 1:
         missed = int((truth == ABSENT).sum())
@@ -244,7 +247,7 @@ def _outcome(
         len(truth),
         classes,
         coverage,
-        place_metrics(places),
+        place_metrics(places, n_candidates=ranked),
         intervals,
         chance_metrics(len(classes), coverage),
         notes,

@@ -89,6 +89,7 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     for group, name, value in _OUR_DEFAULTS:
         if option(groups, name) is None:
             groups.setdefault(group, {})[name] = value
+    _judge_the_right_way(groups)
     _drop(groups, "valid_subset")
     _save_last_epoch(groups)
     argv = [taskconfig, "--task", "mmtask", "--arch", "mmarch", "--criterion", "mmloss"]
@@ -120,6 +121,20 @@ def _check_served(groups: dict[str, Any]) -> None:
             f"{torch.cuda.device_count()} GPUs here: leave it out, and start several processes with "
             "locallaunch.py --jobtype local_small (2) or local_big (4), or with torchrun."
         )
+
+
+def _judge_the_right_way(groups: dict[str, Any]) -> None:
+    """A loss is best where it is least, a share of right answers where it is most. Raises UserError where
+    the config says otherwise: fairseq would keep the worst checkpoint."""
+    judge = option(groups, "best_checkpoint_metric", "loss")
+    most, given = judge != "loss", option(groups, "maximize_best_checkpoint_metric")
+    if given is not None and bool(given) != most:
+        raise UserError(
+            f"fairseq.checkpoint.maximize_best_checkpoint_metric is {str(bool(given)).lower()}, but the best "
+            f"checkpoint by {judge} is that with the {'most' if most else 'least'}: leave it out."
+        )
+    if most:
+        groups.setdefault("checkpoint", {})["maximize_best_checkpoint_metric"] = True
 
 
 def _check_cached(groups: dict[str, Any]) -> None:

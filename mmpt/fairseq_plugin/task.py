@@ -167,7 +167,7 @@ class FairseqMMTask(LegacyFairseqTask):
 
     def _valid_steps_per_rank(self) -> int:
         dataset = self.datasets["valid"]
-        batches = dataset.dataset.batches(self.args.batch_size_valid or self.args.batch_size, 0)
+        batches = dataset.dataset.batches(int(self.args.batch_size_valid or self.args.batch_size), 0)
         return math.ceil(len(batches) / world_size())
 
     def _retrieval(self) -> tuple[dict[str, float], dict[str, float]]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,14 @@ from mmpt.utils.distributed import all_gather, all_gather_counts, all_gather_wit
 from mmpt.utils.errors import UserError
 
 SIMILARITIES = ("dot", "cosine")
+
+
+def give_numbers_a_shape(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before loading: numbers of this module that were saved without a shape become tensors of shape [1]."""
+    for name, _parameter in module.named_parameters(recurse=False):
+        held = state.get(prefix + name)
+        if isinstance(held, Tensor) and held.ndim == 0:
+            state[prefix + name] = held.reshape(1)
 
 
 class LogitScale(nn.Module):
@@ -29,7 +38,9 @@ class LogitScale(nn.Module):
             )
         self.fixed = 1.0 / temperature
         self.max_log = math.log(max_scale)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learnable else None
+        self.log_scale = nn.Parameter(torch.tensor([-math.log(temperature)])) if learnable else None
+        # of shape [1], as fairseq's legacy_ddp needs it; older checkpoints hold a number without a shape
+        self.register_load_state_dict_pre_hook(give_numbers_a_shape)
 
     def forward(self) -> float | Tensor:
         if self.log_scale is None:

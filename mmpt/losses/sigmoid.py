@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.losses.contrastive import LogitScale, check_similarity, similarity_block
+from mmpt.losses.contrastive import LogitScale, check_similarity, give_numbers_a_shape, similarity_block
 from mmpt.losses.registries import LOSSES
 from mmpt.utils.errors import UserError
 
@@ -47,7 +47,8 @@ class MMSigmoidLoss(nn.Module):
         self.label_aware = label_aware
         self.gather = gather
         self.logit_scale = LogitScale(temperature, learnable_temperature, max_logit_scale)
-        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        self.bias = nn.Parameter(torch.tensor([float(bias)]))
+        self.register_load_state_dict_pre_hook(give_numbers_a_shape)
 
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss, a scalar, of clips [B, H] and their prompts [B, H]; labels int64 [B] name equal

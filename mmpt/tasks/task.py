@@ -45,7 +45,7 @@ class Task:
         self._loss = LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
         METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
         self.predictor = PREDICTORS.get(config.predictor, "predictor")
-        self._datasets: dict[str, MMDataset] = {}
+        self._datasets: dict[tuple[str, bool], MMDataset] = {}
         refuse_unserved(config)
         self._check_batches()
         self._model.check(config.model)
@@ -88,17 +88,19 @@ class Task:
         """Cuts clips that are too long."""
         return self._aligner(self.config.dataset.max_video_len, self.config.dataset.long_video)
 
-    def dataset(self, split: str) -> MMDataset:
-        """A split, ready to be indexed. Raises MissingDataError or UserError where its clips are not
-        usable."""
-        assert split in SPLITS, split
-        if split not in self._datasets:
-            self._datasets[split] = self._build(split)
-        return self._datasets[split]
+    def dataset(self, split: str, training: bool | None = None) -> MMDataset:
+        """A split, ready to be indexed. Raises MissingDataError or UserError where its clips are not usable.
 
-    def _build(self, split: str) -> MMDataset:
+        training: its clips are augmented; None: those of the training split are.
+        """
+        assert split in SPLITS, split
+        key = (split, split == "train" if training is None else training)
+        if key not in self._datasets:
+            self._datasets[key] = self._build(*key)
+        return self._datasets[key]
+
+    def _build(self, split: str, training: bool) -> MMDataset:
         config = self.config.dataset
-        training = split == "train"
         processor = self.video_processor(training)
         if processor.suffix == ".npy" and config.vfeat_dir:
             _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)

@@ -184,6 +184,22 @@ def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
     )
 
 
+def test_the_best_by_a_share_is_the_highest(tiny_yaml):
+    shown = train(tiny_yaml, "--print-fairseq", "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1")
+    assert "--maximize-best-checkpoint-metric" in shown.stdout
+    assert "--maximize" not in train(tiny_yaml, "--print-fairseq").stdout
+
+
+def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):
+    once = ["fairseq.optimization.max_epoch=1", "fairseq.dataset.batch_size_valid=4"]
+    assert train(tiny_yaml, *once).returncode == 0
+    known = (tmp_path / "run" / "config.yaml").read_bytes()
+    done = train(tiny_yaml, "fairseq.optimization.max_epoch=2", "model.num_hidden_video_layers=1")
+    assert done.returncode == 2 and "are of another model" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == known
+
+
 @pytest.mark.slow
 def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
     """The ancestor stretches the table when a clip is too long for it, and its checkpoints keep it."""
@@ -223,6 +239,13 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
         (["fairseq.dataset.train_subset=test"], "leave it out"),
         (["fairseq.distributed_training.distributed_world_size=99"], "--jobtype local_small"),
+        (
+            [
+                "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1",
+                "fairseq.checkpoint.maximize_best_checkpoint_metric=false",
+            ],
+            "that with the most",
+        ),
         (["metric=RetrievalMetrik"], "Known: RWTHFSMetric"),
         (["eval.after_training=true", "eval.device=gpu"], "device 'gpu'"),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),

@@ -5,8 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from mmpt.evaluators.places import chance_metrics, place_intervals, place_metrics, places_of
+from mmpt.evaluators.places import ABSENT, chance_metrics, place_intervals, place_metrics, places_of
 from mmpt.utils.errors import UserError
+
+
+def test_a_clip_whose_class_is_absent_is_never_found() -> None:
+    """Few classes: the place behind the last is among the first ten, and still no hit."""
+    scores = np.random.default_rng(0).normal(size=(20, 4))
+    truth = np.array([ABSENT] * 15 + [0] * 5)
+    places = places_of(scores, truth)
+    metrics = place_metrics(places, n_candidates=4)
+    assert metrics["R@5"] == metrics["R@10"] == 0.25
+    assert place_metrics(places[:15], n_candidates=4)["R@10"] == chance_metrics(4, 0.0)["R@10"] == 0
+    assert max(place_intervals(places[:15], resamples=20, n_candidates=4)["R@10"]) == 0
 
 
 def test_places_by_sorting():

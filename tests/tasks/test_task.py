@@ -39,6 +39,15 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone(task, tiny_yaml):
     assert (dataset[2]["vfeats"] != other_seed[2]["vfeats"]).any()
 
 
+def test_the_training_split_is_evaluated_as_it_is(tiny_yaml):
+    changed = Task(load_config(tiny_yaml, ["dataset.augment2d=true"]))
+    plain = Task(load_config(tiny_yaml, ["dataset.augment2d=false"]))
+    for training in (True, False):
+        one, other = (t.dataset("train", training=training)[0]["vfeats"] for t in (changed, plain))
+        assert np.array_equal(one, other) is not training
+    assert changed.dataset("train") is changed.dataset("train", training=True)
+
+
 def test_evaluation_is_not_augmented(task):
     dataset = task.dataset("valid")
     first = dataset[0]["vfeats"]
