@@ -66,19 +66,29 @@ def open_clips(
     cache_dir: str | None,
     on_bad_example: str,
     store_dtype: str = "float32",
+    width: int | None = None,
 ) -> tuple[list[Example], ClipReader]:
     """The clips of `examples`, and the examples that are readable.
 
     on_bad_example: "error" stops at the first clip that cannot be read (UserError), "skip" leaves such clips
     out and says how many and why; a split of which more than half is unreadable is an error all the same.
-    store_dtype: how parsed poses are kept, float32 or float16.
+    store_dtype: how parsed poses are kept, float32 or float16. width: numbers in a frame; a file of features
+    with others is unreadable.
     """
     if hasattr(processor, "prepare"):
         return _open_poses(examples, processor, cache_dir, on_bad_example, store_dtype)
     lengths, bad = [], {}
     for index, example in enumerate(examples):
         try:
-            lengths.append(processor.n_frames(example.path, example.span))
+            if on_bad_example == "skip":  # what is left out must be known before training: all of it is read
+                features = processor(example.path, None, example.mirror, example.span)
+                if width is not None and features.shape[1] != width:
+                    raise UserError(
+                        f"{example.path}: {features.shape[1]} numbers a frame, {width} were expected"
+                    )
+                lengths.append(len(features))
+            else:
+                lengths.append(processor.n_frames(example.path, example.span))
         except UserError as error:
             if on_bad_example == "error":
                 raise

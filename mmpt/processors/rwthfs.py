@@ -69,11 +69,13 @@ class RWTHFSMetaProcessor(MetaProcessor):
         ids = [line.strip() for line in split_path.read_text(encoding="utf-8").splitlines() if line.strip()]
         made = cls(ids, letters, Path(config.vfeat_dir), suffix)
         missing = [example.path for example in made.examples if not example.path.is_file()]
-        if missing:
+        some = len(missing) < len(made.examples)
+        if missing and not (some and config.on_bad_example == "skip"):  # reading leaves them out and says so
             raise MissingDataError(
                 f"{split_path}: {len(missing)} of {len(made.examples)} clips have no {suffix} file in "
                 f"{config.vfeat_dir}, the first is "
                 f"{missing[0].name}. {_how_to_get(config, suffix)}"
+                + (" Or leave them out: dataset.on_bad_example=skip." if some else "")
             )
         if not made.examples:
             raise UserError(

@@ -106,7 +106,12 @@ class Task:
             _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)
         corpus = self._meta.from_config(config, split, processor.suffix)
         examples, clips = open_clips(
-            corpus.examples, processor, config.cache_dir, config.on_bad_example, config.store_dtype
+            corpus.examples,
+            processor,
+            config.cache_dir,
+            config.on_bad_example,
+            config.store_dtype,
+            width=self.config.model.vfeat_dim,
         )
         self._check_width(clips, examples[0].video_id if examples else "")
         dataset = MMDataset(

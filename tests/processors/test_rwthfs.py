@@ -1,5 +1,7 @@
 """The RWTH corpus: split files, prompts, what is left out, what is missing."""
 
+import dataclasses
+
 import pytest
 
 from mmpt.config import DatasetConfig
@@ -45,6 +47,18 @@ def test_missing_files_say_how_to_get_them(corpus, tmp_path):
     (tmp_path / "2_10_1_cam2.pose").unlink()
     with pytest.raises(MissingDataError, match=r"1 of 3 clips have no \.pose file.*2_10_1_cam2\.pose"):
         RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
+
+
+def test_some_missing_files_can_be_left_out(corpus, tmp_path):
+    (tmp_path / "2_10_1_cam2.pose").unlink()
+    with pytest.raises(MissingDataError, match=r"on_bad_example=skip"):
+        RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
+    skipping = dataclasses.replace(corpus, on_bad_example="skip")
+    assert len(RWTHFSMetaProcessor.from_config(skipping, "train", ".pose").examples) == 3
+    for path in tmp_path.glob("*.pose"):
+        path.unlink()
+    with pytest.raises(MissingDataError, match=r"3 of 3 clips have no \.pose file"):
+        RWTHFSMetaProcessor.from_config(skipping, "train", ".pose")
 
 
 @pytest.mark.parametrize("line, words", [("1_1_cam2", "<signer>_<letter>"), ("1_99_1_cam2", "no gesture 99")])

@@ -1,0 +1,40 @@
+"""Which clips of a split are left out, and that it is known before training."""
+
+import numpy as np
+import pytest
+
+from mmpt.datasets.clips import open_clips
+from mmpt.processors.example import Example
+from mmpt.processors.npy_video import VideoProcessor
+from mmpt.utils.errors import UserError
+
+
+@pytest.fixture
+def examples(tmp_path):
+    made = []
+    for number in range(8):
+        features = np.full((5, 16), number, np.float32)
+        if number == 2:
+            features[3, 4] = np.nan
+        if number == 5:
+            features = np.zeros((5, 32), np.float32)
+        path = tmp_path / f"{number}.npy"
+        np.save(path, features)
+        if number == 6:
+            path.write_bytes(b"no array")
+        made.append(Example(str(number), "a prompt", path))
+    return made
+
+
+def test_features_that_cannot_be_used_are_left_out(examples, caplog):
+    kept, clips = open_clips(examples, VideoProcessor(), None, "skip", width=16)
+    assert [example.video_id for example in kept] == ["0", "1", "3", "4", "7"]
+    assert clips.lengths().tolist() == [5] * 5
+    assert [float(clips.features(n, None)[0, 0]) for n in range(5)] == [0, 1, 3, 4, 7]
+    for name, why in (("2.npy", "NaN"), ("5.npy", "32 numbers a frame, 16 were expected"), ("6.npy", "")):
+        assert any(name in line and why in line for line in caplog.messages)
+
+
+def test_most_clips_must_be_usable(examples):
+    with pytest.raises(UserError, match="7 of 8 clips cannot be read"):
+        open_clips(examples, VideoProcessor(), None, "skip", width=32)
