@@ -79,3 +79,13 @@ def test_two_evaluations_into_one_folder_are_refused(tiny_yaml, tmp_path, capsys
     with folder_lock(tmp_path / "run" / "eval", "a test"):
         assert main([str(tiny_yaml)]) == 2
     assert "is in use by another evaluation" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["loss.learnable_temperature=true", "loss.loss_cls=MMSigmoidLoss"])
+def test_two_processes_learn_numbers_of_the_loss(tiny_yaml, loss):
+    """A temperature, a bias: fairseq's way to sum gradients takes no parameter without a shape."""
+    options = [loss, "loss.gather=true", "fairseq.optimization.max_epoch=1"]
+    done = run_module("locallaunch.py", str(tiny_yaml), "--jobtype", "local_small", *options)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1" in done.stderr

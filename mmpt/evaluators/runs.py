@@ -99,6 +99,8 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
     """
     from tqdm import tqdm
 
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: expected at least 1.")
     waiting = [run for run in runs if run.results() is None]
     if len(waiting) < len(runs):
         log.info("%d of %d runs are there already", len(runs) - len(waiting), len(runs))

@@ -1,5 +1,6 @@
 """Embeddings with their names, as evaluation and others write them."""
 
+import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +31,18 @@ def read_embeddings(
     source: str | os.PathLike[str], side: str = "video", ids: str | None = None
 ) -> Embeddings:
     """Embeddings of a folder that evaluation wrote (`side`: "video" or "text"), of a folder with
-    `embeddings.npy` and `ids.json`, or of a .npy file with `ids` (default: the `ids.json` beside it).
+    `embeddings.npy` and `ids.json` or, as mmpt.cli.embed writes, `ids.csv`, or of a .npy file with `ids`
+    (default: the file of names beside it).
 
-    ids.json: a list of names, or an object with the list as "ids" (or "videos", "prompts"). Raises
+    ids.json: a list of names, or an object with the list as "ids" (or "videos", "prompts"). ids.csv: a row a
+    vector, with a column id; windows are named by their id and milliseconds. Raises
     MissingDataError, or UserError where they do not fit together.
     """
     path = Path(source)
     if not path.exists():
         raise MissingDataError(f"{path}: there is no such file or folder of embeddings.")
-    array, key = path, "ids"
+    array = path
+    key = next((key for name, key in SIDES.values() if name == path.name), "ids")
     if path.is_dir():
         array = path / "embeddings.npy"
         if (path / SIDES[side][0]).is_file() or not array.is_file():
@@ -48,7 +52,11 @@ def read_embeddings(
                 f"{path} holds neither {SIDES[side][0]}, which evaluation writes, nor embeddings.npy: "
                 "evaluate first (python -m mmpt.cli.predict), or name the .npy file itself."
             )
-    names_file = Path(ids) if ids is not None else array.parent / "ids.json"
+    names_file = array.parent / "ids.json"
+    if ids is not None:
+        names_file = Path(ids)
+    elif not names_file.is_file() and (array.parent / "ids.csv").is_file():
+        names_file = array.parent / "ids.csv"
     vectors = open_array(array)
     names = _names(names_file, key)
     if len(names) != len(vectors):
@@ -79,12 +87,28 @@ def open_array(path: Path) -> NDArray:
 
 
 def _names(path: Path, key: str) -> list[str]:
+    if path.suffix.lower() == ".csv":
+        return _names_of_rows(path)
     tree = _json(path)
     if isinstance(tree, dict):
         tree = next((tree[name] for name in (key, "ids", "videos") if name in tree), None)
     if not isinstance(tree, list):
         raise UserError(f'{path}: a list of names, or an object with such a list as "{key}", was expected.')
     return [name if isinstance(name, str) else str(name) for name in tree]
+
+
+def _names_of_rows(path: Path) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            f"{row['id']} {row['start_ms']}-{row['end_ms']} ms" if row.get("start_ms") else row["id"]
+            for row in rows
+        ]
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path}: there is no such file; it names the vectors, one by one.") from error
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise UserError(f"{path}: not readable as a table with a column id ({error!r}).") from error
 
 
 def _results(folder: Path) -> dict[str, Any]:

@@ -61,6 +61,13 @@ def test_a_failure_does_not_stop_the_others(tiny_yaml: Path, tmp_path: Path, cal
     assert all_runs[0].results() is None
 
 
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_no_jobs_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path, jobs: int) -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        run_all(series(tiny_yaml, tmp_path, 1), jobs=jobs)
+    assert not calls.exists()
+
+
 def test_other_settings_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
     run_all(series(tiny_yaml, tmp_path, 1))
     with pytest.raises(UserError, match="other settings"):

@@ -1,0 +1,38 @@
+"""What names the vectors: each of our own commands' output can be searched, by its own names."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.evaluators.embedding_run import EmbeddingSet, save_embeddings
+from mmpt.search import read_embeddings
+from mmpt.utils.errors import MissingDataError, UserError
+
+
+def test_what_embedding_writes(tmp_path: Path) -> None:
+    vectors = np.eye(2, 4, dtype=np.float32)
+    save_embeddings(tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {}, "npy")
+    assert read_embeddings(tmp_path).names == ["a", "b, ü"]
+    assert read_embeddings(tmp_path / "embeddings.npy").names == ["a", "b, ü"]
+    rows = [
+        {"id": "a", "start_ms": "0.0", "end_ms": "800.0"},
+        {"id": "a", "start_ms": "400.0", "end_ms": "1200.0"},
+    ]
+    save_embeddings(tmp_path, EmbeddingSet(vectors, rows), {}, "npy")
+    assert read_embeddings(tmp_path).names == ["a 0.0-800.0 ms", "a 400.0-1200.0 ms"]
+    (tmp_path / "ids.csv").write_text("name\nx\ny\n")
+    with pytest.raises(UserError, match="column id"):
+        read_embeddings(tmp_path)
+    with pytest.raises(MissingDataError):
+        read_embeddings(tmp_path, ids=str(tmp_path / "gone.csv"))
+
+
+def test_prompts_are_not_named_after_clips(tmp_path: Path) -> None:
+    """As many prompts as clips, and the file named by itself."""
+    for side in ("text", "video"):
+        np.save(tmp_path / f"{side}_embeddings.npy", np.eye(2, dtype=np.float32))
+    (tmp_path / "ids.json").write_text(json.dumps({"prompts": ["House", "Tree"], "videos": ["1", "2"]}))
+    assert read_embeddings(tmp_path / "text_embeddings.npy").names == ["House", "Tree"]
+    assert read_embeddings(tmp_path / "video_embeddings.npy").names == ["1", "2"]
