@@ -177,3 +177,14 @@ def test_from_config() -> None:
     close(sigmoid(video, text), MMSigmoidLoss()(video, text))
     with pytest.raises(UserError, match=r"loss\.loss_cls"):
         build_loss(LossConfig(loss_cls="MMContrastLoss"))
+
+
+def test_numbers_saved_without_a_shape_are_read() -> None:
+    """As checkpoints of before have them."""
+    for kind in (MMContraLoss, MMSigmoidLoss):
+        loss = kind(learnable_temperature=True)
+        older = {name: value.reshape(()) + 0.5 for name, value in loss.state_dict().items()}
+        assert older
+        loss.load_state_dict(dict(older))
+        for name, value in loss.state_dict().items():
+            assert value.shape == (1,) and value.item() == older[name].item()
