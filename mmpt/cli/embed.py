@@ -76,22 +76,20 @@ def embed(args: argparse.Namespace) -> int:
 
 def _refuse_what_is_not_used(args: argparse.Namespace) -> None:
     """Options that say something of what is not embedded here would be ignored: say so."""
-    listed, folder = args.source.suffix.lower() == ".txt" and not args.source.is_dir(), args.source.is_dir()
-    prompts = args.prompts or listed
-    for option, value, used, wants in (
-        ("--split", args.split, not folder and not listed, "a table"),
-        (
-            "--prompt",
-            args.prompt,
-            args.prompts and not listed and not folder,
-            "the prompts of a table (--prompts)",
-        ),
-        ("--vfeat-dir", args.vfeat_dir, not folder and not prompts, "the clips of a table"),
-        ("--window", args.window, not prompts, "clips"),
-        ("--stride", args.stride, not prompts, "clips"),
+    kind = "prompts of a table" if args.prompts else "clips of a table"
+    if args.source.is_dir():
+        kind = "clips of a folder"
+    elif args.source.suffix.lower() == ".txt":
+        kind = "prompts of a list"
+    for option, value, served in (
+        ("--split", args.split, ("clips of a table", "prompts of a table")),
+        ("--prompt", args.prompt, ("prompts of a table",)),
+        ("--vfeat-dir", args.vfeat_dir, ("clips of a table",)),
+        ("--window", args.window, ("clips of a table", "clips of a folder")),
+        ("--stride", args.stride, ("clips of a table", "clips of a folder")),
     ):
-        if value is not None and not used:
-            raise UserError(f"{option} is for {wants}, not for --in {args.source}: leave it out.")
+        if value is not None and kind not in served:
+            raise UserError(f"{option} is for {' or '.join(served)}, not for {kind} ({args.source}).")
 
 
 def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:

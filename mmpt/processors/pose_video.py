@@ -217,7 +217,7 @@ class PoseProcessor:
         if options.probability < 1:  # decided here for the choice of moments and for the rest
             options = dataclasses.replace(options, probability=float(rng.random() < options.probability))
         clip = self._moments(clip, options.window_jitter if options.active() else 0.0, rng)
-        return self._numbers(self._augment(clip, options, rng), rate)
+        return self._numbers(self.augment(clip, rng, options), rate)
 
     def features_of(self, clips: Sequence[PoseClip]) -> list[np.ndarray]:
         """features(clip) for each of some prepared clips, not augmented: the same numbers, in fewer steps.
@@ -268,16 +268,15 @@ class PoseProcessor:
         low, high = self.clip_window or (0.0, 1.0)
         return np.round((high - low) * np.maximum(frames - 1, 0)).astype(frames.dtype) + (frames > 0)
 
-    def augment(self, clip: PoseClip, rng: np.random.Generator) -> PoseClip:
+    def augment(
+        self, clip: PoseClip, rng: np.random.Generator, options: PoseAugmentation | None = None
+    ) -> PoseClip:
         """The random changes that are switched on, in the ancestor's order: flip, (augment3d,) 2-D, time,
-        noise.
+        noise. options: of augment3d; None: as configured.
         """
-        return self._augment(clip, self.augment3d, rng)
-
-    def _augment(self, clip: PoseClip, options: PoseAugmentation, rng: np.random.Generator) -> PoseClip:
         if self.flip_chance:
             clip = augmentation.flip(clip, rng, self.flip_chance)
-        clip = apply_augment3d(clip, options, rng)
+        clip = apply_augment3d(clip, options or self.augment3d, rng)
         if self.augment2d:
             clip = augmentation.augment2d(clip, rng)
         if self.augment_temporal:
