@@ -50,6 +50,25 @@ def test_shuffled_labels_give_chance_in_every_protocol(name):
             assert low <= outcome.metrics[metric] <= high
 
 
+@pytest.mark.parametrize("name", ["v2v", "knn"])
+def test_no_metric_exceeds_the_share_of_clips_that_can_be_right(name):
+    """The support has three of the twelve classes: the place behind the last is among the first five."""
+    test, train, valid, prompts = make()
+    kept = [i for i, letter in enumerate(train.classes) if letter in LETTERS[:3]]
+    few = Split(
+        "train",
+        train.vectors[kept],
+        *([v[i] for i in kept] for v in (train.ids, train.classes, train.signers)),
+    )
+    (one,) = run_protocol(name, test, few, valid, prompts, Options(resamples=100))
+    share = np.mean([letter in LETTERS[:3] for letter in test.classes])
+    for metric in ("R@1", "R@5", "R@10"):
+        assert one.metrics[metric] <= share + 1e-9, metric
+        low, high = one.intervals[metric]
+        assert low <= one.metrics[metric] <= high
+    assert one.metrics["R@5"] == pytest.approx(share) == one.chance["R@5"]
+
+
 def test_settings_n_classes_and_coverage():
     test, train, valid, prompts = make()
     kept = [i for i, name in enumerate(train.classes) if name != LETTERS[0]]

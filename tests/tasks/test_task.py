@@ -8,6 +8,7 @@ import torch
 
 from mmpt.config import load_config
 from mmpt.datasets import collate
+from mmpt.evaluators.evaluation import evaluate_task
 from mmpt.extractors.manifest import FORMAT, NAME
 from mmpt.tasks import Task
 from mmpt.utils.errors import MissingDataError, UserError
@@ -46,6 +47,19 @@ def test_the_training_split_is_evaluated_as_it_is(tiny_yaml):
         one, other = (t.dataset("train", training=training)[0]["vfeats"] for t in (changed, plain))
         assert np.array_equal(one, other) is not training
     assert changed.dataset("train") is changed.dataset("train", training=True)
+
+
+def test_an_evaluation_of_the_training_split_is_not_augmented(tiny_yaml, tmp_path):
+    embeddings = []
+    for augmented in ("true", "false"):
+        folder = f"fairseq.checkpoint.save_dir={tmp_path / augmented}"
+        task = Task(load_config(tiny_yaml, ["dataset.split=train", f"dataset.augment2d={augmented}", folder]))
+        torch.manual_seed(0)
+        task.checkpoint_path().parent.mkdir()
+        torch.save({"model": task.build_model().state_dict()}, task.checkpoint_path())
+        evaluate_task(task)
+        embeddings.append(np.load(task.results_path() / "video_embeddings.npy"))
+    np.testing.assert_array_equal(*embeddings)
 
 
 def test_evaluation_is_not_augmented(task):
