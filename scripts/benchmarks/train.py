@@ -1,16 +1,17 @@
 """Training updates: ours against the plain way, which pads every clip and prompt to the maximum in fp32.
 
 Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
-their losses are compared update by update; the times are those with the dropout of the config. Then how the
-time of an update of ours grows with the batch and with the clips' length, and that of an epoch with the
-number of clips. "of peak": the share of the speed of large matrix products, measured in turn with the
-updates, at which an update computes its own.
+their losses are compared update by update, and with what the order of sums alone does to them; the times are
+those with the dropout of the config. Then how the time of an update of ours grows with the batch and with the
+clips' length, and that of an epoch with the number of clips. "of peak": the share of the speed of large
+matrix products, measured in turn with the updates, at which an update computes its own.
 
 On a GPU, SignCLIP's own setting (bert-base towers, batch 448, 256 frames, 64 tokens) is measured by
     python scripts/benchmark.py train --large 448 256 64
 """
 
 import argparse
+import itertools
 import logging
 import statistics
 import sys
@@ -20,7 +21,14 @@ from typing import Any
 import torch
 
 from benchmarks.common import Taken, alternate, clocked, exponent, in_own_process, median_ratio
-from benchmarks.updates import PARTS, WAYS, Products, Trainer, fresh_model, generated_batch
+from benchmarks.updates import (
+    PARTS,
+    WAYS,
+    Products,
+    Trainer,
+    fresh_model,
+    generated_batch,
+)
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
 from mmpt.models.bert import BertSettings
@@ -33,6 +41,7 @@ log = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[2] / "projects/signclip/fslex_scratch_hand_dominant_aug.yaml"
 BASELINES = {name: WAYS[name] for name in ("plain", "fp32")}
+RATES = {"recipe": "with the recipe's learning rates", "full": "with the full rate at once"}
 MINILM = BertSettings(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
 
 
@@ -146,19 +155,35 @@ def _shares(seconds: dict[str, float]) -> dict[str, float]:
 
 
 def _losses(task: Task, padding: tuple[int, int], device: torch.device, updates: int) -> dict[str, Any]:
-    """Losses of the plain way and of ours over some updates, without dropout; they have to agree."""
-    log.info("losses over %d updates, without dropout", updates)
+    """Losses of the plain way and of ours over some updates, without dropout; they have to agree.
+
+    First with the learning rates of the config, which warm up. Then with the full rate at once: training is
+    chaotic there, so that the plain way stands beside itself too, with the clips of every batch in reverse
+    order, which changes nothing but the order of sums.
+    """
     dataset = task.dataset("train")
-    losses: dict[str, list[float]] = {}
-    for way in ("plain", "fp32"):
-        batches, epoch = [], 0
-        while len(batches) < updates:
-            epoch += 1
-            batches += dataset.batches(option(task.config.fairseq, "batch_size"), epoch)
-        trainer = Trainer.of_task(task, way, device, dropout=False)
-        losses[way] = trainer.epoch(dataset, batches[:updates], padding)
-    differences = [abs(a - b) for a, b in zip(losses["plain"], losses["fp32"])]
-    return {"losses": losses, "largest_difference": max(differences)}
+    batches: list[list[int]] = []
+    for epoch in itertools.count(1):
+        batches += dataset.batches(option(task.config.fairseq, "batch_size"), epoch)
+        if len(batches) >= updates:
+            break
+    batches = batches[:updates]
+
+    def losses(way: str, warmup: int, batches: list[list[int]]) -> list[float]:
+        trainer = Trainer.of_task(task, way, device, dropout=False, warmup=warmup)
+        return trainer.epoch(dataset, batches, padding)
+
+    found: dict[str, Any] = {}
+    for rates, warmup in {"recipe": int(option(task.config.fairseq, "warmup_updates", 0)), "full": 0}.items():
+        log.info("losses over %d updates, without dropout, %s", updates, RATES[rates])
+        found[rates] = {way: losses(way, warmup, batches) for way in ("plain", "fp32")}
+    found["full"]["reversed"] = losses("plain", 0, [batch[::-1] for batch in batches])
+    return found
+
+
+def _apart(some: list[float], others: list[float]) -> float:
+    """The largest difference between losses of two ways."""
+    return max(abs(a - b) for a, b in zip(some, others))
 
 
 def _memory(ways: list[str], options: argparse.Namespace) -> dict[str, int]:
@@ -268,13 +293,17 @@ def _table(found: dict[str, Any]) -> list[str]:
     lines += ["", *(f"  {way}: {WAYS[way]}" for way in speed["seconds"])]
     peaks = {way: f"{peak / 1e12:.2f} TFLOP/s" for way, peak in speed["peak"].items() if way != "plain"}
     lines += [f"  peak, by large matrix products: {', '.join(f'{p} in {way}' for way, p in peaks.items())}"]
-    if "losses" in found:
-        both = found["losses"]["losses"]
+    for rates, losses in found.get("losses", {}).items():
+        plain = losses["plain"]
         lines += [
             "",
-            f"losses of {len(both['plain'])} updates without dropout ({both['plain'][0]:.4f} to "
-            f"{both['plain'][-1]:.4f}) differ by {found['losses']['largest_difference']:.1e} at most",
+            f"losses of {len(plain)} updates without dropout, {RATES[rates]} ({plain[0]:.4f} to "
+            f"{plain[-1]:.4f}), differ by {_apart(plain, losses['fp32']):.1e} at most",
         ]
+        if "reversed" in losses:
+            lines += [
+                f"  (the plain way's with clips in reverse order, by {_apart(plain, losses['reversed']):.1e})"
+            ]
     for name, growth in found.get("growth", {}).items():
         what = "an epoch" if name == "clips" else "an update"
         pairs = ", ".join(f"{n}: {t:.2f}" for n, t in zip(growth["sizes"], growth["seconds"]))

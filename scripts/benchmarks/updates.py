@@ -28,9 +28,18 @@ class Trainer:
     """A model and its optimizer, trained one of WAYS.
 
     seconds: what update() took so far, by part, on the clock (of the device too, where there is one).
+    warmup: updates over which the learning rate grows to `rate`.
     """
 
-    def __init__(self, model: nn.Module, loss: nn.Module, way: str, device: torch.device, rate: float):
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        way: str,
+        device: torch.device,
+        rate: float,
+        warmup: int = 0,
+    ):
         self.model = model.to(device).train()
         self.loss = loss.to(device)
         self.way = way
@@ -43,18 +52,23 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.trained, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=not self.plain, foreach=False
         )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda done: min(1.0, (done + 1) / warmup) if warmup else 1.0
+        )
         self.seconds = dict.fromkeys(PARTS, 0.0)
 
     @classmethod
-    def of_task(cls, task: Task, way: str, device: torch.device, dropout: bool = True) -> "Trainer":
-        """The task's model with its initial weights; with `dropout` off, without any."""
+    def of_task(
+        cls, task: Task, way: str, device: torch.device, dropout: bool = True, warmup: int = 0
+    ) -> "Trainer":
+        """The task's model with its initial weights, at its learning rate; `dropout` off: without any."""
         torch.manual_seed(0)
         model = task.build_model()
         if not dropout:
             without_dropout(model)
         rates = option(task.config.fairseq, "lr", [5e-5])
         rate = float(rates[0] if isinstance(rates, list) else rates)
-        return cls(model, task.build_loss(), way, device, rate)
+        return cls(model, task.build_loss(), way, device, rate, warmup)
 
     def update(self, batch: dict[str, Any]) -> float:
         """One update on a collated batch; returns the loss."""
@@ -69,6 +83,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.trained, 2.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            self.schedule.step()
         return float(value.detach())
 
     def epoch(

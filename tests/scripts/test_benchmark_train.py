@@ -143,7 +143,13 @@ def test_the_table_of_training(
     assert printed.count("they grow as n^") == 3 and "1024" in printed and " of peak" in printed
     assert ("losses of 3 updates" in printed) == (baseline == "plain")
     if baseline == "plain":
-        assert found["losses"]["largest_difference"] < 1e-3
+        for losses in found["losses"].values():
+            for way in losses:
+                assert losses[way] == pytest.approx(losses["plain"], abs=1e-5), way
+        recipe, full = found["losses"]["recipe"], found["losses"]["full"]
+        assert list(recipe) == ["plain", "fp32"] and list(full) == ["plain", "fp32", "reversed"]
+        assert recipe["plain"][0] == full["plain"][0]
+        assert recipe["plain"][2] != full["plain"][2]  # the recipe warms up
 
 
 def test_every_benchmark_says_what_it_is_compared_with(capsys: pytest.CaptureFixture[str]) -> None:
