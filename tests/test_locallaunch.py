@@ -86,6 +86,10 @@ def test_two_evaluations_into_one_folder_are_refused(tiny_yaml, tmp_path, capsys
 def test_two_processes_learn_numbers_of_the_loss(tiny_yaml, loss):
     """A temperature, a bias: fairseq's way to sum gradients takes no parameter without a shape."""
     options = [loss, "loss.gather=true", "fairseq.optimization.max_epoch=1"]
-    done = run_module("locallaunch.py", str(tiny_yaml), "--jobtype", "local_small", *options)
+    command = ["locallaunch.py", str(tiny_yaml), "--jobtype", "local_small", *options]
+    done = run_module(*command, "fairseq.dataset.batch_size=3")
     assert done.returncode == 0, done.stderr
     assert "epoch 1" in done.stderr
+    refused = run_module(*command)  # two batches of four, and six letters: one would be its own negative
+    assert refused.returncode == 2 and "batch_size to at most 3" in refused.stderr
+    assert "Traceback" not in refused.stderr

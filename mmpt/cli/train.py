@@ -97,6 +97,7 @@ def _check_data(config: Config) -> None:
 
     from mmpt.config.fairseq_options import option
     from mmpt.fairseq_plugin.args import initial_weights, save_dir
+    from mmpt.losses import needs_common_batches
     from mmpt.tasks import Task
     from mmpt.utils.device import choose_device
 
@@ -104,7 +105,8 @@ def _check_data(config: Config) -> None:
     report = logging.getLogger("mmpt.tasks.task")
     report.setLevel(logging.WARNING)
     try:
-        task.dataset("train").batches(option(config.fairseq, "batch_size"), 1)
+        processes = int(os.environ.get("WORLD_SIZE", 1)) if needs_common_batches(config.loss) else 1
+        task.dataset("train").batches(option(config.fairseq, "batch_size"), 1, processes)
         if not option(config.fairseq, "disable_validation"):
             task.dataset("valid")
     finally:

@@ -91,6 +91,17 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         number = int(np.searchsorted(self._prompt_shares, drawn, side="right"))
         return (example.text, *example.other_texts)[min(number, len(example.other_texts))]
 
+    def _check_common(self, batch_size: int, processes: int) -> None:
+        room = len(self.prompts) * self.clips_per_prompt
+        if self.training and self.sampler != "random" and batch_size * processes > room:
+            raise UserError(
+                f"with loss.gather the batches of {processes} processes, {batch_size} clips each, are one: "
+                f"it cannot hold {self.clips_per_prompt} clip(s) of each of {len(self.prompts)} prompts "
+                f"without repeating one. Set fairseq.dataset.batch_size to at most "
+                f"{max(1, room // processes)}, or loss.label_aware=true, with which clips of equal prompts "
+                f"are pairs of each other."
+            )
+
     def lengths(self) -> np.ndarray:
         """Frames of each clip as the model sees them (before augmentation, after cutting): int64 [N]."""
         return np.minimum(self.clips.lengths(), self.aligner.max_video_len)
@@ -99,9 +110,20 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """How many clips are longer than the model's max_video_len."""
         return int((self.clips.lengths() > self.aligner.max_video_len).sum())
 
-    def batches(self, batch_size: int, epoch: int) -> list[list[int]]:
+    def batches(self, batch_size: int, epoch: int, processes: int = 1) -> list[list[int]]:
         """The batches of an epoch, as indices; the same for the same (seed, epoch). Evaluation uses one
-        fixed epoch."""
+        fixed epoch.
+
+        processes: how many processes contrast their batches of `batch_size` clips with each other's. They
+        are then parts of common batches, for which the sampler's rule holds: number p, processes + p, ... are
+        those of process p (a part is empty where a common batch has fewer clips than there are processes).
+
+        Raises UserError if the prompts cannot fill a batch.
+        """
+        if processes > 1:
+            self._check_common(batch_size, processes)
+            common = self.batches(batch_size * processes, epoch)
+            return [part.tolist() for batch in common for part in np.array_split(batch, processes)]
         rng = generator(self.seed, epoch if self.training else 0, len(self))
         if self.sampler == "random":
             return random_batches(len(self), batch_size, rng)

@@ -10,6 +10,7 @@ import torch
 
 from mmpt.config import Config, load_config
 from mmpt.config.fairseq_options import option, to_argv
+from mmpt.losses import needs_common_batches
 from mmpt.models.finetuning import check_lora
 from mmpt.models.folder import WEIGHTS_FILE
 from mmpt.models.lora import need_peft
@@ -89,6 +90,9 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     for group, name, value in _OUR_DEFAULTS:
         if option(groups, name) is None:
             groups.setdefault(group, {})[name] = value
+    if needs_common_batches(config.loss):  # their parts stay together
+        _drop(groups, "grouped_shuffling")
+        groups.setdefault("dataset", {})["grouped_shuffling"] = True
     _judge_the_right_way(groups)
     _drop(groups, "valid_subset")
     _save_last_epoch(groups)

@@ -18,12 +18,18 @@ class MMCriterion(FairseqCriterion):
     """Embeds a batch with both towers and applies the task's loss.
 
     A loss with parameters (a learnt temperature) is optimised and saved by fairseq along with the model.
+
+    filler: the batch is one that fairseq repeats where this process has none left and others have. It counts
+    for nothing, and its clips are nobody's candidates (loss.gather).
     """
+
+    filler = False
 
     def __init__(self, task: Any):
         super().__init__(task)
         self.loss = task.mmtask.build_loss()
         self.mixup = task.mmtask.config.loss.mixup
+        self.gather = task.mmtask.config.loss.gather
 
     @classmethod
     def build_criterion(cls, args: Any, task: Any) -> "MMCriterion":
@@ -62,11 +68,16 @@ class MMCriterion(FairseqCriterion):
 
     def _mixed(self, sample: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., torch.Tensor]]:
         """What the model is given, and the loss of what it says: with loss.mixup, of mixed clips."""
+        loss = self._of_no_rows if self.filler and self.gather else self.loss
         if not (self.training and self.mixup):
-            return sample, self.loss
+            return sample, loss
         mixup = draw_mixup(len(sample["label"]), self.mixup)
         mixed = {**sample, "vfeats": mixup.clips(sample["vfeats"], sample["vmasks"])}
-        return mixed, partial(mixup.loss, self.loss)
+        return mixed, partial(mixup.loss, loss)
+
+    def _of_no_rows(self, video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """This process's part of a loss that it has no clips for, but that the others wait for it to join."""
+        return self.loss(video[:0], text[:0], labels[:0])
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:

@@ -7,18 +7,25 @@ import numpy as np
 from fairseq.data import FairseqDataset
 
 from mmpt.datasets import MMDataset, collate
+from mmpt.utils.distributed import world_size
 
 
 class FairseqMMDataset(FairseqDataset):
     """Hands MMDataset's samples and batches to fairseq.
 
     fixed_padding: (max_video_len, max_len) to pad every batch to, as the ancestor does; None: its own
-    longest.
+    longest. common_batches: the batches of the processes are parts of common ones (see MMDataset.batches).
     """
 
-    def __init__(self, dataset: MMDataset, fixed_padding: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        dataset: MMDataset,
+        fixed_padding: tuple[int, int] | None = None,
+        common_batches: bool = False,
+    ):
         super().__init__()
         self.dataset = dataset
+        self._common_batches = common_batches
         video_len, text_len = fixed_padding or (None, None)
         self._collate = partial(
             collate, pad_id=dataset.text_processor.pad_id, video_len=video_len, text_len=text_len
@@ -56,7 +63,12 @@ class FairseqMMDataset(FairseqDataset):
         """The batches that MMDataset draws for this epoch: whole, whatever multiple fairseq would like."""
         assert len(indices) == len(self), "the batches are drawn from the whole split"
         assert max_sentences is not None, "mmpt.cli.train refuses configs without a batch size"
-        return self.dataset.batches(max_sentences, self.dataset.epoch)
+        return self.batches(max_sentences)
+
+    def batches(self, batch_size: int) -> list[list[int]]:
+        """The batches of this epoch for all processes, which take one each in turn."""
+        processes = world_size() if self._common_batches else 1
+        return self.dataset.batches(batch_size, self.dataset.epoch, processes)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that augmentation and batches are drawn for."""

@@ -16,10 +16,11 @@ from mmpt.evaluators import rank_metrics, similarity
 from mmpt.fairseq_plugin.args import LAST, initial_weights
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.fairseq_plugin.non_finite import NonFinite
+from mmpt.losses import needs_common_batches
 from mmpt.models.lora import add_adapters
 from mmpt.tasks import Task
 from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file
-from mmpt.utils.distributed import world_size
+from mmpt.utils.distributed import rank, world_size
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +55,17 @@ class FairseqMMTask(LegacyFairseqTask):
         self.save_dir = Path(args.save_dir)
         self._epoch_start = time.monotonic()
         self._pending: list[dict[str, Any]] = []
-        self._valid_steps = 0
+        self._valid_steps = self._valid_batches = 0
         self.non_finite = NonFinite(config.loss.max_nonfinite)
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Make the training or validation split available to fairseq."""
         if split not in self.datasets:
-            padding = self.mmtask.fixed_padding()
-            self.datasets[split] = FairseqMMDataset(self.mmtask.dataset(split), padding)
+            self.datasets[split] = FairseqMMDataset(
+                self.mmtask.dataset(split),
+                self.mmtask.fixed_padding(),
+                needs_common_batches(self.mmtask.config.loss),
+            )
 
     def build_mmmodel(self) -> torch.nn.Module:
         """The towers, with the weights that fine-tuning starts from, unless a run is being resumed; and, with
@@ -100,6 +104,8 @@ class FairseqMMTask(LegacyFairseqTask):
         self._epoch = epoch
         self._pending = []
         self._valid_steps = 0
+        size = int(self.args.batch_size_valid or self.args.batch_size)
+        self._valid_batches = len(self.datasets["valid"].batches(size))
 
     uses_ema = True  # with fairseq.ema.store_ema, fairseq hands the running mean of the weights to both steps
 
@@ -118,6 +124,7 @@ class FairseqMMTask(LegacyFairseqTask):
 
         A batch whose loss or gradients are not finite changes nothing: see NonFinite.
         """
+        criterion.filler = ignore_grad
         chunk = self.mmtask.config.loss.cached_chunk
         if chunk is None or len(sample["label"]) <= chunk:
             result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
@@ -144,6 +151,7 @@ class FairseqMMTask(LegacyFairseqTask):
         used.
         """
         model = model if ema_model is None else ema_model
+        criterion.filler = self._valid_steps * world_size() + rank() >= self._valid_batches
         result = super().valid_step(sample, model, criterion)
         outputs = criterion.last_outputs
         self._pending.append(
@@ -160,15 +168,10 @@ class FairseqMMTask(LegacyFairseqTask):
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         """Log the loss, and after the last validation batch the retrieval metrics as well."""
         criterion.__class__.reduce_metrics(logging_outputs)
-        if not criterion.training and self._valid_steps == self._valid_steps_per_rank():
+        if not criterion.training and self._valid_steps == math.ceil(self._valid_batches / world_size()):
             v2t, t2v = self._retrieval()
             metrics.log_scalar("v2t_R@1", v2t["R@1"], round=4)
             metrics.log_scalar("t2v_P@1", t2v["P@1"], round=4)
-
-    def _valid_steps_per_rank(self) -> int:
-        dataset = self.datasets["valid"]
-        batches = dataset.dataset.batches(int(self.args.batch_size_valid or self.args.batch_size), 0)
-        return math.ceil(len(batches) / world_size())
 
     def _retrieval(self) -> tuple[dict[str, float], dict[str, float]]:
         """V2T and T2V metrics over the whole validation split, from the batches of all processes."""

@@ -5,11 +5,19 @@ from typing import Any
 from torch import nn
 
 from mmpt.losses.cached import cached_loss_backward
+from mmpt.losses.contrastive import needs_common_batches
 from mmpt.losses.mm_contra import MMContraLoss
 from mmpt.losses.registries import LOSSES
 from mmpt.losses.sigmoid import MMSigmoidLoss
 
-__all__ = ["LOSSES", "MMContraLoss", "MMSigmoidLoss", "build_loss", "cached_loss_backward"]
+__all__ = [
+    "LOSSES",
+    "MMContraLoss",
+    "MMSigmoidLoss",
+    "build_loss",
+    "cached_loss_backward",
+    "needs_common_batches",
+]
 
 
 def build_loss(loss_cfg: Any) -> nn.Module:

@@ -65,6 +65,7 @@ class Block:
     """bool [n, N], or None without labels."""
     start: int
     processes: int = 1
+    """How many processes have rows at all."""
 
     @property
     def targets(self) -> Tensor:
@@ -83,7 +84,8 @@ def similarity_block(
 ) -> Block:
     """Compare n clips [n, H] with their n prompts [n, H] (and, with `gather`, with those of all processes).
 
-    Half precision is compared in float32. labels: int64 [n] or None.
+    Half precision is compared in float32. labels: int64 [n] or None. With `gather`, a process without rows
+    takes part too, with n = 0; the parts of the others average to the loss.
     """
     if video.ndim != 2 or video.shape != text.shape:
         raise UserError(
@@ -102,7 +104,14 @@ def similarity_block(
         counts = all_gather_counts(video)
         all_video, all_text = all_gather_with_grad(video, counts), all_gather_with_grad(text, counts)
         same = None if labels is None else labels[:, None] == all_gather(labels, counts)
-        return Block(video @ all_text.T, text @ all_video.T, same, sum(counts[: rank()]), len(counts))
+        with_rows = sum(count > 0 for count in counts)
+        return Block(video @ all_text.T, text @ all_video.T, same, sum(counts[: rank()]), with_rows)
+
+
+def needs_common_batches(loss_cfg: Any) -> bool:
+    """Whether the batches of several processes have to be parts of common ones, for which the sampler's rule
+    holds: they are contrasted with each other, and equal prompts would be negatives."""
+    return bool(loss_cfg.gather and not loss_cfg.label_aware)
 
 
 def check_similarity(similarity: str) -> None:

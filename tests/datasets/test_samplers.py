@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.datasets import prompt_batches, random_batches
+from mmpt.datasets import MMDataset, prompt_batches, random_batches
 from mmpt.utils.errors import UserError
 
 
@@ -34,6 +34,32 @@ def test_every_clip_once_and_no_prompt_too_often(counts, size, per_prompt, seed)
     if per_prompt == 1:
         assert max(map(len, batches)) - min(map(len, batches)) <= 1
         assert len(batches) == max(max(counts), -(-len(labels) // size))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 5), min_size=8, max_size=20),
+    size=st.integers(1, 3),
+    processes=st.integers(2, 4),
+    epoch=st.integers(1, 3),
+)
+def test_common_batches_are_dealt_to_the_processes(counts, size, processes, epoch):
+    """What one process would see at once, two or more see in parts."""
+    size = min(size, len(counts) // processes)
+    dataset = MMDataset.__new__(MMDataset)
+    dataset.labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    dataset.examples, dataset.prompts = dataset.labels, list(range(len(counts)))
+    dataset.training, dataset.seed, dataset.sampler = True, 3, "unique_prompt"
+    dataset.clips_per_prompt, dataset.oversample = 1, False
+    parts = dataset.batches(size, epoch, processes)
+    assert len(parts) % processes == 0 and max(map(len, parts)) <= size
+    for number, common in enumerate(dataset.batches(size * processes, epoch)):
+        dealt = parts[number * processes : (number + 1) * processes]
+        assert [clip for part in dealt for clip in part] == common
+        assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    assert len(parts) == processes * (number + 1)
+    with pytest.raises(UserError, match=f"batch_size to at most {len(counts) // processes}"):
+        dataset.batches(len(counts) // processes + 1, epoch, processes)
 
 
 def test_oversampling_fills_every_batch_with_all_gestures():

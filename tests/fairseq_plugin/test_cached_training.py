@@ -73,8 +73,8 @@ def test_a_run_ends_with_the_weights_of_an_uncached_one(without_dropout: Path, t
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_on_the_whole_batch(without_dropout: Path, tmp_path: Path) -> None:
-    """Six clips an epoch: a batch of six, or two processes' batches of three, contrasted over all six; and
-    the same by chunks of two."""
+    """Batches of six, or two processes' batches of three, contrasted over all six; and the same by chunks of
+    two."""
     halves = ["--jobtype", "local_small", "loss.gather=true", "fairseq.dataset.batch_size=3"]
     runs = {
         "one": ["fairseq.dataset.batch_size=6"],
@@ -82,14 +82,40 @@ def test_two_processes_train_as_one_on_the_whole_batch(without_dropout: Path, tm
         "cached": [*halves, "loss.cached_chunk=2"],
         "apart": [option for option in halves if "gather" not in option],
     }
-    epochs = ["dataset.train_languages=[svk]", "fairseq.optimization.max_epoch=3"]
     for name, more in runs.items():
-        arguments = run_of(without_dropout, tmp_path / name, *more, *epochs)
+        arguments = run_of(without_dropout, tmp_path / name, *more, "fairseq.optimization.max_epoch=3")
         done = run_module("locallaunch.py", *arguments)
         assert done.returncode == 0, done.stderr
     assert same(tmp_path / "one", tmp_path / "two")
     assert same(tmp_path / "one", tmp_path / "cached")
     assert not same(tmp_path / "one", tmp_path / "apart")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [[], ["loss.cached_chunk=2"]])
+def test_two_processes_go_on_where_one_has_a_batch_more(
+    without_dropout: Path, tmp_path: Path, chunks: list[str]
+) -> None:
+    """Three batches of four clips: fairseq repeats one for the second process, another after a restart."""
+    options = [
+        "loss.gather=true",
+        "loss.label_aware=true",
+        "dataset.train_languages=[svk,ise]",
+        "fairseq.dataset.batch_size=5",
+        *chunks,
+    ]
+    for name, epochs in (("whole", 2), ("halves", 1), ("halves", 2)):
+        arguments = run_of(without_dropout, tmp_path / name, *options)
+        done = run_module(
+            "locallaunch.py",
+            *arguments,
+            "--jobtype",
+            "local_small",
+            f"fairseq.optimization.max_epoch={epochs}",
+        )
+        assert done.returncode == 0, done.stderr
+    assert "epoch 1" not in done.stderr
+    assert same(tmp_path / "whole", tmp_path / "halves")
 
 
 class Towers(LinearTowers):
@@ -113,12 +139,12 @@ def sample_of(clips: int) -> dict[str, Any]:
 
 
 def step(
-    chunk: int | None, ignore_grad: bool = False, mixup: float = 0.0
+    chunk: int | None, ignore_grad: bool = False, mixup: float = 0.0, gather: bool = False
 ) -> tuple[Any, list[torch.Tensor], list[int]]:
     """What a step of the task returns, the gradients it leaves, how many clips the model saw at a time."""
     torch.manual_seed(0)
     task = FairseqMMTask.__new__(FairseqMMTask)
-    loss_cfg = SimpleNamespace(cached_chunk=chunk, mixup=mixup)
+    loss_cfg = SimpleNamespace(cached_chunk=chunk, mixup=mixup, gather=gather)
     task.mmtask = SimpleNamespace(build_loss=MMContraLoss, config=SimpleNamespace(loss=loss_cfg))
     task.non_finite = NonFinite(0)
     model, sizes = Towers(), []
@@ -142,6 +168,28 @@ def test_a_step() -> None:
     torch.testing.assert_close(cached_log["loss"], logged["loss"])
     # fairseq fills the shards of several processes up with batches that must not count
     assert all(not gradient.any() for gradient in step(4, ignore_grad=True)[1])
+
+
+def test_what_fairseq_repeats_in_a_validation_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches for two processes: the last of the second is a repeated one."""
+    out = {"pooled_video": torch.zeros(1, 2), "pooled_text": torch.zeros(1, 2)}
+    monkeypatch.setattr("mmpt.fairseq_plugin.task.world_size", lambda: 2)
+    for number, expected in ((0, [False, False]), (1, [False, True])):
+        monkeypatch.setattr("mmpt.fairseq_plugin.task.rank", lambda number=number: number)
+        task = FairseqMMTask.__new__(FairseqMMTask)
+        task.args = SimpleNamespace(batch_size=2, batch_size_valid=None)
+        task.datasets = {"valid": SimpleNamespace(batches=lambda size: [[0], [1], [2]])}
+        seen = []
+
+        def criterion(model: nn.Module, sample: dict[str, Any], seen: list[bool] = seen) -> tuple[int, ...]:
+            seen.append(criterion.filler)
+            return 0, 1, 2
+
+        criterion.last_outputs = out
+        task.begin_valid_epoch(1, None)
+        for _ in range(2):
+            task.valid_step({"index": torch.zeros(1), "label": torch.zeros(1)}, Towers(), criterion)
+        assert seen == expected
 
 
 def test_with_mixup() -> None:
