@@ -111,6 +111,12 @@ def _check_served(groups: dict[str, Any]) -> None:
                 f"fairseq.dataset.{name}: a batch is a number of clips here: leave it out and set "
                 f"fairseq.dataset.{name.replace('max_tokens', 'batch_size')}."
             )
+    for name in ("bf16", "memory_efficient_bf16", "tpu"):  # each of them makes fairseq look for a TPU
+        if option(groups, name):
+            raise UserError(
+                f"fairseq.common.{name} trains on TPUs only: leave it out. model.autocast=bf16 computes in "
+                "bf16 on CPUs and GPUs."
+            )
     if option(groups, "train_subset", "train") != "train":
         raise UserError("fairseq.dataset.train_subset: training is on the split 'train': leave it out.")
     judge = option(groups, "best_checkpoint_metric", "loss")

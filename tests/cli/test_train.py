@@ -237,6 +237,9 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
         (["fairseq.checkpoint.restore_file=no/such.pt"], "no/such.pt"),
         (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
+        (["fairseq.common.bf16=true"], "leave it out. model.autocast=bf16"),
+        (["fairseq.common.memory_efficient_bf16=true"], "leave it out. model.autocast=bf16"),
+        (["fairseq.common.tpu=true"], "leave it out. model.autocast=bf16"),
         (["fairseq.dataset.train_subset=test"], "leave it out"),
         (["fairseq.distributed_training.distributed_world_size=99"], "--jobtype local_small"),
         (
