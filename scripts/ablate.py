@@ -18,8 +18,10 @@ import os
 import sys
 from pathlib import Path
 
+from mmpt.config import load_config
 from mmpt.evaluators.ablations import Ablation, compare, picture, table
 from mmpt.evaluators.runs import Run, run_all
+from mmpt.tasks import Task
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if len({path.stem for path in configs}) < len(configs) or not configs:
         raise UserError("expected one or more configs, each with a name of its own.")
     out = args.out or Path(os.environ.get("SIGNCLIP_RUNS", "runs")) / "ablations" / configs[0].stem
+    _check_clips(configs, overrides, args.split)
     # a test config evaluates only; what trains is named without test_
     members = {
         path: [_run(path, seed, overrides, args.split, out) for seed in args.seeds] for path in configs
@@ -75,6 +78,21 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         print(f"error: {len(failed)} runs failed: {', '.join(run.name for run in failed)}", file=sys.stderr)
     return int(bool(failed))
+
+
+def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) -> None:
+    """Configs are compared clip by clip: raises UserError, before anything trains, where one judges other
+    clips than the first."""
+    known: list[str] = []
+    for path in configs:
+        examples = Task(load_config(path, list(overrides))).dataset(split).examples
+        clips = [example.video_id for example in examples]
+        known = known or clips
+        if clips != known:
+            raise UserError(
+                f"{path}: the {len(clips)} clips of its {split} split are not the {len(known)} of "
+                f"{configs[0]}: configs that are compared must judge the same clips, in the same order."
+            )
 
 
 def _run(path: Path, seed: int, overrides: tuple[str, ...], split: str, out: Path) -> Run:

@@ -55,8 +55,8 @@ def export(args: argparse.Namespace) -> int:
         seen[f"{name}-{number + 1}" if number else name] = row
     for name, row in seen.items():
         target = args.out / "poses" / f"{name}.pose"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(row.path, target)
+        with atomic_write(target) as temporary:
+            shutil.copyfile(row.path, temporary)
     table = args.out / "table.csv"
     with atomic_write(table) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -15,7 +15,6 @@ which.
 """
 
 import argparse
-import csv
 import logging
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import write_landmarks
-from mmpt.processors.table_writer import unique_ids, write_table
+from mmpt.processors.table_writer import csv_lines, unique_ids, write_table
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.logging import setup_logging
 
@@ -49,10 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Convert what is there, write the table."""
     setup_logging(logging.INFO)
-    if not args.csv.is_file():
-        raise UserError(f"there is no file {args.csv}: see --help for how to get it.")
-    with open(args.csv, encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.reader(file))[1:]
+    lines = csv_lines(args.csv)[1:]
     if not lines or min(map(len, lines)) < 7:
         raise UserError(f"{args.csv}: expected 7 columns (id, file, signer, duration, split, kind, label).")
     rows, missing = [], 0
@@ -88,7 +84,7 @@ def convert(source: Path, target: Path) -> None:
     """One array [T, 553, 3] -> a .pose file. A hand of zeros is a hand that was not seen."""
     try:
         array = np.load(source, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{source}: cannot be read as an array ({error}).") from error
     if array.ndim != 3 or array.shape[1:] != (553, 3):
         raise UserError(f"{source}: expected landmarks [frames, 553, 3], got {list(array.shape)}.")

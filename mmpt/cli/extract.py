@@ -46,14 +46,19 @@ def build_parser(kind: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _kind(argv: list[str]) -> str | None:
+    """The extractor that is asked for; a folder may have the name of one."""
+    named = [(last.startswith("--"), word) for last, word in zip(["", *argv], argv) if word in EXTRACTORS]
+    return min(named, key=lambda found: found[0])[1] if named else None
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit status."""
     return run_cli(_main, sys.argv[1:] if argv is None else argv)
 
 
 def _main(argv: list[str]) -> int:
-    kind = next((word for word in argv if word in EXTRACTORS), None)
-    args = build_parser(kind).parse_args(argv)
+    args = build_parser(_kind(argv)).parse_args(argv)
     setup_logging("WARNING" if args.quiet else "INFO")
     from mmpt.extractors.runner import extract_folder
 

@@ -1,6 +1,7 @@
 """Writing tables of clips, for importers of published corpora."""
 
 import csv
+import dataclasses
 import hashlib
 import logging
 from collections import Counter
@@ -15,39 +16,76 @@ log = logging.getLogger(__name__)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
-    """Write rows of equal columns as CSV, and read the table back, which checks it. Raises UserError."""
+    """Write rows of equal columns as CSV, and read the table back, which checks it.
+
+    Raises UserError, with nothing written, where it is not a table that can be used.
+    """
     if not rows:
         raise UserError(f"{path}: there is no clip to write a table of.")
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    table = read_table(path)
+        file.flush()
+        try:
+            table = dataclasses.replace(read_table(temporary), path=path)
+        except UserError as error:
+            raise UserError(str(error).replace(str(temporary), f"{path} (not written)")) from None
     if "split" in table.columns:
         counts = Counter(row.split for row in table.rows)
         log.info("%s: %s", path, ", ".join(f"{split} {counts[split]}" for split in sorted(counts)))
     return table
 
 
-def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a corpus's own CSV file. Raises UserError if it or one of the columns is not there."""
+def csv_lines(path: Path) -> list[list[str]]:
+    """The cells of each line of a corpus's own CSV file, the first with the names of the columns.
+
+    Raises UserError if it is not there, or not whole.
+    """
     if not path.is_file():
         raise UserError(f"there is no file {path}: it belongs to the corpus; see --help for how to get it.")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise UserError(f"{path}: expected the columns {', '.join(missing)}, got {reader.fieldnames}.")
-        return list(reader)
+    lines: list[list[str]] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in filter(None, reader):
+                if lines and len(cells) != len(lines[0]):
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: expected {len(lines[0])} cells, as in the first "
+                        f"line, got {len(cells)}; is the file whole?"
+                    )
+                lines.append(cells)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected UTF-8 ({error}): save it as UTF-8.") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}); is the file whole?") from None
+    return lines
+
+
+def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of a corpus's own CSV file. Raises UserError if one of the columns is not there, and as
+    csv_lines does."""
+    header, *lines = csv_lines(path) or [[]]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise UserError(f"{path}: expected the columns {', '.join(missing)}, got {header}.")
+    return [dict(zip(header, cells)) for cells in lines]
 
 
 def unique_ids(names: Iterable[str]) -> list[str]:
-    """The names, with -2, -3, ... behind those that came before."""
+    """The names, with -2, -3, ... behind those that came before, where that is no other's name."""
+    names = list(names)
+    taken = set(names)
     seen: Counter[str] = Counter()
     ids = []
     for name in names:
         seen[name] += 1
-        ids.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        unique = name
+        if seen[name] > 1:
+            while (unique := f"{name}-{seen[name]}") in taken:
+                seen[name] += 1
+            taken.add(unique)
+        ids.append(unique)
     return ids
 
 

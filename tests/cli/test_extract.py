@@ -11,11 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpt.cli.extract import main
+from mmpt.cli.extract import _kind, main
 from mmpt.extractors.manifest import read_manifest, trial_weights
 from tests.conftest import ROOT
 from tests.extractors.test_runner import content, save
 from tests.extractors.videos import write_audio, write_video
+
+
+def test_a_folder_may_have_the_name_of_an_extractor() -> None:
+    for line, kind in (
+        ("--out s3d i3d --in videos", "i3d"),
+        ("pose --in pose --out s3d", "pose"),
+        ("--quiet pose --in x --out s3d", "pose"),
+        ("--help", None),
+    ):
+        assert _kind(line.split()) == kind
 
 
 def command(*arguments: object) -> list[str]:

@@ -10,12 +10,42 @@ from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import read_pose
 from mmpt.pose.span import Span
 from mmpt.processors.table_file import read_table
-from mmpt.processors.table_writer import split_by, unique_ids
+from mmpt.processors.table_writer import read_csv, split_by, unique_ids, write_table
+from mmpt.utils.errors import UserError
 from scripts import import_asl_citizen, import_asl_signs, import_sem_lex, import_signsuisse, import_wlasl
 from tests.pose.pose_fakes import fake_clip, write_pose
 
 KINDS = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}
 """ASL Signs: kinds of landmarks in the order of its files."""
+
+
+def test_ids_stay_different_whatever_they_are():
+    assert unique_ids(["a", "a", "a-2", "a", "b"]) == ["a", "a-3", "a-2", "a-4", "b"]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"Video file,Gloss\nx.mp4,gr\xfcn\n", "expected UTF-8"),
+        (b"Video file,Gloss\nx.mp4,DOG\ny.mp4\n", "line 3: expected 2 cells"),
+        (b"Video file,Gloss\nx.mp4,DOG,3\n", "line 2: expected 2 cells"),
+        (b'Video file,Gloss\nx.mp4,"DO', "is the file whole"),
+    ],
+)
+def test_a_corpus_file_that_is_not_whole(tmp_path, content, words):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        read_csv(tmp_path / "x.csv", ["Video file", "Gloss"])
+
+
+def test_a_table_that_cannot_be_read_is_not_written(tmp_path):
+    path = tmp_path / "table.csv"
+    write_table(path, [{"id": "a", "path": "a.pose", "text": "tree"}])
+    before = path.read_text()
+    with pytest.raises(UserError, match=r"table.csv \(not written\), line 3, column 'id'"):
+        write_table(path, [{"id": "a", "path": "a.pose", "text": "tree"}] * 2)
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+    assert write_table(path, [{"id": "b", "path": "b.pose", "text": "tree"}]).path == path
 
 
 def pose(path, seed):
@@ -206,3 +236,10 @@ def test_splits_by_hash_are_the_same_everywhere_and_never_empty():
     assert sorted(split_by(["a", "b", "c"]).values()) == ["test", "train", "valid"]
     assert set(split_by(["a", "b"]).values()) == {"train"}
     assert unique_ids(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
+
+
+def test_an_empty_array_is_named(tmp_path):
+    (tmp_path / "x.npy").touch()
+    with pytest.raises(UserError, match=r"x.npy: cannot be read as an array"):
+        import_sem_lex.convert(tmp_path / "x.npy", tmp_path / "x.pose")
+    assert not (tmp_path / "x.pose").exists()
