@@ -128,7 +128,7 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
 
     keep_freed_memory()
     import mmpt.fairseq_plugin  # noqa: F401  registers mmtask, mmarch and mmloss
-    from mmpt.fairseq_plugin.stopping import stop_on_signals
+    from mmpt.fairseq_plugin.stopping import stay_stopped, stop_on_signals
 
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
     parser = options.get_training_parser()
@@ -152,9 +152,10 @@ def _run_fairseq(arguments: list[str], verbose: bool) -> int:
     if (
         cfg.distributed_training.distributed_world_size > 1
     ):  # one process alone must not leave the others waiting
-        distributed_utils.call_main(cfg, fairseq_train.main)
+        with stay_stopped():
+            distributed_utils.call_main(cfg, fairseq_train.main)
         return 0
-    with stop_on_signals(cfg) as stop:
+    with stop_on_signals(cfg) as stop, stay_stopped():
         distributed_utils.call_main(cfg, fairseq_train.main)
     if stop.received:
         log.warning("stopped by %s: the same command goes on from the last checkpoint", stop.received.name)

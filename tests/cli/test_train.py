@@ -86,6 +86,50 @@ def whole(tmp_path_factory, data_dir, pose_cache):
     return path, folder / "whole", done
 
 
+#: trains, and is asked to stop while it is at a certain update
+STOPPED = """
+import os, signal, sys
+from mmpt.cli.train import main
+from mmpt.fairseq_plugin.task import FairseqMMTask
+step, number = FairseqMMTask.train_step, int(sys.argv[1])
+def train_step(self, sample, model, criterion, optimizer, update_num, *more, **options):
+    if update_num == number:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, sample, model, criterion, optimizer, update_num, *more, **options)
+FairseqMMTask.train_step = train_step
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_asked_to_stop_in_the_last_update_of_an_epoch(tiny_yaml, tmp_path):
+    """The epoch is judged as ever: the best checkpoint is that of a run that nothing interrupted."""
+    epochs = "fairseq.optimization.max_epoch=2"
+    whole = train(tiny_yaml, epochs, f"fairseq.checkpoint.save_dir={tmp_path}/whole")
+    options = [str(tiny_yaml), epochs, f"fairseq.checkpoint.save_dir={tmp_path}/stopped"]
+    stopped = run_module("-c", STOPPED, "9", *options)  # of ten updates, numbered from 0
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    judged = [
+        next(line.split(" | ")[1:4] for line in run.stderr.splitlines() if " epoch 2 " in line)
+        for run in (whole, stopped)
+    ]
+    assert judged[0] == judged[1]
+    for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
+        assert same_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
+
+
+def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
+    options = ["fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
+    first = train(tiny_yaml, *options)
+    assert first.returncode == 0 and " epoch 2 " in first.stderr and " epoch 3 " not in first.stderr
+    before = (tmp_path / "run" / "checkpoint_last.pt").read_bytes()
+    again = train(tiny_yaml, *options)
+    assert again.returncode == 0, again.stderr
+    assert "epoch" not in again.stderr and "(patience)" in again.stderr
+    assert (tmp_path / "run" / "checkpoint_last.pt").read_bytes() == before
+    patient = train(tiny_yaml, "fairseq.checkpoint.patience=2", options[1])
+    assert patient.returncode == 0 and " epoch 3 " in patient.stderr
+
+
 # Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed
 # run must not obey that.
 OPTIONS = [
