@@ -3,6 +3,7 @@
 python gather_worker.py RANK STORE_FILE: exits 0 if all agrees, otherwise raises.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -78,7 +79,10 @@ def main() -> None:
         for border in (5, 4, 7, 9):  # so that the processes hold different numbers of rows, or one none
             for cached in (False, True):
                 compare(make_loss, border, cached)
+    dist.barrier()
     dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # all agrees; while Python shuts down, a thread of torch's may still abort the process
 
 
 if __name__ == "__main__":
