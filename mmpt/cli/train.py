@@ -105,7 +105,8 @@ def _check_data(config: Config) -> None:
     report = logging.getLogger("mmpt.tasks.task")
     report.setLevel(logging.WARNING)
     try:
-        processes = int(os.environ.get("WORLD_SIZE", 1)) if needs_common_batches(config.loss) else 1
+        together = "RANK" in os.environ and needs_common_batches(config.loss)  # started by torchrun
+        processes = int(os.environ["WORLD_SIZE"]) if together else 1
         task.dataset("train").batches(option(config.fairseq, "batch_size"), 1, processes)
         if not option(config.fairseq, "disable_validation"):
             task.dataset("valid")

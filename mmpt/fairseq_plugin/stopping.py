@@ -80,8 +80,9 @@ def is_judged(cfg: Any, update: int, epoch: int, ended: bool) -> bool:
 @contextlib.contextmanager
 def stay_stopped() -> Iterator[None]:
     """While the block runs, fairseq trains no further epoch where the checkpoint that it goes on from is that
-    of a run that `patience` has ended."""
+    of a run that `patience` has ended. What it knows of a run before, in the same process, is forgotten."""
     train = fairseq_train.train
+    vars(fairseq_train.should_stop_early).clear()
 
     def train_unless_ended(cfg: Any, trainer: Any, task: Any, epochs: Any) -> Any:
         fairseq_train.train = train  # only the first epoch can be one too many

@@ -21,14 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.common import Taken, alternate, clocked, exponent, in_own_process, median_ratio
-from benchmarks.updates import (
-    PARTS,
-    WAYS,
-    Products,
-    Trainer,
-    fresh_model,
-    generated_batch,
-)
+from benchmarks.updates import PARTS, WAYS, Products, Trainer, fresh_model, generated_batch
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
 from mmpt.models.bert import BertSettings

@@ -130,6 +130,18 @@ def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
     assert patient.returncode == 0 and " epoch 3 " in patient.stderr
 
 
+def test_patience_of_one_run_is_not_that_of_the_next(tiny_yaml, tmp_path):
+    """Two runs in one process: the second is another one, and begins with all its patience."""
+    script = (
+        "import json, sys; from mmpt.cli.train import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
+    )
+    options = [str(tiny_yaml), "fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
+    runs = [[*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}"] for name in ("one", "two")]
+    done = run_module("-c", script, json.dumps(runs))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" epoch 1 ") == done.stderr.count(" epoch 2 ") == 2
+
+
 # Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed
 # run must not obey that.
 OPTIONS = [
