@@ -70,7 +70,7 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
 
     Published YAMLs reset the optimizer and the data loader at every start, which would throw away the
     progress of an interrupted run: a run that finds its own checkpoint_last.pt goes on from it, and nothing
-    is reset.
+    is reset. What another run left, named in `restore_file`, is gone on from but for what is reset.
     """
     groups = {name: dict(options or {}) for name, options in config.fairseq.items()}
     if option(groups, "batch_size") is None:
@@ -81,9 +81,12 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     if config.loss.cached_chunk is not None:
         _check_cached(groups)
     _check_lora(config, groups)
-    _drop(groups, *_RESETS, "finetune_from_model")
-    if option(config.fairseq, "reset_optimizer") or (save_dir(groups) / LAST).exists():
+    weights_alone = option(groups, "reset_optimizer")  # initial_weights
+    if weights_alone or (save_dir(groups) / LAST).exists():
         _drop(groups, "restore_file")
+    if option(groups, "restore_file", LAST) == LAST:  # nothing of another run's is there to be reset
+        _drop(groups, *_RESETS)
+    _drop(groups, "finetune_from_model")
     if not torch.cuda.is_available() and (option(groups, "fp16") or option(groups, "memory_efficient_fp16")):
         log.info("fp16 needs a GPU: training in fp32")
         _drop(groups, "fp16", "memory_efficient_fp16")
@@ -119,6 +122,11 @@ def _check_served(groups: dict[str, Any]) -> None:
             )
     if option(groups, "train_subset", "train") != "train":
         raise UserError("fairseq.dataset.train_subset: training is on the split 'train': leave it out.")
+    if option(groups, "finetune_from_model") is not None and option(groups, "restore_file", LAST) != LAST:
+        raise UserError(
+            "fairseq.checkpoint: finetune_from_model takes the weights of a checkpoint, restore_file all of "
+            "it: leave one of them out."
+        )
     judge = option(groups, "best_checkpoint_metric", "loss")
     if judge not in _JUDGES:
         raise UserError(

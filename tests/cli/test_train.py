@@ -240,6 +240,26 @@ def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
     )
 
 
+def test_what_another_run_left_is_gone_on_from_but_for_what_is_reset(tiny_yaml, tmp_path):
+    """Without reset_optimizer, restore_file is all of a checkpoint; epochs count anew only if asked to."""
+    one_epoch = ["fairseq.optimization.max_epoch=1"]
+    assert train(tiny_yaml, *one_epoch).returncode == 0
+    restore = f"fairseq.checkpoint.restore_file={tmp_path}/run/checkpoint_last.pt"
+    anew = [*one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/anew"]
+    anew.append("fairseq.checkpoint.reset_dataloader=true")
+    done = train(tiny_yaml, *anew)
+    assert done.returncode == 0 and " epoch 1 " in done.stderr, done.stderr
+    updates = [
+        load_torch_file(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+        for folder in (tmp_path / "run", tmp_path / "anew")
+    ]
+    assert updates[1] == 2 * updates[0], "the optimizer began anew too"
+    assert "--reset-dataloader" not in train(tiny_yaml, *anew, "--print-fairseq").stdout, "a run of its own"
+
+    on = train(tiny_yaml, *one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/on")
+    assert on.returncode == 0 and " epoch 1 " not in on.stderr, on.stderr
+
+
 def test_the_best_by_a_share_is_the_highest(tiny_yaml):
     shown = train(tiny_yaml, "--print-fairseq", "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1")
     assert "--maximize-best-checkpoint-metric" in shown.stdout
@@ -290,6 +310,10 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
         (["dataset.video_processor=PoseProcesor"], "Did you mean 'PoseProcessor'?"),
         (["dataset.bert_name=package:no_such_package"], "no_such_package"),
         (["fairseq.checkpoint.finetune_from_model=no/such.pt"], "no/such.pt"),
+        (
+            ["fairseq.checkpoint.finetune_from_model=a.pt", "fairseq.checkpoint.restore_file=b.pt"],
+            "leave one of them out",
+        ),
         (["fairseq.checkpoint.restore_file=no/such.pt"], "no/such.pt"),
         (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
