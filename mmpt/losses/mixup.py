@@ -25,7 +25,7 @@ class Mixup:
         if not bool((vmasks == vmasks[:1]).all()):
             raise UserError(
                 "loss.mixup mixes clips frame by frame, but the clips of a batch differ in length: set "
-                "dataset.clip_frames."
+                "dataset.clip_frames, and change no clip's length after it."
             )
         return self.share * vfeats + (1 - self.share) * vfeats[self.order]
 

@@ -52,16 +52,30 @@ class Task:
         self.video_processor(training=False)  # its own checks: components, width
 
     def _check_batches(self) -> None:
-        if self.config.loss.mixup and self.config.dataset.clip_frames is None:
-            raise UserError(
-                "loss.mixup mixes clips frame by frame, and clips differ in length: set dataset.clip_frames."
-            )
+        if self.config.loss.mixup:
+            self._check_mixup()
         wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(
                 f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: a batch of "
                 f"different prompts has one "
                 "size, set them alike or leave unique_sampler_num out."
+            )
+
+    def _check_mixup(self) -> None:
+        dataset = self.config.dataset
+        if dataset.clip_frames is None:
+            raise UserError(
+                "loss.mixup mixes clips frame by frame, and clips differ in length: set dataset.clip_frames."
+            )
+        changed = ["augment_temporal"] if dataset.augment_temporal else []
+        if dataset.augment3d.active():
+            steps = ("time_crop", "time_speed", "frame_dropout")
+            changed += [f"augment3d.{name}" for name in steps if getattr(dataset.augment3d, name) > 0]
+        if changed:
+            raise UserError(
+                "loss.mixup mixes clips frame by frame, and clips of dataset.clip_frames frames differ in "
+                f"length once more by dataset.{', dataset.'.join(changed)}: leave one or the other out."
             )
 
     def video_processor(self, training: bool) -> Any:

@@ -124,6 +124,17 @@ def test_contradictions_are_found_before_anything_is_loaded(tiny_yaml, override,
         Task(load_config(tiny_yaml, [override]))
 
 
+@pytest.mark.parametrize(
+    "name", ["augment_temporal", "augment3d.time_crop", "augment3d.time_speed", "augment3d.frame_dropout"]
+)
+def test_mixed_clips_keep_their_length(tiny_yaml, name):
+    value = "true" if name == "augment_temporal" else "0.5"
+    mixed = ["loss.mixup=0.5", "dataset.clip_frames=4", "dataset.augment3d.time_warp=0.5"]
+    Task(load_config(tiny_yaml, mixed))
+    with pytest.raises(UserError, match=f"once more by dataset.{name}: leave one"):
+        Task(load_config(tiny_yaml, [*mixed, f"dataset.{name}={value}"]))
+
+
 def test_unreadable_clips_stop_or_are_left_out(tiny_yaml, tmp_path, caplog):
     import csv
     import shutil
