@@ -178,6 +178,11 @@ class ModelConfig(PublishedModel):
         "width of a video tower that starts from random weights; null: the text model's width and weights",
         minimum=1,
     )
+    members: int = opt(
+        1,
+        "models trained side by side on one text tower and used as one; embeddings are that much wider",
+        minimum=1,
+    )
     vfeat_dim: int = opt(512, "numbers in a frame", minimum=1)
     conv1d: int = opt(0, "1-D convolutions (kernel 17) over time before the frame MLP", minimum=0)
     dropout: float | None = opt(

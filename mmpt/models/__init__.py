@@ -3,9 +3,12 @@
 from typing import Any
 
 from mmpt.models.bert import BertModel, BertSettings
-from mmpt.models.dual_encoder import DualEncoder, MMFusionSeparate, MMFusionShare
+from mmpt.models.dual_encoder import DualEncoder
+from mmpt.models.members import MMFusionMembers
+from mmpt.models.one_tower import MMFusionShare
 from mmpt.models.pretrained import PretrainedBert, load_bert, load_tokenizer
 from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.two_towers import MMFusionSeparate
 from mmpt.models.video_bert import MMBertForEncoder
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "BertSettings",
     "DualEncoder",
     "MMBertForEncoder",
+    "MMFusionMembers",
     "MMFusionSeparate",
     "MMFusionShare",
     "PretrainedBert",

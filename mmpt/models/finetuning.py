@@ -1,7 +1,5 @@
 """What of a model is trained when it starts from another's weights: everything, or less."""
 
-from typing import Any
-
 from torch import nn
 
 from mmpt.models.bert import BertEncoder
@@ -25,16 +23,15 @@ def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lo
         raise UserError(
             "model.train_last_layers and model.train_projections_only contradict: keep one of them."
         )
-    if projections_only and not _parameters(model, _PROJECTIONS):
+    if projections_only and not any(list(part.parameters()) for _, part in _parts(model, _PROJECTIONS)):
         raise UserError(
             "model.train_projections_only: the model has no projection to train: set "
             "model.multimodal_projection."
         )
     if not projections_only and last_layers is None:
         return
-    for name in _TOWERS:
-        tower = getattr(model, name, None)
-        if tower is None or not any(parameter.requires_grad for parameter in tower.parameters()):
+    for name, tower in _parts(model, _TOWERS):
+        if not any(parameter.requires_grad for parameter in tower.parameters()):
             continue
         tower.requires_grad_(False)
         layers = next(module for module in tower.modules() if isinstance(module, BertEncoder)).layer
@@ -59,5 +56,6 @@ def check_lora(rank: int, last_layers: int | None, projections_only: bool) -> No
         )
 
 
-def _parameters(model: nn.Module, names: tuple[str, ...]) -> list[Any]:
-    return [p for name in names for p in getattr(model, name, nn.Identity()).parameters()]
+def _parts(model: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:
+    """The modules of a model, or of its members, that have one of these names."""
+    return [(path, part) for path, part in model.named_modules() if path.rpartition(".")[2] in names]

@@ -101,6 +101,8 @@ def load_model_folder(folder: str | os.PathLike[str]) -> ModelFolder:
 
 
 def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dict[str, Any]:
+    # keys that older readers do not know: adapters are merged, so their rank is of training
+    unknown = {"lora_rank"} | ({"members"} if model_cfg.members == 1 else set())
     dataset = {
         name: value
         for name, value in dataclasses.asdict(dataset_cfg).items()
@@ -118,8 +120,7 @@ def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dic
             "sep_id": tokenizer.sep_token_id,
         },
         "model": {
-            # adapters are merged: their rank is of training, and older readers do not know the key
-            **{name: value for name, value in dataclasses.asdict(model_cfg).items() if name != "lora_rank"},
+            **{name: value for name, value in dataclasses.asdict(model_cfg).items() if name not in unknown},
             **{"checkpoint_path": None, "path_to_i3d_repo": None},
             "compile": False,  # of training: whoever loads the model may have no compiler
         },

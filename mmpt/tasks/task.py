@@ -16,7 +16,7 @@ from mmpt.datasets.clips import ClipReader, open_clips
 from mmpt.evaluators.predictor import PREDICTORS
 from mmpt.evaluators.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
-from mmpt.losses import LOSSES
+from mmpt.losses import LOSSES, build_loss
 from mmpt.models import MODELS, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
@@ -42,7 +42,7 @@ class Task:
         self._text = TEXT_PROCESSORS.get(dataset.text_processor, "dataset.text_processor")
         self._aligner = ALIGNERS.get(dataset.aligner, "dataset.aligner")
         self._model = MODELS.get(config.model.model_cls, "model.model_cls")
-        self._loss = LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
+        LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
         METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
         self.predictor = PREDICTORS.get(config.predictor, "predictor")
         self._datasets: dict[tuple[str, bool], MMDataset] = {}
@@ -174,7 +174,7 @@ class Task:
 
     def build_loss(self) -> torch.nn.Module:
         """The training objective."""
-        return self._loss.from_config(self.config.loss)
+        return build_loss(self.config.loss, self.config.model.members)
 
     def checkpoint_path(self) -> Path:
         """The checkpoint to evaluate: fairseq.common_eval.path, or in fairseq.checkpoint.save_dir the best

@@ -66,6 +66,7 @@ def test_loaded_model_can_be_trained_on(folder: Path, io: dict[str, torch.Tensor
     [
         {"model_cls": "MMFusionShare", "pooling": "max"},
         {"conv1d": 2, "multimodal_projection": "l2_norm", "pooling": "attention", "freeze_text": True},
+        {"members": 3, "multimodal_projection": "l2_norm", "video_hidden_size": 64},
     ],
 )
 def test_every_shape_of_model(

@@ -1,0 +1,70 @@
+"""What stands behind a video tower and a text tower of two widths: pooling, and maps into one space."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmpt.models.bert import BertSettings, init_weights
+from mmpt.models.pooling import POOLINGS
+from mmpt.utils.errors import UserError
+
+
+class Projection(nn.Module):
+    """Linear map of a pooled vector, without bias; with `l2_norm`, to unit length (SignCLIP's
+    multimodal_projection)."""
+
+    def __init__(self, width: int, out_width: int, l2_norm: bool, init_std: float):
+        super().__init__()
+        self.linear = nn.Linear(width, out_width, bias=False)
+        self.l2_norm = l2_norm
+        init_weights(self.linear, init_std)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        projected = self.linear(pooled)
+        return F.normalize(projected, dim=-1) if self.l2_norm else projected
+
+
+class Space(nn.Module):
+    """A video tower and what brings pooled clips and prompts into one space, as wide as the text model.
+
+    Args:
+        video_encoder: the tower (MMBertForEncoder, or one that offers the same).
+        text: sizes of the text model.
+        projection: False (both must be of one width), True (a linear map behind each tower) or "l2_norm" (the
+            same, then unit length).
+        pooling: frames -> one vector: mean, max or attention.
+    """
+
+    def __init__(self, video_encoder: Any, text: BertSettings, projection: bool | str, pooling: str):
+        super().__init__()
+        video_width = video_encoder.bert.settings.hidden_size
+        self.video_encoder = video_encoder
+        self.video_pooling = POOLINGS.get(pooling, "model.pooling")(video_width)
+        l2_norm = _wants_l2_norm(projection)
+        self.video_projection: nn.Module = nn.Identity()
+        self.text_projection: nn.Module = nn.Identity()
+        if projection:
+            width, init_std = text.hidden_size, text.initializer_range
+            self.video_projection = Projection(video_width, width, l2_norm, init_std)
+            self.text_projection = Projection(width, width, l2_norm, init_std)
+        elif video_width != text.hidden_size:
+            raise UserError(
+                f"the video tower is {video_width} wide (model.video_hidden_size) and the text tower "
+                f"{text.hidden_size}: set model.multimodal_projection: true, to bring them together."
+            )
+
+
+def embed_clips(space: Any, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    """Clips float [B, T, vfeat_dim] with masks bool [B, T] -> [B, H], by the tower, the pooling and the
+    projection of `space` (a Space, or a model with a Space's parts)."""
+    hidden, packing, counted = space.video_encoder.encode(vfeats, vmasks)
+    return space.video_projection(space.video_pooling(hidden, packing.sequences, counted, packing.batch))
+
+
+def _wants_l2_norm(projection: bool | str) -> bool:
+    if projection not in (False, True, "l2_norm"):
+        raise UserError(
+            f"model.multimodal_projection is {projection!r}; false, true or 'l2_norm' was expected."
+        )
+    return projection == "l2_norm"

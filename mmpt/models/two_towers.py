@@ -1,0 +1,88 @@
+"""MMFusionSeparate: a video tower and a text tower (VideoCLIP/MMPT, https://arxiv.org/abs/2109.14084)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from mmpt.models.bert import BertModel
+from mmpt.models.building import video_encoder, with_options
+from mmpt.models.members import MMFusionMembers
+from mmpt.models.pretrained import PretrainedBert, load_bert
+from mmpt.models.projection import Space, embed_clips
+from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.text_tower import WithTextTower
+from mmpt.models.video_bert import MMBertForEncoder
+
+
+@MODELS.register("MMFusionSeparate")
+class MMFusionSeparate(WithTextTower):
+    """Two towers: a video tower, and a BERT for the text.
+
+    The pooled video is the mean (or `pooling`) over frames and [SEP], the pooled text the mean over tokens
+    and the last [SEP].
+
+    Args:
+        video_encoder, text_encoder: the towers, of one width unless there is a projection.
+        projection: False, True (a linear map behind each tower) or "l2_norm" (the same, then unit length).
+        pooling: of the video tower: mean, max or attention.
+        freeze_text: leave the text tower as it is: no gradients, no dropout, each prompt computed once until
+            its weights change. Projections still train.
+    """
+
+    def __init__(
+        self,
+        video_encoder: MMBertForEncoder,
+        text_encoder: BertModel,
+        *,
+        projection: bool | str = False,
+        pooling: str = "mean",
+        freeze_text: bool = False,
+    ):
+        super().__init__()
+        # its parts, under the names (and in the order) that they have in published checkpoints
+        space = Space(video_encoder, text_encoder.settings, projection, pooling)
+        self.video_encoder = video_encoder
+        self._take_text_tower(text_encoder, freeze_text)
+        self.video_pooling = space.video_pooling
+        self.video_projection = space.video_projection
+        self.text_projection = space.text_projection
+
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        return embed_clips(self, vfeats, vmasks)
+
+    def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        return self.text_projection(super()._embed_prompts(caps, cmasks))
+
+    @classmethod
+    def check(cls, model_cfg: Any) -> None:
+        """Raises UserError, before anything is loaded, for towers that are not there."""
+        VIDEO_ENCODERS.get(model_cfg.video_encoder_cls, "model.video_encoder_cls")
+        TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")
+
+    @classmethod
+    def from_config(
+        cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
+    ) -> "MMFusionSeparate | MMFusionMembers":
+        """The model that the config sections `model` and `dataset` describe, initialised from
+        `dataset.bert_name`: with `model.members` above 1, so many of them in one.
+
+        `pretrained` is given by those who have loaded it already, or who will load weights over it and need
+        only its sizes (`load_bert(name, weights=False)`).
+        """
+        cls.check(model_cfg)
+        bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+        name, where = model_cfg.video_encoder_cls, "model.video_encoder_cls"
+        layers = model_cfg.num_hidden_video_layers
+        towers = [
+            video_encoder(name, where, model_cfg, dataset_cfg, bert, layers) for _ in range(model_cfg.members)
+        ]
+        text_encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")(bert.settings)
+        bert.fill(text_encoder)
+        options = {
+            "projection": model_cfg.multimodal_projection,
+            "pooling": model_cfg.pooling,
+            "freeze_text": model_cfg.freeze_text or model_cfg.train_projections_only,
+        }
+        if len(towers) > 1:
+            return with_options(MMFusionMembers(towers, text_encoder, **options), model_cfg)
+        return with_options(cls(towers[0], text_encoder, **options), model_cfg)
