@@ -49,6 +49,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[1], help="trainings of each fold (default: 1)"
     )
+    parser.add_argument(
+        "--svm-features",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="YAML",
+        help="configs whose features an SVM is given as well, beside the one on --config's own",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
     parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
     return run_cli(run, parser.parse_intermixed_args(argv))
@@ -63,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     folds = folds_of(args.languages, together)
     runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in args.seeds}
     config = load_config(args.config, list(args.overrides))
+    others = {path.stem: load_config(path) for path in args.svm_features}
     failed = run_all(list(runs.values()), args.jobs)
     results, n_prompts = [], 0
     logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
@@ -74,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
         n_prompts = max([n_prompts, *(one["n_prompts"] for one in found if one)])
         t2v = float(np.mean([one["t2v"]["P@1"] for one in found if one]))
         correct = np.stack([member.correct() for member in members])
-        results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v))
+        other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
+        results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v, other_svms))
     if not results:
         raise UserError(f"no fold has results; the first to fail says why in {failed[0].folder / 'log.txt'}.")
     text = table(results, n_prompts)
@@ -106,6 +116,7 @@ def _facts(result: FoldResult) -> dict[str, object]:
         "v2t R@1 interval": list(interval_of_mean(result.correct)),
         "svm": float(result.svm.mean()),
         "svm interval": list(interval_of_mean(result.svm)),
+        "svm on other features": {name: float(found.mean()) for name, found in result.other_svms.items()},
         "t2v P@1": result.t2v,
     }
 

@@ -1,5 +1,5 @@
-"""Leave one language out: a model for each fold, an SVM on the same features beside it, a table and a
-picture.
+"""Leave one language out: a model for each fold, an SVM on the same features beside it (and on others, if
+asked), a table and a picture.
 
 A fold holds some sign languages out; everything else trains, nothing is chosen on them, and the number of
 epochs is fixed beforehand.
@@ -7,7 +7,7 @@ epochs is fixed beforehand.
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ def folds_of(languages: Sequence[str], together: Sequence[Sequence[str]] | None 
 
 @dataclass
 class FoldResult:
-    """What came of a fold. correct, svm: bool [N], clip by clip (the model's may be [seeds, N])."""
+    """What came of a fold. correct, svm: bool [N], clip by clip (the model's may be [seeds, N]); other_svms:
+    the same on other features, by their name."""
 
     fold: Fold
     correct: np.ndarray
     svm: np.ndarray
     t2v: float
+    other_svms: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def model(self) -> float:
@@ -98,6 +100,7 @@ def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
 
 def table(results: Sequence[FoldResult], n_prompts: int) -> str:
     """Markdown: a row a fold, then the mean over folds, with 95 % intervals (bootstrap over clips)."""
+    others = list(results[0].other_svms)
     rows = [
         [
             result.fold.name,
@@ -106,33 +109,54 @@ def table(results: Sequence[FoldResult], n_prompts: int) -> str:
             _with_interval(result.svm),
             f"{result.model - float(result.svm.mean()):+.3f}",
             f"{result.t2v:.3f}",
+            *(_with_interval(result.other_svms[name]) for name in others),
         ]
         for result in results
     ]
     model, svm = (float(np.mean(values)) for values in zip(*((r.model, r.svm.mean()) for r in results)))
     everything = np.concatenate([r.correct.reshape(-1, r.correct.shape[-1]) for r in results], axis=1)
+    svms = {"": [r.svm for r in results]} | {name: [r.other_svms[name] for r in results] for name in others}
     rows.append(
         [
             f"mean of {len(results)}",
             str(everything.shape[1]),
             f"{model:.3f} {_interval(everything)}",
-            f"{svm:.3f} {_interval(np.concatenate([r.svm for r in results]))}",
+            _mean_with_interval(svms[""]),
             f"{model - svm:+.3f}",
             f"{np.mean([r.t2v for r in results]):.3f}",
+            *(_mean_with_interval(svms[name]) for name in others),
         ]
     )
-    ahead = sum(r.model > r.svm.mean() for r in results)
-    level = sum(r.model == r.svm.mean() for r in results)
-    header = ["held out", "N", "V2T R@1", "SVM", "difference", "T2V P@1"]
+    header = [
+        "held out",
+        "N",
+        "V2T R@1",
+        "SVM",
+        "difference",
+        "T2V P@1",
+        *(f"SVM, {name}" for name in others),
+    ]
+    standing = " ".join(_standing(name, results, correct) for name, correct in svms.items())
     return (
         f"{markdown_table(header, rows)}\n\n"
         f"{n_prompts} prompts; chance {1 / n_prompts:.3f}. In brackets: 95 % intervals (clips drawn anew). "
-        f"The model is ahead of the SVM in {ahead} of {len(results)} folds, level in {level}.\n"
+        f"{standing}\n"
     )
+
+
+def _standing(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) -> str:
+    which = f"the SVM on the features of {name}" if name else "the SVM"
+    ahead = sum(r.model > correct.mean() for r, correct in zip(results, svm))
+    level = sum(r.model == correct.mean() for r, correct in zip(results, svm))
+    return f"The model is ahead of {which} in {ahead} of {len(results)} folds, level in {level}."
 
 
 def _with_interval(correct: np.ndarray) -> str:
     return f"{float(correct.mean()):.3f} {_interval(correct)}"
+
+
+def _mean_with_interval(folds: Sequence[np.ndarray]) -> str:
+    return f"{np.mean([correct.mean() for correct in folds]):.3f} {_interval(np.concatenate(folds))}"
 
 
 def _interval(correct: np.ndarray) -> str:
@@ -141,22 +165,23 @@ def _interval(correct: np.ndarray) -> str:
 
 
 def picture(path: Path, results: Sequence[FoldResult], n_prompts: int, title: str) -> Path:
-    """Bars of the model and the SVM for each fold, with intervals and a line at chance."""
+    """Bars of the model and the SVMs for each fold, with intervals and a line at chance."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6.0, 0.8 * len(results) + 2), 4), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(results))
-    for shift, name, parts in (
-        (-0.2, "SignCLIP", [r.correct for r in results]),
-        (0.2, "SVM", [r.svm for r in results]),
-    ):
+    bars = {"SignCLIP": [r.correct for r in results], "SVM": [r.svm for r in results]}
+    for name in results[0].other_svms:
+        bars[f"SVM, {name}"] = [r.other_svms[name] for r in results]
+    width = 0.8 / len(bars)
+    for i, (name, parts) in enumerate(bars.items()):
         means = np.array([float(part.mean()) for part in parts])
         bounds = np.array([interval_of_mean(part) for part in parts]).T
         errors = np.abs(bounds - means)
-        axes.bar(
-            places + shift, means, 0.4, yerr=errors, label=f"{name} (mean {means.mean():.3f})", capsize=2
-        )
+        label = f"{name} (mean {means.mean():.3f})"
+        shift = (i + 0.5) * width - 0.4
+        axes.bar(places + shift, means, width, yerr=errors, label=label, capsize=2)
     axes.axhline(1 / n_prompts, color="black", linewidth=0.8, linestyle=":", label="chance")
     axes.set_xticks(places, [r.fold.name for r in results])
     axes.set_ylim(0, 1)

@@ -79,9 +79,11 @@ class Run:
         return np.equal(ids["prompt_of_video"], ids["nearest_prompt"])
 
     def digest(self) -> str:
-        """What decides the outcome: the config, without where things go."""
-        content = dataclasses.asdict(load_config(self.config, list(self.overrides)))
-        content["fairseq"].get("checkpoint", {}).pop("save_dir", None)
+        """What decides the outcome: the config, without where things go, and without what is as by default: a
+        key that mmpt did not have when a run was made does not make it another run."""
+        config = load_config(self.config, list(self.overrides))
+        config.fairseq.get("checkpoint", {}).pop("save_dir", None)
+        content = _without_defaults(config)
         text = json.dumps([content, self.select], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -133,6 +135,20 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
             for process in running.values():
                 process.wait()
     return failed
+
+
+def _without_defaults(part: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not as by default, also in the dataclasses within it."""
+    kept = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            kept[field.name] = _without_defaults(value)
+        elif value != field.default and not (
+            callable(field.default_factory) and value == field.default_factory()
+        ):
+            kept[field.name] = value
+    return kept
 
 
 def _log(run: Run) -> Path:

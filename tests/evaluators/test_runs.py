@@ -1,7 +1,9 @@
 """Series of runs: each is made once, failures do not stop the others, other settings are refused."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +78,29 @@ def test_other_settings_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path
         series(tiny_yaml, tmp_path, 1, overrides=("loss.temprature=0.5",))
 
 
+def test_a_new_key_with_its_default_is_the_same_run(
+    tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update of mmpt that brings options does not throw away hours of done runs; an option that is set
+    differs, wherever it stands."""
+    run = series(tiny_yaml, tmp_path, 1)[0]
+    before = run.digest()
+    loaded = runs.load_config
+
+    def with_new_key(*args: Any) -> Any:
+        config = loaded(*args)
+        config.model = dataclasses.make_dataclass("Newer", [("fresh", int, 3)], bases=(type(config.model),))(
+            **dataclasses.asdict(config.model)
+        )
+        return config
+
+    monkeypatch.setattr(runs, "load_config", with_new_key)
+    assert run.digest() == before
+    monkeypatch.undo()
+    for override in ("model.members=2", "dataset.augment3d.rotation=0.5", "dataset.left_handed=[]"):
+        assert series(tiny_yaml, tmp_path, 1, overrides=(override,))[0].digest() != before
+
+
 def test_interval_of_a_mean() -> None:
     low, high = interval_of_mean(np.arange(100) < 60)
     assert 0.48 < low < 0.53 and 0.67 < high < 0.72  # the binomial's: 0.6 -+ 1.96 * 0.049
@@ -114,17 +139,35 @@ def test_table_and_picture(tmp_path: Path) -> None:
     assert picture(tmp_path / "folds.png", results, 4, "title").stat().st_size > 5000
 
 
+def test_table_and_picture_with_svms_on_other_features(tmp_path: Path) -> None:
+    one, other = folds_of(["a", "b"])
+    right, wrong = np.ones(4, bool), np.zeros(4, bool)
+    half = np.array([1, 0, 1, 0], bool)
+    results = [
+        FoldResult(one, half[None], wrong, 0.5, {"palm": half}),
+        FoldResult(other, half[None], wrong, 0.5, {"palm": right}),
+    ]
+    text = table(results, n_prompts=4)
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0][6].startswith("SVM, palm") and rows[2][6].startswith("0.500 (")
+    assert rows[4][3].startswith("0.000 (") and rows[4][6].startswith("0.750 (")
+    assert "ahead of the SVM in 2 of 2 folds, level in 0." in text
+    assert "ahead of the SVM on the features of palm in 0 of 2 folds, level in 1." in text
+    assert picture(tmp_path / "folds.png", results, 4, "title").stat().st_size > 5000
+
+
 @pytest.mark.slow
 def test_leave_one_out_by_command(tiny_yaml: Path, tmp_path: Path) -> None:
     from tests.conftest import run_module
 
     command = ["scripts/leave_one_out.py", "--config", str(tiny_yaml), "--out", str(tmp_path / "loo")]
     command += ["--languages", "svk", "swl", "psr", "--folds", "svk", "swl,psr", "--jobs", "1"]
-    command += ["fairseq.optimization.max_epoch=2"]
+    command += ["fairseq.optimization.max_epoch=2", "--svm-features", str(tiny_yaml)]
     done = run_module(*command)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "loo" / "folds.json").read_text())
     assert [fold["held_out"] for fold in found] == [["svk"], ["swl", "psr"]]
     assert [fold["n"] for fold in found] == [6, 12]
+    assert all(fold["svm on other features"] == {"tiny": fold["svm"]} for fold in found)
     again = run_module(*command)
     assert "2 of 2 runs are there already" in again.stderr and again.stdout == done.stdout
