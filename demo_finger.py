@@ -124,11 +124,14 @@ def _test_split(config: Config) -> Any:
 
 def _clip_of_the_corpus(args: argparse.Namespace, config: Config, rwth: bool) -> tuple[Clip, list[str]]:
     """A clip of the test split that shows --letter (in --language, where there is a choice)."""
+    from mmpt.processors.fingerspelling import prompt_of
     from mmpt.processors.rwthfs import PROMPT
 
     corpus = _test_split(config)
     letter = args.letter.upper()
-    wanted = (PROMPT if rwth else config.dataset.prompt).format(letter=letter, language="")
+    wanted = (
+        PROMPT.format(letter=letter) if rwth else prompt_of(config.dataset.prompt, args.letter, args.language)
+    )
     prompts = list(dict.fromkeys(example.text for example in corpus.examples))
     for example in corpus.examples:
         if example.text == wanted and (rwth or example.group == args.language):

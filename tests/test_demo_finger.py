@@ -56,6 +56,15 @@ def test_without_a_clip(config, capsys):
     assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
 
 
+def test_prompts_that_name_the_language(tiny_yaml, capsys):
+    path = tiny_yaml.with_name("test_tiny.yaml")
+    prompt = "<{code}> {letter} in {language}"
+    path.write_text(f'includes: tiny.yaml\ndataset:\n  prompt: "{prompt}"\n')
+    assert demo_finger.main(["--config", str(with_model(path)), "--letter", "b"]) == 0
+    said = capsys.readouterr().out
+    assert "(B, held out of training)" in said and "<gsg> B in German Sign Language" in ranking(said)
+
+
 def test_a_pose_file_and_its_picture(config, lexicon_pose, tmp_path, capsys):
     picture = tmp_path / "out" / "answer.png"
     assert (

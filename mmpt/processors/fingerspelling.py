@@ -40,11 +40,7 @@ class FingerspellingMetaProcessor(MetaProcessor):
     def __init__(self, rows: list[Row], prompt: str, left_handed: list[str]):
         self.examples = []
         for row in rows:
-            text = prompt.format(
-                letter=write_out(row.letter),
-                language=SIGN_LANGUAGES.get(row.language, row.language),
-                code=row.language,
-            )
+            text = prompt_of(prompt, row.letter, row.language)
             video_id = f"{row.language}/{row.path.stem}"
             self.examples.append(Example(video_id, text, row.path, row.language in left_handed, row.language))
 
@@ -82,6 +78,12 @@ class FingerspellingMetaProcessor(MetaProcessor):
         return (
             super().describe() + ": " + " ".join(f"{name}:{count}" for name, count in sorted(counts.items()))
         )
+
+
+def prompt_of(template: str, letter: str, language: str) -> str:
+    """The prompt of a letter in a sign language (ISO 639-3), by a template as in dataset.prompt."""
+    name = SIGN_LANGUAGES.get(language, language)
+    return template.format(letter=write_out(letter), language=name, code=language)
 
 
 def find_lexicon(folder: str | None) -> Path:
