@@ -12,6 +12,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from mmpt.config import Config, load_config, save_config
 from mmpt.utils.allocator import keep_freed_memory
@@ -50,6 +51,7 @@ def _train(args: argparse.Namespace) -> int:
     from mmpt.fairseq_plugin.args import save_dir, train_argv
 
     arguments = train_argv(config, args.taskconfig, args.overrides)
+    settings = _settings(arguments, config)
     if args.print_fairseq:
         print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *arguments]))
         return 0
@@ -57,14 +59,14 @@ def _train(args: argparse.Namespace) -> int:
         _check_data(config)
     folder = save_dir(config.fairseq)
     if int(os.environ.get("RANK", 0)) > 0:
-        return _run_fairseq(arguments, args.verbose)
+        return _run_fairseq(settings, args.verbose)
     with folder_lock(folder, "another training run"):
         remove_leftovers(folder, "*.pt.tmp")  # the last is fairseq's own way to name what it is writing
         known = folder / "config.yaml"
         before = known.read_bytes() if known.is_file() else None
         save_config(config, known)
         try:
-            status = _run_fairseq(arguments, args.verbose)
+            status = _run_fairseq(settings, args.verbose)
         except Exception as error:
             if "Cannot load model parameters from checkpoint" not in str(error):
                 raise
@@ -120,20 +122,36 @@ def _check_data(config: Config) -> None:
         choose_device(config.eval.device)
 
 
-def _run_fairseq(arguments: list[str], verbose: bool) -> int:
-    import torch
+def _settings(arguments: list[str], config: Config) -> Any:
+    """fairseq's settings of these arguments. Raises UserError for options of another optimizer or scheduler
+    than the chosen ones: an included config may set them."""
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-    from fairseq.distributed import utils as distributed_utils
-    from fairseq_cli import train as fairseq_train
 
-    keep_freed_memory()
     import mmpt.fairseq_plugin  # noqa: F401  registers mmtask, mmarch and mmloss
-    from mmpt.fairseq_plugin.stopping import stay_stopped, stop_on_signals
+    from mmpt.config.fairseq_options import keys_of, option
 
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
     parser = options.get_training_parser()
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=arguments))
+    found, unknown = options.parse_args_and_arch(parser, input_args=arguments, parse_known=True)
+    strangers = keys_of(config.fairseq, unknown)
+    if strangers:
+        chosen = [f"{name}: {option(config.fairseq, name)}" for name in ("optimizer", "lr_scheduler")]
+        raise UserError(
+            f"{', '.join(strangers)}: fairseq has no such option with {' and '.join(chosen)}. Leave it out; "
+            "where an included config sets it, set it to null."
+        )
+    return convert_namespace_to_omegaconf(found)
+
+
+def _run_fairseq(cfg: Any, verbose: bool) -> int:
+    import torch
+    from fairseq.distributed import utils as distributed_utils
+    from fairseq_cli import train as fairseq_train
+
+    from mmpt.fairseq_plugin.stopping import stay_stopped, stop_on_signals
+
+    keep_freed_memory()
     if (
         "RANK" in os.environ
     ):  # started by torchrun: fairseq's own detection takes for granted that there are GPUs

@@ -177,6 +177,16 @@ def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:
     return default
 
 
+def keys_of(groups: dict[str, Any], arguments: list[str]) -> list[str]:
+    """Dotted keys of the options that stand among some arguments of `fairseq-train`."""
+    return [
+        f"fairseq.{group}.{name}"
+        for group, options in groups.items()
+        for name in options or {}
+        if name in table() and table()[name]["option"] in arguments
+    ]
+
+
 def to_argv(groups: dict[str, Any]) -> list[str]:
     """The options as arguments of `fairseq-train`, in the order of the file; false flags and nulls are left
     out."""

@@ -330,6 +330,15 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
             "that with the most",
         ),
         (["metric=RetrievalMetrik"], "Known: RWTHFSMetric"),
+        (
+            ["fairseq.optimization.optimizer=adagrad"],
+            "fairseq.optimization.adam_betas: fairseq has no such option with optimizer: adagrad",
+        ),
+        (
+            ["fairseq.optimization.lr_scheduler=cosine"],
+            "fairseq.optimization.total_num_update: fairseq has no such option with optimizer: adam and "
+            "lr_scheduler: cosine. Leave it out; where an included config sets it, set it to null.",
+        ),
         (["eval.after_training=true", "eval.device=gpu"], "device 'gpu'"),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),
     ],
