@@ -1,11 +1,16 @@
 """Batches whose loss or gradients are not finite: left out and reported, up to a limit."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from mmpt.utils.distributed import world_size
 from mmpt.utils.errors import UserError
+
+Result = tuple[torch.Tensor, int, dict[str, Any]]
+"""What a training step returns: loss, sample size, what to log."""
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +24,20 @@ class NonFinite:
         self.limit = limit
         self.count = 0
 
-    def check(
-        self,
-        result: tuple[torch.Tensor, int, dict[str, Any]],
-        sample: dict[str, Any],
-        optimizer: Any,
-        update: int,
-    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """What a training step returned (loss, sample size, what to log), or, where its loss or a gradient is
-        not finite, the same with no gradients and no weight in the epoch's mean.
+    def step(self, step: Callable[[], Result], sample: dict[str, Any], optimizer: Any, update: int) -> Result:
+        """What step() returns, which adds the gradients of a batch to the parameters'; or, where its loss or
+        a gradient is not finite, the same with no weight in the epoch's mean, and the gradients as they were.
+
+        As they were: those of the batches that came before it in the same update (fairseq's update_freq).
+        Over several processes they are lost with it, as they are averaged together.
         """
+        earlier = _set_aside(optimizer) if world_size() == 1 else {}
+        result = self._check(step(), sample, optimizer, update)
+        for parameter, gradient in earlier.items():
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return result
+
+    def _check(self, result: Result, sample: dict[str, Any], optimizer: Any, update: int) -> Result:
         loss, size, logged = result
         what = None if bool(torch.isfinite(loss.detach())) else f"loss {float(loss.detach())}"
         if what is None and not _finite_gradients(optimizer):
@@ -51,6 +60,14 @@ class NonFinite:
             0 * size,
             {**logged, "loss": torch.zeros_like(logged["loss"]), "sample_size": 0},
         )
+
+
+def _set_aside(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
+    """Take the gradients that are there off the parameters."""
+    found = {parameter: parameter.grad for parameter in optimizer.params if parameter.grad is not None}
+    for parameter in found:
+        parameter.grad = None
+    return found
 
 
 def _finite_gradients(optimizer: Any) -> bool:

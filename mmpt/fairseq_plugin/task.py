@@ -126,17 +126,19 @@ class FairseqMMTask(LegacyFairseqTask):
         """
         criterion.filler = ignore_grad
         chunk = self.mmtask.config.loss.cached_chunk
-        if chunk is None or len(sample["label"]) <= chunk:
-            result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        else:
+        plain_step = super().train_step
+
+        def backward(loss: torch.Tensor) -> None:
+            optimizer.backward(loss * 0 if ignore_grad else loss)
+
+        def step() -> tuple[torch.Tensor, int, dict[str, Any]]:
+            if chunk is None or len(sample["label"]) <= chunk:
+                return plain_step(sample, model, criterion, optimizer, update_num, ignore_grad)
             model.train()
             model.set_num_updates(update_num)
+            return criterion.cached_step(model, sample, chunk, backward)
 
-            def backward(loss: torch.Tensor) -> None:
-                optimizer.backward(loss * 0 if ignore_grad else loss)
-
-            result = criterion.cached_step(model, sample, chunk, backward)
-        return self.non_finite.check(result, sample, optimizer, update_num)
+        return self.non_finite.step(step, sample, optimizer, update_num)
 
     def valid_step(
         self,

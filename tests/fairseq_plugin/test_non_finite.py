@@ -15,25 +15,44 @@ SAMPLE = {"video_id": [f"clip{i}" for i in range(10)]}
 class Optimizer:
     def __init__(self) -> None:
         self.params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]
-        self.params[0].grad = torch.ones(3)
 
     def zero_grad(self) -> None:
         for parameter in self.params:
             parameter.grad = None
 
 
-def step(guard: NonFinite, loss: float, gradient: float = 1.0) -> tuple[Any, Optimizer]:
+def step(
+    guard: NonFinite, loss: float, gradient: float = 1.0, earlier: torch.Tensor | None = None
+) -> tuple[Any, Optimizer]:
     optimizer = Optimizer()
-    optimizer.params[0].grad = torch.tensor([0.5, gradient, 0.5])
+    optimizer.params[0].grad = earlier
     value = torch.tensor(loss)
     logged = {"loss": value, "sample_size": 1, "nsentences": 10}
-    return guard.check((value, 1, logged), SAMPLE, optimizer, update=7), optimizer
+
+    def backward() -> Any:
+        made = torch.tensor([0.5, gradient, 0.5])
+        before = optimizer.params[0].grad
+        optimizer.params[0].grad = made if before is None else before + made
+        return value, 1, logged
+
+    return guard.step(backward, SAMPLE, optimizer, update=7), optimizer
 
 
 def test_a_finite_batch_is_left_alone() -> None:
     (loss, size, logged), optimizer = step(NonFinite(0), 2.5)
     assert loss == 2.5 and size == 1 and logged["sample_size"] == 1
-    assert optimizer.params[0].grad is not None
+    assert torch.equal(optimizer.params[0].grad, torch.tensor([0.5, 1.0, 0.5]))
+    assert optimizer.params[1].grad is None
+
+
+def test_the_batches_before_it_in_an_update_stay() -> None:
+    """Accumulated gradients (update_freq): a bad batch takes away its own alone, a good one adds its own."""
+    earlier = torch.tensor([1.0, 2.0, 3.0])
+    for loss, gradient in ((float("nan"), 1.0), (1.0, float("inf"))):
+        (_, size, _), optimizer = step(NonFinite(1), loss, gradient, earlier.clone())
+        assert size == 0 and torch.equal(optimizer.params[0].grad, earlier)
+    _, optimizer = step(NonFinite(0), 1.0, 1.0, earlier.clone())
+    assert torch.equal(optimizer.params[0].grad, torch.tensor([1.5, 3.0, 3.5]))
 
 
 @pytest.mark.parametrize("loss, gradient", [(float("nan"), 1.0), (float("inf"), 1.0), (1.0, float("nan"))])
