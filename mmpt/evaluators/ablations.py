@@ -1,5 +1,6 @@
 """Configs one change apart: mean and spread over seeds, and the difference to the first, clip by clip."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from mmpt.evaluators.runs import Run, interval_of_mean
 from mmpt.evaluators.tables import markdown_table
 from mmpt.utils.figures import save_figure
+
+_LABEL_LINES = 3
 
 
 @dataclass
@@ -97,7 +100,12 @@ def picture(path: Path, rows: Sequence[dict[str, Any]], title: str) -> Path:
     """Points with intervals, one a config, and a dot for each seed."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.45 * len(rows) + 1.5), layout="constrained")
+    labels = [
+        textwrap.wrap(row["about"] or row["config"], 42, max_lines=_LABEL_LINES, placeholder=" ...")
+        for row in rows
+    ]
+    row_height = 0.3 + 0.17 * max(map(len, labels))
+    figure = Figure(figsize=(8.5, row_height * len(rows) + 1.5), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
         value = row["v2t R@1"]
@@ -106,7 +114,7 @@ def picture(path: Path, rows: Sequence[dict[str, Any]], title: str) -> Path:
         seeds = row["v2t R@1 of each seed"]
         axes.plot(seeds, [place + 0.2] * len(seeds), ".", color="tab:blue")
     axes.axvline(rows[0]["v2t R@1"], color="gray", linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(rows)), [row["about"] or row["config"] for row in rows])
+    axes.set_yticks(range(len(rows)), ["\n".join(lines) for lines in labels], fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel("video to text, R@1 (square: mean, 95 % interval over clips; dots: seeds)")
     axes.set_title(title)

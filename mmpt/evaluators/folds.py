@@ -185,8 +185,9 @@ def picture(path: Path, results: Sequence[FoldResult], n_prompts: int, title: st
     axes.axhline(1 / n_prompts, color="black", linewidth=0.8, linestyle=":", label="chance")
     axes.set_xticks(places, [r.fold.name for r in results])
     axes.set_ylim(0, 1)
+    axes.margins(x=0.02)
     axes.set_xlabel("sign language held out")
     axes.set_ylabel("video to text, R@1")
     axes.set_title(title)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)  # beside the bars: within, it would hide some
     return save_figure(figure, path)

@@ -1,5 +1,10 @@
-"""Configs that cannot be compared are refused before they train."""
+"""Configs that cannot be compared are refused before they train; and the picture of those that were."""
 
+import warnings
+
+import pytest
+
+from mmpt.evaluators.ablations import picture
 from scripts import ablate
 
 
@@ -10,3 +15,12 @@ def test_other_clips_are_refused(tiny_yaml, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "other.yaml: the 6 clips of its test split are not the 6 of" in error and "tiny.yaml" in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("about", ["short", "a long comment of many words " * 12, "x" * 300])
+def test_comments_of_any_length_leave_room_for_the_picture(tmp_path, about):
+    row = {"about": about, "config": "c", "v2t R@1": 0.5, "v2t R@1 low": 0.4, "v2t R@1 high": 0.6}
+    row["v2t R@1 of each seed"] = [0.45, 0.55]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns where labels leave no room
+        assert picture(tmp_path / "a.png", [row, row], "title").stat().st_size > 5000
