@@ -5,7 +5,10 @@ import json
 import numpy as np
 
 from mmpt.cli import convert, predict
+from mmpt.config import load_config
 from mmpt.embedder import SignCLIP
+from mmpt.losses import MembersLoss
+from mmpt.tasks import Task
 from tests.cli.test_train import same_weights, train
 
 MEMBERS = [
@@ -16,6 +19,11 @@ MEMBERS = [
     "loss.learnable_temperature=true",
     "loss.temperature=0.1",
 ]
+
+
+def test_the_loss_knows_the_members(tiny_yaml):
+    loss = Task(load_config(tiny_yaml, MEMBERS)).build_loss()
+    assert isinstance(loss, MembersLoss) and loss.members == 2
 
 
 def test_train_resume_evaluate_and_convert(tiny_yaml, tmp_path):

@@ -107,6 +107,7 @@ def test_what_is_in_it(folder: Path) -> None:
     tree = json.loads((folder / "config.json").read_text())
     assert (tree["format"], tree["format_version"]) == ("signclip-model", 1)
     assert tree["dataset"]["bert_name"] == "bert"
+    assert "members" not in tree["model"], "of one member: readers without that key read it too"
 
 
 def test_no_path_of_this_machine_gets_in(folder: Path, tiny_bert: str) -> None:

@@ -63,11 +63,15 @@ def test_cosine_is_the_mean_of_the_members_cosines(make_model: Any, io: IO) -> N
     np.testing.assert_allclose(similarity(text, video, "cosine"), np.mean(each, 0), atol=1e-6)
 
 
+@pytest.mark.parametrize("label_aware", [False, True])
 @pytest.mark.parametrize("loss_cls", ["MMContraLoss", "MMSigmoidLoss"])
-def test_each_member_is_trained_as_if_alone(make_model: Any, io: IO, loss_cls: str) -> None:
+def test_each_member_is_trained_as_if_alone(
+    make_model: Any, io: IO, loss_cls: str, label_aware: bool
+) -> None:
     """Loss: the mean of theirs. Gradients: each its own, divided by the number of members."""
     options = {"multimodal_projection": True, "video_hidden_size": 64, "freeze_text": True}
     config = LossConfig(loss_cls=loss_cls, similarity="cosine", temperature=0.1, learnable_temperature=True)
+    config.label_aware = label_aware
     labels = torch.arange(len(io["vfeats"])) // 2
     model = make_model(members=2, **options)
     together = build_loss(config, members=2)
