@@ -1,5 +1,6 @@
 """The command as a user runs it: interrupted, killed, started again."""
 
+import math
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from mmpt.cli.extract import _kind, main
-from mmpt.extractors.manifest import read_manifest, trial_weights
+from mmpt.extractors.manifest import JOURNAL, NAME, read_manifest, trial_weights
 from tests.conftest import ROOT
 from tests.extractors.test_runner import content, save
 from tests.extractors.videos import write_audio, write_video
@@ -44,9 +45,18 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def recorded(out: Path) -> float:
+    """Results that a start after a kill knows of: lines of the journal; all, where the run has ended."""
+    try:
+        return (out / JOURNAL).read_bytes().count(b"\n") - 1
+    except FileNotFoundError:
+        return math.inf if (out / NAME).exists() else 0
+
+
 def wait_for_results(process: subprocess.Popen[str], out: Path, suffix: str, count: int) -> None:
+    """Until so many results are there and recorded, which happens a moment later, in another process."""
     deadline = time.monotonic() + 120
-    while len(list(out.rglob(f"[!.]*{suffix}"))) < count:
+    while min(len(list(out.rglob(f"[!.]*{suffix}"))), recorded(out)) < count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
