@@ -63,17 +63,29 @@ class PublishedDataset:
 
     augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation", served=False)
     config_name: str | None = opt(None, "builder config of the corpora, such as holistic", served=False)
+    data_dir: str | None = opt(
+        None, "folder of corpora in the layout of sign-language-datasets", served=False
+    )
     debug: bool = opt(False, "a few examples only", served=False)
     include_lip_reading: bool = opt(False, "features of the lips beside those of the pose", served=False)
     only_lip_reading: bool = opt(False, "features of the lips, and no pose", served=False)
+    metadata_path: str | None = opt(None, "in the published YAMLs for RWTH; not read here")
     preprocess_gloss: bool = opt(False, "glosses as words in the prompts", served=False)
+    sp_universal_tagging: bool = opt(
+        False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'", served=False
+    )
     task: str | None = opt(
         None, "variant of the prompts: identification, identification_oracle, conceptualization", served=False
     )
+    test_datasets: list[list[str]] | None = opt(None, "corpora to test on", served=False)
     test_in_vocab: bool = opt(False, "test only on texts seen in pretraining", served=False)
     test_separately: bool = opt(False, "report each test corpus on its own", served=False)
+    train_datasets: list[list[str]] | None = opt(
+        None, "corpora to train on: [name, version] or [name, version, split version]", served=False
+    )
     train_for_test: bool = opt(False, "evaluate on training data", served=False)
     use_valid_for_pretraining: bool = opt(False, "train on unused validation data too", served=False)
+    valid_datasets: list[list[str]] | None = opt(None, "corpora to validate on", served=False)
 
 
 @dataclass(kw_only=True)

@@ -53,8 +53,6 @@ class DatasetConfig(PublishedDataset):
         "numbers of the parsed poses that are kept; float16: half the disk, rounded to 1/2048",
         choices=["float32", "float16"],
     )
-    metadata_path: str | None = opt(None, "table with what is signed in each clip, where a corpus has one")
-    data_dir: str | None = opt(None, "folder of corpora in the layout of sign-language-datasets")
 
     # ---- a table of clips (see docs/your_data.md)
     table_path: str | None = opt(
@@ -151,16 +149,6 @@ class DatasetConfig(PublishedDataset):
     )
     on_bad_example: str = opt(
         "error", "an unreadable clip: stop, or leave it out and say so", choices=["error", "skip"]
-    )
-
-    # ---- corpora of SignCLIP
-    train_datasets: list[list[str]] | None = opt(
-        None, "corpora to train on: [name, version] or [name, version, split version]"
-    )
-    valid_datasets: list[list[str]] | None = opt(None, "corpora to validate on")
-    test_datasets: list[list[str]] | None = opt(None, "corpora to test on")
-    sp_universal_tagging: bool = opt(
-        False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'"
     )
 
 

@@ -38,5 +38,10 @@ class Span:
         return slice(first, min(max(last, first + 1), count))
 
     def __str__(self) -> str:
-        end = "end" if self.end is None else f"{self.end:g}"
-        return f"{self.start:g}-{end} {self.unit}"
+        end = "end" if self.end is None else _exact(self.end)
+        return f"{_exact(self.start)}-{end} {self.unit}"
+
+
+def _exact(number: float) -> str:
+    """Two numbers that differ read differently: stores of poses are found by it."""
+    return str(int(number)) if number == int(number) else repr(float(number))

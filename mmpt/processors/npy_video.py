@@ -43,8 +43,7 @@ class VideoProcessor:
             raise UserError(
                 f"{path}: features of a video cannot be mirrored; mirror the video and extract again"
             )
-        features = load_features(path)
-        return features if span is None else features[_rows(path, span, len(features))]
+        return load_features(path, span)
 
     def n_frames(self, path: str | os.PathLike[str], span: Span | None = None) -> int:
         """Frames of a clip, without reading them. Raises UserError, which names the file."""
@@ -89,28 +88,31 @@ class RWTHFSVideoProcessor(VideoProcessor):
         return groups.mean(axis=2, dtype=np.float64).astype(np.float32)
 
 
+def load_features(path: str | os.PathLike[str], span: Span | None = None) -> np.ndarray:
+    """Read and check a `.npy` file, or the rows of `span`: float32 [T, D], T and D at least 1, all finite. No
+    code in it is run; rows beside the span are not read.
+
+    Raises UserError, which names the file.
+    """
+    array = _open_array(path)
+    rows = slice(0, len(array)) if span is None else _rows(path, span, len(array))
+    with np.errstate(over="ignore"):  # an overflow to inf is reported below
+        features = np.array(array[rows], dtype=np.float32)
+    finite = np.isfinite(features)
+    if not finite.all():
+        frame, column = np.argwhere(~finite)[0]
+        raise UserError(
+            f"{path}: {int((~finite).sum())} values are NaN or infinite (the first: frame "
+            f"{rows.start + frame}, column {column}); extract the features again"
+        )
+    return features
+
+
 def _rows(path: str | os.PathLike[str], span: Span, count: int) -> slice:
     try:
         return span.frames(count, fps=None)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def load_features(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read and check a `.npy` file: float32 [T, D], T and D at least 1, all finite. No code in it is run.
-
-    Raises UserError, which names the file.
-    """
-    with np.errstate(over="ignore"):  # an overflow to inf is reported below
-        features = np.array(_open_array(path), dtype=np.float32)
-    finite = np.isfinite(features)
-    if not finite.all():
-        frame, column = np.argwhere(~finite)[0]
-        raise UserError(
-            f"{path}: {int((~finite).sum())} values are NaN or infinite (the first: frame {frame}, column "
-            f"{column}); extract the features again"
-        )
-    return features
 
 
 def _open_array(path: str | os.PathLike[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mmpt.pose.span import Span
 from mmpt.processors.npy_video import RWTHFSVideoProcessor, VideoProcessor, load_features
 from mmpt.utils.errors import UserError
 
@@ -43,6 +44,19 @@ def test_i3d_comes_down_to_s3d_by_neighbours(save):
     np.testing.assert_array_equal(VideoProcessor()(path), array)
     narrow = save(array[:, :512])
     np.testing.assert_array_equal(RWTHFSVideoProcessor()(narrow), array[:, :512])
+
+
+@pytest.mark.parametrize("processor", [VideoProcessor(), RWTHFSVideoProcessor()])
+def test_a_part_of_a_recording_is_read_without_the_rest(save, processor):
+    array = np.arange(24, dtype=np.float32).reshape(8, 3)
+    array[6, 1] = np.nan
+    path = save(array)
+    np.testing.assert_array_equal(processor(path, span=Span(2, 5, "frames")), array[2:5])
+    assert processor.n_frames(path, Span(2, None, "frames")) == 6
+    with pytest.raises(UserError, match="1 values.*frame 6, column 1"):
+        processor(path, span=Span(5, None, "frames"))
+    with pytest.raises(UserError, match="a clip.npy: .*milliseconds"):
+        processor(path, span=Span(2, 5, "ms"))
 
 
 def test_a_width_that_cannot_be_averaged(save):
