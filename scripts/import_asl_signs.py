@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pose_format import Pose
 
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import write_landmarks
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         target = args.out / "poses" / f"{name}.pose"
         if not target.is_file():
             jobs.append((args.folder / clip["path"], target, args.fps, args.width, args.height))
+        elif len(rows) == len(jobs):  # the first that is there
+            _require_same(target, args)
         rows.append(
             {
                 "id": name,
@@ -85,6 +88,25 @@ def run(args: argparse.Namespace) -> int:
     table = write_table(args.out / "table.csv", rows)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
+
+
+def _require_same(path: Path, args: argparse.Namespace) -> None:
+    """Raises UserError where a pose of an earlier run is of another picture or rate than is asked for now."""
+    try:
+        pose = Pose.read(path.read_bytes())
+    except Exception as error:  # whatever pose-format stumbles over
+        raise UserError(f"{path}: no pose can be read from it ({error}); remove it.") from error
+    size = pose.header.dimensions
+    there, asked = (size.width, size.height, pose.body.fps), (args.width, args.height, args.fps)
+    if not np.allclose(there, asked):
+        raise UserError(
+            f"{path} is of an earlier run with {_told(*there)}, and now {_told(*asked)} is asked for: give "
+            "another --out, or remove the poses that are there."
+        )
+
+
+def _told(width: float, height: float, fps: float) -> str:
+    return f"--width {width:g} --height {height:g} --fps {fps:g}"
 
 
 def convert(job: Job) -> None:

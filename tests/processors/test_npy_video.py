@@ -53,9 +53,9 @@ def test_a_part_of_a_recording_is_read_without_the_rest(save, processor):
     path = save(array)
     np.testing.assert_array_equal(processor(path, span=Span(2, 5, "frames")), array[2:5])
     assert processor.n_frames(path, Span(2, None, "frames")) == 6
-    with pytest.raises(UserError, match="1 values.*frame 6, column 1"):
+    with pytest.raises(UserError, match=r"1 values.*frame 6, column 1"):
         processor(path, span=Span(5, None, "frames"))
-    with pytest.raises(UserError, match="a clip.npy: .*milliseconds"):
+    with pytest.raises(UserError, match=r"a clip.npy: .*milliseconds"):
         processor(path, span=Span(2, 5, "ms"))
 
 

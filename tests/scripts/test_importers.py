@@ -162,7 +162,7 @@ def landmarks_table(frames, rng):
     return pyarrow.table({name: pyarrow.array(v, types.get(name)) for name, v in columns.items()}), columns
 
 
-def test_asl_signs(tmp_path):
+def test_asl_signs(tmp_path, capsys):
     from pyarrow import parquet
 
     rng = np.random.default_rng(0)
@@ -188,6 +188,12 @@ def test_asl_signs(tmp_path):
     before = rows[0].path.stat().st_mtime_ns
     assert import_asl_signs.main(arguments) == 0
     assert rows[0].path.stat().st_mtime_ns == before, "what is converted is left alone"
+    table = (out / "table.csv").read_bytes()
+    for option in ("--fps", "--width", "--height"):
+        assert import_asl_signs.main([*arguments, option, "25"]) == 2
+        assert f"{option} 25" in capsys.readouterr().err and (out / "table.csv").read_bytes() == table
+    rows[2].path.unlink()
+    assert import_asl_signs.main(arguments) == 0 and rows[2].path.is_file(), "the rest is still converted"
     assert check([str(out / "table.csv"), "--workers", "0"]) == 0
 
 
