@@ -53,8 +53,9 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 def check_fairseq(groups: dict[str, Any], source: Source) -> None:
-    """Refuse groups and options that fairseq does not have, and values of the wrong kind. Raises
-    UserError."""
+    """Refuse groups and options that fairseq does not have, values of the wrong kind, and two values of one
+    option. Raises UserError."""
+    places: dict[str, str] = {}
     for group, options in groups.items():
         where = source.of(f"fairseq.{group}")
         if group not in GROUPS:
@@ -64,7 +65,17 @@ def check_fairseq(groups: dict[str, Any], source: Source) -> None:
         if not isinstance(options, dict):
             raise UserError(f"{where}: fairseq.{group}: expected a section of options, got {options!r}.")
         for name, value in options.items():
-            _check_option(f"fairseq.{group}.{name}", name, value, source)
+            key = f"fairseq.{group}.{name}"
+            _check_option(key, name, value, source)
+            if value is None:
+                continue
+            other = places.setdefault(name, group)
+            if other != group and groups[other][name] != value:
+                first = f"fairseq.{other}.{name}"
+                raise UserError(
+                    f"{first} is {groups[other][name]!r} ({source.of(first)}) and {key} is {value!r} "
+                    f"({source.of(key)}): one option in two groups. Set it as {first} only."
+                )
 
 
 def _check_option(key: str, name: str, value: Any, source: Source) -> None:

@@ -69,6 +69,7 @@ def test_layers_later_ones_win(yaml):
         ("fairseq.optimization.update_freq=1.5", ["whole number"]),
         ("fairseq.dataset.required_batch_size_multiple=8", ["leave it out"]),
         ("fairseq.common.seed=4294967296", ["from 0 to"]),
+        ("fairseq.checkpoint.ddp_backend=c10d", ["is 'no_c10d'", "is 'c10d'", "two groups", "optimization"]),
         ("dataset.vfeat_dir=${oc.env:PATH}", ["SIGNCLIP_"]),
         ("dataset.vfeat_dir=${oc.decode:x}", ["SIGNCLIP_"]),
         ("dataset.vfeat_dir=${dataset.nothing}", ["cannot be resolved"]),
@@ -149,6 +150,12 @@ def test_saved_config_is_read_back_the_same(yaml, tmp_path):
     config = load_config(yaml(MINIMAL), ["dataset.augment3d.rotation=0.3", "dataset.prompt='Ä {letter}'"])
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config
+
+
+@pytest.mark.parametrize("override", ["checkpoint.max_epoch=25", "checkpoint.max_epoch=null"])
+def test_an_option_may_stand_twice_if_it_says_one_thing(yaml, override):
+    config = load_config(yaml(MINIMAL), ["fairseq.optimization.max_epoch=25", f"fairseq.{override}"])
+    assert option(config.fairseq, "max_epoch") == 25
 
 
 def test_fairseq_arguments(yaml):
