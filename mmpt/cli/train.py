@@ -49,9 +49,11 @@ def _train(args: argparse.Namespace) -> int:
         warnings.simplefilter("ignore")
         logging.getLogger("fairseq").setLevel(logging.WARNING)
     from mmpt.fairseq_plugin.args import save_dir, train_argv
+    from mmpt.fairseq_plugin.settings import settings_of
 
+    setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
     arguments = train_argv(config, args.taskconfig, args.overrides)
-    settings = _settings(arguments, config)
+    settings = settings_of(arguments, config)
     if args.print_fairseq:
         print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *arguments]))
         return 0
@@ -120,28 +122,6 @@ def _check_data(config: Config) -> None:
         task.build_model(pretrained=False)
     if config.eval.after_training:
         choose_device(config.eval.device)
-
-
-def _settings(arguments: list[str], config: Config) -> Any:
-    """fairseq's settings of these arguments. Raises UserError for options of another optimizer or scheduler
-    than the chosen ones: an included config may set them."""
-    from fairseq import options
-    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-
-    import mmpt.fairseq_plugin  # noqa: F401  registers mmtask, mmarch and mmloss
-    from mmpt.config.fairseq_options import keys_of, option
-
-    setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
-    parser = options.get_training_parser()
-    found, unknown = options.parse_args_and_arch(parser, input_args=arguments, parse_known=True)
-    strangers = keys_of(config.fairseq, unknown)
-    if strangers:
-        chosen = [f"{name}: {option(config.fairseq, name)}" for name in ("optimizer", "lr_scheduler")]
-        raise UserError(
-            f"{', '.join(strangers)}: fairseq has no such option with {' and '.join(chosen)}. Leave it out; "
-            "where an included config sets it, set it to null."
-        )
-    return convert_namespace_to_omegaconf(found)
 
 
 def _run_fairseq(cfg: Any, verbose: bool) -> int:

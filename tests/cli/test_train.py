@@ -14,6 +14,8 @@ import torch
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
 
+O = "fairseq.optimization"
+
 
 def train(path: Path, *overrides: str, **options):
     return run_module("-m", "mmpt.cli.train", str(path), *overrides, **options)
@@ -338,6 +340,22 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
             ["fairseq.optimization.lr_scheduler=cosine"],
             "fairseq.optimization.total_num_update: fairseq has no such option with optimizer: adam and "
             "lr_scheduler: cosine. Leave it out; where an included config sets it, set it to null.",
+        ),
+        (
+            [f"{O}.optimizer=composite", f"{O}.adam_betas=null", f"{O}.weight_decay=null"],
+            "optimizer: composite and lr_scheduler: polynomial_decay cannot be made",
+        ),
+        (
+            [f"{O}.lr_scheduler=pass_through", f"{O}.total_num_update=null", f"{O}.warmup_updates=null"],
+            "lr_scheduler: pass_through cannot be made: Pass-through schedule can only be used with",
+        ),
+        (
+            [f"{O}.lr_scheduler=tri_stage", f"{O}.total_num_update=null", f"{O}.warmup_updates=null"],
+            "lr_scheduler: tri_stage cannot be made: please specify steps or phase_ratio",
+        ),
+        (
+            [f"{O}.lr_scheduler=triangular", f"{O}.total_num_update=null", f"{O}.warmup_updates=null"],
+            "fairseq.optimization.max_lr: has to be set",
         ),
         (["eval.after_training=true", "eval.device=gpu"], "device 'gpu'"),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),
