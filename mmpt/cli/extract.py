@@ -37,7 +37,9 @@ def build_parser(kind: str | None) -> argparse.ArgumentParser:
         type=int,
         help="processes that read videos (0: none but this one; default: by the machine)",
     )
-    parser.add_argument("--again", action="store_true", help="make everything again")
+    parser.add_argument(
+        "--again", action="store_true", help="make everything again (what is left, if that was interrupted)"
+    )
     parser.add_argument(
         "--verify", action="store_true", help="read finished files again to see that they are as recorded"
     )

@@ -9,7 +9,8 @@
                            "facts": {...}, "notes": [...]}}}
 
 It holds no times and is sorted, so the same work gives the same file. While a run goes on, a line for each
-finished file goes into a journal beside it, which the next start takes up if the run is killed.
+finished file goes into a journal beside it, which the next start takes up if the run is killed. "again": true
+marks a file that is to be made anew, and is not yet.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -65,6 +67,17 @@ class Manifest:
         if (folder / JOURNAL).exists():  # of a run that was killed: keep its records for good first
             self.save()
 
+    def ask_again(self, keys: Iterable[str]) -> None:
+        """Mark the records of sources that are to be made again, for good: a run that is interrupted goes on
+        with those that are still marked. Marked already, by a run that did not come to its end: only those
+        stay so."""
+        known = [key for key in keys if key in self.files]
+        if any(self.files[key].get("again") for key in known):
+            return
+        for key in known:
+            self.files[key] = {**self.files[key], "again": True}
+        self.save()
+
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:
         """None when the record of `key` is still true: same options, same source, result in place. Else the
         reason.
@@ -75,6 +88,8 @@ class Manifest:
         record = self.files.get(key)
         if record is None:
             return "new"
+        if record.get("again"):
+            return "asked for"
         if record["status"] == "failed":
             return "failed before"
         if self.runs.get(record["run"], {}).get("options") != self.runs[self.run]["options"]:

@@ -67,10 +67,10 @@ def extract_folder(
 ) -> Summary:
     """Extract every source under `folder` whose result is not yet under `out`.
 
-    workers: processes that read (0: a thread of this process). again: make everything again. verify: read
-    finished sources and results again to see that they are as recorded. Raises UserError when nothing can be
-    started: no sources, two sources with one result, a folder in use or of another extractor. Sources that
-    fail are in the summary.
+    workers: processes that read (0: a thread of this process). again: make everything again; what is left of
+    it, if a run that asked for it was interrupted. verify: read finished sources and results again to see
+    that they are as recorded. Raises UserError when nothing can be started: no sources, two sources with one
+    result, a folder in use or of another extractor. Sources that fail are in the summary.
     """
     started = time.monotonic()
     folder, out = Path(folder), Path(out)
@@ -87,7 +87,9 @@ def extract_folder(
             log.info("%s: removed %d unfinished files of an earlier run", out, removed)
         manifest = Manifest(out, extractor.name, options, tools)
         summary = Summary()
-        todo = _outstanding(manifest, sources, summary, again, verify)
+        if again:
+            manifest.ask_again(source.key for source in sources)
+        todo = _outstanding(manifest, sources, summary, verify)
         if todo:
             try:
                 with Progress(len(todo), show_progress) as progress:
@@ -98,18 +100,12 @@ def extract_folder(
     return summary
 
 
-def _outstanding(
-    manifest: Manifest, sources: list[Source], summary: Summary, again: bool, verify: bool
-) -> list[Source]:
+def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, verify: bool) -> list[Source]:
     """The sources without a finished result; the others are counted. Says why there is something to do."""
     todo, reasons = [], dict[str, int]()
     for source in sources:
         try:
-            reason = (
-                "asked for"
-                if again
-                else manifest.why_not_finished(source.key, source.path, source.output, verify)
-            )
+            reason = manifest.why_not_finished(source.key, source.path, source.output, verify)
         except OSError:  # cannot be looked at: the reader will say why
             reason = "new"
         if reason is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from mmpt.extractors import get_extractor
 from mmpt.extractors.base import Extractor, FileReader, NetworkRunner, Outcome, StreamReader
-from mmpt.extractors.manifest import read_manifest, trial_weights
+from mmpt.extractors.manifest import Manifest, read_manifest, trial_weights
 from mmpt.extractors.npy import NpyExtractor
 from mmpt.extractors.runner import extract_folder
 from mmpt.utils.errors import UserError
@@ -106,6 +106,31 @@ def test_verify_sees_a_result_of_the_same_size_that_was_changed(folders):
     assert extract(folder, out).made == 0
     assert extract(folder, out, verify=True).made == 1 and np.load(out / "a.npy")[0, 0] == 1
     assert extract(folder, out, again=True).made == 3
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["interrupted", "killed"])
+@pytest.mark.parametrize("same_command", [True, False])
+def test_all_again_goes_on_where_it_was_interrupted(folders, monkeypatch, same_command, saved):
+    folder, out = folders
+    extract(folder, out)
+    before = content(out)
+    add, save = Manifest.add, Manifest.save
+
+    def once_only(self, key, record):
+        add(self, key, record)
+        if not saved:
+            monkeypatch.setattr(Manifest, "save", lambda self: None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Manifest, "add", once_only)
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, out, again=True)
+    monkeypatch.setattr(Manifest, "add", add)
+    monkeypatch.setattr(Manifest, "save", save)
+    summary = extract(folder, out, again=same_command)
+    assert (summary.made, summary.kept) == (2, 1)
+    assert content(out) == before, "no mark is left"
+    assert extract(folder, out).made == 0 and extract(folder, out, again=True).made == 3
 
 
 def test_broken_sources_are_passed_over_and_listed(folders, caplog):
