@@ -47,7 +47,9 @@ class DatasetConfig(PublishedDataset):
     test_path: str | None = opt(None, "text file of test clip ids")
     gesture_id_path: str | None = opt(None, "RWTH: file of lines like ' 1 = A'")
     vfeat_dir: str | None = opt(None, "folder of the clips' .pose or .npy files")
-    cache_dir: str | None = opt(None, "folder for parsed poses; null: $SIGNCLIP_CACHE/poses, or ~/.cache/mmpt/poses")
+    cache_dir: str | None = opt(
+        None, "folder for parsed poses; null: $SIGNCLIP_CACHE/poses, or ~/.cache/mmpt/poses"
+    )
     store_dtype: str = opt(
         "float32",
         "numbers of the parsed poses that are kept; float16: half the disk, rounded to 1/2048",
