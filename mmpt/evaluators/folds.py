@@ -99,7 +99,8 @@ def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
 
 
 def table(results: Sequence[FoldResult], n_prompts: int) -> str:
-    """Markdown: a row a fold, then the mean over folds, with 95 % intervals (bootstrap over clips)."""
+    """Markdown: a row a fold, then the mean over folds, with 95 % intervals (bootstrap over the clips of each
+    fold), also of the mean difference to the SVM, clip by clip."""
     others = list(results[0].other_svms)
     rows = [
         [
@@ -114,15 +115,16 @@ def table(results: Sequence[FoldResult], n_prompts: int) -> str:
         for result in results
     ]
     model, svm = (float(np.mean(values)) for values in zip(*((r.model, r.svm.mean()) for r in results)))
-    everything = np.concatenate([r.correct.reshape(-1, r.correct.shape[-1]) for r in results], axis=1)
+    of_model = [np.atleast_2d(r.correct).mean(0) for r in results]
     svms = {"": [r.svm for r in results]} | {name: [r.other_svms[name] for r in results] for name in others}
+    low, high = interval_of_mean(*(clips - r.svm for clips, r in zip(of_model, results)))
     rows.append(
         [
             f"mean of {len(results)}",
-            str(everything.shape[1]),
-            f"{model:.3f} {_interval(everything)}",
+            str(sum(len(clips) for clips in of_model)),
+            f"{model:.3f} {_interval(*of_model)}",
             _mean_with_interval(svms[""]),
-            f"{model - svm:+.3f}",
+            f"{model - svm:+.3f} ({low:+.3f} to {high:+.3f})",
             f"{np.mean([r.t2v for r in results]):.3f}",
             *(_mean_with_interval(svms[name]) for name in others),
         ]
@@ -156,11 +158,11 @@ def _with_interval(correct: np.ndarray) -> str:
 
 
 def _mean_with_interval(folds: Sequence[np.ndarray]) -> str:
-    return f"{np.mean([correct.mean() for correct in folds]):.3f} {_interval(np.concatenate(folds))}"
+    return f"{np.mean([correct.mean() for correct in folds]):.3f} {_interval(*folds)}"
 
 
-def _interval(correct: np.ndarray) -> str:
-    low, high = interval_of_mean(correct)
+def _interval(*folds: np.ndarray) -> str:
+    low, high = interval_of_mean(*folds)
     return f"({low:.3f}-{high:.3f})"
 
 

@@ -109,6 +109,19 @@ def test_interval_of_a_mean() -> None:
     assert interval_of_mean(one_clip) == (0.5, 0.5)
 
 
+def test_interval_of_a_mean_of_folds() -> None:
+    """Each fold counts alike, however many clips it has, and what differs between folds is not drawn anew."""
+    easy, hard, few = np.ones(30), np.zeros(30), np.array([0, 1])
+    assert interval_of_mean(easy, hard) == (0.5, 0.5)
+    assert interval_of_mean(easy, easy, hard) == pytest.approx((2 / 3, 2 / 3))
+    assert interval_of_mean(easy, few) == (0.5, 1.0), "half of the mean hangs on two clips"
+    many = np.arange(400) % 2
+    low, high = interval_of_mean(many, np.stack([many, 1 - many]))
+    assert 0.5 - low == pytest.approx(1.96 * 0.025 / 2, abs=0.004) and high - 0.5 == pytest.approx(
+        0.5 - low, abs=0.004
+    )
+
+
 def test_folds() -> None:
     assert [fold.name for fold in folds_of(["a", "b", "c"])] == ["a", "b", "c"]
     fold = folds_of(["a", "b", "c"], [["a", "c"]])[0]
@@ -134,7 +147,8 @@ def test_table_and_picture(tmp_path: Path) -> None:
     text = table(results, n_prompts=4)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert rows[2][2].startswith("0.750 (") and rows[2][3].startswith("0.250 (") and rows[2][4] == "+0.500"
-    assert rows[4][0] == "| mean of 2" and rows[4][2].startswith("0.375 (") and rows[4][4] == "+0.000"
+    assert rows[4][0] == "| mean of 2" and rows[4][2].startswith("0.375 (")
+    assert rows[4][4] == "+0.000 (-0.375 to +0.375)", "with its interval, clip by clip"
     assert "ahead of the SVM in 1 of 2 folds, level in 0" in text and "chance 0.250" in text
     assert picture(tmp_path / "folds.png", results, 4, "title").stat().st_size > 5000
 
