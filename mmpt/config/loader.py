@@ -117,9 +117,9 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
         places = [folder / item for folder in (path.parent, Path(), *real.parent.parents)]
         found = next((place for place in places if place.is_file()), places[0])
         tree, origin = _read(found, (*including, path))
-        _merge(merged, tree)
+        _merge(merged, tree, found)
         sources.update(origin)
-    _merge(merged, content)
+    _merge(merged, content, path)
     for key in _dotted(content):
         sources[key] = str(path)
     return merged, sources
@@ -139,10 +139,18 @@ def _check_size(path: Path) -> None:
             nodes += [part for pair in node.value for part in pair]
 
 
-def _merge(base: dict[Any, Any], top: dict[Any, Any]) -> None:
+def _merge(base: dict[Any, Any], top: dict[Any, Any], where: Any, prefix: str = "") -> None:
+    """Lay `top`, which `where` gives, over `base`. Raises UserError for an empty section over a filled one:
+    that is a section whose keys were commented out, or meant to be."""
     for key, value in top.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
+        below = base.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            _merge(below, value, where, f"{prefix}{key}.")
+        elif value is None and isinstance(below, dict) and below:
+            raise UserError(
+                f"{where}: the section {prefix}{key} is empty, but what it is laid over sets "
+                f"{', '.join(below)} there: leave {prefix}{key} out to keep that, or set the keys one by one."
+            )
         else:
             base[key] = value
 
@@ -174,7 +182,7 @@ def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str
         if not isinstance(node.get(parent), dict):
             node[parent] = {}
         node = node[parent]
-    node[last] = value
+    _merge(node, {last: value}, where, "".join(f"{parent}." for parent in parents))
     for made in _dotted({last: value}, ".".join(parents) + "." if parents else ""):
         sources[made] = where
     for depth in range(1, len(parents) + 1):

@@ -152,6 +152,31 @@ def test_saved_config_is_read_back_the_same(yaml, tmp_path):
     assert load_config(tmp_path / "saved.yaml") == config
 
 
+@pytest.mark.parametrize(
+    "section, named",
+    [
+        ("loss:\n#  mixup: 0.1\n", ["x.yaml", "section loss is empty", "temperature", "leave loss out"]),
+        ("fairseq:\n  optimization:\n", ["fairseq.optimization is empty", "lr, adam_betas"]),
+        ("dataset:\n  augment3d:\n", ["dataset.augment3d is empty", "rotation"]),
+    ],
+)
+def test_an_empty_section_does_not_throw_away_what_is_included(yaml, section, named):
+    yaml(MINIMAL + "loss: {temperature: 0.1}\n", "base.yaml")
+    yaml("includes: base.yaml\ndataset: {augment3d: {rotation: 0.5}}\n", "other.yaml")
+    with pytest.raises(UserError) as caught:
+        load_config(yaml("includes: other.yaml\n" + section))
+    assert all(word in str(caught.value) for word in named)
+    with pytest.raises(UserError, match=r"override 'loss=null'.*loss is empty"):
+        load_config(yaml("includes: other.yaml\n"), ["loss=null"])
+    assert load_config(yaml("includes: other.yaml\nmodel:\n")).loss.temperature == 0.1, "nothing is lost here"
+
+
+def test_an_override_of_a_section_keeps_its_other_keys(yaml):
+    path = yaml(MINIMAL + "loss: {temperature: 0.1, mixup: 0.2}\n")
+    loss = load_config(path, ["loss={mixup: 0.3}"]).loss
+    assert (loss.temperature, loss.mixup) == (0.1, 0.3)
+
+
 @pytest.mark.parametrize("override", ["checkpoint.max_epoch=25", "checkpoint.max_epoch=null"])
 def test_an_option_may_stand_twice_if_it_says_one_thing(yaml, override):
     config = load_config(yaml(MINIMAL), ["fairseq.optimization.max_epoch=25", f"fairseq.{override}"])
