@@ -143,16 +143,11 @@ def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) 
     from mmpt.evaluators.embedding_run import EmbeddingSet, save_embeddings
     from mmpt.processors.table_file import read_table
     from mmpt.processors.templates import PromptTemplates
-    from mmpt.utils.files import sha256
+    from mmpt.utils.files import read_text, sha256
     from mmpt.utils.lock import folder_lock
 
     if args.source.suffix.lower() == ".txt":
-        try:
-            lines = args.source.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{args.source}: it is not UTF-8 text (byte {error.start}): save it as UTF-8."
-            ) from error
+        lines = read_text(args.source).splitlines()
         prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     elif args.source.is_dir():
         raise UserError(f"--prompts: {args.source} is a folder; prompts are made of a table.")

@@ -10,6 +10,7 @@ import numpy as np
 from mmpt.pose.store import PoseStore
 from mmpt.processors.example import Example
 from mmpt.utils.errors import UserError
+from mmpt.utils.logging import some_of
 
 log = logging.getLogger(__name__)
 
@@ -79,16 +80,18 @@ def open_clips(
         return _open_poses(examples, processor, cache_dir, on_bad_example, store_dtype)
     lengths, bad = [], {}
     for index, example in enumerate(examples):
+        where = (example.path, example.mirror, example.span)
         try:
             if on_bad_example == "skip":  # what is left out must be known before training: all of it is read
-                features = processor(example.path, None, example.mirror, example.span)
-                if width is not None and features.shape[1] != width:
-                    raise UserError(
-                        f"{example.path}: {features.shape[1]} numbers a frame, {width} were expected"
-                    )
-                lengths.append(len(features))
+                frames, numbers = processor(where[0], None, *where[1:]).shape
             else:
-                lengths.append(processor.n_frames(example.path, example.span))
+                frames, numbers = processor.shape(*where)
+                width = (
+                    numbers if index == 0 else width
+                )  # the first tells, and the caller what is wrong with it
+            if width is not None and numbers != width:
+                raise UserError(f"{example.path}: {numbers} numbers a frame, {width} were expected")
+            lengths.append(frames)
         except UserError as error:
             if on_bad_example == "error":
                 raise
@@ -114,6 +117,13 @@ def _open_poses(
         workers=0 if len(examples) < 5000 else (os.cpu_count() or 1),
     )
     rows = _readable(examples, store.bad)
+    empty = [examples[i].video_id for i in rows if not store.seen[i]]
+    if empty:
+        log.warning(
+            "%d of %d clips show nothing of what the model reads (dataset.pose_components), their features "
+            "are all zero: %s",
+            *(len(empty), len(rows), some_of(empty)),
+        )
     return [examples[i] for i in rows], PoseClips(store, processor, rows)
 
 

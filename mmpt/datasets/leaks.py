@@ -32,6 +32,14 @@ class Leaks:
         ]
         return {"clips": clips, "signers": signers}
 
+    def in_short(self, table: Path) -> list[str]:
+        """A line for each kind of leak, with the first of it and how many there are."""
+        return [
+            f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+            for found in self.messages(table).values()
+            if found
+        ]
+
     def refuse(self, table: Path, allowed: Sequence[str]) -> list[str]:
         """What is allowed, as lines for the report. Raises UserError for what is there and not allowed."""
         messages = self.messages(table)
@@ -45,13 +53,14 @@ class Leaks:
         return [line for kind in KINDS for line in messages[kind]]
 
 
-def find_leaks(rows: Sequence[TableRow], files: Sequence[Path]) -> Leaks:
+def find_leaks(rows: Sequence[TableRow], files: Sequence[Path], by_name: bool = False) -> Leaks:
     """Leaks among the rows that are in a split.
 
     files: the file of each row. Two rows hold the same clip when their files are equal byte for byte and
-    their parts of them overlap. A file that is not there holds nothing.
+    their parts of them overlap. A file that is not there holds nothing. by_name: files are not looked at, and
+    one is equal to itself alone.
     """
-    content = content_ids(files)
+    content = {file: str(file) for file in files} if by_name else content_ids(files)
     groups: dict[str, list[TableRow]] = defaultdict(list)
     for row, file in zip(rows, files):
         groups[content[file]].append(row)

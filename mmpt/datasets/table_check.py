@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from mmpt.datasets.leaks import KINDS, find_leaks
+from mmpt.extractors.base import VIDEO_SUFFIXES
 from mmpt.pose.components import HANDS, LEFT_HAND
 from mmpt.pose.normalization import normalize_shoulders
 from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.processors.npy_video import VideoProcessor
-from mmpt.processors.table import VIDEO_SUFFIXES, clip_file
+from mmpt.processors.table import clip_file, file_in
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import UserError
+from mmpt.utils.logging import some_of
 from mmpt.utils.parallel import ordered_map
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,11 @@ SHORT, LONG = 3, 1024
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What was read of a clip: frames, and for poses the rate and the share of frames that show each hand."""
+    """What was read of a clip: frames; for features the numbers in each; for poses the rate and the share of
+    frames that show each hand, as the model sees it: a left-handed signer's are swapped."""
 
     frames: int = 0
+    width: int | None = None
     fps: float | None = None
     left: float | None = None
     right: float | None = None
@@ -74,7 +78,7 @@ def suffix_of(table: Table, folder: Path | None) -> str:
     """The kind of files that most rows have, ".pose" or ".npy". Raises UserError where it is neither."""
     if folder is not None:
         for suffix in (".pose", ".npy"):
-            if any((folder / row.values["path"]).with_suffix(suffix).is_file() for row in table.rows[:1000]):
+            if any(file_in(folder, row, suffix).is_file() for row in table.rows[:1000]):
                 return suffix
     kinds = Counter(row.path.suffix.lower() for row in table.rows)
     (suffix, _) = kinds.most_common(1)[0]
@@ -91,7 +95,7 @@ def check_table(
     """
     suffix = suffix_of(table, folder)
     files = [clip_file(table, row, suffix, folder) for row in table.rows]
-    jobs = [(str(file), row.span) for file, row in zip(files, table.rows)]
+    jobs = [(str(file), row.span, row.left_handed) for file, row in zip(files, table.rows)]
     clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
     report = TableReport(table, files, clips)
     report.splits = _splits(table.rows, clips)
@@ -100,6 +104,7 @@ def check_table(
         for row, clip in zip(table.rows, clips)
         if clip.error is not None
     ]
+    report.errors += _other_widths(table, clips)
     leaks = find_leaks(table.rows, files)
     for kind, messages in leaks.messages(table.path).items():
         assert kind in KINDS
@@ -114,12 +119,13 @@ def check_table(
     return report
 
 
-def read_facts(job: tuple[str, Span | None]) -> ClipFacts:
-    """Facts of one clip: (file, part of it)."""
-    path, span = job
+def read_facts(job: tuple[str, Span | None, bool]) -> ClipFacts:
+    """Facts of one clip: (file, part of it, whether its signer is left-handed)."""
+    path, span, mirror = job
     try:
-        if path.endswith(".npy"):
-            return ClipFacts(len(VideoProcessor()(path, span=span)))
+        if path.lower().endswith(".npy"):
+            frames, width = VideoProcessor()(path, None, mirror, span).shape
+            return ClipFacts(frames, width)
         clip = read_pose(path) if span is None else read_recording(path)
         if span is not None:
             clip = clip.frames(span.frames(len(clip), clip.fps))
@@ -132,7 +138,21 @@ def read_facts(job: tuple[str, Span | None]) -> ClipFacts:
         there = hand in clip.layout.components
         shares[hand] = float(clip.component(hand)[1].any(axis=1).mean()) if there else 0.0
     left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
-    return ClipFacts(len(clip), clip.fps, left, right)
+    if mirror:
+        left, right = right, left
+    return ClipFacts(len(clip), None, clip.fps, left, right)
+
+
+def _other_widths(table: Table, clips: Sequence[ClipFacts]) -> list[str]:
+    """A line for each file of features that has not as many numbers in a frame as most."""
+    widths = Counter(clip.width for clip in clips if clip.width is not None)
+    most = widths.most_common(1)[0][0] if widths else None
+    return [
+        f"{table.path}, line {row.line}, column 'path': {clip.width} numbers in a frame, and {most} in most "
+        "clips: features of two kinds cannot train together."
+        for row, clip in zip(table.rows, clips)
+        if clip.width not in (None, most)
+    ]
 
 
 def _splits(rows: Sequence[TableRow], clips: Sequence[ClipFacts]) -> dict[str, dict[str, Any]]:
@@ -172,13 +192,13 @@ def _warn_of_classes(report: TableReport) -> None:
             if lacking:
                 report.warnings.append(
                     f"{len(lacking)} of {len(of_split[split])} classes of {split} have no clip in train: "
-                    f"{_some(lacking)}."
+                    f"{some_of(lacking)}."
                 )
         counts = Counter(row.text for row in rows if row.split == "train")
         single = sorted(text for text, count in counts.items() if count == 1)
         if single:
             report.warnings.append(
-                f"{len(single)} of {len(counts)} classes have one clip in train: {_some(single)}."
+                f"{len(single)} of {len(counts)} classes have one clip in train: {some_of(single)}."
             )
     alike: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -186,8 +206,8 @@ def _warn_of_classes(report: TableReport) -> None:
     for texts in alike.values():
         if len(texts) > 1:
             report.warnings.append(
-                f"to an uncased text model these are one text: {_some(sorted(texts))}: training will refuse "
-                "them as two classes; write them alike, or further apart."
+                f"to an uncased text model these are one text: {some_of(sorted(texts))}: training will "
+                "refuse them as two classes; write them alike, or further apart."
             )
     if not any(row.signer for row in rows):
         report.warnings.append("there is no signer given: whether one is in two splits cannot be told.")
@@ -200,17 +220,19 @@ def _warn_of_clips(report: TableReport) -> None:
         f"have more than {LONG} frames": lambda c: c.frames > LONG,
     }
     readable = [(r, c) for r, c in zip(report.table.rows, report.clips) if c.error is None]
+    idle = [row.id for row, clip in readable if clip.right == 0 and clip.left and row.left_handed]
+    if idle:
+        report.warnings.append(
+            f"{len(idle)} clips are said to be left-handed, but only their right hand is seen, never the "
+            f"left: {some_of(idle)}."
+        )
     for what, is_so in named.items():
         found = [row.id for row, clip in readable if is_so(clip)]
         if found:
-            report.warnings.append(f"{len(found)} clips {what}: {_some(found)}.")
+            report.warnings.append(f"{len(found)} clips {what}: {some_of(found)}.")
 
 
 def _plain(text: str) -> str:
     """As an uncased BERT reads: no capitals, no accents."""
     decomposed = unicodedata.normalize("NFD", text.casefold())
     return "".join(character for character in decomposed if not unicodedata.combining(character))
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -122,6 +122,14 @@ def _check_served(groups: dict[str, Any]) -> None:
             )
     if option(groups, "train_subset", "train") != "train":
         raise UserError("fairseq.dataset.train_subset: training is on the split 'train': leave it out.")
+    if option(groups, "valid_subset", "valid") != "valid":
+        raise UserError("fairseq.dataset.valid_subset: validation is on the split 'valid': leave it out.")
+    if option(groups, "max_valid_steps") and option(groups, "best_checkpoint_metric", "loss") != "loss":
+        raise UserError(
+            "fairseq.dataset.max_valid_steps leaves clips of the validation split out, and "
+            f"best_checkpoint_metric: {option(groups, 'best_checkpoint_metric')} ranks all of them: leave it "
+            "out."
+        )
     if option(groups, "finetune_from_model") is not None and option(groups, "restore_file", LAST) != LAST:
         raise UserError(
             "fairseq.checkpoint: finetune_from_model takes the weights of a checkpoint, restore_file all of "

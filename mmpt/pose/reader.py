@@ -25,6 +25,8 @@ MAX_BYTES = 4 << 30
 """Larger files are refused: over four hours of one person at 25 frames a second."""
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
+UNREADABLE = "cannot be read"
+"""In errors of the system, which may be gone the next time though the file did not change."""
 _warned = {"people": False}
 
 
@@ -82,7 +84,7 @@ def _read_bytes(path: Path) -> bytes:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, UserError):
             raise
-        raise UserError(f"cannot be read ({reason}); expected a readable .pose file") from None
+        raise UserError(f"{UNREADABLE} ({reason}); expected a readable .pose file") from None
 
 
 def _checked_pose(content: bytes) -> Pose:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.file_lock import locked
+from mmpt.pose.reader import UNREADABLE
 from mmpt.pose.span import Span
 from mmpt.pose.store_file import InvalidStoreError, StoreFile, StoreWriter, key_of
 from mmpt.utils.errors import MissingDataError, UserError
@@ -135,6 +136,11 @@ class PoseStore:
         """int32 [N]: frames of each clip, 0 where it is bad; known without reading the clips."""
         return self._file.index["frames"]
 
+    @property
+    def seen(self) -> np.ndarray:
+        """int32 [N]: frames of each clip in which some point is there; 0 where it is bad."""
+        return self._file.index["seen"]
+
     def __reduce__(self):
         return _reopen, (self.path, self._sources, self._prepare, self._mirrored, self._spans)
 
@@ -172,7 +178,11 @@ class _Builder:
 
     def _fresh(self, file: StoreFile) -> bool:
         same = len(file) == len(self.stamps) and bool(_same_stamps(file, self.stamps).all())
-        return same and not (file.bad and self.on_bad == "error")
+        if not same or not file.bad:
+            return same
+        return self.on_bad == "skip" and not any(
+            UNREADABLE in reason and _can_be_read(self.sources[i]) for i, reason in file.bad.items()
+        )
 
     def _build(self, target: Path, key: str, dtype: str, old: StoreFile | None, clean: bool) -> None:
         if clean:  # what a killed process left behind; with the lock in hand, nobody is writing there
@@ -293,6 +303,15 @@ def _stamps(sources: Sequence[str]) -> np.ndarray:
         except (OSError, ValueError):
             stamps += _MISSING
     return np.array(stamps, dtype=np.int64).reshape(-1, 2)
+
+
+def _can_be_read(source: str) -> bool:
+    """Whether a file, which its rights or a failing disk hid before, opens now."""
+    try:
+        with open(source, "rb") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
 
 
 def _require(sources: Sequence[str], stamps: np.ndarray) -> None:

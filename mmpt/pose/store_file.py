@@ -21,7 +21,7 @@ import numpy as np
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.utils.files import parse_json
 
-MAGIC = b"MMPTPOSES-1\n\0\0\0\0"
+MAGIC = b"MMPTPOSES-2\n\0\0\0\0"
 _ALIGN = 16
 _TRAILER = struct.Struct(
     "<QQQ32s16s"
@@ -39,6 +39,7 @@ INDEX = np.dtype(
         ("crc", "<u4"),
         ("frames", "<i4"),  # 0: no clip, `bad` says why
         ("layout", "<i4"),
+        ("seen", "<i4"),  # frames with a point that is there
     ]
 )
 
@@ -67,13 +68,13 @@ class StoreWriter:
         layout = self._layouts.setdefault(clip.layout, len(self._layouts))
         offset = self._position
         self._write(record)
-        crc = zlib.crc32(record)
-        self.index[i] = (offset, *stamp, clip.fps, clip.width, crc, len(clip), layout)
+        crc, seen = zlib.crc32(record), int(confidence.any(axis=1).sum())
+        self.index[i] = (offset, *stamp, clip.fps, clip.width, crc, len(clip), layout, seen)
 
     def add_bad(self, i: int, reason: str, stamp: tuple[int, int]) -> None:
         """Note that clip `i` cannot be used."""
         self._bad[i] = reason
-        self.index[i] = (0, *stamp, 0, 0, 0, 0, 0)
+        self.index[i] = (0, *stamp, 0, 0, 0, 0, 0, 0)
 
     def finish(self, key: str) -> None:
         """Write the index and the trailer."""

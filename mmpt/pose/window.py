@@ -28,7 +28,7 @@ def sample_window(
     random = rng is not None and jitter > 0
     if random:
         assert rng is not None
-        low, high = low + rng.uniform(-jitter, jitter), high + rng.uniform(-jitter, jitter)
+        low, high = sorted((low + rng.uniform(-jitter, jitter), high + rng.uniform(-jitter, jitter)))
     low, high = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
     count = max(round((high - low) * last), 0) + 1 if frames is None else frames
     steps = np.linspace(0, 1, count) if count > 1 else np.full(1, 0.5)

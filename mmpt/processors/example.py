@@ -38,6 +38,9 @@ class MetaProcessor(abc.ABC):
     #: how often training takes `text`, and each of `other_texts`: shares of 1
     prompt_weights: Sequence[float] = (1.0,)
 
+    #: what this split shares with another, a line each, as far as it can be told without reading clips
+    leaks: Sequence[str] = ()
+
     @classmethod
     @abc.abstractmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "MetaProcessor":

@@ -3,7 +3,6 @@
 Whole sign languages are held out: a test clip shows a signer and an alphabet that training never saw.
 """
 
-import csv
 import importlib.util
 import logging
 from collections import Counter
@@ -14,6 +13,7 @@ from mmpt.config.schema import DatasetConfig
 from mmpt.processors.example import Example, MetaProcessor
 from mmpt.processors.letters import SIGN_LANGUAGES, write_out
 from mmpt.processors.registry import META_PROCESSORS
+from mmpt.processors.table_writer import read_csv
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import sha256
 
@@ -66,7 +66,7 @@ class FingerspellingMetaProcessor(MetaProcessor):
             )
         try:
             return cls(chosen, config.prompt, config.left_handed)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError, MemoryError) as error:
             raise UserError(
                 f"dataset.prompt: {config.prompt!r}: only {{letter}}, {{language}} and {{code}} can be "
                 f"filled in "
@@ -109,14 +109,8 @@ def find_lexicon(folder: str | None) -> Path:
 def read_index(folder: Path) -> list[Row]:
     """The rows of index.csv, in its order. Raises UserError where columns are missing or a path leaves the
     folder."""
-    with open(folder / "index.csv", encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        wanted = {"path", "signed_language", "words"}
-        if not wanted <= set(reader.fieldnames or ()):
-            raise UserError(
-                f"{folder / 'index.csv'}: expected the columns {sorted(wanted)}, got {reader.fieldnames}."
-            )
-        rows = [Row(folder / r["path"], r["signed_language"], r["words"]) for r in reader]
+    lines = read_csv(folder / "index.csv", ("path", "signed_language", "words"))
+    rows = [Row(folder / r["path"], r["signed_language"], r["words"]) for r in lines]
     for row in rows:
         if not row.path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder / 'index.csv'}: {row.path} is outside the lexicon's folder.")
@@ -139,6 +133,11 @@ def _languages(config: DatasetConfig, rows: list[Row]) -> dict[str, list[str]]:
                     f"dataset.{split}_languages: there is no sign language {name!r}. Known: "
                     f"{', '.join(known)}."
                 )
+    for name in config.left_handed:
+        if name not in {*known, *SIGN_LANGUAGES}:
+            raise UserError(
+                f"dataset.left_handed: there is no sign language {name!r}. Known: {', '.join(known)}."
+            )
     for one, other in (("test", "valid"), ("test", "train"), ("valid", "train")):
         both = sorted(set(languages[one]) & set(languages[other]))
         if both:

@@ -48,5 +48,8 @@ def _name(character: str) -> str:
         return _WRITTEN_OUT[upper]
     if upper.isascii():
         return upper
-    words = unicodedata.name(upper).replace(" CAPITAL", "").replace(" LETTER", "")
+    one = upper if len(upper) == 1 else character  # the capital of some (ǰ) is two characters
+    words = unicodedata.name(one, f"U+{ord(one):04X}")
+    for word in (" CAPITAL", " SMALL", " LETTER"):
+        words = words.replace(word, "")
     return words.removeprefix("LATIN ")

@@ -1,5 +1,6 @@
 """Features that a frozen video encoder wrote: `.npy` files of [T, D]."""
 
+import logging
 import os
 from typing import Any
 
@@ -11,6 +12,13 @@ from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 
 S3D_DIM = 512
+
+_OF_POSES = (
+    *("normalize_hand", "hand_frame", "scale_depth", "velocity", "presence", "flip_pose"),
+    *("augment2d", "augment_temporal", "gaussian_noise", "clip_window", "clip_frames"),
+)
+
+log = logging.getLogger(__name__)
 
 _EXPECTED = "expected a .npy file of numbers, [T, D], as `python -m mmpt.cli.extract` writes"
 
@@ -26,6 +34,7 @@ class VideoProcessor:
     @classmethod
     def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "VideoProcessor":
         """The processor that the `dataset` section of a config describes; the same in training and not."""
+        warn_of_pose_options(config)
         return cls()
 
     def __call__(
@@ -39,19 +48,24 @@ class VideoProcessor:
 
         span: the rows that are the clip, in frames.
         """
-        if mirror:
-            raise UserError(
-                f"{path}: features of a video cannot be mirrored; mirror the video and extract again"
-            )
+        _refuse_mirror(path, mirror)
         return load_features(path, span)
 
-    def n_frames(self, path: str | os.PathLike[str], span: Span | None = None) -> int:
-        """Frames of a clip, without reading them. Raises UserError, which names the file."""
-        count = len(_open_array(path))
-        if span is None:
-            return count
-        rows = _rows(path, span, count)
-        return rows.stop - rows.start
+    def shape(
+        self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
+    ) -> tuple[int, int]:
+        """Frames and numbers in each that a call gives of a clip, without reading them. Raises UserError,
+        which names the file."""
+        _refuse_mirror(path, mirror)
+        count, width = _open_array(path).shape
+        if span is not None:
+            rows = _rows(path, span, count)
+            count = rows.stop - rows.start
+        return count, self._width(path, width)
+
+    def _width(self, path: str | os.PathLike[str], width: int) -> int:
+        """Numbers in a frame that are given of a file with `width`."""
+        return width
 
 
 @VIDEO_PROCESSORS.register("RWTHFSVideoProcessor")
@@ -67,6 +81,7 @@ class RWTHFSVideoProcessor(VideoProcessor):
 
     @classmethod
     def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "RWTHFSVideoProcessor":
+        warn_of_pose_options(config)
         return cls(keep_width=bool(config.vfeat_custom))
 
     def __call__(
@@ -77,15 +92,39 @@ class RWTHFSVideoProcessor(VideoProcessor):
         span: Span | None = None,
     ) -> np.ndarray:
         features = super().__call__(path, rng, mirror, span)
-        if self.keep_width or features.shape[1] <= S3D_DIM:
+        if self._width(path, features.shape[1]) == features.shape[1]:
             return features
-        if features.shape[1] % S3D_DIM:
-            raise UserError(
-                f"{path}: features of width {features.shape[1]} cannot be averaged down to {S3D_DIM}; "
-                f"expected a multiple of it, or set dataset.vfeat_custom: true to keep the width"
-            )
         groups = features.reshape(len(features), S3D_DIM, -1)
         return groups.mean(axis=2, dtype=np.float64).astype(np.float32)
+
+    def _width(self, path: str | os.PathLike[str], width: int) -> int:
+        if self.keep_width or width <= S3D_DIM:
+            return width
+        if width % S3D_DIM:
+            raise UserError(
+                f"{path}: features of width {width} cannot be averaged down to {S3D_DIM}; "
+                f"expected a multiple of it, or set dataset.vfeat_custom: true to keep the width"
+            )
+        return S3D_DIM
+
+
+def warn_of_pose_options(config: Any) -> None:
+    """Say which options of a config's `dataset` section have no effect on features."""
+    without_effect = [name for name in _OF_POSES if getattr(config, name, None)]
+    augment3d = getattr(config, "augment3d", None)
+    if augment3d is not None and augment3d.active():
+        without_effect.append("augment3d")
+    if without_effect:
+        log.warning(
+            "dataset.%s: without effect on features of videos (dataset.video_processor: %s)",
+            ", dataset.".join(without_effect),
+            config.video_processor,
+        )
+
+
+def _refuse_mirror(path: str | os.PathLike[str], mirror: bool) -> None:
+    if mirror:
+        raise UserError(f"{path}: features of a video cannot be mirrored; mirror the video and extract again")
 
 
 def load_features(path: str | os.PathLike[str], span: Span | None = None) -> np.ndarray:

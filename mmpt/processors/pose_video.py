@@ -129,18 +129,14 @@ class PoseProcessor:
                 f"dataset.preprocess: {config.preprocess!r} needs the package sign-vq and its mean and std "
                 f"of poses, which mmpt does not have; leave it out to normalise by the shoulders"
             )
-        face_points = config.face_points
-        if face_points is None and vfeat_dim is not None and config.pose_components != REDUCED_FACE:
-            fitting = [n for n in FACE_SIZES if 3 * n_points(config.pose_components, n) == vfeat_dim]
-            face_points = fitting[0] if FACE in component_names(config.pose_components) and fitting else None
-        return cls(
+        made = cls(
             pose_components=config.pose_components,
             normalize_hand=config.normalize_hand,
             hand_frame=config.hand_frame,
             scale_depth=config.scale_depth,
             velocity=config.velocity,
             presence=config.presence,
-            face_points=face_points,
+            face_points=config.face_points,
             flip_pose=config.flip_pose,
             augment2d=config.augment2d,
             augment_temporal=config.augment_temporal,
@@ -152,6 +148,10 @@ class PoseProcessor:
             max_video_len=config.max_video_len,
             training=training,
         )
+        whole_face = FACE in made.components and config.pose_components != REDUCED_FACE
+        if whole_face and made.face_points is None:
+            made.face_points = next((n for n in FACE_SIZES if made._dim(n) == vfeat_dim), None)
+        return made
 
     def __call__(
         self,
@@ -244,9 +244,8 @@ class PoseProcessor:
         """Moments a second that `_moments` takes of a clip, without jitter."""
         low, high = self.clip_window or (0.0, 1.0)
         frames = (high - low) * (len(clip) - 1)
-        if self.clip_frames is None or self.clip_frames == 1 or not frames:
-            return clip.fps
-        return clip.fps * (self.clip_frames - 1) / frames
+        count = int(self.feature_lengths(np.array([len(clip)]))[0])
+        return clip.fps * (count - 1) / frames if count > 1 and frames else clip.fps
 
     def _numbers(self, clip: PoseClip, rate: float) -> np.ndarray:
         if self.hand_frame is None:
@@ -290,7 +289,10 @@ class PoseProcessor:
     @property
     def feature_dim(self) -> int:
         """Numbers in a frame. A whole face is taken to have 468 points where `face_points` is None."""
-        width = 3 * n_points(self.pose_components, self.face_points or FACE_SIZES[0])
+        return self._dim(self.face_points or FACE_SIZES[0])
+
+    def _dim(self, face_points: int) -> int:
+        width = 3 * n_points(self.pose_components, face_points)
         if self.hand_frame is not None:
             width += (HAND_FRAMES[self.hand_frame][1] - 63) * len(self._hands)
         return width * (2 if self.velocity else 1) + (len(self._hands) if self.presence else 0)
@@ -320,6 +322,10 @@ class PoseProcessor:
         if turning and self.training and not self.scale_depth:
             log.warning(
                 "augment3d turns poses that are flat, as z is not to scale: set dataset.scale_depth: true"
+            )
+        if self.augment3d.window_jitter and self.clip_window is None and self.clip_frames is None:
+            log.warning(
+                "augment3d.window_jitter has no effect: it is for clip_window and clip_frames, both unset"
             )
         if self.hand_frame not in (None, *HAND_FRAMES):
             raise UserError(

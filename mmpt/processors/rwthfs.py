@@ -11,6 +11,8 @@ from mmpt.config.schema import DatasetConfig
 from mmpt.processors.example import Example, MetaProcessor
 from mmpt.processors.registry import META_PROCESSORS
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import read_text
+from mmpt.utils.logging import some_of
 from mmpt.utils.origins import RWTH, how_to_get_features
 
 PROMPT = "Fingerspell the letter {letter} in German Sign Language."
@@ -66,7 +68,7 @@ class RWTHFSMetaProcessor(MetaProcessor):
             raise MissingDataError(
                 f"dataset.vfeat_dir: there is no folder {config.vfeat_dir}. {_how_to_get(config, suffix)}"
             )
-        ids = [line.strip() for line in split_path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ids = _read_ids(split_path)
         made = cls(ids, letters, Path(config.vfeat_dir), suffix)
         missing = [example.path for example in made.examples if not example.path.is_file()]
         some = len(missing) < len(made.examples)
@@ -81,6 +83,10 @@ class RWTHFSMetaProcessor(MetaProcessor):
             raise UserError(
                 f"{split_path}: no clips for the {split} split ({made.left_out} of cam1 left out)."
             )
+        if split != "train" and config.train_path is not None and Path(config.train_path).is_file():
+            both = sorted(set(ids) & set(_read_ids(Path(config.train_path))))
+            if both:
+                made.leaks = [f"{len(both)} clips are in {config.train_path} too: {some_of(both)}."]
         return made
 
     def describe(self) -> str:
@@ -92,7 +98,7 @@ def read_gesture_ids(path: Path) -> dict[str, str]:
     """Lines such as ` 1 = A` -> {"1": "A"}. Raises UserError for a line of another form or a number given
     twice."""
     letters: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         found = re.fullmatch(r"\s*(\d+)\s*=\s*(\S+)\s*", line)
@@ -102,6 +108,10 @@ def read_gesture_ids(path: Path) -> dict[str, str]:
             )
         letters[found[1]] = found[2]
     return letters
+
+
+def _read_ids(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _how_to_get(config: DatasetConfig, suffix: str) -> str:

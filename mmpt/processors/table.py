@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
+from mmpt.extractors.base import VIDEO_SUFFIXES
 from mmpt.processors.example import Example, MetaProcessor
 from mmpt.processors.registry import META_PROCESSORS
 from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.processors.templates import PromptTemplates, check_weights
 from mmpt.utils.errors import MissingDataError, UserError
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
 
 
 @META_PROCESSORS.register("TableMetaProcessor")
@@ -64,7 +63,13 @@ class TableMetaProcessor(MetaProcessor):
                 "table, or to dataset.vfeat_dir where that is set; dataset.on_bad_example=skip leaves such "
                 "clips out."
             )
-        return cls(table, rows, files, config.prompt_templates, config.prompt_weights)
+        made = cls(table, rows, files, config.prompt_templates, config.prompt_weights)
+        if split != "train":
+            from mmpt.datasets.leaks import find_leaks  # which knows tables
+
+            both = [row for row in table.rows if row.split in ("train", split)]
+            made.leaks = find_leaks(both, [row.path for row in both], by_name=True).in_short(table.path)
+        return made
 
     def describe(self) -> str:
         counts = Counter(example.group for example in self.examples if example.group)
@@ -81,7 +86,7 @@ def clip_file(table: Table, row: TableRow, suffix: str, folder: str | Path | Non
     """
     path = row.path
     if folder is not None:
-        path = (Path(folder) / row.values["path"]).with_suffix(suffix)
+        path = file_in(folder, row, suffix)
     if path.suffix.lower() == suffix:
         return path
     where = f"{table.path}, line {row.line}, column 'path': {row.values['path']!r}"
@@ -92,3 +97,11 @@ def clip_file(table: Table, row: TableRow, suffix: str, folder: str | Path | Non
             f"--out FOLDER`, then set dataset.vfeat_dir=FOLDER (--vfeat-dir FOLDER of the commands)."
         )
     raise UserError(f"{where}: expected a {suffix} file, as dataset.video_processor reads, or a video.")
+
+
+def file_in(folder: str | Path, row: TableRow, suffix: str) -> Path:
+    """The row's path in another folder, the ending of a video, pose or array there changed to `suffix`; to a
+    name without such an ending it is added (sign.1 -> sign.1.pose)."""
+    path = Path(folder) / row.values["path"]
+    known = path.suffix.lower() in {*VIDEO_SUFFIXES, ".pose", ".npy"}
+    return path.with_suffix(suffix) if known else Path(f"{path}{suffix}")

@@ -14,6 +14,7 @@ Any other column may be named in a prompt template.
 
 import csv
 import itertools
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,14 +124,29 @@ def _text_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             line = 1
+            columns = 0
             for cells in reader:
+                columns = columns or len(cells)
                 if any(cell.strip() for cell in cells):
+                    _check_quotes(path, line, cells, delimiter, columns)
                     yield line, cells
                 line = reader.line_num + 1  # where the next row begins: quoted cells may hold line breaks
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: it is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
     except csv.Error as error:
         raise UserError(f"{path}, line {line}: not readable as a table ({error}).") from error
+
+
+def _check_quotes(path: Path, line: int, cells: Sequence[str], delimiter: str, columns: int) -> None:
+    """Raises UserError for a cell that holds whole rows: it begins with a quote that was meant as text."""
+    for cell in cells:
+        swallowed = [part for part in cell.splitlines()[1:] if part.count(delimiter) >= columns - 1 > 0]
+        if swallowed:
+            raise UserError(
+                f"{path}, line {line}: a cell that begins {cell[:20]!r} goes on over the next rows: a quote "
+                'opens there and is not closed. Double quotes within a quoted cell ("" for "), or take it '
+                "out."
+            )
 
 
 def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -190,6 +206,9 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def _row(path: Path, line: int, values: dict[str, str]) -> TableRow:
+    for column, cell in values.items():
+        if column != "path" and not cell.isascii():  # é as one character or two is one signer, and one class
+            values[column] = unicodedata.normalize("NFC", cell)
     for one, other in (("text", "gloss"), ("gloss", "text")):
         values.setdefault(one, values.get(other, ""))
     text_column = "text" if values["text"] or not values["gloss"] else "gloss"

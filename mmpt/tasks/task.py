@@ -54,6 +54,14 @@ class Task:
     def _check_batches(self) -> None:
         if self.config.loss.mixup:
             self._check_mixup()
+        dataset = self.config.dataset
+        if dataset.batch_sampler == "random":
+            for name in ("oversample", "unique_sampler_num"):
+                if getattr(dataset, name):
+                    raise UserError(
+                        f"dataset.{name} is for batches of different prompts; with dataset.batch_sampler: "
+                        "random it has no effect: leave one of them out."
+                    )
         wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(
@@ -64,6 +72,11 @@ class Task:
 
     def _check_mixup(self) -> None:
         dataset = self.config.dataset
+        if self._video.suffix == ".npy":
+            raise UserError(
+                "loss.mixup mixes clips frame by frame, and features of videos differ in length: leave it "
+                "out, or take poses (dataset.video_processor)."
+            )
         if dataset.clip_frames is None:
             raise UserError(
                 "loss.mixup mixes clips frame by frame, and clips differ in length: set dataset.clip_frames."
@@ -141,6 +154,8 @@ class Task:
             prompt_weights=corpus.prompt_weights,
         )
         log.info("%s: %s", split, corpus.describe())
+        for leak in corpus.leaks:
+            log.warning("%s: results will be too good: %s", split, leak)
         if dataset.n_cut():
             log.warning(
                 "%s: %d of %d clips are longer than max_video_len=%d (long_video: %s)",

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmpt.utils.errors import UserError
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -105,6 +107,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file in one step (see atomic_write)."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """A UTF-8 text file, without the mark that some editors put first. Raises OSError, and UserError for
+    bytes that are no UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: it is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from mmpt.utils.errors import UserError
@@ -28,3 +29,8 @@ def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> No
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)
+
+
+def some_of(names: Sequence[str], most: int = 8) -> str:
+    """Names in a message: the first few, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmpt.cli.check import main
-from mmpt.pose.components import POSE
+from mmpt.pose.components import POSE, RIGHT_HAND
 from tests.pose.pose_fakes import fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 
@@ -131,3 +131,40 @@ def test_what_cannot_be_checked(tmp_path, capsys, table, words):
     (tmp_path / "t.csv").write_text(table)
     assert main([str(tmp_path / "t.csv")]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_left_handed_signer_is_seen_as_the_model_does(tmp_path):
+    rows = [{**row, "left_handed": "false"} for row in table_rows()]
+    write_pose(tmp_path / "left.pose", one_hand := fake_clip(frames=8, missing=0))
+    right = one_hand.layout.columns(RIGHT_HAND)
+    one_hand.confidence[:, right] = 0
+    one_hand.data[:, right] = 0
+    write_pose(tmp_path / "left.pose", one_hand)
+    chosen = next(row for row in rows if row["split"] == "test")
+    chosen["path"], chosen["left_handed"] = "left.pose", "true"
+    assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
+    assert report(tmp_path / "t.csv")["splits"]["test"]["without_right_hand"] == 0
+    assert not any("left-handed" in line for line in report(tmp_path / "t.csv")["warnings"])
+    other = next(row for row in rows if row["split"] == "valid")
+    other["left_handed"] = "true"  # whose left hand is never seen
+    assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
+    found = report(tmp_path / "t.csv")
+    assert found["splits"]["valid"]["without_right_hand"] == 1
+    told = f"said to be left-handed, but only their right hand is seen, never the left: {other['id']}"
+    assert any(told in line for line in found["warnings"])
+
+
+def test_features_of_two_widths_or_to_be_mirrored_are_errors(tmp_path):
+    for name, shape in (("a", (5, 8)), ("b", (9, 8)), ("c", (5, 6)), ("d", (5, 8))):
+        np.save(tmp_path / f"{name}.NPY".lower(), np.ones(shape, np.float32))
+    (tmp_path / "d.npy").rename(tmp_path / "d.NPY")
+    lines = [
+        "id,path,text,split,left_handed",
+        *(f"{n},{n}.npy,x,train,{n == 'b'}" for n in "abc"),
+        "d,d.NPY,x,train,false",
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    assert main([str(tmp_path / "t.csv")]) == 1
+    first, second = report(tmp_path / "t.csv")["errors"]
+    assert "line 3" in first and "cannot be mirrored" in first
+    assert "line 4, column 'path': 6 numbers in a frame, and 8 in most clips" in second

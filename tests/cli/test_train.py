@@ -323,6 +323,11 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
         (["fairseq.common.memory_efficient_bf16=true"], "leave it out. model.autocast=bf16"),
         (["fairseq.common.tpu=true"], "leave it out. model.autocast=bf16"),
         (["fairseq.dataset.train_subset=test"], "leave it out"),
+        (["fairseq.dataset.valid_subset=test"], "leave it out"),
+        (
+            ["fairseq.dataset.max_valid_steps=1", "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1"],
+            "v2t_R@1 ranks all of them",
+        ),
         (["fairseq.distributed_training.distributed_world_size=99"], "--jobtype local_small"),
         (
             [

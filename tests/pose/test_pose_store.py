@@ -315,3 +315,44 @@ def test_a_hundred_thousand_clips_open_in_a_second_in_little_memory(tmp_path):
         if count % 1000 == 0:
             resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
     assert max(resident) - resident[0] < 150e6
+
+
+def test_what_only_the_system_refused_is_tried_again(open_store, files, caplog):
+    """A failing disk, or rights: the file did not change, and is there the next time."""
+    open_store(prepare=Counted())
+
+    def failing(path, mirror=False):
+        if Path(path) == files[2]:
+            raise UserError(f"{path}: cannot be read (Input/output error); expected a readable .pose file")
+        if Path(path) == files[3]:
+            raise UserError(f"{path}: it holds nonsense")
+        return read_pose(path)
+
+    key = {"version": 2}
+    ask = functools.partial(
+        PoseStore.build_or_open, files, key, cache_dir=files[0].parent / "cache", on_bad="skip"
+    )
+    assert set(ask(prepare=failing).bad) == {2, 3}
+    again = Counted()
+    assert set(ask(prepare=again).bad) == set()
+    assert {name for name, _ in again.calls} == {files[2].name, files[3].name}, "the good ones are copied"
+
+
+def test_nonsense_is_not_tried_again(files, tmp_path):
+    def failing(path, mirror=False):
+        raise UserError(f"{path}: it holds nonsense")
+
+    ask = functools.partial(PoseStore.build_or_open, files, KEY, cache_dir=tmp_path / "cache", on_bad="skip")
+    ask(prepare=failing)
+    again = Counted()
+    assert len(ask(prepare=again).bad) == len(files) and again.calls == []
+
+
+def test_how_many_frames_show_something(tmp_path):
+    clips = [fake_clip(frames=5, missing=0), fake_clip(frames=4, missing=0)]
+    clips[0].confidence[1:3] = 0
+    clips[1].confidence[:] = 0
+    store = PoseStore.build_or_open(
+        ["a", "b"], KEY, lambda path: clips[path.endswith("b")], tmp_path, on_bad="skip"
+    )
+    assert store.seen.tolist() == [3, 0] and store.lengths.tolist() == [5, 4]

@@ -100,3 +100,28 @@ def test_paths_cannot_leave_the_folder(tmp_path):
         csv.writer(file).writerow(["../secret.pose", "en", "ase", 0, 1, "A", "A", 0])
     with pytest.raises(UserError, match="outside the lexicon"):
         read_index(tmp_path)
+
+
+def test_a_left_handed_language_that_does_not_exist():
+    with pytest.raises(UserError, match=r"left_handed: there is no sign language 'ISE'"):
+        split("train", left_handed=["ISE"])
+
+
+@pytest.mark.parametrize("prompt", ["{letter} {letter.foo}", "{letter[foo]}", "{letter:>9999999999999}"])
+def test_prompts_that_cannot_be_filled_in(prompt):
+    with pytest.raises(UserError, match=r"dataset\.prompt"):
+        split("test", prompt=prompt)
+
+
+def test_an_index_that_is_not_whole(tmp_path):
+    (tmp_path / "index.csv").write_bytes(b"path,signed_language,words\na.pose,gsg,\xc4\n")
+    with pytest.raises(UserError, match="UTF-8"):
+        read_index(tmp_path)
+    (tmp_path / "index.csv").write_text("path,signed_language,words\na.pose,gsg\n")
+    with pytest.raises(UserError, match="line 2: expected 3 cells"):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize("letter, name", [("ǰ", "J WITH CARON"), ("\x85", "U+0085"), ("Š", "S WITH CARON")])
+def test_every_character_has_a_name(letter, name):
+    assert write_out(letter) == name

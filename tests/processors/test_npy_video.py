@@ -31,7 +31,7 @@ def test_features_are_float32_whatever_the_file(save, dtype):
     out = VideoProcessor()(path)
     assert out.dtype == np.float32 and out.flags.writeable
     np.testing.assert_array_equal(out, array)
-    assert VideoProcessor().n_frames(path) == 3
+    assert VideoProcessor().shape(path) == (3, 4)
 
 
 def test_i3d_comes_down_to_s3d_by_neighbours(save):
@@ -42,6 +42,7 @@ def test_i3d_comes_down_to_s3d_by_neighbours(save):
     assert out.shape == (5, 512) and out.dtype == np.float32
     np.testing.assert_array_equal(RWTHFSVideoProcessor(keep_width=True)(path), array)
     np.testing.assert_array_equal(VideoProcessor()(path), array)
+    assert RWTHFSVideoProcessor().shape(path) == (5, 512) and VideoProcessor().shape(path) == (5, 1024)
     narrow = save(array[:, :512])
     np.testing.assert_array_equal(RWTHFSVideoProcessor()(narrow), array[:, :512])
 
@@ -52,7 +53,7 @@ def test_a_part_of_a_recording_is_read_without_the_rest(save, processor):
     array[6, 1] = np.nan
     path = save(array)
     np.testing.assert_array_equal(processor(path, span=Span(2, 5, "frames")), array[2:5])
-    assert processor.n_frames(path, Span(2, None, "frames")) == 6
+    assert processor.shape(path, span=Span(2, None, "frames")) == (6, 3)
     with pytest.raises(UserError, match=r"1 values.*frame 6, column 1"):
         processor(path, span=Span(5, None, "frames"))
     with pytest.raises(UserError, match=r"a clip.npy: .*milliseconds"):
@@ -74,6 +75,8 @@ def test_vfeat_custom(value, keep):
 def test_mirroring_is_refused(save):
     with pytest.raises(UserError, match="mirror"):
         VideoProcessor()(save(np.ones((2, 3))), mirror=True)
+    with pytest.raises(UserError, match="mirror"):
+        VideoProcessor().shape(save(np.ones((2, 3))), mirror=True)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from pose_format import Pose
 
 from mmpt.config import DatasetConfig
 from mmpt.pose.augmentation_options import PoseAugmentation
+from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import from_pose, read_pose
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
-from tests.pose.pose_fakes import fake_clip
+from tests.pose.pose_fakes import fake_clip, layout
 
 PUBLISHED = {
     "full": {},
@@ -379,3 +380,38 @@ def test_clips_together_are_clips_one_by_one(settings):
     assert len(together) == len(clips) and processor.features_of([]) == []
     for clip, features in zip(clips, together):
         np.testing.assert_array_equal(features, processor.features(clip))
+
+
+@pytest.mark.parametrize("frames", [4, 6, 12, 22, 101])
+@pytest.mark.parametrize("moments", [None, 10])
+def test_velocity_in_a_window_is_that_of_the_signer(frames, moments):
+    """A hand that moves by one a frame at 25 fps has a velocity of one, however long the clip is."""
+    names = layout(RIGHT_HAND)
+    data = np.broadcast_to(np.arange(1, frames + 1, dtype=np.float32)[:, None, None], (frames, 21, 3))
+    clip = PoseClip(np.ascontiguousarray(data), np.ones((frames, 21), np.float32), 25.0, names)
+    options = {"clip_window": [0.25, 0.75], "clip_frames": moments}
+    features = make(pose_components=[RIGHT_HAND], velocity=True, **options).features(clip)
+    np.testing.assert_allclose(features[1:, 63:], 1, rtol=1e-5)
+
+
+def test_a_window_never_runs_backwards():
+    names = layout(RIGHT_HAND)
+    data = np.broadcast_to(np.arange(1, 41, dtype=np.float32)[:, None, None], (40, 21, 3))
+    clip = PoseClip(np.ascontiguousarray(data), np.ones((40, 21), np.float32), 25.0, names)
+    options = {"clip_window": [0.4, 0.6], "augment3d": PoseAugmentation(window_jitter=0.5), "training": True}
+    processor = make(pose_components=[RIGHT_HAND], clip_frames=2, **options)
+    drawn = [processor.features(clip, np.random.default_rng(seed))[:, 0] for seed in range(100)]
+    assert all(last >= first for first, last in drawn)
+
+
+@pytest.mark.parametrize("options", [{"velocity": True}, {"presence": True}, {"hand_frame": "palm"}, {}])
+def test_the_width_tells_the_points_of_the_face_whatever_else_is_in_a_frame(options):
+    for points in (468, 478):
+        width = make(face_points=points, **options).feature_dim
+        made = PoseProcessor.from_config(config(**options), training=False, vfeat_dim=width)
+        assert made.face_points == points and made.feature_dim == width
+
+
+def test_a_jitter_without_a_window_is_said_to_be_without_effect(caplog):
+    make(augment3d=PoseAugmentation(window_jitter=0.1))
+    assert "window_jitter has no effect" in caplog.text

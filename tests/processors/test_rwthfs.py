@@ -73,3 +73,20 @@ def test_bad_gesture_ids(tmp_path, text):
     (tmp_path / "ids.txt").write_text(text)
     with pytest.raises(UserError, match="line"):
         read_gesture_ids(tmp_path / "ids.txt")
+
+
+def test_clips_that_training_has_seen_are_told(corpus, tmp_path):
+    (tmp_path / "val.txt").write_text("2_10_1_cam2\n")
+    changed = dataclasses.replace(corpus, val_path=str(tmp_path / "val.txt"))
+    assert RWTHFSMetaProcessor.from_config(changed, "train", ".pose").leaks == ()
+    (leak,) = RWTHFSMetaProcessor.from_config(changed, "valid", ".pose").leaks
+    assert leak == f"1 clips are in {tmp_path}/train.txt too: 2_10_1_cam2."
+
+
+def test_lists_that_are_no_utf8(corpus, tmp_path):
+    (tmp_path / "train.txt").write_bytes("1_1_1_cam2\n# Übung".encode("latin-1"))
+    with pytest.raises(UserError, match=r"train\.txt: it is not UTF-8 text"):
+        RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
+    (tmp_path / "ids.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"ids\.txt: it is not UTF-8 text"):
+        read_gesture_ids(tmp_path / "ids.txt")

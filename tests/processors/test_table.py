@@ -161,3 +161,29 @@ def test_missing_files(tmp_path):
         split(write_table(tmp_path / "t.csv", rows), name)
     with pytest.raises(UserError, match=r"dataset\.table_path is not set"):
         TableMetaProcessor.from_config(CONFIG, "train", ".pose")
+
+
+def test_names_with_dots_keep_what_is_behind_them(tmp_path):
+    """sign.1 and sign.2 are two clips, not one file `sign.pose`."""
+    for name in ("sign.1", "sign.2", "film"):
+        write_pose(tmp_path / f"{name}.pose", fake_clip())
+    table = tmp_path / "t.csv"
+    table.write_text("id,path,text,split\na,sign.1,x,train\nb,sign.2,y,train\nc,film.MTS,z,train\n")
+    found = split(table, "train", vfeat_dir=str(tmp_path))
+    assert [e.path.name for e in found] == ["sign.1.pose", "sign.2.pose", "film.pose"]
+    table.write_text("id,path,text,split\na,/,x,train\n")
+    with pytest.raises(UserError, match="line 2, column 'path': '/'"):
+        split(table, "train", vfeat_dir=str(tmp_path))
+
+
+def test_what_training_has_seen_is_told(tmp_path):
+    rows = table_rows()
+    train = next(row for row in rows if row["split"] == "train")
+    test = [row for row in rows if row["split"] == "test"]
+    test[0]["path"], test[1]["signer"] = train["path"], train["signer"]
+    config = dataclasses.replace(CONFIG, table_path=str(write_table(tmp_path / "t.csv", rows)))
+    assert TableMetaProcessor.from_config(config, "train", ".pose").leaks == ()
+    assert TableMetaProcessor.from_config(config, "valid", ".pose").leaks == []
+    clips, signers = TableMetaProcessor.from_config(config, "test", ".pose").leaks
+    assert "the same clip is in two splits: " in clips and train["id"] in clips and test[0]["id"] in clips
+    assert f"'{train['signer']}' is in" in signers

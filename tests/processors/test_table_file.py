@@ -120,3 +120,26 @@ def test_what_is_no_table(tmp_path):
     path.write_bytes("id,path,text\na,a.pose,Bär\n".encode("latin-1"))
     with pytest.raises(UserError, match="not UTF-8"):
         read_table(path)
+
+
+def test_one_name_written_in_two_ways_is_one(tmp_path):
+    """José with é as one character, or as e and an accent."""
+    one, two = "Jos\u00e9", "Jose\u0301"
+    path = write(tmp_path, HEADER + f"a,a{two}.pose,{one},train,{one}\nb,b.pose,{two},test,{two}\n")
+    first, second = read_table(path).rows
+    assert first.signer == second.signer == first.text == second.text == second.values["text"] == one
+    assert first.path.name == f"a{two}.pose", "files are called as they are called"
+
+
+@pytest.mark.parametrize("suffix, comma", [("csv", ","), ("tsv", "\t")])
+def test_a_stray_quote_does_not_swallow_rows(tmp_path, suffix, comma):
+    lines = [
+        "id,path,split,text",
+        '1,a.pose,train,"HELLO',
+        "2,b.pose,train,B",
+        '3,c.pose,train,C"',
+        "4,d.pose,train,D",
+    ]
+    path = write(tmp_path, "\n".join(lines).replace(",", comma) + "\n", f"t.{suffix}")
+    with pytest.raises(UserError, match=r"line 2: a cell that begins 'HELLO.*a quote opens there"):
+        read_table(path)

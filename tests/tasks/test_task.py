@@ -12,6 +12,7 @@ from mmpt.evaluators.evaluation import evaluate_task
 from mmpt.extractors.manifest import FORMAT, NAME
 from mmpt.tasks import Task
 from mmpt.utils.errors import MissingDataError, UserError
+from tests.processors.table_data import table_rows, write_table
 
 
 @pytest.fixture
@@ -184,3 +185,33 @@ def test_features_of_random_weights_are_refused(tmp_path):
     )
     with pytest.raises(MissingDataError, match="split"):  # and on it goes, to what is missing next
         Task(allowed).dataset("train")
+
+
+@pytest.mark.parametrize("option", ["oversample=true", "unique_sampler_num=6"])
+def test_options_of_other_batches_than_those_asked_for(tiny_yaml, option):
+    with pytest.raises(UserError, match=r"with dataset\.batch_sampler: random it has no effect"):
+        Task(load_config(tiny_yaml, ["dataset.batch_sampler=random", f"dataset.{option}"]))
+
+
+def test_options_of_poses_with_features_are_told(tiny_yaml, caplog):
+    features = ["dataset.video_processor=VideoProcessor", "dataset.augment2d=false"]
+    Task(load_config(tiny_yaml, features))
+    assert not caplog.records
+    more = ["dataset.hand_frame=palm", "dataset.clip_frames=8", "dataset.augment3d.rotation=0.5"]
+    Task(load_config(tiny_yaml, [*features, *more]))
+    assert "dataset.hand_frame, dataset.clip_frames, dataset.augment3d: without effect" in caplog.text
+    with pytest.raises(UserError, match=r"loss\.mixup .* features of videos differ in length"):
+        Task(load_config(tiny_yaml, [*features, "dataset.clip_frames=8", "loss.mixup=0.2"]))
+
+
+def test_leaks_are_told_where_results_are_made(tiny_yaml, tmp_path, caplog):
+    rows = table_rows()
+    train = next(row for row in rows if row["split"] == "train")
+    next(row for row in rows if row["split"] == "test")["path"] = train["path"]
+    table = write_table(tmp_path / "t.csv", rows)
+    changes = ["dataset.meta_processor=TableMetaProcessor", f"dataset.table_path={table}"]
+    task = Task(load_config(tiny_yaml, changes))
+    task.dataset("train")
+    assert "too good" not in caplog.text
+    task.dataset("test")
+    assert f"test: results will be too good: {table}: the same clip is in two splits" in caplog.text
