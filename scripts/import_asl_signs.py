@@ -15,6 +15,7 @@ are taken to be --width, --height and --fps.
 
 import argparse
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Convert what is not converted, write the table."""
     setup_logging(logging.INFO)
+    if not (0 < args.width < 65536 and 0 < args.height < 65536 and 0 < args.fps < math.inf):
+        told = _told(args.width, args.height, args.fps)
+        raise UserError(f"{told}: a size in pixels and frames a second were expected.")
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"--limit {args.limit}: expected 1 or more.")
     clips = read_csv(args.folder / "train.csv", ("path", "participant_id", "sequence_id", "sign"))
     clips = clips[: args.limit]
     splits = split_by([clip["participant_id"] for clip in clips])
@@ -115,10 +121,12 @@ def convert(job: Job) -> None:
     try:
         table: dict[str, Any] = parquet_module().read_table(source).to_pydict()
         frame_numbers, kinds = np.array(table["frame"]), np.array(table["type"])
-        index = np.array(table["landmark_index"])
+        index = np.array(table["landmark_index"], dtype=np.int64)
         points = np.column_stack([np.array(table[axis], dtype=np.float32) for axis in "xyz"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{source}: not landmarks as ASL Signs has them ({error}).") from error
+    if not len(frame_numbers):
+        raise UserError(f"{source}: it holds no landmarks.")
     frames, frame = np.unique(frame_numbers, return_inverse=True)
     parts = {}
     for kind, (component, count) in PARTS.items():

@@ -15,11 +15,11 @@ names: a key of the examples, such as text, gloss or meaning.english.
 """
 
 import argparse
+import itertools
 import logging
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from mmpt.pose.components import FULL_BODY
 from mmpt.pose.writer import write_pixels
 from mmpt.processors.table_writer import split_by, unique_ids, write_table
 from mmpt.utils.errors import UserError, run_cli
-from mmpt.utils.files import atomic_write
+from mmpt.utils.files import atomic_write, read_json, write_json
 from mmpt.utils.logging import setup_logging
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,12 @@ FACES = {543: 468, 576: 468, 553: 478, 586: 478}
 
 @dataclass
 class Corpus:
-    """Of each split the number of examples, and the examples; and width and height of the pictures."""
+    """Of each split the number of examples, and the examples; width and height of the pictures; which version
+    it is."""
 
     splits: Mapping[str, tuple[int, Iterable[Mapping[str, Any]]]]
     size: tuple[int, int] | None = None
+    version: str = ""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,23 +79,26 @@ def run(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
     from tqdm import tqdm
 
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"--limit {args.limit}: expected 1 or more.")
     corpus = load(args.name, args.version, args.data_dir, args.pose_files)
     corpus.size = corpus.size or (args.size and tuple(args.size))
+    _require_same(args, corpus)
     rows: list[dict[str, str]] = []
     empty = 0
     for split, (count, examples) in corpus.splits.items():
         if split not in SPLITS:
             log.warning("the split %r is none of %s and is left out", split, ", ".join(SPLITS))
             continue
-        seen: Counter[str] = Counter()
+        taken: set[str] = set()
         for number, example in enumerate(tqdm(examples, total=count, desc=split, unit="clip", disable=None)):
             if args.limit is not None and number >= args.limit:
                 break
             about = describe(example, args)
             for view, pose in poses_of(example):
                 name = f"{about['id']}-{view}" if view else about["id"]
-                seen[name] += 1
-                name += f"-{seen[name]}" if seen[name] > 1 else ""
+                name = next(n for n in _numbered(name) if n not in taken)
+                taken.add(name)
                 target = args.out / "poses" / split / f"{quote(name, safe=' +,@')}.pose"
                 path = convert(name, pose, target, corpus)
                 if path is None:
@@ -111,6 +116,33 @@ def run(args: argparse.Namespace) -> int:
     table = write_table(args.out / "table.csv", [{c: row[c] for c in kept} for row in rows])
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
+
+
+def _require_same(args: argparse.Namespace, corpus: Corpus) -> None:
+    """Note what the poses in --out are of. Raises UserError where those that are there are of something
+    else: they would be taken for this data set's."""
+    record = args.out / "import.json"
+    asked = {
+        "data set": args.name,
+        "version": corpus.version,
+        "size": corpus.size and list(corpus.size),
+        "pose files": args.pose_files,
+    }
+    there = read_json(record) if record.is_file() else {}
+    known = {key: there[key] for key in asked if there.get(key) is not None and asked[key] is not None}
+    differing = [f"{key} {value} (now {asked[key]})" for key, value in known.items() if value != asked[key]]
+    if differing:
+        raise UserError(
+            f"{args.out} holds poses of another run, with {' and '.join(differing)}: give another --out, or "
+            "remove it."
+        )
+    write_json(record, asked)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """name, name-2, name-3, ..."""
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 def load(name: str, version: str | None, data_dir: Path | None, pose_files: bool) -> Corpus:
@@ -149,7 +181,8 @@ def load(name: str, version: str | None, data_dir: Path | None, pose_files: bool
         for split, info in builder.info.splits.items()
     }
     header = getattr(dict(builder.info.features.items()).get("pose"), "_header", None)
-    return Corpus(splits, header and (header.dimensions.width, header.dimensions.height))
+    size = header and (header.dimensions.width, header.dimensions.height)
+    return Corpus(splits, size, str(builder.info.version))
 
 
 def describe(example: Mapping[str, Any], args: argparse.Namespace) -> dict[str, str]:

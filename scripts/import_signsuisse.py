@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
                 )
         except OSError as error:
             raise UserError(f"{index}: cannot be read ({error.strerror}); see --help for it.") from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{index}: not an index of SignSuisse ({error!r}).") from error
     splits = split_by([row["id"] for row in rows])
     for row, name in zip(rows, unique_ids(row["id"] for row in rows)):

@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Read the JSON file, write the table."""
     setup_logging(logging.INFO)
+    if args.classes is not None and args.classes < 1:
+        raise UserError(f"--classes {args.classes}: expected 1 or more.")
     try:
         entries = read_json(args.json)
         rows = [

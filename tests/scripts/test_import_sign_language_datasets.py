@@ -178,6 +178,31 @@ def test_pictures_of_unknown_size(run, table, capsys):
     assert read_pose(table()[0].path).width == 320
 
 
+def test_names_that_are_numbered_do_not_take_the_place_of_others(run, table):
+    ids = ("a", "a", "a-2", "a")
+    assert run({"train": [example(n, id=name.encode()) for n, name in enumerate(ids)]}) == 0
+    for number, row in enumerate(table()):
+        assert row.text == f"last, year {number} ä"
+        theirs = pose_of(number)["data"][0, 0, 0]
+        np.testing.assert_array_equal(read_pose(row.path).component(POSE)[0][0, 0], theirs)
+
+
+@pytest.mark.parametrize("change", ["another data set", "another size"])
+def test_poses_of_another_run_are_not_taken_for_this_ones(run, table, tmp_path, capsys, monkeypatch, change):
+    assert run({"train": [example(0)]}) == 0
+    before = (tmp_path / "out" / "table.csv").read_bytes()
+    if change == "another size":
+        assert run({"train": [example(0)]}, size=(1920, 1080)) == 2
+        words = "size [640, 480] (now [1920, 1080])"
+    else:
+        corpus = importer.Corpus({"train": (1, [example(5, id=b"0")])}, (640, 480))
+        monkeypatch.setattr(importer, "load", lambda *_: corpus)
+        assert importer.main(["other", "--out", str(tmp_path / "out")]) == 2
+        words = "data set fake (now other)"
+    assert words in capsys.readouterr().err and (tmp_path / "out" / "table.csv").read_bytes() == before
+    assert run({"train": [example(0), example(1)]}) == 0 and len(table()) == 2
+
+
 def test_without_the_package(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "sign_language_datasets", None)
     monkeypatch.setitem(sys.modules, "sign_language_datasets.datasets", None)

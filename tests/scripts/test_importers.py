@@ -249,3 +249,31 @@ def test_an_empty_array_is_named(tmp_path):
     with pytest.raises(UserError, match=r"x.npy: cannot be read as an array"):
         import_sem_lex.convert(tmp_path / "x.npy", tmp_path / "x.pose")
     assert not (tmp_path / "x.pose").exists()
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--fps", "0"], "frames a second were expected"),
+        (["--width", "100000"], "a size in pixels"),
+        (["--limit", "-1"], "--limit -1: expected 1 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense(tmp_path, capsys, options, words):
+    assert import_asl_signs.main(["--in", str(tmp_path), "--out", str(tmp_path / "out"), *options]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+    wlasl = ["--json", "x", "--poses", "x", "--out", str(tmp_path), "--classes", "0"]
+    assert import_wlasl.main(wlasl) == 2 and "--classes 0" in capsys.readouterr().err
+
+
+def test_landmarks_that_are_none(tmp_path, capsys):
+    from pyarrow import parquet
+
+    table, _ = landmarks_table([], np.random.default_rng(0))
+    parquet.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "train.csv").write_text("path,participant_id,sequence_id,sign\na.parquet,1,1,blow\n")
+    assert import_asl_signs.main(["--in", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "a.parquet: it holds no landmarks" in capsys.readouterr().err
+    (tmp_path / "de.json").write_text(json.dumps([{"uid": "1", "name": None, "sprache": "de"}]))
+    arguments = ["--index", str(tmp_path / "de.json"), "--poses", str(tmp_path), "--out", str(tmp_path)]
+    assert import_signsuisse.main(arguments) == 2 and "not an index" in capsys.readouterr().err
