@@ -1,6 +1,7 @@
 """A plain tree -> dataclasses, strictly."""
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -78,6 +79,8 @@ def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:
     if choices is not None and converted is not None and converted not in choices:
         raise UserError(f"{where}: expected one of {', '.join(map(str, choices))}, got {_show(value)}.")
     for number in _numbers(converted):
+        if abs(number) == math.inf:
+            raise UserError(f"{where}: expected a finite number, got {_show(value)}.")
         low, high = bounds.get("min"), bounds.get("max")
         if number != number or (low is not None and number < low) or (high is not None and number > high):
             span = (

@@ -136,6 +136,8 @@ _LEAST = {
 def _check_sense(where: str, name: str, value: Any) -> None:
     """Values that fairseq would take and that make no sense."""
     numbers = _numbers(value)
+    if table()[name]["type"] in ("int", "float") and not all(map(math.isfinite, numbers)):
+        raise UserError(f"{where}: expected a finite number, got {value!r}.")
     if name in _LEAST and not (numbers and all(_LEAST[name] <= number < math.inf for number in numbers)):
         raise UserError(f"{where}: expected a number of at least {_LEAST[name]}, got {value!r}.")
     if name == "update_freq" and not all(number.is_integer() for number in numbers):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmpt.config.compare import warn_of_other_preprocessing
 from mmpt.evaluators.report import make_results, save_report
 from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
@@ -33,6 +34,7 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
             f"there is no checkpoint {path}. {where_checkpoint_comes_from(path) or train} "
             "Or name another: fairseq.common_eval.path=FILE."
         )
+    warn_of_other_preprocessing(path, task.config)
     device = choose_device(task.config.eval.device)
     task.dataset(
         task.config.dataset.split or "test", training=False

@@ -14,11 +14,15 @@ log = logging.getLogger(__name__)
 class UserError(ValueError):
     """A mistake in what the user gave: one line that says what was got, what was expected, what to do.
 
-    Whatever the input held, it stays one line: line breaks are shown as \\n.
+    Whatever the input held, it stays one line: line breaks are shown as \\n. Raised in a process that reads
+    for torch, it arrives there wrapped in that process's traceback, which is left out.
     """
 
     def __init__(self, message: object):
-        super().__init__("\\n".join(str(message).splitlines()))
+        lines = str(message).splitlines()
+        if len(lines) > 1 and lines[0].startswith("Caught ") and " in DataLoader worker process" in lines[0]:
+            lines = [lines[-1].partition("Error: ")[2]]
+        super().__init__("\\n".join(lines))
 
 
 class MissingDataError(UserError):

@@ -51,12 +51,13 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         yield fresh
-        for path in fresh.rglob("*"):
-            if path.is_file():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
+        for path in fresh.rglob("*"):
+            if path.is_file():
+                path.chmod(0o666 & ~umask)  # some writers make private files
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
         fresh.chmod(0o777 & ~umask)  # mkdtemp makes private folders; ours are as readable as any other
         if not folder.exists():
             fresh.rename(folder)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from mmpt.utils.errors import UserError, run_cli
 
@@ -79,3 +80,18 @@ def test_under_another_programs_main(error, last):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1 and run.stderr.splitlines()[-1] == last
     assert ("Traceback" in run.stderr) == ("ours" in last)
+
+
+class _Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise UserError("clip 7: it breaks\noff")
+
+
+def test_a_mistake_found_by_a_reading_process_has_no_traceback(capsys):
+    """torch sends the error with the other process's traceback in its text."""
+    loader = torch.utils.data.DataLoader(_Broken(), num_workers=1)
+    assert run_cli(lambda: next(iter(loader))) == 2
+    assert capsys.readouterr().err == "error: clip 7: it breaks\\noff\n"

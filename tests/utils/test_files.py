@@ -1,5 +1,6 @@
 """A folder that is written in one step: whole, or as it was."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,15 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ["b"]
     assert [path.name for path in target.parent.iterdir()] == ["folder"], "nothing is left beside it"
     assert target.stat().st_mode & 0o777 == (target / "b").stat().st_mode & 0o777 | 0o111
+
+
+def test_a_folders_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+    """Whatever wrote them: a model is to be read by colleagues."""
+    before = os.umask(0o022)
+    try:
+        with atomic_folder(tmp_path / "model") as fresh:
+            (fresh / "weights").touch(mode=0o600)
+        assert (tmp_path / "model" / "weights").stat().st_mode & 0o777 == 0o644
+        assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)

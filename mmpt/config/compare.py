@@ -1,0 +1,65 @@
+"""Two configs of one model: what a checkpoint was trained with, and what it is used with."""
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from mmpt.config.loader import load_config
+from mmpt.config.schema import Config
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SAVED = "config.yaml"
+"""The whole config of a training, beside its checkpoints."""
+
+_PREPROCESSING = (
+    *("video_processor", "text_processor", "max_video_len", "max_len", "long_video", "vfeat_custom"),
+    *(
+        "pose_components",
+        "normalize_hand",
+        "hand_frame",
+        "scale_depth",
+        "velocity",
+        "presence",
+        "face_points",
+    ),
+    *("clip_window", "clip_frames"),
+)
+
+
+def differences(before: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted keys of two configs, or sections, that differ: key -> (value before, value now)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for field in dataclasses.fields(before):
+        values = (getattr(before, field.name), getattr(now, field.name))
+        if dataclasses.is_dataclass(values[0]):
+            found |= differences(*values, prefix=f"{prefix}{field.name}.")
+        elif values[0] != values[1]:
+            found[f"{prefix}{field.name}"] = values
+    return found
+
+
+def trained_with(checkpoint: str | os.PathLike[str]) -> Config | None:
+    """The config that lies beside a checkpoint; None where there is none that can be read."""
+    path = Path(checkpoint).parent / SAVED
+    try:
+        return load_config(path) if path.is_file() else None
+    except UserError as error:
+        log.warning("%s: what the checkpoint beside it was trained with cannot be told (%s)", path, error)
+        return None
+
+
+def warn_of_other_preprocessing(checkpoint: str | os.PathLike[str], config: Config) -> None:
+    """Say where a model is about to see clips or prompts that are prepared otherwise than in its training."""
+    before = trained_with(checkpoint)
+    if before is None:
+        return
+    for key, (then, now) in differences(before.dataset, config.dataset).items():
+        if key in _PREPROCESSING:
+            log.warning(
+                "dataset.%s is %s, and %s was trained with %s: its vectors will not be what it learnt",
+                *(key, now, checkpoint, then),
+            )

@@ -1,0 +1,41 @@
+"""What a model was trained with, against what it is used with."""
+
+import logging
+
+import pytest
+
+from mmpt.config import load_config, save_config
+from mmpt.config.compare import differences, trained_with, warn_of_other_preprocessing
+
+
+@pytest.fixture
+def trained(tiny_yaml, tmp_path):
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    save_config(load_config(tiny_yaml, ["dataset.clip_frames=8"]), folder / "config.yaml")
+    return folder / "checkpoint_best.pt"
+
+
+def test_differences_are_named_with_both_values(tiny_yaml):
+    before = load_config(tiny_yaml)
+    now = load_config(tiny_yaml, ["dataset.max_len=7", "loss.temperature=0.5"])
+    assert differences(before, before) == {}
+    found = differences(before, now)
+    assert found.keys() == {"dataset.max_len", "loss.temperature"} and found["dataset.max_len"][1] == 7
+
+
+def test_other_preprocessing_than_in_training_is_told(trained, tiny_yaml, caplog):
+    with caplog.at_level(logging.WARNING):
+        same = load_config(tiny_yaml, ["dataset.clip_frames=8", "dataset.augment2d=true", "loss.mixup=0.1"])
+        warn_of_other_preprocessing(trained, same)
+        assert not caplog.records
+        warn_of_other_preprocessing(trained, load_config(tiny_yaml, ["dataset.max_len=16"]))
+    assert "dataset.clip_frames is None" in caplog.text and "was trained with 8" in caplog.text
+    assert "dataset.max_len is 16" in caplog.text
+
+
+def test_a_checkpoint_without_its_config(trained, tiny_yaml, tmp_path, caplog):
+    assert trained_with(tmp_path / "other.pt") is None and not caplog.records
+    (trained.parent / "config.yaml").write_text("nonsense: 1\n")
+    warn_of_other_preprocessing(trained, load_config(tiny_yaml))
+    assert "cannot be told" in caplog.text
