@@ -19,11 +19,9 @@ class MMCriterion(FairseqCriterion):
 
     A loss with parameters (a learnt temperature) is optimised and saved by fairseq along with the model.
 
-    filler: the batch is one that fairseq repeats where this process has none left and others have. It counts
-    for nothing, and its clips are nobody's candidates (loss.gather).
+    A batch with the mark `filler` (FairseqMMDataset.collater) counts for nothing, and its clips are nobody's
+    candidates (loss.gather).
     """
-
-    filler = False
 
     def __init__(self, task: Any):
         super().__init__(task)
@@ -39,13 +37,14 @@ class MMCriterion(FairseqCriterion):
     def forward(
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """Loss (a mean over the batch, so its sample size is 1), 1, and what to log."""
+        """Loss (a mean over the batch, so its sample size is 1; a filler's loss and size are 0), sample size,
+        and what to log."""
         inputs, loss_of = self._mixed(sample)
         outputs = model(*(inputs[name] for name in INPUTS))
         video, text = outputs["pooled_video"].float(), outputs["pooled_text"].float()
         loss = loss_of(video, text, sample["label"])
         self.last_outputs = {name: value.detach() for name, value in outputs.items()}
-        return loss, 1, _logged(loss, sample)
+        return _result(loss, sample)
 
     def cached_step(
         self,
@@ -64,20 +63,22 @@ class MMCriterion(FairseqCriterion):
         ]
         value = cached_loss_backward(model, loss_of, parts, backward)
         loss = torch.tensor(value, device=sample["label"].device)
-        return loss, 1, _logged(loss, sample)
+        return _result(loss, sample)
 
     def _mixed(self, sample: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., torch.Tensor]]:
         """What the model is given, and the loss of what it says: with loss.mixup, of mixed clips."""
-        loss = self._of_no_rows if self.filler and self.gather else self.loss
+        loss = self._of_a_filler if sample.get("filler") else self.loss
         if not (self.training and self.mixup):
             return sample, loss
         mixup = draw_mixup(len(sample["label"]), self.mixup)
         mixed = {**sample, "vfeats": mixup.clips(sample["vfeats"], sample["vmasks"])}
         return mixed, partial(mixup.loss, loss)
 
-    def _of_no_rows(self, video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """This process's part of a loss that it has no clips for, but that the others wait for it to join."""
-        return self.loss(video[:0], text[:0], labels[:0])
+    def _of_a_filler(self, video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """0. With loss.gather it is this process's part of a loss that it has no clips for, but that the
+        others wait for it to join."""
+        rows = 0 if self.gather else len(video)
+        return self.loss(video[:rows], text[:rows], labels[:rows]) * 0
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, Any]]) -> None:
@@ -92,10 +93,12 @@ class MMCriterion(FairseqCriterion):
         return True
 
 
-def _logged(loss: torch.Tensor, sample: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _result(loss: torch.Tensor, sample: dict[str, Any]) -> tuple[torch.Tensor, int, dict[str, Any]]:
+    size = 0 if sample.get("filler") else 1
+    logged = {
         "loss": loss.detach(),
-        "nsentences": len(sample["label"]),
-        "ntokens": int(sample["vmasks"].sum()),
-        "sample_size": 1,
+        "nsentences": size * len(sample["label"]),
+        "ntokens": size * int(sample["vmasks"].sum()),
+        "sample_size": size,
     }
+    return loss, size, logged

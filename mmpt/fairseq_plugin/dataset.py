@@ -38,8 +38,13 @@ class FairseqMMDataset(FairseqDataset):
         return len(self.dataset)
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch; fairseq also collates nothing at all, to fill up shards."""
-        return self._collate(samples) if samples else {}
+        """A batch; and of no samples, with which fairseq fills up where a process has no batch left and
+        others have, one clip with the mark `filler`: it counts for nothing.
+
+        fairseq's own way, a batch again that it gives no weight to, takes the weight of that process's other
+        batches of the same update (update_freq) as well.
+        """
+        return {**self._collate(samples or [self[0]]), "filler": not samples}
 
     def num_tokens(self, index: int) -> int:
         """Frames of a clip."""

@@ -20,7 +20,7 @@ from mmpt.losses import needs_common_batches
 from mmpt.models.lora import add_adapters
 from mmpt.tasks import Task
 from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file
-from mmpt.utils.distributed import rank, world_size
+from mmpt.utils.distributed import world_size
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,6 @@ class FairseqMMTask(LegacyFairseqTask):
 
         A batch whose loss or gradients are not finite changes nothing: see NonFinite.
         """
-        criterion.filler = ignore_grad
         chunk = self.mmtask.config.loss.cached_chunk
         plain_step = super().train_step
 
@@ -153,7 +152,6 @@ class FairseqMMTask(LegacyFairseqTask):
         used.
         """
         model = model if ema_model is None else ema_model
-        criterion.filler = self._valid_steps * world_size() + rank() >= self._valid_batches
         result = super().valid_step(sample, model, criterion)
         outputs = criterion.last_outputs
         self._pending.append(
@@ -183,7 +181,7 @@ class FairseqMMTask(LegacyFairseqTask):
             parts = [rows] * world_size()
             torch.distributed.all_gather_object(parts, rows)
         rows = {key: torch.cat([part[key] for part in parts]) for key in rows}
-        # shards are filled up with repeated batches: each clip counts once
+        # shards are filled up with a clip that is there already: each counts once
         first = {int(index): place for place, index in reversed(list(enumerate(rows["index"].tolist())))}
         places = torch.tensor([first[index] for index in sorted(first)])
         labels = rows["label"][places]

@@ -6,13 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from fairseq.data.iterators import EpochBatchIterator
+from fairseq.distributed import ModuleProxyWrapper
 from torch import nn
 
 from mmpt.config import load_config
 from mmpt.fairseq_plugin.args import train_argv
 from mmpt.fairseq_plugin.criterion import MMCriterion
+from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.fairseq_plugin.non_finite import NonFinite
 from mmpt.fairseq_plugin.task import FairseqMMTask
 from mmpt.losses import MMContraLoss
@@ -139,7 +143,11 @@ def sample_of(clips: int) -> dict[str, Any]:
 
 
 def step(
-    chunk: int | None, ignore_grad: bool = False, mixup: float = 0.0, gather: bool = False
+    chunk: int | None,
+    ignore_grad: bool = False,
+    mixup: float = 0.0,
+    gather: bool = False,
+    filler: bool = False,
 ) -> tuple[Any, list[torch.Tensor], list[int]]:
     """What a step of the task returns, the gradients it leaves, how many clips the model saw at a time."""
     torch.manual_seed(0)
@@ -149,7 +157,7 @@ def step(
     task.non_finite = NonFinite(0)
     model, sizes = Towers(), []
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    sample = sample_of(10)
+    sample = {**sample_of(10), "filler": filler}
     if mixup:  # it asks for clips of one length
         sample["vmasks"][:] = True
     result = task.train_step(sample, model, MMCriterion(task), Plain(model), 3, ignore_grad)
@@ -170,26 +178,140 @@ def test_a_step() -> None:
     assert all(not gradient.any() for gradient in step(4, ignore_grad=True)[1])
 
 
-def test_what_fairseq_repeats_in_a_validation_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three batches for two processes: the last of the second is a repeated one."""
-    out = {"pooled_video": torch.zeros(1, 2), "pooled_text": torch.zeros(1, 2)}
-    monkeypatch.setattr("mmpt.fairseq_plugin.task.world_size", lambda: 2)
-    for number, expected in ((0, [False, False]), (1, [False, True])):
-        monkeypatch.setattr("mmpt.fairseq_plugin.task.rank", lambda number=number: number)
-        task = FairseqMMTask.__new__(FairseqMMTask)
-        task.args = SimpleNamespace(batch_size=2, batch_size_valid=None)
-        task.datasets = {"valid": SimpleNamespace(batches=lambda size: [[0], [1], [2]])}
-        seen = []
+class Clips:
+    """An MMDataset of five clips in given batches."""
 
-        def criterion(model: nn.Module, sample: dict[str, Any], seen: list[bool] = seen) -> tuple[int, ...]:
-            seen.append(criterion.filler)
-            return 0, 1, 2
+    text_processor = SimpleNamespace(pad_id=0)
+    epoch = 1
 
-        criterion.last_outputs = out
-        task.begin_valid_epoch(1, None)
-        for _ in range(2):
-            task.valid_step({"index": torch.zeros(1), "label": torch.zeros(1)}, Towers(), criterion)
-        assert seen == expected
+    def __init__(self, batches: list[list[int]]):
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        frame, token = np.zeros((1, 6)), np.zeros(1, dtype=int)
+        side = {"vfeats": frame, "vmasks": frame[:, 0] == 0, "caps": token, "cmasks": token == 0}
+        return {**side, "label": index, "index": index}
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def batches(self, batch_size: int, epoch: int, processes: int) -> list[list[int]]:
+        return self._batches
+
+
+@pytest.mark.parametrize(
+    "batches, expected",
+    [
+        ([[0, 1], [2, 3], [4]], [[[0, 1], [4]], [[2, 3], None]]),  # fairseq fills up
+        ([[0], [], [1, 2], [3, 4]], [[[0], [1, 2]], [None, [3, 4]]]),  # an empty part of a common batch
+    ],
+)
+def test_what_fairseq_fills_up_with_is_known(
+    batches: list[list[int]], expected: list[list[list[int] | None]]
+) -> None:
+    """Batches for two processes, of which one has a batch less: what it gets instead is marked."""
+    dataset = FairseqMMDataset(Clips(batches))  # type: ignore[arg-type]
+    for process, of_process in enumerate(expected):
+        epochs = EpochBatchIterator(
+            dataset, dataset.collater, dataset.batches(2), num_shards=2, shard_id=process
+        )
+        found = list(epochs.next_epoch_itr(shuffle=False))
+        assert all(len(sample["label"]) for sample in found)
+        assert [None if sample["filler"] else sample["index"].tolist() for sample in found] == of_process
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_a_filler_counts_for_nothing(chunk: int | None) -> None:
+    (loss, size, logged), gradients, _ = step(chunk, filler=True)
+    assert (float(loss.detach()), size) == (0, 0)
+    assert all(not value for value in logged.values())
+    assert all(not gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("gather, candidates", [(False, 10), (True, 0)])
+def test_clips_of_a_filler_are_nobodys_candidates(gather: bool, candidates: int) -> None:
+    """In validation as well, and where fairseq has wrapped the loss, as it does with one that learns."""
+    seen = []
+
+    class Loss(MMContraLoss):
+        def forward(self, video: torch.Tensor, *others: Any) -> torch.Tensor:
+            seen.append(len(video))
+            return video.sum()
+
+    task = FairseqMMTask.__new__(FairseqMMTask)
+    loss_cfg = SimpleNamespace(mixup=0.0, gather=gather)
+    task.mmtask = SimpleNamespace(build_loss=Loss, config=SimpleNamespace(loss=loss_cfg))
+    task._pending, task._valid_steps = [], 0
+    sample = {**sample_of(10), "index": torch.arange(10), "filler": True}
+    criterion = ModuleProxyWrapper(Wrapper(MMCriterion(task)))
+    task.valid_step(sample, Towers(), criterion)
+    assert seen == [candidates]
+
+
+class Wrapper(nn.Module):
+    """As DistributedDataParallel holds a module."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        return self.module(*inputs, **options)
+
+
+@pytest.mark.slow
+def test_fillers_count_for_nothing_whatever_the_loss(tiny_yaml: Path, tmp_path: Path) -> None:
+    """Five batches for two processes, and three to validate: a learnt temperature that does not move yet
+    gives the losses of a fixed one."""
+    options = [
+        "--jobtype",
+        "local_small",
+        "loss.gather=true",
+        "loss.label_aware=true",
+        "dataset.batch_sampler=random",
+        "fairseq.dataset.batch_size_valid=2",
+        "fairseq.optimization.lr=[1.0e-20]",
+        "fairseq.optimization.max_epoch=1",
+    ]
+    told = []
+    for learnt in ("true", "false"):
+        done = run_module(
+            "locallaunch.py",
+            str(tiny_yaml),
+            *options,
+            f"loss.learnable_temperature={learnt}",
+            f"fairseq.checkpoint.save_dir={tmp_path}/{learnt}",
+        )
+        assert done.returncode == 0, done.stderr
+        told += [line.split(" | ")[1:3] for line in done.stderr.splitlines() if " epoch 1 " in line]
+    assert len(told) == 2 and told[0] == told[1]
+
+
+@pytest.mark.slow
+def test_batches_of_an_update_count_alike_on_any_process(without_dropout: Path, tmp_path: Path) -> None:
+    """Three batches in one update: of one process, or of two of which one has a batch less."""
+    options = [
+        "dataset.train_languages=[svk,ise]",
+        "fairseq.dataset.batch_size=5",
+        "fairseq.optimization.optimizer=sgd",  # Adam would hide a factor
+        "fairseq.optimization.adam_betas=null",
+        "fairseq.optimization.lr=[0.1]",
+        "fairseq.optimization.clip_norm=0",
+        "fairseq.optimization.warmup_updates=0",
+        "fairseq.optimization.max_epoch=1",
+    ]
+    runs = {
+        "one": ["fairseq.optimization.update_freq=[4]"],
+        "two": ["fairseq.optimization.update_freq=[2]", "--jobtype", "local_small"],
+    }
+    for name, more in runs.items():
+        folder = f"fairseq.checkpoint.save_dir={tmp_path}/{name}"
+        done = run_module("locallaunch.py", str(without_dropout), *options, *more, folder)
+        assert done.returncode == 0, done.stderr
+    assert same(tmp_path / "one", tmp_path / "two")
 
 
 def test_with_mixup() -> None:
