@@ -129,7 +129,7 @@ def _run_fairseq(cfg: Any, verbose: bool) -> int:
     from fairseq.distributed import utils as distributed_utils
     from fairseq_cli import train as fairseq_train
 
-    from mmpt.fairseq_plugin.stopping import stay_stopped, stop_on_signals
+    from mmpt.fairseq_plugin.stopping import go_on_as_before, stop_on_signals
 
     keep_freed_memory()
     if (
@@ -151,10 +151,10 @@ def _run_fairseq(cfg: Any, verbose: bool) -> int:
     if (
         cfg.distributed_training.distributed_world_size > 1
     ):  # one process alone must not leave the others waiting
-        with stay_stopped():
+        with go_on_as_before():
             distributed_utils.call_main(cfg, fairseq_train.main)
         return 0
-    with stop_on_signals(cfg) as stop, stay_stopped():
+    with stop_on_signals() as stop, go_on_as_before():
         distributed_utils.call_main(cfg, fairseq_train.main)
     if stop.received:
         log.warning("stopped by %s: the same command goes on from the last checkpoint", stop.received.name)

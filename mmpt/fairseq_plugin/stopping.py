@@ -1,5 +1,5 @@
 """When training ends: behind the current update, with a checkpoint, when it is asked to by SIGTERM or Ctrl-C;
-and at once where it had ended by patience before.
+and at once where it had ended before, by patience or at its last update.
 """
 
 import contextlib
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from fairseq import checkpoint_utils
 from fairseq_cli import train as fairseq_train
-from omegaconf import open_dict
 
 log = logging.getLogger(__name__)
 
@@ -29,27 +29,28 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_on_signals(cfg: Any) -> Iterator[Stop]:
+def stop_on_signals() -> Iterator[Stop]:
     """While the block runs, the first SIGTERM or SIGINT makes fairseq save checkpoint_last.pt and return.
 
-    cfg: fairseq's configuration, as its training loop holds it. The loop ends at `max_update`. What an
-    uninterrupted run would judge is judged, and nothing else. A second signal ends the process at once, as it
-    would without this.
+    What an uninterrupted run would judge is judged, and nothing else. A second signal ends the process at
+    once, as it would without this.
     """
     stop = Stop()
-    save = fairseq_train.validate_and_save
+    plain = fairseq_train.validate_and_save
 
     def validate_and_save(cfg: Any, trainer: Any, task: Any, epochs: Any, subsets: Any, ended: bool) -> Any:
-        if stop.received and not is_judged(cfg, trainer.get_num_updates(), epochs.epoch, ended):
-            with open_dict(cfg):
-                cfg.dataset.disable_validation = True
-        return save(cfg, trainer, task, epochs, subsets, ended)
+        if not stop.received:
+            return plain(cfg, trainer, task, epochs, subsets, ended)
+        judged, saved = due(cfg, trainer.get_num_updates(), epochs.epoch, ended)
+        losses = fairseq_train.validate(cfg, trainer, task, epochs, subsets) if judged else [None]
+        saved |= fairseq_train.should_stop_early(cfg, losses[0])
+        # only what would have been saved anyway can be the best checkpoint
+        checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epochs, losses[0] if saved else None)
+        return losses, True
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.received = signal.Signals(number)
         log.warning("%s: saving a checkpoint and stopping; once more stops at once", stop.received.name)
-        with open_dict(cfg):
-            cfg.optimization.max_update = 1
         for each in SIGNALS:
             signal.signal(each, before[each])
 
@@ -58,38 +59,54 @@ def stop_on_signals(cfg: Any) -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        fairseq_train.validate_and_save = save
+        fairseq_train.validate_and_save = plain
         for each in SIGNALS:
             signal.signal(each, before[each])
 
 
-def is_judged(cfg: Any, update: int, epoch: int, ended: bool) -> bool:
-    """Whether fairseq validates and saves behind an update of an epoch, which has `ended` with it or not."""
+def due(cfg: Any, update: int, epoch: int, ended: bool) -> tuple[bool, bool]:
+    """Whether fairseq validates, and whether it saves, behind an update of an epoch, which has `ended` with
+    it or not."""
 
-    def due(interval: int) -> bool:
+    def at(interval: int) -> bool:
         return interval > 0 and update % interval == 0
 
-    saved = due(cfg.checkpoint.save_interval_updates)
-    validated = due(cfg.dataset.validate_interval_updates)
+    last = is_last(cfg, update)
+    judging = update >= cfg.dataset.validate_after_updates
+    saved = last or (judging and at(cfg.checkpoint.save_interval_updates))
+    judged = last or at(cfg.dataset.validate_interval_updates) or (saved and not ended)
     if ended:
         saved = saved or epoch % cfg.checkpoint.save_interval == 0
-        validated = validated or epoch % cfg.dataset.validate_interval == 0
-    return saved and (validated or not ended)
+        judged = judged or epoch % cfg.dataset.validate_interval == 0
+    return judged and judging and not cfg.dataset.disable_validation, saved
+
+
+def is_last(cfg: Any, updates: int) -> bool:
+    """Whether so many updates are all that max_update lets a run have."""
+    return 0 < cfg.optimization.max_update <= updates
 
 
 @contextlib.contextmanager
-def stay_stopped() -> Iterator[None]:
-    """While the block runs, fairseq trains no further epoch where the checkpoint that it goes on from is that
-    of a run that `patience` has ended. What it knows of a run before, in the same process, is forgotten."""
+def go_on_as_before() -> Iterator[None]:
+    """While the block runs, fairseq goes on from a checkpoint as the run that wrote it would have: it trains
+    nothing more where `patience` or `max_update` had ended that run, and counts on to the next update of the
+    weights' running mean. What it knows of a run before, in the same process, is forgotten."""
     train = fairseq_train.train
-    vars(fairseq_train.should_stop_early).clear()
+    for function in (fairseq_train.should_stop_early, checkpoint_utils.save_checkpoint):
+        vars(function).clear()  # where fairseq keeps the best validation so far
 
     def train_unless_ended(cfg: Any, trainer: Any, task: Any, epochs: Any) -> Any:
         fairseq_train.train = train  # only the first epoch can be one too many
+        updates = trainer.get_num_updates()
         in_vain = getattr(fairseq_train.should_stop_early, "num_runs", 0)
         if 0 < cfg.checkpoint.patience <= in_vain:
             log.info("this run has ended before: no better checkpoint in %d validations (patience)", in_vain)
             return [None], True
+        if is_last(cfg, updates):
+            log.info("this run has ended before: at update %d (max_update)", updates)
+            return [None], True
+        if cfg.ema.store_ema:
+            trainer.ema.update_freq_counter = updates % cfg.ema.ema_update_freq
         return train(cfg, trainer, task, epochs)
 
     fairseq_train.train = train_unless_ended

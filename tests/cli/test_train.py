@@ -119,6 +119,45 @@ def test_asked_to_stop_in_the_last_update_of_an_epoch(tiny_yaml, tmp_path):
         assert same_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
 
 
+RUNS = "import json, sys; from mmpt.cli.train import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
+
+
+def test_a_run_that_max_update_ended_stays_ended(tiny_yaml, tmp_path):
+    """Also where it was asked to stop in its last update, inside an epoch, which is judged as ever."""
+    options = [str(tiny_yaml), f"{O}.max_update=7", f"{O}.max_epoch=0"]
+    again = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/again"]
+    whole = run_module("-c", RUNS, json.dumps([again, again]))
+    assert whole.returncode == 0, whole.stderr
+    assert "this run has ended before: at update 7 (max_update)" in whole.stderr
+    stopped = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/stopped"]
+    assert run_module("-c", STOPPED, "6", *stopped).returncode == 128 + signal.SIGTERM
+    assert train(*stopped).returncode == 0
+    for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
+        for folder in ("again", "stopped"):
+            history = load_torch_file(tmp_path / folder / name)["optimizer_history"]
+            assert history[-1]["num_updates"] == 7
+        assert same_weights(tmp_path / "again" / name, tmp_path / "stopped" / name)
+
+
+def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
+    """Asked to stop at the end of such an epoch, a run ends where one that nothing interrupted ends: behind
+    the third epoch, of which the first is the best. And its best checkpoint is none that was not to be saved.
+    """
+    options = [
+        str(tiny_yaml),
+        "fairseq.checkpoint.patience=2",
+        "fairseq.checkpoint.save_interval=2",
+        f"{O}.lr=[1.0e-20]",
+        f"{O}.max_epoch=10",
+    ]
+    stopped = run_module("-c", STOPPED, "4", *options)  # of five updates, numbered from 0
+    assert stopped.returncode == 128 + signal.SIGTERM and " epoch 1 " in stopped.stderr, stopped.stderr
+    assert [path.name for path in (tmp_path / "run").glob("*.pt")] == ["checkpoint_last.pt"]
+    again = train(*options)
+    assert again.returncode == 0, again.stderr
+    assert " epoch 3 " in again.stderr and " epoch 4 " not in again.stderr
+
+
 def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
     options = ["fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
     first = train(tiny_yaml, *options)
@@ -134,14 +173,24 @@ def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
 
 def test_patience_of_one_run_is_not_that_of_the_next(tiny_yaml, tmp_path):
     """Two runs in one process: the second is another one, and begins with all its patience."""
-    script = (
-        "import json, sys; from mmpt.cli.train import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
-    )
     options = [str(tiny_yaml), "fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
     runs = [[*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}"] for name in ("one", "two")]
-    done = run_module("-c", script, json.dumps(runs))
+    done = run_module("-c", RUNS, json.dumps(runs))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(" epoch 1 ") == done.stderr.count(" epoch 2 ") == 2
+
+
+def test_the_best_of_one_run_is_not_that_of_the_next(tiny_yaml, tmp_path):
+    """Two runs in one process: the second keeps its best checkpoint, however good the first one's was."""
+    options = [str(tiny_yaml), f"{O}.max_epoch=1", "fairseq.checkpoint.best_checkpoint_metric=loss"]
+    runs = [
+        [*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}", f"loss.temperature={temperature}"]
+        for name, temperature in (("one", 1.0), ("two", 0.1))  # a sharper loss of a model that is not trained
+    ]
+    done = run_module("-c", RUNS, json.dumps(runs))
+    assert done.returncode == 0, done.stderr
+    for name in ("one", "two"):
+        assert (tmp_path / name / "checkpoint_best.pt").is_file()
 
 
 # Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed
@@ -197,9 +246,11 @@ def test_interrupted_and_started_again_equals_uninterrupted(whole, tmp_path, num
 
 
 @pytest.mark.slow
-def test_running_mean_of_the_weights(tiny_yaml, tmp_path):
-    """fairseq's EMA is what is judged, saved, resumed and loaded."""
+@pytest.mark.parametrize("every", [1, 3])
+def test_running_mean_of_the_weights(tiny_yaml, tmp_path, every):
+    """fairseq's EMA is what is judged, saved, resumed and loaded; also every three updates, of five."""
     ema = ["fairseq.ema.store_ema=true", "fairseq.ema.ema_decay=0.9", "fairseq.optimization.lr=[1.0e-02]"]
+    ema.append(f"fairseq.ema.ema_update_freq={every}")
     whole, halves = (f"fairseq.checkpoint.save_dir={tmp_path}/{name}" for name in ("whole", "halves"))
     assert train(tiny_yaml, *ema, whole, "fairseq.optimization.max_epoch=2").returncode == 0
     for epochs in (1, 2):
