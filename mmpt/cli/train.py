@@ -11,13 +11,14 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config, load_config, save_config
 from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.errors import MissingDataError, UserError, run_cli
-from mmpt.utils.files import atomic_write, remove_leftovers
+from mmpt.utils.files import remove_leftovers
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.logging import setup_logging
 
@@ -48,7 +49,7 @@ def _train(args: argparse.Namespace) -> int:
     if not args.verbose:  # fairseq, hydra and torch warn of each other's ways, at every start
         warnings.simplefilter("ignore")
         logging.getLogger("fairseq").setLevel(logging.WARNING)
-    from mmpt.fairseq_plugin.args import save_dir, train_argv
+    from mmpt.fairseq_plugin.args import CONFIG, save_dir, train_argv
     from mmpt.fairseq_plugin.settings import settings_of
 
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
@@ -61,26 +62,34 @@ def _train(args: argparse.Namespace) -> int:
         _check_data(config)
     folder = save_dir(config.fairseq)
     if int(os.environ.get("RANK", 0)) > 0:
-        return _run_fairseq(settings, args.verbose)
+        return _go_on_or_begin(config, settings, args.verbose, loaded=lambda: None)
     with folder_lock(folder, "another training run"):
         remove_leftovers(folder, "*.pt.tmp")  # the last is fairseq's own way to name what it is writing
-        known = folder / "config.yaml"
-        before = known.read_bytes() if known.is_file() else None
-        save_config(config, known)
-        try:
-            status = _run_fairseq(settings, args.verbose)
-        except Exception as error:
-            if "Cannot load model parameters from checkpoint" not in str(error):
-                raise
-            if before is not None:  # it is still what the checkpoints in the folder were made with
-                with atomic_write(known) as temporary:
-                    temporary.write_bytes(before)
-            raise UserError(
-                f"the checkpoints in {folder} are of another model: go on with the settings of model: in "
-                f"{known}, or name another fairseq.checkpoint.save_dir."
-            ) from error
+        # not before: until then the file is what the checkpoints in the folder were made with
+        status = _go_on_or_begin(
+            config, settings, args.verbose, loaded=lambda: save_config(config, folder / CONFIG)
+        )
     log.info("checkpoints are in %s", folder)
     return status
+
+
+def _go_on_or_begin(config: Config, settings: Any, verbose: bool, loaded: Callable[[], None]) -> int:
+    """Run fairseq (see _run_fairseq). Raises UserError where the checkpoint that it goes on from does not
+    fit, which the config beside it did not show."""
+    from mmpt.fairseq_plugin.args import gone_on_from, what_else
+    from mmpt.fairseq_plugin.stopping import UnfitCheckpointError
+
+    checkpoint = gone_on_from(config.fairseq)
+    try:
+        return _run_fairseq(settings, verbose, loaded)
+    except UnfitCheckpointError as error:
+        if checkpoint is None:
+            raise
+        reason = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        raise UserError(
+            f"{checkpoint} was made with another model, loss or optimizer, and does not fit ({reason}). Go "
+            f"on with the settings that it was made with, {what_else(config.fairseq, checkpoint)}."
+        ) from error
 
 
 def _need_fairseq() -> None:
@@ -100,7 +109,7 @@ def _check_data(config: Config) -> None:
     import torch
 
     from mmpt.config.fairseq_options import option
-    from mmpt.fairseq_plugin.args import initial_weights, save_dir
+    from mmpt.fairseq_plugin.args import check_holds_training, gone_on_from, initial_weights, save_dir
     from mmpt.losses import needs_common_batches
     from mmpt.tasks import Task
     from mmpt.utils.device import choose_device
@@ -117,6 +126,9 @@ def _check_data(config: Config) -> None:
     finally:
         report.setLevel(logging.NOTSET)
     initial_weights(config.fairseq, save_dir(config.fairseq))
+    checkpoint = gone_on_from(config.fairseq)
+    if checkpoint is not None:
+        check_holds_training(config.fairseq, checkpoint)
     task.build_loss()
     with torch.device("meta"):  # shapes only
         task.build_model(pretrained=False)
@@ -124,7 +136,8 @@ def _check_data(config: Config) -> None:
         choose_device(config.eval.device)
 
 
-def _run_fairseq(cfg: Any, verbose: bool) -> int:
+def _run_fairseq(cfg: Any, verbose: bool, loaded: Callable[[], None]) -> int:
+    """Train, and return the exit status. loaded: see go_on_as_before."""
     import torch
     from fairseq.distributed import utils as distributed_utils
     from fairseq_cli import train as fairseq_train
@@ -151,10 +164,10 @@ def _run_fairseq(cfg: Any, verbose: bool) -> int:
     if (
         cfg.distributed_training.distributed_world_size > 1
     ):  # one process alone must not leave the others waiting
-        with go_on_as_before():
+        with go_on_as_before(loaded):
             distributed_utils.call_main(cfg, fairseq_train.main)
         return 0
-    with stop_on_signals() as stop, go_on_as_before():
+    with stop_on_signals() as stop, go_on_as_before(loaded):
         distributed_utils.call_main(cfg, fairseq_train.main)
     if stop.received:
         log.warning("stopped by %s: the same command goes on from the last checkpoint", stop.received.name)

@@ -1,8 +1,10 @@
 """The `fairseq:` section -> the command line of `fairseq-train`."""
 
+import dataclasses
 import logging
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mmpt.losses import needs_common_batches
 from mmpt.models.finetuning import check_lora
 from mmpt.models.folder import WEIGHTS_FILE
 from mmpt.models.lora import need_peft
+from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.origins import where_checkpoint_comes_from
 
@@ -22,7 +25,17 @@ log = logging.getLogger(__name__)
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
 _DEFAULT_SAVE_DIR = "checkpoints"
 LAST = "checkpoint_last.pt"
+CONFIG = "config.yaml"  # beside the checkpoints: what they were made with
 _JUDGES = ("loss", "v2t_R@1", "t2v_P@1")  # what validation tells: FairseqMMTask.reduce_metrics
+_ANY_CHECKPOINT = ("dropout", "autocast", "compile", "activation_checkpointing", "init_ignore")
+_OF_THE_OPTIMIZER = (
+    ("optimization", "optimizer", None),
+    ("optimization", "lr_scheduler", "fixed"),
+    ("common", "fp16", False),
+    ("common", "memory_efficient_fp16", False),
+    ("common", "amp", False),
+    ("ema", "store_ema", False),
+)
 _OUR_DEFAULTS = (
     ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32
     ("dataset", "num_workers", 0),  # poses come out of a memory map: a worker costs more than it saves
@@ -65,6 +78,27 @@ def initial_weights(groups: dict[str, Any], folder: Path) -> Path | None:
     return Path(path)
 
 
+def gone_on_from(groups: dict[str, Any]) -> Path | None:
+    """The checkpoint that a run goes on from with all that is in it, or None where it begins."""
+    last = save_dir(groups) / LAST
+    restore = option(groups, "restore_file", LAST)
+    if last.exists():
+        return last
+    return None if restore == LAST or option(groups, "reset_optimizer") else Path(restore)
+
+
+def check_holds_training(groups: dict[str, Any], checkpoint: Path) -> None:
+    """Raises UserError for a file that is no checkpoint, or one of weights alone, which no run can go on
+    from."""
+    content = load_torch_file(checkpoint)
+    parts = ("model", "optimizer_history", "extra_state")
+    if not isinstance(content, Mapping) or not all(part in content for part in parts):
+        raise UserError(
+            f"{checkpoint} holds no training to go on from: take another checkpoint, "
+            f"{what_else(groups, checkpoint)}."
+        )
+
+
 def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[str]:
     """The arguments of `fairseq-train` for a config.
 
@@ -80,6 +114,7 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     _check_served(groups)
     if config.loss.cached_chunk is not None:
         _check_cached(groups)
+    _check_gone_on(config, groups)
     _check_lora(config, groups)
     weights_alone = option(groups, "reset_optimizer")  # initial_weights
     if weights_alone or (save_dir(groups) / LAST).exists():
@@ -98,7 +133,9 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
         groups.setdefault("dataset", {})["grouped_shuffling"] = True
     _judge_the_right_way(groups)
     _drop(groups, "valid_subset")
-    _save_last_epoch(groups)
+    _include_last_epoch(groups, "checkpoint", "save_interval")
+    if not option(groups, "disable_validation"):
+        _include_last_epoch(groups, "dataset", "validate_interval")
     argv = [taskconfig, "--task", "mmtask", "--arch", "mmarch", "--criterion", "mmloss"]
     for override in overrides:
         argv += ["--override", override]
@@ -178,23 +215,56 @@ def _check_cached(groups: dict[str, Any]) -> None:
         )
 
 
+def _check_gone_on(config: Config, groups: dict[str, Any]) -> None:
+    """Refuse to go on from a checkpoint with settings that what is in it does not fit. Raises UserError."""
+    checkpoint = gone_on_from(groups)
+    if checkpoint is None or not checkpoint.with_name(CONFIG).is_file():
+        return
+    try:
+        before = load_config(checkpoint.with_name(CONFIG))
+    except UserError:  # of another version, or another program: loading shows whether it fits
+        return
+    is_now, was = _kept_in_checkpoints(config, groups), _kept_in_checkpoints(before, before.fairseq)
+    own = checkpoint == save_dir(groups) / LAST
+    if not own and option(groups, "reset_lr_scheduler"):
+        is_now["fairseq.optimization.lr_scheduler"] = was["fairseq.optimization.lr_scheduler"]
+    other = [key for key in is_now if is_now[key] != was[key]]
+    if other:
+        here = " and ".join(f"{key} is {is_now[key]}" for key in other)
+        there = " and ".join(f"{key} {was[key]}" for key in other)
+        raise UserError(
+            f"{here}, but the run in {checkpoint.parent} began with {there}: its checkpoints are of another "
+            f"model, loss or optimizer. Go on with what it began with, {what_else(groups, checkpoint)}."
+        )
+
+
+def what_else(groups: dict[str, Any], checkpoint: Path) -> str:
+    """What to do where a run cannot go on from a checkpoint, as the end of a sentence."""
+    if checkpoint == save_dir(groups) / LAST:
+        return "or name another fairseq.checkpoint.save_dir"
+    return f"or start from its weights alone (fairseq.checkpoint.finetune_from_model={checkpoint})"
+
+
+def _kept_in_checkpoints(config: Config, groups: dict[str, Any]) -> dict[str, Any]:
+    """By dotted key, the settings that decide which weights, learnt numbers and states a checkpoint holds."""
+    names = {field.name for field in dataclasses.fields(config.model)} - {*_ANY_CHECKPOINT}
+    found = {f"model.{name}": getattr(config.model, name) for name in sorted(names)}
+    for name in ("loss_cls", "learnable_temperature"):
+        found[f"loss.{name}"] = getattr(config.loss, name)
+    for group, name, default in _OF_THE_OPTIMIZER:
+        found[f"fairseq.{group}.{name}"] = option(groups, name, default)
+    return found
+
+
 def _check_lora(config: Config, groups: dict[str, Any]) -> None:
-    """Refuse model.lora_rank where it cannot be, is not what the run in the folder began with, or would adapt
-    layers that know nothing. Raises UserError."""
-    rank, folder = config.model.lora_rank, save_dir(groups)
-    resumed = (folder / LAST).exists()
-    if resumed and (folder / "config.yaml").is_file():
-        before = load_config(folder / "config.yaml").model.lora_rank
-        if before != rank:
-            raise UserError(
-                f"model.lora_rank is {rank}, but the run in {folder} began with model.lora_rank {before}: go "
-                "on with that, or name another fairseq.checkpoint.save_dir."
-            )
+    """Refuse model.lora_rank where it cannot be, or would adapt layers that know nothing. Raises
+    UserError."""
+    rank = config.model.lora_rank
     if rank == 0:
         return
     check_lora(rank, config.model.train_last_layers, config.model.train_projections_only)
     need_peft()
-    if config.model.video_hidden_size is None or resumed:
+    if config.model.video_hidden_size is None or (save_dir(groups) / LAST).exists():
         return
     if not (option(groups, "finetune_from_model") or option(groups, "restore_file")):
         raise UserError(
@@ -204,13 +274,15 @@ def _check_lora(config: Config, groups: dict[str, Any]) -> None:
         )
 
 
-def _save_last_epoch(groups: dict[str, Any]) -> None:
-    """fairseq saves at multiples of save_interval only: make the last epoch one of them."""
-    every, epochs = option(groups, "save_interval", 1), option(groups, "max_epoch", 0)
+def _include_last_epoch(groups: dict[str, Any], group: str, interval: str) -> None:
+    """fairseq saves and validates at multiples of an interval of epochs only: make the last epoch one."""
+    every, epochs = option(groups, interval, 1), option(groups, "max_epoch", 0)
     if epochs and epochs % every:
-        _drop(groups, "save_interval")
-        groups.setdefault("checkpoint", {})["save_interval"] = math.gcd(every, epochs)
-        log.info("saving every %d epochs, so that epoch %d is saved", math.gcd(every, epochs), epochs)
+        _drop(groups, interval)
+        groups.setdefault(group, {})[interval] = math.gcd(every, epochs)
+        log.info(
+            "%s is %d, so that it includes epoch %d, the last", interval, math.gcd(every, epochs), epochs
+        )
 
 
 def _drop(groups: dict[str, Any], *names: str) -> None:

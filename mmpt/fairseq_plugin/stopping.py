@@ -1,20 +1,25 @@
 """When training ends: behind the current update, with a checkpoint, when it is asked to by SIGTERM or Ctrl-C;
-and at once where it had ended before, by patience or at its last update.
+and at once where it had ended before, by patience or at its last update. How it goes on from a checkpoint.
 """
 
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 from fairseq import checkpoint_utils
+from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class UnfitCheckpointError(Exception):
+    """A checkpoint does not fit the run that is to go on from it."""
 
 
 class Stop:
@@ -87,11 +92,15 @@ def is_last(cfg: Any, updates: int) -> bool:
 
 
 @contextlib.contextmanager
-def go_on_as_before() -> Iterator[None]:
+def go_on_as_before(loaded: Callable[[], None]) -> Iterator[None]:
     """While the block runs, fairseq goes on from a checkpoint as the run that wrote it would have: it trains
     nothing more where `patience` or `max_update` had ended that run, and counts on to the next update of the
-    weights' running mean. What it knows of a run before, in the same process, is forgotten."""
-    train = fairseq_train.train
+    weights' running mean. What it knows of a run before, in the same process, is forgotten.
+
+    loaded: called when the checkpoint, if there is one, has been read. The block raises UnfitCheckpointError
+    where it does not fit the model, the loss or the optimizer.
+    """
+    train, load = fairseq_train.train, Trainer.load_checkpoint
     for function in (fairseq_train.should_stop_early, checkpoint_utils.save_checkpoint):
         vars(function).clear()  # where fairseq keeps the best validation so far
 
@@ -109,8 +118,18 @@ def go_on_as_before() -> Iterator[None]:
             trainer.ema.update_freq_counter = updates % cfg.ema.ema_update_freq
         return train(cfg, trainer, task, epochs)
 
-    fairseq_train.train = train_unless_ended
+    def load_and_tell(*arguments: Any, **options: Any) -> Any:
+        try:
+            state = load(*arguments, **options)
+        except (OSError, RuntimeError):
+            raise
+        except Exception as error:  # an assertion, a missing key, a count, or fairseq's plain Exception
+            raise UnfitCheckpointError from error
+        loaded()
+        return state
+
+    fairseq_train.train, Trainer.load_checkpoint = train_unless_ended, load_and_tell
     try:
         yield
     finally:
-        fairseq_train.train = train
+        fairseq_train.train, Trainer.load_checkpoint = train, load

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmpt.config import load_config, save_config
+from mmpt.fairseq_plugin.args import train_argv
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
 
@@ -34,6 +37,7 @@ def test_train_evaluate_and_ask(tiny_yaml, tmp_path):
         "eval.after_training=true",
         "fairseq.optimization.max_epoch=2",
         "fairseq.checkpoint.save_interval=5",  # which would never come
+        "fairseq.dataset.validate_interval=5",
     )
     assert done.returncode == 0, done.stderr
     epochs = [line for line in done.stderr.splitlines() if "mmpt.epoch: epoch " in line]
@@ -327,6 +331,89 @@ def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):
     assert done.returncode == 2 and "are of another model" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "config.yaml").read_bytes() == known
+
+
+@pytest.mark.parametrize(
+    "began, goes_on",
+    [
+        (["loss.learnable_temperature=true"], {"loss.learnable_temperature": "False"}),
+        ([], {"loss.loss_cls": "MMSigmoidLoss"}),
+        ([], {"model.freeze_text": "True"}),
+        ([], {f"{O}.lr_scheduler": "fixed", f"{O}.total_num_update": None}),
+        ([], {f"{O}.optimizer": "sgd", f"{O}.adam_betas": None}),
+        ([], {"fairseq.ema.store_ema": "True"}),
+    ],
+)
+def test_what_a_checkpoint_does_not_fit_is_named(tiny_yaml, tmp_path, capsys, began, goes_on):
+    """Whether it is the run's own or another run's; and what its checkpoints were made with is left."""
+    from mmpt.cli.train import main
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "checkpoint_last.pt").touch()
+    save_config(load_config(tiny_yaml, began), folder / "config.yaml")
+    known = (folder / "config.yaml").read_bytes()
+    key, value = next(iter(goes_on.items()))
+    overrides = [f"{name}={'null' if to is None else to}" for name, to in goes_on.items()]
+    new = [
+        f"fairseq.checkpoint.restore_file={folder}/checkpoint_last.pt",
+        f"fairseq.checkpoint.save_dir={tmp_path}/new",
+    ]
+    for more, advice in (([], "name another fairseq.checkpoint.save_dir"), (new, "finetune_from_model=")):
+        assert main([str(tiny_yaml), *overrides, *more]) == 2
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert f"{key} is {value}, but the run in {folder} began with {key} " in error and advice in error
+    assert (folder / "config.yaml").read_bytes() == known and not (tmp_path / "new").exists()
+
+
+def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint_last.pt").touch()
+    save_config(load_config(tiny_yaml), tmp_path / "run" / "config.yaml")
+    for override in (
+        f"{O}.lr=[1.0]",
+        f"{O}.max_epoch=9",
+        "model.autocast=bf16",
+        "model.dropout=0.2",
+        "loss.gather=true",
+        "dataset.augment2d=false",
+    ):
+        train_argv(load_config(tiny_yaml, [override]), str(tiny_yaml), [override])
+
+
+def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
+    """Nothing beside it says what it was made with: one line, and no settings are written that were not gone
+    on with."""
+    assert train(tiny_yaml, f"{O}.max_epoch=1", "model.num_hidden_video_layers=1").returncode == 0
+    (tmp_path / "run" / "config.yaml").unlink()
+    alone = tmp_path / "alone.pt"
+    shutil.copy(tmp_path / "run" / "checkpoint_last.pt", alone)
+    restore = [f"fairseq.checkpoint.restore_file={alone}", f"fairseq.checkpoint.save_dir={tmp_path}/new"]
+    sgd = ["model.num_hidden_video_layers=1", f"{O}.optimizer=sgd", f"{O}.adam_betas=null"]
+    told = {
+        "run/checkpoint_last.pt was made with another model": [],
+        "alone.pt was made with another model": restore,
+        "Optimizer does not match": [*restore, *sgd],
+    }
+    for words, overrides in told.items():
+        done = train(tiny_yaml, f"{O}.max_epoch=2", *overrides)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        assert words in done.stderr
+    assert not list(tmp_path.glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    "content, words", [(b"garbage", "cannot be read as a checkpoint"), (None, "finetune_from_model=")]
+)
+def test_what_holds_no_training_is_not_gone_on_from(tiny_yaml, tmp_path, capsys, content, words):
+    from mmpt.cli.train import main
+
+    file = tmp_path / "file.pt"
+    file.write_bytes(content) if content else torch.save({"model": {"a": torch.zeros(1)}}, file)
+    assert main([str(tiny_yaml), f"fairseq.checkpoint.restore_file={file}"]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert str(file) in error and words in error
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
