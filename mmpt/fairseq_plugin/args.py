@@ -12,7 +12,7 @@ import torch
 
 from mmpt.config import Config, load_config
 from mmpt.config.fairseq_options import option, to_argv
-from mmpt.losses import needs_common_batches
+from mmpt.losses import build_loss, needs_common_batches
 from mmpt.models.finetuning import check_lora
 from mmpt.models.folder import WEIGHTS_FILE
 from mmpt.models.lora import need_peft
@@ -114,6 +114,11 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
     _check_served(groups)
     if config.loss.cached_chunk is not None:
         _check_cached(groups)
+        if list(build_loss(config.loss).parameters()):
+            # torch's way sums a module's gradients in its backward pass, and the loss is none of the model's:
+            # each process would go on with a temperature of its own
+            _drop(groups, "ddp_backend")
+            groups.setdefault("distributed_training", {})["ddp_backend"] = "legacy_ddp"
     _check_gone_on(config, groups)
     _check_lora(config, groups)
     weights_alone = option(groups, "reset_optimizer")  # initial_weights

@@ -322,6 +322,26 @@ def test_with_mixup() -> None:
     assert not torch.allclose(step(4)[0][0], cached[0][0])
 
 
+@pytest.mark.parametrize(
+    "overrides, legacy",
+    [
+        ([], False),
+        (["loss.cached_chunk=2"], False),
+        (["loss.learnable_temperature=true"], False),
+        (["loss.cached_chunk=2", "loss.learnable_temperature=true"], True),
+        (["loss.cached_chunk=2", "loss.loss_cls=MMSigmoidLoss"], True),
+    ],
+)
+@pytest.mark.parametrize("asked", [[], ["fairseq.distributed_training.ddp_backend=pytorch_ddp"]])
+def test_numbers_that_the_loss_learns_are_summed_fairseqs_way(
+    tiny_yaml: Path, overrides: list[str], legacy: bool, asked: list[str]
+) -> None:
+    """torch's averages nothing of a loss that is not called through it."""
+    arguments = train_argv(load_config(tiny_yaml, [*overrides, *asked]), str(tiny_yaml), [])
+    assert ("legacy_ddp" in arguments) is legacy
+    assert ("pytorch_ddp" in arguments) is (bool(asked) and not legacy)
+
+
 def test_what_it_does_not_go_with(tiny_yaml: Path) -> None:
     for option, words in (
         ("fairseq.common.amp=true", "fairseq.common.amp"),
