@@ -36,6 +36,19 @@ _OF_THE_OPTIMIZER = (
     ("common", "amp", False),
     ("ema", "store_ema", False),
 )
+_NEED_MORE = (  # option, its value without effect, what is wrong with others
+    ("fairseq.checkpoint.write_checkpoints_asynchronously", False, "saves nothing here"),
+    (
+        "fairseq.common.model_parallel_size",
+        1,
+        "splits models that fairseq has made for that, and this is none",
+    ),
+    (
+        "fairseq.distributed_training.zero_sharding",
+        "none",
+        "needs a package that is not part of this project",
+    ),
+)
 _OUR_DEFAULTS = (
     ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32
     ("dataset", "num_workers", 0),  # poses come out of a memory map: a worker costs more than it saves
@@ -189,6 +202,10 @@ def _check_served(groups: dict[str, Any]) -> None:
             f"{torch.cuda.device_count()} GPUs here: leave it out, and start several processes with "
             "locallaunch.py --jobtype local_small (2) or local_big (4), or with torchrun."
         )
+    for key, plain, why in _NEED_MORE:
+        value = option(groups, key.rpartition(".")[2], plain)
+        if value != plain:
+            raise UserError(f"{key}={str(value).lower()} {why}: leave it out.")
 
 
 def _judge_the_right_way(groups: dict[str, Any]) -> None:

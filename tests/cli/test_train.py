@@ -466,6 +466,9 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
             ["fairseq.dataset.max_valid_steps=1", "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1"],
             "v2t_R@1 ranks all of them",
         ),
+        (["fairseq.checkpoint.write_checkpoints_asynchronously=true"], "saves nothing here: leave it out"),
+        (["fairseq.common.model_parallel_size=2"], "model_parallel_size=2 splits models"),
+        (["fairseq.distributed_training.zero_sharding=os"], "zero_sharding=os needs a package"),
         (["fairseq.distributed_training.distributed_world_size=99"], "--jobtype local_small"),
         (
             [
