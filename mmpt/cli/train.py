@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config, load_config, save_config
+from mmpt.config.compare import SAVED
 from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.errors import MissingDataError, UserError, run_cli
 from mmpt.utils.files import remove_leftovers
@@ -49,7 +50,7 @@ def _train(args: argparse.Namespace) -> int:
     if not args.verbose:  # fairseq, hydra and torch warn of each other's ways, at every start
         warnings.simplefilter("ignore")
         logging.getLogger("fairseq").setLevel(logging.WARNING)
-    from mmpt.fairseq_plugin.args import CONFIG, save_dir, train_argv
+    from mmpt.fairseq_plugin.args import save_dir, train_argv
     from mmpt.fairseq_plugin.settings import settings_of
 
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
@@ -67,7 +68,7 @@ def _train(args: argparse.Namespace) -> int:
         remove_leftovers(folder, "*.pt.tmp")  # the last is fairseq's own way to name what it is writing
         # not before: until then the file is what the checkpoints in the folder were made with
         status = _go_on_or_begin(
-            config, settings, args.verbose, loaded=lambda: save_config(config, folder / CONFIG)
+            config, settings, args.verbose, loaded=lambda: save_config(config, folder / SAVED)
         )
     log.info("checkpoints are in %s", folder)
     return status

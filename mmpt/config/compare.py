@@ -30,15 +30,23 @@ _PREPROCESSING = (
 )
 
 
-def differences(before: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted keys of two configs, or sections, that differ: key -> (value before, value now)."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for field in dataclasses.fields(before):
-        values = (getattr(before, field.name), getattr(now, field.name))
-        if dataclasses.is_dataclass(values[0]):
-            found |= differences(*values, prefix=f"{prefix}{field.name}.")
-        elif values[0] != values[1]:
-            found[f"{prefix}{field.name}"] = values
+def differences(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys of two configs, or sections, that differ: key -> (value before, value now); None where one
+    of them lacks the key."""
+    one, other = _dotted(before), _dotted(now)
+    keys = dict.fromkeys([*one, *other])
+    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
+
+
+def _dotted(section: Any, prefix: str = "") -> dict[str, Any]:
+    if dataclasses.is_dataclass(section):
+        section = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if dataclasses.is_dataclass(value) or isinstance(value, dict):
+            found |= _dotted(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
     return found
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from mmpt.config import Config, load_config
+from mmpt.config import Config
+from mmpt.config.compare import differences, trained_with
 from mmpt.config.fairseq_options import option, to_argv
 from mmpt.losses import build_loss, needs_common_batches
 from mmpt.models.finetuning import check_lora
@@ -25,9 +26,16 @@ log = logging.getLogger(__name__)
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
 _DEFAULT_SAVE_DIR = "checkpoints"
 LAST = "checkpoint_last.pt"
-CONFIG = "config.yaml"  # beside the checkpoints: what they were made with
 _JUDGES = ("loss", "v2t_R@1", "t2v_P@1")  # what validation tells: FairseqMMTask.reduce_metrics
 _ANY_CHECKPOINT = ("dropout", "autocast", "compile", "activation_checkpointing", "init_ignore")
+_SAME_EXPERIMENT = (
+    *_ANY_CHECKPOINT[1:],
+    *("cached_chunk", "max_nonfinite", "store_dtype", "pad_to_max", "split", "allow_trial_features"),
+)
+_GO_ON = (  # of these more, or others, may be asked for
+    *("fairseq.optimization.max_epoch", "fairseq.optimization.max_update", "fairseq.optimization.stop_"),
+    *("fairseq.checkpoint.", "fairseq.common.", "fairseq.common_eval.", "fairseq.dataset.num_workers"),
+)
 _OF_THE_OPTIMIZER = (
     ("optimization", "optimizer", None),
     ("optimization", "lr_scheduler", "fixed"),
@@ -238,26 +246,41 @@ def _check_cached(groups: dict[str, Any]) -> None:
 
 
 def _check_gone_on(config: Config, groups: dict[str, Any]) -> None:
-    """Refuse to go on from a checkpoint with settings that what is in it does not fit. Raises UserError."""
+    """Refuse to go on from a checkpoint with settings that what is in it does not fit, or, in its own folder,
+    as another experiment: the results would be taken for those of either. Raises UserError."""
     checkpoint = gone_on_from(groups)
-    if checkpoint is None or not checkpoint.with_name(CONFIG).is_file():
-        return
-    try:
-        before = load_config(checkpoint.with_name(CONFIG))
-    except UserError:  # of another version, or another program: loading shows whether it fits
+    before = None if checkpoint is None else trained_with(checkpoint)
+    if checkpoint is None or before is None:
         return
     is_now, was = _kept_in_checkpoints(config, groups), _kept_in_checkpoints(before, before.fairseq)
     own = checkpoint == save_dir(groups) / LAST
     if not own and option(groups, "reset_lr_scheduler"):
         is_now["fairseq.optimization.lr_scheduler"] = was["fairseq.optimization.lr_scheduler"]
-    other = [key for key in is_now if is_now[key] != was[key]]
+    other = {key: (was[key], is_now[key]) for key in is_now if is_now[key] != was[key]}
+    kind = "its checkpoints are of another model, loss or optimizer"
+    if own and not other:
+        changed = differences(before, dataclasses.replace(config, fairseq=groups))
+        other = {key: values for key, values in changed.items() if _is_another_experiment(key)}
+        kind = "this would be another experiment"
+        for key, (then, now) in changed.items():
+            if key not in other and key.startswith("fairseq.") and not key.startswith(_GO_ON):
+                log.warning("going on with another %s than the run began with: %s, then %s", key, now, then)
     if other:
-        here = " and ".join(f"{key} is {is_now[key]}" for key in other)
-        there = " and ".join(f"{key} {was[key]}" for key in other)
+        here = " and ".join(f"{key} is {now}" for key, (_, now) in other.items())
+        there = " and ".join(f"{key} {then}" for key, (then, _) in other.items())
         raise UserError(
-            f"{here}, but the run in {checkpoint.parent} began with {there}: its checkpoints are of another "
-            f"model, loss or optimizer. Go on with what it began with, {what_else(groups, checkpoint)}."
+            f"{here}, but the run in {checkpoint.parent} began with {there}: {kind}. Go on with what it "
+            f"began with, {what_else(groups, checkpoint)}."
         )
+
+
+def _is_another_experiment(key: str) -> bool:
+    """Whether a run with another value of a setting is another run, and not the same one elsewhere, faster,
+    or for longer."""
+    section, _, name = key.partition(".")
+    if section not in ("dataset", "model", "loss"):
+        return key == "fairseq.common.seed"
+    return name not in _SAME_EXPERIMENT and not name.endswith(("_path", "_dir"))
 
 
 def what_else(groups: dict[str, Any], checkpoint: Path) -> str:

@@ -125,6 +125,8 @@ def go_on_as_before(loaded: Callable[[], None]) -> Iterator[None]:
             raise
         except Exception as error:  # an assertion, a missing key, a count, or fairseq's plain Exception
             raise UnfitCheckpointError from error
+        if state is not None:
+            _tell(arguments[0], arguments[1], state)
         loaded()
         return state
 
@@ -133,3 +135,12 @@ def go_on_as_before(loaded: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         fairseq_train.train, Trainer.load_checkpoint = train, load
+
+
+def _tell(trainer: Any, checkpoint: str, state: Any) -> None:
+    """Say where a run goes on."""
+    epoch, last = state["train_iterator"]["epoch"], trainer.cfg.optimization.max_epoch
+    if 0 < last < epoch:
+        log.info("%s: all %d epochs are trained, nothing is left to do", checkpoint, epoch - 1)
+    else:
+        log.info("going on from %s, behind update %d", checkpoint, trainer.get_num_updates())

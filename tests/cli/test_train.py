@@ -15,6 +15,7 @@ import torch
 from mmpt.config import load_config, save_config
 from mmpt.fairseq_plugin.args import train_argv
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
+from mmpt.utils.errors import UserError
 from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
 
 O = "fairseq.optimization"
@@ -374,11 +375,12 @@ def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
         f"{O}.lr=[1.0]",
         f"{O}.max_epoch=9",
         "model.autocast=bf16",
-        "model.dropout=0.2",
-        "loss.gather=true",
-        "dataset.augment2d=false",
+        "loss.cached_chunk=2",
     ):
         train_argv(load_config(tiny_yaml, [override]), str(tiny_yaml), [override])
+    for override in ("model.dropout=0.2", "loss.gather=true", "dataset.augment2d=false"):
+        with pytest.raises(UserError, match="this would be another experiment"):
+            train_argv(load_config(tiny_yaml, [override]), str(tiny_yaml), [override])
 
 
 def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
@@ -560,3 +562,48 @@ def test_batches_that_are_not_finite_end_the_run_with_the_names_of_their_clips(t
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.count(": left out") == 2
     assert "2 such batches were left out before" in done.stderr and "svk/" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("fairseq.common.seed=9", "fairseq.common.seed is 9"),
+        ("loss.label_smoothing=0.3", "loss.label_smoothing is 0.3"),
+        ("dataset.augment2d=false", "dataset.augment2d is False"),
+        ("dataset.augment3d.rotation=0.3", "dataset.augment3d.rotation is 0.3"),
+        ("dataset.letters=[A,B,C,D,E]", "dataset.letters is"),
+    ],
+)
+def test_another_experiment_does_not_take_the_place_of_a_finished_one(finished, capsys, change, words):
+    """Its results would be those of the run before, under the new settings."""
+    from mmpt.cli.train import main
+
+    before = {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()}
+    assert main([str(finished[0]), f"fairseq.checkpoint.save_dir={finished[1]}", change]) == 2
+    message = capsys.readouterr().err
+    assert words in message and "this would be another experiment" in message
+    assert {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()} == before
+
+
+def test_the_same_experiment_goes_on_faster_longer_or_elsewhere(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished[1], tmp_path / "moved")
+    same = ["loss.cached_chunk=2", "dataset.store_dtype=float16", f"dataset.cache_dir={tmp_path}"]
+    folder = f"fairseq.checkpoint.save_dir={tmp_path / 'moved'}"
+    done = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint_last.pt, behind update 5" in done.stderr and " epoch 2 " in done.stderr
+    assert f"going on with another {O}.lr than the run began with: [0.002]" in done.stderr
+    again = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
+    assert again.returncode == 0 and "all 2 epochs are trained, nothing is left to do" in again.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir, pose_cache):
+    """A YAML, and the folder of the run of one epoch that it made."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = write_tiny(folder, data_dir, pose_cache)
+    done = train(path, f"fairseq.checkpoint.save_dir={folder / 'run'}", f"{O}.max_epoch=1")
+    assert done.returncode == 0, done.stderr
+    return path, folder / "run"

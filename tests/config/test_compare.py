@@ -18,10 +18,13 @@ def trained(tiny_yaml, tmp_path):
 
 def test_differences_are_named_with_both_values(tiny_yaml):
     before = load_config(tiny_yaml)
-    now = load_config(tiny_yaml, ["dataset.max_len=7", "loss.temperature=0.5"])
-    assert differences(before, before) == {}
-    found = differences(before, now)
-    assert found.keys() == {"dataset.max_len", "loss.temperature"} and found["dataset.max_len"][1] == 7
+    changes = ["dataset.max_len=7", "dataset.augment3d.rotation=0.5", "fairseq.common.seed=3"]
+    changes.append("fairseq.ema.store_ema=true")
+    found = differences(before, load_config(tiny_yaml, changes))
+    assert differences(before, before) == {} and len(found) == 4
+    assert found["dataset.max_len"] == (before.dataset.max_len, 7)
+    assert found["dataset.augment3d.rotation"] == (0, 0.5)
+    assert found["fairseq.common.seed"][1] == 3 and found["fairseq.ema.store_ema"] == (None, True)
 
 
 def test_other_preprocessing_than_in_training_is_told(trained, tiny_yaml, caplog):
