@@ -78,7 +78,7 @@ def _go_on_or_begin(config: Config, settings: Any, verbose: bool, loaded: Callab
     """Run fairseq (see _run_fairseq). Raises UserError where the checkpoint that it goes on from does not
     fit, which the config beside it did not show."""
     from mmpt.fairseq_plugin.args import gone_on_from, what_else
-    from mmpt.fairseq_plugin.stopping import UnfitCheckpointError
+    from mmpt.fairseq_plugin.resuming import UnfitCheckpointError
 
     checkpoint = gone_on_from(config.fairseq)
     try:
@@ -143,7 +143,8 @@ def _run_fairseq(cfg: Any, verbose: bool, loaded: Callable[[], None]) -> int:
     from fairseq.distributed import utils as distributed_utils
     from fairseq_cli import train as fairseq_train
 
-    from mmpt.fairseq_plugin.stopping import go_on_as_before, stop_on_signals
+    from mmpt.fairseq_plugin.resuming import go_on_as_before
+    from mmpt.fairseq_plugin.stopping import stop_on_signals
 
     keep_freed_memory()
     if (

@@ -163,6 +163,35 @@ def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
     assert " epoch 3 " in again.stderr and " epoch 4 " not in again.stderr
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pytest.param(
+            ["lr_scheduler=reduce_lr_on_plateau", "lr_shrink=0.5", "lr_threshold=0.5"], id="plateau"
+        ),
+        pytest.param(
+            ["lr_scheduler=reduce_lr_on_plateau", "lr_threshold=0.5", "lr_patience=1"], id="patient plateau"
+        ),
+        pytest.param(["lr_scheduler=fixed", "lr=[1.0e-3,2.0e-3,3.0e-3,4.0e-3]"], id="a rate for each epoch"),
+    ],
+)
+def test_the_scheduler_goes_on_where_it_was(tiny_yaml, tmp_path, schedule):
+    """Epochs one at a time, and one of them stopped inside, end as all of them at once."""
+    options = [str(tiny_yaml), f"{O}.total_num_update=null", *(f"{O}.{option}" for option in schedule)]
+    folders = [f"fairseq.checkpoint.save_dir={tmp_path}/{name}" for name in ("whole", "parts")]
+    runs = [[*options, folders[0], f"{O}.max_epoch=4"]]
+    runs += [[*options, folders[1], f"{O}.max_epoch={epochs}"] for epochs in (1, 2)]
+    done = run_module("-c", RUNS, json.dumps(runs))
+    assert done.returncode == 0, done.stderr
+    stopped = run_module("-c", STOPPED, "12", *options, folders[1], f"{O}.max_epoch=4")
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert train(*options, folders[1], f"{O}.max_epoch=4").returncode == 0
+    files = [tmp_path / name / "checkpoint_last.pt" for name in ("whole", "parts")]
+    rates = [load_torch_file(file)["last_optimizer_state"]["param_groups"][0]["lr"] for file in files]
+    assert rates[0] == rates[1] != 1e-3
+    assert same_weights(*files)
+
+
 def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
     options = ["fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
     first = train(tiny_yaml, *options)
