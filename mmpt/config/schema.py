@@ -162,7 +162,9 @@ class ModelConfig(PublishedModel):
     video_encoder_cls: str = opt("MMBertForEncoder", "the video tower")
     text_encoder_cls: str = opt("BertModel", "the text tower")
     mm_encoder_cls: str | None = opt(None, "the shared tower of MMFusionShare")
-    num_hidden_video_layers: int = opt(6, "BERT layers of the video tower", minimum=1)
+    num_hidden_video_layers: int = opt(
+        6, "BERT layers of the video tower; MMFusionShare has all those of the text model", minimum=1
+    )
     video_hidden_size: int | None = opt(
         None,
         "width of a video tower that starts from random weights; null: the text model's width and weights",
