@@ -110,11 +110,13 @@ def _check_data(config: Config) -> None:
     import torch
 
     from mmpt.config.fairseq_options import option
-    from mmpt.fairseq_plugin.args import check_holds_training, gone_on_from, initial_weights, save_dir
+    from mmpt.fairseq_plugin.args import check_gone_on, initial_weights, save_dir
     from mmpt.losses import needs_common_batches
     from mmpt.tasks import Task
     from mmpt.utils.device import choose_device
 
+    initial_weights(config.fairseq, save_dir(config.fairseq))
+    check_gone_on(config)
     task = Task(config)
     report = logging.getLogger("mmpt.tasks.task")
     report.setLevel(logging.WARNING)
@@ -126,10 +128,6 @@ def _check_data(config: Config) -> None:
             task.dataset("valid")
     finally:
         report.setLevel(logging.NOTSET)
-    initial_weights(config.fairseq, save_dir(config.fairseq))
-    checkpoint = gone_on_from(config.fairseq)
-    if checkpoint is not None:
-        check_holds_training(config.fairseq, checkpoint)
     task.build_loss()
     with torch.device("meta"):  # shapes only
         task.build_model(pretrained=False)

@@ -108,9 +108,14 @@ def gone_on_from(groups: dict[str, Any]) -> Path | None:
     return None if restore == LAST or option(groups, "reset_optimizer") else Path(restore)
 
 
-def check_holds_training(groups: dict[str, Any], checkpoint: Path) -> None:
-    """Raises UserError for a file that is no checkpoint, or one of weights alone, which no run can go on
-    from."""
+def check_gone_on(config: Config) -> None:
+    """Refuse to go on from a checkpoint with settings that it does not fit, from a file that is none, or from
+    weights alone. Raises UserError."""
+    groups = config.fairseq
+    checkpoint = gone_on_from(groups)
+    if checkpoint is None:
+        return
+    _check_settings(config, checkpoint)
     content = load_torch_file(checkpoint)
     parts = ("model", "optimizer_history", "extra_state")
     if not isinstance(content, Mapping) or not all(part in content for part in parts):
@@ -118,6 +123,43 @@ def check_holds_training(groups: dict[str, Any], checkpoint: Path) -> None:
             f"{checkpoint} holds no training to go on from: take another checkpoint, "
             f"{what_else(groups, checkpoint)}."
         )
+
+
+def _check_settings(config: Config, checkpoint: Path) -> None:
+    """Compare with the config that lies beside a checkpoint: what is in it has to fit, and in its own folder a
+    run goes on as the same experiment, or its results would be taken for the other's. Raises UserError."""
+    groups, before = config.fairseq, trained_with(checkpoint)
+    if before is None:  # none, or of another program: loading shows whether it fits
+        return
+    is_now, was = _kept_in_checkpoints(config, groups), _kept_in_checkpoints(before, before.fairseq)
+    own = checkpoint == save_dir(groups) / LAST
+    if not own and option(groups, "reset_lr_scheduler"):
+        is_now["fairseq.optimization.lr_scheduler"] = was["fairseq.optimization.lr_scheduler"]
+    other = {key: (was[key], is_now[key]) for key in is_now if is_now[key] != was[key]}
+    kind = "its checkpoints are of another model, loss or optimizer"
+    if own and not other:
+        changed = differences(before, config)
+        other = {key: values for key, values in changed.items() if _is_another_experiment(key)}
+        kind = "this would be another experiment"
+        for key, (then, now) in changed.items():
+            if key not in other and key.startswith("fairseq.") and not key.startswith(_GO_ON):
+                log.warning("going on with another %s than the run began with: %s, then %s", key, now, then)
+    if other:
+        here = " and ".join(f"{key} is {now}" for key, (_, now) in other.items())
+        there = " and ".join(f"{key} {then}" for key, (then, _) in other.items())
+        raise UserError(
+            f"{here}, but the run in {checkpoint.parent} began with {there}: {kind}. Go on with what it "
+            f"began with, {what_else(groups, checkpoint)}."
+        )
+
+
+def _is_another_experiment(key: str) -> bool:
+    """Whether a run with another value of a setting is another run, and not the same one elsewhere, faster,
+    or for longer."""
+    section, _, name = key.partition(".")
+    if section not in ("dataset", "model", "loss"):
+        return key == "fairseq.common.seed"
+    return name not in _SAME_EXPERIMENT and not name.endswith(("_path", "_dir"))
 
 
 def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[str]:
@@ -140,7 +182,6 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
             # each process would go on with a temperature of its own
             _drop(groups, "ddp_backend")
             groups.setdefault("distributed_training", {})["ddp_backend"] = "legacy_ddp"
-    _check_gone_on(config, groups)
     _check_lora(config, groups)
     weights_alone = option(groups, "reset_optimizer")  # initial_weights
     if weights_alone or (save_dir(groups) / LAST).exists():
@@ -243,44 +284,6 @@ def _check_cached(groups: dict[str, Any]) -> None:
             f"loss.cached_chunk does not go with fairseq.distributed_training.ddp_backend={backend}: leave "
             "one of the two out."
         )
-
-
-def _check_gone_on(config: Config, groups: dict[str, Any]) -> None:
-    """Refuse to go on from a checkpoint with settings that what is in it does not fit, or, in its own folder,
-    as another experiment: the results would be taken for those of either. Raises UserError."""
-    checkpoint = gone_on_from(groups)
-    before = None if checkpoint is None else trained_with(checkpoint)
-    if checkpoint is None or before is None:
-        return
-    is_now, was = _kept_in_checkpoints(config, groups), _kept_in_checkpoints(before, before.fairseq)
-    own = checkpoint == save_dir(groups) / LAST
-    if not own and option(groups, "reset_lr_scheduler"):
-        is_now["fairseq.optimization.lr_scheduler"] = was["fairseq.optimization.lr_scheduler"]
-    other = {key: (was[key], is_now[key]) for key in is_now if is_now[key] != was[key]}
-    kind = "its checkpoints are of another model, loss or optimizer"
-    if own and not other:
-        changed = differences(before, dataclasses.replace(config, fairseq=groups))
-        other = {key: values for key, values in changed.items() if _is_another_experiment(key)}
-        kind = "this would be another experiment"
-        for key, (then, now) in changed.items():
-            if key not in other and key.startswith("fairseq.") and not key.startswith(_GO_ON):
-                log.warning("going on with another %s than the run began with: %s, then %s", key, now, then)
-    if other:
-        here = " and ".join(f"{key} is {now}" for key, (_, now) in other.items())
-        there = " and ".join(f"{key} {then}" for key, (then, _) in other.items())
-        raise UserError(
-            f"{here}, but the run in {checkpoint.parent} began with {there}: {kind}. Go on with what it "
-            f"began with, {what_else(groups, checkpoint)}."
-        )
-
-
-def _is_another_experiment(key: str) -> bool:
-    """Whether a run with another value of a setting is another run, and not the same one elsewhere, faster,
-    or for longer."""
-    section, _, name = key.partition(".")
-    if section not in ("dataset", "model", "loss"):
-        return key == "fairseq.common.seed"
-    return name not in _SAME_EXPERIMENT and not name.endswith(("_path", "_dir"))
 
 
 def what_else(groups: dict[str, Any], checkpoint: Path) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mmpt.config import load_config, save_config
-from mmpt.fairseq_plugin.args import train_argv
+from mmpt.fairseq_plugin.args import LAST, check_gone_on
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from mmpt.utils.errors import UserError
 from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
@@ -398,7 +398,7 @@ def test_what_a_checkpoint_does_not_fit_is_named(tiny_yaml, tmp_path, capsys, be
 
 def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoint_last.pt").touch()
+    torch.save(dict.fromkeys(("model", "optimizer_history", "extra_state")), tmp_path / "run" / LAST)
     save_config(load_config(tiny_yaml), tmp_path / "run" / "config.yaml")
     for override in (
         f"{O}.lr=[1.0]",
@@ -406,10 +406,12 @@ def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
         "model.autocast=bf16",
         "loss.cached_chunk=2",
     ):
-        train_argv(load_config(tiny_yaml, [override]), str(tiny_yaml), [override])
+        check_gone_on(load_config(tiny_yaml, [override]))
+    with pytest.raises(UserError, match=r"model\.pooling is max"):
+        check_gone_on(load_config(tiny_yaml, ["model.pooling=max"]))
     for override in ("model.dropout=0.2", "loss.gather=true", "dataset.augment2d=false"):
         with pytest.raises(UserError, match="this would be another experiment"):
-            train_argv(load_config(tiny_yaml, [override]), str(tiny_yaml), [override])
+            check_gone_on(load_config(tiny_yaml, [override]))
 
 
 def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
