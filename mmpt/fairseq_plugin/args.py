@@ -126,8 +126,8 @@ def check_gone_on(config: Config) -> None:
 
 
 def _check_settings(config: Config, checkpoint: Path) -> None:
-    """Compare with the config that lies beside a checkpoint: what is in it has to fit, and in its own folder a
-    run goes on as the same experiment, or its results would be taken for the other's. Raises UserError."""
+    """Compare with the config beside a checkpoint: what it holds has to fit, and in its own folder a run goes
+    on as the same experiment, or its results would be taken for the other's. Raises UserError."""
     groups, before = config.fairseq, trained_with(checkpoint)
     if before is None:  # none, or of another program: loading shows whether it fits
         return
