@@ -9,6 +9,7 @@ import torch
 
 from mmpt.config.compare import warn_of_other_preprocessing
 from mmpt.evaluators.report import make_results, save_report
+from mmpt.evaluators.settings import evaluation_facts
 from mmpt.evaluators.tables import format_table
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.device import choose_device
@@ -48,6 +49,7 @@ def _evaluate(
 ) -> str:
     config = task.config
     split = config.dataset.split or "test"
+    facts = evaluation_facts(config)
     model = task.build_model(pretrained=False)
     load_into(model, load_state_dict_file(path, trust=config.eval.trust_checkpoint))
     dataset = task.dataset(split, training=False)
@@ -66,7 +68,7 @@ def _evaluate(
         seed=task.seed,
         resamples=config.eval.bootstrap,
     )
-    results |= {"split": split, "model": model_fingerprint(model)}
+    results |= {"split": split, "model": model_fingerprint(model), "evaluated": facts}
     folder = task.results_path()
     video_ids = [example.video_id for example in dataset.examples]
     files = save_report(folder, results, texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)

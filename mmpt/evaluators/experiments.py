@@ -4,8 +4,6 @@ An experiment is named by its evaluation config, test_X.yaml. X.yaml beside it, 
 """
 
 import dataclasses
-import hashlib
-import json
 import logging
 import shlex
 from functools import cached_property
@@ -15,6 +13,7 @@ from typing import Any
 from mmpt.config import Config, load_config
 from mmpt.config.fairseq_options import option
 from mmpt.evaluators.report import read_results
+from mmpt.evaluators.settings import changed_files, data_files, digest, evaluation_facts
 from mmpt.extractors.manifest import trial_weights
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
@@ -24,8 +23,10 @@ from mmpt.utils.stand_in import stand_in_note
 log = logging.getLogger(__name__)
 
 _FINISHED = "training_finished.json"
+_TEST_FILE = "dataset.test_path"  # training does not read it
 _SECTIONS = ("dataset", "model", "loss", "fairseq")
-# options that say where things are, or how fast they go, and not what comes out
+# options that say where things are, or how fast they go, and not what comes out; of the files that choose the
+# data, the content is compared instead
 _NO_MATTER = (
     *("_path", "_dir", ".path", ".split", "finetune_from_model", "restore_file"),
     *(
@@ -85,11 +86,12 @@ class Experiment:
                 f"{self.checkpoint.parent} holds a training of {self.name} with other settings "
                 f"({', '.join(changed)}): move it away, or set SIGNCLIP_RUNS to another folder."
             )
-        return self._finished_digest() != self._digest()
+        return self._finished().get("settings") != self._digest()
 
     def mark_trained(self) -> None:
         """Remember that the training ran to its end."""
-        write_json(self._finished_file, {"settings": self._digest(), "overrides": self.overrides})
+        facts = {"settings": self._digest(), "files": self._trained_on(), "overrides": self.overrides}
+        write_json(self._finished_file, facts)
 
     @property
     def _finished_file(self) -> Path:
@@ -97,30 +99,47 @@ class Experiment:
 
     def _digest(self) -> str:
         assert self.training_config is not None
-        text = json.dumps(_settings(self.training_config), sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(_settings(self.training_config))
 
-    def _finished_digest(self) -> str | None:
+    def _trained_on(self) -> dict[str, str]:
+        """The files that the training reads (see data_files)."""
+        assert self.training_config is not None
+        return {key: sha for key, sha in data_files(self.training_config).items() if key != _TEST_FILE}
+
+    def _finished(self) -> dict[str, Any]:
+        """What mark_trained wrote. Nothing, where there is no such file, or none of ours: train, which ends
+        at once if there is nothing to do."""
         try:
-            return read_json(self._finished_file)["settings"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # no such file, or none of ours: train, which ends at once if there is nothing to do
+            content = read_json(self._finished_file)
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def _changed_since_training(self) -> list[str]:
+        """Settings, and files of data. What the files held is known of trainings that have ended; of another,
+        a file that is still where it was is compared with the one that is named now."""
         saved = self.checkpoint.with_name("config.yaml")
         if self.training_config is None or not saved.is_file():
             return []
-        return sorted(_differences(_settings(load_config(saved)), _settings(self.training_config)))
+        trained = load_config(saved)
+        files = self._finished().get("files") or data_files(trained)
+        return [
+            *sorted(_differences(_settings(trained), _settings(self.training_config))),
+            *changed_files(files, self._trained_on()),
+        ]
 
     # ---- evaluation
     def needs_evaluation(self) -> bool:
-        """Whether there are no results, or only those of another checkpoint or of other overrides."""
+        """Whether there are no results, or only those of another checkpoint, of other settings or data, or of
+        a time when settings and data were not recorded."""
         results = self.results()
         if results is None or results.get("checkpoint") != str(self.checkpoint):
             return True
         made = (self.results_folder / "results.json").stat().st_mtime
-        newer = self.checkpoint.is_file() and self.checkpoint.stat().st_mtime > made
-        return newer or _that_matter(_overrides_in(results.get("command"))) != _that_matter(self.overrides)
+        if self.checkpoint.is_file() and self.checkpoint.stat().st_mtime > made:
+            return True
+        kept, now = results.get("evaluated", {}), evaluation_facts(self.config)
+        return kept.get("settings") != now["settings"] or bool(changed_files(kept["files"], now["files"]))
 
     def results(self) -> dict[str, Any] | None:
         """The saved results, or None."""
@@ -147,16 +166,23 @@ class Experiment:
         """
         results = self.results()
         overrides = self.overrides if results is None else _overrides_in(results.get("command"))
-        overrides = _that_matter(overrides)
-        found = _differences(_settings(load_config(self.path)), _settings(load_config(self.path, overrides)))
+        found = _departures(load_config(self.path), load_config(self.path, _that_matter(overrides)))
         saved = self.checkpoint.with_name("config.yaml")
         if self.trained_by is not None and saved.is_file():
             try:
                 trained = load_config(saved)
             except UserError as error:  # of another version of the project: still worth a row
                 return [f"what it was trained with cannot be read ({error})"]
-            found |= _differences(_settings(load_config(self.trained_by)), _settings(trained))
+            found |= _departures(load_config(self.trained_by), trained)
         return [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(found.items())]
+
+
+def _departures(config: Config, other: Config) -> dict[str, Any]:
+    """Key -> its value in `other`, for settings that differ, and files of data whose content does."""
+    found = _differences(_settings(config), _settings(other))
+    for key in changed_files(data_files(config), data_files(other)):
+        found[key] = getattr(other.dataset, key.removeprefix("dataset."))
+    return found
 
 
 def _overrides_in(command: str | None) -> list[str]:

@@ -4,9 +4,6 @@ A run is a config with overrides and a folder. What is in the folder already, ma
 not made again; what was interrupted goes on; checkpoints are deleted when the results are there.
 """
 
-import dataclasses
-import hashlib
-import json
 import logging
 import os
 import subprocess
@@ -21,6 +18,7 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.evaluators.report import read_results
+from mmpt.evaluators.settings import changed_files, data_files, digest, without_defaults
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.processes import sigterm_as_interrupt
@@ -62,16 +60,24 @@ class Run:
         return (*self.overrides, *chosen)
 
     def results(self) -> dict[str, Any] | None:
-        """The saved results, or None. Raises UserError where they are those of other settings."""
-        record = self.folder / _RECORD
-        if not record.is_file():
+        """The saved results, or None. Raises UserError where they are those of other settings or data."""
+        record = self._record()
+        if record is None:
             return None
-        if read_json(record).get("settings") != self.digest():
+        do = "move it away, or give another folder with --out."
+        if record.get("settings") != self.digest():
+            raise UserError(f"{self.folder} holds a run with other settings than {self.name} has now: {do}")
+        if changed := changed_files(record.get("files", {}), self._files()):
             raise UserError(
-                f"{self.folder} holds a run with other settings than {self.name} has now: move it away, or "
-                "give another folder with --out."
+                f"{self.folder} holds a run of {self.name} on other data: the files of {', '.join(changed)} "
+                f"have changed since: {do}"
             )
         return read_results(self.folder / "eval")
+
+    def data_not_recorded(self) -> bool:
+        """Whether it was made, of files, when it was not yet kept what they held."""
+        record = self._record()
+        return record is not None and "files" not in record and bool(self._files())
 
     def correct(self) -> np.ndarray:
         """bool [N]: which clips of the test split are closest to their own prompt."""
@@ -83,15 +89,21 @@ class Run:
         key that mmpt did not have when a run was made does not make it another run."""
         config = load_config(self.config, list(self.overrides))
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
-        content = _without_defaults(config)
-        text = json.dumps([content, self.select], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest([without_defaults(config), self.select])
 
     def mark_done(self) -> None:
         """Remember that the results are whole, and delete the checkpoints they were made with."""
-        write_json(self.folder / _RECORD, {"settings": self.digest(), "arguments": list(self.arguments)})
+        facts = {"settings": self.digest(), "files": self._files(), "arguments": list(self.arguments)}
+        write_json(self.folder / _RECORD, facts)
         for path in self.folder.glob("*.pt"):
             path.unlink()
+
+    def _record(self) -> dict[str, Any] | None:
+        record = self.folder / _RECORD
+        return read_json(record) if record.is_file() else None
+
+    def _files(self) -> dict[str, str]:
+        return data_files(load_config(self.config, list(self.overrides)))
 
 
 def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
@@ -106,6 +118,8 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
     waiting = [run for run in runs if run.results() is None]
     if len(waiting) < len(runs):
         log.info("%d of %d runs are there already", len(runs) - len(waiting), len(runs))
+    if old := sum(run.data_not_recorded() for run in runs):
+        log.warning("%d of them do not record what the files of their data held: not compared", old)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     running: dict[Run, subprocess.Popen[bytes]] = {}
@@ -135,20 +149,6 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
             for process in running.values():
                 process.wait()
     return failed
-
-
-def _without_defaults(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are not as by default, also in the dataclasses within it."""
-    kept = {}
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if dataclasses.is_dataclass(value):
-            kept[field.name] = _without_defaults(value)
-        elif value != field.default and not (
-            callable(field.default_factory) and value == field.default_factory()
-        ):
-            kept[field.name] = value
-    return kept
 
 
 def _log(run: Run) -> Path:

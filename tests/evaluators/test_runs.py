@@ -101,6 +101,24 @@ def test_a_new_key_with_its_default_is_the_same_run(
         assert series(tiny_yaml, tmp_path, 1, overrides=(override,))[0].digest() != before
 
 
+def test_files_of_data_that_changed_are_refused(
+    tiny_yaml: Path, tmp_path: Path, calls: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("id,path,text\n")
+    overrides = (f"dataset.table_path={table}",)
+    [run] = series(tiny_yaml, tmp_path, 1, overrides=overrides)
+    assert run_all([run]) == [] and run.results() is not None
+    table.write_text("id,path,text\na,b,c\n")
+    with pytest.raises(UserError, match=r"dataset\.table_path have changed"):
+        run.results()
+    record = json.loads((run.folder / "run.json").read_text())
+    del record["files"]  # as records were: hours of training are not thrown away
+    (run.folder / "run.json").write_text(json.dumps(record))
+    assert run_all([run]) == [] and "1 of them do not record" in caplog.text
+    assert len(calls.read_text().splitlines()) == 1
+
+
 def test_interval_of_a_mean() -> None:
     low, high = interval_of_mean(np.arange(100) < 60)
     assert 0.48 < low < 0.53 and 0.67 < high < 0.72  # the binomial's: 0.6 -+ 1.96 * 0.049

@@ -10,9 +10,10 @@ import pytest
 from mmpt.config import load_config, save_config
 from mmpt.evaluators import make_results
 from mmpt.evaluators.comparison import Published, Row, comparison_markdown, in_published_order, read_published
+from mmpt.evaluators.settings import evaluation_facts
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import write_json
+from mmpt.utils.files import read_json, write_json
 from mmpt.utils.stand_in import mark_stand_in
 from scripts import results
 
@@ -50,6 +51,7 @@ class FakeLauncher:
         )
         command = shlex.join(["python", "locallaunch.py", str(path), *overrides])
         made |= {"checkpoint": str(task.checkpoint_path()), "config": str(path), "command": command}
+        made["evaluated"] = evaluation_facts(task.config)
         write_json(task.results_path() / "results.json", made)
 
     def take(self):
@@ -205,6 +207,59 @@ def test_where_the_data_lies_is_no_setting(launcher, tmp_path, monkeypatch):
     assert run(tmp_path, SCRATCH, "eval.similarity=dot") == 0
     assert launcher.take() == ["test_rwthfs_scratch"]
     assert "num_workers" not in table(tmp_path)["test_rwthfs_scratch"]["notes"]
+
+
+@pytest.fixture
+def own_config(tmp_path):
+    """An evaluation config of the user's, beside the one that trains it."""
+    for name in ("rwthfs_scratch", "test_rwthfs_scratch"):
+        text = f"includes: {results.ROOT}/projects/signclip/{name}.yaml\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return tmp_path / "test_rwthfs_scratch.yaml"
+
+
+@pytest.mark.parametrize(
+    "more", ["dataset: {letters: [A]}", "eval: {similarity: dot}", "dataset: {split: valid}"]
+)
+def test_an_edited_config_is_evaluated_again(launcher, tmp_path, own_config, more):
+    assert run(tmp_path, str(own_config)) == 0
+    launcher.take()
+    with open(own_config, "a") as file:
+        file.write(f"{more}\n")
+    assert run(tmp_path, str(own_config)) == 0
+    assert launcher.take() == ["test_rwthfs_scratch"]
+    assert run(tmp_path, str(own_config)) == 0
+    assert launcher.take() == []
+
+
+def test_results_of_before_settings_were_recorded_are_made_again_without_training(launcher, tmp_path):
+    assert run(tmp_path, SCRATCH) == 0
+    launcher.take()
+    found = next((tmp_path / "runs").rglob("results.json"))
+    write_json(found, {key: value for key, value in read_json(found).items() if key != "evaluated"})
+    finished = tmp_path / "runs" / "rwthfs_scratch" / "training_finished.json"
+    write_json(finished, {key: value for key, value in read_json(finished).items() if key != "files"})
+    assert run(tmp_path, SCRATCH) == 0
+    assert launcher.take() == ["test_rwthfs_scratch"]
+
+
+def test_files_of_data_count_by_their_content(launcher, tmp_path, monkeypatch, capsys):
+    """Wherever they lie."""
+    for folder in ("data", "moved"):
+        (tmp_path / folder / "rwthfs").mkdir(parents=True)
+        for name in ("train.txt", "test.txt"):
+            (tmp_path / folder / "rwthfs" / name).write_text("1_1_1_cam1\n")
+    assert run(tmp_path, SCRATCH) == 0
+    launcher.take()
+    monkeypatch.setenv("SIGNCLIP_DATA", str(tmp_path / "moved"))
+    assert run(tmp_path, SCRATCH) == 0
+    assert launcher.take() == []
+    (tmp_path / "moved" / "rwthfs" / "test.txt").write_text("2_1_1_cam1\n")
+    assert run(tmp_path, SCRATCH) == 0
+    assert launcher.take() == ["test_rwthfs_scratch"]
+    (tmp_path / "moved" / "rwthfs" / "train.txt").write_text("2_1_1_cam1\n")
+    assert run(tmp_path, SCRATCH) == 2
+    assert launcher.take() == [] and "(dataset.train_path)" in capsys.readouterr().err
 
 
 def test_stand_ins_are_refused_or_told(launcher, tmp_path, capsys):
