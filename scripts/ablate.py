@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mmpt.config import load_config
 from mmpt.evaluators.ablations import Ablation, compare, picture, table
-from mmpt.evaluators.runs import Run, run_all
+from mmpt.evaluators.runs import Run, overrides_apart, run_all, seeds_of
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_json, write_text
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "configs", nargs="+", metavar="CONFIG|key=value", help="configs, then overrides for all of them"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5], help="default: 1 to 5")
+    parser.add_argument("--seeds", nargs="+", default=["1", "2", "3", "4", "5"], help="default: 1 to 5")
     parser.add_argument("--split", default="test", choices=["valid", "test"], help="what is judged")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
     parser.add_argument("--out", type=Path, help="folder (default: runs/ablations/NAME OF THE FIRST CONFIG)")
@@ -45,16 +45,15 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Train what is missing, then write table and picture; 1 where a run failed."""
     setup_logging(logging.INFO)
-    configs = [Path(item) for item in args.configs if "=" not in item]
-    overrides = tuple(item for item in args.configs if "=" in item)
+    names, given = overrides_apart(args.configs)
+    words, more = overrides_apart(args.seeds)
+    configs, overrides, seeds = [Path(name) for name in names], (*given, *more), seeds_of(words)
     if len({path.stem for path in configs}) < len(configs) or not configs:
         raise UserError("expected one or more configs, each with a name of its own.")
     out = args.out or Path(os.environ.get("SIGNCLIP_RUNS", "runs")) / "ablations" / configs[0].stem
     _check_clips(configs, overrides, args.split)
     # a test config evaluates only; what trains is named without test_
-    members = {
-        path: [_run(path, seed, overrides, args.split, out) for seed in args.seeds] for path in configs
-    }
+    members = {path: [_run(path, seed, overrides, args.split, out) for seed in seeds] for path in configs}
     failed = run_all([run for runs in members.values() for run in runs], args.jobs)
     ablations = []
     for path, runs in members.items():
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if not ablations or ablations[0].name != configs[0].stem:
         raise UserError(f"{configs[0].stem} has no results: see {members[configs[0]][0].folder / 'log.txt'}.")
     rows = compare(ablations)
-    settings = f"{args.split} split, seeds {' '.join(map(str, args.seeds))} {' '.join(overrides)}".strip()
+    settings = f"{args.split} split, seeds {' '.join(map(str, seeds))} {' '.join(overrides)}".strip()
     text = f"{table(rows, ablations[0])}\n{settings}.\n"
     write_text(out / "ablations.md", f"# {configs[0].stem}\n\n{text}\n![ablations](ablations.png)\n")
     file = io.StringIO()

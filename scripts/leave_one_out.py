@@ -22,7 +22,7 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.evaluators.folds import Fold, FoldResult, folds_of, picture, svm_baseline, table
-from mmpt.evaluators.runs import Run, interval_of_mean, run_all
+from mmpt.evaluators.runs import Run, interval_of_mean, overrides_apart, run_all, seeds_of
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
@@ -46,20 +46,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--folds", nargs="+", metavar="CODE,CODE", help="languages held out together (default: each alone)"
     )
-    parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[1], help="trainings of each fold (default: 1)"
-    )
+    parser.add_argument("--seeds", nargs="+", default=["1"], help="trainings of each fold (default: 1)")
     parser.add_argument(
         "--svm-features",
         nargs="+",
-        type=Path,
         default=[],
         metavar="YAML",
         help="configs whose features an SVM is given as well, beside the one on --config's own",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
     parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
-    return run_cli(run, parser.parse_intermixed_args(argv))
+    args = parser.parse_intermixed_args(argv)
+    for name in ("languages", "folds", "seeds", "svm_features"):
+        if getattr(args, name) is not None:
+            words, overrides = overrides_apart(getattr(args, name))
+            setattr(args, name, words)
+            args.overrides = [*args.overrides, *overrides]
+    return run_cli(run, args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,15 +71,15 @@ def run(args: argparse.Namespace) -> int:
     runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))
     out = args.out or runs_folder / "leave_one_out" / args.config.stem
     together = None if args.folds is None else [group.split(",") for group in args.folds]
-    folds = folds_of(args.languages, together)
-    runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in args.seeds}
+    folds, seeds = folds_of(args.languages, together), seeds_of(args.seeds)
+    runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in seeds}
     config = load_config(args.config, list(args.overrides))
-    others = {path.stem: load_config(path) for path in args.svm_features}
+    others = {Path(path).stem: load_config(path) for path in args.svm_features}
     failed = run_all(list(runs.values()), args.jobs)
     results, n_prompts = [], 0
     logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     for fold in folds:
-        members = [runs[fold, seed] for seed in args.seeds if runs[fold, seed] not in failed]
+        members = [runs[fold, seed] for seed in seeds if runs[fold, seed] not in failed]
         found = [member.results() for member in members]
         if not members:
             continue
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"no fold has results; the first to fail says why in {failed[0].folder / 'log.txt'}.")
     text = table(results, n_prompts)
     title = f"{args.config.stem}: one language held out at a time"
-    settings = f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, args.seeds))}."
+    settings = f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}."
     write_text(out / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
     write_text(out / "table.csv", _csv(results))
     write_json(out / "folds.json", [_facts(result) for result in results])

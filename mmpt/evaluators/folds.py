@@ -16,6 +16,7 @@ import numpy as np
 from mmpt.config import Config
 from mmpt.evaluators.runs import interval_of_mean
 from mmpt.evaluators.tables import markdown_table
+from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
 
@@ -42,9 +43,26 @@ class Fold:
 
 
 def folds_of(languages: Sequence[str], together: Sequence[Sequence[str]] | None = None) -> list[Fold]:
-    """A fold for each language, or for each group of `together`; the other `languages` train."""
+    """A fold for each language, or for each group of `together`; the other `languages` train.
+
+    Raises UserError for names that are empty or repeated, a language in two folds, a fold that holds nothing
+    out, and one that leaves nothing to train on.
+    """
     groups = [(name,) for name in languages] if together is None else [tuple(group) for group in together]
-    return [Fold(group, tuple(name for name in languages if name not in group)) for group in groups]
+    held_out = [name for group in groups for name in group]
+    for what, names in (("languages", list(languages)), ("folds", held_out)):
+        if not names or not all(name.strip() for name in names):
+            raise UserError(f"{what}: expected sign languages (ISO 639-3, such as ase), got {names}.")
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{what}: {', '.join(repeated)} is given more than once.")
+    folds = [Fold(group, tuple(name for name in languages if name not in group)) for group in groups]
+    for fold in folds:
+        if not fold.held_out or not fold.train:
+            raise UserError(
+                f"the fold {fold.name!r} leaves {'no' if not fold.train else 'all'} languages to train on: "
+                "expected some that are held out, and some that are not."
+            )
+    return folds
 
 
 @dataclass

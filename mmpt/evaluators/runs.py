@@ -106,6 +106,24 @@ class Run:
         return data_files(load_config(self.config, list(self.overrides)))
 
 
+def overrides_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of an option that takes several, and the overrides (key=value) behind them, which it took
+    too."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def seeds_of(words: Sequence[str]) -> list[int]:
+    """Seeds as they are typed. Raises UserError for what is no number, and for a seed that is given twice:
+    its two trainings would be one."""
+    try:
+        seeds = [int(word) for word in words]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {' '.join(words)}: expected whole numbers, each once.")
+    return seeds
+
+
 def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
     """Make what is not there yet, `jobs` runs at a time, each in its own process and with its own log file.
 

@@ -147,6 +147,25 @@ def test_folds() -> None:
     assert "dataset.train_languages=[b]" in fold.overrides and "dataset.valid_languages=[]" in fold.overrides
 
 
+@pytest.mark.parametrize(
+    ("languages", "together", "words"),
+    [
+        ([], None, "languages: expected sign languages"),
+        (["a", ""], None, "languages: expected sign languages"),
+        (["a", "b", "a"], None, "languages: a is given more than once"),
+        (["a", "b"], [], "folds: expected sign languages"),
+        (["a", "b"], [["a", ""]], "folds: expected sign languages"),
+        (["a", "b"], [["a"], []], "the fold '' leaves all languages"),
+        (["a", "b", "c"], [["a", "b"], ["b"]], "folds: b is given more than once"),
+        (["a"], None, "the fold 'a' leaves no languages"),
+        (["a", "b"], [["b", "a"]], "leaves no languages"),
+    ],
+)
+def test_folds_that_make_no_sense(languages: list[str], together: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        folds_of(languages, together)
+
+
 def test_svm_sees_the_folds_own_clips(tiny_yaml: Path) -> None:
     from mmpt.config import load_config
 

@@ -24,3 +24,14 @@ def test_comments_of_any_length_leave_room_for_the_picture(tmp_path, about):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns where labels leave no room
         assert picture(tmp_path / "a.png", [row, row], "title").stat().st_size > 5000
+
+
+def test_seeds_are_given_once_and_overrides_may_follow(tiny_yaml, tmp_path, capsys, monkeypatch):
+    started = []
+    monkeypatch.setattr(ablate, "run_all", lambda runs, jobs: started.extend(runs) or runs)
+    command = [str(tiny_yaml), "--out", str(tmp_path / "out"), "--seeds", "1"]
+    assert ablate.main([*command, "1"]) == 2
+    assert "--seeds 1 1: expected whole numbers, each once" in capsys.readouterr().err and not started
+    ablate.main([*command, "2", "loss.temperature=0.5"])
+    assert [run.name for run in started] == ["tiny/seed1", "tiny/seed2"]
+    assert all("loss.temperature=0.5" in run.overrides for run in started)

@@ -1,0 +1,65 @@
+"""What the command line of leave-one-out says, and what is refused before anything trains."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmpt.evaluators.runs import Run
+from mmpt.utils.errors import UserError
+from scripts import leave_one_out
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The runs that would train; then the command ends."""
+    runs: list[Run] = []
+
+    def stop(asked: Any, jobs: int) -> None:
+        runs.extend(asked)
+        raise UserError("stopped here")
+
+    monkeypatch.setattr(leave_one_out, "run_all", stop)
+    return runs
+
+
+def leave(tiny_yaml: Path, tmp_path: Path, *words: str) -> int:
+    return leave_one_out.main(["--config", str(tiny_yaml), "--out", str(tmp_path / "out"), *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--languages", "svk", "swl", "psr", "--folds", "svk,swl", "psr"],
+        ["--folds", "svk,swl", "psr", "--languages", "svk", "swl", "psr"],
+        ["--languages", "svk", "swl", "psr", "--folds", "svk,swl", "psr", "--seeds", "1"],
+        ["--languages", "svk", "swl", "psr", "--folds", "svk,swl", "psr", "--svm-features", "tiny.yaml"],
+    ],
+)
+def test_overrides_may_stand_behind_any_list(
+    tiny_yaml: Path, tmp_path: Path, started: list[Run], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where tiny.yaml is
+    leave(tiny_yaml, tmp_path, *words, "loss.temperature=0.5")
+    assert [run.name for run in started] == ["svk+swl/seed1", "psr/seed1"]
+    assert all("loss.temperature=0.5" in run.arguments for run in started)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--seeds", "1", "1"], "--seeds 1 1: expected whole numbers, each once"),
+        (["--seeds", "one"], "--seeds one: expected whole numbers"),
+        (["--folds", "loss.temperature=0.5"], "folds: expected sign languages"),
+    ],
+)
+def test_mistakes_train_nothing(
+    tiny_yaml: Path,
+    tmp_path: Path,
+    started: list[Run],
+    words: list[str],
+    error: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert leave(tiny_yaml, tmp_path, "--languages", "svk", "swl", "psr", *words) == 2
+    assert error in capsys.readouterr().err and not started
