@@ -21,7 +21,16 @@ from pathlib import Path
 import numpy as np
 
 from mmpt.config import load_config
-from mmpt.evaluators.folds import Fold, FoldResult, folds_of, picture, svm_baseline, table
+from mmpt.evaluators.folds import (
+    Fold,
+    FoldResult,
+    check_folds,
+    folds_of,
+    picture,
+    svm_baseline,
+    table,
+    with_clips_of,
+)
 from mmpt.evaluators.runs import Run, interval_of_mean, overrides_apart, run_all, seeds_of
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_json, write_text
@@ -52,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="YAML",
-        help="configs whose features an SVM is given as well, beside the one on --config's own",
+        help="configs whose features an SVM is given as well, of the clips and prompts of --config",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
     parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
@@ -74,10 +83,13 @@ def run(args: argparse.Namespace) -> int:
     folds, seeds = folds_of(args.languages, together), seeds_of(args.seeds)
     runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in seeds}
     config = load_config(args.config, list(args.overrides))
-    others = {Path(path).stem: load_config(path) for path in args.svm_features}
+    others = {Path(path).stem: with_clips_of(load_config(path), config) for path in args.svm_features}
+    if len(others) < len(args.svm_features):
+        raise UserError("--svm-features: expected configs, each with a name of its own.")
+    logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
+    check_folds(config, folds, others)
     failed = run_all(list(runs.values()), args.jobs)
     results, n_prompts = [], 0
-    logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     for fold in folds:
         members = [runs[fold, seed] for seed in seeds if runs[fold, seed] not in failed]
         found = [member.results() for member in members]

@@ -6,7 +6,7 @@ epochs is fixed beforehand.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from mmpt.evaluators.runs import interval_of_mean
 from mmpt.evaluators.tables import markdown_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
+
+# keys of `dataset` that say, beside the languages, which clips and prompts there are
+_CLIPS = ("meta_processor", "vfeat_dir", "letters", "extra_letters", "prompt")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,35 @@ def folds_of(languages: Sequence[str], together: Sequence[Sequence[str]] | None 
     return folds
 
 
+def with_clips_of(features: Config, config: Config) -> Config:
+    """The config `features`, with the clips and prompts of `config`: whatever its YAML says of them."""
+    chosen = {key: getattr(config.dataset, key) for key in _CLIPS}
+    return dataclasses.replace(features, dataset=dataclasses.replace(features.dataset, **chosen))
+
+
+def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Config]) -> None:
+    """Raises UserError, before anything trains, for languages that the corpus does not have, a corpus that
+    knows no languages, and configs of `others`, by name, whose SVM would see other clips than that of
+    `config`."""
+    for fold in folds:
+        of_config = _clips(config, fold)
+        groups = {example.group for example in of_config["test"]}
+        if groups != set(fold.held_out):
+            raise UserError(
+                f"the fold {fold.name} would be judged on clips of {', '.join(sorted(groups)) or 'nobody'}: "
+                f"leave-one-out needs a corpus of sign languages, not {config.dataset.meta_processor}."
+            )
+        for name, other in others.items():
+            for split, examples in _clips(other, fold).items():
+                clips = [(example.video_id, example.text) for example in examples]
+                if clips != [(example.video_id, example.text) for example in of_config[split]]:
+                    raise UserError(
+                        f"{name}: in the fold {fold.name}, its {len(clips)} clips of {split} are not the "
+                        f"{len(of_config[split])} of the config that is trained: an SVM on its features "
+                        "would be judged by other clips or prompts."
+                    )
+
+
 @dataclass
 class FoldResult:
     """What came of a fold. correct, svm: bool [N], clip by clip (the model's may be [seeds, N]); other_svms:
@@ -92,6 +124,16 @@ def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
+    task = _task(config, fold)
+    train, train_prompts = _means(task, "train")
+    test, test_prompts = _means(task, "test")
+    machine = make_pipeline(StandardScaler(), SVC(C=10))
+    machine.fit(train, train_prompts)
+    return np.equal(machine.predict(test), test_prompts)
+
+
+def _task(config: Config, fold: Fold) -> Any:
+    """What the SVM of a fold learns from and is judged on."""
     from mmpt.tasks import Task
 
     dataset = dataclasses.replace(
@@ -101,12 +143,13 @@ def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
         train_languages=list(fold.train),
         extra_letters=False,
     )
-    task = Task(dataclasses.replace(config, dataset=dataset))
-    train, train_prompts = _means(task, "train")
-    test, test_prompts = _means(task, "test")
-    machine = make_pipeline(StandardScaler(), SVC(C=10))
-    machine.fit(train, train_prompts)
-    return np.equal(machine.predict(test), test_prompts)
+    return Task(dataclasses.replace(config, dataset=dataset))
+
+
+def _clips(config: Config, fold: Fold) -> dict[str, Any]:
+    """The examples of each split of a fold."""
+    task = _task(config, fold)
+    return {split: task.dataset(split).examples for split in ("train", "test")}
 
 
 def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:

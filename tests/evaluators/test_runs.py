@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from mmpt.evaluators import runs
-from mmpt.evaluators.folds import FoldResult, folds_of, picture, svm_baseline, table
+from mmpt.evaluators.folds import (
+    FoldResult,
+    check_folds,
+    folds_of,
+    picture,
+    svm_baseline,
+    table,
+    with_clips_of,
+)
 from mmpt.evaluators.runs import Run, interval_of_mean, run_all
 from mmpt.utils.errors import UserError
 
@@ -173,6 +181,20 @@ def test_svm_sees_the_folds_own_clips(tiny_yaml: Path) -> None:
     correct = svm_baseline(load_config(tiny_yaml, ["dataset.hand_frame=palm", "model.vfeat_dim=69"]), fold)
     assert correct.shape == (6,) and correct.dtype == bool
     assert correct.mean() > 1 / 6, "above chance on real hands"
+
+
+def test_an_svm_on_other_features_is_given_the_same_clips_and_prompts(tiny_yaml: Path) -> None:
+    from mmpt.config import load_config
+
+    [fold] = folds_of(["svk", "swl", "psr", "gsg"], [["gsg"]])
+    config = load_config(tiny_yaml, ["dataset.letters=[A, B, C]", "dataset.prompt='{letter} of {language}'"])
+    other = load_config(tiny_yaml, ["dataset.hand_frame=palm", "model.vfeat_dim=69"])
+    with pytest.raises(UserError, match="palm: in the fold gsg, its 18 clips of train are not the 9 of"):
+        check_folds(config, [fold], {"palm": other})
+    other = with_clips_of(other, config)
+    check_folds(config, [fold], {"palm": other})
+    assert svm_baseline(other, fold).shape == svm_baseline(config, fold).shape == (3,)
+    assert other.dataset.hand_frame == "palm"
 
 
 def test_table_and_picture(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def test_overrides_may_stand_behind_any_list(
         (["--seeds", "1", "1"], "--seeds 1 1: expected whole numbers, each once"),
         (["--seeds", "one"], "--seeds one: expected whole numbers"),
         (["--folds", "loss.temperature=0.5"], "folds: expected sign languages"),
+        (["--folds", "svk", "xyz"], "no sign language 'xyz'"),
+        (["--svm-features", "tiny.yaml", "other/tiny.yaml"], "each with a name of its own"),
     ],
 )
 def test_mistakes_train_nothing(
@@ -59,7 +61,25 @@ def test_mistakes_train_nothing(
     started: list[Run],
     words: list[str],
     error: str,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where tiny.yaml is
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tiny.yaml").write_text(tiny_yaml.read_text())
     assert leave(tiny_yaml, tmp_path, "--languages", "svk", "swl", "psr", *words) == 2
     assert error in capsys.readouterr().err and not started
+
+
+def test_the_svm_on_other_features_takes_over_the_overrides(
+    tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def stop(config: Any, folds: Any, others: dict[str, Any]) -> None:
+        seen.update(others)
+        raise UserError("stopped here")
+
+    monkeypatch.setattr(leave_one_out, "check_folds", stop)
+    leave(tiny_yaml, tmp_path, "--svm-features", str(tiny_yaml), "dataset.letters=[A, B]")
+    assert seen["tiny"].dataset.letters == ["A", "B"]
