@@ -14,6 +14,7 @@ from mmpt.utils.figures import save_figure
 MOST_POINTS = 2000
 MOST_NAMED = 40
 MOST_COLOURED = 20
+_ALIKE = 1e-6
 
 
 def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: Sequence[str]) -> Path:
@@ -49,9 +50,11 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
 
 
 def project(vectors: NDArray) -> NDArray[np.float64]:
-    """Directions of vectors [N, H] in the plane, [N, 2]; the same for the same vectors."""
+    """Directions of vectors [N, H] in the plane, [N, 2]; the same for the same vectors. Few, or all alike:
+    they are put in a row."""
     directions = unit(vectors)
-    if len(directions) < 4:
+    # t-SNE starts from principal components at unit variance: without any it would be handed NaN, and crash
+    if len(directions) < 4 or np.ptp(directions, axis=0).max() < _ALIKE:
         return np.column_stack([np.arange(len(directions)), np.zeros(len(directions))])
     from sklearn.manifold import TSNE
 

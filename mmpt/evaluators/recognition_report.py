@@ -1,7 +1,9 @@
 """Outcomes of recognition protocols as JSON, Markdown, CSV and pictures."""
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,20 @@ import numpy as np
 
 from mmpt.evaluators.labels import short_labels
 from mmpt.evaluators.places import ABSENT
-from mmpt.evaluators.recognition import Outcome, Split
+from mmpt.evaluators.recognition import PROTOCOLS, Outcome, Split
 from mmpt.evaluators.tables import csv_text, markdown_table
 from mmpt.utils.files import write_json, write_text
 
 COLUMNS = ("R@1", "R@5", "R@10", "P@1", "MRR", "DCG", "MedianR")
 _LISTED = 100
+_MAP, _PICTURES = "map.png", ("confusions.png", "per_class.png")
 
 
 def save_recognition(
     folder: Path, about: dict[str, Any], outcomes: Sequence[Outcome], queries: Split, pictures: bool = True
 ) -> list[Path]:
-    """Write protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and pictures.
+    """Write protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and pictures, the
+    pictures last. What an earlier report left in `folder` is deleted first.
 
     about: what the report says of model, table and split; its "warnings" stand first. Returns the files.
     """
@@ -32,16 +36,19 @@ def save_recognition(
         "per_signer.csv": signers,
         "predictions.csv": _predictions(by_clips, queries),
     }
+    drawings = _drawings(by_clips, queries) if pictures else {}
+    for name in ("protocols.md", "protocols.json", *tables, _MAP):
+        (folder / name).unlink(missing_ok=True)
+    for protocol, picture in itertools.product(PROTOCOLS, _PICTURES):
+        (folder / f"{protocol}_{picture}").unlink(missing_ok=True)
     written = []
     for name, rows in tables.items():
         if rows:
             write_text(folder / name, csv_text(rows))
             written.append(folder / name)
-    drawn: list[Path] = []
-    if pictures:
-        drawn = _draw(folder, by_clips, queries)
-    write_text(folder / "protocols.md", _page(about, outcomes, classes, signers, drawn))
+    write_text(folder / "protocols.md", _page(about, outcomes, classes, signers, list(drawings)))
     write_json(folder / "protocols.json", {**about, "outcomes": [outcome.as_json() for outcome in outcomes]})
+    drawn = [draw(folder / name) for name, draw in drawings.items()]
     return [folder / "protocols.md", folder / "protocols.json", *written, *drawn]
 
 
@@ -142,7 +149,7 @@ def _page(
     outcomes: Sequence[Outcome],
     classes: Sequence[dict[str, Any]],
     signers: Sequence[dict[str, Any]],
-    drawn: Sequence[Path],
+    drawn: Sequence[str],
 ) -> str:
     parts = [f"# {about['model']['folder']} on {about['table']['file']}, split {about['split']}\n"]
     parts += [f"**{line}**\n" for line in about["warnings"]]
@@ -156,7 +163,7 @@ def _page(
         "command": about["command"],
     }
     parts.append("\n".join(f"- {name}: `{value}`" for name, value in facts.items() if value) + "\n")
-    parts += [f"![{path.stem}]({path.name})\n" for path in drawn]
+    parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in drawn]
     of_prompts = [row for row in classes if row["protocol"] == "zero_shot"]  # its classes are the prompts
     of_texts = [row for row in classes if row["protocol"] != "zero_shot"]
     for title, rows, by in (
@@ -189,11 +196,12 @@ def _wide(rows: Sequence[dict[str, Any]], by: str) -> str:
     return note + markdown_table([by, "clips", *protocols], lines) + "\n"
 
 
-def _draw(folder: Path, outcomes: Sequence[Outcome], queries: Split) -> list[Path]:
+def _drawings(outcomes: Sequence[Outcome], queries: Split) -> dict[str, Callable[[Path], Path]]:
+    """File name -> what draws it."""
     from mmpt.evaluators import plots  # matplotlib is heavy
     from mmpt.evaluators.embedding_map import embedding_map
 
-    drawn = []
+    drawings: dict[str, Callable[[Path], Path]] = {}
     for outcome in _last(outcomes):
         assert outcome.truth is not None and outcome.predicted is not None
         known = outcome.truth != ABSENT
@@ -208,8 +216,8 @@ def _draw(folder: Path, outcomes: Sequence[Outcome], queries: Split) -> list[Pat
             "chance": {"v2t R@1": outcome.chance["R@1"]},
             "noun": "prompt" if outcome.protocol == "zero_shot" else "class",
         }
-        clips = (outcome.truth[known], outcome.predicted[known], labels, title)
-        drawn.append(plots.confusion_matrix(folder / f"{outcome.protocol}_confusions.png", *clips))
-        drawn.append(plots.per_class(folder / f"{outcome.protocol}_per_class.png", *clips))
-    drawn.append(embedding_map(folder / "map.png", queries.vectors, queries.classes, queries.signers))
-    return drawn
+        clips = {"truth": outcome.truth[known], "predicted": outcome.predicted[known]}
+        for name, draw in zip(_PICTURES, (plots.confusion_matrix, plots.per_class)):
+            drawings[f"{outcome.protocol}_{name}"] = partial(draw, **clips, labels=labels, results=title)
+    clips_on_map = (queries.vectors, queries.classes, queries.signers)
+    return drawings | {_MAP: lambda path: embedding_map(path, *clips_on_map)}

@@ -2,11 +2,14 @@
 nothing."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from mmpt.evaluators import embedding_map
+from mmpt.evaluators.embedding_map import project
 from mmpt.evaluators.protocols import choose_c
 from mmpt.evaluators.recognition import PROTOCOLS, Options, Split, run_protocol
 from mmpt.evaluators.recognition_report import save_recognition
@@ -146,3 +149,35 @@ def test_the_report(tmp_path):
     assert np.mean([float(row["R@1"]) for row in signers]) == pytest.approx(right)
     for picture in ("v2v_confusions.png", "linear_probe_per_class.png", "map.png"):
         assert (tmp_path / picture).stat().st_size > 5000 and f"({picture})" in page
+
+
+@pytest.mark.parametrize("count", [4, 6, 50])
+def test_a_map_of_clips_that_are_all_alike(count):
+    """scikit-learn's t-SNE is handed NaN for them, and the process ends without a word."""
+    for vectors in (np.ones((count, 32), np.float32), np.zeros((count, 32), np.float32)):
+        points = project(vectors)
+        assert points.shape == (count, 2) and np.isfinite(points).all()
+        assert len(np.unique(points, axis=0)) == count
+
+
+def test_an_earlier_report_leaves_nothing_beside_a_new_one(tmp_path, monkeypatch):
+    """Numbers are there before pictures are drawn, which may fail."""
+    test, train, valid, prompts = make()
+    about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
+    about |= {"split": "test", "command": "c", "warnings": []}
+    options = Options(resamples=0)
+    (tmp_path / "notes.txt").write_text("mine")
+    save_recognition(tmp_path, about, run_protocol("v2v", test, train, valid, prompts, options), test)
+    unknown = dataclasses.replace(test, signers=[""] * len(test))
+    outcomes = run_protocol("knn", unknown, train, valid, prompts, options)
+    files = save_recognition(tmp_path, about, outcomes, unknown, pictures=False)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files} | {"notes.txt"}
+    assert not {"per_signer.csv", "map.png"} & {path.name for path in files}
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(embedding_map, "project", fail)
+    with pytest.raises(MemoryError):
+        save_recognition(tmp_path, {**about, "split": "valid"}, outcomes, unknown)
+    assert json.loads((tmp_path / "protocols.json").read_text())["split"] == "valid"
