@@ -140,10 +140,11 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
 
 
 def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
-    from mmpt.evaluators.embedding_run import EmbeddingSet, save_embeddings
+    from mmpt.evaluators.embedding_run import FINGERPRINT, EmbeddingSet, save_embeddings
     from mmpt.processors.table_file import read_table
     from mmpt.processors.templates import PromptTemplates
     from mmpt.utils.files import read_text, sha256
+    from mmpt.utils.fingerprint import model_fingerprint
     from mmpt.utils.lock import folder_lock
 
     if args.source.suffix.lower() == ".txt":
@@ -160,6 +161,7 @@ def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) 
     if not prompts:
         raise UserError(f"{args.source}: there is no prompt in it.")
     about["source"] = {"prompts": args.source.name, "sha256": sha256(args.source)}
+    about[FINGERPRINT] = model_fingerprint(model.model)
     with folder_lock(args.out, "another embedding"):
         made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts])
         save_embeddings(args.out, made, about, args.format)

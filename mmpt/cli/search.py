@@ -84,6 +84,8 @@ def _build(args: argparse.Namespace) -> None:
                 raise UserError(
                     f"{path} was made by another model ({source.model}) than {args.model} ({fingerprint})."
                 )
+            if not source.model:
+                log.warning("%s does not say which model it comes from: taken to be %s", path, args.model)
             source.model = fingerprint
     index = build_index(sources, args.out, args.kind, args.measure)
     print(f"wrote {args.out}: {_about(index)}")

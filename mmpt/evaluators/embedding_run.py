@@ -30,6 +30,7 @@ from mmpt.models.folder import CONFIG_FILE, WEIGHTS_FILE
 from mmpt.processors.table_file import parquet_module
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, read_json, remove_leftovers, sha256, write_json
+from mmpt.utils.fingerprint import model_fingerprint
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.parallel import cores, ordered_map
 
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("npy", "parquet")
 PARTS, EMBEDDINGS, IDS, PROVENANCE = "parts", "embeddings", "ids.csv", "provenance.json"
+FINGERPRINT = "model_fingerprint"
+"""In the provenance: which model made the vectors, as a search index compares it."""
 _PARTS_FORMAT = 2
 _TOGETHER = 16
 """Clips that a reader takes at a time."""
@@ -100,7 +103,8 @@ def embed_clips(
             raise UserError(
                 f"none of {len(jobs)} clips could be read; the first: {next(iter(made.failed.values()))}"
             )
-        save_embeddings(out, made, {**about, "key": key}, file_format)
+        fingerprint = model_fingerprint(model.model)
+        save_embeddings(out, made, {**about, FINGERPRINT: fingerprint, "key": key}, file_format)
         shutil.rmtree(parts)
     return made
 

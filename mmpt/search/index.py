@@ -190,6 +190,11 @@ def _check_sources(sources: Sequence[Embeddings]) -> None:
             f"the sources' vectors are {' and '.join(map(str, widths))} numbers wide: of two models?"
         )
     models = {source.model for source in sources if source.model}
+    unknown = sum(source.model is None for source in sources)
+    if unknown and len(sources) > 1:
+        log.warning(
+            "%d of %d sources do not say which model they come from: not compared", unknown, len(sources)
+        )
     if len(models) > 1:
         raise UserError(
             f"the sources come from different models ({', '.join(sorted(models))}): build one of each."

@@ -61,8 +61,7 @@ def read_embeddings(
     names = _names(names_file, key)
     if len(names) != len(vectors):
         raise UserError(f"{names_file} has {len(names)} names, {array} {len(vectors)} vectors.")
-    results = _results(array.parent)
-    return Embeddings(vectors, names, results.get("model"), results.get("similarity"))
+    return Embeddings(vectors, names, *_origin(array))
 
 
 def open_array(path: Path) -> NDArray:
@@ -111,10 +110,20 @@ def _names_of_rows(path: Path) -> list[str]:
         raise UserError(f"{path}: not readable as a table with a column id ({error!r}).") from error
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    tree = _json(path) if path.is_file() else {}
-    return tree if isinstance(tree, dict) else {}
+def _origin(array: Path) -> tuple[str | None, str | None]:
+    """Fingerprint of the model that made a .npy file, and the similarity that it is evaluated with, where the
+    evaluation's results.json beside it, or embedding's provenance.json, says so."""
+    of_evaluation = array.name in [name for name, _ in SIDES.values()]
+    if not of_evaluation and (path := array.with_name("provenance.json")).is_file():
+        return _text_of(path, "model_fingerprint"), None
+    path = array.with_name("results.json")
+    return (_text_of(path, "model"), _text_of(path, "similarity")) if path.is_file() else (None, None)
+
+
+def _text_of(path: Path, key: str) -> str | None:
+    tree = _json(path)
+    value = tree.get(key) if isinstance(tree, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _json(path: Path) -> Any:
@@ -127,5 +136,5 @@ def _json(path: Path) -> Any:
 
 
 def model_beside(array: Path) -> str | None:
-    """Fingerprint of the model that made a .npy file, where the evaluation's results.json beside it says."""
-    return _results(array.parent).get("model")
+    """Fingerprint of the model that made a .npy file, where a file that was written with it says."""
+    return _origin(array)[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpt.cli.embed import main as embed
 from mmpt.cli.search import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedder import SignCLIP
@@ -92,3 +93,41 @@ def test_mistakes_end_with_one_line_and_status_2(
         assert words in message and "Traceback" not in message
         assert sum(line.startswith("error:") for line in message.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]
+
+
+def test_embeddings_of_another_model_are_refused(
+    work: Path,
+    poses: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Those of mmpt.cli.embed, clips and prompts, say which model made them."""
+    (tmp_path / "poses").mkdir()
+    for path in poses:
+        (tmp_path / "poses" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "texts.txt").write_text("A\nB\n")
+    model, other = str(work / "model"), str(work / "other")
+    for folder, source in (("model", "poses"), ("other", "poses"), ("model", "texts.txt")):
+        out = str(tmp_path / f"{folder} {source}")
+        asked = ["--model", str(work / folder), "--in", str(tmp_path / source), "--out", out]
+        assert embed([*asked, "--workers", "0", "--quiet"]) == 0
+    made, of_other, texts = (str(tmp_path / x) for x in ("model poses", "other poses", "model texts.txt"))
+    index = ["--out", str(tmp_path / "index")]
+    assert main(["build", made, *index, "--model", other]) == 2
+    assert "made by another model" in capsys.readouterr().err
+    assert main(["build", made, of_other, *index]) == 2
+    assert "come from different models" in capsys.readouterr().err
+    assert main(["build", made, texts, *index]) == 0
+    assert main(["query", str(tmp_path / "index"), "--npy", f"{of_other}/embeddings.npy"]) == 2
+    assert "another model" in capsys.readouterr().err
+    assert main(["query", str(tmp_path / "index"), "--text", "A", "--model", model]) == 0
+
+    about = tmp_path / "model poses" / "provenance.json"
+    old = {key: value for key, value in json.loads(about.read_text()).items() if key != "model_fingerprint"}
+    about.write_text(json.dumps(old))
+    caplog.clear()
+    assert main(["build", made, *index, "--model", model]) == 0
+    assert "does not say which model it comes from" in caplog.text
+    assert main(["build", made, of_other, *index]) == 0
+    assert "1 of 2 sources do not say which model" in caplog.text
