@@ -50,10 +50,16 @@ def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
 
 def _numpy_block(queries: NDArray[np.float32], block: NDArray[np.float32], k: int) -> Hits:
     scores = queries @ block.T
-    rows = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k < len(block) else None
-    if rows is None:
-        rows = np.broadcast_to(np.arange(len(block)), scores.shape)
-    return Hits(np.take_along_axis(scores, rows, 1), rows.astype(np.int64))
+    if k == len(block):
+        rows = np.broadcast_to(np.arange(k), scores.shape)
+        return Hits(scores, rows)
+    rows = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    worst = np.take_along_axis(scores, rows, 1).min(axis=1)
+    for query in np.flatnonzero((scores >= worst[:, None]).sum(axis=1) > k):  # more are as good as the last
+        above = np.flatnonzero(scores[query] > worst[query])
+        level = np.flatnonzero(scores[query] == worst[query])
+        rows[query] = np.concatenate([above, level[: k - len(above)]])
+    return Hits(np.take_along_axis(scores, rows, 1), rows)
 
 
 def _faiss_block(queries: NDArray[np.float32], block: NDArray[np.float32], k: int) -> Hits:

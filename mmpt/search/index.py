@@ -119,7 +119,7 @@ class Index:
     def name(self, row: int) -> str:
         """The name of a row."""
         start, end = self._offsets[row : row + 2]
-        return bytes(self._names[start:end]).decode()
+        return bytes(self._names[start:end]).decode(errors="replace")
 
     def check_model(self, fingerprint: str | None, what: str) -> None:
         """Raises UserError if `what` (named in the error) comes from another model than the index."""
@@ -189,6 +189,14 @@ def _check_sources(sources: Sequence[Embeddings]) -> None:
         raise UserError(
             f"the sources' vectors are {' and '.join(map(str, widths))} numbers wide: of two models?"
         )
+    for source in sources:
+        for number, name in enumerate(source.names):
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(
+                    f"the name {name!r} of vector {number} is no valid Unicode: was it read as UTF-8?"
+                ) from error
     models = {source.model for source in sources if source.model}
     unknown = sum(source.model is None for source in sources)
     if unknown and len(sources) > 1:
@@ -227,7 +235,7 @@ def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
 
 
 def _write_names(names: Sequence[str], folder: Path) -> None:
-    encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+    encoded = [name.encode() for name in names]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in encoded], out=offsets[1:])
     np.save(folder / OFFSETS, offsets)

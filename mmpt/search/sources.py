@@ -47,6 +47,10 @@ def read_embeddings(
         array = path / "embeddings.npy"
         if (path / SIDES[side][0]).is_file() or not array.is_file():
             array, key = path / SIDES[side][0], SIDES[side][1]
+        if not array.is_file() and (path / "embeddings.parquet").is_file():
+            raise UserError(
+                f"{path} holds embeddings.parquet, which search does not read: embed with --format npy."
+            )
         if not array.is_file():
             raise MissingDataError(
                 f"{path} holds neither {SIDES[side][0]}, which evaluation writes, nor embeddings.npy: "

@@ -51,6 +51,20 @@ def test_equal_scores_come_by_row_number() -> None:
     assert top_k(array[:1], array, 4).rows.tolist() == [[0, 1, 2, 3]]
 
 
+@pytest.mark.parametrize("block", [32, 1 << 16])
+def test_equal_scores_are_cut_by_row_number_without_faiss(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more are as good as the last hit, the first rows of them are hits."""
+    monkeypatch.setattr(exact, "BLOCK", block)
+    random = np.random.default_rng(0)
+    array = random.integers(-1, 2, (500, 3)).astype(np.float32)  # small whole numbers: scores are exact
+    queries = random.integers(-1, 2, (20, 3)).astype(np.float32)
+    hits = top_k(queries, array, 7, use_faiss=False)
+    wanted = np.argsort(-(queries @ array.T), axis=1, kind="stable")[:, :7]
+    assert hits.rows.tolist() == wanted.tolist()
+
+
 @pytest.mark.parametrize("measure", ["cosine", "dot"])
 def test_a_flat_index(tmp_path: Path, measure: str) -> None:
     array = vectors(200) * np.linspace(0.1, 3, 200, dtype=np.float32)[:, None]
@@ -106,6 +120,7 @@ def test_auto_takes_an_approximate_index_for_many(monkeypatch: pytest.MonkeyPatc
         ([named(vectors(9)), named(vectors(9, 20))], {}, "20 and 24 numbers wide"),
         ([named(vectors(9), model="a"), named(vectors(9), model="b")], {}, "different models"),
         ([named(vectors(9) * np.nan)], {}, "NaN"),
+        ([Embeddings(vectors(2), ["a", "F\udcfcnf"])], {}, "vector 1 is no valid Unicode"),
         ([named(vectors(9))], {"kind": "tree"}, "no index kind 'tree'"),
         ([named(vectors(9))], {"kind": "hnsw"}, "too few"),
         ([named(vectors(9))], {"measure": "l2"}, "no measure 'l2'"),

@@ -29,6 +29,13 @@ def test_what_embedding_writes(tmp_path: Path) -> None:
         read_embeddings(tmp_path, ids=str(tmp_path / "gone.csv"))
 
 
+def test_parquet_is_not_read(tmp_path: Path) -> None:
+    made = EmbeddingSet(np.eye(2, dtype=np.float32), [{"id": "a"}, {"id": "b"}])
+    save_embeddings(tmp_path, made, {}, "parquet")
+    with pytest.raises(UserError, match="embed with --format npy"):
+        read_embeddings(tmp_path)
+
+
 def test_prompts_are_not_named_after_clips(tmp_path: Path) -> None:
     """As many prompts as clips, and the file named by itself."""
     for side in ("text", "video"):
