@@ -1,7 +1,8 @@
 """Recognition from embeddings: pure functions of arrays that score the classes for each query clip.
 
 Every one returns float64 scores [N, C]; the class with the highest is the answer, and a class of which the
-support has no clip scores -inf. Vectors count by direction only: they are brought to unit length first.
+support has no clip scores -inf. Vectors count by direction only: they are brought to unit length first, and
+cosines are rounded so that equal clips tie, whatever clips they are judged with (mmpt.evaluators.similarity).
 Class numbers are 0 to C - 1.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mmpt.evaluators.similarity import on_grid
 from mmpt.utils.errors import UserError
 
 Scores = NDArray[np.float64]
@@ -46,7 +48,7 @@ def nearest_neighbours(
     present, starts = np.unique(own[order], return_index=True)
     for start in range(0, len(q), _BLOCK):
         part = slice(start, start + _BLOCK)
-        similar = q[part] @ s.T
+        similar = on_grid(q[part] @ s.T)
         nearest = np.maximum.reduceat(similar[:, order], starts, axis=1)
         scores[part, present] = (nearest + 1) / 4
         best = np.argsort(-similar, axis=1, kind="stable")[:, :k]
@@ -84,7 +86,7 @@ def prototypes(
             assert rng is not None, "drawing clips needs a generator"
             members = rng.choice(members, shots, replace=False)
         means[label] = s[members].mean(axis=0)
-    scores[:, present] = q @ unit(means[present]).T
+    scores[:, present] = on_grid(q @ unit(means[present]).T)
     return scores
 
 

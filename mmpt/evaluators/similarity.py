@@ -38,6 +38,14 @@ def check_kind(kind: str) -> None:
         raise UserError(f"there is no similarity called {kind!r}. Known: {', '.join(get_args(Kind))}.")
 
 
+def on_grid(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Products of vectors up to length 1, rounded in place to multiples of 2^-40: those of equal vectors are
+    equal, whatever else was computed with them."""
+    products += _TO_GRID
+    products -= _TO_GRID
+    return products
+
+
 def similarity(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.float32]:
     """Scores of every text with every video, float32 [n_texts, n_videos].
 
@@ -128,9 +136,7 @@ def _prepare(vectors: NDArray, kind: str) -> _Side:
 
 def _tile(rows: _Side, block: _Side) -> NDArray[np.float32]:
     """Scores [rows, block] of all with all."""
-    scores = rows.vectors @ block.vectors.T
-    scores += _TO_GRID
-    scores -= _TO_GRID
+    scores = on_grid(rows.vectors @ block.vectors.T)
     if rows.exponents is not None and block.exponents is not None:
         np.ldexp(scores, rows.exponents[:, None] + block.exponents, out=scores)
     return scores.astype(np.float32)
@@ -138,7 +144,7 @@ def _tile(rows: _Side, block: _Side) -> NDArray[np.float32]:
 
 def _pairs(rows: _Side, block: _Side) -> NDArray[np.float32]:
     """Scores [n] of each row with the vector at its place in the block."""
-    scores = np.einsum("nh,nh->n", rows.vectors, block.vectors) + _TO_GRID - _TO_GRID
+    scores = on_grid(np.einsum("nh,nh->n", rows.vectors, block.vectors))
     if rows.exponents is not None and block.exponents is not None:
         scores = np.ldexp(scores, rows.exponents + block.exponents)
     return scores.astype(np.float32)

@@ -134,3 +134,17 @@ def test_what_does_not_fit(data):
         prototypes(test * np.nan, train, labels, CLASSES)
     with pytest.raises(UserError, match="at least two classes"):
         linear_probe(test, train[labels == 0], labels[labels == 0], CLASSES, 1.0)
+
+
+def test_ties_do_not_hang_on_the_clips_that_are_judged_together():
+    """The same clips stand in the support under three classes: the first clip counts, or the first class."""
+    rng = np.random.default_rng(0)
+    clips = rng.normal(size=(40, 33))
+    support = np.concatenate([clips * scale for scale in (0.7, 3.1, 1.0)])
+    labels = np.repeat([2, 0, 1], len(clips))
+    queries = rng.normal(size=(61, 33))
+    for judge, first in ((nearest_neighbours, 2), (prototypes, 0)):
+        whole = judge(queries, support, labels, 3)
+        alone = np.concatenate([judge(query[None], support, labels, 3) for query in queries])
+        np.testing.assert_array_equal(whole, alone)
+        assert (whole.argmax(axis=1) == first).all()
