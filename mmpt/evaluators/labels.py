@@ -10,7 +10,8 @@ def short_labels(prompts: Sequence[str], longest: int = 18) -> list[str]:
     ['A', 'SCH']
 
     A prompt of another form ("random text") keeps its words and does not spoil the others: what most prompts
-    share is taken off where it is there. Labels that would come out equal or empty stay whole prompts.
+    share is taken off where it is there. Labels that would come out equal or empty stay whole prompts. Where
+    cut ones would be equal, their middle is cut out; where that is of no use, the prompt's number follows.
     """
     words = [prompt.split() for prompt in prompts]
     front = _shared(words)
@@ -24,7 +25,17 @@ def short_labels(prompts: Sequence[str], longest: int = 18) -> list[str]:
         labels.append(text.rstrip(".") or text)
     if len(set(labels)) < len(labels) or not all(labels):
         labels = list(prompts)
-    return [label if len(label) <= longest else label[: longest - 1] + "…" for label in labels]
+    half = (longest - 1) // 2
+    for kept, tail in ((longest - 1, 0), (longest - 1 - half, half)):
+        short = [_cut(label, longest, kept, label[len(label) - tail :]) for label in labels]
+        if len(set(short)) == len(set(labels)):
+            return short
+    numbers = [str(number) for number in range(1, len(labels) + 1)]
+    return [_cut(label, longest, longest - 1 - len(no), no) for label, no in zip(labels, numbers)]
+
+
+def _cut(label: str, longest: int, start: int, end: str) -> str:
+    return label if len(label) <= longest else f"{label[:start]}…{end}"
 
 
 def front_length(row: list[str], front: list[str]) -> int:

@@ -18,6 +18,7 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, read_json, write_json, write_text
 
 _PROMPTS_LISTED = 100  # in results.md
+_PICTURES = ("confusion_matrix.png", "per_class.png")
 
 
 def make_results(
@@ -90,6 +91,7 @@ def save_report(
     plots: bool = True,
 ) -> list[Path]:
     """Write an evaluation into `folder`, each file whole or not at all; returns the files, results.json last.
+    That of an earlier evaluation is deleted first: it never stands beside files that it does not tell of.
 
     results: from `make_results` on the same arrays. prompts: [n_prompts] strings; video_ids: [n_videos]
     strings.
@@ -109,6 +111,8 @@ def save_report(
     predicted = nearest_prompts(texts, videos, results["similarity"])
     labels = short_labels(prompts)
     written: list[Path] = []
+    for name in ("results.json", "results.md", *_PICTURES):
+        (folder / name).unlink(missing_ok=True)
     for name, array in (("text_embeddings.npy", texts), ("video_embeddings.npy", videos)):
         with atomic_write(folder / name) as temporary:
             np.save(temporary, array)
@@ -124,10 +128,8 @@ def save_report(
     if plots:
         from mmpt.evaluators import plots as pictures  # matplotlib is heavy
 
-        written.append(
-            pictures.confusion_matrix(folder / "confusion_matrix.png", truth, predicted, labels, results)
-        )
-        written.append(pictures.per_class(folder / "per_class.png", truth, predicted, labels, results))
+        for name, draw in zip(_PICTURES, (pictures.confusion_matrix, pictures.per_class)):
+            written.append(draw(folder / name, truth, predicted, labels, results))
     write_text(folder / "results.md", _markdown(results, truth, predicted, labels, plots))
     write_json(folder / "results.json", results)
     return [*written, folder / "results.md", folder / "results.json"]

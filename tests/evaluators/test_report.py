@@ -17,6 +17,7 @@ from mmpt.evaluators import (
     make_results,
     rank_metrics,
     read_results,
+    report,
     save_report,
     similarity,
 )
@@ -128,6 +129,21 @@ def test_without_pictures_and_with_many_prompts(tmp_path: Path) -> None:
     assert ".png" not in (tmp_path / "no" / "results.md").read_text()
 
 
+def test_interrupted_it_leaves_no_results_of_an_earlier_evaluation(
+    tmp_path: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would stand beside the new embeddings, as if they were theirs."""
+    given = (results, *embeddings(), IDS, PROMPTS, VIDEO_IDS)
+    save_report(tmp_path, *given)
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            save_report(tmp_path, *given)
+    assert not (tmp_path / "results.json").exists()
+    files = save_report(tmp_path, *given, plots=False)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files}, "no picture is left"
+
+
 def test_names_must_fit_the_embeddings(tmp_path: Path, results: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="19 ids"):
         save_report(tmp_path / "out", results, *embeddings(), IDS, PROMPTS, VIDEO_IDS[1:])
@@ -204,6 +220,8 @@ def test_several_results_in_one_table(results: dict[str, Any]) -> None:
         (["the", "the cat", "the dog"], ["the", "cat", "dog"]),
         (["say x a", "say y a", "x a", "say z a"], ["say x a", "say y a", "x a", "say z a"]),
         (["one very long sentence indeed", "x"], ["one very long sen…", "x"]),
+        ([f"{'x' * 20}{end}" for end in "AB"], ["xxxxxxxxx…xxxxxxxA", "xxxxxxxxx…xxxxxxxB"]),
+        (["b", *("x" * 20 + middle + "x" * 20 for middle in "AB")], ["b", "x" * 16 + "…2", "x" * 16 + "…3"]),
         ([], []),
     ],
 )
