@@ -23,6 +23,7 @@ from mmpt.evaluators.comparison import (
     read_published,
 )
 from mmpt.evaluators.experiments import Experiment
+from mmpt.evaluators.runs import overrides_apart
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_text
 from mmpt.utils.logging import setup_logging
@@ -72,8 +73,14 @@ def run(args: argparse.Namespace) -> int:
     status.
     """
     setup_logging(logging.INFO)
-    paths = {Path(item).stem: Path(item) for item in args.configs if "=" not in item}
-    overrides = [item for item in args.configs if "=" in item]
+    names, overrides = overrides_apart(args.configs)
+    paths: dict[str, Path] = {}
+    for path in map(Path, names):
+        if paths.setdefault(path.stem, path).resolve() != path.resolve():
+            raise UserError(
+                f"{paths[path.stem]} and {path} would be one row: expected configs, each with a name of its "
+                "own."
+            )
     if args.allow_stand_ins:
         overrides.append("dataset.allow_trial_features=true")
     if not paths:

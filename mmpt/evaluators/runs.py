@@ -4,8 +4,10 @@ A run is a config with overrides and a folder. What is in the folder already, ma
 not made again; what was interrupted goes on; checkpoints are deleted when the results are there.
 """
 
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -51,8 +53,8 @@ class Run:
     def arguments(self) -> tuple[str, ...]:
         """All overrides, those included that say where things go and what is judged."""
         chosen = [
-            f"fairseq.checkpoint.save_dir={self.folder}",
-            f"eval.save_path={self.folder / 'eval'}",
+            f"fairseq.checkpoint.save_dir={as_yaml(self.folder)}",
+            f"eval.save_path={as_yaml(self.folder / 'eval')}",
             "eval.after_training=true",
         ]
         if self.select == "last":
@@ -104,6 +106,12 @@ class Run:
 
     def _files(self) -> dict[str, str]:
         return data_files(load_config(self.config, list(self.overrides)))
+
+
+def as_yaml(path: Path) -> str:
+    """A path as the value of an override: quoted where YAML would read it otherwise, such as up to a #."""
+    plain = re.fullmatch(r"[\w./+-]*[A-Za-z/][\w./+-]*", str(path))
+    return str(path) if plain else json.dumps(str(path), ensure_ascii=False)
 
 
 def overrides_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -290,3 +291,15 @@ def test_score_is_of_pairs(model_folder, folder, monkeypatch):
     monkeypatch.delenv("SIGNCLIP_MODEL")
     with pytest.raises(UserError, match="set SIGNCLIP_MODEL"):
         mmpt.score(poses, texts)
+
+
+def test_score_sees_that_the_model_was_replaced(model_folder, folder, tmp_path):
+    place, poses = tmp_path / "model", [folder / "00.pose"]
+    shutil.copytree(model_folder, place)
+    before = mmpt.score(poses, ["a"], place)
+    model = mmpt.from_pretrained(model_folder)
+    for parameter in model.model.parameters():
+        parameter.data.mul_(-0.5)
+    model.save_pretrained(place)
+    after = mmpt.score(poses, ["a"], place)
+    assert after == pytest.approx(mmpt.score(poses, ["a"], model)) and after != pytest.approx(before)

@@ -109,6 +109,16 @@ def test_a_new_key_with_its_default_is_the_same_run(
         assert series(tiny_yaml, tmp_path, 1, overrides=(override,))[0].digest() != before
 
 
+@pytest.mark.parametrize("name", ["a #b", "a: b", "[a", "'a'", "ä b", "plain-1.5"])
+def test_folders_of_any_name(tiny_yaml: Path, tmp_path: Path, name: str) -> None:
+    from mmpt.config import load_config
+
+    folder = tmp_path / name
+    config = load_config(tiny_yaml, list(series(tiny_yaml, folder, 1)[0].arguments))
+    assert config.fairseq["checkpoint"]["save_dir"] == str(folder / "1")
+    assert config.eval.save_path == str(folder / "1" / "eval")
+
+
 def test_files_of_data_that_changed_are_refused(
     tiny_yaml: Path, tmp_path: Path, calls: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

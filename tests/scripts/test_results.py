@@ -289,6 +289,14 @@ def test_stand_ins_are_refused_or_told(launcher, tmp_path, capsys):
     ]
 
 
+def test_two_configs_of_one_name_are_refused(launcher, tmp_path, own_config, capsys):
+    """One of them was dropped. One that is given twice is one."""
+    assert run(tmp_path, SCRATCH, str(own_config)) == 2
+    assert "each with a name of its own" in capsys.readouterr().err and launcher.take() == []
+    assert run(tmp_path, SCRATCH, f"./{SCRATCH}") == 0
+    assert len(table(tmp_path)) == 1
+
+
 @pytest.mark.parametrize(
     "items",
     [
