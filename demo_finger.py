@@ -6,6 +6,7 @@ has never seen is taken from the embedded lexicon.
 """
 
 import argparse
+import json
 import logging
 import sys
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "projects/signclip/test_fslex_demo.yaml"
 ODD_ONE_OUT = "random text"
+LETTER, LANGUAGE = "L", "gsg"
 
 
 @dataclass
@@ -54,12 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--left-handed", action="store_true", help="the signer spells with the left hand: mirror the clip"
     )
-    parser.add_argument(
-        "--letter", default="L", help="without a clip: the letter to take (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--language", default="gsg", help="without a clip: its sign language (default: %(default)s, German)"
-    )
+    parser.add_argument("--letter", help=f"without a clip: the letter to take (default: {LETTER})")
+    parser.add_argument("--language", help=f"without a clip: its sign language (default: {LANGUAGE}, German)")
     parser.add_argument("--top", type=int, default=12, help="how many prompts to show (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, help="write a picture of the signer, the landmarks and the top prompts"
@@ -76,8 +74,13 @@ def demo(args: argparse.Namespace) -> int:
         from mmpt.evaluators.answer_picture import check_picture_name
 
         check_picture_name(args.out)
-    overrides = [f"fairseq.common_eval.path={args.checkpoint}"] if args.checkpoint else []
+    overrides = []
+    if args.checkpoint:
+        if not Path(args.checkpoint).is_file():
+            raise MissingDataError(f"--checkpoint: there is no trained model {args.checkpoint}.")
+        overrides.append(f"fairseq.common_eval.path={json.dumps(args.checkpoint, ensure_ascii=False)}")
     config = load_config(args.config, overrides)
+    _refuse_what_is_not_used(args, config)
     model = load_model(config, args.config)
     clip, letters = choose_clip(args, config)
     scores = rank(model, clip, list(dict.fromkeys([*letters, ODD_ONE_OUT, *args.text])))
@@ -95,12 +98,24 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_what_is_not_used(args: argparse.Namespace, config: Config) -> None:
+    """Options that would be ignored: say so."""
+    given, rwth = args.clip is not None, _is_rwth(config)
+    for option, value, ignored in (
+        ("--letter", args.letter, "a clip is given" if given else ""),
+        ("--language", args.language, "a clip is given" if given else "all are German" if rwth else ""),
+        ("--left-handed", args.left_handed or None, "" if given else "no clip is given"),
+    ):
+        if value is not None and ignored:
+            raise UserError(f"{option} has nothing to choose here: {ignored}.")
+
+
 # ---- the clip, and what to rank it against
 def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Clip, list[str]]:
     """The clip, with its pose if it is a video, and the prompts of the model's letters."""
-    rwth = config.dataset.meta_processor == "RWTHFSMetaProcessor"
+    rwth = _is_rwth(config)
     if args.clip is None:
-        return _clip_of_the_corpus(args, config, rwth)
+        return _clip_of_the_corpus(args.letter or LETTER, args.language or LANGUAGE, config, rwth)
     path = Path(args.clip)
     if not path.is_file():
         raise UserError(f"there is no file {path}: expected a video, or a MediaPipe Holistic .pose file.")
@@ -116,31 +131,33 @@ def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Clip, list[st
     return clip, list(dict.fromkeys(example.text for example in _test_split(config).examples))
 
 
+def _is_rwth(config: Config) -> bool:
+    return config.dataset.meta_processor == "RWTHFSMetaProcessor"
+
+
 def _test_split(config: Config) -> Any:
     from mmpt.processors import META_PROCESSORS
 
     return META_PROCESSORS.get(config.dataset.meta_processor).from_config(config.dataset, "test", ".pose")
 
 
-def _clip_of_the_corpus(args: argparse.Namespace, config: Config, rwth: bool) -> tuple[Clip, list[str]]:
-    """A clip of the test split that shows --letter (in --language, where there is a choice)."""
+def _clip_of_the_corpus(asked: str, language: str, config: Config, rwth: bool) -> tuple[Clip, list[str]]:
+    """A clip of the test split that shows a letter (in a sign language, where there is a choice)."""
     from mmpt.processors.fingerspelling import prompt_of
     from mmpt.processors.rwthfs import PROMPT
 
     corpus = _test_split(config)
-    letter = args.letter.upper()
-    wanted = (
-        PROMPT.format(letter=letter) if rwth else prompt_of(config.dataset.prompt, args.letter, args.language)
-    )
+    letter = asked.upper()
+    wanted = PROMPT.format(letter=letter) if rwth else prompt_of(config.dataset.prompt, asked, language)
     prompts = list(dict.fromkeys(example.text for example in corpus.examples))
     for example in corpus.examples:
-        if example.text == wanted and (rwth or example.group == args.language):
+        if example.text == wanted and (rwth or example.group == language):
             title = f"{example.video_id} ({letter}, held out of training)"
             return Clip(example.path, title, example.mirror), prompts
     groups = "" if rwth else f", a language among {sorted({example.group for example in corpus.examples})}"
-    where = "" if rwth else f" in {args.language!r}"
+    where = "" if rwth else f" in {language!r}"
     raise UserError(
-        f"no held-out clip of the letter {args.letter!r}{where}: expected a letter from A to Z{groups}."
+        f"no held-out clip of the letter {asked!r}{where}: expected a letter from A to Z{groups}."
     )
 
 

@@ -152,12 +152,21 @@ def test_rwth_prompts_need_no_database(lexicon_pose, tmp_path, data_dir, capsys,
         (["--out", "answer.txt"], ".png"),
         (["--top", "0"], "--top"),
         (["--checkpoint", "no.pt"], "no trained model no.pt"),
+        (["README.md", "--letter", "Z"], "--letter has nothing to choose here: a clip is given"),
+        (["README.md", "--language", "ase"], "--language has nothing to choose here"),
+        (["--left-handed"], "--left-handed has nothing to choose here: no clip is given"),
     ],
 )
 def test_mistakes(config, arguments, words, capsys):
     assert demo_finger.main([*arguments, "--config", str(config)]) == 2
     *_, error = capsys.readouterr().err.splitlines()  # before it, only that a video is being read
     assert words in error and error.startswith("error:")
+
+
+def test_a_checkpoint_that_is_not_there_is_no_reason_to_train(config, capsys):
+    assert demo_finger.main(["--checkpoint", "no.pt", "--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert "--checkpoint: there is no trained model no.pt" in error and "make" not in error
 
 
 def test_a_model_of_video_features(capsys):

@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=Path, help="folder of the report (default: eval in the model's folder's)"
     )
     parser.add_argument("--prompt", help="zero_shot: template, such as 'Sign {text}.' (default: the model's)")
-    parser.add_argument("--k", type=int, default=5, help="knn: neighbours that vote (default: 5)")
-    parser.add_argument("--draws", type=int, default=10, help="prototypes: draws of few clips (default: 10)")
+    parser.add_argument("--k", type=int, help="knn: neighbours that vote (default: 5)")
+    parser.add_argument("--draws", type=int, help="prototypes: draws of few clips (default: 10)")
     parser.add_argument("--c", type=float, help="linear_probe: C, instead of choosing it on valid")
     parser.add_argument(
         "--allow-leak", action="append", default=[], choices=KINDS, help="a leak that is meant"
@@ -84,14 +84,17 @@ def evaluate(args: argparse.Namespace) -> int:
         raise UserError(
             "--split train judges a model on what it learnt: say that you mean it, --allow-train."
         )
+    names = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
     for name, least in (("k", 1), ("draws", 1), ("bootstrap", 0)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} {getattr(args, name)}: expected at least {least}.")
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value}: expected at least {least}.")
     if args.c is not None and not 0 < args.c < math.inf:
         raise UserError(f"--c {args.c:g}: expected a number above 0.")
-    names = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
+    _refuse_what_is_not_used(args, names)
     out = args.out or args.model.parent / "eval"
-    options = Options(args.k, args.draws, args.c, args.bootstrap)
+    given = {name: value for name in ("k", "draws") if (value := getattr(args, name)) is not None}
+    options = Options(c=args.c, resamples=args.bootstrap, **given)
     workers = check_workers(args.workers, cores())
     table = read_table(args.table)
     judged = table.of_split(args.split)
@@ -127,6 +130,14 @@ def evaluate(args: argparse.Namespace) -> int:
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures)
     _show(about, results_table(outcomes), files)
     return 0
+
+
+def _refuse_what_is_not_used(args: argparse.Namespace, protocols: list[str]) -> None:
+    """Options of a protocol that is not run would be ignored: say so."""
+    of_protocol = {"prompt": "zero_shot", "k": "knn", "draws": "prototypes", "c": "linear_probe"}
+    for option, protocol in of_protocol.items():
+        if getattr(args, option) is not None and protocol not in protocols:
+            raise UserError(f"--{option} is for --protocol {protocol}, not for {', '.join(protocols)}.")
 
 
 @contextlib.contextmanager

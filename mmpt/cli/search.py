@@ -95,6 +95,9 @@ def _query(args: argparse.Namespace) -> None:
     from mmpt.search import Index
 
     index = Index(args.index)
+    if args.effort is not None and (args.exact or index.kind == "flat"):
+        why = "--exact looks" if args.exact else f"the index {args.index} is exact and looks"
+        raise UserError(f"--effort {args.effort} is for approximate search: {why} at every vector.")
     labels, vectors = _queries(args, index)
     hits = index.search(vectors, args.k, args.exact, args.effort)
     answers: list[dict[str, Any]] = [

@@ -129,3 +129,15 @@ def test_a_table_without_splits(model_folder, tmp_path, capsys):
     rows = [{key: row[key] for key in ("id", "path", "text")} for row in table_rows()]
     assert evaluate(model_folder, write_table(tmp_path / "t.csv", rows), tmp_path, "--protocol", "v2v") == 2
     assert "there is no column 'split'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--c", "3"], ["--k", "7"], ["--draws", "3"], ["--prompt", "Sign {text}."]],
+)
+def test_options_of_protocols_that_are_not_run_are_refused(
+    model_folder, small_table, tmp_path, options, capsys
+):
+    out = tmp_path / "out"
+    assert evaluate(model_folder, small_table, out, "--protocol", "v2v", *options) == 2
+    assert f"error: {options[0]} is for --protocol" in capsys.readouterr().err and not out.exists()

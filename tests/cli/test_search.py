@@ -84,6 +84,8 @@ def test_mistakes_end_with_one_line_and_status_2(
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "33 numbers wide"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),
         (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: cannot be read"),
+        (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and looks at every"),
+        (["query", index, "--text", "B", "--effort", "3", "--exact"], "--exact looks at every vector"),
         ([*again, "--model", other], "made by another model"),
         ([*again, "--kind", "ivf"], "too few"),
         (["build", str(work / "eval"), *again[1:], "--ids", "x"], "several were given"),
