@@ -61,9 +61,11 @@ def embed(args: argparse.Namespace) -> int:
     if args.portion < 1:
         raise UserError(f"--portion {args.portion}: expected at least 1 clip.")
     from mmpt.embedder import SignCLIP
-    from mmpt.evaluators.embedding_run import model_hash
+    from mmpt.evaluators.embedding_run import check_name, model_hash
     from mmpt.utils.allocator import keep_freed_memory
 
+    for path in (args.model.name, args.source.name):
+        check_name(path)
     keep_freed_memory()
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
     model.model.autocast = args.autocast
@@ -162,6 +164,12 @@ def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) 
         raise UserError(f"{args.source}: there is no prompt in it.")
     about["source"] = {"prompts": args.source.name, "sha256": sha256(args.source)}
     about[FINGERPRINT] = model_fingerprint(model.model)
+    if same := len(prompts) - len({model.text_processor(prompt)[0].tobytes() for prompt in prompts}):
+        log.warning(
+            "%d of %d prompts become the token ids of another, and get its vector: the tokenizer takes them "
+            "for one, or they differ behind the %d ids that the model reads (dataset.max_len)",
+            *(same, len(prompts), model.dataset_cfg.max_len),
+        )
     with folder_lock(args.out, "another embedding"):
         made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts])
         save_embeddings(args.out, made, about, args.format)

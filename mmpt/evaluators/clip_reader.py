@@ -149,18 +149,22 @@ def folder_jobs(folder: Path, suffix: str, out: Path) -> list[ClipJob]:
     """Every clip under a folder but what lies in `out`; ids are paths without their ending.
 
     Which files are looked at, see files_under. Raises MissingDataError, and UserError where `out` is the
-    folder itself and the embeddings would be taken for clips.
+    folder itself and the embeddings would be taken for clips, and where two clips would have one id.
     """
     if suffix == ".npy" and out.exists() and out.samefile(folder):
         raise UserError(f"--out {out} is --in itself: embeddings would lie among the clips' features.")
     files = sorted(path for path in files_under(folder, leave_out=out) if path.suffix.lower() == suffix)
     if not files:
         raise MissingDataError(f"{folder}: there is no {suffix} file in it, which this model reads.")
-    names = [path.relative_to(folder) for path in files]
-    return [
-        ClipJob(name.with_suffix("").as_posix(), str(path), name.as_posix())
-        for name, path in zip(names, files)
-    ]
+    jobs: dict[str, ClipJob] = {}
+    for path in files:
+        name = path.relative_to(folder)
+        job = ClipJob(name.with_suffix("").as_posix(), str(path), name.as_posix())
+        if jobs.setdefault(job.id, job) != job:
+            raise UserError(
+                f"{jobs[job.id].path} and {path} would both be called {job.id!r}: rename one of them."
+            )
+    return list(jobs.values())
 
 
 def table_jobs(table: Table, rows: list[TableRow], suffix: str, folder: Path | None = None) -> list[ClipJob]:

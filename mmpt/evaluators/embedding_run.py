@@ -82,8 +82,11 @@ def embed_clips(
 
     model: a SignCLIP. about: what the provenance says of model, source and options; a folder that was made
     by the same, of the same files, is left as it is. workers: processes that read. portion: clips between two
-    savings. Raises UserError if another run holds the folder, or nothing could be read.
+    savings. Raises UserError if another run holds the folder, a file's name is not UTF-8, or nothing could be
+    read.
     """
+    for job in jobs:
+        check_name(job.path)
     key = _key(jobs, reader, about, portion)
     with folder_lock(out, "another embedding"):
         remove_leftovers(out)
@@ -107,6 +110,14 @@ def embed_clips(
         save_embeddings(out, made, {**about, FINGERPRINT: fingerprint, "key": key}, file_format)
         shutil.rmtree(parts)
     return made
+
+
+def check_name(path: str | Path) -> None:
+    """Raises UserError for a path that is not UTF-8: it could not be written into ids and provenance."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{str(path)!r}: its name is not UTF-8: rename it.") from error
 
 
 def save_embeddings(out: Path, made: EmbeddingSet, about: dict[str, Any], file_format: str) -> None:

@@ -303,3 +303,33 @@ def test_score_sees_that_the_model_was_replaced(model_folder, folder, tmp_path):
     model.save_pretrained(place)
     after = mmpt.score(poses, ["a"], place)
     assert after == pytest.approx(mmpt.score(poses, ["a"], model)) and after != pytest.approx(before)
+
+
+def test_names_that_are_not_utf_8_are_refused_before_anything_is_embedded(
+    model_folder, folder, tmp_path, capsys
+):
+    source = tmp_path / "poses"
+    source.mkdir()
+    pose = (folder / "00.pose").read_bytes()
+    (source / "a.pose").write_bytes(pose)
+    (source / os.fsdecode("Fünf.pose".encode("latin-1"))).write_bytes(pose)
+    assert embed(model_folder, source, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "its name is not UTF-8" in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_clips_of_one_id_are_refused(model_folder, folder, tmp_path, capsys):
+    source = tmp_path / "poses"
+    source.mkdir()
+    for name in ("a.pose", "a.POSE"):
+        (source / name).write_bytes((folder / "00.pose").read_bytes())
+    assert embed(model_folder, source, tmp_path / "out") == 2
+    assert "would both be called 'a'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_prompts_that_the_model_cannot_tell_apart_are_counted(model_folder, tmp_path, caplog):
+    long = "word " * mmpt.from_pretrained(model_folder).dataset_cfg.max_len
+    (tmp_path / "list.txt").write_text(f"{long} a\n{long} b\n{long} c\nhouse\n")
+    assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
+    assert "2 of 4 prompts become the token ids of another" in caplog.text
