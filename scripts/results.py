@@ -118,10 +118,11 @@ def _refuse_stand_ins(experiments: list[Experiment], allowed: bool) -> None:
 def _run(experiment: Experiment) -> int:
     """Train and evaluate where needed; the exit status."""
     if experiment.needs_training():
+        files = experiment.training_files()  # before: they may be edited in the hours that it takes
         status = _launch(experiment.trained_by, [*experiment.overrides, "eval.after_training=false"])
         if status:
             return status
-        experiment.mark_trained()
+        experiment.mark_trained(files)
     return _launch(experiment.path, experiment.overrides) if experiment.needs_evaluation() else 0
 
 

@@ -88,10 +88,16 @@ class Experiment:
             )
         return self._finished().get("settings") != self._digest()
 
-    def mark_trained(self) -> None:
-        """Remember that the training ran to its end."""
-        facts = {"settings": self._digest(), "files": self._trained_on(), "overrides": self.overrides}
+    def mark_trained(self, files: dict[str, str]) -> None:
+        """Remember that the training ran to its end, and what `files` (of training_files) held when it
+        began."""
+        facts = {"settings": self._digest(), "files": files, "overrides": self.overrides}
         write_json(self._finished_file, facts)
+
+    def training_files(self) -> dict[str, str]:
+        """What the files hold that the training reads (see data_files)."""
+        assert self.training_config is not None
+        return {key: sha for key, sha in data_files(self.training_config).items() if key != _TEST_FILE}
 
     @property
     def _finished_file(self) -> Path:
@@ -100,11 +106,6 @@ class Experiment:
     def _digest(self) -> str:
         assert self.training_config is not None
         return digest(_settings(self.training_config))
-
-    def _trained_on(self) -> dict[str, str]:
-        """The files that the training reads (see data_files)."""
-        assert self.training_config is not None
-        return {key: sha for key, sha in data_files(self.training_config).items() if key != _TEST_FILE}
 
     def _finished(self) -> dict[str, Any]:
         """What mark_trained wrote. Nothing, where there is no such file, or none of ours: train, which ends
@@ -125,7 +126,7 @@ class Experiment:
         files = self._finished().get("files") or data_files(trained)
         return [
             *sorted(_differences(_settings(trained), _settings(self.training_config))),
-            *changed_files(files, self._trained_on()),
+            *changed_files(files, self.training_files()),
         ]
 
     # ---- evaluation

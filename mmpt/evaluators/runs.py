@@ -69,7 +69,7 @@ class Run:
         do = "move it away, or give another folder with --out."
         if record.get("settings") != self.digest():
             raise UserError(f"{self.folder} holds a run with other settings than {self.name} has now: {do}")
-        if changed := changed_files(record.get("files", {}), self._files()):
+        if changed := changed_files(record.get("files", {}), self.files()):
             raise UserError(
                 f"{self.folder} holds a run of {self.name} on other data: the files of {', '.join(changed)} "
                 f"have changed since: {do}"
@@ -79,7 +79,7 @@ class Run:
     def data_not_recorded(self) -> bool:
         """Whether it was made, of files, when it was not yet kept what they held."""
         record = self._record()
-        return record is not None and "files" not in record and bool(self._files())
+        return record is not None and "files" not in record and bool(self.files())
 
     def correct(self) -> np.ndarray:
         """bool [N]: which clips of the test split are closest to their own prompt."""
@@ -93,9 +93,10 @@ class Run:
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
         return digest([without_defaults(config), self.select])
 
-    def mark_done(self) -> None:
-        """Remember that the results are whole, and delete the checkpoints they were made with."""
-        facts = {"settings": self.digest(), "files": self._files(), "arguments": list(self.arguments)}
+    def mark_done(self, files: dict[str, str]) -> None:
+        """Remember that the results are whole, and what `files` held when it began; delete the checkpoints
+        they were made with."""
+        facts = {"settings": self.digest(), "files": files, "arguments": list(self.arguments)}
         write_json(self.folder / _RECORD, facts)
         for path in self.folder.glob("*.pt"):
             path.unlink()
@@ -104,7 +105,8 @@ class Run:
         record = self.folder / _RECORD
         return read_json(record) if record.is_file() else None
 
-    def _files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str]:
+        """What the files of its data hold now (see data_files)."""
         return data_files(load_config(self.config, list(self.overrides)))
 
 
@@ -149,12 +151,14 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     running: dict[Run, subprocess.Popen[bytes]] = {}
+    files: dict[Run, dict[str, str]] = {}
     failed: list[Run] = []
     with tqdm(total=len(waiting), unit="run", disable=not waiting) as bar, sigterm_as_interrupt():
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     run = waiting.pop(0)
+                    files[run] = run.files()
                     running[run] = _start(run, environment)
                 time.sleep(_POLL)
                 for run, process in list(running.items()):
@@ -168,7 +172,7 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
                             "%s failed (exit status %d): see %s", run.name, process.returncode, _log(run)
                         )
                     else:
-                        run.mark_done()
+                        run.mark_done(files[run])
         finally:
             for process in running.values():
                 process.terminate()

@@ -109,6 +109,24 @@ def test_a_new_key_with_its_default_is_the_same_run(
         assert series(tiny_yaml, tmp_path, 1, overrides=(override,))[0].digest() != before
 
 
+def test_files_of_data_are_those_at_the_start_of_a_run(
+    tiny_yaml: Path, tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, start = tmp_path / "table.csv", runs._start
+    table.write_text("id,path,text\n")
+
+    def start_then_edit(*given: Any) -> Any:
+        process = start(*given)
+        table.write_text("id,path,text\na,b,c\n")
+        return process
+
+    monkeypatch.setattr(runs, "_start", start_then_edit)
+    [run] = series(tiny_yaml, tmp_path, 1, overrides=(f"dataset.table_path={table}",))
+    assert run_all([run]) == []
+    with pytest.raises(UserError, match="have changed"):
+        run.results()
+
+
 @pytest.mark.parametrize("name", ["a #b", "a: b", "[a", "'a'", "ä b", "plain-1.5"])
 def test_folders_of_any_name(tiny_yaml: Path, tmp_path: Path, name: str) -> None:
     from mmpt.config import load_config

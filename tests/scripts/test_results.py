@@ -29,6 +29,7 @@ class FakeLauncher:
     def __init__(self):
         self.calls: list[str] = []
         self.fail: dict[str, int] = {}
+        self.while_it_trains = lambda: None
 
     def __call__(self, path, overrides):
         self.calls.append(path.stem)
@@ -40,6 +41,7 @@ class FakeLauncher:
         else:
             folder = task.checkpoint_path().parent
             save_config(config, folder / "config.yaml")
+            self.while_it_trains()
             for name in ("checkpoint_best.pt", "checkpoint_last.pt"):  # a failure comes after the first epoch
                 (folder / name).write_bytes(b"weights")
         return self.fail.get(path.stem, 0)
@@ -207,6 +209,16 @@ def test_where_the_data_lies_is_no_setting(launcher, tmp_path, monkeypatch):
     assert run(tmp_path, SCRATCH, "eval.similarity=dot") == 0
     assert launcher.take() == ["test_rwthfs_scratch"]
     assert "num_workers" not in table(tmp_path)["test_rwthfs_scratch"]["notes"]
+
+
+def test_a_file_that_is_edited_while_a_model_trains_is_not_what_it_was_trained_on(launcher, tmp_path, capsys):
+    train = tmp_path / "data" / "rwthfs" / "train.txt"
+    train.parent.mkdir(parents=True)
+    train.write_text("1_1_1_cam1\n")
+    launcher.while_it_trains = lambda: train.write_text("2_1_1_cam1\n")
+    run(tmp_path, SCRATCH)
+    assert run(tmp_path, SCRATCH) == 2
+    assert "(dataset.train_path)" in capsys.readouterr().err
 
 
 @pytest.fixture
