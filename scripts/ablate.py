@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     for path, runs in members.items():
         done = [(run, results) for run in runs if run not in failed and (results := run.results())]
         if done:
-            ablations.append(Ablation.of_runs(path, done))
+            ablations.append(Ablation.of_runs(path, done, configs[0]))
     if not ablations or ablations[0].name != configs[0].stem:
         raise UserError(f"{configs[0].stem} has no results: see {members[configs[0]][0].folder / 'log.txt'}.")
     rows = compare(ablations)

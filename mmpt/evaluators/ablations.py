@@ -1,5 +1,6 @@
 """Configs one change apart: mean and spread over seeds, and the difference to the first, clip by clip."""
 
+import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mmpt.config import load_config
+from mmpt.config.compare import differences
 from mmpt.evaluators.runs import Run, interval_of_mean
 from mmpt.evaluators.tables import markdown_table
 from mmpt.utils.figures import save_figure
@@ -26,21 +29,31 @@ class Ablation:
     chance: float
 
     @classmethod
-    def of_runs(cls, path: Path, runs: Sequence[tuple[Run, dict[str, Any]]]) -> "Ablation":
-        """From finished runs of a config and their results."""
+    def of_runs(cls, path: Path, runs: Sequence[tuple[Run, dict[str, Any]]], first: Path) -> "Ablation":
+        """From finished runs of a config and their results; `first` is the config it is compared with."""
         return cls(
             name=path.stem,
-            about=first_comment(path),
+            about=about(path, first),
             correct=np.stack([run.correct() for run, _ in runs]),
             t2v=[results["t2v"]["P@1"] for _, results in runs],
             chance=runs[0][1]["chance"]["v2t R@1"],
         )
 
 
-def first_comment(path: Path) -> str:
-    """What a config says about itself: its first line, where that is a comment."""
+def about(path: Path, first: Path) -> str:
+    """What a config says about itself: its first line, where that is a comment; else what it has other than
+    the first one, apart from the places of its files."""
     line = path.read_text(encoding="utf-8").partition("\n")[0]
-    return line.removeprefix("#").strip() if line.startswith("#") else ""
+    if line.startswith("#"):
+        return line.removeprefix("#").strip()
+    changed = differences(load_config(first), load_config(path))
+    places = ("save_dir", "save_path", "tensorboard_logdir")
+    told = [
+        f"{key}={json.dumps(now, ensure_ascii=False)}"
+        for key, (_, now) in changed.items()
+        if not key.endswith(places)
+    ]
+    return ", ".join(told)
 
 
 def compare(ablations: Sequence[Ablation]) -> list[dict[str, Any]]:

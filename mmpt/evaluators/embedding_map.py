@@ -8,11 +8,13 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mmpt.evaluators.labels import short_labels
 from mmpt.evaluators.protocols import unit
 from mmpt.utils.figures import save_figure
 
 MOST_POINTS = 2000
 MOST_NAMED = 40
+MOST_TEXTS = 400
 MOST_COLOURED = 20
 _ALIKE = 1e-6
 
@@ -20,7 +22,8 @@ _ALIKE = 1e-6
 def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: Sequence[str]) -> Path:
     """Draw clips by t-SNE of their directions (van der Maaten and Hinton, 2008), in colours of their group.
 
-    vectors: [N, H]. classes: drawn as text where they are few and short. groups: signers, or "" for unknown.
+    vectors: [N, H]. classes: drawn as text where they are few, cut where they are long. groups: signers, or
+    "" for unknown; of one group, colours are those of classes.
     Of very many clips 2,000 are drawn, evenly chosen, and the title says so. Returns `path`.
     """
     chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_POINTS)).astype(int)
@@ -28,16 +31,21 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot()
     names = sorted(set(groups))
-    palette = colormaps["tab20" if len(names) > 10 else "tab10"]
     few = 1 < len(names) <= MOST_COLOURED
-    named = len(set(classes)) <= MOST_NAMED and max(len(name) for name in classes) <= 6
-    for number, name in enumerate(names if few else [None]):
-        here = np.array([name is None or groups[i] == name for i in chosen])
+    palette = colormaps["tab20" if not few or len(names) > 10 else "tab10"]
+    distinct = sorted(set(classes))
+    named = len(distinct) <= MOST_NAMED and len(chosen) <= MOST_TEXTS
+    labels = dict(zip(distinct, short_labels(distinct, longest=12)))
+    size = 8 if max(map(len, labels.values())) <= 6 else 6
+    for number, name in enumerate(names if few else distinct if named else [None]):
+        owner = groups if few else classes
+        here = np.array([name is None or owner[i] == name for i in chosen])
         colour = palette(number % palette.N)
         x, y = points[here].T
         axes.scatter(x, y, s=5 if named else 14, color=colour, label=name if few else None)
         for point, clip in zip(points[here], chosen[here]) if named else ():
-            axes.annotate(classes[clip], point, (0, 3), textcoords="offset points", fontsize=8, color=colour)
+            text = labels[classes[clip]]
+            axes.annotate(text, point, (0, 3), textcoords="offset points", fontsize=size, color=colour)
     some = f"{len(chosen)} of {len(vectors)} clips" if len(chosen) < len(vectors) else f"{len(vectors)} clips"
     axes.set_title(
         f"{some}, {len(set(classes))} classes (t-SNE: only near neighbours mean something)", fontsize=9

@@ -204,7 +204,8 @@ class FairseqMMTask(LegacyFairseqTask):
         if "v2t_R@1" in stats:
             scores = f" | valid V2T R@1 {float(stats['v2t_R@1']):.3f} T2V P@1 {float(stats['t2v_P@1']):.3f}"
         losses = f"train loss {train_loss:.4f} | valid loss {float(stats['loss']):.4f}"
-        line = f"epoch {self._epoch} | {losses}{scores} | {seconds:.1f} s"
+        saved = "" if self._epoch % self.args.save_interval == 0 else " | not saved"
+        line = f"epoch {self._epoch} | {losses}{scores} | {seconds:.1f} s{saved}"
         logging.getLogger("mmpt.epoch").info(line)
 
     # ---- what early stopping knows survives an interruption

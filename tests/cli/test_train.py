@@ -161,6 +161,8 @@ def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
     again = train(*options)
     assert again.returncode == 0, again.stderr
     assert " epoch 3 " in again.stderr and " epoch 4 " not in again.stderr
+    lines = [line for line in (stopped.stderr + again.stderr).splitlines() if " epoch " in line]
+    assert [line.endswith("| not saved") for line in lines] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,17 @@ def test_an_earlier_report_leaves_nothing_beside_a_new_one(tmp_path, monkeypatch
     with pytest.raises(MemoryError):
         save_recognition(tmp_path, {**about, "split": "valid"}, outcomes, unknown)
     assert json.loads((tmp_path / "protocols.json").read_text())["split"] == "valid"
+
+
+@pytest.mark.parametrize("groups", [[""] * 12, ["s1", "s2"] * 6])
+def test_a_map_names_its_classes_however_long_they_are(tmp_path, monkeypatch, groups):
+    drawn = {}
+    monkeypatch.setattr(embedding_map, "save_figure", lambda figure, path, dpi: drawn.update(figure=figure))
+    classes = ["HOUSE", "good morning everybody", "good morning all"] * 4
+    vectors = np.random.default_rng(0).normal(size=(12, 8))
+    embedding_map.embedding_map(tmp_path / "map.png", vectors, classes, groups)
+    (axes,) = drawn["figure"].axes
+    texts = [text.get_text() for text in axes.texts]
+    assert len(texts) == 12 and len(set(texts)) == 3 and max(map(len, texts)) <= 12
+    colours = {text.get_color() for text in axes.texts}
+    assert len(colours) == (2 if groups[0] else 3), "of signers, or of classes where there is one signer"

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from mmpt.evaluators.ablations import picture
+from mmpt.evaluators.ablations import about, picture
 from scripts import ablate
 
 
@@ -17,9 +17,9 @@ def test_other_clips_are_refused(tiny_yaml, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("about", ["short", "a long comment of many words " * 12, "x" * 300])
-def test_comments_of_any_length_leave_room_for_the_picture(tmp_path, about):
-    row = {"about": about, "config": "c", "v2t R@1": 0.5, "v2t R@1 low": 0.4, "v2t R@1 high": 0.6}
+@pytest.mark.parametrize("comment", ["short", "a long comment of many words " * 12, "x" * 300])
+def test_comments_of_any_length_leave_room_for_the_picture(tmp_path, comment):
+    row = {"about": comment, "config": "c", "v2t R@1": 0.5, "v2t R@1 low": 0.4, "v2t R@1 high": 0.6}
     row["v2t R@1 of each seed"] = [0.45, 0.55]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns where labels leave no room
@@ -35,3 +35,13 @@ def test_seeds_are_given_once_and_overrides_may_follow(tiny_yaml, tmp_path, caps
     ablate.main([*command, "2", "loss.temperature=0.5"])
     assert [run.name for run in started] == ["tiny/seed1", "tiny/seed2"]
     assert all("loss.temperature=0.5" in run.overrides for run in started)
+
+
+def test_a_config_without_a_comment_is_told_by_what_it_has_other_than_the_first(tiny_yaml, tmp_path):
+    other = tmp_path / "other.yaml"
+    changes = "loss: {label_smoothing: 0.3}\ndataset: {letters: [A, Ä], hand_frame: null}\n"
+    folder = f"fairseq: {{checkpoint: {{save_dir: {tmp_path}/other}}}}\n"
+    other.write_text(f"includes: [{tiny_yaml.name}]\n{changes}{folder}")
+    assert about(other, tiny_yaml) == 'dataset.letters=["A", "Ä"], loss.label_smoothing=0.3'
+    other.write_text("# What it says itself.\n" + other.read_text())
+    assert about(other, tiny_yaml) == "What it says itself."
