@@ -2,7 +2,7 @@
 """Hold each sign language out in turn: train on the others, test on it, and set an SVM beside it.
 
     python scripts/leave_one_out.py --config projects/signclip/fslex_best.yaml
-    python scripts/leave_one_out.py --config X.yaml --languages ase asq bzs --seeds 1 2 3
+    python scripts/leave_one_out.py --config X.yaml --languages ase asq bzs gsg sgg --seeds 1 2 3
     python scripts/leave_one_out.py --config X.yaml --folds asq,bzs eso,ise loss.mixup=0
 
 Every fold trains for the config's fixed number of epochs, without validation, and its last checkpoint is
@@ -50,7 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, metavar="YAML", help="what trains each fold")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of it")
     parser.add_argument(
-        "--languages", nargs="+", default=LATIN, metavar="CODE", help=f"default: {' '.join(LATIN)}"
+        "--languages",
+        nargs="+",
+        default=LATIN,
+        metavar="CODE",
+        help=f"all that are used: one is held out, the others train (default: {' '.join(LATIN)})",
     )
     parser.add_argument(
         "--folds", nargs="+", metavar="CODE,CODE", help="languages held out together (default: each alone)"
@@ -104,7 +108,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"no fold has results; the first to fail says why in {failed[0].folder / 'log.txt'}.")
     text = table(results, n_prompts)
     title = f"{args.config.stem}: one language held out at a time"
-    settings = f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}."
+    settings = (
+        f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}; each fold trains "
+        f"on the others of {' '.join(args.languages)}."
+    )
     write_text(out / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
     write_text(out / "table.csv", _csv(results))
     write_json(out / "folds.json", [_facts(result) for result in results])
