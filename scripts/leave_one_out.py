@@ -109,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
     text = table(results, n_prompts)
     title = f"{args.config.stem}: one language held out at a time"
     settings = (
-        f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}; each fold trains "
-        f"on the others of {' '.join(args.languages)}."
+        f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}; each fold "
+        f"trains on the others of {' '.join(args.languages)}."
     )
     write_text(out / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
     write_text(out / "table.csv", _csv(results))
