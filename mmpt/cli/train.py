@@ -115,8 +115,6 @@ def _check_data(config: Config) -> None:
     from mmpt.tasks import Task
     from mmpt.utils.device import choose_device
 
-    initial_weights(config.fairseq, save_dir(config.fairseq))
-    check_gone_on(config)
     task = Task(config)
     report = logging.getLogger("mmpt.tasks.task")
     report.setLevel(logging.WARNING)
@@ -128,6 +126,8 @@ def _check_data(config: Config) -> None:
             task.dataset("valid")
     finally:
         report.setLevel(logging.NOTSET)
+    initial_weights(config.fairseq, save_dir(config.fairseq))
+    check_gone_on(config)
     task.build_loss()
     with torch.device("meta"):  # shapes only
         task.build_model(pretrained=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmpt.pose.span import Span
-from mmpt.processors.table_file import TableRow
+from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import sha256
 
@@ -74,6 +74,13 @@ def find_leaks(rows: Sequence[TableRow], files: Sequence[Path], by_name: bool = 
                 leaks.repeats.append(group)
     leaks.signers = _shared_signers(rows)
     return leaks
+
+
+def shared_with_training(table: Table, split: str) -> list[str]:
+    """What a split shares with that of training, a line for each kind of leak, without a look at the files:
+    copies of one under another name are not found."""
+    both = [row for row in table.rows if row.split in ("train", split)]
+    return find_leaks(both, [row.path for row in both], by_name=True).in_short(table.path)
 
 
 def content_ids(files: Sequence[Path]) -> dict[Path, str]:

@@ -106,8 +106,12 @@ class Run:
         return read_json(record) if record.is_file() else None
 
     def files(self) -> dict[str, str]:
-        """What the files of its data hold now (see data_files)."""
-        return data_files(load_config(self.config, list(self.overrides)))
+        """What the files of its data hold now (see data_files); of a config that is wrong, which the launcher
+        will say, nothing."""
+        try:
+            return data_files(load_config(self.config, list(self.overrides)))
+        except UserError:
+            return {}
 
 
 def as_yaml(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.span import Span
+from mmpt.processors.table_file import Table
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class MetaProcessor(abc.ABC):
     #: how often training takes `text`, and each of `other_texts`: shares of 1
     prompt_weights: Sequence[float] = (1.0,)
 
-    #: what this split shares with another, a line each, as far as it can be told without reading clips
+    #: what this split shares with that of training, a line each, as far as the corpus itself can tell
     leaks: Sequence[str] = ()
+    #: the table that the corpus is, if it is one
+    table: Table | None = None
 
     @classmethod
     @abc.abstractmethod

@@ -32,6 +32,7 @@ class TableMetaProcessor(MetaProcessor):
         prompt_templates: Sequence[str],
         prompt_weights: Sequence[float] | None = None,
     ):
+        self.table = table
         prompts = PromptTemplates(prompt_templates, table).of_rows(rows)
         self.prompt_weights = check_weights(prompt_weights, len(prompt_templates))
         self.examples = [
@@ -63,13 +64,7 @@ class TableMetaProcessor(MetaProcessor):
                 "table, or to dataset.vfeat_dir where that is set; dataset.on_bad_example=skip leaves such "
                 "clips out."
             )
-        made = cls(table, rows, files, config.prompt_templates, config.prompt_weights)
-        if split != "train":
-            from mmpt.datasets.leaks import find_leaks  # which knows tables
-
-            both = [row for row in table.rows if row.split in ("train", split)]
-            made.leaks = find_leaks(both, [row.path for row in both], by_name=True).in_short(table.path)
-        return made
+        return cls(table, rows, files, config.prompt_templates, config.prompt_weights)
 
     def describe(self) -> str:
         counts = Counter(example.group for example in self.examples if example.group)

@@ -13,6 +13,7 @@ from mmpt.config.fairseq_options import option
 from mmpt.config.published import refuse_unserved
 from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
+from mmpt.datasets.leaks import shared_with_training
 from mmpt.evaluators.predictor import PREDICTORS
 from mmpt.evaluators.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
@@ -154,7 +155,8 @@ class Task:
             prompt_weights=corpus.prompt_weights,
         )
         log.info("%s: %s", split, corpus.describe())
-        for leak in corpus.leaks:
+        shared = [] if corpus.table is None or split == "train" else shared_with_training(corpus.table, split)
+        for leak in [*corpus.leaks, *shared]:
             log.warning("%s: results will be too good: %s", split, leak)
         if dataset.n_cut():
             log.warning(

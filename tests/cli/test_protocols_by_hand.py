@@ -62,7 +62,7 @@ def test_the_linear_probe(judged):
     splits, _, outcomes = judged
     train, valid, test = (normalize(vectors.astype(np.float64)) for vectors, _, _ in splits.values())
     labels, valid_labels, truth = (classes for _, classes, _ in splits.values())
-    probes = {c: LogisticRegression(C=c, max_iter=1000).fit(train, labels) for c in CS}
+    probes = {c: LogisticRegression(C=c, max_iter=5000, tol=1e-6).fit(train, labels) for c in CS}
     accuracy = {c: probe.score(valid, valid_labels) for c, probe in probes.items()}
     c = max(accuracy, key=lambda c: (accuracy[c], -c))
     assert outcomes["linear_probe"]["setting"] == f"C={c:g}" and len(set(accuracy.values())) > 1

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.datasets.leaks import find_leaks
+from mmpt.datasets.leaks import find_leaks, shared_with_training
 from mmpt.pose.span import Span
-from mmpt.processors.table_file import TableRow
+from mmpt.processors.table_file import TableRow, read_table
 from mmpt.utils.errors import UserError
+from tests.processors.table_data import table_rows, write_table
 
 
 def rows_of(tmp_path, *given):
@@ -66,3 +67,15 @@ def test_leaks_are_refused_unless_allowed(tmp_path):
     with pytest.raises(UserError, match=r"'x' is in train \(1\), test \(1\).*--allow-leak signers"):
         leaks.refuse(table, ["clips"])
     assert len(leaks.refuse(table, ["clips", "signers"])) == 2
+
+
+def test_what_training_has_seen_by_name(tmp_path):
+    rows = table_rows()
+    train = next(row for row in rows if row["split"] == "train")
+    test = [row for row in rows if row["split"] == "test"]
+    test[0]["path"], test[1]["signer"] = train["path"], train["signer"]
+    table = read_table(write_table(tmp_path / "t.csv", rows))
+    assert shared_with_training(table, "valid") == []
+    clips, signers = shared_with_training(table, "test")
+    assert "the same clip is in two splits: " in clips and train["id"] in clips and test[0]["id"] in clips
+    assert f"'{train['signer']}' is in" in signers

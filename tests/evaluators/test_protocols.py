@@ -49,13 +49,13 @@ def test_the_linear_probe_is_scikit_learns(data):
     train, labels, valid, valid_labels, test, _ = data
     c, accuracy = choose_c(train, labels, valid, valid_labels, CLASSES)
     by_hand = {
-        c: LogisticRegression(C=c, max_iter=1000)
+        c: LogisticRegression(C=c, max_iter=5000, tol=1e-6)
         .fit(normalize(train), labels)
         .score(normalize(valid), valid_labels)
         for c in PROBE_CS
     }
     assert accuracy == pytest.approx(by_hand) and c == max(by_hand, key=lambda c: (by_hand[c], -c))
-    theirs = LogisticRegression(C=c, max_iter=1000).fit(normalize(train), labels)
+    theirs = LogisticRegression(C=c, max_iter=5000, tol=1e-6).fit(normalize(train), labels)
     scores = linear_probe(test, train, labels, CLASSES, c)
     np.testing.assert_array_equal(scores.argmax(1), theirs.predict(normalize(test)))
     np.testing.assert_allclose(np.exp(scores), theirs.predict_proba(normalize(test)), atol=1e-3)

@@ -174,16 +174,3 @@ def test_names_with_dots_keep_what_is_behind_them(tmp_path):
     table.write_text("id,path,text,split\na,/,x,train\n")
     with pytest.raises(UserError, match="line 2, column 'path': '/'"):
         split(table, "train", vfeat_dir=str(tmp_path))
-
-
-def test_what_training_has_seen_is_told(tmp_path):
-    rows = table_rows()
-    train = next(row for row in rows if row["split"] == "train")
-    test = [row for row in rows if row["split"] == "test"]
-    test[0]["path"], test[1]["signer"] = train["path"], train["signer"]
-    config = dataclasses.replace(CONFIG, table_path=str(write_table(tmp_path / "t.csv", rows)))
-    assert TableMetaProcessor.from_config(config, "train", ".pose").leaks == ()
-    assert TableMetaProcessor.from_config(config, "valid", ".pose").leaks == []
-    clips, signers = TableMetaProcessor.from_config(config, "test", ".pose").leaks
-    assert "the same clip is in two splits: " in clips and train["id"] in clips and test[0]["id"] in clips
-    assert f"'{train['signer']}' is in" in signers
