@@ -127,6 +127,7 @@ def test_asked_to_stop_in_the_last_update_of_an_epoch(tiny_yaml, tmp_path):
 RUNS = "import json, sys; from mmpt.cli.train import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
 
 
+@pytest.mark.slow
 def test_a_run_that_max_update_ended_stays_ended(tiny_yaml, tmp_path):
     """Also where it was asked to stop in its last update, inside an epoch, which is judged as ever."""
     options = [str(tiny_yaml), f"{O}.max_update=7", f"{O}.max_epoch=0"]
@@ -144,6 +145,7 @@ def test_a_run_that_max_update_ended_stays_ended(tiny_yaml, tmp_path):
         assert same_weights(tmp_path / "again" / name, tmp_path / "stopped" / name)
 
 
+@pytest.mark.slow
 def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
     """Asked to stop at the end of such an epoch, a run ends where one that nothing interrupted ends: behind
     the third epoch, of which the first is the best. And its best checkpoint is none that was not to be saved.
@@ -165,6 +167,7 @@ def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
     assert [line.endswith("| not saved") for line in lines] == [True, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "schedule",
     [
@@ -416,6 +419,7 @@ def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
             check_gone_on(load_config(tiny_yaml, [override]))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
     """Nothing beside it says what it was made with: one line, and no settings are written that were not gone
     on with."""
