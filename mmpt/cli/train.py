@@ -77,7 +77,7 @@ def _train(args: argparse.Namespace) -> int:
 def _go_on_or_begin(config: Config, settings: Any, verbose: bool, loaded: Callable[[], None]) -> int:
     """Run fairseq (see _run_fairseq). Raises UserError where the checkpoint that it goes on from does not
     fit, which the config beside it did not show."""
-    from mmpt.fairseq_plugin.args import gone_on_from, what_else
+    from mmpt.fairseq_plugin.going_on import gone_on_from, what_else
     from mmpt.fairseq_plugin.resuming import UnfitCheckpointError
 
     checkpoint = gone_on_from(config.fairseq)
@@ -110,7 +110,8 @@ def _check_data(config: Config) -> None:
     import torch
 
     from mmpt.config.fairseq_options import option
-    from mmpt.fairseq_plugin.args import check_gone_on, initial_weights, save_dir
+    from mmpt.fairseq_plugin.args import initial_weights, save_dir
+    from mmpt.fairseq_plugin.going_on import check_gone_on
     from mmpt.losses import needs_common_batches
     from mmpt.tasks import Task
     from mmpt.utils.device import choose_device

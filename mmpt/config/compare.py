@@ -33,18 +33,19 @@ _PREPROCESSING = (
 def differences(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
     """Dotted keys of two configs, or sections, that differ: key -> (value before, value now); None where one
     of them lacks the key."""
-    one, other = _dotted(before), _dotted(now)
+    one, other = dotted(before), dotted(now)
     keys = dict.fromkeys([*one, *other])
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
 
 
-def _dotted(section: Any, prefix: str = "") -> dict[str, Any]:
+def dotted(section: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a config, or of a section of it, by dotted key; a section without keys is {}."""
     if dataclasses.is_dataclass(section):
         section = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
     found: dict[str, Any] = {}
     for name, value in section.items():
-        if dataclasses.is_dataclass(value) or isinstance(value, dict):
-            found |= _dotted(value, f"{prefix}{name}.")
+        if dataclasses.is_dataclass(value) or (isinstance(value, dict) and value):
+            found |= dotted(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value
     return found

@@ -3,7 +3,6 @@
 An experiment is named by its evaluation config, test_X.yaml. X.yaml beside it, where it is there, trains it.
 """
 
-import dataclasses
 import logging
 import shlex
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config, load_config
+from mmpt.config.compare import differences, dotted
 from mmpt.config.fairseq_options import option
 from mmpt.evaluators.report import read_results
 from mmpt.evaluators.settings import changed_files, data_files, digest, evaluation_facts
@@ -199,22 +199,10 @@ def _that_matter(overrides: list[str]) -> list[str]:
 
 def _settings(config: Config) -> dict[str, Any]:
     """What decides the outcome, by dotted key."""
-    content = dataclasses.asdict(config)
-    return {
-        key: value
-        for key, value in _flat({name: content[name] for name in _SECTIONS})
-        if not key.endswith(_NO_MATTER)
-    }
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs = []
-    for key, value in tree.items():
-        dotted = f"{prefix}{key}"
-        pairs += _flat(value, f"{dotted}.") if isinstance(value, dict) and value else [(dotted, value)]
-    return pairs
+    content = {name: getattr(config, name) for name in _SECTIONS}
+    return {key: value for key, value in dotted(content).items() if not key.endswith(_NO_MATTER)}
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Key -> its value in `after` (None where it is not there), for keys whose values differ."""
-    return {key: after.get(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return {key: now for key, (_, now) in differences(before, after).items()}

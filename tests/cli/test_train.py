@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from mmpt.config import load_config, save_config
-from mmpt.fairseq_plugin.args import LAST, check_gone_on
+from mmpt.fairseq_plugin.args import LAST
+from mmpt.fairseq_plugin.going_on import check_gone_on
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from mmpt.utils.errors import UserError
 from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
