@@ -1,0 +1,427 @@
+"""A run that is started again: as if nothing had interrupted it, or refused as another experiment."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mmpt.config import load_config, save_config
+from mmpt.fairseq_plugin.args import LAST
+from mmpt.fairseq_plugin.going_on import check_gone_on
+from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
+from mmpt.utils.errors import UserError
+from tests.cli.test_train import O, same_weights, train
+from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, data_dir, pose_cache):
+    """A training that nothing interrupted: its config, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = write_tiny(folder, data_dir, pose_cache)
+    done = train(path, *OPTIONS, f"fairseq.checkpoint.save_dir={folder}/whole")
+    assert done.returncode == 0, done.stderr
+    return path, folder / "whole", done
+
+
+#: trains, and is asked to stop while it is at a certain update
+STOPPED = """
+import os, signal, sys
+from mmpt.cli.train import main
+from mmpt.fairseq_plugin.task import FairseqMMTask
+step, number = FairseqMMTask.train_step, int(sys.argv[1])
+def train_step(self, sample, model, criterion, optimizer, update_num, *more, **options):
+    if update_num == number:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, sample, model, criterion, optimizer, update_num, *more, **options)
+FairseqMMTask.train_step = train_step
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_asked_to_stop_in_the_last_update_of_an_epoch(tiny_yaml, tmp_path):
+    """The epoch is judged as ever: the best checkpoint is that of a run that nothing interrupted."""
+    epochs = "fairseq.optimization.max_epoch=2"
+    whole = train(tiny_yaml, epochs, f"fairseq.checkpoint.save_dir={tmp_path}/whole")
+    options = [str(tiny_yaml), epochs, f"fairseq.checkpoint.save_dir={tmp_path}/stopped"]
+    stopped = run_module("-c", STOPPED, "9", *options)  # of ten updates, numbered from 0
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    judged = [
+        next(line.split(" | ")[1:4] for line in run.stderr.splitlines() if " epoch 2 " in line)
+        for run in (whole, stopped)
+    ]
+    assert judged[0] == judged[1]
+    for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
+        assert same_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
+
+
+RUNS = "import json, sys; from mmpt.cli.train import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
+
+
+@pytest.mark.slow
+def test_a_run_that_max_update_ended_stays_ended(tiny_yaml, tmp_path):
+    """Also where it was asked to stop in its last update, inside an epoch, which is judged as ever."""
+    options = [str(tiny_yaml), f"{O}.max_update=7", f"{O}.max_epoch=0"]
+    again = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/again"]
+    whole = run_module("-c", RUNS, json.dumps([again, again]))
+    assert whole.returncode == 0, whole.stderr
+    assert "this run has ended before: at update 7 (max_update)" in whole.stderr
+    stopped = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/stopped"]
+    assert run_module("-c", STOPPED, "6", *stopped).returncode == 128 + signal.SIGTERM
+    assert train(*stopped).returncode == 0
+    for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
+        for folder in ("again", "stopped"):
+            history = load_torch_file(tmp_path / folder / name)["optimizer_history"]
+            assert history[-1]["num_updates"] == 7
+        assert same_weights(tmp_path / "again" / name, tmp_path / "stopped" / name)
+
+
+@pytest.mark.slow
+def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
+    """Asked to stop at the end of such an epoch, a run ends where one that nothing interrupted ends: behind
+    the third epoch, of which the first is the best. And its best checkpoint is none that was not to be saved.
+    """
+    options = [
+        str(tiny_yaml),
+        "fairseq.checkpoint.patience=2",
+        "fairseq.checkpoint.save_interval=2",
+        f"{O}.lr=[1.0e-20]",
+        f"{O}.max_epoch=10",
+    ]
+    stopped = run_module("-c", STOPPED, "4", *options)  # of five updates, numbered from 0
+    assert stopped.returncode == 128 + signal.SIGTERM and " epoch 1 " in stopped.stderr, stopped.stderr
+    assert [path.name for path in (tmp_path / "run").glob("*.pt")] == ["checkpoint_last.pt"]
+    again = train(*options)
+    assert again.returncode == 0, again.stderr
+    assert " epoch 3 " in again.stderr and " epoch 4 " not in again.stderr
+    lines = [line for line in (stopped.stderr + again.stderr).splitlines() if " epoch " in line]
+    assert [line.endswith("| not saved") for line in lines] == [True, False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pytest.param(
+            ["lr_scheduler=reduce_lr_on_plateau", "lr_shrink=0.5", "lr_threshold=0.5"], id="plateau"
+        ),
+        pytest.param(
+            ["lr_scheduler=reduce_lr_on_plateau", "lr_threshold=0.5", "lr_patience=1"], id="patient plateau"
+        ),
+        pytest.param(["lr_scheduler=fixed", "lr=[1.0e-3,2.0e-3,3.0e-3,4.0e-3]"], id="a rate for each epoch"),
+    ],
+)
+def test_the_scheduler_goes_on_where_it_was(tiny_yaml, tmp_path, schedule):
+    """Epochs one at a time, and one of them stopped inside, end as all of them at once."""
+    options = [str(tiny_yaml), f"{O}.total_num_update=null", *(f"{O}.{option}" for option in schedule)]
+    folders = [f"fairseq.checkpoint.save_dir={tmp_path}/{name}" for name in ("whole", "parts")]
+    runs = [[*options, folders[0], f"{O}.max_epoch=4"]]
+    runs += [[*options, folders[1], f"{O}.max_epoch={epochs}"] for epochs in (1, 2)]
+    done = run_module("-c", RUNS, json.dumps(runs))
+    assert done.returncode == 0, done.stderr
+    stopped = run_module("-c", STOPPED, "12", *options, folders[1], f"{O}.max_epoch=4")
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert train(*options, folders[1], f"{O}.max_epoch=4").returncode == 0
+    files = [tmp_path / name / "checkpoint_last.pt" for name in ("whole", "parts")]
+    rates = [load_torch_file(file)["last_optimizer_state"]["param_groups"][0]["lr"] for file in files]
+    assert rates[0] == rates[1] != 1e-3
+    assert same_weights(*files)
+
+
+def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
+    options = ["fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
+    first = train(tiny_yaml, *options)
+    assert first.returncode == 0 and " epoch 2 " in first.stderr and " epoch 3 " not in first.stderr
+    before = (tmp_path / "run" / "checkpoint_last.pt").read_bytes()
+    again = train(tiny_yaml, *options)
+    assert again.returncode == 0, again.stderr
+    assert "epoch" not in again.stderr and "(patience)" in again.stderr
+    assert (tmp_path / "run" / "checkpoint_last.pt").read_bytes() == before
+    patient = train(tiny_yaml, "fairseq.checkpoint.patience=2", options[1])
+    assert patient.returncode == 0 and " epoch 3 " in patient.stderr
+
+
+def test_patience_of_one_run_is_not_that_of_the_next(tiny_yaml, tmp_path):
+    """Two runs in one process: the second is another one, and begins with all its patience."""
+    options = [str(tiny_yaml), "fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
+    runs = [[*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}"] for name in ("one", "two")]
+    done = run_module("-c", RUNS, json.dumps(runs))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" epoch 1 ") == done.stderr.count(" epoch 2 ") == 2
+
+
+def test_the_best_of_one_run_is_not_that_of_the_next(tiny_yaml, tmp_path):
+    """Two runs in one process: the second keeps its best checkpoint, however good the first one's was."""
+    options = [str(tiny_yaml), f"{O}.max_epoch=1", "fairseq.checkpoint.best_checkpoint_metric=loss"]
+    runs = [
+        [*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}", f"loss.temperature={temperature}"]
+        for name, temperature in (("one", 1.0), ("two", 0.1))  # a sharper loss of a model that is not trained
+    ]
+    done = run_module("-c", RUNS, json.dumps(runs))
+    assert done.returncode == 0, done.stderr
+    for name in ("one", "two"):
+        assert (tmp_path / name / "checkpoint_best.pt").is_file()
+
+
+# Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed
+# run must not obey that.
+OPTIONS = [
+    "fairseq.optimization.max_epoch=10",
+    "fairseq.checkpoint.save_interval_updates=2",
+    "fairseq.checkpoint.keep_interval_updates=1",
+    "fairseq.checkpoint.reset_optimizer=true",
+    "fairseq.checkpoint.reset_dataloader=true",
+    "fairseq.checkpoint.reset_meters=true",
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_and_started_again_equals_uninterrupted(whole, tmp_path, number):
+    """Killed or asked to stop inside an epoch: the second start goes on from the last checkpoint and ends
+    with the same weights. SIGTERM goes to the launcher, which hands it on.
+    """
+    path, whole_folder, uninterrupted = whole
+    folder = tmp_path / "stopped"
+    start = ["locallaunch.py"] if number == signal.SIGTERM else ["-m", "mmpt.cli.train"]
+    command = [*start, str(path), *OPTIONS, f"fairseq.checkpoint.save_dir={folder}"]
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoint_2_*.pt")):  # within the second epoch
+        assert process.poll() is None and time.monotonic() < deadline, (
+            "training ended before it could be interrupted"
+        )
+        time.sleep(0.005)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "SIGTERM: saving a checkpoint" in said and "Traceback" not in said
+        assert (folder / "checkpoint_last.pt").is_file()
+    for checkpoint in folder.glob("[!.]*.pt"):
+        load_state_dict_file(checkpoint)  # whole, whatever the moment
+
+    again = run_module(*command)
+    assert again.returncode == 0, again.stderr
+    first_epoch = next(line for line in again.stderr.splitlines() if "mmpt.epoch: epoch " in line)
+    assert " epoch 1 " not in first_epoch, "it began anew"
+    assert same_weights(whole_folder / "checkpoint_last.pt", folder / "checkpoint_last.pt")
+    assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
+    last = [
+        [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 10 " in line][-1]
+        for out in (uninterrupted, again)
+    ]
+    assert last[0] == last[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [1, 3])
+def test_running_mean_of_the_weights(tiny_yaml, tmp_path, every):
+    """fairseq's EMA is what is judged, saved, resumed and loaded; also every three updates, of five."""
+    ema = ["fairseq.ema.store_ema=true", "fairseq.ema.ema_decay=0.9", "fairseq.optimization.lr=[1.0e-02]"]
+    ema.append(f"fairseq.ema.ema_update_freq={every}")
+    whole, halves = (f"fairseq.checkpoint.save_dir={tmp_path}/{name}" for name in ("whole", "halves"))
+    assert train(tiny_yaml, *ema, whole, "fairseq.optimization.max_epoch=2").returncode == 0
+    for epochs in (1, 2):
+        done = train(tiny_yaml, *ema, halves, f"fairseq.optimization.max_epoch={epochs}")
+        assert done.returncode == 0, done.stderr
+    last = tmp_path / "whole" / "checkpoint_last.pt"
+    assert same_weights(last, tmp_path / "halves" / "checkpoint_last.pt"), "a resumed mean is another mean"
+    content = load_torch_file(last)
+    key = "video_encoder.videomlp.linear1.weight"
+    mean = load_state_dict_file(last)[key]
+    assert torch.equal(mean, content["extra_state"]["ema"][f"mmmodel.{key}"])
+    assert not torch.equal(mean, content["model"][f"mmmodel.{key}"])
+
+
+def test_what_another_run_left_is_gone_on_from_but_for_what_is_reset(tiny_yaml, tmp_path):
+    """Without reset_optimizer, restore_file is all of a checkpoint; epochs count anew only if asked to."""
+    one_epoch = ["fairseq.optimization.max_epoch=1"]
+    assert train(tiny_yaml, *one_epoch).returncode == 0
+    restore = f"fairseq.checkpoint.restore_file={tmp_path}/run/checkpoint_last.pt"
+    anew = [*one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/anew"]
+    anew.append("fairseq.checkpoint.reset_dataloader=true")
+    done = train(tiny_yaml, *anew)
+    assert done.returncode == 0 and " epoch 1 " in done.stderr, done.stderr
+    updates = [
+        load_torch_file(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+        for folder in (tmp_path / "run", tmp_path / "anew")
+    ]
+    assert updates[1] == 2 * updates[0], "the optimizer began anew too"
+    assert "--reset-dataloader" not in train(tiny_yaml, *anew, "--print-fairseq").stdout, "a run of its own"
+
+    on = train(tiny_yaml, *one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/on")
+    assert on.returncode == 0 and " epoch 1 " not in on.stderr, on.stderr
+
+
+def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):
+    once = ["fairseq.optimization.max_epoch=1", "fairseq.dataset.batch_size_valid=4"]
+    assert train(tiny_yaml, *once).returncode == 0
+    known = (tmp_path / "run" / "config.yaml").read_bytes()
+    done = train(tiny_yaml, "fairseq.optimization.max_epoch=2", "model.num_hidden_video_layers=1")
+    assert done.returncode == 2 and "are of another model" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == known
+
+
+@pytest.mark.parametrize(
+    "began, goes_on",
+    [
+        (["loss.learnable_temperature=true"], {"loss.learnable_temperature": "False"}),
+        ([], {"loss.loss_cls": "MMSigmoidLoss"}),
+        ([], {"model.freeze_text": "True"}),
+        ([], {f"{O}.lr_scheduler": "fixed", f"{O}.total_num_update": None}),
+        ([], {f"{O}.optimizer": "sgd", f"{O}.adam_betas": None}),
+        ([], {"fairseq.ema.store_ema": "True"}),
+    ],
+)
+def test_what_a_checkpoint_does_not_fit_is_named(tiny_yaml, tmp_path, capsys, began, goes_on):
+    """Whether it is the run's own or another run's; and what its checkpoints were made with is left."""
+    from mmpt.cli.train import main
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "checkpoint_last.pt").touch()
+    save_config(load_config(tiny_yaml, began), folder / "config.yaml")
+    known = (folder / "config.yaml").read_bytes()
+    key, value = next(iter(goes_on.items()))
+    overrides = [f"{name}={'null' if to is None else to}" for name, to in goes_on.items()]
+    new = [
+        f"fairseq.checkpoint.restore_file={folder}/checkpoint_last.pt",
+        f"fairseq.checkpoint.save_dir={tmp_path}/new",
+    ]
+    for more, advice in (([], "name another fairseq.checkpoint.save_dir"), (new, "finetune_from_model=")):
+        assert main([str(tiny_yaml), *overrides, *more]) == 2
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert f"{key} is {value}, but the run in {folder} began with {key} " in error and advice in error
+    assert (folder / "config.yaml").read_bytes() == known and not (tmp_path / "new").exists()
+
+
+def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
+    (tmp_path / "run").mkdir()
+    torch.save(dict.fromkeys(("model", "optimizer_history", "extra_state")), tmp_path / "run" / LAST)
+    save_config(load_config(tiny_yaml), tmp_path / "run" / "config.yaml")
+    for override in (
+        f"{O}.lr=[1.0]",
+        f"{O}.max_epoch=9",
+        "model.autocast=bf16",
+        "loss.cached_chunk=2",
+    ):
+        check_gone_on(load_config(tiny_yaml, [override]))
+    with pytest.raises(UserError, match=r"model\.pooling is max"):
+        check_gone_on(load_config(tiny_yaml, ["model.pooling=max"]))
+    for override in ("model.dropout=0.2", "loss.gather=true", "dataset.augment2d=false"):
+        with pytest.raises(UserError, match="this would be another experiment"):
+            check_gone_on(load_config(tiny_yaml, [override]))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
+    """Nothing beside it says what it was made with: one line, and no settings are written that were not gone
+    on with."""
+    assert train(tiny_yaml, f"{O}.max_epoch=1", "model.num_hidden_video_layers=1").returncode == 0
+    (tmp_path / "run" / "config.yaml").unlink()
+    alone = tmp_path / "alone.pt"
+    shutil.copy(tmp_path / "run" / "checkpoint_last.pt", alone)
+    restore = [f"fairseq.checkpoint.restore_file={alone}", f"fairseq.checkpoint.save_dir={tmp_path}/new"]
+    sgd = ["model.num_hidden_video_layers=1", f"{O}.optimizer=sgd", f"{O}.adam_betas=null"]
+    told = {
+        "run/checkpoint_last.pt was made with another model": [],
+        "alone.pt was made with another model": restore,
+        "Optimizer does not match": [*restore, *sgd],
+    }
+    for words, overrides in told.items():
+        done = train(tiny_yaml, f"{O}.max_epoch=2", *overrides)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        assert words in done.stderr
+    assert not list(tmp_path.glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    "content, words", [(b"garbage", "cannot be read as a checkpoint"), (None, "finetune_from_model=")]
+)
+def test_what_holds_no_training_is_not_gone_on_from(tiny_yaml, tmp_path, capsys, content, words):
+    from mmpt.cli.train import main
+
+    file = tmp_path / "file.pt"
+    file.write_bytes(content) if content else torch.save({"model": {"a": torch.zeros(1)}}, file)
+    assert main([str(tiny_yaml), f"fairseq.checkpoint.restore_file={file}"]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert str(file) in error and words in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
+    """The ancestor stretches the table when a clip is too long for it, and its checkpoints keep it."""
+    assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
+    key = "video_encoder.bert.embeddings.position_embeddings.weight"
+    content = load_torch_file(tmp_path / "run" / "checkpoint_last.pt")
+    table = content["model"][f"mmmodel.{key}"]
+    stretched = torch.randn(2 * len(table), table.shape[1])
+    content["model"][f"mmmodel.{key}"] = stretched
+    torch.save(content, tmp_path / "stretched.pt")
+    tune = [
+        f"fairseq.checkpoint.finetune_from_model={tmp_path}/stretched.pt",
+        f"fairseq.checkpoint.save_dir={tmp_path}/tuned",
+    ]
+    last = tmp_path / "tuned" / "checkpoint_last.pt"
+    done = train(tiny_yaml, *tune, "fairseq.optimization.max_epoch=1", "fairseq.optimization.lr=[0]")
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(load_state_dict_file(last)[key], stretched)
+    again = train(tiny_yaml, *tune, "fairseq.optimization.max_epoch=2", "fairseq.optimization.lr=[1.0e-02]")
+    assert again.returncode == 0, again.stderr
+    assert " epoch 2 " in again.stderr and " epoch 1 " not in again.stderr
+    after = load_state_dict_file(last)[key]
+    assert after.shape == stretched.shape and not torch.equal(after, stretched)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("fairseq.common.seed=9", "fairseq.common.seed is 9"),
+        ("loss.label_smoothing=0.3", "loss.label_smoothing is 0.3"),
+        ("dataset.augment2d=false", "dataset.augment2d is False"),
+        ("dataset.augment3d.rotation=0.3", "dataset.augment3d.rotation is 0.3"),
+        ("dataset.letters=[A,B,C,D,E]", "dataset.letters is"),
+    ],
+)
+def test_another_experiment_does_not_take_the_place_of_a_finished_one(finished, capsys, change, words):
+    """Its results would be those of the run before, under the new settings."""
+    from mmpt.cli.train import main
+
+    before = {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()}
+    assert main([str(finished[0]), f"fairseq.checkpoint.save_dir={finished[1]}", change]) == 2
+    message = capsys.readouterr().err
+    assert words in message and "this would be another experiment" in message
+    assert {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()} == before
+
+
+def test_the_same_experiment_goes_on_faster_longer_or_elsewhere(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished[1], tmp_path / "moved")
+    same = ["loss.cached_chunk=2", "dataset.store_dtype=float16", f"dataset.cache_dir={tmp_path}"]
+    folder = f"fairseq.checkpoint.save_dir={tmp_path / 'moved'}"
+    done = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint_last.pt, behind update 5" in done.stderr and " epoch 2 " in done.stderr
+    assert f"going on with another {O}.lr than the run began with: [0.002]" in done.stderr
+    again = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
+    assert again.returncode == 0 and "all 2 epochs are trained, nothing is left to do" in again.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir, pose_cache):
+    """A YAML, and the folder of the run of one epoch that it made."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = write_tiny(folder, data_dir, pose_cache)
+    done = train(path, f"fairseq.checkpoint.save_dir={folder / 'run'}", f"{O}.max_epoch=1")
+    assert done.returncode == 0, done.stderr
+    return path, folder / "run"
