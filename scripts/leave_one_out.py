@@ -93,20 +93,20 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     check_folds(config, folds, others)
     failed = run_all(list(runs.values()), args.jobs)
-    results, n_prompts = [], 0
+    results = []
     for fold in folds:
         members = [runs[fold, seed] for seed in seeds if runs[fold, seed] not in failed]
         found = [member.results() for member in members]
         if not members:
             continue
-        n_prompts = max([n_prompts, *(one["n_prompts"] for one in found if one)])
+        [n_prompts] = {one["n_prompts"] for one in found if one}
         t2v = float(np.mean([one["t2v"]["P@1"] for one in found if one]))
         correct = np.stack([member.correct() for member in members])
         other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
-        results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v, other_svms))
+        results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v, n_prompts, other_svms))
     if not results:
         raise UserError(f"no fold has results; the first to fail says why in {failed[0].folder / 'log.txt'}.")
-    text = table(results, n_prompts)
+    text = table(results)
     title = f"{args.config.stem}: one language held out at a time"
     settings = (
         f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}; each fold "
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(out / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
     write_text(out / "table.csv", _csv(results))
     write_json(out / "folds.json", [_facts(result) for result in results])
-    picture(out / "folds.png", results, n_prompts, title)
+    picture(out / "folds.png", results, title)
     print(f"{text}\nwritten to {out}: table.md, table.csv, folds.json, folds.png")
     if failed:
         print(f"error: {len(failed)} trainings failed: {', '.join(r.name for r in failed)}", file=sys.stderr)
@@ -133,6 +133,7 @@ def _facts(result: FoldResult) -> dict[str, object]:
         "held_out": list(result.fold.held_out),
         "train": list(result.fold.train),
         "n": result.correct.shape[-1],
+        "chance": result.chance,
         "v2t R@1": result.model,
         "v2t R@1 of each seed": result.correct.mean(-1).tolist(),
         "v2t R@1 interval": list(interval_of_mean(result.correct)),
@@ -145,7 +146,7 @@ def _facts(result: FoldResult) -> dict[str, object]:
 
 def _csv(results: list[FoldResult]) -> str:
     file = io.StringIO()
-    columns = ["held_out", "n", "v2t R@1", "svm", "t2v P@1"]
+    columns = ["held_out", "n", "chance", "v2t R@1", "svm", "t2v P@1"]
     writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for result in results:

@@ -100,18 +100,24 @@ def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Conf
 @dataclass
 class FoldResult:
     """What came of a fold. correct, svm: bool [N], clip by clip (the model's may be [seeds, N]); other_svms:
-    the same on other features, by their name."""
+    the same on other features, by their name. n_prompts: how many each clip is ranked against."""
 
     fold: Fold
     correct: np.ndarray
     svm: np.ndarray
     t2v: float
+    n_prompts: int
     other_svms: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def model(self) -> float:
         """V2T R@1 of the model, mean over seeds."""
         return float(self.correct.mean())
+
+    @property
+    def chance(self) -> float:
+        """V2T R@1 of random scores."""
+        return 1 / self.n_prompts
 
 
 def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
@@ -159,7 +165,7 @@ def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
     return np.stack(rows), [example.text for example in data.examples]
 
 
-def table(results: Sequence[FoldResult], n_prompts: int) -> str:
+def table(results: Sequence[FoldResult]) -> str:
     """Markdown: a row a fold, then the mean over folds, with 95 % intervals (bootstrap over the clips of each
     fold), also of the mean difference to the SVM, clip by clip."""
     others = list(results[0].other_svms)
@@ -167,6 +173,7 @@ def table(results: Sequence[FoldResult], n_prompts: int) -> str:
         [
             result.fold.name,
             str(result.correct.shape[-1]),
+            f"{result.chance:.3f}",
             _with_interval(result.correct),
             _with_interval(result.svm),
             f"{result.model - float(result.svm.mean()):+.3f}",
@@ -183,6 +190,7 @@ def table(results: Sequence[FoldResult], n_prompts: int) -> str:
         [
             f"mean of {len(results)}",
             str(sum(len(clips) for clips in of_model)),
+            f"{np.mean([r.chance for r in results]):.3f}",
             f"{model:.3f} {_interval(*of_model)}",
             _mean_with_interval(svms[""]),
             f"{model - svm:+.3f} ({low:+.3f} to {high:+.3f})",
@@ -193,6 +201,7 @@ def table(results: Sequence[FoldResult], n_prompts: int) -> str:
     header = [
         "held out",
         "N",
+        "chance",
         "V2T R@1",
         "SVM",
         "difference",
@@ -202,8 +211,7 @@ def table(results: Sequence[FoldResult], n_prompts: int) -> str:
     standing = " ".join(_standing(name, results, correct) for name, correct in svms.items())
     return (
         f"{markdown_table(header, rows)}\n\n"
-        f"{n_prompts} prompts; chance {1 / n_prompts:.3f}. In brackets: 95 % intervals (clips drawn anew). "
-        f"{standing}\n"
+        f"Chance: V2T R@1 of random scores. In brackets: 95 % intervals (clips drawn anew). {standing}\n"
     )
 
 
@@ -227,8 +235,8 @@ def _interval(*folds: np.ndarray) -> str:
     return f"({low:.3f}-{high:.3f})"
 
 
-def picture(path: Path, results: Sequence[FoldResult], n_prompts: int, title: str) -> Path:
-    """Bars of the model and the SVMs for each fold, with intervals and a line at chance."""
+def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:
+    """Bars of the model and the SVMs for each fold, with intervals and a line at its chance."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6.0, 0.8 * len(results) + 2), 4), layout="constrained")
@@ -245,7 +253,10 @@ def picture(path: Path, results: Sequence[FoldResult], n_prompts: int, title: st
         label = f"{name} (mean {means.mean():.3f})"
         shift = (i + 0.5) * width - 0.4
         axes.bar(places + shift, means, width, yerr=errors, label=label, capsize=2)
-    axes.axhline(1 / n_prompts, color="black", linewidth=0.8, linestyle=":", label="chance")
+    chances = [r.chance for r in results]
+    axes.hlines(
+        chances, places - 0.5, places + 0.5, color="black", linewidth=0.8, linestyle=":", label="chance"
+    )
     axes.set_xticks(places, [r.fold.name for r in results])
     axes.set_ylim(0, 1)
     axes.margins(x=0.02)

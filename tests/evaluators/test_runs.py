@@ -228,16 +228,17 @@ def test_an_svm_on_other_features_is_given_the_same_clips_and_prompts(tiny_yaml:
 def test_table_and_picture(tmp_path: Path) -> None:
     one, other = folds_of(["a", "b"])
     results = [
-        FoldResult(one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5),
-        FoldResult(other, np.array([[0, 0], [0, 0]], bool), np.array([0, 1], bool), 1.0),
+        FoldResult(one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5, 4),
+        FoldResult(other, np.array([[0, 0], [0, 0]], bool), np.array([0, 1], bool), 1.0, 2),
     ]
-    text = table(results, n_prompts=4)
+    text = table(results)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert rows[2][2].startswith("0.750 (") and rows[2][3].startswith("0.250 (") and rows[2][4] == "+0.500"
-    assert rows[4][0] == "| mean of 2" and rows[4][2].startswith("0.375 (")
-    assert rows[4][4] == "+0.000 (-0.375 to +0.375)", "with its interval, clip by clip"
-    assert "ahead of the SVM in 1 of 2 folds, level in 0" in text and "chance 0.250" in text
-    assert picture(tmp_path / "folds.png", results, 4, "title").stat().st_size > 5000
+    assert rows[2][3].startswith("0.750 (") and rows[2][4].startswith("0.250 (") and rows[2][5] == "+0.500"
+    assert rows[4][0] == "| mean of 2" and rows[4][3].startswith("0.375 (")
+    assert rows[4][5] == "+0.000 (-0.375 to +0.375)", "with its interval, clip by clip"
+    assert "ahead of the SVM in 1 of 2 folds, level in 0" in text
+    assert [row[2] for row in rows[2:]] == ["0.250", "0.500", "0.375"], "of a fold's own prompts"
+    assert picture(tmp_path / "folds.png", results, "title").stat().st_size > 5000
 
 
 def test_table_and_picture_with_svms_on_other_features(tmp_path: Path) -> None:
@@ -245,16 +246,16 @@ def test_table_and_picture_with_svms_on_other_features(tmp_path: Path) -> None:
     right, wrong = np.ones(4, bool), np.zeros(4, bool)
     half = np.array([1, 0, 1, 0], bool)
     results = [
-        FoldResult(one, half[None], wrong, 0.5, {"palm": half}),
-        FoldResult(other, half[None], wrong, 0.5, {"palm": right}),
+        FoldResult(one, half[None], wrong, 0.5, 4, {"palm": half}),
+        FoldResult(other, half[None], wrong, 0.5, 4, {"palm": right}),
     ]
-    text = table(results, n_prompts=4)
+    text = table(results)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert rows[0][6].startswith("SVM, palm") and rows[2][6].startswith("0.500 (")
-    assert rows[4][3].startswith("0.000 (") and rows[4][6].startswith("0.750 (")
+    assert rows[0][7].startswith("SVM, palm") and rows[2][7].startswith("0.500 (")
+    assert rows[4][4].startswith("0.000 (") and rows[4][7].startswith("0.750 (")
     assert "ahead of the SVM in 2 of 2 folds, level in 0." in text
     assert "ahead of the SVM on the features of palm in 0 of 2 folds, level in 1." in text
-    assert picture(tmp_path / "folds.png", results, 4, "title").stat().st_size > 5000
+    assert picture(tmp_path / "folds.png", results, "title").stat().st_size > 5000
 
 
 @pytest.mark.slow
@@ -269,6 +270,7 @@ def test_leave_one_out_by_command(tiny_yaml: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "loo" / "folds.json").read_text())
     assert [fold["held_out"] for fold in found] == [["svk"], ["swl", "psr"]]
     assert [fold["n"] for fold in found] == [6, 12]
+    assert [fold["chance"] for fold in found] == [1 / 6, 1 / 6]
     assert all(fold["svm on other features"] == {"tiny": fold["svm"]} for fold in found)
     again = run_module(*command)
     assert "2 of 2 runs are there already" in again.stderr and again.stdout == done.stdout
