@@ -179,7 +179,7 @@ def extract(path: Path) -> tuple["Pose", str]:
 # ---- the model
 def load_model(config: Config, config_name: str) -> tuple[Any, Any]:
     """(task, predictor) of a config. Raises MissingDataError if the model is not trained."""
-    from mmpt.evaluators.predictor import Predictor
+    from mmpt.embedding.predictor import Predictor
     from mmpt.tasks import Task
     from mmpt.utils.checkpoint import load_into, load_state_dict_file
     from mmpt.utils.device import choose_device

@@ -14,15 +14,15 @@ __all__ = ["SignCLIP", "__version__", "from_pretrained", "score"]
 
 def __getattr__(name: str) -> Any:
     if name == "from_pretrained":
-        from mmpt.embedder import SignCLIP
+        from mmpt.embedding.embedder import SignCLIP
 
         return SignCLIP.from_pretrained
     if name == "SignCLIP":
-        from mmpt.embedder import SignCLIP
+        from mmpt.embedding.embedder import SignCLIP
 
         return SignCLIP
     if name == "score":
-        from mmpt.scoring import score
+        from mmpt.embedding.scoring import score
 
         return score
     raise AttributeError(f"module 'mmpt' has no attribute {name!r}")

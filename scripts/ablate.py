@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 
 from mmpt.config import load_config
-from mmpt.evaluators.ablations import Ablation, compare, picture, table
-from mmpt.evaluators.runs import Run, overrides_apart, run_all, seeds_of
+from mmpt.experiments.ablations import Ablation, compare, picture, table
+from mmpt.experiments.runs import Run, overrides_apart, run_all, seeds_of
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_json, write_text

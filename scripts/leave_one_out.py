@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from mmpt.config import load_config
-from mmpt.evaluators.folds import (
+from mmpt.evaluators.bootstrap import interval_of_mean
+from mmpt.experiments.folds import (
     Fold,
     FoldResult,
     check_folds,
@@ -31,7 +32,7 @@ from mmpt.evaluators.folds import (
     table,
     with_clips_of,
 )
-from mmpt.evaluators.runs import Run, interval_of_mean, overrides_apart, run_all, seeds_of
+from mmpt.experiments.runs import Run, overrides_apart, run_all, seeds_of
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging

@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from mmpt.evaluators.comparison import (
+from mmpt.experiments.comparison import (
     Row,
     comparison_chart,
     comparison_csv,
@@ -22,8 +22,8 @@ from mmpt.evaluators.comparison import (
     in_published_order,
     read_published,
 )
-from mmpt.evaluators.experiments import Experiment
-from mmpt.evaluators.runs import overrides_apart
+from mmpt.experiments.runs import overrides_apart
+from mmpt.experiments.status import Experiment
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_text
 from mmpt.utils.logging import setup_logging

@@ -104,7 +104,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, pose_
     import torch
 
     from mmpt.config import load_config
-    from mmpt.embedder import SignCLIP
+    from mmpt.embedding.embedder import SignCLIP
     from mmpt.models import load_tokenizer
     from mmpt.models.folder import ModelFolder
     from mmpt.tasks import Task

@@ -12,7 +12,10 @@ MODULES = sorted((ROOT / "mmpt").rglob("*.py"))
 ROOMS = [
     {"config", "utils", "pose", "registry"},
     {"processors", "extractors", "models", "losses"},
-    {"datasets", "tasks", "evaluators", "search", "embedder"},
+    {"datasets", "evaluators", "search"},
+    {"embedding"},
+    {"tasks"},
+    {"experiments"},
     {"fairseq_plugin", "cli"},
 ]
 

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def convert(args: argparse.Namespace) -> int:
     """Load strictly, save."""
-    from mmpt.embedder import SignCLIP
+    from mmpt.embedding.embedder import SignCLIP
 
     config = load_config(args.config, args.overrides)
     warn_of_other_preprocessing(args.checkpoint, config)

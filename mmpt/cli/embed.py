@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and embed."""
-    from mmpt.evaluators.embedding_run import FORMATS
+    from mmpt.embedding.run import FORMATS
 
     parser = argparse.ArgumentParser(
         prog="python -m mmpt.cli.embed", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -60,8 +60,8 @@ def embed(args: argparse.Namespace) -> int:
     _refuse_what_is_not_used(args)
     if args.portion < 1:
         raise UserError(f"--portion {args.portion}: expected at least 1 clip.")
-    from mmpt.embedder import SignCLIP
-    from mmpt.evaluators.embedding_run import check_name, model_hash
+    from mmpt.embedding.embedder import SignCLIP
+    from mmpt.embedding.run import check_name, model_hash
     from mmpt.utils.allocator import keep_freed_memory
 
     for path in (args.model.name, args.source.name):
@@ -95,8 +95,8 @@ def _refuse_what_is_not_used(args: argparse.Namespace) -> None:
 
 
 def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
-    from mmpt.evaluators.clip_reader import ClipReader, check_windows, folder_jobs, table_jobs
-    from mmpt.evaluators.embedding_run import embed_clips
+    from mmpt.embedding.clip_reader import ClipReader, check_windows, folder_jobs, table_jobs
+    from mmpt.embedding.run import embed_clips
     from mmpt.processors.table_file import read_table
     from mmpt.utils.files import sha256
     from mmpt.utils.parallel import check_workers, cores
@@ -142,7 +142,7 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
 
 
 def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
-    from mmpt.evaluators.embedding_run import FINGERPRINT, EmbeddingSet, save_embeddings
+    from mmpt.embedding.run import FINGERPRINT, EmbeddingSet, save_embeddings
     from mmpt.processors.table_file import read_table
     from mmpt.processors.templates import PromptTemplates
     from mmpt.utils.files import read_text, sha256

@@ -69,10 +69,10 @@ def main(argv: list[str] | None = None) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """Check the table, embed what is needed, run the protocols, write the report."""
     setup_logging(logging.INFO)
-    from mmpt.embedder import SignCLIP
+    from mmpt.embedding.embedder import SignCLIP
+    from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of
     from mmpt.evaluators.recognition import PROTOCOLS, Options, Outcome, check_protocol, run_protocol
     from mmpt.evaluators.recognition_report import results_table, save_recognition
-    from mmpt.evaluators.table_embedding import embed_table, prompt_texts, prompts_of
     from mmpt.processors.table_file import SPLITS, read_table
     from mmpt.utils.allocator import keep_freed_memory
     from mmpt.utils.parallel import check_workers, cores

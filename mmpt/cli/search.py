@@ -21,7 +21,7 @@ from mmpt.utils.files import write_json
 from mmpt.utils.logging import setup_logging
 
 if TYPE_CHECKING:
-    from mmpt.embedder import SignCLIP
+    from mmpt.embedding.embedder import SignCLIP
     from mmpt.search import Index
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def _about(index: "Index") -> str:
 
 
 def _model(folder: str, device: str) -> "SignCLIP":
-    from mmpt.embedder import SignCLIP
+    from mmpt.embedding.embedder import SignCLIP
 
     return SignCLIP.from_pretrained(folder, device)
 

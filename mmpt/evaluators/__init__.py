@@ -1,7 +1,6 @@
-"""Embedding with a trained model, retrieval metrics, and reports.
+"""Metrics of embeddings, and reports.
 
-Predictor (torch) and save_report's pictures (matplotlib) are imported from their modules: this package is
-cheap.
+What draws pictures (matplotlib) is imported from its modules: this package is cheap.
 """
 
 from mmpt.evaluators.report import make_results, read_results, save_report

@@ -1,4 +1,4 @@
-"""Confidence intervals of retrieval metrics: the percentile bootstrap (Efron, 1979) over queries.
+"""Confidence intervals: the percentile bootstrap (Efron, 1979) over queries, and over clips.
 
 A resample draws as many queries as there are, with replacement: clips for V2T, prompts for T2V. The
 candidates stay. T2V is not resampled by clips: a clip that is drawn twice or not at all changes the ranking
@@ -56,6 +56,18 @@ def bootstrap_intervals(
         direction: {name: _interval(np.concatenate(parts), level) for name, parts in values.items()}
         for direction, values in (("t2v", t2v), ("v2t", v2t))
     }
+
+
+def interval_of_mean(*groups: NDArray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of values [N] or [runs, N]: N clips drawn anew, runs kept. Of
+    several groups: of the mean over groups of their means, the clips of each drawn anew."""
+    rng = np.random.default_rng(seed)
+    of_groups = []
+    for group in groups:
+        clips = np.atleast_2d(np.asarray(group, dtype=float)).mean(0)
+        of_groups.append(clips[rng.integers(0, len(clips), (resamples, len(clips)))].mean(1))
+    means = np.mean(of_groups, axis=0)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
 def _add_places(values: dict[str, list[NDArray]], weights: NDArray, places: NDArray) -> None:

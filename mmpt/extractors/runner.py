@@ -20,12 +20,12 @@ import numpy as np
 
 from mmpt.extractors.base import Extractor, NetworkRunner
 from mmpt.extractors.manifest import Manifest
-from mmpt.extractors.progress import Progress
 from mmpt.extractors.sources import Source, find_sources, remove_unfinished
 from mmpt.extractors.workers import Failed, Finished, ReaderInThisProcess, ReaderProcess
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, sha256
 from mmpt.utils.lock import folder_lock
+from mmpt.utils.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from mmpt.config.published import refuse_unserved
 from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
 from mmpt.datasets.leaks import shared_with_training
-from mmpt.evaluators.predictor import PREDICTORS
+from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss

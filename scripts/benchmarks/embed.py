@@ -13,9 +13,9 @@ import torch
 
 from benchmarks.common import machine
 from mmpt.config import load_config
-from mmpt.embedder import SignCLIP
-from mmpt.evaluators.clip_reader import ClipReader, folder_jobs
-from mmpt.evaluators.embedding_run import embed_clips
+from mmpt.embedding.clip_reader import ClipReader, folder_jobs
+from mmpt.embedding.embedder import SignCLIP
+from mmpt.embedding.run import embed_clips
 from mmpt.models import load_tokenizer
 from mmpt.models.folder import ModelFolder
 from mmpt.processors.fingerspelling import find_lexicon

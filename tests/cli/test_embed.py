@@ -16,8 +16,8 @@ import torch
 
 import mmpt
 from mmpt.cli.embed import main
-from mmpt.evaluators.clip_reader import Windows
-from mmpt.evaluators.embedding_run import model_hash, read_embeddings
+from mmpt.embedding.clip_reader import Windows
+from mmpt.embedding.run import model_hash, read_embeddings
 from mmpt.processors.table_file import read_table
 from mmpt.utils.errors import UserError
 from tests.conftest import ENVIRONMENT, ROOT

@@ -9,7 +9,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmpt.cli.evaluate import main
-from mmpt.evaluators.embedding_run import read_embeddings
+from mmpt.embedding.run import read_embeddings
 from mmpt.evaluators.recognition import PROTOCOLS
 from mmpt.processors.table_file import read_table
 from tests.processors.table_data import table_rows, write_table

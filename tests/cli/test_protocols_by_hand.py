@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 
 from mmpt.cli.embed import main as embed
 from mmpt.cli.evaluate import main as evaluate
-from mmpt.evaluators.embedding_run import read_embeddings
+from mmpt.embedding.run import read_embeddings
 from mmpt.processors.table_file import read_table
 from tests.processors.table_data import table_rows, write_table
 

@@ -9,7 +9,7 @@ import pytest
 from mmpt.cli.embed import main as embed
 from mmpt.cli.search import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
-from mmpt.embedder import SignCLIP
+from mmpt.embedding.embedder import SignCLIP
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.utils.fingerprint import model_fingerprint
 

@@ -9,7 +9,7 @@ import torch
 
 from mmpt.cli import convert, predict
 from mmpt.cli import train as command
-from mmpt.embedder import SignCLIP
+from mmpt.embedding.embedder import SignCLIP
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from tests.cli.test_train import same_weights, train
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmpt.cli import convert, predict
 from mmpt.config import load_config
-from mmpt.embedder import SignCLIP
+from mmpt.embedding.embedder import SignCLIP
 from mmpt.losses import MembersLoss
 from mmpt.tasks import Task
 from tests.cli.test_train import same_weights, train

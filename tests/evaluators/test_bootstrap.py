@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmpt.evaluators import bootstrap
-from mmpt.evaluators.bootstrap import bootstrap_intervals
+from mmpt.evaluators.bootstrap import bootstrap_intervals, interval_of_mean
 from mmpt.evaluators.ranking import Ranks, rank_matrix
 from mmpt.evaluators.retrieval import metrics_from_ranks
 from mmpt.utils.errors import UserError
@@ -107,3 +107,24 @@ def test_the_truth_is_inside_about_as_often_as_promised() -> None:
 def test_options_out_of_range(options: dict) -> None:
     with pytest.raises(UserError, match="level between 0 and 1"):
         bootstrap_intervals(ranks_of([1]), **options)
+
+
+def test_interval_of_a_mean() -> None:
+    low, high = interval_of_mean(np.arange(100) < 60)
+    assert 0.48 < low < 0.53 and 0.67 < high < 0.72  # the binomial's: 0.6 -+ 1.96 * 0.049
+    assert interval_of_mean(np.ones(10)) == (1.0, 1.0)
+    one_clip = np.array([[1, 0, 1, 0], [0, 1, 0, 1]])  # right in one of two trainings, whatever the clip
+    assert interval_of_mean(one_clip) == (0.5, 0.5)
+
+
+def test_interval_of_a_mean_of_folds() -> None:
+    """Each fold counts alike, however many clips it has, and what differs between folds is not drawn anew."""
+    easy, hard, few = np.ones(30), np.zeros(30), np.array([0, 1])
+    assert interval_of_mean(easy, hard) == (0.5, 0.5)
+    assert interval_of_mean(easy, easy, hard) == pytest.approx((2 / 3, 2 / 3))
+    assert interval_of_mean(easy, few) == (0.5, 1.0), "half of the mean hangs on two clips"
+    many = np.arange(400) % 2
+    low, high = interval_of_mean(many, np.stack([many, 1 - many]))
+    assert 0.5 - low == pytest.approx(1.96 * 0.025 / 2, abs=0.004) and high - 0.5 == pytest.approx(
+        0.5 - low, abs=0.004
+    )

@@ -429,7 +429,7 @@ def test_a_source_that_is_still_being_written_fails(texts):
 
 def test_progress_is_logged_where_there_is_no_terminal(folders, caplog, monkeypatch):
     folder, out = folders
-    monkeypatch.setattr("mmpt.extractors.progress.LINE_EVERY", 0.0)
+    monkeypatch.setattr("mmpt.utils.progress.LINE_EVERY", 0.0)
     with caplog.at_level(logging.INFO):
         extract(folder, out, show_progress=True)
     assert "3 of 3 clips" in caplog.text and "min left" in caplog.text

@@ -9,7 +9,7 @@ import yaml
 import locallaunch
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
-from mmpt.evaluators.comparison import read_published
+from mmpt.experiments.comparison import read_published
 from mmpt.tasks import Task
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from mmpt.evaluators.ablations import about, picture
+from mmpt.experiments.ablations import about, picture
 from scripts import ablate
 
 

@@ -1,11 +1,12 @@
 """What the command line of leave-one-out says, and what is refused before anything trains."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mmpt.evaluators.runs import Run
+from mmpt.experiments.runs import Run
 from mmpt.utils.errors import UserError
 from scripts import leave_one_out
 
@@ -83,3 +84,21 @@ def test_the_svm_on_other_features_takes_over_the_overrides(
     monkeypatch.setattr(leave_one_out, "check_folds", stop)
     leave(tiny_yaml, tmp_path, "--svm-features", str(tiny_yaml), "dataset.letters=[A, B]")
     assert seen["tiny"].dataset.letters == ["A", "B"]
+
+
+@pytest.mark.slow
+def test_leave_one_out_by_command(tiny_yaml: Path, tmp_path: Path) -> None:
+    from tests.conftest import run_module
+
+    command = ["scripts/leave_one_out.py", "--config", str(tiny_yaml), "--out", str(tmp_path / "loo")]
+    command += ["--languages", "svk", "swl", "psr", "--folds", "svk", "swl,psr", "--jobs", "1"]
+    command += ["fairseq.optimization.max_epoch=2", "--svm-features", str(tiny_yaml)]
+    done = run_module(*command)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "loo" / "folds.json").read_text())
+    assert [fold["held_out"] for fold in found] == [["svk"], ["swl", "psr"]]
+    assert [fold["n"] for fold in found] == [6, 12]
+    assert [fold["chance"] for fold in found] == [1 / 6, 1 / 6]
+    assert all(fold["svm on other features"] == {"tiny": fold["svm"]} for fold in found)
+    again = run_module(*command)
+    assert "2 of 2 runs are there already" in again.stderr and again.stdout == done.stdout

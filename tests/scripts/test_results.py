@@ -9,8 +9,14 @@ import pytest
 
 from mmpt.config import load_config, save_config
 from mmpt.evaluators import make_results
-from mmpt.evaluators.comparison import Published, Row, comparison_markdown, in_published_order, read_published
 from mmpt.evaluators.settings import evaluation_facts
+from mmpt.experiments.comparison import (
+    Published,
+    Row,
+    comparison_markdown,
+    in_published_order,
+    read_published,
+)
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpt.evaluators.embedding_run import EmbeddingSet, save_embeddings
+from mmpt.embedding.run import EmbeddingSet, save_embeddings
 from mmpt.search import read_embeddings
 from mmpt.utils.errors import MissingDataError, UserError
 

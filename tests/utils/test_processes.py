@@ -29,7 +29,7 @@ FORWARDING = (
 SERIES = """
 import sys
 from pathlib import Path
-from mmpt.evaluators import runs
+from mmpt.experiments import runs
 from mmpt.utils.errors import run_cli
 runs.LAUNCHER = Path(sys.argv[1])
 class Given(runs.Run):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt.embedder import SignCLIP, check_list
+from mmpt.embedding.embedder import SignCLIP, check_list
 from mmpt.models.folder import CONFIG_FILE, WEIGHTS_FILE
 from mmpt.utils.errors import UserError
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
-from mmpt.evaluators.predictor import Predictor
+from mmpt.embedding.predictor import Predictor
 from mmpt.evaluators.similarity import similarity
 from mmpt.models import MODELS, DualEncoder, load_bert, load_tokenizer
 from mmpt.models.folder import ModelFolder, load_model_folder, save_model_folder

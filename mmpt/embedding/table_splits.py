@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.datasets.leaks import find_leaks
-from mmpt.evaluators.clip_reader import ClipReader, table_jobs
-from mmpt.evaluators.embedding_run import embed_clips, model_hash
+from mmpt.embedding.clip_reader import ClipReader, table_jobs
+from mmpt.embedding.run import embed_clips, model_hash
 from mmpt.evaluators.recognition import Split
 from mmpt.evaluators.retrieval import distinct
 from mmpt.processors.table_file import Table, TableRow

@@ -197,15 +197,3 @@ def _start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, process_group=0
         )
-
-
-def interval_of_mean(*groups: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of values [N] or [runs, N]: N clips drawn anew, runs kept. Of
-    several groups: of the mean over groups of their means, the clips of each drawn anew."""
-    rng = np.random.default_rng(seed)
-    of_groups = []
-    for group in groups:
-        clips = np.atleast_2d(np.asarray(group, dtype=float)).mean(0)
-        of_groups.append(clips[rng.integers(0, len(clips), (resamples, len(clips)))].mean(1))
-    means = np.mean(of_groups, axis=0)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

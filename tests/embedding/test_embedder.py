@@ -12,7 +12,7 @@ import torch
 from pose_format import Pose
 
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
-from mmpt.embedder import SignCLIP
+from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.similarity import similarity
 from mmpt.processors import PoseProcessor
 from mmpt.processors.fingerspelling import find_lexicon
@@ -164,13 +164,13 @@ def refuse(*args, **kwargs):
     raise AssertionError("a connection was opened")
 socket.socket.connect = refuse
 import numpy as np
-from mmpt.embedder import SignCLIP
+from mmpt.embedding.embedder import SignCLIP
 model = SignCLIP.from_pretrained({str(tmp_path / "model")!r}, device="cpu")
 clips = np.load({str(tmp_path / "clips.npz")!r})
 video = model.embed_video_features([clips[name] for name in clips.files])
 np.savez({str(tmp_path / "out.npz")!r}, video=video, text=model.embed_text({TEXTS!r}))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
     out = np.load(tmp_path / "out.npz")
     np.testing.assert_allclose(out["video"], model.embed_video_features(clips), rtol=0, atol=1e-5)
     np.testing.assert_allclose(out["text"], model.embed_text(TEXTS), rtol=0, atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmpt.evaluators.predictor import PREDICTORS, Predictor
+from mmpt.embedding.predictor import PREDICTORS, Predictor
 from mmpt.utils.errors import UserError
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.config.compare import differences
-from mmpt.evaluators.runs import Run, interval_of_mean
+from mmpt.evaluators.bootstrap import interval_of_mean
 from mmpt.evaluators.tables import markdown_table
+from mmpt.experiments.runs import Run
 from mmpt.utils.figures import save_figure
 
 _LABEL_LINES = 3

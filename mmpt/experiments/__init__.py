@@ -1,0 +1,1 @@
+"""Many trainings side by side: each made once, its state known, and their results in one table."""

@@ -1,0 +1,145 @@
+"""Series of runs: each is made once, failures do not stop the others, other settings are refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmpt.experiments import runs
+from mmpt.experiments.runs import Run, run_all
+from mmpt.utils.errors import UserError
+
+# stands in for locallaunch.py: notes that it was called, and writes what an evaluation writes
+LAUNCHER = """
+import json, pathlib, sys
+given = dict(word.split("=", 1) for word in sys.argv[2:])
+with open(pathlib.Path(sys.argv[0]).with_name("calls.txt"), "a") as file:
+    file.write(" ".join(sys.argv[2:]) + "\\n")
+if given.get("fairseq.common.seed") == "13":
+    sys.exit(3)
+folder = pathlib.Path(given["eval.save_path"])
+folder.mkdir(parents=True)
+pathlib.Path(given["fairseq.checkpoint.save_dir"], "checkpoint_last.pt").write_bytes(b"large")
+(folder / "ids.json").write_text(json.dumps({"prompt_of_video": [0, 1, 1], "nearest_prompt": [0, 1, 0]}))
+results = {"n_videos": 3, "n_prompts": 2, "chance": {}, "similarity": "cosine"}
+(folder / "results.json").write_text(json.dumps(results | {"v2t": {"R@1": 2 / 3}, "t2v": {"P@1": 1.0}}))
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(LAUNCHER)
+    monkeypatch.setattr(runs, "LAUNCHER", launcher)
+    return tmp_path / "calls.txt"
+
+
+def series(config: Path, folder: Path, *seeds: int, overrides: tuple[str, ...] = ()) -> list[Run]:
+    return [
+        Run(f"seed{seed}", config, (*overrides, f"fairseq.common.seed={seed}"), folder / str(seed), "last")
+        for seed in seeds
+    ]
+
+
+def test_each_is_made_once(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    assert run_all(series(tiny_yaml, tmp_path, 1, 2), jobs=2) == []
+    assert len(calls.read_text().splitlines()) == 2
+    assert "fairseq.dataset.disable_validation=true" in calls.read_text()
+    again = series(tiny_yaml, tmp_path, 1, 2, 3)
+    assert run_all(again) == []
+    assert len(calls.read_text().splitlines()) == 3, "only what was missing"
+    assert again[0].correct().tolist() == [True, True, False]
+    assert not list(tmp_path.glob("*/*.pt")), "checkpoints are deleted"
+
+
+def test_a_failure_does_not_stop_the_others(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    all_runs = series(tiny_yaml, tmp_path, 13, 2)
+    assert run_all(all_runs) == [all_runs[0]]
+    assert all_runs[1].results() is not None
+    assert all_runs[0].results() is None
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_no_jobs_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path, jobs: int) -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        run_all(series(tiny_yaml, tmp_path, 1), jobs=jobs)
+    assert not calls.exists()
+
+
+def test_other_settings_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    run_all(series(tiny_yaml, tmp_path, 1))
+    with pytest.raises(UserError, match="other settings"):
+        run_all(series(tiny_yaml, tmp_path, 1, overrides=("loss.temperature=0.5",)))
+    with pytest.raises(UserError, match="temperature"):
+        series(tiny_yaml, tmp_path, 1, overrides=("loss.temprature=0.5",))
+
+
+def test_a_new_key_with_its_default_is_the_same_run(
+    tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update of mmpt that brings options does not throw away hours of done runs; an option that is set
+    differs, wherever it stands."""
+    run = series(tiny_yaml, tmp_path, 1)[0]
+    before = run.digest()
+    loaded = runs.load_config
+
+    def with_new_key(*args: Any) -> Any:
+        config = loaded(*args)
+        config.model = dataclasses.make_dataclass("Newer", [("fresh", int, 3)], bases=(type(config.model),))(
+            **dataclasses.asdict(config.model)
+        )
+        return config
+
+    monkeypatch.setattr(runs, "load_config", with_new_key)
+    assert run.digest() == before
+    monkeypatch.undo()
+    for override in ("model.members=2", "dataset.augment3d.rotation=0.5", "dataset.left_handed=[]"):
+        assert series(tiny_yaml, tmp_path, 1, overrides=(override,))[0].digest() != before
+
+
+def test_files_of_data_are_those_at_the_start_of_a_run(
+    tiny_yaml: Path, tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, start = tmp_path / "table.csv", runs._start
+    table.write_text("id,path,text\n")
+
+    def start_then_edit(*given: Any) -> Any:
+        process = start(*given)
+        table.write_text("id,path,text\na,b,c\n")
+        return process
+
+    monkeypatch.setattr(runs, "_start", start_then_edit)
+    [run] = series(tiny_yaml, tmp_path, 1, overrides=(f"dataset.table_path={table}",))
+    assert run_all([run]) == []
+    with pytest.raises(UserError, match="have changed"):
+        run.results()
+
+
+@pytest.mark.parametrize("name", ["a #b", "a: b", "[a", "'a'", "ä b", "plain-1.5"])
+def test_folders_of_any_name(tiny_yaml: Path, tmp_path: Path, name: str) -> None:
+    from mmpt.config import load_config
+
+    folder = tmp_path / name
+    config = load_config(tiny_yaml, list(series(tiny_yaml, folder, 1)[0].arguments))
+    assert config.fairseq["checkpoint"]["save_dir"] == str(folder / "1")
+    assert config.eval.save_path == str(folder / "1" / "eval")
+
+
+def test_files_of_data_that_changed_are_refused(
+    tiny_yaml: Path, tmp_path: Path, calls: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("id,path,text\n")
+    overrides = (f"dataset.table_path={table}",)
+    [run] = series(tiny_yaml, tmp_path, 1, overrides=overrides)
+    assert run_all([run]) == [] and run.results() is not None
+    table.write_text("id,path,text\na,b,c\n")
+    with pytest.raises(UserError, match=r"dataset\.table_path have changed"):
+        run.results()
+    record = json.loads((run.folder / "run.json").read_text())
+    del record["files"]  # as records were: hours of training are not thrown away
+    (run.folder / "run.json").write_text(json.dumps(record))
+    assert run_all([run]) == [] and "1 of them do not record" in caplog.text
+    assert len(calls.read_text().splitlines()) == 1
