@@ -12,8 +12,8 @@ from mmpt.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mmpt.extractors.i3d import I3D
-    from mmpt.extractors.s3d import S3D
+    from mmpt.extractors.networks.i3d import I3D
+    from mmpt.extractors.networks.s3d import S3D
 
 __all__ = ["EXTRACTORS", "I3D", "S3D", "Extractor", "get_extractor"]
 
@@ -56,11 +56,11 @@ def get_extractor(name: str) -> type[Extractor]:
 
 def __getattr__(name: str) -> Any:
     if name == "S3D":
-        from mmpt.extractors.s3d import S3D
+        from mmpt.extractors.networks.s3d import S3D
 
         return S3D
     if name == "I3D":
-        from mmpt.extractors.i3d import I3D
+        from mmpt.extractors.networks.i3d import I3D
 
         return I3D
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

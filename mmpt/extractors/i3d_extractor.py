@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from mmpt.extractors.i3d import I3D
 from mmpt.extractors.network_extractor import NetworkExtractor
-from mmpt.extractors.weights import load_strictly
+from mmpt.extractors.networks.i3d import I3D
+from mmpt.extractors.networks.weights import load_strictly
 from mmpt.extractors.windows import WindowReader
 from mmpt.utils import origins
 from mmpt.utils.errors import UserError

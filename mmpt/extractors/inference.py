@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mmpt.extractors.base import NetworkRunner
-from mmpt.extractors.layers import FrozenNetwork
+from mmpt.extractors.networks.layers import FrozenNetwork
 from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.errors import UserError
 

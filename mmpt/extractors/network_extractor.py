@@ -9,8 +9,8 @@ import torch
 
 from mmpt.extractors.base import Extractor
 from mmpt.extractors.inference import DTYPES, Inference, choose_dtype
-from mmpt.extractors.layers import FrozenNetwork
-from mmpt.extractors.weights import fill_randomly, read_weights
+from mmpt.extractors.networks.layers import FrozenNetwork
+from mmpt.extractors.networks.weights import fill_randomly, read_weights
 from mmpt.extractors.windows import WindowReader
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import UserError

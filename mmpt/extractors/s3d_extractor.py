@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from mmpt.extractors.network_extractor import NetworkExtractor
-from mmpt.extractors.s3d import S3D
-from mmpt.extractors.weights import load_strictly
+from mmpt.extractors.networks.s3d import S3D
+from mmpt.extractors.networks.weights import load_strictly
 from mmpt.extractors.windows import WindowReader
 from mmpt.utils import origins
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.extractors.i3d import I3D, Inception
-from mmpt.extractors.s3d import S3D, Gate, Mixed, Separable
+from mmpt.extractors.networks.i3d import I3D, Inception
+from mmpt.extractors.networks.s3d import S3D, Gate, Mixed, Separable
 
 
 def plain_s3d(network: S3D, frames: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from mmpt.extractors import I3D, S3D
 from mmpt.extractors.i3d_extractor import I3DExtractor
 from mmpt.extractors.inference import Inference, choose_dtype, cpu_cores
+from mmpt.extractors.networks.weights import fill_randomly
 from mmpt.extractors.s3d_extractor import S3DExtractor
-from mmpt.extractors.weights import fill_randomly
 from mmpt.utils.errors import UserError
 
 SHAPE = (4, 32, 32, 3)

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmpt.extractors import winograd
-from mmpt.extractors.winograd import convolve, matrices, transform_weight
+from mmpt.extractors.networks import winograd
+from mmpt.extractors.networks.winograd import convolve, matrices, transform_weight
 
 
 @pytest.mark.parametrize("taps", [2, 3, 4])

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from mmpt.extractors import I3D, S3D
-from mmpt.extractors.pools import max_pool, max_pool_same
-from mmpt.extractors.weights import fill_randomly, load_strictly, read_weights
+from mmpt.extractors.networks.pools import max_pool, max_pool_same
+from mmpt.extractors.networks.weights import fill_randomly, load_strictly, read_weights
 from mmpt.utils.errors import MissingDataError, UserError
 
 

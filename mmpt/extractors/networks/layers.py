@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.extractors import winograd
-from mmpt.extractors.pools import pool_pictures
+from mmpt.extractors.networks import winograd
+from mmpt.extractors.networks.pools import pool_pictures
 
 
 def fold(conv: nn.Conv3d, norm: nn.BatchNorm3d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
