@@ -70,6 +70,20 @@ def test_oversampling_fills_every_batch_with_all_gestures():
     assert {index for batch in batches for index in batch} == set(range(8))
 
 
+@pytest.mark.parametrize("counts", [[5] * 60, [1 + label % 9 for label in range(60)]])
+def test_over_the_epochs_a_prompt_meets_all_the_others(counts):
+    """A batch holds few of many prompts: those that never meet are never told apart."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    met = np.zeros((len(counts), len(counts)))
+    for epoch in range(300):
+        for batch in prompt_batches(labels.tolist(), 10, rng(epoch)):
+            met[np.ix_(labels[batch], labels[batch])] += 1
+    assert met.min() > 0
+    if len(set(counts)) == 1:  # 300 epochs x 5 clips, each with 9 of 59 others
+        others = met[~np.eye(len(counts), dtype=bool)]
+        assert others.min() > 0.7 * 1500 * 9 / 59 and others.max() < 1.3 * 1500 * 9 / 59
+
+
 def test_a_batch_of_35_is_a_batch_of_35():
     labels = [label for label in range(35) for _ in range(16)]
     assert {len(batch) for batch in prompt_batches(labels, 35, rng())} == {35}
