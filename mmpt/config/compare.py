@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 SAVED = "config.yaml"
 """The whole config of a training, beside its checkpoints."""
 
-_PREPROCESSING = (
+_OF_VECTORS = (
     *("video_processor", "text_processor", "max_video_len", "max_len", "long_video", "vfeat_custom"),
     *(
         "pose_components",
@@ -26,8 +26,10 @@ _PREPROCESSING = (
         "presence",
         "face_points",
     ),
-    *("clip_window", "clip_frames"),
+    *("clip_window", "clip_frames", "flip_pose"),
+    *("pooling", "multimodal_projection"),
 )
+"""Keys of `dataset` and `model` that decide what a vector is, and that weights do not tell."""
 
 
 def differences(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
@@ -62,13 +64,16 @@ def trained_with(checkpoint: str | os.PathLike[str]) -> Config | None:
 
 
 def warn_of_other_preprocessing(checkpoint: str | os.PathLike[str], config: Config) -> None:
-    """Say where a model is about to see clips or prompts that are prepared otherwise than in its training."""
+    """Say where a model is about to see clips or prompts that are prepared otherwise than in its training, or
+    to make vectors of them in another way."""
     before = trained_with(checkpoint)
     if before is None:
         return
-    for key, (then, now) in differences(before.dataset, config.dataset).items():
-        if key in _PREPROCESSING:
-            log.warning(
-                "dataset.%s is %s, and %s was trained with %s: its vectors will not be what it learnt",
-                *(key, now, checkpoint, then),
-            )
+    for section in ("dataset", "model"):
+        for key, (then, now) in differences(getattr(before, section), getattr(config, section)).items():
+            by_chance = key == "flip_pose" and "right" not in (then, now)  # and so in training only
+            if key in _OF_VECTORS and not by_chance:
+                log.warning(
+                    "%s.%s is %s, and %s was trained with %s: its vectors will not be what it learnt",
+                    *(section, key, now, checkpoint, then),
+                )

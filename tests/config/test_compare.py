@@ -37,6 +37,21 @@ def test_other_preprocessing_than_in_training_is_told(trained, tiny_yaml, caplog
     assert "dataset.max_len is 16" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "key, told",
+    [
+        ("model.pooling=max", "model.pooling is max"),
+        ("model.multimodal_projection=l2_norm", "model.multimodal_projection is l2_norm"),
+        ("dataset.flip_pose=right", "dataset.flip_pose is right"),
+        ("dataset.flip_pose=0.5", None),  # in training only
+        ("model.dropout=0.3", None),
+    ],
+)
+def test_what_weights_do_not_tell_of_a_vector(trained, tiny_yaml, caplog, key, told):
+    warn_of_other_preprocessing(trained, load_config(tiny_yaml, ["dataset.clip_frames=8", key]))
+    assert [message.partition(",")[0] for message in caplog.messages] == ([told] if told else [])
+
+
 def test_a_checkpoint_without_its_config(trained, tiny_yaml, tmp_path, caplog):
     assert trained_with(tmp_path / "other.pt") is None and "cannot be told" not in caplog.text
     (trained.parent / "config.yaml").write_text("nonsense: 1\n")
