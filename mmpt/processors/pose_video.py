@@ -331,11 +331,12 @@ class PoseProcessor:
             raise UserError(
                 f"hand_frame: got {self.hand_frame!r}; expected null or one of {', '.join(HAND_FRAMES)}"
             )
-        if self.hand_frame is not None and not self._hands:
-            raise UserError(
-                f"hand_frame: {self.hand_frame!r} needs a hand among pose_components; got "
-                f"{', '.join(self.components)}"
-            )
+        for option in ("hand_frame", "presence"):
+            if getattr(self, option) and not self._hands:
+                raise UserError(
+                    f"{option}: {getattr(self, option)!r} needs a hand among pose_components; got "
+                    f"{', '.join(self.components)}"
+                )
         if self.hand_frame is not None and self.normalize_hand:
             raise UserError("normalize_hand and hand_frame are two ways to do one thing; keep one of them")
         if self.face_points not in (None, *FACE_SIZES):
