@@ -98,7 +98,7 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
             # each process would go on with a temperature of its own
             _drop(groups, "ddp_backend")
             groups.setdefault("distributed_training", {})["ddp_backend"] = "legacy_ddp"
-    _check_lora(config, groups)
+    _check_fine_tuning(config, groups)
     weights_alone = option(groups, "reset_optimizer")  # initial_weights
     if weights_alone or (save_dir(groups) / LAST).exists():
         _drop(groups, "restore_file")
@@ -202,22 +202,28 @@ def _check_cached(groups: dict[str, Any]) -> None:
         )
 
 
-def _check_lora(config: Config, groups: dict[str, Any]) -> None:
-    """Refuse model.lora_rank where it cannot be, or would adapt layers that know nothing. Raises
-    UserError."""
-    rank = config.model.lora_rank
-    if rank == 0:
+def _check_fine_tuning(config: Config, groups: dict[str, Any]) -> None:
+    """Refuse options that leave layers out of training where these would know nothing, and model.lora_rank
+    where it cannot be. Raises UserError."""
+    model = config.model
+    check_lora(model.lora_rank, model.train_last_layers, model.train_projections_only)
+    if model.lora_rank:
+        need_peft()
+    other_run = option(groups, "restore_file", LAST) != LAST
+    if option(groups, "finetune_from_model") or other_run or (save_dir(groups) / LAST).exists():
         return
-    check_lora(rank, config.model.train_last_layers, config.model.train_projections_only)
-    need_peft()
-    if config.model.video_hidden_size is None or (save_dir(groups) / LAST).exists():
-        return
-    if not (option(groups, "finetune_from_model") or option(groups, "restore_file")):
+    where = "name a checkpoint with fairseq.checkpoint.finetune_from_model, or leave"
+    if model.lora_rank and model.video_hidden_size is not None:
         raise UserError(
             "model.lora_rank adapts layers that were trained before, but with model.video_hidden_size the "
-            "video tower starts from random weights: name a checkpoint with "
-            "fairseq.checkpoint.finetune_from_model, or leave lora_rank out."
+            f"video tower starts from random weights: {where} lora_rank out."
         )
+    for name in ("train_last_layers", "train_projections_only"):
+        if getattr(model, name):
+            raise UserError(
+                f"model.{name} leaves the video tower's frame MLP out of training, and without a checkpoint "
+                f"that is random: {where} {name} out."
+            )
 
 
 def _include_last_epoch(groups: dict[str, Any], group: str, interval: str) -> None:

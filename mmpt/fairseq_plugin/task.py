@@ -17,6 +17,7 @@ from mmpt.fairseq_plugin.args import LAST, initial_weights
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.fairseq_plugin.non_finite import NonFinite
 from mmpt.losses import needs_common_batches
+from mmpt.models.finetuning import check_filled
 from mmpt.models.lora import add_adapters
 from mmpt.tasks import Task
 from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file
@@ -75,7 +76,7 @@ class FairseqMMTask(LegacyFairseqTask):
         start = initial_weights(config.fairseq, self.save_dir)
         if start is not None:
             state = load_state_dict_file(start, trust=config.eval.trust_checkpoint)
-            load_into(model, state, ignore=config.model.init_ignore)
+            check_filled(model, load_into(model, state, ignore=config.model.init_ignore))
             log.info("starting from the weights in %s", start)
         elif (self.save_dir / LAST).is_file():
             fit_position_tables(model, load_state_dict_file(self.save_dir / LAST))

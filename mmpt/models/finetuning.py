@@ -1,5 +1,7 @@
 """What of a model is trained when it starts from another's weights: everything, or less."""
 
+from collections.abc import Collection
+
 from torch import nn
 
 from mmpt.models.bert import BertEncoder
@@ -7,6 +9,8 @@ from mmpt.utils.errors import UserError
 
 _TOWERS = ("video_encoder", "text_encoder", "mm_encoder")
 _PROJECTIONS = ("video_projection", "text_projection", "video_pooling")
+_OF_FRAMES = {"videomlp", "videoconv"}
+"""Parts of a video tower that no text model fills: without a checkpoint they are random."""
 
 
 def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lora_rank: int = 0) -> None:
@@ -44,6 +48,22 @@ def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lo
             )
         for layer in list(layers)[len(layers) - last_layers :]:
             layer.requires_grad_(True)
+
+
+def check_filled(model: nn.Module, left_out: Collection[str]) -> None:
+    """Raises UserError if what the checkpoint did not fill of a tower's frame MLP and convolutions (left_out,
+    by model.init_ignore) is not trained either."""
+    drawn = [
+        name
+        for name, parameter in model.named_parameters()
+        if name in left_out and not parameter.requires_grad and _OF_FRAMES & set(name.split("."))
+    ]
+    if drawn:
+        raise UserError(
+            f"{drawn[0]} is not taken from the checkpoint (model.init_ignore) and not trained "
+            "(model.train_last_layers, model.train_projections_only): it would stay random. Train all, or "
+            "take model.lora_rank, with which frame MLP and convolutions are trained."
+        )
 
 
 def check_lora(rank: int, last_layers: int | None, projections_only: bool) -> None:

@@ -123,6 +123,11 @@ def test_the_best_by_a_share_is_the_highest(tiny_yaml):
             "leave one of them out",
         ),
         (["fairseq.checkpoint.restore_file=no/such.pt"], "no/such.pt"),
+        (["model.train_last_layers=1"], "frame MLP out of training, and without a checkpoint that is random"),
+        (
+            ["model.train_projections_only=true", "model.multimodal_projection=true"],
+            "or leave train_projections_only out",
+        ),
         (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
         (["fairseq.common.bf16=true"], "leave it out. model.autocast=bf16"),
@@ -183,6 +188,20 @@ def test_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides,
     assert words in message
     assert sum(line.startswith("error:") for line in message.splitlines()) == 1
     assert not (tmp_path / "run").exists(), "nothing may be written before the config is known to be good"
+
+
+def test_a_frame_mlp_that_is_neither_in_the_checkpoint_nor_trained(tiny_yaml, tmp_path):
+    from mmpt.config import load_config
+    from mmpt.tasks import Task
+
+    state = Task(load_config(tiny_yaml)).build_model().state_dict()
+    other = {name: tensor for name, tensor in state.items() if "videomlp" not in name}
+    torch.save({"model": other}, tmp_path / "other.pt")
+    start = [f"fairseq.checkpoint.finetune_from_model={tmp_path}/other.pt", f"{O}.max_epoch=1"]
+    start.append("model.init_ignore=['video_encoder.videomlp.*']")
+    done = train(tiny_yaml, *start, "model.train_last_layers=1")
+    assert done.returncode == 2 and "it would stay random" in done.stderr and "Traceback" not in done.stderr
+    assert train(tiny_yaml, *start).returncode == 0
 
 
 def test_two_runs_in_one_folder_are_refused(tiny_yaml, tmp_path, capsys):

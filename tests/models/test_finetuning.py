@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from mmpt.losses import MMContraLoss
+from mmpt.models.finetuning import check_filled
+from mmpt.utils.checkpoint import load_into
 from mmpt.utils.errors import UserError
 
 
@@ -65,3 +67,17 @@ def test_vectors_do_not_depend_on_what_is_trained(make_model: Any, io: dict[str,
 def test_what_cannot_be(make_model: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_model(**options)
+
+
+def test_a_frame_mlp_that_is_neither_loaded_nor_trained(make_model: Any) -> None:
+    """For frames of another width the checkpoint has none: it would stay as it was drawn."""
+    state = {name: tensor for name, tensor in make_model().state_dict().items() if "videomlp" not in name}
+    ignored = ["video_encoder.videomlp.*", "*.pooler.*"]
+    model = make_model(train_last_layers=1)
+    with pytest.raises(
+        UserError, match=r"video_encoder\.videomlp\.linear1\.weight is not taken from .* random"
+    ):
+        check_filled(model, load_into(model, state, ignore=ignored))
+    for options in ({}, {"freeze_text": True}, {"lora_rank": 2}):
+        model = make_model(**options)
+        check_filled(model, load_into(model, state, ignore=ignored))
