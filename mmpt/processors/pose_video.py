@@ -327,6 +327,8 @@ class PoseProcessor:
             log.warning(
                 "augment3d.window_jitter has no effect: it is for clip_window and clip_frames, both unset"
             )
+        if self.augment_temporal_chance and not self.augment_temporal:
+            log.warning("augment_temporal_chance has no effect: it is for augment_temporal: true")
         if self.hand_frame not in (None, *HAND_FRAMES):
             raise UserError(
                 f"hand_frame: got {self.hand_frame!r}; expected null or one of {', '.join(HAND_FRAMES)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmpt.config import Config
+from mmpt.config import Config, DatasetConfig
 from mmpt.config.fairseq_options import option
 from mmpt.config.published import refuse_unserved
 from mmpt.datasets import MMDataset
@@ -63,6 +63,12 @@ class Task:
                         f"dataset.{name} is for batches of different prompts; with dataset.batch_sampler: "
                         "random it has no effect: leave one of them out."
                     )
+        several = dataset.clips_per_prompt != DatasetConfig.clips_per_prompt
+        if several and dataset.batch_sampler != "prompt_groups":
+            raise UserError(
+                "dataset.clips_per_prompt is for dataset.batch_sampler: prompt_groups; with "
+                f"{dataset.batch_sampler} it has no effect: leave it out."
+            )
         wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(
@@ -191,6 +197,13 @@ class Task:
 
     def build_loss(self) -> torch.nn.Module:
         """The training objective."""
+        dataset = self.config.dataset
+        grouped = dataset.batch_sampler == "prompt_groups" and dataset.clips_per_prompt > 1
+        if grouped and not self.config.loss.label_aware:
+            log.warning(
+                "dataset.batch_sampler: prompt_groups puts several clips of a prompt into a batch, and the "
+                "loss takes the prompt of one for a wrong answer to the others: set loss.label_aware: true"
+            )
         return build_loss(self.config.loss, self.config.model.members)
 
     def checkpoint_path(self) -> Path:

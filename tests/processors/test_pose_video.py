@@ -416,3 +416,10 @@ def test_the_width_tells_the_points_of_the_face_whatever_else_is_in_a_frame(opti
 def test_a_jitter_without_a_window_is_said_to_be_without_effect(caplog):
     make(augment3d=PoseAugmentation(window_jitter=0.1))
     assert "window_jitter has no effect" in caplog.text
+
+
+def test_a_chance_of_what_is_switched_off_is_said_to_be_without_effect(caplog):
+    make(augment_temporal=True, augment_temporal_chance=0.3)
+    assert "no effect" not in caplog.text
+    make(augment_temporal_chance=0.3)
+    assert "augment_temporal_chance has no effect" in caplog.text

@@ -115,6 +115,7 @@ def test_clips_that_are_cut_are_counted(tiny_yaml, caplog):
         ("loss.loss_cls=MMContra", "Did you mean 'MMContraLoss'"),
         ("dataset.hand_frame=palm", "set model.vfeat_dim=69"),
         ("dataset.unique_sampler_num=3", "unique_sampler_num is 3"),
+        ("dataset.clips_per_prompt=3", "with unique_prompt it has no effect"),
         ("loss.mixup=0.5", "set dataset.clip_frames"),
         ("metric=Recall", "no metric called 'Recall'"),
         ("predictor=Retrieval", "Did you mean 'RetrievalPredictor'"),
@@ -191,6 +192,13 @@ def test_features_of_random_weights_are_refused(tmp_path):
 def test_options_of_other_batches_than_those_asked_for(tiny_yaml, option):
     with pytest.raises(UserError, match=r"with dataset\.batch_sampler: random it has no effect"):
         Task(load_config(tiny_yaml, ["dataset.batch_sampler=random", f"dataset.{option}"]))
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_equal_prompts_as_wrong_answers_are_told(tiny_yaml, caplog, aware):
+    groups = ["dataset.batch_sampler=prompt_groups", "dataset.clips_per_prompt=3"]
+    Task(load_config(tiny_yaml, [*groups, f"loss.label_aware={str(aware).lower()}"])).build_loss()
+    assert ("set loss.label_aware: true" in caplog.text) != aware
 
 
 def test_options_of_poses_with_features_are_told(tiny_yaml, caplog):
