@@ -160,8 +160,8 @@ def _clips(config: Config, fold: Fold) -> dict[str, Any]:
 
 def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
     """Mean features [N, D] of a split's clips, and their prompts."""
-    data = task.dataset(split)
-    rows = [data.clips.features(index, None).mean(0) for index in range(len(data))]  # None: not augmented
+    data = task.dataset(split, training=False)
+    rows = [data[index]["vfeats"].mean(0) for index in range(len(data))]
     return np.stack(rows), [example.text for example in data.examples]
 
 

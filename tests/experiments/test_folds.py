@@ -53,6 +53,22 @@ def test_svm_sees_the_folds_own_clips(tiny_yaml: Path) -> None:
     assert correct.mean() > 1 / 6, "above chance on real hands"
 
 
+def test_svm_sees_no_more_of_a_clip_than_the_model(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip over max_video_len is cut for both."""
+    from sklearn.svm import SVC
+
+    from mmpt.config import load_config
+
+    given: list[np.ndarray] = []
+    fit = SVC.fit
+    monkeypatch.setattr(SVC, "fit", lambda self, rows, labels: given.append(rows) or fit(self, rows, labels))
+    [fold] = folds_of(["svk", "swl", "psr", "gsg"], [["gsg"]])
+    for most in (256, 3):
+        svm_baseline(load_config(tiny_yaml, [f"dataset.max_video_len={most}"]), fold)
+    whole, cut = given
+    assert whole.shape == cut.shape and not np.allclose(whole, cut, atol=0.1)
+
+
 def test_an_svm_on_other_features_is_given_the_same_clips_and_prompts(tiny_yaml: Path) -> None:
     from mmpt.config import load_config
 
