@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -13,6 +14,9 @@ from fairseq_cli import train as fairseq_train
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+AT_ONCE = 2.0
+"""Seconds in which signals are one request: who stops a job may signal all of its processes, and the launcher
+hands its own on."""
 
 
 class Stop:
@@ -30,10 +34,11 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """While the block runs, the first SIGTERM or SIGINT makes fairseq save checkpoint_last.pt and return.
 
-    What an uninterrupted run would judge is judged, and nothing else. A second signal ends the process at
-    once, as it would without this.
+    What an uninterrupted run would judge is judged, and nothing else. A later signal (see AT_ONCE) ends the
+    process at once, as it would without this.
     """
     stop = Stop()
+    asked = 0.0
     plain = fairseq_train.validate_and_save
 
     def validate_and_save(cfg: Any, trainer: Any, task: Any, epochs: Any, subsets: Any, ended: bool) -> Any:
@@ -49,10 +54,13 @@ def stop_on_signals() -> Iterator[Stop]:
         return losses, True
 
     def ask(number: int, frame: FrameType | None) -> None:
-        stop.received = signal.Signals(number)
-        log.warning("%s: saving a checkpoint and stopping; once more stops at once", stop.received.name)
-        for each in SIGNALS:
-            signal.signal(each, before[each])
+        nonlocal asked
+        if not stop.received:
+            stop.received, asked = signal.Signals(number), time.monotonic()
+            log.warning("%s: saving a checkpoint and stopping; once more stops at once", stop.received.name)
+        elif time.monotonic() - asked > AT_ONCE:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
     before = {each: signal.signal(each, ask) for each in SIGNALS}
     fairseq_train.validate_and_save = validate_and_save
