@@ -1,11 +1,13 @@
 """fairseq's settings of a config: parsed by fairseq itself, with its refusals as one line each."""
 
+import re
 from typing import Any, NoReturn
 
 import torch
 from fairseq import optim, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.optim import lr_scheduler
+from hydra.errors import ConfigCompositionException
 
 from mmpt.config import Config
 from mmpt.config.fairseq_options import keys_of, option
@@ -27,15 +29,18 @@ def settings_of(arguments: list[str], config: Config) -> Any:
             f"{', '.join(strangers)}: fairseq has no such option with {_chosen(config)}. Leave it out; "
             "where an included config sets it, set it to null."
         )
-    settings = convert_namespace_to_omegaconf(found)
+    try:
+        settings = convert_namespace_to_omegaconf(found)
+    except ConfigCompositionException as error:  # "... override lr_scheduler.total_num_update=null"
+        _refuse(str(error))
     _try_optimizer(settings, config)
     return settings
 
 
 def _refuse(message: str) -> NoReturn:
-    name = message.removeprefix("argument ").partition(":")[0]
-    if "'???'" in message:  # omegaconf's mark of what has to be given
-        key = name.split("/")[0].lstrip("-").replace("-", "_")
+    missing = re.match(r"argument --([\w-]+).*'\?\?\?'|Error merging override \w+\.(\w+)=null", message)
+    if missing:  # omegaconf's mark of what has to be given, or a null where fairseq has no value of its own
+        key = (missing[1] or missing[2]).replace("-", "_")
         raise UserError(
             f"fairseq.optimization.{key}: has to be set for the chosen optimizer and lr_scheduler."
         )

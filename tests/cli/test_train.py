@@ -176,6 +176,7 @@ def test_the_best_by_a_share_is_the_highest(tiny_yaml):
             [f"{O}.lr_scheduler=triangular", f"{O}.total_num_update=null", f"{O}.warmup_updates=null"],
             "fairseq.optimization.max_lr: has to be set",
         ),
+        ([f"{O}.total_num_update=null"], f"{O}.total_num_update: has to be set"),
         (["eval.after_training=true", "eval.device=gpu"], "device 'gpu'"),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),
     ],
