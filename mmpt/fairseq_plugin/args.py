@@ -35,6 +35,22 @@ _NEED_MORE = (  # option, its value without effect, what is wrong with others
         "none",
         "needs a package that is not part of this project",
     ),
+    (
+        "fairseq.checkpoint.no_save_optimizer_state",
+        False,
+        "leaves nothing that an interrupted run can go on from",
+    ),
+    (
+        "fairseq.checkpoint.no_last_checkpoints",
+        False,
+        "leaves nothing that an interrupted run can go on from",
+    ),
+    (
+        "fairseq.checkpoint.checkpoint_suffix",
+        "",
+        "gives checkpoints names under which nothing looks for them",
+    ),
+    ("fairseq.checkpoint.continue_once", None, "is called fairseq.checkpoint.restore_file here"),
 )
 _OUR_DEFAULTS = (
     ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32

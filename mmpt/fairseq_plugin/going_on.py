@@ -54,7 +54,7 @@ def check_gone_on(config: Config) -> None:
         return
     _check_settings(config, checkpoint)
     content = load_torch_file(checkpoint)
-    parts = ("model", "optimizer_history", "extra_state")
+    parts = ("model", "optimizer_history", "last_optimizer_state", "extra_state")
     if not isinstance(content, Mapping) or not all(part in content for part in parts):
         raise UserError(
             f"{checkpoint} holds no training to go on from: take another checkpoint, "

@@ -305,7 +305,8 @@ def test_what_a_checkpoint_does_not_fit_is_named(tiny_yaml, tmp_path, capsys, be
 
 def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
     (tmp_path / "run").mkdir()
-    torch.save(dict.fromkeys(("model", "optimizer_history", "extra_state")), tmp_path / "run" / LAST)
+    parts = ("model", "optimizer_history", "last_optimizer_state", "extra_state")
+    torch.save(dict.fromkeys(parts), tmp_path / "run" / LAST)
     save_config(load_config(tiny_yaml), tmp_path / "run" / "config.yaml")
     for override in (
         f"{O}.lr=[1.0]",
@@ -344,13 +345,22 @@ def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, words", [(b"garbage", "cannot be read as a checkpoint"), (None, "finetune_from_model=")]
+    "content, words",
+    [
+        (b"garbage", "cannot be read as a checkpoint"),
+        ({"model": {"a": torch.zeros(1)}}, "finetune_from_model="),
+        # fairseq would go on with a new optimizer, and a schedule that begins anew
+        (
+            {"model": {"a": torch.zeros(1)}, "optimizer_history": [], "extra_state": {}},
+            "finetune_from_model=",
+        ),
+    ],
 )
 def test_what_holds_no_training_is_not_gone_on_from(tiny_yaml, tmp_path, capsys, content, words):
     from mmpt.cli.train import main
 
     file = tmp_path / "file.pt"
-    file.write_bytes(content) if content else torch.save({"model": {"a": torch.zeros(1)}}, file)
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     assert main([str(tiny_yaml), f"fairseq.checkpoint.restore_file={file}"]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert str(file) in error and words in error
