@@ -76,7 +76,8 @@ class FairseqMMTask(LegacyFairseqTask):
         start = initial_weights(config.fairseq, self.save_dir)
         if start is not None:
             state = load_state_dict_file(start, trust=config.eval.trust_checkpoint)
-            check_filled(model, load_into(model, state, ignore=config.model.init_ignore))
+            left_out = load_into(model, state, ignore=config.model.init_ignore, where=str(start))
+            check_filled(model, left_out)
             log.info("starting from the weights in %s", start)
         elif (self.save_dir / LAST).is_file():
             fit_position_tables(model, load_state_dict_file(self.save_dir / LAST))

@@ -98,6 +98,7 @@ def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
     )
     assert (
         wider.returncode == 2
+        and f"{start} does not fit the model" in wider.stderr
         and "videomlp.linear1.weight" in wider.stderr
         and "Traceback" not in wider.stderr
     )
