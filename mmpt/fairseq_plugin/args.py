@@ -23,6 +23,7 @@ _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_datal
 _DEFAULT_SAVE_DIR = "checkpoints"
 LAST = "checkpoint_last.pt"
 _JUDGES = ("loss", "v2t_R@1", "t2v_P@1")  # what validation tells: FairseqMMTask.reduce_metrics
+_LIMITS = ("max_epoch", "max_update", "stop_time_hours", "patience")
 _NEED_MORE = (  # option, its value without effect, what is wrong with others
     ("fairseq.checkpoint.write_checkpoints_asynchronously", False, "saves nothing here"),
     (
@@ -170,6 +171,11 @@ def _check_served(groups: dict[str, Any]) -> None:
         raise UserError(
             "fairseq.checkpoint: finetune_from_model takes the weights of a checkpoint, restore_file all of "
             "it: leave one of them out."
+        )
+    if not any(option(groups, name, 0) > 0 for name in _LIMITS) and option(groups, "stop_min_lr", -1) < 0:
+        raise UserError(
+            "fairseq.optimization.max_epoch is 0 or not set, which to fairseq is no limit, and there is no "
+            "other: this run would never end. Set it to the number of epochs."
         )
     judge = option(groups, "best_checkpoint_metric", "loss")
     if judge not in _JUDGES:

@@ -177,6 +177,7 @@ def test_the_best_by_a_share_is_the_highest(tiny_yaml):
             [f"{O}.lr_scheduler=triangular", f"{O}.total_num_update=null", f"{O}.warmup_updates=null"],
             "fairseq.optimization.max_lr: has to be set",
         ),
+        ([f"{O}.max_epoch=0"], "this run would never end"),
         ([f"{O}.total_num_update=null"], f"{O}.total_num_update: has to be set"),
         (["fairseq.checkpoint.no_save_optimizer_state=true"], "leaves nothing that an interrupted run can"),
         (["fairseq.checkpoint.no_last_checkpoints=true"], "leaves nothing that an interrupted run can"),
