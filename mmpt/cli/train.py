@@ -70,8 +70,25 @@ def _train(args: argparse.Namespace) -> int:
         status = _go_on_or_begin(
             config, settings, args.verbose, loaded=lambda: save_config(config, folder / SAVED)
         )
-    log.info("checkpoints are in %s", folder)
+    _tell_what_is_there(config, folder)
     return status
+
+
+def _tell_what_is_there(config: Config, folder: Path) -> None:
+    """Say where the checkpoints are. Raises UserError where there are none, as nothing was trained."""
+    from mmpt.config.fairseq_options import option
+    from mmpt.fairseq_plugin.args import LAST
+
+    if (folder / LAST).is_file():
+        log.info("checkpoints are in %s", folder)
+    elif option(config.fairseq, "no_save"):
+        log.info("no checkpoint was saved (fairseq.checkpoint.no_save)")
+    else:
+        raise UserError(
+            f"nothing was trained, and no checkpoint is in {folder}: the run that restore_file names is at "
+            "its end (raise max_epoch, or take finetune_from_model), or a limit such as stop_min_lr is "
+            "reached before the first update."
+        )
 
 
 def _go_on_or_begin(config: Config, settings: Any, verbose: bool, loaded: Callable[[], None]) -> int:

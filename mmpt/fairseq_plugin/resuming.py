@@ -54,7 +54,7 @@ def go_on_as_before(loaded: Callable[[], None]) -> Iterator[None]:
     def train_unless_ended(cfg: Any, trainer: Any, task: Any, epochs: Any) -> Any:
         fairseq_train.train = train  # only the first epoch can be one too many
         rate = trainer.lr_step(max(1, epochs.next_epoch_idx - 1), score)
-        why = why_ended(cfg, trainer.get_num_updates(), rate)
+        why = why_ended(cfg, trainer.get_num_updates(), rate, trainer.cumulative_training_time() / 3600)
         if why is not None:
             log.info("this run has ended before: %s", why)
             return [None], True
@@ -78,13 +78,15 @@ def go_on_as_before(loaded: Callable[[], None]) -> Iterator[None]:
         plateau.state_dict, plateau.load_state_dict = plateau_state, load_plateau
 
 
-def why_ended(cfg: Any, updates: int, rate: float) -> str | None:
-    """Which limit a run with so many updates and this learning rate has reached, or None."""
+def why_ended(cfg: Any, updates: int, rate: float, hours: float) -> str | None:
+    """Which limit a run of so many updates and hours, with this learning rate, has reached, or None."""
     in_vain = getattr(fairseq_train.should_stop_early, "num_runs", 0)
     if 0 < cfg.checkpoint.patience <= in_vain:
         return f"no better checkpoint in {in_vain} validations (patience)"
     if is_last(cfg, updates):
         return f"at update {updates} (max_update)"
+    if 0 < cfg.optimization.stop_time_hours < hours:
+        return f"after {hours:.2g} hours (stop_time_hours)"
     if rate <= cfg.optimization.stop_min_lr:
         return f"at a learning rate of {rate:g} (stop_min_lr)"
     return None

@@ -211,6 +211,13 @@ def test_a_frame_mlp_that_is_neither_in_the_checkpoint_nor_trained(tiny_yaml, tm
     assert train(tiny_yaml, *start).returncode == 0
 
 
+def test_a_run_that_trains_nothing_is_an_error(tiny_yaml, tmp_path):
+    done = train(tiny_yaml, f"{O}.stop_min_lr=1")  # where the learning rate never is
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert f"error: nothing was trained, and no checkpoint is in {tmp_path}/run" in done.stderr
+    assert "checkpoints are in" not in done.stderr
+
+
 def test_two_runs_in_one_folder_are_refused(tiny_yaml, tmp_path, capsys):
     from mmpt.cli.train import main
     from mmpt.utils.lock import folder_lock

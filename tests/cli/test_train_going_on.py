@@ -82,6 +82,14 @@ def test_a_run_that_max_update_ended_stays_ended(tiny_yaml, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_whose_time_is_up_stays_ended(tiny_yaml):
+    runs = [[str(tiny_yaml), f"{O}.max_epoch=1"], [str(tiny_yaml), f"{O}.stop_time_hours=1.0e-7"]]
+    done = run_module("-c", RUNS, json.dumps(runs))
+    assert done.returncode == 0, done.stderr
+    assert "hours (stop_time_hours)" in done.stderr and " epoch 2 " not in done.stderr
+
+
+@pytest.mark.slow
 def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
     """Asked to stop at the end of such an epoch, a run ends where one that nothing interrupted ends: behind
     the third epoch, of which the first is the best. And its best checkpoint is none that was not to be saved.
