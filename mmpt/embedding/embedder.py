@@ -133,7 +133,8 @@ class SignCLIP:
         mirror: they were signed with the left hand. Raises UserError for what is no MediaPipe Holistic pose.
         """
         check_list(poses, "poses")
-        return self.embed_video_features([self._pose(pose, mirror) for pose in poses], normalize)
+        clips = [self._pose(i, pose, mirror) for i, pose in enumerate(poses)]
+        return self.embed_video_features(clips, normalize)
 
     def score(
         self,
@@ -151,7 +152,7 @@ class SignCLIP:
         processor = VIDEO_PROCESSORS.get(self.dataset_cfg.video_processor, "dataset.video_processor")
         return processor.from_config(self.dataset_cfg, training=False, vfeat_dim=self.model_cfg.vfeat_dim)
 
-    def _pose(self, pose: Any, mirror: bool) -> NDArray[np.float32]:
+    def _pose(self, number: int, pose: Any, mirror: bool) -> NDArray[np.float32]:
         processor = self.video_processor
         if not hasattr(processor, "prepare_clip"):
             raise UserError(
@@ -165,9 +166,13 @@ class SignCLIP:
 
         if not hasattr(pose, "body") or not hasattr(pose, "header"):
             raise UserError(
-                f"a pose must be a pose_format.Pose or the path of one, got {type(pose).__name__}."
+                f"pose number {number} must be a pose_format.Pose or the path of one, got "
+                f"{type(pose).__name__}."
             )
-        return processor.features(processor.prepare_clip(from_pose(pose), mirror))
+        try:
+            return processor.features(processor.prepare_clip(from_pose(pose), mirror))
+        except UserError as error:  # which names no file here
+            raise UserError(f"pose number {number}: {error}") from error
 
     def _clip(self, name: str, array: ArrayLike) -> NDArray[np.float32]:
         width = self.model_cfg.vfeat_dim

@@ -136,6 +136,14 @@ def test_mistakes(model: SignCLIP, method: str, value: Any, message: str) -> Non
         getattr(model, method)(value)
 
 
+def test_which_pose_of_many_is_wrong(model: SignCLIP, poses: list[Path]) -> None:
+    """An object has no name: its place in the list is told."""
+    good, bad = (Pose.read(poses[0].read_bytes()) for _ in range(2))
+    bad.body.confidence[:] = 0
+    with pytest.raises(UserError, match=r"^pose number 1: no frame"):
+        model.embed_pose([good, bad])
+
+
 def test_model_of_video_features_takes_no_poses(config: Config, data_dir: Path, poses: list[Path]) -> None:
     dataset = dataclasses.replace(config.dataset, video_processor="VideoProcessor")
     model = SignCLIP.from_checkpoint(
