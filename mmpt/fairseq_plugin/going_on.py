@@ -3,6 +3,7 @@ anything is written. How a run goes on is in resuming.py."""
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def check_gone_on(config: Config) -> None:
             f"{checkpoint} holds no training to go on from: take another checkpoint, "
             f"{what_else(groups, checkpoint)}."
         )
+    then, now = _processes_of(content), int(os.environ.get("WORLD_SIZE", 1))
+    if then not in (None, now):
+        log.warning("going on in %d processes, begun in %d: an update is of as many batches", now, then)
+
+
+def _processes_of(content: Mapping[str, Any]) -> int | None:
+    """How many processes have written a fairseq checkpoint; None where it does not say."""
+    settings = content.get("cfg") or {}
+    return settings.get("distributed_training", {}).get("distributed_world_size")
 
 
 def _check_settings(config: Config, checkpoint: Path) -> None:

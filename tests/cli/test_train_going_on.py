@@ -330,6 +330,18 @@ def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
             check_gone_on(load_config(tiny_yaml, [override]))
 
 
+def test_another_number_of_processes_is_told(tiny_yaml, tmp_path, caplog, monkeypatch):
+    parts = dict.fromkeys(("model", "optimizer_history", "last_optimizer_state", "extra_state"))
+    (tmp_path / "run").mkdir()
+    torch.save(
+        {**parts, "cfg": {"distributed_training": {"distributed_world_size": 2}}}, tmp_path / "run" / LAST
+    )
+    for processes, told in (("2", 0), ("1", 1)):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        check_gone_on(load_config(tiny_yaml))
+        assert caplog.text.count(f"going on in {processes} processes, begun in 2") == told
+
+
 @pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
     """Nothing beside it says what it was made with: one line, and no settings are written that were not gone
