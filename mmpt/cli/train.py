@@ -5,13 +5,14 @@ arguments that --print-fairseq shows does the same.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from mmpt.utils.lock import folder_lock
 from mmpt.utils.logging import setup_logging
 
 log = logging.getLogger(__name__)
+
+UNFINISHED = "*.pt.tmp"
+"""fairseq's own way to name a checkpoint that it is writing."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,14 +68,23 @@ def _train(args: argparse.Namespace) -> int:
     folder = save_dir(config.fairseq)
     if int(os.environ.get("RANK", 0)) > 0:
         return _go_on_or_begin(config, settings, args.verbose, loaded=lambda: None)
-    with folder_lock(folder, "another training run"):
-        remove_leftovers(folder, "*.pt.tmp")  # the last is fairseq's own way to name what it is writing
+    with folder_lock(folder, "another training run"), _without_leftovers(folder):
         # not before: until then the file is what the checkpoints in the folder were made with
         status = _go_on_or_begin(
             config, settings, args.verbose, loaded=lambda: save_config(config, folder / SAVED)
         )
     _tell_what_is_there(config, folder)
     return status
+
+
+@contextlib.contextmanager
+def _without_leftovers(folder: Path) -> Iterator[None]:
+    """Remove what is half-written: by killed runs, before the block, and by the block itself, after it."""
+    remove_leftovers(folder, UNFINISHED)
+    try:
+        yield
+    finally:
+        remove_leftovers(folder, UNFINISHED)
 
 
 def _tell_what_is_there(config: Config, folder: Path) -> None:
@@ -179,6 +192,8 @@ def _run_fairseq(cfg: Any, verbose: bool, loaded: Callable[[], None]) -> int:
     if not verbose:
         for name in ("fairseq", "fairseq_cli", "torch", "train", "train_inner", "valid"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # a save that fails is a traceback in its log, and then an error, which we tell in one line
+        logging.getLogger("fairseq.checkpoint_utils").setLevel(logging.CRITICAL)
     if (
         cfg.distributed_training.distributed_world_size > 1
     ):  # one process alone must not leave the others waiting

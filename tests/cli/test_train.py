@@ -1,7 +1,9 @@
 """Training as users start it: it learns, resumes, and says what is wrong."""
 
 import json
+import resource
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,18 @@ def test_a_run_that_trains_nothing_is_an_error(tiny_yaml, tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert f"error: nothing was trained, and no checkpoint is in {tmp_path}/run" in done.stderr
     assert "checkpoints are in" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_checkpoint_without_room_is_one_line_and_leaves_nothing(tiny_yaml, tmp_path):
+    assert train(tiny_yaml, f"{O}.max_epoch=1").returncode == 0
+    known = sorted((tmp_path / "run").iterdir())
+    size = (tmp_path / "run" / "checkpoint_last.pt").stat().st_size // 2
+    full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+    done = run_module("-m", "mmpt.cli.train", str(tiny_yaml), f"{O}.max_epoch=2", preexec_fn=full)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "error: the disk is full, or a limit on files is reached" in done.stderr
+    assert sorted((tmp_path / "run").iterdir()) == known
 
 
 def test_two_runs_in_one_folder_are_refused(tiny_yaml, tmp_path, capsys):
