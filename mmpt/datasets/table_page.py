@@ -71,12 +71,14 @@ def _lengths(path: Path, report: TableReport) -> Path:
         split: [n for n, row in enumerate(rows) if (row.split or NO_SPLIT) == split]
         for split in report.splits
     }
-    frames = {s: [report.clips[n].frames for n in chosen] for s, chosen in by_split.items()}
-    edges = _whole_bins(np.concatenate(list(frames.values())))
-    for split, lengths in frames.items():
+    readable = [clip.error is None for clip in report.clips]
+    edges = _whole_bins(np.array([clip.frames for clip in report.clips])[readable])
+    for split, chosen in by_split.items():
+        lengths = [report.clips[n].frames for n in chosen if readable[n]]
         left.hist(lengths, edges, histtype="step", color=_COLOURS[split], label=f"{split} ({len(lengths)})")
-        counts = sorted(Counter(rows[n].text for n in by_split[split]).values(), reverse=True)
-        right.plot(counts, drawstyle="steps-mid", color=_COLOURS[split], label=f"{split} ({len(counts)})")
+        counts = sorted(Counter(rows[n].text for n in chosen).values(), reverse=True)
+        places = np.arange(len(counts) + 1) + 0.5
+        right.stairs(counts, places, color=_COLOURS[split], label=f"{split} ({len(counts)})")
     for axes, x, y in ((left, "frames", "clips"), (right, "classes, most clips first", "clips")):
         axes.set_xlabel(x)
         axes.set_ylabel(y)
@@ -89,6 +91,8 @@ def _lengths(path: Path, report: TableReport) -> Path:
 def _whole_bins(lengths: NDArray[np.int64], most: int = 24) -> NDArray[np.float64]:
     """Edges of at most `most` bins (and one) that hold equally many whole numbers each: none is empty for
     standing between two."""
+    if not len(lengths):
+        return np.array([-0.5, 0.5])
     step = -(-int(np.ptp(lengths) + 1) // most)
     return np.arange(lengths.min(), lengths.max() + step + 1, step) - 0.5
 
@@ -107,7 +111,9 @@ def _clips(path: Path, report: TableReport) -> Path:
         if row.span is not None:
             clip = clip.frames(row.span.frames(len(clip), clip.fps))
         _draw(axes, clip)
-        axes.set_title(f"{row.text[:24]}\n{row.id[:24]} ({row.split or '-'})", fontsize=7)
+        text = " ".join(row.text.split())
+        axes.set_title(f"{text[:24]}\n{row.id[:24]} ({row.split or '-'})", fontsize=7)
+    figure.suptitle("middle frames of clips; right hand blue, left hand orange", fontsize=8)
     return save_figure(figure, path, dpi=110)
 
 

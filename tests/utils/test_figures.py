@@ -50,3 +50,11 @@ def test_other_warnings_of_drawing_are_still_heard(tmp_path):
     figure.add_artist(Loud(0, 0, "x"))
     with pytest.warns(UserWarning, match="a fault of ours"):
         save_figure(figure, tmp_path / "x.png")
+
+
+def test_a_text_wider_than_its_figure_is_not_cut(tmp_path):
+    figure = Figure(figsize=(2, 2), layout="constrained")
+    figure.subplots().set_title("a title that is more than two inches wide")
+    picture = imread(save_figure(figure, tmp_path / "x.png"))
+    edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+    assert picture.min() == 0 and all((edge == 1).all() for edge in edges)
