@@ -36,13 +36,14 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
     distinct = sorted(set(classes))
     named = len(distinct) <= MOST_NAMED and len(chosen) <= MOST_TEXTS
     labels = dict(zip(distinct, short_labels(distinct, longest=12)))
+    handles = []
     size = 8 if max(map(len, labels.values())) <= 6 else 6
     for number, name in enumerate(names if few else distinct if named else [None]):
         owner = groups if few else classes
         here = np.array([name is None or owner[i] == name for i in chosen])
         colour = palette(number % palette.N)
         x, y = points[here].T
-        axes.scatter(x, y, s=5 if named else 14, color=colour, label=name if few else None)
+        handles.append(axes.scatter(x, y, s=5 if named else 14, color=colour))
         for point, clip in zip(points[here], chosen[here]) if named else ():
             text = labels[classes[clip]]
             axes.annotate(text, point, (0, 3), textcoords="offset points", fontsize=size, color=colour)
@@ -53,7 +54,10 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
     axes.set_xticks([])
     axes.set_yticks([])
     if few:
-        axes.legend(fontsize=8, frameon=False, title="signer", title_fontsize=8)
+        known = [name or "(unknown)" for name in short_labels(names, longest=24)]
+        style = {"title": "signer", "fontsize": 8, "title_fontsize": 8, "frameon": False}
+        # beside the axes: clips may lie anywhere in them
+        figure.legend(handles, known, loc="outside right upper", **style)
     return save_figure(figure, path, dpi=120)
 
 

@@ -90,7 +90,7 @@ def per_class(
     share = right[prompts] / clips[prompts]
     order = np.argsort(-share, kind="stable")
     width = max(
-        6.0, 1.5 + 0.3 * min(len(order), MOST_CLASSES / 2 if len(order) > MOST_CLASSES else MOST_CLASSES)
+        7.5, 1.5 + 0.3 * min(len(order), MOST_CLASSES / 2 if len(order) > MOST_CLASSES else MOST_CLASSES)
     )
     figure = Figure(figsize=(width, 4), layout="constrained")
     axes = figure.add_subplot()

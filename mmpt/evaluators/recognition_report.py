@@ -166,18 +166,19 @@ def _page(
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in drawn]
     of_prompts = [row for row in classes if row["protocol"] == "zero_shot"]  # its classes are the prompts
     of_texts = [row for row in classes if row["protocol"] != "zero_shot"]
-    for title, rows, by in (
-        ("By signer", signers, "signer"),
-        ("By class", of_texts, "class"),
-        ("By prompt", of_prompts, "class"),
+    for name, rows, by in (
+        ("signer", signers, "signer"),
+        ("class", of_texts, "class"),
+        ("prompt", of_prompts, "class"),
     ):
         if rows:
-            parts += [f"## {title} (R@1)\n", _wide(rows, by)]
+            parts += [f"## By {name} (R@1)\n", _wide(rows, by, name)]
     return "\n".join(parts)
 
 
-def _wide(rows: Sequence[dict[str, Any]], by: str) -> str:
-    """A column for each protocol; of very many names those with the lowest R@1."""
+def _wide(rows: Sequence[dict[str, Any]], by: str, heading: str) -> str:
+    """A column for each protocol; of very many names those with the lowest R@1. by: whose column in `rows`
+    holds the names. heading: of the names."""
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     values: dict[str, dict[str, float]] = defaultdict(dict)
     clips = {}
@@ -193,7 +194,7 @@ def _wide(rows: Sequence[dict[str, Any]], by: str) -> str:
         + [f"{values[name][p]:.3f}" if p in values[name] else "-" for p in protocols]
         for name in names
     ]
-    return note + markdown_table([by, "clips", *protocols], lines) + "\n"
+    return note + markdown_table([heading, "clips", *protocols], lines) + "\n"
 
 
 def _drawings(outcomes: Sequence[Outcome], queries: Split) -> dict[str, Callable[[Path], Path]]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,16 @@ def format_table(results: Results) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column left-aligned, the others right-aligned."""
+    """A Markdown table: the first column left-aligned, the others right-aligned. Cells show as they are
+    written: prompts such as `<en> <ase> house` would be taken for HTML otherwise, and not shown."""
     lines = [" | ".join(header), " | ".join(["---"] + ["---:"] * (len(header) - 1))]
-    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    lines += [" | ".join(_plain(cell) for cell in row) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def _plain(cell: str) -> str:
+    """A cell of a Markdown table in one line, without markup."""
+    return re.sub(r"([\\|<*`])", r"\\\1", " ".join(cell.split()))
 
 
 def format_markdown(results: Results) -> str:

@@ -135,6 +135,7 @@ def test_the_report(tmp_path):
     assert page.split("## By class (R@1)")[1].split("\n")[2] == (
         "| class | clips | v2v | knn | prototypes | linear_probe |"
     )
+    assert page.split("## By prompt (R@1)")[1].split("\n")[2] == "| prompt | clips | zero_shot |"
     assert page.index("**Judged on training data.**") < page.index("| zero_shot | v2t | 240 | 12 | 1.000 |")
     found = json.loads((tmp_path / "protocols.json").read_text())
     assert len(found["outcomes"]) == len(outcomes) == 9
@@ -195,3 +196,16 @@ def test_a_map_names_its_classes_however_long_they_are(tmp_path, monkeypatch, gr
     assert len(texts) == 12 and len(set(texts)) == 3 and max(map(len, texts)) <= 12
     colours = {text.get_color() for text in axes.texts}
     assert len(colours) == (2 if groups[0] else 3), "of signers, or of classes where there is one signer"
+
+
+def test_the_signers_of_a_map_stand_beside_it_each_with_a_name(tmp_path, monkeypatch):
+    """Within the axes the names hide clips; a signer who is not known has a colour too."""
+    drawn = {}
+    monkeypatch.setattr(embedding_map, "save_figure", lambda figure, path, dpi: drawn.update(figure=figure))
+    vectors = np.random.default_rng(0).normal(size=(12, 8))
+    signers = ["", "signer 1 of a corpus with a long name", "s2"] * 4
+    embedding_map.embedding_map(tmp_path / "map.png", vectors, ["A", "B"] * 6, signers)
+    (axes,), (legend,) = drawn["figure"].axes, drawn["figure"].legends
+    assert axes.get_legend() is None
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["(unknown)", "s2", "signer 1 of a corpus wi…"]

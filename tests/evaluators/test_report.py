@@ -22,6 +22,7 @@ from mmpt.evaluators import (
     similarity,
 )
 from mmpt.evaluators.labels import short_labels
+from mmpt.evaluators.tables import markdown_table
 from mmpt.utils.errors import UserError
 
 PROMPTS = [f"Fingerspell the letter {letter}." for letter in "ABCDE"] + ["random text"]
@@ -227,3 +228,9 @@ def test_several_results_in_one_table(results: dict[str, Any]) -> None:
 )
 def test_short_labels(prompts: list[str], labels: list[str]) -> None:
     assert short_labels(prompts) == labels
+
+
+def test_names_stand_in_a_markdown_table_as_they_are_written() -> None:
+    """SignCLIP's prompts look like HTML, which a page does not show."""
+    table = markdown_table(["prompt", "clips"], [["<en> <ase> a|b", "1"], ["two\nlines, *one* `x`", "2"]])
+    assert table.splitlines()[2:] == ["| \\<en> \\<ase> a\\|b | 1 |", "| two lines, \\*one\\* \\`x\\` | 2 |"]
