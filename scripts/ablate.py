@@ -2,8 +2,7 @@
 """Train and test configs that are one change apart, with several seeds each, and show what each change does.
 
     python scripts/ablate.py projects/signclip/fslex_best.yaml projects/signclip/ablations/fslex_best_*.yaml
-    python scripts/ablate.py X.yaml Y.yaml Z.yaml --seeds 1 2 3 --split valid
-    fairseq.optimization.max_epoch=20
+    python scripts/ablate.py X.yaml Y.yaml --seeds 1 2 3 --split valid fairseq.optimization.max_epoch=20
 
 The first config is what the others are compared with. A run that is done is not done again; after an
 interruption the same command goes on. Writes ablations.md, ablations.csv, ablations.json and ablations.png to

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Write the table of ASL Citizen (83,399 videos of 2,731 signs, 52 signers; Desai et al., 2023).
+r"""Write the table of ASL Citizen (83,399 videos of 2,731 signs, 52 signers; Desai et al., 2023).
 
 Get the data: https://www.microsoft.com/en-us/research/project/asl-citizen/ ("Download", one zip), unpack it,
 and make the poses:
 
     python -m mmpt.cli.extract pose --in ASL_Citizen/videos --out data/asl_citizen/poses
-    python scripts/import_asl_citizen.py --in ASL_Citizen --poses data/asl_citizen/poses --out
-    data/asl_citizen
+    python scripts/import_asl_citizen.py --in ASL_Citizen --poses data/asl_citizen/poses \
+      --out data/asl_citizen
 
 Reads splits/train.csv, val.csv and test.csv (Participant ID, Video file, Gloss, ASL-LEX Code); the published
 splits share no signer. Numbers of variants (DOG1) stay in the gloss; `text` is the gloss in small letters.

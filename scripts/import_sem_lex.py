@@ -2,8 +2,7 @@
 """Write the table of Sem-Lex (84,000 clips of 3,149 signs of ASL, 41 signers; Kezar et al., 2023).
 
 Get the data: https://github.com/leekezar/SemLex (the metadata file and three archives of poses, linked
-there),
-unpacked into folders train, val and test of .npy files:
+there), unpacked into folders train, val and test of .npy files:
 
     python scripts/import_sem_lex.py --csv sem-lex-metadata.csv --npy SEMLEX --out data/sem_lex
 

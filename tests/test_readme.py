@@ -1,7 +1,9 @@
 """What README and docs tell people to type exists; pins agree with each other and with what is installed."""
 
+import ast
 import importlib.metadata
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 
@@ -39,6 +41,16 @@ def test_modules_are_there() -> None:
     named = {name for _, name in found(r"-m (mmpt\.[\w.]+)")}
     assert {"mmpt.cli.train", "mmpt.cli.extract", "mmpt.cli.convert"} <= named
     assert not {name for name in named if importlib.util.find_spec(name) is None}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("scripts/*.py")), ids=lambda path: path.name)
+def test_commands_that_help_shows_are_whole_lines(path: Path) -> None:
+    """What is copied has to run: a command goes on in the next line behind a backslash only."""
+    description = ast.get_docstring(ast.parse(path.read_text("utf-8")), clean=False) or ""
+    lines = [*description.splitlines(), ""]
+    for line, following in itertools.pairwise(lines):
+        whole = not following.strip() or line.endswith("\\") or re.match(r"\s+(PYTHON|python)", following)
+        assert whole or not re.match(r"    python ", line), f"{line}\n{following}"
 
 
 def test_make_targets_are_there() -> None:
