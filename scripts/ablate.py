@@ -10,14 +10,13 @@ interruption the same command goes on. Writes ablations.md, ablations.csv, ablat
 """
 
 import argparse
-import csv
-import io
 import logging
 import os
 import sys
 from pathlib import Path
 
 from mmpt.config import load_config
+from mmpt.evaluators.tables import csv_text
 from mmpt.experiments.ablations import Ablation, compare, picture, table
 from mmpt.experiments.runs import Run, overrides_apart, run_all, seeds_of
 from mmpt.tasks import Task
@@ -65,11 +64,7 @@ def run(args: argparse.Namespace) -> int:
     settings = f"{args.split} split, seeds {' '.join(map(str, seeds))} {' '.join(overrides)}".strip()
     text = f"{table(rows, ablations[0])}\n{settings}.\n"
     write_text(out / "ablations.md", f"# {configs[0].stem}\n\n{text}\n![ablations](ablations.png)\n")
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(out / "ablations.csv", file.getvalue())
+    write_text(out / "ablations.csv", csv_text(rows))
     write_json(out / "ablations.json", rows)
     picture(out / "ablations.png", rows, configs[0].stem)
     print(f"{text}\nwritten to {out}: ablations.md, ablations.csv, ablations.json, ablations.png")

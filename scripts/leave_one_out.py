@@ -11,8 +11,6 @@ interruption the same command goes on. Writes table.md, table.csv, folds.json an
 """
 
 import argparse
-import csv
-import io
 import logging
 import os
 import sys
@@ -22,6 +20,7 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.evaluators.bootstrap import interval_of_mean
+from mmpt.evaluators.tables import csv_text
 from mmpt.experiments.folds import (
     Fold,
     FoldResult,
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if not results:
         raise UserError(f"no fold has results; the first to fail says why in {failed[0].folder / 'log.txt'}.")
     text = table(results)
-    title = f"{args.config.stem}: one language held out at a time"
+    title = f"{args.config.stem}: sign languages held out in turn"
     settings = (
         f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}; each fold "
         f"trains on the others of {' '.join(args.languages)}."
@@ -146,13 +145,9 @@ def _facts(result: FoldResult) -> dict[str, object]:
 
 
 def _csv(results: list[FoldResult]) -> str:
-    file = io.StringIO()
-    columns = ["held_out", "n", "chance", "v2t R@1", "svm", "t2v P@1"]
-    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        writer.writerow(_facts(result) | {"held_out": result.fold.name})
-    return file.getvalue()
+    columns = ("held_out", "n", "chance", "v2t R@1", "svm", "t2v P@1")
+    rows = [_facts(result) | {"held_out": result.fold.name} for result in results]
+    return csv_text([{column: row[column] for column in columns} for row in rows])
 
 
 if __name__ == "__main__":

@@ -31,8 +31,7 @@ class SignCLIP:
     """Embeds clips and prompts, each side alone, in batches of like lengths; results in the order given.
 
     >>> model = mmpt.from_pretrained("runs/fslex/model")
-    >>> model.score(["clip.pose"], ["Fingerspell the letter A.", "Fingerspell the letter B."])  # [texts,
-    poses]
+    >>> model.score(["clip.pose"], ["Fingerspell the letter A.", "Fingerspell the letter B."])  # [2, 1]
 
     Args:
         parts: model, configs and tokenizer, as load_model_folder gives them.

@@ -34,9 +34,8 @@ def embed_table(
     """Splits by name, those of `needed` that the table has, and what a report says of them.
 
     model: a SignCLIP, of model_folder. The first of `needed` must be there. out: where the embeddings are
-    kept
-    and found again. folder: of the clips' features, as dataset.vfeat_dir. Raises UserError for leaks that are
-    not allowed.
+    kept and found again. folder: of the clips' features, as dataset.vfeat_dir. Raises UserError for leaks
+    that are not allowed.
     """
     table.of_split(needed[0])
     suffix = model.video_processor.suffix

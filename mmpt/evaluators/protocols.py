@@ -125,8 +125,7 @@ def choose_c(
     cs: Sequence[float] = PROBE_CS,
 ) -> tuple[float, dict[float, float]]:
     """The `c` of `linear_probe` with the best accuracy on the validation clips, the smallest of equals, and
-    the
-    accuracy of each. Validation clips of classes that the support lacks count as wrong."""
+    the accuracy of each. Validation clips of classes that the support lacks count as wrong."""
     truth = np.asarray(valid_labels)
     accuracy = {}
     for c in sorted(cs):

@@ -67,8 +67,7 @@ class Options:
 @dataclass
 class Outcome:
     """One line of a protocol's results. setting: v2t, t2v, "k=5", ... coverage: share of the clips whose
-    class
-    is among the candidates. truth, predicted: class numbers [N] where clips are queries, else None."""
+    class is among the candidates. truth, predicted: class numbers [N] where clips are queries, else None."""
 
     protocol: str
     setting: str

@@ -153,7 +153,7 @@ def compare_table(
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of `compare_table` as CSV with a header line; full precision, empty where there is no number."""
+    """Rows of equal columns as CSV with a header line; full precision, empty where there is no value."""
     file = io.StringIO()
     if rows:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")

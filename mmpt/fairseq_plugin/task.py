@@ -21,7 +21,7 @@ from mmpt.models.finetuning import check_filled
 from mmpt.models.lora import add_adapters
 from mmpt.tasks import Task
 from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file
-from mmpt.utils.distributed import world_size
+from mmpt.utils.distributed import gather_objects, world_size
 
 log = logging.getLogger(__name__)
 
@@ -178,10 +178,7 @@ class FairseqMMTask(LegacyFairseqTask):
     def _retrieval(self) -> tuple[dict[str, float], dict[str, float]]:
         """V2T and T2V metrics over the whole validation split, from the batches of all processes."""
         rows = {key: torch.cat([part[key] for part in self._pending]) for key in self._pending[0]}
-        parts = [rows]
-        if world_size() > 1:
-            parts = [rows] * world_size()
-            torch.distributed.all_gather_object(parts, rows)
+        parts = gather_objects(rows)
         rows = {key: torch.cat([part[key] for part in parts]) for key in rows}
         # shards are filled up with a clip that is there already: each counts once
         first = {int(index): place for place, index in reversed(list(enumerate(rows["index"].tolist())))}

@@ -32,8 +32,6 @@ from mmpt.extractors.network_extractor import NetworkExtractor
 from mmpt.extractors.runner import extract_folder
 from mmpt.extractors.s3d_extractor import S3DExtractor
 
-NAME = "extract"
-HELP = "windows/s of S3D and I3D against a plain loop, and memory on long videos"
 PLAIN: dict[str, Callable[..., torch.Tensor]] = {"s3d": plain_s3d, "i3d": plain_i3d}
 BASELINES = {"plain": "one window after another, all cores, float32"}
 KINDS: dict[str, type[NetworkExtractor]] = {"s3d": S3DExtractor, "i3d": I3DExtractor}
