@@ -48,18 +48,18 @@ class TextProcessor:
     def check_distinct(self, prompts: Iterable[str]) -> None:
         """Refuse different prompts that become the same token ids: the model could not tell them apart.
 
-        An uncased tokenizer strips accents, so 'the letter Ä' and 'the letter A' are one to it. Raises
-        UserError.
+        An uncased tokenizer strips accents, so 'the letter Ä' and 'the letter A' are one to it, and so are
+        all words of characters that it does not know. Raises UserError.
         """
         seen: dict[bytes, str] = {}
         for prompt in dict.fromkeys(prompts):
             key = self(prompt)[0].tobytes()
             if key in seen:
                 raise UserError(
-                    f"the prompts {seen[key]!r} and {prompt!r} become the same token ids (an uncased "
-                    f"tokenizer strips accents, "
-                    f"and prompts are cut to max_len={self.max_len}): write the letters out (AE for Ä), or "
-                    f"take another bert_name."
+                    f"the prompts {seen[key]!r} and {prompt!r} become the same token ids: an uncased "
+                    "tokenizer strips accents, words of characters that it does not know are one to it, and "
+                    f"prompts are cut to max_len={self.max_len}. Write them out (AE for Ä), or take another "
+                    "dataset.bert_name."
                 )
             seen[key] = prompt
 

@@ -57,6 +57,8 @@ def test_prompts_that_tokenize_alike_are_refused(tokenizer):
     processor.check_distinct(["the letter A", "the letter B", "the letter A"])
     with pytest.raises(UserError, match="'the letter A' and 'the letter Ä'"):
         processor.check_distinct(["the letter A", "the letter Ä"])
+    with pytest.raises(UserError, match=r"'the sign 🪐' and 'the sign 🎉'.*characters that it does not know"):
+        processor.check_distinct(["the sign 🪐", "the sign 🎉"])
 
 
 def test_reference_video_padding(data_dir):
