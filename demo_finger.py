@@ -99,7 +99,7 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def _refuse_what_is_not_used(args: argparse.Namespace, config: Config) -> None:
-    """Options that would be ignored: say so."""
+    """Options that would be ignored, and a clip that has to be named: say so."""
     given, rwth = args.clip is not None, _is_rwth(config)
     for option, value, ignored in (
         ("--letter", args.letter, "a clip is given" if given else ""),
@@ -108,6 +108,8 @@ def _refuse_what_is_not_used(args: argparse.Namespace, config: Config) -> None:
     ):
         if value is not None and ignored:
             raise UserError(f"{option} has nothing to choose here: {ignored}.")
+    if not (given or rwth or config.dataset.meta_processor == "FingerspellingMetaProcessor"):
+        raise UserError(f"{args.config}: its clips are not chosen by letter: name a .pose file or a video.")
 
 
 # ---- the clip, and what to rank it against

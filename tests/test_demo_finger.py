@@ -174,6 +174,12 @@ def test_a_model_of_video_features(capsys):
     assert "pose model" in capsys.readouterr().err
 
 
+def test_clips_of_a_table_are_named(capsys):
+    """Its prompts need not be letters, nor its groups sign languages."""
+    table = ["--config", str(ROOT / "projects/signclip/test_asl_signs.yaml")]
+    assert demo_finger.main(table) == 2 and "name a .pose file" in capsys.readouterr().err
+
+
 def read_png(path):
     from PIL import Image
 
