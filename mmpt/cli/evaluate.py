@@ -73,24 +73,13 @@ def evaluate(args: argparse.Namespace) -> int:
     from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of
     from mmpt.evaluators.recognition import PROTOCOLS, Options, Outcome, check_protocol, run_protocol
     from mmpt.evaluators.recognition_report import results_table, save_recognition
-    from mmpt.processors.table_file import SPLITS, read_table
+    from mmpt.processors.table_file import read_table
     from mmpt.utils.allocator import keep_freed_memory
     from mmpt.utils.parallel import check_workers, cores
 
     keep_freed_memory()
-    if args.split not in SPLITS:
-        raise UserError(f"--split {args.split}: expected one of {', '.join(SPLITS)}.")
-    if args.split == "train" and not args.allow_train:
-        raise UserError(
-            "--split train judges a model on what it learnt: say that you mean it, --allow-train."
-        )
     names = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
-    for name, least in (("k", 1), ("draws", 1), ("bootstrap", 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name} {value}: expected at least {least}.")
-    if args.c is not None and not 0 < args.c < math.inf:
-        raise UserError(f"--c {args.c:g}: expected a number above 0.")
+    _check_options(args)
     _refuse_what_is_not_used(args, names)
     out = args.out or args.model.parent / "eval"
     given = {name: value for name in ("k", "draws") if (value := getattr(args, name)) is not None}
@@ -130,6 +119,24 @@ def evaluate(args: argparse.Namespace) -> int:
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures)
     _show(about, results_table(outcomes), files)
     return 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Raises UserError for a split or a number that cannot be, and for training clips that are not meant."""
+    from mmpt.processors.table_file import SPLITS
+
+    if args.split not in SPLITS:
+        raise UserError(f"--split {args.split}: expected one of {', '.join(SPLITS)}.")
+    if args.split == "train" and not args.allow_train:
+        raise UserError(
+            "--split train judges a model on what it learnt: say that you mean it, --allow-train."
+        )
+    for name, least in (("k", 1), ("draws", 1), ("bootstrap", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value}: expected at least {least}.")
+    if args.c is not None and not 0 < args.c < math.inf:
+        raise UserError(f"--c {args.c:g}: expected a number above 0.")
 
 
 def _refuse_what_is_not_used(args: argparse.Namespace, protocols: list[str]) -> None:
