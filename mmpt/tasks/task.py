@@ -139,7 +139,7 @@ class Task:
         if processor.suffix == ".npy" and config.vfeat_dir:
             _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)
         corpus = self._meta.from_config(config, split, processor.suffix)
-        examples, clips = open_clips(
+        corpus.examples, clips = open_clips(  # what cannot be read is not of the split
             corpus.examples,
             processor,
             config.cache_dir,
@@ -147,9 +147,9 @@ class Task:
             config.store_dtype,
             width=self.config.model.vfeat_dim,
         )
-        self._check_width(clips, examples[0].video_id if examples else "")
+        self._check_width(clips, corpus.examples[0].video_id if corpus.examples else "")
         dataset = MMDataset(
-            examples,
+            corpus.examples,
             clips,
             self.text_processor,
             self.aligner,

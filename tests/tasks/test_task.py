@@ -223,3 +223,15 @@ def test_leaks_are_told_where_results_are_made(tiny_yaml, tmp_path, caplog):
     assert "too good" not in caplog.text
     task.dataset("test")
     assert f"test: results will be too good: {table}: the same clip is in two splits" in caplog.text
+
+
+def test_clips_that_are_left_out_are_not_counted(tiny_yaml, tmp_path, caplog):
+    rows = table_rows()
+    (tmp_path / "broken.pose").write_bytes(b"no pose")
+    next(row for row in rows if row["signer"] == "svk1")["path"] = "broken.pose"
+    table = write_table(tmp_path / "t.csv", rows)
+    overrides = [f"dataset.table_path={table}", "dataset.on_bad_example=skip"]
+    task = Task(load_config(tiny_yaml, ["dataset.meta_processor=TableMetaProcessor", *overrides]))
+    with caplog.at_level("INFO"):
+        assert len(task.dataset("train")) == 11
+    assert "train: 11 clips of 6 prompts: svk1:5 swl1:6" in caplog.text
