@@ -10,9 +10,8 @@ whose name begins with test_, or whose task_type is local_predict, is evaluated.
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
-from mmpt.config import Config, load_config
+from mmpt.config import Config, evaluates, load_config
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.processes import run_forwarding_signals
 
@@ -25,7 +24,7 @@ def job_type(config: Config, path: str, asked: str | None) -> str:
     Raises UserError for a local type that there is not."""
     if asked is not None:
         return asked
-    if Path(path).name.startswith("test_") or config.task_type == "local_predict":
+    if evaluates(path, config):
         return "local_predict"
     if config.task_type in JOB_TYPES:
         return config.task_type

@@ -64,6 +64,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def evaluates(path: str | Path, config: Config) -> bool:
+    """Whether the config of a file evaluates a model and trains none: by its name, test_X.yaml, or its
+    task_type."""
+    return Path(path).name.startswith("test_") or config.task_type == "local_predict"
+
+
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved config as YAML that load_config reads back to the same values."""
     write_text(path, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=110))

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmpt.config import Config, load_config
+from mmpt.config import Config, evaluates, load_config
 from mmpt.config.compare import differences, dotted
 from mmpt.config.fairseq_options import option
 from mmpt.evaluators.report import read_results
@@ -53,6 +53,11 @@ class Experiment:
         self.path, self.overrides = path, list(overrides)
         self.name = path.stem
         self.config = load_config(path, overrides)
+        if not evaluates(path, self.config):
+            raise UserError(
+                f"{path} is the config of a training: give the one that evaluates it, such as "
+                f"{path.with_name(f'test_{path.name}')}."
+            )
         task = Task(self.config)
         self.checkpoint, self.results_folder = task.checkpoint_path(), task.results_path()
         twin = path.with_name(path.name.removeprefix("test_"))
