@@ -1,11 +1,22 @@
-"""A folder that is written in one step: whole, or as it was."""
+"""Files and folders that are written in one step: whole, or as they were."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from mmpt.utils.files import atomic_folder
+from mmpt.utils.files import atomic_folder, write_text
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    """Not the temporary one, which nobody knows and which is gone."""
+    folder, long = tmp_path / "answer.json", tmp_path / ("a" * 300)
+    folder.mkdir()
+    for path in (folder, long):
+        with pytest.raises(OSError) as caught:
+            write_text(path, "{}")
+        assert caught.value.filename == str(path) and str(caught.value).endswith(f": '{path}'")
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
