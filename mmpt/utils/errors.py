@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def show_user_errors_in_one_line() -> None:
 def _about_the_system(error: OSError | RuntimeError) -> str | None:
     """What the system refuses and what to do, where an error says so; None where it does not."""
     file = error.filename if isinstance(error, OSError) else None
-    if _disk_is_full(error):
+    if disk_is_full(error):
         where = f" {file}" if file else ""
         return (
             f"the disk is full, or a limit on files is reached: could not write{where} ({error}). "
@@ -86,11 +87,14 @@ def _about_the_system(error: OSError | RuntimeError) -> str | None:
     return f"{file}: {error.strerror or error}. Check that path, what is there and who may use it."
 
 
-def _disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says so; torch's writer only says that it failed."""
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says so; torch's and NumPy's writers only say that they
+    failed."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if isinstance(seen, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(seen)):
             return True
         if isinstance(seen, RuntimeError) and "PytorchStreamWriter failed writing" in str(seen):
             return True

@@ -4,6 +4,7 @@ import errno
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +35,13 @@ def test_a_full_disk_is_one_line(error, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: the disk is full") and said.count("\n") == 1
     assert "runs/x.npy" in said or isinstance(error, RuntimeError)
+
+
+def test_a_full_disk_under_numpy_is_one_line(capsys):
+    """NumPy does not say what the system said."""
+    assert run_cli(lambda: np.zeros(100_000).tofile("/dev/full")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the disk is full") and said.count("\n") == 1
 
 
 def test_what_a_full_disk_led_to(capsys):
