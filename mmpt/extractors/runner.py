@@ -21,7 +21,13 @@ import numpy as np
 from mmpt.extractors.base import Extractor, NetworkRunner
 from mmpt.extractors.manifest import Manifest
 from mmpt.extractors.sources import Source, find_sources, remove_unfinished
-from mmpt.extractors.workers import Failed, Finished, ReaderInThisProcess, ReaderProcess
+from mmpt.extractors.workers import (
+    Failed,
+    Finished,
+    ReaderInThisProcess,
+    ReaderProcess,
+    cannot_be_written,
+)
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, sha256
 from mmpt.utils.lock import folder_lock
@@ -183,6 +189,8 @@ class _Run:
                         windows += 1
                     else:
                         self.events.put((number, windows, message))
+                    if isinstance(message, UserError):
+                        return
         except Exception as error:
             self.events.put((-1, 0, error))
         finally:
@@ -238,7 +246,7 @@ class _Run:
                     np.save(temporary, self.extractor.finish(tokens))
                     result = {"size": temporary.stat().st_size, "sha256": sha256(temporary)}
         except OSError as error:
-            raise UserError(f"{target} cannot be written: {error.strerror}; the others are kept.") from error
+            raise cannot_be_written(target, error) from error
         record: dict[str, Any] = {
             "status": outcome.status,
             "output": source.output,

@@ -19,7 +19,7 @@ import numpy as np
 
 from mmpt.extractors.base import FileReader, Outcome, StreamReader
 from mmpt.extractors.manifest import source_stamp
-from mmpt.utils.errors import UserError
+from mmpt.utils.errors import UserError, disk_is_full
 from mmpt.utils.files import sha256
 
 log = logging.getLogger(__name__)
@@ -48,17 +48,28 @@ class Failed:
     fault: str | None = None
 
 
-Message = np.ndarray | Finished | Failed
+Message = np.ndarray | Finished | Failed | UserError
+"""A UserError ends the run: no other source would fare better."""
+
+
+def cannot_be_written(target: Path, error: OSError) -> UserError:
+    """What to say of a result that has no room, or no place."""
+    why = "the disk is full" if disk_is_full(error) else error.strerror or error
+    return UserError(f"{target} cannot be written: {why}; the others are kept.")
 
 
 def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Generator[Message, None, None]:
-    """Read one source: windows, if the reader gives any, and then one Finished or Failed."""
+    """Read one source: windows, if the reader gives any, and then one Finished, Failed or UserError."""
     temporary: Path | None = None
     try:
         before = source.stat()
         result = None
         if isinstance(reader, FileReader):
-            temporary = _temporary(target)
+            try:
+                temporary = _temporary(target)
+            except OSError as error:
+                yield cannot_be_written(target, error)
+                return
             outcome = reader.convert(source, temporary)
             if outcome.status == "done":
                 result = _seal(temporary)
@@ -75,7 +86,12 @@ def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Gener
     except UserError as error:
         yield Failed(str(error))
     except OSError as error:
-        yield Failed(f"{source}: {error.strerror or error}.")
+        if disk_is_full(error):
+            if temporary is not None:  # before it is known: this process is ended then
+                temporary.unlink(missing_ok=True)
+            yield cannot_be_written(target, error)
+        else:
+            yield Failed(f"{source}: {error.strerror or error}.")
     except Exception as error:  # one clip must not end a run of thousands
         import traceback
 
@@ -126,7 +142,7 @@ class ReaderProcess:
             while True:
                 message = self._connection.recv()
                 yield message
-                if isinstance(message, Finished | Failed):
+                if isinstance(message, Finished | Failed | UserError):
                     return
         except (EOFError, ConnectionError):
             yield Failed(f"{source}: the process that read it ended by itself ({self._autopsy()})")

@@ -384,9 +384,12 @@ def test_a_network_that_breaks_ends_the_run_and_keeps_what_is_done(texts):
 
 
 class Copier(FileReader):
-    """Copies; a file that holds `skip` is skipped by policy, one with `grow` is still being written."""
+    """Copies; a file that holds `skip` is skipped by policy, one with `grow` is still being written, for one
+    with `full` there is no room."""
 
     def convert(self, source, target):
+        if source.read_text() == "full":
+            np.zeros(100_000).tofile("/dev/full")
         if source.read_text() == "grow":
             source.write_text("grown")
         if source.read_text() == "skip":
@@ -425,6 +428,28 @@ def test_a_source_that_is_still_being_written_fails(texts):
     assert "a.txt was changed while it was read" in summary.failed["a.txt"] and summary.made == 4
     assert sorted(content(out)) == ["b.copy", "c.copy", "d.copy", "e.copy", "manifest.json"]
     assert extract(folder, out, Copying()).made == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_full_disk_ends_the_run_and_is_no_fault_of_the_source(texts, workers):
+    folder, out = texts
+    extract(folder, out, Copying())
+    for name in ("b", "d"):
+        (folder / f"{name}.txt").write_text("full")
+    with pytest.raises(UserError, match=r"b\.copy cannot be written: the disk is full; the others are kept"):
+        extract(folder, out, Copying(), workers=workers)
+    assert sorted(content(out)) == [*(f"{name}.copy" for name in "abcde"), "manifest.json"], "none was taken"
+    for name in ("b", "d"):
+        (folder / f"{name}.txt").write_text(name)
+    assert extract(folder, out, Copying()).made == 2 and (out / "b.copy").read_text() == "b"
+
+
+def test_a_place_that_cannot_be_written_to_is_no_fault_of_the_source(folders):
+    folder, out = folders
+    out.mkdir()
+    (out / "deep").touch()
+    with pytest.raises(UserError, match=r"deep/b\.npy cannot be written: File exists"):
+        extract(folder, out)
 
 
 def test_progress_is_logged_where_there_is_no_terminal(folders, caplog, monkeypatch):
