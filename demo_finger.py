@@ -8,6 +8,7 @@ has never seen is taken from the embedded lexicon.
 import argparse
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONFIG = "projects/signclip/test_fslex_demo.yaml"
+ROOT = Path(__file__).resolve().parent
+DEFAULT_CONFIG = ROOT / "projects/signclip/test_fslex_demo.yaml"
 ODD_ONE_OUT = "random text"
 LETTER, LANGUAGE = "L", "gsg"
 
@@ -47,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
         "clip", nargs="?", help="video, or MediaPipe Holistic .pose file; default: a clip of the test split"
     )
     parser.add_argument(
-        "--config", default=DEFAULT_CONFIG, help="task config of the model (default: %(default)s)"
+        "--config",
+        default=os.path.relpath(DEFAULT_CONFIG),
+        help="task config of the model (default: %(default)s)",
     )
     parser.add_argument("--checkpoint", help="model to ask; default: the one that the config trains")
     parser.add_argument(
@@ -189,12 +193,13 @@ def load_model(config: Config, config_name: str) -> tuple[Any, Any]:
     task = Task(config)
     if not hasattr(task.video_processor(training=False), "prepare_clip"):
         raise UserError(f"{config_name}: its model reads features of videos, not poses: take a pose model.")
-    checkpoint = task.checkpoint_path()
+    named = task.checkpoint_path()
+    checkpoint = named if named.is_file() else ROOT / named  # where `make demo` puts it, wherever we are
     if not checkpoint.is_file():
-        train = Path(config_name).with_name(Path(config_name).name.removeprefix("test_"))
+        launcher, own = os.path.relpath(ROOT / "locallaunch.py"), Path(config_name)
+        train = own.with_name(own.name.removeprefix("test_"))
         raise MissingDataError(
-            f"there is no trained model {checkpoint}: make one with `python locallaunch.py {train}` "
-            "(or `make demo`)."
+            f"there is no trained model {named}: make one with `python {launcher} {train}` (or `make demo`)."
         )
     model = task.build_model(pretrained=False)
     load_into(

@@ -169,6 +169,31 @@ def test_a_checkpoint_that_is_not_there_is_no_reason_to_train(config, capsys):
     assert "--checkpoint: there is no trained model no.pt" in error and "make" not in error
 
 
+def test_from_another_folder_the_command_that_it_tells_can_be_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    assert demo_finger.main([]) == 2
+    error = capsys.readouterr().err
+    assert f"there is no trained model {tmp_path}/runs/fslex_demo/checkpoint_best.pt" in error
+    launcher, config = re.findall(r"`python (\S+) (\S+)`", error)[0]
+    assert (ROOT / "locallaunch.py").samefile(launcher)
+    assert (ROOT / "projects/signclip/fslex_demo.yaml").samefile(config)
+
+
+def test_from_another_folder_it_finds_the_model_beside_it(tiny_yaml, lexicon_pose, monkeypatch, capsys):
+    place = tiny_yaml.parent
+    path = place / "test_beside.yaml"
+    path.write_text("includes: tiny.yaml\nfairseq: {checkpoint: {save_dir: beside}}\n")
+    monkeypatch.chdir(place)
+    with_model(path)
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    assert demo_finger.main([str(lexicon_pose), "--config", str(path)]) == 2
+    assert "no trained model beside/checkpoint_best.pt" in capsys.readouterr().err
+    monkeypatch.setattr(demo_finger, "ROOT", place)
+    assert demo_finger.main([str(lexicon_pose), "--config", str(path)]) == 0
+
+
 def test_a_model_of_video_features(capsys):
     assert demo_finger.main(["--config", str(ROOT / "projects/signclip/test_rwthfs_scratch.yaml")]) == 2
     assert "pose model" in capsys.readouterr().err
