@@ -163,6 +163,17 @@ def test_mistakes(config, arguments, words, capsys):
     assert words in error and error.startswith("error:")
 
 
+def test_a_picture_that_cannot_be_written_is_found_first(config, lexicon_pose, tmp_path, capsys):
+    """Not behind the minutes that a video takes."""
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    for name, words in (("folder.png", "expected the name"), ("file/a.png", "cannot be written")):
+        out = str(tmp_path / name)
+        assert demo_finger.main([str(lexicon_pose), "--config", str(config), "--out", out]) == 2
+        said = capsys.readouterr()
+        assert f"error: {out}" in said.err and words in said.err and "clip:" not in said.out
+
+
 def test_a_checkpoint_that_is_not_there_is_no_reason_to_train(config, capsys):
     assert demo_finger.main(["--checkpoint", "no.pt", "--config", str(config)]) == 2
     error = capsys.readouterr().err

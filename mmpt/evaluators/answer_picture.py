@@ -1,5 +1,6 @@
 """What a model says of one clip, as a picture: the signer, and the prompts it found nearest."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +16,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 
 def check_picture_name(path: Path) -> None:
-    """Raises UserError if a picture cannot be written under that name."""
-    if path.suffix.lower() not in SUFFIXES:
+    """Raises UserError if a picture cannot be written under that name. Its folder is made."""
+    if path.suffix.lower() not in SUFFIXES or path.is_dir():
         raise UserError(f"{path}: expected the name of a picture, ending in one of {', '.join(SUFFIXES)}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def answer_picture(
