@@ -125,7 +125,8 @@ def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Clip, list[st
     path = Path(args.clip)
     if not path.is_file():
         raise UserError(f"there is no file {path}: expected a video, or a MediaPipe Holistic .pose file.")
-    clip = Clip(path, path.name, args.left_handed)
+    shown = path.name.encode(errors="replace").decode()  # old discs have names that are no UTF-8
+    clip = Clip(path, shown, args.left_handed)
     if path.suffix.lower() != ".pose":
         clip.pose, seen = extract(path)
         clip.title += f" ({seen})"

@@ -1,6 +1,8 @@
 """The demo: poses and videos in, a ranking and a picture out."""
 
+import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -77,6 +79,14 @@ def test_a_pose_file_and_its_picture(config, lexicon_pose, tmp_path, capsys):
     # the signer: many dark-red points of the face on the left; the bars of the ranking on the right
     assert is_red(pixels[:, : width // 2]).sum() > 500 and not is_red(pixels[:, width // 2 :]).any()
     assert (np.abs(pixels[:, width // 2 :, :3] - [0x2F, 0x6D, 0xB3]).sum(axis=2) < 30).sum() > 500
+
+
+def test_a_name_that_is_no_utf8(config, lexicon_pose, tmp_path, capsys):
+    """As those of old discs: it can be neither printed nor drawn."""
+    clip, picture = tmp_path / os.fsdecode(b"gr\xf6\xdfe.pose"), tmp_path / "answer.png"
+    shutil.copyfile(lexicon_pose, clip)
+    assert demo_finger.main([str(clip), "--config", str(config), "--out", str(picture)]) == 0
+    assert capsys.readouterr().out.startswith("clip: gr??e.pose\n") and picture.is_file()
 
 
 def test_a_left_handed_signer_is_mirrored(config, lexicon_pose, capsys):
