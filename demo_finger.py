@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmpt.cli import run_cli
 from mmpt.config import load_config
 from mmpt.config.schema import Config
-from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import argparse
 import shlex
 import sys
 
+from mmpt.cli import run_cli
 from mmpt.config import Config, evaluates, load_config
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.processes import run_forwarding_signals
 
 PROCESSES = {"local_single": 1, "local_small": 2, "local_big": 4}

@@ -15,12 +15,13 @@ import os
 import sys
 from pathlib import Path
 
+from mmpt.cli import run_cli
 from mmpt.config import load_config
 from mmpt.evaluators.tables import csv_text
 from mmpt.experiments.ablations import Ablation, compare, picture, table
 from mmpt.experiments.runs import Run, overrides_apart, run_all, seeds_of
 from mmpt.tasks import Task
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
 

@@ -15,7 +15,7 @@ import sys
 
 from benchmarks.common import machine
 
-from mmpt.utils.errors import run_cli
+from mmpt.cli import run_cli
 from mmpt.utils.files import write_json
 from mmpt.utils.logging import setup_logging
 

@@ -13,9 +13,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from mmpt.cli import run_cli
 from mmpt.processors.fingerspelling import Row, find_lexicon, read_index
 from mmpt.processors.letters import write_out
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 from mmpt.utils.logging import setup_logging
 

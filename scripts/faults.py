@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.extract import write_video
 
+from mmpt.cli import run_cli
 from mmpt.utils.checkpoint import load_state_dict_file
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json
 from mmpt.utils.logging import setup_logging
 
@@ -76,6 +76,8 @@ class Command:
 
 def commands(inputs: Path) -> list[Command]:
     """What is interrupted; `inputs` gets the videos, the config and the trained model they need."""
+    from benchmarks.extract import write_video
+
     videos, config = inputs / "videos", inputs / "tiny.yaml"
     videos.mkdir(parents=True, exist_ok=True)
     for number in range(3):

@@ -18,8 +18,8 @@ import os
 import sys
 from pathlib import Path
 
+from mmpt.cli import run_cli
 from mmpt.processors.table_writer import existing, read_csv, unique_ids, write_table
-from mmpt.utils.errors import run_cli
 from mmpt.utils.logging import setup_logging
 
 COLUMNS = ("Participant ID", "Video file", "Gloss")

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmpt.cli import run_cli
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import write_landmarks
 from mmpt.processors.table_writer import csv_lines, unique_ids, write_table
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 
 PARTS = {FACE: slice(0, 478), POSE: slice(478, 511), LEFT_HAND: slice(511, 532), RIGHT_HAND: slice(532, 553)}

@@ -28,10 +28,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from mmpt.cli import run_cli
 from mmpt.pose.components import FULL_BODY
 from mmpt.pose.writer import write_pixels
 from mmpt.processors.table_writer import split_by, unique_ids, write_table
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, read_json, write_json
 from mmpt.utils.logging import setup_logging
 

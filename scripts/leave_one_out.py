@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmpt.cli import run_cli
 from mmpt.config import load_config
 from mmpt.evaluators.bootstrap import interval_of_mean
 from mmpt.evaluators.tables import csv_text
@@ -32,7 +33,7 @@ from mmpt.experiments.folds import (
     with_clips_of,
 )
 from mmpt.experiments.runs import Run, overrides_apart, run_all, seeds_of
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
 

@@ -17,7 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.cli import run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.stand_in import mark_stand_in

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmpt.cli import run_cli
 from mmpt.processors.rwthfs_names import (
     Inventory,
     describe_split,
@@ -18,7 +19,7 @@ from mmpt.processors.rwthfs_names import (
     signer_split,
     take_inventory,
 )
-from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import write_text
 from mmpt.utils.stand_in import mark_stand_in, stand_in_note
 

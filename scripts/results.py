@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from mmpt.cli import run_cli
 from mmpt.experiments.comparison import (
     Row,
     comparison_chart,
@@ -24,7 +25,7 @@ from mmpt.experiments.comparison import (
 )
 from mmpt.experiments.runs import overrides_apart
 from mmpt.experiments.status import Experiment
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_text
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.processes import run_forwarding_signals

@@ -71,3 +71,27 @@ def test_importing_mmpt_costs_nothing():
 def test_evaluating_and_the_demo_never_import_fairseq(module):
     code = f"import sys; sys.modules['fairseq'] = None; import {module}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+COMMANDS = sorted([*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("mmpt/cli/[a-z]*.py")])
+LOADING = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("mmpt.") and name not in ("mmpt.cli", "mmpt.utils", "mmpt.utils.errors"):
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+import runpy
+"""
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in COMMANDS if path.name != "setup.py"], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_ctrl_c_while_a_command_loads_has_no_traceback(path):
+    first = "import mmpt.cli" if path.parent.name == "cli" else f"sys.path.insert(0, {str(path.parent)!r})"
+    run = f"{first}; runpy.run_path({str(path)!r}, run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", LOADING + run], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode in (-2, 2) and "Traceback" not in ended.stderr, ended.stderr

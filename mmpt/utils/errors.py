@@ -61,11 +61,20 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
 
 def show_user_errors_in_one_line() -> None:
     """Where another program's main function runs us: no traceback for a UserError that nobody catches."""
+    _show_in_one_line(UserError, "error: {}")
+
+
+def show_interruptions_in_one_line() -> None:
+    """While a command loads, before run_cli has it: no traceback for Ctrl-C."""
+    _show_in_one_line(KeyboardInterrupt, "interrupted")
+
+
+def _show_in_one_line(which: type[BaseException], line: str) -> None:
     before = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, UserError):
-            print(f"error: {error}", file=sys.stderr)
+        if issubclass(kind, which):
+            print(line.format(error), file=sys.stderr)
         else:
             before(kind, error, trace)
 
