@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     statuses: dict[str, int] = {}
     if not args.collect:
         _refuse_stand_ins(experiments, args.allow_stand_ins)
+        args.out.mkdir(parents=True, exist_ok=True)  # not found to be impossible after hours of training
         for experiment in experiments:
             statuses[experiment.name] = run_cli(_run, experiment)
             if statuses[experiment.name] in INTERRUPTED:

@@ -339,6 +339,12 @@ def test_the_config_of_a_training_is_no_experiment(launcher, tmp_path, capsys):
     assert launcher.take() == [] and not (tmp_path / "table").exists()
 
 
+def test_a_table_that_has_no_place_runs_nothing(launcher, tmp_path, capsys):
+    (tmp_path / "table").touch()
+    assert run(tmp_path, ZS, SCRATCH) == 2
+    assert f"error: {tmp_path / 'table'}" in capsys.readouterr().err and launcher.take() == []
+
+
 def test_launches_the_launcher(monkeypatch, tmp_path):
     """The real call: locallaunch.py, whose exit status is ours."""
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
