@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -89,12 +92,17 @@ def files_under(folder: Path, leave_out: Path) -> Iterator[Path]:
     """The files of a folder, at any depth, in a fixed order.
 
     Hidden files and folders, and the folder `leave_out` where it lies inside (it need not be there), are left
-    out; links are followed, each folder visited once. A link to nowhere counts as a file.
+    out; links are followed, each folder visited once. A link to nowhere counts as a file. A folder that may
+    not be read is left out with a warning.
     """
+
+    def closed(error: OSError) -> None:
+        log.warning("%s cannot be read (%s): what is in it is left out", error.filename, error.strerror)
+
     seen: set[tuple[int, int]] = set()
     if leave_out.is_dir() and not leave_out.samefile(folder):
         seen.add(_identity(leave_out))
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=closed, followlinks=True):
         if (identity := _identity(Path(root))) in seen:
             folders.clear()
             continue

@@ -1,11 +1,12 @@
 """Files and folders that are written in one step: whole, or as they were."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from mmpt.utils.files import atomic_folder, write_text
+from mmpt.utils.files import atomic_folder, files_under, write_text
 
 
 def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
@@ -46,3 +47,21 @@ def test_a_folders_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
         assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
     finally:
         os.umask(before)
+
+
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its clips would be missing, and nobody would know. (Who runs the tests may be allowed everything.)"""
+    (tmp_path / "a").touch()
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if Path(folder).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert list(files_under(tmp_path, tmp_path / "out")) == [tmp_path / "a"]
+    assert f"{tmp_path / 'closed'} cannot be read (Permission denied)" in caplog.text
