@@ -264,8 +264,9 @@ def test_what_another_run_left_is_gone_on_from_but_for_what_is_reset(tiny_yaml, 
     assert updates[1] == 2 * updates[0], "the optimizer began anew too"
     assert "--reset-dataloader" not in train(tiny_yaml, *anew, "--print-fairseq").stdout, "a run of its own"
 
-    on = train(tiny_yaml, *one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/on")
-    assert on.returncode == 0 and " epoch 1 " not in on.stderr, on.stderr
+    to = ["fairseq.optimization.max_epoch=2", f"fairseq.checkpoint.save_dir={tmp_path}/on"]
+    on = train(tiny_yaml, *to, restore)
+    assert on.returncode == 0 and " epoch 1 " not in on.stderr and " epoch 2 " in on.stderr, on.stderr
 
 
 def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):

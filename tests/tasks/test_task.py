@@ -232,6 +232,6 @@ def test_clips_that_are_left_out_are_not_counted(tiny_yaml, tmp_path, caplog):
     table = write_table(tmp_path / "t.csv", rows)
     overrides = [f"dataset.table_path={table}", "dataset.on_bad_example=skip"]
     task = Task(load_config(tiny_yaml, ["dataset.meta_processor=TableMetaProcessor", *overrides]))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="mmpt.tasks.task"):
         assert len(task.dataset("train")) == 11
     assert "train: 11 clips of 6 prompts: svk1:5 swl1:6" in caplog.text
