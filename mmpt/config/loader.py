@@ -177,6 +177,7 @@ def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str
         raise UserError(f"{where}: expected section.key=value, such as dataset.augment2d=true.")
     try:  # OmegaConf's reader, not YAML's own, for which 5e-5 is a word
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+        _refuse_comment(text, where)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(
             f"{where}: the value is not readable as YAML: {' '.join(str(error).split())}"
@@ -193,6 +194,17 @@ def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str
         sources[made] = where
     for depth in range(1, len(parents) + 1):
         sources.setdefault(".".join(parents[:depth]), where)
+
+
+def _refuse_comment(text: str, where: str) -> None:
+    """Raises UserError where YAML would leave out the end of a value, from a # on."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    end = 0 if node is None else node.end_mark.index
+    if end < len(text.rstrip()):
+        raise UserError(
+            f"{where}: YAML takes {text[end:].strip()!r} for a comment: put the value in quotes of its own, "
+            "as in \"key='a #b'\"."
+        )
 
 
 def _resolve(tree: dict[str, Any], path: str | Path, sources: dict[str, str]) -> dict[str, Any]:

@@ -79,6 +79,9 @@ def test_layers_later_ones_win(yaml):
         ("dataset.vfeat_dir=${dataset.nothing}", ["cannot be resolved"]),
         ("noequals", ["section.key=value"]),
         ("dataset.max_len=[", ["not readable"]),
+        ("dataset.prompt=The letter #1", ["'#1' for a comment", "in quotes"]),
+        ("dataset.prompt=#1", ["'#1' for a comment"]),
+        ("dataset.letters=[A, B] # two", ["'# two' for a comment"]),
     ],
 )
 def test_what_is_wrong_is_named(yaml, override, words):
@@ -89,6 +92,12 @@ def test_what_is_wrong_is_named(yaml, override, words):
     for word in words:
         assert word in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", ["'The letter #1'", '"The letter #1"', " 'The letter #1' "])
+def test_a_quoted_number_sign_is_no_comment(yaml, value):
+    assert load_config(yaml(MINIMAL), [f"dataset.prompt={value}"]).dataset.prompt == "The letter #1"
+    assert load_config(yaml(MINIMAL), ["dataset.prompt=C#"]).dataset.prompt == "C#"
 
 
 def test_errors_name_the_file_the_key_came_from(yaml):
