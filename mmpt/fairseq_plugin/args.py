@@ -107,6 +107,11 @@ def train_argv(config: Config, taskconfig: str, overrides: list[str]) -> list[st
         raise UserError(
             f"{taskconfig}: fairseq.dataset.batch_size is not set: how many clips stand in a batch?"
         )
+    if option(groups, "batch_size") == 1 and not config.loss.gather:
+        raise UserError(
+            "fairseq.dataset.batch_size=1: a clip alone in its batch is contrasted with nothing, and nothing "
+            "is learnt from it; take at least 2 (fairseq.optimization.update_freq does not help)."
+        )
     _check_served(groups)
     if config.loss.cached_chunk is not None:
         _check_cached(groups)

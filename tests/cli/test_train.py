@@ -132,6 +132,7 @@ def test_the_best_by_a_share_is_the_highest(tiny_yaml):
             "or leave train_projections_only out",
         ),
         (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
+        (["fairseq.dataset.batch_size=1"], "is contrasted with nothing"),
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
         (["fairseq.common.bf16=true"], "leave it out. model.autocast=bf16"),
         (["fairseq.common.memory_efficient_bf16=true"], "leave it out. model.autocast=bf16"),
