@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
@@ -61,6 +62,8 @@ class SignCLIP:
 
         Raises MissingDataError if there is none, UserError if it is damaged.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise UserError(f"expected the path of a model folder, got {folder!r} ({type(folder).__name__}).")
         return cls(load_model_folder(folder), device, batch_size)
 
     @classmethod
@@ -106,7 +109,7 @@ class SignCLIP:
         return _finish(self._predictor.embed_texts([self.text_processor(text) for text in texts]), normalize)
 
     def embed_video_features(self, arrays: Sequence[ArrayLike], normalize: bool = False) -> Embeddings:
-        """Clips as features [T, vfeat_dim], ready for the tower -> float32 [N, D].
+        """Clips as features [T, vfeat_dim], ready for the tower -> float32 [N, D]; arrays or torch tensors.
 
         A clip over `dataset.max_video_len` is treated as `dataset.long_video` says. Raises UserError for
         features of another width, empty or not finite.
@@ -114,8 +117,9 @@ class SignCLIP:
         check_list(arrays, "arrays")
         if not len(arrays):
             return self._none()
-        clips = [self._clip(f"number {i}", array) for i, array in enumerate(arrays)]
-        cut = sum(len(clip) < np.shape(array)[0] for clip, array in zip(clips, arrays))
+        whole = [self._frames(f"number {i}", array) for i, array in enumerate(arrays)]
+        clips = [self._clip(f"number {i}", frames) for i, frames in enumerate(whole)]
+        cut = sum(len(clip) < len(frames) for clip, frames in zip(clips, whole))
         if cut:
             log.warning(
                 "%d of %d clips are longer than max_video_len=%d (long_video: %s)",
@@ -173,15 +177,25 @@ class SignCLIP:
         except UserError as error:  # which names no file here
             raise UserError(f"pose number {number}: {error}") from error
 
-    def _clip(self, name: str, array: ArrayLike) -> NDArray[np.float32]:
+    def _frames(self, name: str, array: ArrayLike) -> NDArray:
+        """What was given for a clip, as numbers [T, vfeat_dim]."""
+        if isinstance(array, torch.Tensor):  # of any device and precision, NumPy takes few of them
+            array = array.detach().to("cpu", torch.float32)
+        try:
+            frames = np.asarray(array)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"clip {name} is no array: {error}.") from error
         width = self.model_cfg.vfeat_dim
-        frames = np.asarray(array)
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != width or frames.dtype.kind not in "fiu":
             raise UserError(
                 f"clip {name} is an array of {frames.dtype} of shape {list(frames.shape)}; numbers [T, "
                 f"{width}] with "
                 "at least one frame were expected."
             )
+        return frames
+
+    def _clip(self, name: str, frames: NDArray) -> NDArray[np.float32]:
+        """The frames that the tower reads."""
         frames = self.aligner.cut(name, frames)
         if not np.isfinite(frames).all():
             raise UserError(f"clip {name} holds NaN or infinite values.")

@@ -129,11 +129,28 @@ def test_long_clips_are_cut_as_the_config_says(
         ("embed_video_features", [np.zeros((0, 63))], "at least one frame"),
         ("embed_video_features", [np.zeros((4, 63)), np.full((4, 63), np.nan)], "number 1 holds NaN"),
         ("embed_video_features", [np.array([["a"] * 63])], "numbers"),
+        ("embed_video_features", [[[0.0] * 63, [0.0] * 62]], "clip number 0 is no array"),
     ],
 )
 def test_mistakes(model: SignCLIP, method: str, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         getattr(model, method)(value)
+
+
+@pytest.mark.parametrize("folder", [None, 5])
+def test_what_is_no_path_of_a_model(folder: Any) -> None:
+    with pytest.raises(UserError, match="expected the path of a model folder"):
+        SignCLIP.from_pretrained(folder)
+
+
+def test_torch_tensors_are_taken(model: SignCLIP) -> None:
+    """Of any precision, and in the middle of a training."""
+    frames = torch.rand(6, 63)
+    expected = model.embed_video_features([frames.numpy()])
+    np.testing.assert_array_equal(model.embed_video_features([frames.requires_grad_()]), expected)
+    rounded = frames.detach().bfloat16()
+    expected = model.embed_video_features([rounded.float().numpy()])
+    np.testing.assert_array_equal(model.embed_video_features([rounded]), expected)
 
 
 def test_which_pose_of_many_is_wrong(model: SignCLIP, poses: list[Path]) -> None:
