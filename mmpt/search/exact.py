@@ -12,7 +12,10 @@ BLOCK = 1 << 16
 
 
 class Hits(NamedTuple):
-    """The best of each query, best first; equal scores by row number."""
+    """The best of each query, best first; equal scores by row number.
+
+    Where more are level at the last place, NumPy keeps the first rows and faiss any.
+    """
 
     scores: NDArray[np.float32]
     """[queries, k]"""

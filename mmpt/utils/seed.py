@@ -1,6 +1,4 @@
-"""Randomness from one seed: a generator of its own for each example, and the libraries' global states."""
-
-import random
+"""Randomness from one seed: a generator of its own for each example."""
 
 import numpy as np
 
@@ -14,12 +12,3 @@ def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """
     sequence = np.random.SeedSequence((seed & 0xFFFFFFFFFFFFFFFF, epoch, index))  # negative seeds too
     return np.random.Generator(np.random.PCG64(sequence))
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global states of random, NumPy and torch (all devices), for code that draws from those."""
-    import torch  # heavy
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries still draw from the global state
-    torch.manual_seed(seed)
