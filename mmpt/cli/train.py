@@ -55,9 +55,12 @@ def _train(args: argparse.Namespace) -> int:
         warnings.simplefilter("ignore")
         logging.getLogger("fairseq").setLevel(logging.WARNING)
     from mmpt.fairseq_plugin.args import save_dir, train_argv
+    from mmpt.fairseq_plugin.checkpoints import keep_best
     from mmpt.fairseq_plugin.settings import settings_of
 
     setup_logging(logging.INFO)  # fairseq's import puts a handler of its own in place
+    if not args.print_fairseq:
+        keep_best(save_dir(config.fairseq))
     arguments = train_argv(config, args.taskconfig, args.overrides)
     settings = settings_of(arguments, config)
     if args.print_fairseq:

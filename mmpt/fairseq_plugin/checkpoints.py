@@ -7,6 +7,7 @@ later checkpoint is a new file and leaves the other name's content alone).
 """
 
 import contextlib
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,14 @@ from pathlib import Path
 import torch
 from fairseq.file_io import PathManager
 
+from mmpt.config.compare import SAVED
+from mmpt.fairseq_plugin.args import LAST
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
+
+log = logging.getLogger(__name__)
+
+BEST = "checkpoint_best.pt"
 
 
 def _copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
@@ -32,3 +40,22 @@ def install() -> None:
     """Make fairseq copy checkpoints in one step, and torch write them without checksums nobody reads."""
     torch.serialization.set_crc32_options(False)
     PathManager.copy = staticmethod(_copy)
+
+
+def keep_best(folder: Path) -> None:
+    """Where a training has its best checkpoint and not its last, let it go on from the best: it would begin
+    anew, and write over it.
+
+    The last is missing where somebody deleted it, or where a kill came between the two names of the first.
+    Raises UserError where the best is of no training in this folder: it was brought, and is not to be lost.
+    """
+    best, last = folder / BEST, folder / LAST
+    if last.exists() or not best.is_file():
+        return
+    if not (folder / SAVED).is_file():
+        raise UserError(
+            f"{best} is of no training in its folder (there is no {SAVED} beside it), and this one would "
+            "write over it: move it away, or name another fairseq.checkpoint.save_dir."
+        )
+    log.warning("%s is not there: going on from %s", last, BEST)
+    _copy(str(best), str(last))

@@ -269,6 +269,21 @@ def test_what_another_run_left_is_gone_on_from_but_for_what_is_reset(tiny_yaml, 
     assert on.returncode == 0 and " epoch 1 " not in on.stderr and " epoch 2 " in on.stderr, on.stderr
 
 
+@pytest.mark.slow
+def test_without_the_last_checkpoint_a_run_goes_on_from_the_best(tiny_yaml, tmp_path):
+    """It began anew, and wrote over it. After the first epoch the two are one: nothing is lost then."""
+    whole = train(tiny_yaml, f"{O}.max_epoch=2", f"fairseq.checkpoint.save_dir={tmp_path}/whole")
+    assert whole.returncode == 0 and train(tiny_yaml, f"{O}.max_epoch=1").returncode == 0
+    (tmp_path / "run" / "checkpoint_last.pt").unlink()
+    again = [tiny_yaml, f"{O}.max_epoch=2"]
+    assert train(*again, "--print-fairseq").returncode == 0
+    assert not (tmp_path / "run" / "checkpoint_last.pt").exists(), "showing a command writes nothing"
+    done = train(*again)
+    assert done.returncode == 0 and "going on from checkpoint_best.pt" in done.stderr, done.stderr
+    assert " epoch 1 " not in done.stderr
+    assert same_weights(*(tmp_path / name / "checkpoint_last.pt" for name in ("whole", "run")))
+
+
 def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):
     once = ["fairseq.optimization.max_epoch=1", "fairseq.dataset.batch_size_valid=4"]
     assert train(tiny_yaml, *once).returncode == 0
