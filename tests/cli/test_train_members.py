@@ -9,7 +9,8 @@ from mmpt.config import load_config
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.losses import MembersLoss
 from mmpt.tasks import Task
-from tests.cli.test_train import same_weights, train
+from tests.cli.test_train import same_weights
+from tests.train_command import train
 
 MEMBERS = [
     "model.members=2",
