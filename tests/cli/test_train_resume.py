@@ -417,3 +417,20 @@ def finished(tmp_path_factory, data_dir, pose_cache):
     done = train(path, f"fairseq.checkpoint.save_dir={folder / 'run'}", f"{O}.max_epoch=1")
     assert done.returncode == 0, done.stderr
     return path, folder / "run"
+
+
+def test_resume_reads_the_plateau_schedule_of_checkpoints_of_version_0_1_0(tiny_yaml, tmp_path):
+    """The count of bad epochs was saved as `in_vain`."""
+    schedule = [f"{O}.lr_scheduler=reduce_lr_on_plateau", f"{O}.lr_threshold=0.99", f"{O}.lr_patience=2"]
+    options = [f"{O}.total_num_update=null", f"{O}.warmup_updates=null", *schedule]
+    last = tmp_path / "run" / "checkpoint_last.pt"
+    assert train(tiny_yaml, *options, f"{O}.max_epoch=2").returncode == 0
+    content = load_torch_file(last)
+    scheduler = content["optimizer_history"][-1]["lr_scheduler_state"]
+    scheduler["in_vain"] = scheduler.pop("num_bad_epochs") + 5
+    torch.save(content, tmp_path / "old.pt")  # not in place: the content is a memory map of the file
+    (tmp_path / "old.pt").replace(last)
+    done = train(tiny_yaml, *options, f"{O}.max_epoch=3")
+    assert done.returncode == 0, done.stderr
+    group = load_torch_file(last)["last_optimizer_state"]["param_groups"][0]
+    assert group["lr"] == pytest.approx(1e-4), "after more than lr_patience bad epochs the rate is lowered"
