@@ -4,7 +4,7 @@ from typing import Any
 
 from mmpt.models.bert import BertModel, BertSettings
 from mmpt.models.dual_encoder import DualEncoder
-from mmpt.models.members import MMFusionMembers
+from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.one_tower import MMFusionShare
 from mmpt.models.pretrained import PretrainedBert, load_bert, load_tokenizer
 from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
@@ -19,7 +19,7 @@ __all__ = [
     "BertSettings",
     "DualEncoder",
     "MMBertForEncoder",
-    "MMFusionMembers",
+    "MMFusionEnsemble",
     "MMFusionSeparate",
     "MMFusionShare",
     "PretrainedBert",

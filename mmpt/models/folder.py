@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from mmpt import __version__
 from mmpt.config.build import Source, build
+from mmpt.config.fields import saved_name
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.bert import BertSettings
 from mmpt.models.dual_encoder import DualEncoder
@@ -102,7 +103,9 @@ def load_model_folder(folder: str | os.PathLike[str]) -> ModelFolder:
 
 def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dict[str, Any]:
     # keys that older readers do not know: adapters are merged, so their rank is of training
-    unknown = {"lora_rank"} | ({"members"} if model_cfg.members == 1 else set())
+    unknown = {"lora_rank"} | ({"members"} if model_cfg.ensemble_size == 1 else set())
+    names = {field.name: saved_name(field) for field in dataclasses.fields(model_cfg)}
+    saved = {names[name]: value for name, value in dataclasses.asdict(model_cfg).items()}
     dataset = {
         name: value
         for name, value in dataclasses.asdict(dataset_cfg).items()
@@ -120,7 +123,7 @@ def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dic
             "sep_id": tokenizer.sep_token_id,
         },
         "model": {
-            **{name: value for name, value in dataclasses.asdict(model_cfg).items() if name not in unknown},
+            **{name: value for name, value in saved.items() if name not in unknown},
             **{"checkpoint_path": None, "path_to_i3d_repo": None},
             "compile": False,  # of training: whoever loads the model may have no compiler
         },

@@ -56,8 +56,10 @@ class MMFusionShare(DualEncoder):
                 "model.multimodal_projection and model.freeze_text belong to MMFusionSeparate: "
                 "with model_cls MMFusionShare leave them unset."
             )
-        if model_cfg.members > 1:
-            raise UserError("model.members belongs to MMFusionSeparate: with MMFusionShare leave it unset.")
+        if model_cfg.ensemble_size > 1:
+            raise UserError(
+                "model.ensemble_size belongs to MMFusionSeparate: with MMFusionShare leave it unset."
+            )
         if model_cfg.video_hidden_size is not None:
             raise UserError(
                 "model.video_hidden_size: MMFusionShare has one tower, as wide as the text model."

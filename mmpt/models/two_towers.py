@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmpt.models.bert import BertModel
 from mmpt.models.building import video_encoder, with_options
-from mmpt.models.members import MMFusionMembers
+from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.pretrained import PretrainedBert, load_bert
 from mmpt.models.projection import Space, embed_clips
 from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
@@ -62,9 +62,9 @@ class MMFusionSeparate(WithTextTower):
     @classmethod
     def from_config(
         cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
-    ) -> "MMFusionSeparate | MMFusionMembers":
+    ) -> "MMFusionSeparate | MMFusionEnsemble":
         """The model that the config sections `model` and `dataset` describe, initialised from
-        `dataset.bert_name`: with `model.members` above 1, so many of them in one.
+        `dataset.bert_name`: with `model.ensemble_size` above 1, so many of them in one.
 
         `pretrained` is given by those who have loaded it already, or who will load weights over it and need
         only its sizes (`load_bert(name, weights=False)`).
@@ -74,7 +74,8 @@ class MMFusionSeparate(WithTextTower):
         name, where = model_cfg.video_encoder_cls, "model.video_encoder_cls"
         layers = model_cfg.num_hidden_video_layers
         towers = [
-            video_encoder(name, where, model_cfg, dataset_cfg, bert, layers) for _ in range(model_cfg.members)
+            video_encoder(name, where, model_cfg, dataset_cfg, bert, layers)
+            for _ in range(model_cfg.ensemble_size)
         ]
         text_encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")(bert.settings)
         bert.fill(text_encoder)
@@ -84,5 +85,5 @@ class MMFusionSeparate(WithTextTower):
             "freeze_text": model_cfg.freeze_text or model_cfg.train_projections_only,
         }
         if len(towers) > 1:
-            return with_options(MMFusionMembers(towers, text_encoder, **options), model_cfg)
+            return with_options(MMFusionEnsemble(towers, text_encoder, **options), model_cfg)
         return with_options(cls(towers[0], text_encoder, **options), model_cfg)

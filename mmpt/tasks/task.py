@@ -10,7 +10,7 @@ import torch
 
 from mmpt.config import Config, DatasetConfig
 from mmpt.config.fairseq_options import option
-from mmpt.config.published import refuse_unserved
+from mmpt.config.published import refuse_unsupported
 from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
 from mmpt.datasets.leaks import shared_with_training
@@ -47,7 +47,7 @@ class Task:
         METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
         self.predictor = PREDICTORS.get(config.predictor, "predictor")
         self._datasets: dict[tuple[str, bool], MMDataset] = {}
-        refuse_unserved(config)
+        refuse_unsupported(config)
         self._check_batches()
         self._model.check(config.model)
         self.video_processor(training=False)  # its own checks: components, width
@@ -204,7 +204,7 @@ class Task:
                 "dataset.batch_sampler: prompt_groups puts several clips of a prompt into a batch, and the "
                 "loss takes the prompt of one for a wrong answer to the others: set loss.label_aware: true"
             )
-        return build_loss(self.config.loss, self.config.model.members)
+        return build_loss(self.config.loss, self.config.model.ensemble_size)
 
     def checkpoint_path(self) -> Path:
         """The checkpoint to evaluate: fairseq.common_eval.path, or in fairseq.checkpoint.save_dir the best

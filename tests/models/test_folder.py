@@ -66,7 +66,7 @@ def test_loaded_model_can_be_trained_on(folder: Path, io: dict[str, torch.Tensor
     [
         {"model_cls": "MMFusionShare", "pooling": "max"},
         {"conv1d": 2, "multimodal_projection": "l2_norm", "pooling": "attention", "freeze_text": True},
-        {"members": 3, "multimodal_projection": "l2_norm", "video_hidden_size": 64},
+        {"ensemble_size": 3, "multimodal_projection": "l2_norm", "video_hidden_size": 64},
     ],
 )
 def test_every_shape_of_model(
@@ -107,7 +107,7 @@ def test_what_is_in_it(folder: Path) -> None:
     tree = json.loads((folder / "config.json").read_text())
     assert (tree["format"], tree["format_version"]) == ("signclip-model", 1)
     assert tree["dataset"]["bert_name"] == "bert"
-    assert "members" not in tree["model"], "of one member: readers without that key read it too"
+    assert "members" not in tree["model"], "of a single model: readers without that key load it too"
 
 
 def test_no_path_of_this_machine_gets_in(folder: Path, tiny_bert: str) -> None:
