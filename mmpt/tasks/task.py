@@ -18,7 +18,7 @@ from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss
-from mmpt.models import MODELS, load_bert, load_tokenizer
+from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
 
@@ -193,7 +193,7 @@ class Task:
         """The towers, initialised from dataset.bert_name; with pretrained=False only their shapes are
         read."""
         bert = load_bert(self.config.dataset.bert_name, weights=pretrained)
-        return self._model.from_config(self.config.model, self.config.dataset, bert)
+        return build_model(self.config.model, self.config.dataset, bert)
 
     def build_loss(self) -> torch.nn.Module:
         """The training objective."""

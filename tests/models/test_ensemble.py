@@ -15,7 +15,8 @@ from mmpt.evaluators.similarity import similarity
 from mmpt.losses import build_loss
 from mmpt.models import MMFusionEnsemble, load_tokenizer
 from mmpt.models.finetuning import freeze
-from mmpt.models.folder import load_model_folder, save_model_folder
+from mmpt.models.folder import save_model_folder
+from mmpt.models.loading import load_model
 from mmpt.utils.errors import UserError
 
 IO = dict[str, torch.Tensor]
@@ -148,7 +149,7 @@ def test_model_folder_of_an_ensemble_written_before_the_rename(
     save_model_folder(tmp_path / "model", model, config, dataset_cfg, load_tokenizer(tiny_bert))
     saved = json.loads((tmp_path / "model" / "config.json").read_text())["model"]
     assert saved["members"] == 2 and "ensemble_size" not in saved
-    again = load_model_folder(tmp_path / "model")
+    again = load_model(tmp_path / "model")
     assert again.model_cfg.ensemble_size == 2
     for before, after in zip(embed(model, io), embed(again.model, io)):
         assert torch.equal(before, after)
