@@ -9,7 +9,7 @@ import torch
 
 from mmpt.config import Config, DatasetConfig
 from mmpt.config.fairseq_options import option
-from mmpt.config.published import refuse_unserved
+from mmpt.config.published import refuse_unsupported
 from mmpt.config.run_folder import BEST, LAST, save_dir
 from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
@@ -18,7 +18,7 @@ from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss
-from mmpt.models import MODELS, load_bert, load_tokenizer
+from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
 
@@ -47,7 +47,7 @@ class Task:
         METRICS.get(config.metric, "metric")
         self.predictor = PREDICTORS.get(config.predictor, "predictor")
         self._datasets: dict[tuple[str, bool], MMDataset] = {}
-        refuse_unserved(config)
+        refuse_unsupported(config)
         self._check_batches()
         self._model.check(config.model)
         self.video_processor(training=False)  # its own checks: components, width
@@ -193,11 +193,11 @@ class Task:
     def build_model(self, pretrained: bool = True) -> torch.nn.Module:
         """The towers, initialised from dataset.bert_name. pretrained=False reads their shapes only."""
         bert = load_bert(self.config.dataset.bert_name, weights=pretrained)
-        return self._model.from_config(self.config.model, self.config.dataset, bert)
+        return build_model(self.config.model, self.config.dataset, bert)
 
     def build_loss(self) -> torch.nn.Module:
         """The training objective."""
-        return build_loss(self.config.loss, self.config.model.members)
+        return build_loss(self.config.loss, self.config.model.ensemble_size)
 
     def checkpoint_path(self) -> Path:
         """The checkpoint to evaluate.
