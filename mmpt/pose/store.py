@@ -14,12 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.file_lock import locked
 from mmpt.pose.reader import UNREADABLE
 from mmpt.pose.span import Span
 from mmpt.pose.store_file import InvalidStoreError, StoreFile, StoreWriter, key_of
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write
+from mmpt.utils.lock import wait_for_lock
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class _Builder:
         file = _open(target, key)
         if file is not None and self._fresh(file):
             return file
-        with locked(target.with_suffix(".lock")) as alone:
+        with wait_for_lock(target.with_suffix(".lock")) as alone:
             file = _open(target, key)  # another process may have made it meanwhile
             if file is None or not self._fresh(file):
                 self._build(target, key, dtype, file, clean=alone)
