@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mmpt.config.dataset_options import PoseAugmentation
 from mmpt.pose import augmentation, hands
 from mmpt.pose.augmentation3d import augment3d as apply_augment3d
-from mmpt.pose.augmentation_options import PoseAugmentation
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import (
     FACE,

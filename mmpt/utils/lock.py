@@ -1,4 +1,4 @@
-"""Locks between processes, on top of the package `filelock`. A lock ends with its process, however that ends."""
+"""Locks between processes, based on the package `filelock`. A lock ends with the process that holds it."""
 
 import contextlib
 import logging
@@ -42,7 +42,7 @@ def folder_lock(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
 def wait_for_lock(path: Path) -> Iterator[bool]:
     """Hold the lock file `path` while the block runs, and wait for another holder first.
 
-    The file and its folder are created if missing; the file is removed at the end. Yields True, or False where
+    The file and its folder are created if missing; the file is removed at the end. Yields True, or False if
     the file system has no locks. Raises OSError if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

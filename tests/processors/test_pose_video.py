@@ -6,7 +6,7 @@ import pytest
 from pose_format import Pose
 
 from mmpt.config import DatasetConfig
-from mmpt.pose.augmentation_options import PoseAugmentation
+from mmpt.config.dataset_options import PoseAugmentation
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import from_pose, read_pose

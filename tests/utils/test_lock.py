@@ -86,10 +86,9 @@ def test_locks_report_a_path_that_cannot_be_written(tmp_path):
 
 
 def test_folder_lock_refuses_a_second_writer_and_names_the_process(tmp_path):
-    with folder_lock(tmp_path, "another run"):
-        with pytest.raises(UserError, match=rf"in use by another run \(process {os.getpid()}\)"):
-            with folder_lock(tmp_path, "another run"):
-                pass
+    refused = pytest.raises(UserError, match=rf"in use by another run \(process {os.getpid()}\)")
+    with folder_lock(tmp_path, "another run"), refused, folder_lock(tmp_path, "another run"):
+        pass
     with folder_lock(tmp_path, "another run"):
         assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
 
