@@ -163,7 +163,7 @@ def _step(doc: str, maximum: float, default: float = 0.0) -> Any:
 
 @dataclass(frozen=True)
 class PoseAugmentation:
-    """Augmentation of raw landmarks (`augment3d` in YAML, see mmpt/pose/augmentation3d.py); 0: step is off."""
+    """Augmentation of raw landmarks (`augment3d` in YAML, see mmpt/pose/augmentation3d.py); 0: step off."""
 
     probability: float = _step("fraction of the clips that are augmented", 1.0, default=1.0)
     rotation: float = _step("3-D rotation: std in radians of the angle about each axis", 3.2)

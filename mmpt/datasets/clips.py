@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mmpt.pose.store import PoseStore
+from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.processors.example import Example
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
@@ -106,15 +106,17 @@ def _open_poses(
     examples: list[Example], processor: Any, cache_dir: str | None, on_bad_example: str, store_dtype: str
 ) -> tuple[list[Example], ClipReader]:
     store = PoseStore.build_or_open(
-        [example.path for example in examples],
-        processor.prepare_key(),
-        processor.prepare,
-        cache_dir or default_cache(),
-        mirrored=[example.mirror for example in examples],
-        dtype=store_dtype,
-        spans=[example.span for example in examples],
-        on_bad=on_bad_example,
-        workers=0 if len(examples) < 5000 else (os.cpu_count() or 1),
+        StoreRequest(
+            [example.path for example in examples],
+            processor.prepare_key(),
+            processor.prepare,
+            cache_dir or default_cache(),
+            mirrored=[example.mirror for example in examples],
+            dtype=store_dtype,
+            spans=[example.span for example in examples],
+            on_bad=on_bad_example,
+            workers=0 if len(examples) < 5000 else (os.cpu_count() or 1),
+        )
     )
     rows = _readable(examples, store.bad)
     empty = [examples[i].video_id for i in rows if not store.seen[i]]

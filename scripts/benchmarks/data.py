@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.common import alternate, exponent, in_own_process, median_ratio, peak_memory, resident_memory
 from mmpt.pose.clip import PoseClip, PoseLayout
-from mmpt.pose.store import PoseStore
+from mmpt.pose.store import PoseStore, StoreRequest
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def _paths(folder: Path, clips: int) -> list[str]:
 
 
 def _open(folder: Path, paths: Sequence[str]) -> PoseStore:
-    return PoseStore.build_or_open(paths, {"generated": 1}, Generated(), folder / "store")
+    return PoseStore.build_or_open(StoreRequest(paths, {"generated": 1}, Generated(), folder / "store"))
 
 
 def _store(folder: Path, clips: int) -> dict[str, Any]:
@@ -178,7 +178,8 @@ def _parsing(folder: Path, clips: int, repeats: int) -> dict[str, Any]:
     meta = FingerspellingMetaProcessor.from_config(config.dataset, "train", ".pose")
     paths = [str(example.path) for example in meta.examples[:clips]]
     processor = PoseProcessor(**RECIPE)
-    store = PoseStore.build_or_open(paths, processor.prepare_key(), processor.prepare, folder / "embedded")
+    request = StoreRequest(paths, processor.prepare_key(), processor.prepare, folder / "embedded")
+    store = PoseStore.build_or_open(request)
     rng = np.random.default_rng(0)
     ways = {
         "plain": lambda: [processor(path, rng) for path in paths],
