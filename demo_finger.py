@@ -193,7 +193,7 @@ def load_model(config: Config, config_name: str) -> tuple[Any, Any]:
     from mmpt.utils.device import choose_device
 
     task = Task(config)
-    if not hasattr(task.video_processor(training=False), "prepare_clip"):
+    if task.video_processor(training=False).suffix != ".pose":
         raise UserError(f"{config_name}: its model reads features of videos, not poses: take a pose model.")
     named = task.checkpoint_path()
     checkpoint = named if named.is_file() else ROOT / named  # where `make demo` puts it, wherever we are
@@ -220,7 +220,7 @@ def rank(model: tuple[Any, Any], clip: Clip, prompts: list[str]) -> dict[str, fl
     if clip.pose is None:
         frames = processor(clip.path, mirror=clip.mirror)
     else:
-        frames = processor.features(processor.prepare_clip(from_pose(clip.pose), clip.mirror))
+        frames = processor.features(processor.prepare.clip(from_pose(clip.pose), clip.mirror))
     video = predictor.embed_videos([task.aligner.cut(clip.path.name, frames)])
     text = predictor.embed_texts([task.text_processor(prompt) for prompt in prompts])
     return dict(zip(prompts, similarity(text, video)[:, 0].tolist()))

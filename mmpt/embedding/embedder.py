@@ -157,7 +157,7 @@ class SignCLIP:
 
     def _pose(self, number: int, pose: Any, mirror: bool) -> NDArray[np.float32]:
         processor = self.video_processor
-        if not hasattr(processor, "prepare_clip"):
+        if processor.suffix != ".pose":
             raise UserError(
                 f"this model was trained on video features ({self.dataset_cfg.video_processor}), not on "
                 "poses: "
@@ -173,7 +173,7 @@ class SignCLIP:
                 f"{type(pose).__name__}."
             )
         try:
-            return processor.features(processor.prepare_clip(from_pose(pose), mirror))
+            return processor.features(processor.prepare.clip(from_pose(pose), mirror))
         except UserError as error:  # which names no file here
             raise UserError(f"pose number {number}: {error}") from error
 

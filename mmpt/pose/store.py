@@ -39,11 +39,12 @@ class StoreRequest:
     """Which clips a store holds, and how it is built.
 
     paths: source file of each clip. prepare_key: settings of `prepare`, as JSON values. prepare: reads one
-    clip (see Prepare); raises UserError. cache_dir: folder of the store. mirrored: which clips to mirror (None:
-    none). spans: part of the file that is the clip (None: all of it). dtype: "float32", or "float16"
-    for half the size and 3 digits. on_bad: "error" stops at a clip that `prepare` refuses or whose file is
-    missing, "skip" lists it in `PoseStore.bad`. workers: processes that prepare clips; 0: this one. The store
-    does not depend on on_bad and workers.
+    clip (see Prepare); raises UserError. cache_dir: folder of the store. mirrored: whether to mirror each
+    clip. spans: the part of each file that is the clip (None: all of it). dtype: "float32", or "float16" for
+    half the size and 3 digits.
+
+    on_bad: "error" stops at a clip that `prepare` refuses or whose file is missing, "skip" lists it in
+    `PoseStore.bad`. workers: processes that prepare clips; 0: this one. Neither changes the key.
     """
 
     paths: Sequence[PathLike]
