@@ -33,6 +33,7 @@ setup(
         "tqdm>=4.66",
         "matplotlib>=3.8",
         "pyarrow>=17",
+        "filelock>=4.2",
     ],
     extras_require={
         # ve-fairseq is fairseq for current Pythons. It declares torchaudio, which nothing here needs and

@@ -57,7 +57,7 @@ def take_out_ignored(tree: dict[str, Any]) -> list[str]:
     return [f"{prefix}{key}" for _, prefix, key in found]
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishedDataset:
     """Options of SignCLIP's corpora that change examples or prompts."""
 

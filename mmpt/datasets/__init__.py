@@ -2,6 +2,6 @@
 
 from mmpt.datasets.collate import collate
 from mmpt.datasets.mmdataset import MMDataset
-from mmpt.datasets.samplers import prompt_batches, random_batches
+from mmpt.datasets.samplers import BatchSampler
 
-__all__ = ["MMDataset", "collate", "prompt_batches", "random_batches"]
+__all__ = ["BatchSampler", "MMDataset", "collate"]

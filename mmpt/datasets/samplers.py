@@ -1,13 +1,66 @@
-"""Which clips stand together in a batch: for a contrastive loss, that is which negatives there are."""
+"""Which clips make a batch: with a contrastive loss, they are each other's negatives."""
 
-import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mmpt.utils.errors import UserError
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class BatchSampler:
+    """Draws the batches of an epoch (the options: see BatchOptions).
+
+    kind: unique_prompt and prompt_groups limit the clips of one prompt in a batch to clips_per_prompt; random
+    does not. oversample: in training, repeat clips of rare prompts so that every batch is full.
+    """
+
+    kind: str = "unique_prompt"
+    clips_per_prompt: int = 1
+    oversample: bool = False
+
+    def batches(
+        self, labels: Sequence[int], batch_size: int, rng: np.random.Generator, training: bool
+    ) -> list[list[int]]:
+        """Batches of indices into `labels` (the prompt of each clip, as a number from 0).
+
+        Raises UserError if, in training, the prompts cannot fill a batch.
+        """
+        if self.kind == "random":
+            return random_batches(len(labels), batch_size, rng)
+        if not training:  # a small split may have fewer prompts than a training batch has clips
+            batch_size = min(batch_size, self._room(labels))
+        return prompt_batches(labels, batch_size, rng, self.clips_per_prompt, self.oversample and training)
+
+    def common_batches(
+        self,
+        labels: Sequence[int],
+        batch_size: int,
+        processes: int,
+        rng: np.random.Generator,
+        training: bool,
+    ) -> list[list[int]]:
+        """Batches for processes whose losses contrast all their clips, `batch_size` clips per process.
+
+        The limit per prompt holds for the common batch of all processes. Batch number p, processes + p, ...
+        belong to process p; they are empty where a common batch has fewer clips than there are processes.
+        Raises UserError if, in training, the prompts cannot fill a common batch.
+        """
+        room = self._room(labels)
+        if training and self.kind != "random" and batch_size * processes > room:
+            raise UserError(
+                f"with loss.gather, {processes} processes share a batch of {batch_size * processes} clips; "
+                f"{len(set(labels))} prompts fill only {room} at {self.clips_per_prompt} clip(s) per prompt: "
+                f"set fairseq.dataset.batch_size to at most {max(1, room // processes)}, or "
+                "loss.label_aware=true, which allows several clips of one prompt."
+            )
+        common = self.batches(labels, batch_size * processes, rng, training)
+        return [part.tolist() for batch in common for part in np.array_split(batch, processes)]
+
+    def _room(self, labels: Sequence[int]) -> int:
+        """The largest batch that keeps the limit per prompt."""
+        return len(set(labels)) * self.clips_per_prompt
 
 
 def random_batches(count: int, batch_size: int, rng: np.random.Generator) -> list[list[int]]:
@@ -25,57 +78,55 @@ def prompt_batches(
 ) -> list[list[int]]:
     """Batches in which no prompt has more than clips_per_prompt clips; every clip is seen exactly once.
 
-    labels: the prompt of each clip, as a number. With clips_per_prompt=1, a batch is a collection of
-    different gestures, drawn anew each time. The clips of each prompt are dealt out like cards, round and
-    round, so batches differ in size by at most clips_per_prompt; where prompts have different numbers of
-    clips, batches are smaller than batch_size. With `oversample`, clips of rarer prompts are repeated until
-    every prompt has as many as the most frequent one (the ancestor's way to full batches).
+    labels: the prompt of each clip, as a number. Each prompt's clips are distributed over different batches,
+    drawn again for every epoch, and batch sizes differ by at most clips_per_prompt; if the prompts have
+    different numbers of clips, batches are smaller than batch_size. oversample: repeat clips of rarer prompts
+    until every prompt has as many as the most frequent one (the ancestor's way to full batches).
 
-    Raises UserError if batch_size is over what the prompts can fill.
+    Raises UserError if batch_size is larger than the prompts can fill.
     """
     by_label: dict[int, list[int]] = {}
     for index, label in enumerate(labels):
         by_label.setdefault(label, []).append(index)
     if batch_size > len(by_label) * clips_per_prompt:
         raise UserError(
-            f"a batch of {batch_size} cannot hold {clips_per_prompt} clip(s) of each of {len(by_label)} "
-            f"prompts without repeating a "
+            f"{len(by_label)} prompts cannot fill a batch of {batch_size} at {clips_per_prompt} clip(s) per "
             f"prompt: set fairseq.dataset.batch_size to at most {len(by_label) * clips_per_prompt}, or "
             f"dataset.batch_sampler=random."
         )
     if clips_per_prompt > batch_size:
         raise UserError(
-            f"dataset.clips_per_prompt is {clips_per_prompt}, over fairseq.dataset.batch_size={batch_size}."
+            f"dataset.clips_per_prompt is {clips_per_prompt}, but a batch has {batch_size} clips: lower it, "
+            "or raise fairseq.dataset.batch_size."
         )
     most = max(len(clips) for clips in by_label.values())
-    hands: list[list[list[int]]] = []  # of each prompt, what it puts into one batch
+    groups: list[list[list[int]]] = []  # for each prompt, its clips in groups that stay in one batch
     for clips in by_label.values():
-        deck = rng.permutation(clips).tolist()
-        while oversample and len(deck) < most:
-            deck += rng.permutation(clips).tolist()[: most - len(deck)]
-        hands.append(
-            [deck[start : start + clips_per_prompt] for start in range(0, len(deck), clips_per_prompt)]
+        order = rng.permutation(clips).tolist()
+        while oversample and len(order) < most:
+            order += rng.permutation(clips).tolist()[: most - len(order)]
+        groups.append(
+            [order[start : start + clips_per_prompt] for start in range(0, len(order), clips_per_prompt)]
         )
-    longest, total = max(map(len, hands)), sum(map(len, hands))
-    return _deal(hands, max(longest, -(-total // (batch_size // clips_per_prompt))), rng)
+    longest, total = max(map(len, groups)), sum(map(len, groups))
+    return _distribute(groups, max(longest, -(-total // (batch_size // clips_per_prompt))), rng)
 
 
-def _deal(hands: Sequence[list[list[int]]], count: int, rng: np.random.Generator) -> list[list[int]]:
-    """The hands of each prompt, each in another one of `count` batches; no batch gets more than one hand more
-    than another.
+def _distribute(groups: Sequence[list[list[int]]], count: int, rng: np.random.Generator) -> list[list[int]]:
+    """Put each prompt's groups into different ones of `count` batches, whose sizes differ by at most a group.
 
-    Prompts and batches take their turns in random order. In a fixed order a prompt would be contrasted with
-    the same few others in every epoch, and never with the rest.
+    Prompts and batches take turns in random order. In a fixed order a prompt would meet the same few other
+    prompts in every epoch, and never be contrasted with the rest.
     """
     batches: list[list[int]] = [[] for _ in range(count)]
     waiting = np.empty(0, dtype=np.int64)  # batches, in the order of their turns
-    for prompt in rng.permutation(len(hands)):
-        needed = len(hands[prompt])
+    for prompt in rng.permutation(len(groups)):
+        needed = len(groups[prompt])
         if len(waiting) < needed:
             another_round = rng.permutation(count)
-            again = np.isin(another_round, waiting)  # last, so that none gets two hands of this prompt
+            again = np.isin(another_round, waiting)  # last, so that none gets two groups of this prompt
             waiting = np.concatenate([waiting, another_round[~again], another_round[again]])
-        for batch, hand in zip(waiting[:needed], hands[prompt]):
-            batches[batch] += hand
+        for batch, group in zip(waiting[:needed], groups[prompt]):
+            batches[batch] += group
         waiting = waiting[needed:]
     return batches

@@ -82,7 +82,7 @@ class ClipReader:
 
     def read_all(self, jobs: Sequence[ClipJob]) -> list[list[Piece] | str]:
         """self(job) for each of `jobs`, exactly; short poses take less time together."""
-        if self.windows or not hasattr(self.processor, "features_of"):
+        if self.windows or self.processor.suffix != ".pose":
             return [self(job) for job in jobs]
         results: dict[int, list[Piece] | str] = {}
         held: dict[int, PoseClip] = {}
@@ -113,7 +113,7 @@ class ClipReader:
                 first, clip = part.start, clip.frames(part)
             pieces: list[tuple[NDArray[np.float32], float, float]] = []
             for part in self.windows.spans(len(clip), clip.fps):
-                prepared = self.processor.prepare_clip(clip.frames(part), job.mirror)
+                prepared = self.processor.prepare.clip(clip.frames(part), job.mirror)
                 start, end = ((first + frame) * 1000 / clip.fps for frame in (part.start, part.stop))
                 pieces.append((self.processor.features(prepared), start, end))
         except UserError as error:

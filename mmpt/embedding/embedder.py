@@ -167,7 +167,7 @@ class SignCLIP:
                 f"{type(pose).__name__}."
             )
         try:
-            return processor.features(processor.prepare_clip(from_pose(pose), mirror))
+            return processor.features(processor.prepare.clip(from_pose(pose), mirror))
         except UserError as error:  # which names no file here
             raise UserError(f"pose number {number}: {error}") from error
 

@@ -74,19 +74,19 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
 
 def model_files(path: str | os.PathLike[str]) -> list[Path]:
     """The files that decide what a saved model computes: weights, then config."""
-    from mmpt.config.compare import SAVED
+    from mmpt.config.run_folder import SAVED_CONFIG
 
     weights = weights_file(path)
-    return [weights, weights.with_name(CONFIG_FILE if Path(path).is_dir() else SAVED)]
+    return [weights, weights.with_name(CONFIG_FILE if Path(path).is_dir() else SAVED_CONFIG)]
 
 
 def _config_beside(checkpoint: Path) -> Config:
-    from mmpt.config.compare import SAVED, trained_with
+    from mmpt.config.compare import SAVED_CONFIG, trained_with
 
     config = trained_with(checkpoint)
     if config is None:
         raise MissingDataError(
-            f"{checkpoint} has no readable {SAVED} beside it that describes the model: convert the "
+            f"{checkpoint} has no readable {SAVED_CONFIG} beside it that describes the model: convert the "
             "checkpoint to a model folder with `python -m mmpt.cli.convert`, and use that."
         )
     return config

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from mmpt.config.dataset_options import PoseAugmentation
 from mmpt.pose.augmentation import linear_map
-from mmpt.pose.augmentation_options import PoseAugmentation
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import HAND_POINTS, HANDS
 from mmpt.pose.hands import PALM, palm_axes

@@ -1,4 +1,4 @@
-"""Poses parsed once and kept: prepared clips of a dataset in one memory-mapped file."""
+"""Cache of prepared poses: the clips of a split in one memory-mapped file, rebuilt when sources change."""
 
 import contextlib
 import errno
@@ -7,6 +7,8 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,115 +16,127 @@ import numpy as np
 from tqdm import tqdm
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.file_lock import locked
 from mmpt.pose.reader import UNREADABLE
 from mmpt.pose.span import Span
 from mmpt.pose.store_file import InvalidStoreError, StoreFile, StoreWriter, key_of
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write
+from mmpt.utils.lock import wait_for_lock
 
 log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 Prepare = Callable[..., PoseClip]
-"""prepare(path) -> PoseClip, called with mirror=True for mirrored clips, with span= for parts of files;
-raises UserError."""
+"""prepare(path) -> PoseClip, with mirror=True for mirrored clips and span= for parts of files."""
 
 PROGRESS_FROM = 200
 _MISSING = (-1, -1)
 _HALF = float(np.finfo(np.float16).max)
 
 
+@dataclass(frozen=True)
+class StoreRequest:
+    """Which clips a store holds, and how it is built.
+
+    paths: source file of each clip. prepare_key: settings of `prepare`, as JSON values. prepare: reads one
+    clip (see Prepare); raises UserError. cache_dir: folder of the store. mirrored: whether to mirror each
+    clip. spans: the part of each file that is the clip (None: all of it). dtype: "float32", or "float16" for
+    half the size and 3 digits.
+
+    on_bad: "error" stops at a clip that `prepare` refuses or whose file is missing, "skip" lists it in
+    `PoseStore.bad`. workers: processes that prepare clips; 0: this one. Neither changes the key.
+    """
+
+    paths: Sequence[PathLike]
+    prepare_key: dict[str, Any]
+    prepare: Prepare
+    cache_dir: PathLike
+    mirrored: Sequence[bool] | None = None
+    spans: Sequence[Span | None] | None = None
+    dtype: str = "float32"
+    on_bad: str = "error"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.on_bad in ("error", "skip") and self.dtype in ("float32", "float16")
+        assert self.mirrored is None or len(self.mirrored) == len(self.paths)
+        assert self.spans is None or len(self.spans) == len(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """Absolute path of each clip's file."""
+        return [_absolute(os.fspath(path)) for path in self.paths]
+
+    @cached_property
+    def key(self) -> str:
+        """Hex digest of everything that decides what the store holds, except the files' content."""
+        spans = self.spans or ()
+        parts = [[None if span is None else str(span) for span in spans]] if any(spans) else []
+        return key_of([self.prepare_key, self.dtype, *parts], self.sources, self.mirrored)
+
+    @property
+    def target(self) -> Path:
+        """The store's file."""
+        return Path(self.cache_dir) / f"{self.key[:32]}.poses"
+
+    def job(self, i: int) -> "_Job":
+        """What prepares clip `i`."""
+        mirror = self.mirrored is not None and bool(self.mirrored[i])
+        return self.prepare, self.sources[i], mirror, None if self.spans is None else self.spans[i]
+
+
 class PoseStore:
-    """`store[i]` is the prepared clip of `paths[i]`; make it by `build_or_open`.
+    """`store[i]` is the prepared clip of `request.paths[i]`; open it by `build_or_open`.
 
     The clips' arrays are read-only views of the file. Processes that open or inherit the same store share its
-    pages, and pages are given back as they are read, so memory stays flat. A clip whose bytes are damaged is
+    pages, and pages are released after reading, so memory stays flat. A clip whose bytes are damaged is
     prepared from its source again.
     """
 
-    def __init__(
-        self,
-        file: StoreFile,
-        path: Path,
-        sources: Sequence[str],
-        prepare: Prepare,
-        mirrored: np.ndarray,
-        spans: Sequence[Span | None],
-    ):
-        self.path = path
+    def __init__(self, request: StoreRequest, file: StoreFile):
+        self.path = request.target
+        self._request = request
         self._file = file
-        self._sources = sources
-        self._prepare = prepare
-        self._mirrored = mirrored
-        self._spans = spans
         self._checked = np.zeros(len(file), dtype=bool)
 
     @classmethod
-    def build_or_open(
-        cls,
-        paths: Sequence[PathLike],
-        prepare_key: dict[str, Any],
-        prepare: Prepare,
-        cache_dir: PathLike,
-        *,
-        mirrored: Sequence[bool] | None = None,
-        spans: Sequence[Span | None] | None = None,
-        dtype: str = "float32",
-        on_bad: str = "error",
-        workers: int = 0,
-    ) -> "PoseStore":
-        """Open the store of these files, or make it, or make anew what changed.
+    def build_or_open(cls, request: StoreRequest) -> "PoseStore":
+        """Open the requested store; build it if it does not exist, and rebuild what changed.
 
-        It is found again by `prepare_key` (JSON), `paths`, `mirrored` (clips to mirror), `spans` (the
-        part of the file that is the clip) and `dtype` ("float32", or "float16" for half the size and 3
-        digits). A file whose size or time of change differs is prepared again, the others are copied. A
-        store that is not whole is made anew. Two processes that
-        ask for one store at a time: one makes it, the other waits. on_bad: a file that `prepare` refuses with
-        a UserError (or that is not there) stops the building ("error"), or is left out and listed in `bad`
-        ("skip"). workers: processes that prepare; 0 = this one.
+        Clips whose file has another size or modification time are prepared again, the others are copied. A
+        damaged store is rebuilt. If two processes request the same store, one builds it and the other waits.
 
-        Raises UserError, also when `cache_dir` cannot be written, and MissingDataError for files that are not
-        there.
+        Raises UserError, also if `cache_dir` cannot be written, and MissingDataError for missing files.
         """
-        assert on_bad in ("error", "skip") and dtype in ("float32", "float16")
-        sources = [_absolute(os.fspath(path)) for path in paths]
-        assert mirrored is None or len(mirrored) == len(sources)
-        flags = np.zeros(len(sources), dtype=bool) if mirrored is None else np.asarray(mirrored, dtype=bool)
-        parts = [None] * len(sources) if spans is None else list(spans)
-        assert len(parts) == len(sources)
-        told = [[None if part is None else str(part) for part in parts]] if any(parts) else []
-        key = key_of([prepare_key, dtype, *told], sources, mirrored)
-        target = Path(cache_dir) / f"{key[:32]}.poses"
-        stamps = _stamps(sources)
-        if on_bad == "error":
-            _require(sources, stamps)
-        builder = _Builder(sources, flags, parts, stamps, prepare, on_bad, workers)
+        stamps = _stamps(request.sources)
+        if request.on_bad == "error":
+            _require(request.sources, stamps)
         try:
-            file = builder.open_or_build(target, key, dtype)
+            return cls(request, _Builder(request, stamps).open_or_build())
         except OSError as error:
             reason = error.strerror or str(error)
             room = "free some space, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
             raise UserError(
-                f"{cache_dir}: prepared poses cannot be kept there ({reason}); {room}set dataset.cache_dir "
-                f"to a folder that can be written"
+                f"{request.cache_dir}: the pose cache cannot be written there ({reason}); {room}set "
+                "dataset.cache_dir to a folder that can be written"
             ) from error
-        return cls(file, target, sources, prepare, flags, parts)
 
     def __len__(self) -> int:
         return len(self._file)
 
     def __getitem__(self, i: int) -> PoseClip:
-        """The clip of `paths[i]`. Raises UserError when it is one of `bad`, IndexError when there is no such
-        clip.
-        """
+        """The clip of `paths[i]`. Raises UserError for one of `bad`, IndexError if there is no such clip."""
         i = range(len(self))[i]
         if i in self._file.bad:
             raise UserError(self._file.bad[i])
         if not self._checked[i]:
             if not self._file.intact(i):
-                log.warning("%s: clip %d is damaged; read from %s again", self.path, i, self._sources[i])
-                return _call(self._prepare, self._sources[i], bool(self._mirrored[i]), self._spans[i])
+                job = self._request.job(i)
+                log.warning("%s: clip %d is damaged: reading %s instead", self.path, i, job[1])
+                return _prepare(*job)
             self._checked[i] = True
         return self._file.clip(i)
 
@@ -133,108 +147,108 @@ class PoseStore:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32 [N]: frames of each clip, 0 where it is bad; known without reading the clips."""
+        """int32 [N]: frames of each clip, 0 for a bad one; known without reading the clips."""
         return self._file.index["frames"]
 
     @property
     def seen(self) -> np.ndarray:
-        """int32 [N]: frames of each clip in which some point is there; 0 where it is bad."""
+        """int32 [N]: frames of each clip with at least one point; 0 for a bad clip."""
         return self._file.index["seen"]
 
-    def __reduce__(self):
-        return _reopen, (self.path, self._sources, self._prepare, self._mirrored, self._spans)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._request,)
 
 
 class _Builder:
-    def __init__(
-        self,
-        sources: list[str],
-        mirrored: np.ndarray,
-        spans: Sequence[Span | None],
-        stamps: np.ndarray,
-        prepare: Prepare,
-        on_bad: str,
-        workers: int,
-    ):
-        self.sources = sources
-        self.mirrored = mirrored
-        self.spans = spans
-        self.stamps = stamps
-        self.prepare = prepare
-        self.on_bad = on_bad
-        self.workers = workers
+    """Opens the store of a request, or builds it."""
 
-    def open_or_build(self, target: Path, key: str, dtype: str) -> StoreFile:
-        file = _open(target, key)
+    def __init__(self, request: StoreRequest, stamps: np.ndarray):
+        self.request = request
+        self.stamps = stamps
+
+    def open_or_build(self) -> StoreFile:
+        target = self.request.target
+        file = _open(self.request)
         if file is not None and self._fresh(file):
             return file
-        with locked(target.with_suffix(".lock")) as alone:
-            file = _open(target, key)  # another process may have made it meanwhile
+        with wait_for_lock(target.with_suffix(".lock")) as alone:
+            file = _open(self.request)  # another process may have built it meanwhile
             if file is None or not self._fresh(file):
-                self._build(target, key, dtype, file, clean=alone)
-                file = _open(target, key)
+                if alone:  # a killed process may have left them, and nobody else writes now
+                    for leftover in target.parent.glob(f".{target.stem}.*.tmp{target.suffix}"):
+                        leftover.unlink(missing_ok=True)
+                self._build(file)
+                file = _open(self.request)
         assert file is not None, "a store just written must open"
         return file
 
     def _fresh(self, file: StoreFile) -> bool:
+        """Whether the sources are unchanged, and no unreadable one can be read now."""
         same = len(file) == len(self.stamps) and bool(_same_stamps(file, self.stamps).all())
         if not same or not file.bad:
             return same
-        return self.on_bad == "skip" and not any(
-            UNREADABLE in reason and _can_be_read(self.sources[i]) for i, reason in file.bad.items()
+        return self.request.on_bad == "skip" and not any(
+            UNREADABLE in reason and _can_be_read(self.request.sources[i]) for i, reason in file.bad.items()
         )
 
-    def _build(self, target: Path, key: str, dtype: str, old: StoreFile | None, clean: bool) -> None:
-        if clean:  # what a killed process left behind; with the lock in hand, nobody is writing there
-            for leftover in target.parent.glob(f".{target.stem}.*.tmp{target.suffix}"):
-                leftover.unlink(missing_ok=True)
+    def _build(self, old: StoreFile | None) -> None:
+        request = self.request
         reusable = self._reusable(old)
         todo = np.flatnonzero(~reusable)
-        log.info("preparing %d of %d poses into %s", len(todo), len(self.sources), target)
-        fresh = self._prepared(todo.tolist())
-        with atomic_write(target) as temporary, open(temporary, "wb") as raw:
-            writer = StoreWriter(raw, len(self.sources), dtype)
-            for i in range(len(self.sources)):
+        log.info("preparing %d of %d poses into %s", len(todo), len(request), request.target)
+        prepared = self._prepared(todo.tolist())
+        with atomic_write(request.target) as temporary, open(temporary, "wb") as raw:
+            writer = StoreWriter(raw, len(request), request.dtype)
+            for i in range(len(request)):
                 stamp = (int(self.stamps[i, 0]), int(self.stamps[i, 1]))
                 if reusable[i]:
                     assert old is not None
                     writer.add(i, old.clip(i), stamp)
                     continue
-                result = next(fresh)
-                if isinstance(result, PoseClip) and dtype == "float16" and np.abs(result.data).max() > _HALF:
-                    result = (
-                        f"{self.sources[i]}: a coordinate of {np.abs(result.data).max():g} does not fit into "
-                        "float16: set dataset.store_dtype: float32"
-                    )
+                result = self._storable(i, next(prepared))
                 if isinstance(result, PoseClip):
                     writer.add(i, result, stamp)
-                elif self.on_bad == "error":
+                elif request.on_bad == "error":
                     raise UserError(result)
                 else:
                     writer.add_bad(i, result, stamp)
-            writer.finish(key)
+            writer.finish(request.key)
+
+    def _storable(self, i: int, result: PoseClip | str) -> PoseClip | str:
+        """`result`, or why float16 cannot hold it."""
+        if self.request.dtype != "float16" or isinstance(result, str):
+            return result
+        largest = np.abs(result.data).max()
+        if largest <= _HALF:
+            return result
+        return (
+            f"{self.request.sources[i]}: a coordinate of {largest:g} does not fit into float16: set "
+            "dataset.store_dtype: float32"
+        )
 
     def _reusable(self, old: StoreFile | None) -> np.ndarray:
+        """bool [N]: clips of an older store whose source is unchanged and whose bytes are intact."""
         if old is None:
-            return np.zeros(len(self.sources), dtype=bool)
+            return np.zeros(len(self.request), dtype=bool)
         same = _same_stamps(old, self.stamps) & (old.index["frames"] > 0)
         for i in np.flatnonzero(same):
             same[i] = old.intact(i)
         return same
 
     def _prepared(self, todo: list[int]) -> Iterator[PoseClip | str]:
-        """Clips, or the reasons why there are none, in the order of `todo`."""
-        jobs = [(self.prepare, self.sources[i], bool(self.mirrored[i]), self.spans[i]) for i in todo]
+        """Clips, or the reasons why they are bad, in the order of `todo`."""
+        jobs = [self.request.job(i) for i in todo]
+        workers = self.request.workers
         bar = tqdm(
             total=len(jobs), desc="poses", unit="clip", disable=None if len(jobs) > PROGRESS_FROM else True
         )
         with bar, contextlib.ExitStack() as stack:
             results: Iterator[PoseClip | str] = map(_try, jobs)
-            if self.workers > 1 and len(jobs) > PROGRESS_FROM:
+            if workers > 1 and len(jobs) > PROGRESS_FROM:
                 # spawn: forking a process in which torch runs threads can hang
                 context = multiprocessing.get_context("spawn")
-                pool = stack.enter_context(ProcessPoolExecutor(self.workers, mp_context=context))
-                results = _in_pool(pool, jobs, 4 * self.workers)
+                pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+                results = _in_pool(pool, jobs, 4 * workers)
             for result in results:
                 bar.update()
                 yield result
@@ -245,7 +259,7 @@ _Job = tuple[Prepare, str, bool, Span | None]
 
 def _try(job: _Job) -> PoseClip | str:
     try:
-        return _call(*job)
+        return _prepare(*job)
     except UserError as error:
         return str(error)
 
@@ -264,28 +278,27 @@ def _in_pool(pool: ProcessPoolExecutor, jobs: list[_Job], ahead: int) -> Iterato
         yield from pending.pop(0).result()
 
 
-def _call(prepare: Prepare, source: str, mirror: bool, span: Span | None) -> PoseClip:
+def _prepare(prepare: Prepare, source: str, mirror: bool, span: Span | None) -> PoseClip:
     given = {"mirror": True} if mirror else {}
     return prepare(source, **given) if span is None else prepare(source, **given, span=span)
 
 
-def _reopen(
-    path: Path, sources: list[str], prepare: Prepare, mirrored: np.ndarray, spans: Sequence[Span | None]
-) -> PoseStore:
-    return PoseStore(StoreFile(path), path, sources, prepare, mirrored, spans)
+def _reopen(request: StoreRequest) -> PoseStore:
+    return PoseStore(request, StoreFile(request.target))
 
 
-def _open(path: Path, key: str) -> StoreFile | None:
-    """The store at `path` if there is a whole one of this key."""
+def _open(request: StoreRequest) -> StoreFile | None:
+    """The store of a request, if it exists and is undamaged."""
+    path = request.target
     try:
         file = StoreFile(path)
-        if file.key != key:
-            raise InvalidStoreError("it was made for something else")
+        if file.key != request.key:
+            raise InvalidStoreError("its key belongs to another store")
         return file
     except FileNotFoundError:
         return None
     except InvalidStoreError as error:
-        log.warning("%s cannot be used: %s; it is made anew", path, error)
+        log.warning("%s cannot be used (%s): rebuilding it", path, error)
         return None
 
 
@@ -294,7 +307,7 @@ def _same_stamps(file: StoreFile, stamps: np.ndarray) -> np.ndarray:
 
 
 def _stamps(sources: Sequence[str]) -> np.ndarray:
-    """int64 [N, 2]: size and time of change of each file, (-1, -1) where it cannot be asked."""
+    """int64 [N, 2]: size and modification time (ns) of each file, (-1, -1) if unknown."""
     stamps: list[int] = []
     for source in sources:
         try:
@@ -306,7 +319,7 @@ def _stamps(sources: Sequence[str]) -> np.ndarray:
 
 
 def _can_be_read(source: str) -> bool:
-    """Whether a file, which its rights or a failing disk hid before, opens now."""
+    """Whether a file that was unreadable before (permissions, a failing disk) can be read now."""
     try:
         with open(source, "rb") as file:
             return bool(file.read(1))
@@ -319,7 +332,7 @@ def _require(sources: Sequence[str], stamps: np.ndarray) -> None:
     if missing:
         more = f" (and {len(missing) - 1} more of {len(sources)})" if len(missing) > 1 else ""
         raise MissingDataError(
-            f"{missing[0]}: no such file{more}. Check dataset.vfeat_dir, or leave such clips out by "
+            f"{missing[0]}: no such file{more}. Check dataset.vfeat_dir, or skip such clips by "
             f"dataset.on_bad_example: skip"
         )
 

@@ -1,22 +1,29 @@
-"""Features that a frozen video encoder wrote: `.npy` files of [T, D]."""
+"""Features that a frozen video encoder computed: `.npy` files of [T, D]."""
 
 import logging
 import os
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
+from mmpt.config.dataset_options import (
+    ClipStorage,
+    FrameFeatures,
+    FrameSampling,
+    PoseAugmentation,
+    PoseAugmentations,
+    PoseNormalization,
+)
+from mmpt.config.schema import DatasetConfig
 from mmpt.pose.span import Span
+from mmpt.processors.clip_source import ClipSource, readable
+from mmpt.processors.example import Example
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 
 S3D_DIM = 512
-
-_OF_POSES = (
-    *("normalize_hand", "hand_frame", "scale_depth", "velocity", "presence", "flip_pose"),
-    *("augment2d", "augment_temporal", "gaussian_noise", "clip_window", "clip_frames"),
-)
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +32,51 @@ _EXPECTED = "expected a .npy file of numbers, [T, D], as `python -m mmpt.cli.ext
 
 @VIDEO_PROCESSORS.register("VideoProcessor")
 class VideoProcessor:
-    """Reads the features as they are."""
+    """Reads features as they are.
+
+    vfeat_dim: the feature dimension that `open` expects; None: that of the first file.
+    """
 
     suffix = ".npy"
     feature_dim: int | None = None
-    """Numbers in a frame: known only from the files."""
+    """Unknown until a file is read."""
+
+    def __init__(self, vfeat_dim: int | None = None):
+        self.vfeat_dim = vfeat_dim
 
     @classmethod
-    def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "VideoProcessor":
-        """The processor that the `dataset` section of a config describes; the same in training and not."""
+    def from_config(
+        cls, config: DatasetConfig, training: bool, vfeat_dim: int | None = None
+    ) -> "VideoProcessor":
+        """The processor of a config's `dataset` section; it is the same in training and evaluation."""
         warn_of_pose_options(config)
-        return cls()
+        return cls(vfeat_dim)
+
+    def open(self, examples: Sequence[Example], storage: ClipStorage) -> ClipSource:
+        """The clips of a split, read from their files when they are needed.
+
+        Raises UserError for a clip that cannot be read or has another feature dimension; with
+        on_bad_example: skip, if more than half are such clips.
+        """
+        width, lengths, bad = self.vfeat_dim, [], {}
+        for index, example in enumerate(examples):
+            where = (example.path, example.mirror, example.span)
+            try:
+                if storage.on_bad_example == "skip":  # read all of it: bad clips are skipped before training
+                    frames, found = self(where[0], None, *where[1:]).shape
+                else:
+                    frames, found = self.shape(*where)
+                    width = found if index == 0 else width  # the task checks it against model.vfeat_dim
+                if width is not None and found != width:
+                    raise UserError(f"{example.path}: feature dimension {found}, expected {width}")
+                lengths.append(frames)
+            except UserError as error:
+                if storage.on_bad_example == "error":
+                    raise
+                lengths.append(0)
+                bad[index] = str(error)
+        rows = readable(examples, bad)
+        return FeatureFiles([examples[i] for i in rows], self, np.array(lengths, dtype=np.int64)[rows])
 
     def __call__(
         self,
@@ -44,7 +85,7 @@ class VideoProcessor:
         mirror: bool = False,
         span: Span | None = None,
     ) -> np.ndarray:
-        """A file's features, float32 [T, D]. Nothing is random. Raises UserError, which names the file.
+        """A file's features, float32 [T, D]; `rng` is not used. Raises UserError, which names the file.
 
         span: the rows that are the clip, in frames.
         """
@@ -54,8 +95,7 @@ class VideoProcessor:
     def shape(
         self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
     ) -> tuple[int, int]:
-        """Frames and numbers in each that a call gives of a clip, without reading them. Raises UserError,
-        which names the file."""
+        """(frames, feature dimension) of a clip, from the file's header. Raises UserError."""
         _refuse_mirror(path, mirror)
         count, width = _open_array(path).shape
         if span is not None:
@@ -64,25 +104,28 @@ class VideoProcessor:
         return count, self._width(path, width)
 
     def _width(self, path: str | os.PathLike[str], width: int) -> int:
-        """Numbers in a frame that are given of a file with `width`."""
+        """Feature dimension of a file whose arrays are `width` wide."""
         return width
 
 
 @VIDEO_PROCESSORS.register("RWTHFSVideoProcessor")
 class RWTHFSVideoProcessor(VideoProcessor):
-    """Features wider than 512 (I3D: 1024) come down to 512 by the mean of neighbours, for models made for
-    S3D.
+    """Averages neighbours of features wider than 512 (I3D: 1024) down to 512, for models made for S3D.
 
-    keep_width (vfeat_custom in YAML): leave the width as it is.
+    keep_width (vfeat_custom in YAML): do not average.
     """
 
-    def __init__(self, keep_width: bool = False):
+    def __init__(self, keep_width: bool = False, vfeat_dim: int | None = None):
+        super().__init__(vfeat_dim)
         self.keep_width = keep_width
 
     @classmethod
-    def from_config(cls, config: Any, training: bool, vfeat_dim: int | None = None) -> "RWTHFSVideoProcessor":
+    def from_config(
+        cls, config: DatasetConfig, training: bool, vfeat_dim: int | None = None
+    ) -> "RWTHFSVideoProcessor":
+        """See VideoProcessor."""
         warn_of_pose_options(config)
-        return cls(keep_width=bool(config.vfeat_custom))
+        return cls(bool(config.vfeat_custom), vfeat_dim)
 
     def __call__(
         self,
@@ -91,6 +134,7 @@ class RWTHFSVideoProcessor(VideoProcessor):
         mirror: bool = False,
         span: Span | None = None,
     ) -> np.ndarray:
+        """See VideoProcessor."""
         features = super().__call__(path, rng, mirror, span)
         if self._width(path, features.shape[1]) == features.shape[1]:
             return features
@@ -108,16 +152,38 @@ class RWTHFSVideoProcessor(VideoProcessor):
         return S3D_DIM
 
 
-def warn_of_pose_options(config: Any) -> None:
-    """Say which options of a config's `dataset` section have no effect on features."""
-    without_effect = [name for name in _OF_POSES if getattr(config, name, None)]
-    augment3d = getattr(config, "augment3d", None)
-    if augment3d is not None and augment3d.active():
-        without_effect.append("augment3d")
-    if without_effect:
+class FeatureFiles:
+    """A ClipSource of `.npy` files, one per clip."""
+
+    def __init__(self, examples: Sequence[Example], processor: VideoProcessor, lengths: np.ndarray):
+        self.examples = examples
+        self._processor = processor
+        self._lengths = lengths
+
+    def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
+        """See ClipSource."""
+        example = self.examples[index]
+        return self._processor(example.path, rng, example.mirror, example.span)
+
+    def lengths(self) -> np.ndarray:
+        """See ClipSource."""
+        return self._lengths
+
+
+def warn_of_pose_options(config: DatasetConfig) -> None:
+    """Warn of pose options of the config, which have no effect on features of videos."""
+    groups = (PoseNormalization, FrameFeatures, FrameSampling, PoseAugmentations)
+    names = [field.name for group in groups for field in fields(group)]
+    values = {name: getattr(config, name) for name in names}
+    changed = [
+        name
+        for name, value in values.items()
+        if (value.active() if isinstance(value, PoseAugmentation) else value)
+    ]
+    if changed:
         log.warning(
             "dataset.%s: without effect on features of videos (dataset.video_processor: %s)",
-            ", dataset.".join(without_effect),
+            ", dataset.".join(changed),
             config.video_processor,
         )
 
@@ -128,10 +194,9 @@ def _refuse_mirror(path: str | os.PathLike[str], mirror: bool) -> None:
 
 
 def load_features(path: str | os.PathLike[str], span: Span | None = None) -> np.ndarray:
-    """Read and check a `.npy` file, or the rows of `span`: float32 [T, D], T and D at least 1, all finite. No
-    code in it is run; rows beside the span are not read.
+    """Read and check a `.npy` file, or the rows of `span`: float32 [T, D], T and D at least 1, all finite.
 
-    Raises UserError, which names the file.
+    Code in the file is not run; rows outside the span are not read. Raises UserError, which names the file.
     """
     array = _open_array(path)
     rows = slice(0, len(array)) if span is None else _rows(path, span, len(array))
@@ -155,7 +220,7 @@ def _rows(path: str | os.PathLike[str], span: Span, count: int) -> slice:
 
 
 def _open_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """The file as a mapped array of numbers, [T, D]."""
+    """The file as a memory-mapped array, [T, D]."""
     array = open_array(path, _EXPECTED)
     if array.ndim != 2 or 0 in array.shape:
         raise UserError(

@@ -11,8 +11,7 @@ from mmpt.config import Config, DatasetConfig
 from mmpt.config.fairseq_options import option
 from mmpt.config.published import refuse_unsupported
 from mmpt.config.run_folder import BEST, LAST, save_dir
-from mmpt.datasets import MMDataset
-from mmpt.datasets.clips import ClipReader, open_clips
+from mmpt.datasets import BatchSampler, MMDataset
 from mmpt.datasets.leaks import shared_with_training
 from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.retrieval import METRICS
@@ -20,6 +19,7 @@ from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
+from mmpt.processors.clip_source import ClipSource
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -142,25 +142,21 @@ class Task:
         if processor.suffix == ".npy" and config.vfeat_dir:
             _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)
         corpus = self._meta.from_config(config, split, processor.suffix)
-        corpus.examples, clips = open_clips(  # what cannot be read is not of the split
-            corpus.examples,
-            processor,
-            config.cache_dir,
-            config.on_bad_example,
-            config.store_dtype,
-            width=self.config.model.vfeat_dim,
+        clips = processor.open(corpus.examples, config)
+        corpus.examples = list(clips.examples)  # without the skipped ones
+        self._check_width(clips)
+        sampler = BatchSampler(
+            config.batch_sampler,
+            config.clips_per_prompt if config.batch_sampler == "prompt_groups" else 1,
+            corpus.oversample if config.oversample is None else config.oversample,
         )
-        self._check_width(clips, corpus.examples[0].video_id if corpus.examples else "")
         dataset = MMDataset(
-            corpus.examples,
             clips,
             self.text_processor,
             self.aligner,
             training=training,
             seed=self.seed,
-            sampler=config.batch_sampler,
-            clips_per_prompt=config.clips_per_prompt if config.batch_sampler == "prompt_groups" else 1,
-            oversample=corpus.oversample if config.oversample is None else config.oversample,
+            sampler=sampler,
             prompt_weights=corpus.prompt_weights,
         )
         log.info("%s: %s", split, corpus.describe())
@@ -174,15 +170,15 @@ class Task:
             )
         return dataset
 
-    def _check_width(self, clips: ClipReader, first: str) -> None:
-        if not len(clips.lengths()):
+    def _check_width(self, clips: ClipSource) -> None:
+        if not clips.examples:
             return
         width = clips.features(0, None).shape[1]
         if width != self.config.model.vfeat_dim:
             raise UserError(
                 f"model.vfeat_dim is {self.config.model.vfeat_dim}, but the feature dimension of the clip "
-                f"{first} is {width}: set model.vfeat_dim={width}, or use other features "
-                "(dataset.video_processor, dataset.pose_components)."
+                f"{clips.examples[0].video_id} is {width}: set model.vfeat_dim={width}, or use other "
+                "features (dataset.video_processor, dataset.pose_components)."
             )
 
     def fixed_padding(self) -> tuple[int, int] | None:

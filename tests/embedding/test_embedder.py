@@ -11,6 +11,7 @@ import pytest
 import torch
 from pose_format import Pose
 
+from mmpt.config.dataset_options import PoseOptions
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.similarity import similarity
@@ -80,7 +81,7 @@ def test_poses_as_files_and_objects(model: SignCLIP, poses: list[Path]) -> None:
     before = [pose.body.data.copy() for pose in objects]
     got = model.embed_pose(objects)
     assert all(np.ma.allequal(pose.body.data, data) for pose, data in zip(objects, before))
-    processor = PoseProcessor(pose_components=["RIGHT_HAND_LANDMARKS"])
+    processor = PoseProcessor(PoseOptions(pose_components=["RIGHT_HAND_LANDMARKS"]))
     expected = model.embed_video_features([processor(path) for path in poses])
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(model.embed_pose(poses), expected, rtol=0, atol=1e-5)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmpt.config.dataset_options import PoseAugmentation
 from mmpt.pose.augmentation3d import (
     STEPS,
     TIME_STEPS,
@@ -22,7 +23,6 @@ from mmpt.pose.augmentation3d import (
     rotation_matrix,
     warp_time,
 )
-from mmpt.pose.augmentation_options import PoseAugmentation
 from mmpt.pose.components import HANDS, LEFT_HAND, RIGHT_HAND
 from mmpt.pose.hands import PALM, palm_frame
 from tests.pose.pose_fakes import assert_masked, fake_clip, layout

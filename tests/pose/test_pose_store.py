@@ -15,7 +15,7 @@ import pytest
 from mmpt.pose import store as store_module
 from mmpt.pose.normalization import normalize_shoulders
 from mmpt.pose.reader import read_pose
-from mmpt.pose.store import PoseStore
+from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.store_file import InvalidStoreError, StoreFile
 from mmpt.utils.errors import MissingDataError, UserError
 from tests.pose.pose_fakes import assert_masked, fake_clip, write_pose
@@ -41,9 +41,13 @@ class Counted:
         return normalize_shoulders(read_pose(path))
 
 
+def build_or_open(*args, **options) -> PoseStore:
+    return PoseStore.build_or_open(StoreRequest(*args, **options))
+
+
 @pytest.fixture
 def open_store(tmp_path, files):
-    return functools.partial(PoseStore.build_or_open, files, KEY, cache_dir=tmp_path / "cache")
+    return functools.partial(build_or_open, files, KEY, cache_dir=tmp_path / "cache")
 
 
 def stored(tmp_path) -> Path:
@@ -67,7 +71,7 @@ def test_a_store_gives_what_was_prepared(open_store, files):
         store[6]
 
 
-def test_it_is_made_once(open_store, tmp_path):
+def test_store_is_built_once(open_store, tmp_path):
     first, second = Counted(), Counted()
     open_store(prepare=first)
     store = open_store(prepare=second)
@@ -76,7 +80,7 @@ def test_it_is_made_once(open_store, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["prepare_key", "paths", "order", "dtype", "mirrored"])
-def test_another_question_gets_another_store(open_store, files, tmp_path, change):
+def test_store_key_depends_on_the_request(open_store, files, tmp_path, change):
     open_store(prepare=Counted())
     asked = {"paths": files, "prepare_key": KEY, "prepare": Counted(), "cache_dir": tmp_path / "cache"}
     asked |= {
@@ -86,13 +90,13 @@ def test_another_question_gets_another_store(open_store, files, tmp_path, change
         "dtype": {"dtype": "float16"},
         "mirrored": {"mirrored": [True] + [False] * 5},
     }[change]
-    store = PoseStore.build_or_open(**asked)
+    store = build_or_open(**asked)
     assert len(asked["prepare"].calls) == len(asked["paths"])
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert len(store[0]) == len(read_pose(asked["paths"][0]))
 
 
-def test_mirrored_clips_are_asked_for_as_such(open_store):
+def test_mirrored_clips_are_prepared_with_mirror(open_store):
     prepare = Counted()
     open_store(prepare=prepare, mirrored=[i == 2 for i in range(6)])
     assert [mirror for _, mirror in prepare.calls] == [False, False, True, False, False, False]
@@ -110,7 +114,7 @@ def test_only_changed_files_are_prepared_again(open_store, files, tmp_path):
     stored(tmp_path)
 
 
-def test_half_the_size(open_store, tmp_path):
+def test_float16_halves_the_size(open_store, tmp_path):
     whole = open_store(prepare=Counted())
     half = open_store(prepare=Counted(), dtype="float16")
     assert half[3].data.dtype == np.float32
@@ -118,26 +122,26 @@ def test_half_the_size(open_store, tmp_path):
     assert half.path.stat().st_size < 0.7 * whole.path.stat().st_size
 
 
-def test_what_half_precision_cannot_hold_is_an_error(tmp_path):
+def test_float16_overflow_is_an_error(tmp_path):
     clip = fake_clip(missing=0)
     clip.data[1, 0, 0] = 1e5
     path = write_pose(tmp_path / "far.pose", clip)
     options = {"prepare_key": KEY, "prepare": read_pose, "cache_dir": tmp_path / "cache"}
     with pytest.raises(UserError, match=r"far\.pose.*100000.*store_dtype: float32"):
-        PoseStore.build_or_open([path], **options, dtype="float16")
-    assert "store_dtype" in PoseStore.build_or_open([path], **options, dtype="float16", on_bad="skip").bad[0]
-    assert PoseStore.build_or_open([path], **options)[0].data.max() == np.float32(1e5)
+        build_or_open([path], **options, dtype="float16")
+    assert "store_dtype" in build_or_open([path], **options, dtype="float16", on_bad="skip").bad[0]
+    assert build_or_open([path], **options)[0].data.max() == np.float32(1e5)
 
 
-def test_faint_points_stay_there(tmp_path):
+def test_low_confidence_points_stay_present(tmp_path):
     clip = fake_clip(missing=0)
     clip.confidence[:] = 1e-4
     path = write_pose(tmp_path / "faint.pose", clip)
-    store = PoseStore.build_or_open([path], KEY, read_pose, tmp_path / "cache")
+    store = build_or_open([path], KEY, read_pose, tmp_path / "cache")
     assert store[0].present.all()
 
 
-def test_bad_files_stop_or_are_left_out(open_store, files, tmp_path, caplog):
+def test_bad_files_stop_or_are_skipped(open_store, files, tmp_path, caplog):
     files[2].write_bytes(b"rubbish")
     with pytest.raises(UserError, match=r"2 ä\.pose.*header"):
         open_store(prepare=Counted())
@@ -156,7 +160,7 @@ def test_bad_files_stop_or_are_left_out(open_store, files, tmp_path, caplog):
     assert mended.calls == [("2 ä.pose", False)]
 
 
-def test_files_that_are_not_there(open_store, files):
+def test_missing_files(open_store, files):
     files[0].unlink()
     files[3].unlink()
     with pytest.raises(MissingDataError, match=r"0 ä\.pose.*1 more of 6"):
@@ -165,7 +169,7 @@ def test_files_that_are_not_there(open_store, files):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "rubbish", "index", "text", "trailer", "pickle"])
-def test_a_damaged_store_is_made_anew(open_store, tmp_path, caplog, damage):
+def test_a_damaged_store_is_rebuilt(open_store, tmp_path, caplog, damage):
     open_store(prepare=Counted())
     path = stored(tmp_path)
     content = bytearray(path.read_bytes())
@@ -189,7 +193,7 @@ def test_a_damaged_store_is_made_anew(open_store, tmp_path, caplog, damage):
     again = Counted()
     with caplog.at_level(logging.WARNING):
         store = open_store(prepare=again)
-    assert len(again.calls) == 6 and "made anew" in caplog.text
+    assert len(again.calls) == 6 and "rebuilding it" in caplog.text
     assert len(store[3]) == 6
 
 
@@ -209,7 +213,7 @@ def test_a_damaged_clip_is_read_from_its_source(open_store, files, tmp_path, cap
 @pytest.mark.parametrize(
     ("field", "value"), [("frames", 10**8), ("offset", 2**62), ("layout", 7), ("frames", -4)]
 )
-def test_a_forged_index_is_refused(open_store, tmp_path, field, value):
+def test_an_invalid_index_is_refused(open_store, tmp_path, field, value):
     """Even with a right checksum: no clip may lie outside the file."""
     open_store(prepare=Counted())
     path = stored(tmp_path)
@@ -238,32 +242,32 @@ def test_a_failed_build_leaves_nothing(open_store, tmp_path):
 def test_a_cache_that_cannot_be_written(files, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"dataset\.cache_dir"):
-        PoseStore.build_or_open(files, KEY, Counted(), tmp_path / "file" / "cache")
+        build_or_open(files, KEY, Counted(), tmp_path / "file" / "cache")
 
 
-def test_a_store_travels_to_another_process(open_store):
+def test_store_can_be_pickled(open_store):
     store = pickle.loads(pickle.dumps(open_store(prepare=read_pose)))
     assert len(store[2]) == 5
 
 
 def test_several_processes_prepare(files, tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "PROGRESS_FROM", 2)
-    one = PoseStore.build_or_open(files, KEY, read_pose, tmp_path / "one")
-    two = PoseStore.build_or_open(files, KEY, read_pose, tmp_path / "two", workers=2)
+    one = build_or_open(files, KEY, read_pose, tmp_path / "one")
+    two = build_or_open(files, KEY, read_pose, tmp_path / "two", workers=2)
     assert one.path.read_bytes() == two.path.read_bytes()
 
 
 SLOW_BUILD = """
 import sys, time
 from mmpt.pose.reader import read_pose
-from mmpt.pose.store import PoseStore
+from mmpt.pose.store import PoseStore, StoreRequest
 
 def slow(path):
     print("prepare", flush=True)
     time.sleep(float(sys.argv[1]))
     return read_pose(path)
 
-store = PoseStore.build_or_open(sys.argv[3:], {"slow": 1}, slow, sys.argv[2])
+store = PoseStore.build_or_open(StoreRequest(sys.argv[3:], {"slow": 1}, slow, sys.argv[2]))
 print("frames", *store.lengths, flush=True)
 """
 
@@ -274,7 +278,7 @@ def start(seconds, cache, files):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
 
 
-def test_two_runs_at_once_make_one_store(files, tmp_path):
+def test_two_processes_build_one_store(files, tmp_path):
     runs = [start(0.1, tmp_path / "cache", files) for _ in range(2)]
     outputs = [run.communicate(timeout=60)[0].split("\n") for run in runs]
     assert all("frames 3 4 5 6 7 8" in output for output in outputs)
@@ -282,7 +286,7 @@ def test_two_runs_at_once_make_one_store(files, tmp_path):
     stored(tmp_path)
 
 
-def test_a_killed_build_leaves_no_trace_after_the_next(files, tmp_path):
+def test_leftovers_of_a_killed_build_are_removed(files, tmp_path):
     cache = tmp_path / "cache"
     run = start(0.3, cache, files)
     assert run.stdout is not None and run.stdout.readline() == "prepare\n"
@@ -304,9 +308,9 @@ def test_a_hundred_thousand_clips_open_in_a_second_in_little_memory(tmp_path):
         Path(path).touch()
     clip = fake_clip(frames=26)
     args = (paths, KEY, lambda path: clip, tmp_path / "cache")
-    PoseStore.build_or_open(*args)
+    build_or_open(*args)
     before = time.process_time()  # not of the clock: other tests may be running
-    store = PoseStore.build_or_open(*args)
+    store = build_or_open(*args)
     assert time.process_time() - before < 1
     order = np.random.default_rng(0).permutation(len(paths))
     resident = []
@@ -317,7 +321,7 @@ def test_a_hundred_thousand_clips_open_in_a_second_in_little_memory(tmp_path):
     assert max(resident) - resident[0] < 150e6
 
 
-def test_what_only_the_system_refused_is_tried_again(open_store, files, caplog):
+def test_unreadable_files_are_retried(open_store, files, caplog):
     """A failing disk, or rights: the file did not change, and is there the next time."""
     open_store(prepare=Counted())
 
@@ -329,30 +333,26 @@ def test_what_only_the_system_refused_is_tried_again(open_store, files, caplog):
         return read_pose(path)
 
     key = {"version": 2}
-    ask = functools.partial(
-        PoseStore.build_or_open, files, key, cache_dir=files[0].parent / "cache", on_bad="skip"
-    )
+    ask = functools.partial(build_or_open, files, key, cache_dir=files[0].parent / "cache", on_bad="skip")
     assert set(ask(prepare=failing).bad) == {2, 3}
     again = Counted()
     assert set(ask(prepare=again).bad) == set()
     assert {name for name, _ in again.calls} == {files[2].name, files[3].name}, "the good ones are copied"
 
 
-def test_nonsense_is_not_tried_again(files, tmp_path):
+def test_invalid_files_are_not_retried(files, tmp_path):
     def failing(path, mirror=False):
         raise UserError(f"{path}: it holds nonsense")
 
-    ask = functools.partial(PoseStore.build_or_open, files, KEY, cache_dir=tmp_path / "cache", on_bad="skip")
+    ask = functools.partial(build_or_open, files, KEY, cache_dir=tmp_path / "cache", on_bad="skip")
     ask(prepare=failing)
     again = Counted()
     assert len(ask(prepare=again).bad) == len(files) and again.calls == []
 
 
-def test_how_many_frames_show_something(tmp_path):
+def test_seen_counts_frames_with_points(tmp_path):
     clips = [fake_clip(frames=5, missing=0), fake_clip(frames=4, missing=0)]
     clips[0].confidence[1:3] = 0
     clips[1].confidence[:] = 0
-    store = PoseStore.build_or_open(
-        ["a", "b"], KEY, lambda path: clips[path.endswith("b")], tmp_path, on_bad="skip"
-    )
+    store = build_or_open(["a", "b"], KEY, lambda path: clips[path.endswith("b")], tmp_path, on_bad="skip")
     assert store.seen.tolist() == [3, 0] and store.lengths.tolist() == [5, 4]

@@ -4,7 +4,7 @@ import pytest
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.reader import read_pose
 from mmpt.pose.span import Span
-from mmpt.pose.store import PoseStore
+from mmpt.pose.store import PoseStore, StoreRequest
 from tests.pose.pose_fakes import fake_clip, write_pose
 
 
@@ -33,7 +33,7 @@ def test_parts_of_a_long_recording_are_not_taken_for_each_other(tmp_path, first,
 
     for start in (first, second, first):
         spans = [Span(start, 2e6, "ms")]
-        PoseStore.build_or_open([path], {}, prepare, tmp_path / "cache", spans=spans)
+        PoseStore.build_or_open(StoreRequest([path], {}, prepare, tmp_path / "cache", spans=spans))
     assert asked == [first, second]
 
 

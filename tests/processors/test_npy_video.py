@@ -1,9 +1,9 @@
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mmpt.config import DatasetConfig
 from mmpt.pose.span import Span
 from mmpt.processors.npy_video import RWTHFSVideoProcessor, VideoProcessor, load_features
 from mmpt.utils.errors import UserError
@@ -69,7 +69,10 @@ def test_a_width_that_cannot_be_averaged(save):
     ("value", "keep"), [(None, False), (False, False), (True, True), (1, True), (0, False)]
 )
 def test_vfeat_custom(value, keep):
-    assert RWTHFSVideoProcessor.from_config(SimpleNamespace(vfeat_custom=value), True).keep_width is keep
+    config = DatasetConfig(
+        meta_processor="any", video_processor="any", max_video_len=8, max_len=8, vfeat_custom=value
+    )
+    assert RWTHFSVideoProcessor.from_config(config, True).keep_width is keep
 
 
 def test_mirroring_is_refused(save):

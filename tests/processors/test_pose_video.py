@@ -6,10 +6,12 @@ import pytest
 from pose_format import Pose
 
 from mmpt.config import DatasetConfig
-from mmpt.pose.augmentation_options import PoseAugmentation
+from mmpt.config.dataset_options import PoseAugmentation, PoseOptions
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import from_pose, read_pose
+from mmpt.pose.span import Span
+from mmpt.pose.store import StoreRequest
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
@@ -29,8 +31,8 @@ AUGMENTED = {
 }
 
 
-def make(**kwargs) -> PoseProcessor:
-    return PoseProcessor(**({"max_video_len": 256} | kwargs))
+def make(training: bool = False, max_video_len: int = 256, **options) -> PoseProcessor:
+    return PoseProcessor(PoseOptions(**options), training=training, max_video_len=max_video_len)
 
 
 def config(**kwargs) -> DatasetConfig:
@@ -129,9 +131,9 @@ def test_velocity_is_that_of_the_signer_not_of_the_camera_or_the_choice_of_momen
         clip.data[:, clip.component_slice(RIGHT_HAND), 0] += np.linspace(0, 10, fps + 1)[:, None]
         for settings in ({}, {"clip_frames": 11}, {"clip_frames": 6, "clip_window": [0.25, 0.75]}):
             processor = make(pose_components=[RIGHT_HAND], velocity=True, **settings)
-            velocity = processor.features(processor.prepare_clip(clip))[1:, 63::3]
+            velocity = processor.features(processor.prepare.clip(clip))[1:, 63::3]
             np.testing.assert_allclose(velocity, velocity[0, 0], rtol=1e-3)
-            (batched, _) = processor.features_of([processor.prepare_clip(clip)] * 2)
+            (batched, _) = processor.features_of([processor.prepare.clip(clip)] * 2)
             np.testing.assert_array_equal(batched[1:, 63::3], velocity)
             found.append(float(velocity[0, 0]))
     assert found[0] > 0
@@ -195,7 +197,7 @@ def test_temporal_chance(pose):
         pose_components=[RIGHT_HAND], training=True, augment_temporal=True, augment_temporal_chance=0.2
     )
     clip, rng = processor.prepare(pose), np.random.default_rng(0)
-    changed = sum(processor.augment(clip, rng) is not clip for _ in range(500))
+    changed = sum(processor.augmenter(clip, rng, PoseAugmentation()) is not clip for _ in range(500))
     assert 70 < changed < 130
 
 
@@ -213,14 +215,14 @@ def test_flip_to_the_right_only_where_the_right_hand_is_idle(pose):
     clip = read_pose(pose)
     processor = make(pose_components=[RIGHT_HAND], flip_pose="right")
     np.testing.assert_array_equal(
-        processor.prepare_clip(clip).data, make(pose_components=[RIGHT_HAND])(pose).reshape(-1, 21, 3)
+        processor.prepare.clip(clip).data, make(pose_components=[RIGHT_HAND])(pose).reshape(-1, 21, 3)
     )
     gone = clip.confidence.copy()
     gone[:, clip.layout.columns(RIGHT_HAND)] = 0
     left = clip.with_data(clip.data * (gone[..., None] > 0), gone)
-    out = processor.prepare_clip(left)
+    out = processor.prepare.clip(left)
     np.testing.assert_allclose(
-        out.data, make(pose_components=[LEFT_HAND]).prepare_clip(left).data * [-1, 1, 1]
+        out.data, make(pose_components=[LEFT_HAND]).prepare.clip(left).data * [-1, 1, 1]
     )
     assert out.data.any()
 
@@ -228,19 +230,34 @@ def test_flip_to_the_right_only_where_the_right_hand_is_idle(pose):
 def test_flip_by_chance_in_training(pose):
     processor = make(pose_components=[LEFT_HAND, RIGHT_HAND], training=True, flip_pose=0.5)
     clip, rng = processor.prepare(pose), np.random.default_rng(0)
-    assert 60 < sum(processor.augment(clip, rng) is not clip for _ in range(200)) < 140
+    assert 60 < sum(processor.augmenter(clip, rng, PoseAugmentation()) is not clip for _ in range(200)) < 140
 
 
 def test_a_pose_in_memory(pose):
     processor = make(pose_components=[RIGHT_HAND])
-    clip = processor.prepare_clip(from_pose(Pose.read(pose.read_bytes())))
+    clip = processor.prepare.clip(from_pose(Pose.read(pose.read_bytes())))
     np.testing.assert_array_equal(processor.features(clip), processor(pose))
 
 
-def test_the_key_tells_preparations_apart():
+def test_prepare_key_is_pinned(tmp_path):
+    """A change here makes users rebuild their caches."""
+    processor = make(pose_components=[RIGHT_HAND], hand_frame="palm", flip_pose="right")
+    assert json.dumps(processor.prepare.key(), sort_keys=True) == (
+        '{"face_points": null, "flip_to_right": true, "normalize_hand": false, '
+        '"pose_components": ["RIGHT_HAND_LANDMARKS"], "processor": "PoseProcessor", "scale_depth": true, '
+        '"version": 1}'
+    )
+    spans, mirrored = [None, Span(0, 5, "frames")], [False, True]
+    request = StoreRequest(
+        ["/a", "/b"], processor.prepare.key(), processor.prepare, tmp_path, mirrored, spans
+    )
+    assert request.target.name == "61b27c4782f8112ae9beead617142df1.poses"
+
+
+def test_prepare_key_depends_on_the_preparation_only():
     base = make()
     for same in ({"augment2d": True}, {"training": True}, {"velocity": True}, {"max_video_len": 3}):
-        assert make(**same).prepare_key() == base.prepare_key()
+        assert make(**same).prepare.key() == base.prepare.key()
     others = [
         {"pose_components": [RIGHT_HAND]},
         {"pose_components": [RIGHT_HAND], "normalize_hand": True},
@@ -249,7 +266,7 @@ def test_the_key_tells_preparations_apart():
         {"face_points": 468},
         {"flip_pose": "right"},
     ]
-    keys = {json.dumps(make(**other).prepare_key(), sort_keys=True) for other in [{}, *others]}
+    keys = {json.dumps(make(**other).prepare.key(), sort_keys=True) for other in [{}, *others]}
     assert len(keys) == 7
 
 
@@ -320,9 +337,10 @@ def test_settings_come_from_the_config():
         "max_video_len": 77,
     }
     processor = PoseProcessor.from_config(config(**given), True, 278)
-    assert processor.training and processor.flip_chance == 0.2 and processor.scale_depth
-    for name in set(given) - {"flip_pose"}:
-        assert getattr(processor, name) == given[name]
+    assert processor.training and processor.augmenter.flip_chance == 0.2 and processor.prepare.scale_depth
+    assert processor.augmenter.max_video_len == 77
+    for name in set(given) - {"max_video_len"}:
+        assert getattr(processor.options, name) == given[name]
 
 
 def test_a_window_of_a_clip_at_fixed_moments(pose):
@@ -376,7 +394,7 @@ def test_windows_that_make_no_sense(window):
 )
 def test_clips_together_are_clips_one_by_one(settings):
     processor = make(**settings)
-    clips = [processor.prepare_clip(fake_clip(frames=frames, seed=frames)) for frames in (1, 9, 30, 4)]
+    clips = [processor.prepare.clip(fake_clip(frames=frames, seed=frames)) for frames in (1, 9, 30, 4)]
     together = processor.features_of(clips)
     assert len(together) == len(clips) and processor.features_of([]) == []
     for clip, features in zip(clips, together):
@@ -410,7 +428,7 @@ def test_the_width_tells_the_points_of_the_face_whatever_else_is_in_a_frame(opti
     for points in (468, 478):
         width = make(face_points=points, **options).feature_dim
         made = PoseProcessor.from_config(config(**options), training=False, vfeat_dim=width)
-        assert made.face_points == points and made.feature_dim == width
+        assert made.prepare.face_points == points and made.feature_dim == width
 
 
 def test_a_jitter_without_a_window_is_said_to_be_without_effect(caplog):

@@ -1,0 +1,64 @@
+"""The deterministic steps from a `.pose` file to a prepared clip, which mmpt/pose/store.py caches."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from mmpt.pose import hands
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import PoseComponents, select_components
+from mmpt.pose.mirror import mirror as mirror_clip
+from mmpt.pose.mirror import right_hand_is_idle
+from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
+from mmpt.pose.reader import read_pose, read_recording
+from mmpt.pose.span import Span
+from mmpt.utils.errors import UserError
+
+_VERSION = 1
+"""Version of what `PosePreparation.clip` computes: increase it when that changes, to rebuild all caches."""
+
+
+@dataclass(frozen=True)
+class PosePreparation:
+    """File -> prepared clip. The fields are the settings that the result depends on.
+
+    flip_to_right: mirror clips whose right hand is idle. The others: see PoseOptions.
+    """
+
+    pose_components: PoseComponents = None
+    normalize_hand: bool = False
+    scale_depth: bool = False
+    face_points: int | None = None
+    flip_to_right: bool = False
+
+    def __call__(
+        self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
+    ) -> PoseClip:
+        """Read and prepare a file, or the part `span` of it. Raises UserError, which names the file."""
+        clip = read_pose(path) if span is None else read_recording(path)
+        try:
+            if span is not None:
+                clip = clip.frames(span.frames(len(clip), clip.fps))
+            return self.clip(clip, mirror)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def clip(self, clip: PoseClip, mirror: bool = False) -> PoseClip:
+        """Prepare a clip in memory (see mmpt.pose.reader.from_pose). Raises UserError.
+
+        In this order: mirror and scale z (both if requested), measure the shoulders, hide the legs, select
+        the components, centre and scale them by the shoulders, normalise the hand (if requested).
+        """
+        if mirror or (self.flip_to_right and right_hand_is_idle(clip)):
+            clip = mirror_clip(clip)
+        if self.scale_depth:
+            clip = scale_depth(clip)
+        centre, scale = shoulder_frame(clip)
+        clip = select_components(clip, self.pose_components, self.face_points)
+        clip = apply_frame(hide_legs(clip), centre, scale)
+        return hands.normalize_hand(clip) if self.normalize_hand else clip
+
+    def key(self) -> dict[str, Any]:
+        """The settings as JSON values, for the key of the cache."""
+        return {"processor": "PoseProcessor", "version": _VERSION, **dataclasses.asdict(self)}

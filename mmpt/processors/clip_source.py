@@ -1,0 +1,43 @@
+"""The clips of a split as training and evaluation read them, whatever kind of file they come from."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from mmpt.processors.example import Example
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_LISTED = 10
+
+
+class ClipSource(Protocol):
+    """The readable clips of a split, by index. Each video processor's `open` makes one."""
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """The clips, without the skipped ones."""
+
+    def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
+        """A clip's features, float32 [T, D]; augmented if `rng` is given and the split is for training."""
+
+    def lengths(self) -> np.ndarray:
+        """Frames of each clip before augmentation, int64 [N]."""
+
+
+def readable(examples: Sequence[Example], bad: Mapping[int, str]) -> np.ndarray:
+    """Indices of the examples that are not in `bad` (index -> reason), int64; warns of the others.
+
+    Raises UserError if more than half of the examples are bad.
+    """
+    if 2 * len(bad) > len(examples):
+        reason = next(iter(bad.values()))
+        raise UserError(f"{len(bad)} of {len(examples)} clips cannot be read; the first: {reason}")
+    for reason in list(bad.values())[:_LISTED]:
+        log.warning("skipped: %s", reason)
+    if len(bad) > _LISTED:
+        log.warning("and %d more clips skipped", len(bad) - _LISTED)
+    return np.array([i for i in range(len(examples)) if i not in bad], dtype=np.int64)
