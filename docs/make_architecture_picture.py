@@ -108,7 +108,9 @@ def picture() -> str:
             70,
             "train",
             "fairseq_plugin",
-            ("runs the loop: epochs, optimizer, EMA weights, gradient accumulation, validation, checkpoints",),
+            (
+                "runs the loop: epochs, optimizer, EMA weights, gradient accumulation, validation, checkpoints",
+            ),
         ),
         arrow("690,316 690,266"),
         arrow("975,316 975,272"),

@@ -15,13 +15,14 @@ from fairseq_cli.train import should_stop_early
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.losses import needs_common_batches
 from mmpt.models.finetuning import check_filled
+from mmpt.models.loading import load_weights
 from mmpt.models.lora import add_adapters
 from mmpt.training import TrainingPlan, prepare
 from mmpt.training.non_finite import NonFinite
 from mmpt.training.resume import adopt_best, check_resume
 from mmpt.training.run import active_plan
 from mmpt.training.validation import ValidationRetrieval
-from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file
+from mmpt.utils.checkpoint import fit_position_tables, load_state_dict_file
 from mmpt.utils.distributed import world_size
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,8 @@ class FairseqMMTask(LegacyFairseqTask):
         model = self.mmtask.build_model()
         if start.weights is not None:
             start.check_exists()
-            state = load_state_dict_file(start.weights, trust=config.eval.trust_checkpoint)
-            skipped = load_into(model, state, ignore=config.model.init_ignore, where=str(start.weights))
-            check_filled(model, skipped)
+            trust, ignore = config.eval.trust_checkpoint, config.model.init_ignore
+            check_filled(model, load_weights(model, start.weights, trust=trust, ignore=ignore))
             log.info("starting from the weights in %s", start.weights)
         elif start.own:
             assert start.checkpoint is not None

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmpt.config.compare import trained_with, warn_of_other_preprocessing
+from mmpt.config.run_folder import SAVED_CONFIG
 from mmpt.config.schema import Config
 from mmpt.models.building import build_model
 from mmpt.models.folder import CONFIG_FILE, TOKENIZER_DIR, WEIGHTS_FILE, LoadedModel, read_config
@@ -74,15 +76,11 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
 
 def model_files(path: str | os.PathLike[str]) -> list[Path]:
     """The files that decide what a saved model computes: weights, then config."""
-    from mmpt.config.run_folder import SAVED_CONFIG
-
     weights = weights_file(path)
     return [weights, weights.with_name(CONFIG_FILE if Path(path).is_dir() else SAVED_CONFIG)]
 
 
 def _config_beside(checkpoint: Path) -> Config:
-    from mmpt.config.compare import SAVED_CONFIG, trained_with
-
     config = trained_with(checkpoint)
     if config is None:
         raise MissingDataError(
@@ -94,7 +92,5 @@ def _config_beside(checkpoint: Path) -> Config:
 
 def _compare_config(path: Path, config: Config) -> Config:
     """Warn where `config` prepares clips or prompts differently than training did."""
-    from mmpt.config.compare import warn_of_other_preprocessing
-
     warn_of_other_preprocessing(path, config)
     return config

@@ -31,7 +31,7 @@ from mmpt.config import Config
 from mmpt.config.compare import differences, trained_with
 from mmpt.config.fairseq_options import option
 from mmpt.config.run_folder import BEST, LAST, SAVED_CONFIG, save_dir
-from mmpt.models.folder import WEIGHTS_FILE
+from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write
@@ -96,8 +96,7 @@ class Start:
         if self.kind is not StartKind.FINETUNE:
             return None
         assert self.checkpoint is not None
-        in_folder = self.checkpoint / WEIGHTS_FILE
-        return in_folder if in_folder.is_file() else self.checkpoint
+        return weights_file(self.checkpoint)
 
     def check_exists(self) -> None:
         """Raises MissingDataError if the checkpoint is not there."""
