@@ -1,51 +1,63 @@
 """Embed clips or prompts: `python -m mmpt.cli.embed --model MODEL --in FOLDER|TABLE|LIST.txt --out DIR`.
 
 FOLDER: every pose (or .npy of features) in it, at any depth. TABLE: the clips of a .csv, .tsv or .parquet
-table, or, with --prompts, its distinct prompts. LIST.txt: prompts, one a line, each embedded once.
+table, or, with --prompts, its distinct prompts. LIST.txt: prompts, one per line, each embedded once.
 
-DIR gets embeddings.npy (or .parquet), ids.csv, and provenance.json, which tells what they were made from.
-The same command goes on where it was interrupted. Exit status: 0 when everything is embedded, 1 when some
-clips could not be read (they are listed), 2 when nothing could be started, 130 after Ctrl-C.
+Writes embeddings.npy (or .parquet), ids.csv and provenance.json (model, options, source) to DIR. To resume an
+interrupted run, repeat the command. Exit status: 0 when everything was embedded, 1 when some clips could not
+be read (they are listed), 2 when the run could not start, 130 after Ctrl-C.
 """
 
 import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmpt.utils.errors import MissingDataError, UserError, run_cli
 from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    from mmpt.embedding.embedder import SignCLIP
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and embed."""
-    from mmpt.embedding.run import FORMATS
+    from mmpt.embedding.storage import FORMATS
 
     parser = argparse.ArgumentParser(
         prog="python -m mmpt.cli.embed", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--model", type=Path, required=True, help="model folder (see mmpt.cli.convert)")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        help="model folder (see mmpt.cli.convert), or checkpoint with its config.yaml",
+    )
     parser.add_argument(
         "--in", dest="source", type=Path, required=True, help="folder, table, or .txt of prompts"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the embeddings")
-    parser.add_argument("--format", choices=FORMATS, default="npy", help="of the embeddings (default: npy)")
-    parser.add_argument("--split", help="of a table: these clips only (train, valid, test)")
     parser.add_argument(
-        "--prompts", action="store_true", help="of a table: its distinct prompts, not its clips"
+        "--format", choices=FORMATS, default="npy", help="file format of the embeddings (default: npy)"
+    )
+    parser.add_argument("--split", help="with a table: only this split (train, valid, test)")
+    parser.add_argument(
+        "--prompts", action="store_true", help="with a table: embed its distinct prompts, not its clips"
     )
     parser.add_argument("--prompt", help="template of the prompts, such as '{text}' (default: the model's)")
-    parser.add_argument("--window", type=float, metavar="MS", help="cut recordings into windows this long")
-    parser.add_argument("--stride", type=float, metavar="MS", help="from window to window (default: half)")
+    parser.add_argument("--window", type=float, metavar="MS", help="sliding windows of this length")
+    parser.add_argument(
+        "--stride", type=float, metavar="MS", help="step between windows (default: half the window)"
+    )
     parser.add_argument(
         "--vfeat-dir", type=Path, help="folder of poses or features made from a table's files"
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="clips at a time (default: 64)")
-    parser.add_argument("--portion", type=int, default=512, help="clips between two savings (default: 512)")
-    parser.add_argument("--workers", type=int, help="processes that read (default: one for each core)")
+    parser.add_argument("--batch-size", type=int, default=64, help="clips or prompts per batch (default: 64)")
+    parser.add_argument("--portion", type=int, default=512, help="clips between two saves (default: 512)")
+    parser.add_argument("--workers", type=int, help="processes that read clips (default: one per core)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--autocast", choices=["bf16", "fp16"], help="compute in half precision")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
@@ -53,15 +65,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def embed(args: argparse.Namespace) -> int:
-    """Load the model, find out what is asked for, embed."""
+    """Load the model and embed the clips or the prompts."""
     setup_logging("WARNING" if args.quiet else "INFO")
     if not args.source.exists():
         raise MissingDataError(f"--in: there is no {args.source}: expected a folder, a table or a .txt file.")
-    _refuse_what_is_not_used(args)
+    _refuse_unused_options(args)
     if args.portion < 1:
         raise UserError(f"--portion {args.portion}: expected at least 1 clip.")
     from mmpt.embedding.embedder import SignCLIP
-    from mmpt.embedding.run import check_name, model_hash
+    from mmpt.embedding.storage import check_name
     from mmpt.utils.allocator import keep_freed_memory
 
     for path in (args.model.name, args.source.name):
@@ -69,34 +81,34 @@ def embed(args: argparse.Namespace) -> int:
     keep_freed_memory()
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
     model.model.autocast = args.autocast
-    about: dict[str, Any] = {"model": {"folder": args.model.name, "sha256": model_hash(args.model)}}
+    about: dict[str, Any] = {"model": model.provenance()}
     about["options"] = {"batch_size": args.batch_size, "autocast": args.autocast}
     if args.prompts or args.source.suffix.lower() == ".txt":
         return _embed_prompts(args, model, about)
     return _embed_clips(args, model, about)
 
 
-def _refuse_what_is_not_used(args: argparse.Namespace) -> None:
-    """Options that say something of what is not embedded here would be ignored: say so."""
+def _refuse_unused_options(args: argparse.Namespace) -> None:
+    """Raises UserError for options that would have no effect on this source."""
     kind = "prompts of a table" if args.prompts else "clips of a table"
     if args.source.is_dir():
         kind = "clips of a folder"
     elif args.source.suffix.lower() == ".txt":
         kind = "prompts of a list"
-    for option, value, served in (
+    for option, value, kinds in (
         ("--split", args.split, ("clips of a table", "prompts of a table")),
         ("--prompt", args.prompt, ("prompts of a table",)),
         ("--vfeat-dir", args.vfeat_dir, ("clips of a table",)),
         ("--window", args.window, ("clips of a table", "clips of a folder")),
         ("--stride", args.stride, ("clips of a table", "clips of a folder")),
     ):
-        if value is not None and kind not in served:
-            raise UserError(f"{option} is for {' or '.join(served)}, not for {kind} ({args.source}).")
+        if value is not None and kind not in kinds:
+            raise UserError(f"{option} is for {' or '.join(kinds)}, not for {kind} ({args.source}).")
 
 
-def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
-    from mmpt.embedding.clip_reader import ClipReader, check_windows, folder_jobs, table_jobs
-    from mmpt.embedding.run import embed_clips
+def _embed_clips(args: argparse.Namespace, model: "SignCLIP", about: dict[str, Any]) -> int:
+    from mmpt.embedding.clip_loader import check_windows, folder_jobs, table_jobs
+    from mmpt.embedding.run import EmbedOptions, embed_clips
     from mmpt.processors.table_file import read_table
     from mmpt.utils.files import sha256
     from mmpt.utils.parallel import check_workers, cores
@@ -112,20 +124,11 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
         jobs = table_jobs(table, rows, suffix, args.vfeat_dir)
         about["source"] = {"table": args.source.name, "sha256": sha256(args.source), "split": args.split}
     about["options"] |= {"window_ms": args.window, "stride_ms": windows.stride if windows else None}
-    reader = ClipReader(model.video_processor, model.aligner, model.model_cfg.vfeat_dim, windows)
-    made = embed_clips(
-        model,
-        jobs,
-        reader,
-        args.out,
-        about,
-        workers=check_workers(args.workers, cores()),
-        portion=args.portion,
-        file_format=args.format,
-        show_progress=not args.quiet,
-    )
+    workers = check_workers(args.workers, cores())
+    options = EmbedOptions(workers, args.portion, args.format, show_progress=not args.quiet)
+    made = embed_clips(model, jobs, args.out, about, windows, options)
     log.info(
-        "%s: %d embeddings of %d clips, %d clips embedded before, %d failed",
+        "%s: %d embeddings of %d clips, %d clips already embedded, %d failed",
         *(args.out, len(made.ids), len(jobs), made.reused, len(made.failed)),
     )
     if made.cut:
@@ -141,8 +144,8 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
     return 1 if made.failed else 0
 
 
-def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
-    from mmpt.embedding.run import FINGERPRINT, EmbeddingSet, save_embeddings
+def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str, Any]) -> int:
+    from mmpt.embedding.storage import FINGERPRINT, EmbeddingSet, save_embedding_set
     from mmpt.models.fingerprint import model_fingerprint
     from mmpt.processors.table_file import read_table
     from mmpt.processors.templates import PromptTemplates
@@ -153,7 +156,7 @@ def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) 
         lines = read_text(args.source).splitlines()
         prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     elif args.source.is_dir():
-        raise UserError(f"--prompts: {args.source} is a folder; prompts are made of a table.")
+        raise UserError(f"--prompts: {args.source} is a folder; prompts come from a table.")
     else:
         table = read_table(args.source)
         template = args.prompt or model.dataset_cfg.prompt_templates[0]
@@ -161,18 +164,18 @@ def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) 
         prompts = list(dict.fromkeys(texts[0] for texts in PromptTemplates([template], table).of_rows(rows)))
         about["options"] |= {"prompt": template, "split": args.split}
     if not prompts:
-        raise UserError(f"{args.source}: there is no prompt in it.")
+        raise UserError(f"{args.source}: it holds no prompt.")
     about["source"] = {"prompts": args.source.name, "sha256": sha256(args.source)}
     about[FINGERPRINT] = model_fingerprint(model.model)
     if same := len(prompts) - len({model.text_processor(prompt)[0].tobytes() for prompt in prompts}):
         log.warning(
-            "%d of %d prompts become the token ids of another, and get its vector: the tokenizer takes them "
-            "for one, or they differ behind the %d ids that the model reads (dataset.max_len)",
+            "%d of %d prompts have the same token ids as another one, and so the same vector: the tokenizer "
+            "does not distinguish them, or they differ only after the first %d ids (dataset.max_len)",
             *(same, len(prompts), model.dataset_cfg.max_len),
         )
     with folder_lock(args.out, "another embedding"):
         made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts])
-        save_embeddings(args.out, made, about, args.format)
+        save_embedding_set(args.out, made, about, args.format)
     log.info("%s: embeddings of %d prompts", args.out, len(prompts))
     return 0
 

@@ -99,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> int:
         prompt_texts(model, table, judged, args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
     splits, about = embed_table(
-        model, args.model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, workers
+        model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, workers
     )
     if args.split == "train":
         about["warnings"].insert(0, "Judged on training data: this says nothing about new clips.")

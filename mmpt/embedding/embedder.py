@@ -11,9 +11,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+from mmpt.embedding.clip_loader import ClipLoader, Windows
 from mmpt.embedding.predictor import Predictor
 from mmpt.evaluators.similarity import similarity
 from mmpt.models import DualEncoder
+from mmpt.models.fingerprint import model_hash
 from mmpt.models.folder import LoadedModel, save_model_folder
 from mmpt.models.loading import load_model
 from mmpt.processors.registry import ALIGNERS, TEXT_PROCESSORS, VIDEO_PROCESSORS
@@ -86,6 +88,11 @@ class SignCLIP:
         """Write a model folder for from_pretrained. Raises UserError (see save_model_folder)."""
         save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer)
 
+    def provenance(self) -> dict[str, str]:
+        """Name and hash of the model folder or checkpoint that it was loaded from."""
+        assert self.path is not None, "this model was not loaded from a file"
+        return {"folder": self.path.name, "sha256": model_hash(self.path)}
+
     @property
     def dim(self) -> int:
         """Embedding dimension, D."""
@@ -149,6 +156,10 @@ class SignCLIP:
         """File of a clip -> features, not augmented."""
         processor = VIDEO_PROCESSORS.get(self.dataset_cfg.video_processor, "dataset.video_processor")
         return processor.from_config(self.dataset_cfg, training=False, vfeat_dim=self.model_cfg.vfeat_dim)
+
+    def clip_loader(self, windows: Windows | None = None) -> ClipLoader:
+        """Loads clips as this model reads them; it can be sent to worker processes."""
+        return ClipLoader(self.video_processor, self.aligner, self.model_cfg.vfeat_dim, windows)
 
     def _pose(self, number: int, pose: Any, mirror: bool) -> NDArray[np.float32]:
         processor = self.video_processor

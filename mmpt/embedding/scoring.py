@@ -1,16 +1,15 @@
-"""How well a pose says a text, for those who evaluate generated signing."""
+"""SignCLIPScore: similarity of poses with their texts, to evaluate generated signing."""
 
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.embedding.embedder import SignCLIP, check_list
-from mmpt.models.folder import CONFIG_FILE, WEIGHTS_FILE
+from mmpt.models.loading import model_files
 from mmpt.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ def score(
     """Cosine similarity of each pose with its own text, float32 [N] (SignCLIPScore).
 
     poses: N pose-format objects or files. texts: N prompts, in the form that the model was trained on.
-    model: a SignCLIP or a model folder (loaded once, and again when it changes); None takes the folder that
-    SIGNCLIP_MODEL names. For all texts with all poses see SignCLIP.score. Raises UserError.
+    model: a SignCLIP or a model folder, which is cached and reloaded when it changes; None uses the folder
+    named by the environment variable SIGNCLIP_MODEL. For all pairs see SignCLIP.score. Raises UserError.
     """
     check_list(poses, "poses")
     check_list(texts, "texts")
@@ -51,6 +50,6 @@ def _load(folder: str, stamp: tuple[tuple[int, int], ...]) -> SignCLIP:
 
 
 def _stamp(folder: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
-    """Time of change and size of the files of a model: another model under the same name is loaded anew."""
-    files = [Path(folder, name) for name in (WEIGHTS_FILE, CONFIG_FILE)]
-    return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
+    """Time of change and size of a model's files: a model that changed is reloaded."""
+    files = [file.stat() for file in model_files(folder) if file.is_file()]
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in files)

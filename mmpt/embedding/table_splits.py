@@ -1,4 +1,4 @@
-"""The splits of a table as embeddings, for the protocols: leaks are refused before anything is computed."""
+"""Embed the splits of a table for the recognition protocols; leaks are refused before embedding."""
 
 import logging
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.datasets.leaks import find_leaks
-from mmpt.embedding.clip_reader import ClipReader, table_jobs
-from mmpt.embedding.run import embed_clips, model_hash
+from mmpt.embedding.clip_loader import table_jobs
+from mmpt.embedding.embedder import SignCLIP
+from mmpt.embedding.run import EmbedOptions, embed_clips
 from mmpt.evaluators.recognition import Split
 from mmpt.evaluators.retrieval import distinct
 from mmpt.processors.table_file import Table, TableRow
@@ -22,8 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def embed_table(
-    model: Any,
-    model_folder: Path,
+    model: SignCLIP,
     table: Table,
     needed: Sequence[str],
     out: Path,
@@ -31,21 +31,20 @@ def embed_table(
     folder: Path | None = None,
     workers: int = 0,
 ) -> tuple[dict[str, Split], dict[str, Any]]:
-    """Splits by name, those of `needed` that the table has, and what a report says of them.
+    """Embed the splits in `needed` that the table has: split by name, and their provenance with warnings.
 
-    model: a SignCLIP, of model_folder. The first of `needed` must be there. out: where the embeddings are
-    kept and found again. folder: of the clips' features, as dataset.vfeat_dir. Raises UserError for leaks
-    that are not allowed.
+    The first of `needed` must exist. out: folder of the embeddings, which a later call reuses. folder: of the
+    features (dataset.vfeat_dir). Raises UserError for leaks that are not allowed.
     """
     table.of_split(needed[0])
     suffix = model.video_processor.suffix
     files = [Path(job.path) for job in table_jobs(table, table.rows, suffix, folder)]
     allowed = find_leaks(table.rows, files).refuse(table.path, allowed_leaks)
     rows = [row for row in table.rows if row.split in needed]
-    reader = ClipReader(model.video_processor, model.aligner, model.model_cfg.vfeat_dim)
-    about: dict[str, Any] = {"model": {"folder": model_folder.name, "sha256": model_hash(model_folder)}}
+    about: dict[str, Any] = {"model": model.provenance()}
     about["table"] = {"file": table.path.name, "sha256": sha256(table.path)}
-    made = embed_clips(model, table_jobs(table, rows, suffix, folder), reader, out, about, workers=workers)
+    jobs = table_jobs(table, rows, suffix, folder)
+    made = embed_clips(model, jobs, out, about, options=EmbedOptions(workers=workers))
     number = {row["id"]: n for n, row in enumerate(made.ids)}
     splits = {}
     for name in dict.fromkeys(needed):
@@ -70,12 +69,12 @@ def embed_table(
 
 
 def prompt_texts(
-    model: Any, table: Table, rows: Sequence[TableRow], template: str | None = None
+    model: SignCLIP, table: Table, rows: Sequence[TableRow], template: str | None = None
 ) -> list[str]:
     """The prompt of each row.
 
-    template: None takes the first that the model was trained with. Raises UserError for a template that does
-    not fit the table, and where the text model cannot tell two prompts apart.
+    template: None uses the first one that the model was trained with. Raises UserError for a template that
+    does not fit the table, and for different prompts with the same token ids.
     """
     chosen = template or model.dataset_cfg.prompt_templates[0]
     texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]
@@ -84,10 +83,12 @@ def prompt_texts(
 
 
 def prompts_of(
-    model: Any, table: Table, queries: Split, template: str | None = None
+    model: SignCLIP, table: Table, queries: Split, template: str | None = None
 ) -> tuple[list[str], NDArray[np.float32], NDArray[np.int64]]:
-    """Distinct prompts of the queries, their embeddings [P, H], and each query's prompt [N] (see
-    prompt_texts)."""
+    """Distinct prompts of the queries, their embeddings [P, H], and the prompt index of each query [N].
+
+    See prompt_texts.
+    """
     by_id = {row.id: row for row in table.rows}
     texts = prompt_texts(model, table, [by_id[name] for name in queries.ids], template)
     prompts, numbers, _ = distinct(texts)

@@ -36,7 +36,7 @@ def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffi
         raise UserError(f"--in {folder}: there is no such folder.")
     found: list[Source] = []
     ignored: Counter[str] = Counter()
-    for path in files_under(folder, leave_out=out):
+    for path in files_under(folder, skip=out):
         if path.suffix.lower() not in suffixes:
             ignored[path.suffix.lower() or "no ending"] += 1
             continue

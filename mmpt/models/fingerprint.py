@@ -1,23 +1,35 @@
-"""Which model is it? A short name that weights have, whatever file or folder they came from."""
+"""Identify a model: by its weights, or by its files."""
 
 import hashlib
+import os
 
 import torch
 from torch import nn
+
+from mmpt.models.loading import model_files
+from mmpt.utils.files import sha256
 
 _NUMBERS = 256
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """16 hex digits, of the names, shapes and some numbers (256, evenly spread) of each tensor of the model.
+    """16 hex digits of the names, shapes and some values (256, evenly spaced) of each tensor of the model.
 
-    The same for a checkpoint and the model folder made from it; another after any training. No protection
-    against forgery. Milliseconds, whatever the model's size.
+    It is the same for a checkpoint and the model folder converted from it, and different after any training.
+    It does not protect against forgery. It takes milliseconds, whatever the size of the model.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().reshape(-1)
-        places = torch.linspace(0, max(len(flat) - 1, 0), min(len(flat), _NUMBERS), dtype=torch.float64)
-        some = flat[places.long().to(flat.device)].to("cpu", torch.float32)
-        digest.update(f"{name} {list(tensor.shape)}".encode() + some.numpy().tobytes())
+        index = torch.linspace(0, max(len(flat) - 1, 0), min(len(flat), _NUMBERS), dtype=torch.float64)
+        values = flat[index.long().to(flat.device)].to("cpu", torch.float32)
+        digest.update(f"{name} {list(tensor.shape)}".encode() + values.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def model_hash(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 over the weights and the config of a model folder, or of a checkpoint with its config."""
+    digest = hashlib.sha256()
+    for file in model_files(path):
+        digest.update(sha256(file).encode())
+    return digest.hexdigest()

@@ -86,7 +86,7 @@ def take_inventory(folder: Path, out: Path) -> Inventory:
     """
     problems: list[str] = []
     places: dict[str, list[Path]] = {}
-    for path in sorted(files_under(folder, leave_out=out)):
+    for path in sorted(files_under(folder, skip=out)):
         if not (mimetypes.guess_type(path.name)[0] or "").startswith("video/"):
             continue
         shown = path.relative_to(folder)

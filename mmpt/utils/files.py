@@ -88,20 +88,19 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def files_under(folder: Path, leave_out: Path) -> Iterator[Path]:
+def files_under(folder: Path, skip: Path) -> Iterator[Path]:
     """The files of a folder, at any depth, in a fixed order.
 
-    Hidden files and folders, and the folder `leave_out` where it lies inside (it need not be there), are left
-    out; links are followed, each folder visited once. A link to nowhere counts as a file. A folder that may
-    not be read is left out with a warning.
+    Skips hidden files and folders, and the folder `skip` if it is inside (it need not exist). Follows links,
+    and visits each folder once. A broken link counts as a file. Warns of folders that may not be read.
     """
 
     def closed(error: OSError) -> None:
-        log.warning("%s cannot be read (%s): what is in it is left out", error.filename, error.strerror)
+        log.warning("%s cannot be read (%s): its files are skipped", error.filename, error.strerror)
 
     seen: set[tuple[int, int]] = set()
-    if leave_out.is_dir() and not leave_out.samefile(folder):
-        seen.add(_identity(leave_out))
+    if skip.is_dir() and not skip.samefile(folder):
+        seen.add(_identity(skip))
     for root, folders, files in os.walk(folder, onerror=closed, followlinks=True):
         if (identity := _identity(Path(root))) in seen:
             folders.clear()

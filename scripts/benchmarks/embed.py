@@ -13,9 +13,9 @@ import torch
 
 from benchmarks.common import machine
 from mmpt.config import load_config
-from mmpt.embedding.clip_reader import ClipReader, folder_jobs
+from mmpt.embedding.clip_loader import folder_jobs
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.embedding.run import embed_clips
+from mmpt.embedding.run import EmbedOptions, embed_clips
 from mmpt.models import load_tokenizer
 from mmpt.models.folder import LoadedModel
 from mmpt.processors.fingerspelling import find_lexicon
@@ -49,11 +49,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for number in range(options.clips):
             os.link(_copy(sources, number, Path(name)), folder / f"{number:06d}.pose")
         jobs = folder_jobs(folder, ".pose", folder / "embeddings")
-        reader = ClipReader(model.video_processor, model.aligner, config.model.vfeat_dim)
+        how = EmbedOptions(workers=options.workers, show_progress=False)
         started = time.perf_counter()
-        made = embed_clips(
-            model, jobs, reader, Path(name) / "out", {}, workers=options.workers, show_progress=False
-        )
+        made = embed_clips(model, jobs, Path(name) / "out", {}, options=how)
         ours = (time.perf_counter() - started) / len(jobs)
         chosen = np.linspace(0, len(jobs) - 1, min(options.plain, len(jobs))).astype(int)
         started = time.perf_counter()

@@ -16,8 +16,9 @@ import torch
 
 import mmpt
 from mmpt.cli.embed import main
-from mmpt.embedding.clip_reader import Windows
-from mmpt.embedding.run import model_hash, read_embeddings
+from mmpt.embedding.clip_loader import Windows
+from mmpt.embedding.storage import read_embedding_set
+from mmpt.models.fingerprint import model_hash
 from mmpt.processors.table_file import read_table
 from mmpt.utils.errors import UserError
 from tests.conftest import ENVIRONMENT, ROOT
@@ -63,7 +64,7 @@ def embed(model_folder, source, out, *options):
 
 def test_a_folder_gives_the_vectors_of_one_at_a_time(model_folder, folder, tmp_path):
     assert embed(model_folder, folder, tmp_path / "out", "--portion", "16") == 0
-    made = read_embeddings(tmp_path / "out")
+    made = read_embedding_set(tmp_path / "out")
     assert made.ids[0] == {"id": "00", "path": "00.pose"} and made.ids[-1]["id"] == "deep/39"
     model = mmpt.from_pretrained(model_folder)
     alone = np.concatenate([model.embed_pose([folder / row["path"]]) for row in made.ids])
@@ -77,7 +78,7 @@ def test_a_folder_gives_the_vectors_of_one_at_a_time(model_folder, folder, tmp_p
 def test_workers_and_formats_give_the_same(model_folder, folder, tmp_path, one_thread):
     embed(model_folder, folder, tmp_path / "a", "--portion", "16")
     embed(model_folder, folder, tmp_path / "b", "--portion", "16", "--workers", "2", "--format", "parquet")
-    one, two = read_embeddings(tmp_path / "a"), read_embeddings(tmp_path / "b")
+    one, two = read_embedding_set(tmp_path / "a"), read_embedding_set(tmp_path / "b")
     assert one.ids == two.ids
     np.testing.assert_array_equal(one.vectors, two.vectors)
     assert not (tmp_path / "b" / "embeddings.npy").exists()
@@ -93,7 +94,7 @@ def test_bad_files_among_good_ones_harm_nobody(model_folder, folder, tmp_path):
         else:
             write_pose(file, fake_clip(frames=3 + number, seed=number))
     assert embed(model_folder, source, tmp_path / "out") == 1
-    made = read_embeddings(tmp_path / "out")
+    made = read_embedding_set(tmp_path / "out")
     assert sorted(made.failed) == ["03", "15", "32"]
     assert [row["id"] for row in made.ids] == [f"{n:02d}" for n in range(33) if n not in (3, 15, 32)]
     alone = mmpt.from_pretrained(model_folder).embed_pose([source / row["path"] for row in made.ids])
@@ -122,12 +123,12 @@ def test_what_another_run_left_is_not_taken_for_this_ones(model_folder, folder, 
     (few / "a.pose").write_bytes(three.read_bytes())
     embed(model_folder, few, out, "--format", "parquet")
     assert sorted(path.name for path in out.glob("embeddings.*")) == ["embeddings.parquet"]
-    second = read_embeddings(out).vectors
+    second = read_embedding_set(out).vectors
     embed(model_folder, few, out)
-    np.testing.assert_array_equal(read_embeddings(out).vectors, second)
+    np.testing.assert_array_equal(read_embedding_set(out).vectors, second)
     (out / "embeddings.npy").write_bytes(first)
     embed(model_folder, few, out)
-    np.testing.assert_array_equal(read_embeddings(out).vectors, second)
+    np.testing.assert_array_equal(read_embedding_set(out).vectors, second)
 
 
 def test_clips_and_windows_longer_than_the_model_reads_are_counted(model_folder, tmp_path, caplog):
@@ -158,7 +159,7 @@ def test_linked_folders_are_embedded_and_embeddings_are_not(model_folder, folder
     (source / "linked").symlink_to(folder / "deep", target_is_directory=True)
     out = source / "embedded"
     assert embed(model_folder, source, out) == 0
-    made = read_embeddings(out)
+    made = read_embedding_set(out)
     assert {"one", "linked/39"} <= {row["id"] for row in made.ids}
     (out / "late.pose").write_bytes((folder / "00.pose").read_bytes())
     before = (out / "embeddings.npy").stat().st_mtime_ns
@@ -205,7 +206,7 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(model_folder, fold
             assert 3 <= saved < 20, "killed in the middle"
             process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
             log = process.communicate()[1]
-            assert f"{2 * saved} clips embedded before" in log
+            assert f"{2 * saved} clips already embedded" in log
         assert process.wait() == 0
     for name in ("embeddings.npy", "ids.csv", "provenance.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -213,15 +214,15 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(model_folder, fold
 
 def test_tables_their_prompts_and_lists(model_folder, small_table, tmp_path):
     assert embed(model_folder, small_table, tmp_path / "test", "--split", "test") == 0
-    made = read_embeddings(tmp_path / "test")
+    made = read_embedding_set(tmp_path / "test")
     assert [row["id"] for row in made.ids] == [row.id for row in read_table(small_table).of_split("test")]
     options = ("--prompts", "--prompt", "<{spoken_language}> <{signed_language}> {text}")
     assert embed(model_folder, small_table, tmp_path / "prompts", *options) == 0
-    prompts = read_embeddings(tmp_path / "prompts")
+    prompts = read_embedding_set(tmp_path / "prompts")
     assert len(prompts.ids) == 24 and {"id": "<en> <gsg> A"} in prompts.ids
     (tmp_path / "list.txt").write_text("".join(f"{row['id']}\n" for row in prompts.ids) + "\n")
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "list") == 0
-    np.testing.assert_array_equal(read_embeddings(tmp_path / "list").vectors, prompts.vectors)
+    np.testing.assert_array_equal(read_embedding_set(tmp_path / "list").vectors, prompts.vectors)
 
 
 def test_windows(model_folder, tmp_path):
@@ -231,7 +232,7 @@ def test_windows(model_folder, tmp_path):
     (tmp_path / "t.csv").write_text("id,path,text\na,long.pose,x\nb,part.pose,x\n")
     options = ("--window", "800", "--stride", "400")
     assert embed(model_folder, tmp_path / "t.csv", tmp_path / "out", *options) == 0
-    made = read_embeddings(tmp_path / "out")
+    made = read_embedding_set(tmp_path / "out")
     spans = [(row["id"], row["start_ms"], row["end_ms"]) for row in made.ids]
     assert spans == [
         ("a", "0.0", "800.0"),
@@ -249,7 +250,7 @@ def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
     (tmp_path / "t.csv").write_text(f"id,path,text\na,{folder}/00.pose,x\nb,broken.pose,x\nc,gone.pose,x\n")
     (tmp_path / "broken.pose").write_bytes(b"no pose")
     assert embed(model_folder, tmp_path / "t.csv", tmp_path / "out") == 1
-    made = read_embeddings(tmp_path / "out")
+    made = read_embedding_set(tmp_path / "out")
     assert [row["id"] for row in made.ids] == ["a"] and set(made.failed) == {"b", "c"}
     assert "broken.pose" in caplog.text and "gone.pose" in caplog.text
 
@@ -258,7 +259,7 @@ def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
     "source, options, words",
     [
         ("gone", [], "there is no"),
-        ("empty", [], "there is no .pose file in it"),
+        ("empty", [], "it holds no .pose file"),
         ("poses", ["--stride", "5"], "give --window too"),
         ("poses", ["--window", "0"], "milliseconds above 0"),
         ("poses", ["--window", "nan"], "milliseconds above 0"),
@@ -325,11 +326,11 @@ def test_two_clips_of_one_id_are_refused(model_folder, folder, tmp_path, capsys)
     for name in ("a.pose", "a.POSE"):
         (source / name).write_bytes((folder / "00.pose").read_bytes())
     assert embed(model_folder, source, tmp_path / "out") == 2
-    assert "would both be called 'a'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "would both have the id 'a'" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_prompts_that_the_model_cannot_tell_apart_are_counted(model_folder, tmp_path, caplog):
     long = "word " * mmpt.from_pretrained(model_folder).dataset_cfg.max_len
     (tmp_path / "list.txt").write_text(f"{long} a\n{long} b\n{long} c\nhouse\n")
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
-    assert "2 of 4 prompts become the token ids of another" in caplog.text
+    assert "2 of 4 prompts have the same token ids as another" in caplog.text

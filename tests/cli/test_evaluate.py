@@ -9,7 +9,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from mmpt.cli.evaluate import main
-from mmpt.embedding.run import read_embeddings
+from mmpt.embedding.storage import read_embedding_set
 from mmpt.evaluators.recognition import PROTOCOLS
 from mmpt.processors.table_file import read_table
 from tests.processors.table_data import table_rows, write_table
@@ -25,7 +25,7 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
     found = json.loads((tmp_path / "protocols.json").read_text())
     outcomes = {(o["protocol"], o["setting"]): o for o in found["outcomes"]}
     assert len(outcomes) == 9 and found["clips"] == {"test": 6, "train": 12, "valid": 6}
-    made = read_embeddings(tmp_path / "embeddings")
+    made = read_embedding_set(tmp_path / "embeddings")
     vector = {row["id"]: v for row, v in zip(made.ids, made.vectors)}
     table = read_table(small_table)
     train, test = table.of_split("train"), table.of_split("test")

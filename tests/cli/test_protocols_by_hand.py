@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 
 from mmpt.cli.embed import main as embed
 from mmpt.cli.evaluate import main as evaluate
-from mmpt.embedding.run import read_embeddings
+from mmpt.embedding.storage import read_embedding_set
 from mmpt.processors.table_file import read_table
 from tests.processors.table_data import table_rows, write_table
 
@@ -32,7 +32,7 @@ def judged(model_folder, tmp_path_factory):
     table = write_table(folder / "table.csv", table_rows("ABCDEFGHIKLMNOPQRSTUVWXY", LANGUAGES))
     common = ["--model", str(model_folder), "--workers", "0"]
     assert embed([*common, "--in", str(table), "--out", str(folder / "vectors"), "--quiet"]) == 0
-    made = read_embeddings(folder / "vectors")
+    made = read_embedding_set(folder / "vectors")
     vector = {row["id"]: v for row, v in zip(made.ids, made.vectors)}
     splits = {}
     for name in ("train", "valid", "test"):

@@ -6,21 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpt.embedding.run import EmbeddingSet, save_embeddings
+from mmpt.embedding.storage import EmbeddingSet, save_embedding_set
 from mmpt.search import read_embeddings
 from mmpt.utils.errors import MissingDataError, UserError
 
 
 def test_what_embedding_writes(tmp_path: Path) -> None:
     vectors = np.eye(2, 4, dtype=np.float32)
-    save_embeddings(tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {}, "npy")
+    save_embedding_set(tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {}, "npy")
     assert read_embeddings(tmp_path).names == ["a", "b, ü"]
     assert read_embeddings(tmp_path / "embeddings.npy").names == ["a", "b, ü"]
     rows = [
         {"id": "a", "start_ms": "0.0", "end_ms": "800.0"},
         {"id": "a", "start_ms": "400.0", "end_ms": "1200.0"},
     ]
-    save_embeddings(tmp_path, EmbeddingSet(vectors, rows), {}, "npy")
+    save_embedding_set(tmp_path, EmbeddingSet(vectors, rows), {}, "npy")
     assert read_embeddings(tmp_path).names == ["a 0.0-800.0 ms", "a 400.0-1200.0 ms"]
     (tmp_path / "ids.csv").write_text("name\nx\ny\n")
     with pytest.raises(UserError, match="column id"):
@@ -31,7 +31,7 @@ def test_what_embedding_writes(tmp_path: Path) -> None:
 
 def test_parquet_is_not_read(tmp_path: Path) -> None:
     made = EmbeddingSet(np.eye(2, dtype=np.float32), [{"id": "a"}, {"id": "b"}])
-    save_embeddings(tmp_path, made, {}, "parquet")
+    save_embedding_set(tmp_path, made, {}, "parquet")
     with pytest.raises(UserError, match="embed with --format npy"):
         read_embeddings(tmp_path)
 

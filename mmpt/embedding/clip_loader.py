@@ -1,6 +1,6 @@
-"""Clips of a folder or a table as features, whole or window by window: the reading half of embedding.
+"""Load the clips of a folder or a table as features, whole or in sliding windows.
 
-Needs no torch: readers run in processes of their own.
+It does not import torch, so that worker processes start fast.
 """
 
 import math
@@ -21,13 +21,16 @@ from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import files_under
 
 _FRAMES_TOGETHER = 2048
-"""Recordings of hours are not held many at a time."""
+"""Frames that read_all holds at a time: long recordings are not collected in memory."""
 
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One clip to embed. listed: the path as the folder or table has it. span: the part of the file. mirror:
-    signed with the left hand."""
+    """One clip to embed.
+
+    listed: the path as written in the table or below the folder. span: the part of the file. mirror: signed
+    with the left hand.
+    """
 
     id: str
     path: str
@@ -38,13 +41,13 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of `length` ms, one beginning every `stride` ms; the last one ends with the recording."""
+    """Sliding windows of `length` ms, every `stride` ms; the last one ends with the recording."""
 
     length: float
     stride: float
 
     def spans(self, count: int, fps: float) -> list[slice]:
-        """The windows of a recording of `count` frames, as frames; one of everything if it is shorter."""
+        """The frames of each window of a recording of `count` frames; a shorter recording is one window."""
         length = max(1, round(self.length * fps / 1000))
         starts = [0]
         while starts[-1] + length < count:
@@ -55,8 +58,10 @@ class Windows:
 
 @dataclass(frozen=True)
 class Piece:
-    """Features of a clip or of a window of it: float32 [T, D]; from and to in ms, None for a whole clip; cut:
-    it has more frames, which the model does not read."""
+    """Features float32 [T, D] of a clip or of a window of it.
+
+    start_ms, end_ms: of the window; None for a whole clip. cut: it has more frames than the model reads.
+    """
 
     frames: NDArray[np.float32]
     start_ms: float | None = None
@@ -65,9 +70,11 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class ClipReader:
-    """job -> its pieces, or the reason why there are none. As the model's training read them, not
-    augmented."""
+class ClipLoader:
+    """job -> its pieces, or the error message. Clips are prepared as in training, without augmentation.
+
+    processor, aligner: those of the model. width: feature dimension (model.vfeat_dim).
+    """
 
     processor: Any
     aligner: Any
@@ -81,7 +88,7 @@ class ClipReader:
             return str(error)
 
     def read_all(self, jobs: Sequence[ClipJob]) -> list[list[Piece] | str]:
-        """self(job) for each of `jobs`, exactly; short poses take less time together."""
+        """The results of self(job) for each of `jobs`; poses are prepared together, which is faster."""
         if self.windows or self.processor.suffix != ".pose":
             return [self(job) for job in jobs]
         results: dict[int, list[Piece] | str] = {}
@@ -92,11 +99,11 @@ class ClipReader:
             except UserError as error:
                 results[number] = str(error)
             if number == len(jobs) - 1 or sum(map(len, held.values())) > _FRAMES_TOGETHER:
-                for member, frames in zip(held, self.processor.features_of(list(held.values()))):
+                for index, frames in zip(held, self.processor.features_of(list(held.values()))):
                     try:
-                        results[member] = [self._piece(jobs[member], frames)]
+                        results[index] = [self._piece(jobs[index], frames)]
                     except UserError as error:
-                        results[member] = str(error)
+                        results[index] = str(error)
                 held.clear()
         return [results[number] for number in range(len(jobs))]
 
@@ -125,14 +132,14 @@ class ClipReader:
     ) -> Piece:
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.width:
             raise UserError(
-                f"{job.path}: its features are of shape {list(frames.shape)}; [T, {self.width}] was expected."
+                f"{job.path}: its features have shape {list(frames.shape)}; [T, {self.width}] was expected."
             )
         kept = self.aligner.cut(job.id, frames)
         return Piece(kept, start, end, cut=len(kept) < len(frames))
 
 
 def check_windows(length: float | None, stride: float | None, suffix: str) -> Windows | None:
-    """The windows that --window and --stride (ms) ask for. Raises UserError."""
+    """The sliding windows of --window and --stride (ms), None without them. Raises UserError."""
     if length is None:
         if stride is not None:
             raise UserError("--stride is for sliding windows: give --window too.")
@@ -146,29 +153,29 @@ def check_windows(length: float | None, stride: float | None, suffix: str) -> Wi
 
 
 def folder_jobs(folder: Path, suffix: str, out: Path) -> list[ClipJob]:
-    """Every clip under a folder but what lies in `out`; ids are paths without their ending.
+    """A job for each clip under a folder, without those in `out`; ids are paths without their suffix.
 
-    Which files are looked at, see files_under. Raises MissingDataError, and UserError where `out` is the
-    folder itself and the embeddings would be taken for clips, and where two clips would have one id.
+    See files_under for the files that are skipped. Raises MissingDataError if there are none, UserError if
+    embeddings would be written among the features (`out` is the folder), or if two clips have the same id.
     """
     if suffix == ".npy" and out.exists() and out.samefile(folder):
-        raise UserError(f"--out {out} is --in itself: embeddings would lie among the clips' features.")
-    files = sorted(path for path in files_under(folder, leave_out=out) if path.suffix.lower() == suffix)
+        raise UserError(f"--out {out} is --in itself: embeddings would be written among the features.")
+    files = sorted(path for path in files_under(folder, skip=out) if path.suffix.lower() == suffix)
     if not files:
-        raise MissingDataError(f"{folder}: there is no {suffix} file in it, which this model reads.")
+        raise MissingDataError(f"{folder}: it holds no {suffix} file, which this model reads.")
     jobs: dict[str, ClipJob] = {}
     for path in files:
         name = path.relative_to(folder)
         job = ClipJob(name.with_suffix("").as_posix(), str(path), name.as_posix())
         if jobs.setdefault(job.id, job) != job:
             raise UserError(
-                f"{jobs[job.id].path} and {path} would both be called {job.id!r}: rename one of them."
+                f"{jobs[job.id].path} and {path} would both have the id {job.id!r}: rename one of them."
             )
     return list(jobs.values())
 
 
 def table_jobs(table: Table, rows: list[TableRow], suffix: str, folder: Path | None = None) -> list[ClipJob]:
-    """The clips of rows of a table. folder: of their features, as dataset.vfeat_dir. Raises UserError."""
+    """A job for each row of a table. folder: of the features (dataset.vfeat_dir). Raises UserError."""
     return [
         ClipJob(
             row.id, str(clip_file(table, row, suffix, folder)), row.values["path"], row.span, row.left_handed

@@ -1,0 +1,119 @@
+"""A folder of embeddings on disk.
+
+embeddings.npy    float32 [N, D], or embeddings.parquet with ids and vectors
+ids.csv           one row per vector: id, path, and start_ms, end_ms of windows
+provenance.json   model and its hash, options, source, and the clips that failed
+"""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt import __version__
+from mmpt.processors.table_file import parquet_module
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write, read_json, sha256, write_json
+
+FORMATS = ("npy", "parquet")
+EMBEDDINGS, IDS, PROVENANCE = "embeddings", "ids.csv", "provenance.json"
+FINGERPRINT = "model_fingerprint"
+"""Provenance key that names the model of the vectors; a search index compares it."""
+
+
+@dataclass
+class EmbeddingSet:
+    """Embeddings float32 [N, D] with the id row of each vector.
+
+    failed: id -> reason why a clip has no embedding. reused: clips embedded by an earlier run. cut: vectors
+    whose clip or window has more frames than the model reads.
+    """
+
+    vectors: NDArray[np.float32]
+    ids: list[dict[str, str]]
+    failed: dict[str, str] = field(default_factory=dict)
+    reused: int = 0
+    cut: int = 0
+
+
+def check_name(path: str | Path) -> None:
+    """Raises UserError for a path that is not UTF-8: ids.csv and provenance.json could not hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{str(path)!r}: its name is not UTF-8: rename it.") from error
+
+
+def save_embedding_set(out: Path, made: EmbeddingSet, about: dict[str, Any], file_format: str) -> None:
+    """Write vectors, ids and, last, the provenance, which holds the hashes of both files.
+
+    An older file of embeddings in the other format is deleted, because it does not match the new ids.
+    """
+    vectors = out / f"{EMBEDDINGS}.{file_format}"
+    if file_format == "parquet":
+        import pyarrow
+
+        dim = made.vectors.shape[1]
+        columns: dict[str, Any] = {name: [row[name] for row in made.ids] for name in made.ids[0]}
+        columns["embedding"] = pyarrow.FixedSizeListArray.from_arrays(made.vectors.ravel(), dim)
+        with atomic_write(vectors) as temporary:
+            parquet_module().write_table(pyarrow.table(columns), temporary)
+    else:
+        with atomic_write(vectors) as temporary:
+            np.save(temporary, made.vectors)
+    with atomic_write(out / IDS) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(made.ids[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(made.ids)
+    counts = {
+        "count": len(made.ids),
+        "dim": int(made.vectors.shape[1]),
+        "cut": made.cut,
+        "failed": made.failed,
+    }
+    files = {path.name: sha256(path) for path in (vectors, out / IDS)}
+    write_json(out / PROVENANCE, {"mmpt_version": __version__, **about, **counts, "files": files})
+    for other in FORMATS:
+        if other != file_format:
+            (out / f"{EMBEDDINGS}.{other}").unlink(missing_ok=True)
+
+
+def read_embedding_set(folder: Path) -> EmbeddingSet:
+    """Read a folder of save_embedding_set. Raises UserError if it is missing or incomplete."""
+    try:
+        about = read_json(folder / PROVENANCE)
+        with open(folder / IDS, encoding="utf-8", newline="") as file:
+            ids = list(csv.DictReader(file))
+        formats = [name for name in FORMATS if f"{EMBEDDINGS}.{name}" in about.get("files", {})]
+        if "npy" in formats or (not formats and (folder / f"{EMBEDDINGS}.npy").is_file()):
+            vectors = np.load(folder / f"{EMBEDDINGS}.npy", allow_pickle=False)
+        else:
+            column = parquet_module().read_table(folder / f"{EMBEDDINGS}.parquet")["embedding"]
+            flat = column.combine_chunks().flatten().to_numpy()
+            vectors = flat.reshape(len(ids), about["dim"]).astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder}: not a folder of embeddings ({error}); create it with mmpt.cli.embed."
+        ) from error
+    if vectors.shape != (len(ids), about.get("dim")):
+        raise UserError(f"{folder}: {len(ids)} ids, but embeddings of shape {list(vectors.shape)}.")
+    return EmbeddingSet(vectors, ids, about.get("failed", {}), cut=about.get("cut", 0))
+
+
+def read_if_current(folder: Path, key: str, file_format: str) -> EmbeddingSet | None:
+    """The embeddings in `folder` if they are complete and were made with the same key and format, else None.
+
+    The hashes are checked: a killed run on other clips may have left its vectors beside an old provenance.
+    """
+    try:
+        about = read_json(folder / PROVENANCE)
+        files = about["files"]
+        if about["key"] != key or f"{EMBEDDINGS}.{file_format}" not in files:
+            return None
+        unchanged = all(sha256(folder / name) == known for name, known in files.items())
+        return read_embedding_set(folder) if unchanged else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
