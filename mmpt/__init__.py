@@ -1,7 +1,7 @@
 """SignCLIP: text and sign-language video in one latent space, by contrastive learning.
 
 `mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts; `mmpt.score(poses, texts)`
-says how well poses say texts. Importing this package imports nothing else until that is asked for.
+scores how well poses match texts. Importing this package imports nothing else until these are used.
 """
 
 import sys
@@ -29,9 +29,7 @@ def __getattr__(name: str) -> Any:
 
 
 if "fairseq.tasks" in sys.modules and "mmpt.fairseq_plugin" not in sys.modules:
-    # `fairseq-train --user-dir mmpt` imports this package so that it can register its task, model and
-    # criterion.
-    # Nobody else pays: without fairseq already loaded, this line imports nothing.
+    # `fairseq-train --user-dir mmpt` imports this package to register task, model and criterion
     import mmpt.fairseq_plugin  # noqa: F401
     from mmpt.utils.errors import show_user_errors_in_one_line
 

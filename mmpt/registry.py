@@ -1,4 +1,4 @@
-"""Names in YAML -> classes. A failed look-up says what exists."""
+"""Registries: names in YAML -> classes. A failed look-up lists the known names."""
 
 import difflib
 from collections.abc import Callable

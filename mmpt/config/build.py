@@ -35,8 +35,10 @@ def aliases(cls: type) -> dict[str, str]:
 
 
 def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
-    """Make the dataclass `cls` of `tree`. Raises UserError for unknown, missing, mistyped or out-of-range
-    keys."""
+    """Build the dataclass `cls` from `tree`.
+
+    Raises UserError for keys that are unknown, missing, of the wrong type or out of range.
+    """
     if not isinstance(tree, dict):
         raise UserError(
             f"{source.of(prefix.rstrip('.'))}: {prefix.rstrip('.')}: expected a section, got {_show(tree)}."

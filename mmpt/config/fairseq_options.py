@@ -53,8 +53,7 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 def check_fairseq(groups: dict[str, Any], source: Source) -> None:
-    """Refuse groups and options that fairseq does not have, values of the wrong kind, and two values of one
-    option. Raises UserError."""
+    """Raises UserError for unknown groups or options, wrong types, and two values of one option."""
     places: dict[str, str] = {}
     for group, options in groups.items():
         where = source.of(f"fairseq.{group}")
@@ -201,8 +200,7 @@ def keys_of(groups: dict[str, Any], arguments: list[str]) -> list[str]:
 
 
 def to_argv(groups: dict[str, Any]) -> list[str]:
-    """The options as arguments of `fairseq-train`, in the order of the file; false flags and nulls are left
-    out."""
+    """The options as arguments of `fairseq-train`, in file order, without false flags and nulls."""
     argv: list[str] = []
     for options in groups.values():
         for name, value in (options or {}).items():

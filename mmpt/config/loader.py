@@ -65,8 +65,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def evaluates(path: str | Path, config: Config) -> bool:
-    """Whether the config of a file evaluates a model and trains none: by its name, test_X.yaml, or its
-    task_type."""
+    """Whether a config is for evaluation only: its file is test_X.yaml, or its task_type local_predict."""
     return Path(path).name.startswith("test_") or config.task_type == "local_predict"
 
 
@@ -146,8 +145,10 @@ def _check_size(path: Path) -> None:
 
 
 def _merge(base: dict[Any, Any], top: dict[Any, Any], where: Any, prefix: str = "") -> None:
-    """Lay `top`, which `where` gives, over `base`. Raises UserError for an empty section over a filled one:
-    that is a section whose keys were commented out, or meant to be."""
+    """Merge `top`, which comes from `where`, into `base`.
+
+    Raises UserError for an empty section over one with keys: its keys were probably commented out.
+    """
     for key, value in top.items():
         below = base.get(key)
         if isinstance(value, dict) and isinstance(below, dict):

@@ -1,8 +1,8 @@
-"""Keys of published YAMLs that nothing here acts on. They load, so that the YAMLs do, and are never silent.
+"""Keys of published YAMLs that mmpt does not support. They load, and are refused or reported as ignored.
 
-Those that say what a model is, or what it learns from, are fields (PublishedDataset, PublishedModel), and a
-task that sets one is refused (refuse_unsupported). The others set up readers of data sets that mmpt does not
-have: they are taken out and said to be ignored (IGNORED).
+Keys that change a model or its data are fields (PublishedDataset, PublishedModel), and a task that sets one
+is refused (refuse_unsupported). The others configure readers of data sets that mmpt does not have: they are
+removed and reported as ignored (IGNORED).
 """
 
 from dataclasses import dataclass, fields
@@ -107,7 +107,7 @@ class PublishedModel:
 
 
 def refuse_unsupported(config: Any) -> None:
-    """Raises UserError if a Config sets a field that nothing here acts on."""
+    """Raises UserError if a Config sets an unsupported field."""
     for name in ("dataset", "model"):
         section = getattr(config, name)
         for field in fields(section):

@@ -82,6 +82,7 @@ class ClipLoader:
     windows: Windows | None = None
 
     def __call__(self, job: ClipJob) -> list[Piece] | str:
+        """The pieces of one clip, or the error message."""
         try:
             return self._windows(job) if self.windows else [self._piece(job, self._whole(job))]
         except UserError as error:

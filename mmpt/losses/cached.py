@@ -22,23 +22,22 @@ def cached_loss_backward(
     microbatches: Sequence[Batch],
     backward: Callable[[Tensor], None] = Tensor.backward,
 ) -> float:
-    """Add to the parameters' gradients what `loss` on all micro-batches as one batch would, and return that
-    loss. YAML: `loss.cached_chunk`.
+    """Accumulate the gradients of `loss` over all micro-batches as one batch, and return that loss.
 
-    All embeddings are first computed without gradients, micro-batch by micro-batch; the loss of the whole
-    gives the gradient of each embedding; then each micro-batch is embedded again, with the same dropout, and
-    that gradient pushed through it. Memory for activations is that of one micro-batch; the price is a second
-    forward pass.
+    YAML: `loss.cached_chunk`. Embeddings are first computed without gradients, micro-batch by micro-batch.
+    The loss of the whole batch gives the gradient of each embedding. Each micro-batch is then embedded again,
+    with the same dropout, and the gradient is propagated through it. Activation memory is that of one
+    micro-batch, at the cost of a second forward pass.
 
-    Equals the plain gradient, up to rounding, for models whose embedding of an example does not depend on its
-    batch (no batch normalisation), with the dropout masks that the micro-batches draw. Under
+    Equals the plain gradient up to rounding, with the micro-batches' dropout masks, if the embedding of an
+    example does not depend on its batch (no batch normalisation). Under
     DistributedDataParallel the gradients are averaged over the processes once, in the last micro-batch.
 
     Args:
         model: `model(vfeats, vmasks, caps, cmasks) -> {"pooled_video": [b, H], "pooled_text": [b, H]}`.
         loss: `loss(pooled_video, pooled_text, labels)`; its own parameters get their gradients too.
         microbatches: batches with those inputs, and "labels" (int64 [b]) in all of them or in none.
-        backward: how to go backward from a scalar, for optimizers that scale it first (fp16).
+        backward: runs the backward pass of a scalar; for optimizers that scale it first (fp16).
 
     Raises UserError if there is no micro-batch, or if some have labels and some have not.
     """
@@ -46,7 +45,7 @@ def cached_loss_backward(
         raise UserError("no micro-batch was given.")
     with_labels = [batch.get("labels") is not None for batch in microbatches]
     if any(with_labels) != all(with_labels):
-        raise UserError("some micro-batches have labels and some have not: give them to all or to none.")
+        raise UserError("some micro-batches have labels and some have not: give labels to all or to none.")
     labels = torch.cat([batch["labels"] for batch in microbatches]) if all(with_labels) else None
 
     randomness = []
@@ -70,9 +69,11 @@ def cached_loss_backward(
             out_video, out_text = _embed(model, batch)
             end = start + len(out_video)
             sides = [(out_video, video.grad[start:end]), (out_text, text.grad[start:end])]
-            trained = [(out, gradient) for out, gradient in sides if out.requires_grad]  # not: a frozen tower
+            trained = [
+                (out, gradient) for out, gradient in sides if out.requires_grad
+            ]  # not of a frozen tower
             if trained:
-                # the gradients carry the factor of `backward` already, so this goes backward plainly
+                # the gradients contain the scale of `backward` already
                 torch.autograd.backward([out for out, _ in trained], [gradient for _, gradient in trained])
         start = end
     _set_random_state(after, microbatches[0]["vfeats"].device)
@@ -88,7 +89,7 @@ def _embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def _no_sync(model: nn.Module) -> Iterator[None]:
-    """Hold back DistributedDataParallel's averaging, where the model is wrapped in it."""
+    """Skip DistributedDataParallel's gradient averaging, if the model is wrapped in it."""
     no_sync = getattr(model, "no_sync", None)
     with no_sync() if callable(no_sync) else contextlib.nullcontext():
         yield

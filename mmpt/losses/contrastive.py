@@ -1,4 +1,4 @@
-"""What the contrastive losses share: logits of (gathered) embeddings, and which pairs belong together."""
+"""Shared parts of the contrastive losses: logits of (gathered) embeddings, and their positive pairs."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SIMILARITIES = ("dot", "cosine")
 
 
 def give_numbers_a_shape(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before loading: numbers of this module that were saved without a shape become tensors of shape [1]."""
+    """Load hook: scalars of this module that were saved without a shape get the shape [1]."""
     for name, _parameter in module.named_parameters(recurse=False):
         held = state.get(prefix + name)
         if isinstance(held, Tensor) and held.ndim == 0:
@@ -23,7 +23,7 @@ def give_numbers_a_shape(module: nn.Module, state: dict[str, Any], prefix: str, 
 
 
 class LogitScale(nn.Module):
-    """1 / temperature, fixed or learnt, and never above a bound (CLIP, https://arxiv.org/abs/2103.00020)."""
+    """1 / temperature, fixed or learnt, with an upper bound (CLIP, https://arxiv.org/abs/2103.00020)."""
 
     def __init__(self, temperature: float, learnable: bool, max_scale: float):
         super().__init__()
@@ -39,10 +39,11 @@ class LogitScale(nn.Module):
         self.fixed = 1.0 / temperature
         self.max_log = math.log(max_scale)
         self.log_scale = nn.Parameter(torch.tensor([-math.log(temperature)])) if learnable else None
-        # of shape [1], as fairseq's legacy_ddp needs it; older checkpoints hold a number without a shape
+        # of shape [1] for fairseq's legacy_ddp; older checkpoints hold a scalar
         self.register_load_state_dict_pre_hook(give_numbers_a_shape)
 
     def forward(self) -> float | Tensor:
+        """The factor of the logits, of shape [1] if it is learnt."""
         if self.log_scale is None:
             return self.fixed
         with torch.no_grad():  # the parameter itself, as in CLIP: a clamped value would have no gradient back
@@ -54,7 +55,7 @@ class LogitScale(nn.Module):
 class Block:
     """This process's rows of the similarity matrices of the global batch.
 
-    n of the N pairs are this process's: number `start` to `start + n`.
+    n of the N pairs belong to this process: `start` to `start + n`.
     """
 
     video_to_text: Tensor
@@ -65,17 +66,17 @@ class Block:
     """bool [n, N], or None without labels."""
     start: int
     processes: int = 1
-    """How many processes have rows at all."""
+    """Number of processes that have rows."""
 
     @property
     def targets(self) -> Tensor:
-        """int64 [n]: column of each row's own pair."""
+        """int64 [n]: column of each row's positive pair."""
         rows = len(self.video_to_text)
         return torch.arange(self.start, self.start + rows, device=self.video_to_text.device)
 
     @property
     def share(self) -> float:
-        """Turns a sum over my rows into my part of the global mean: the processes' parts average to it."""
+        """Scales a sum over this process's rows so that the mean over processes is the global mean."""
         return self.processes / self.video_to_text.shape[1]
 
 
@@ -85,12 +86,12 @@ def similarity_block(
     """Compare n clips [n, H] with their n prompts [n, H] (and, with `gather`, with those of all processes).
 
     Half precision is compared in float32. labels: int64 [n] or None. With `gather`, a process without rows
-    takes part too, with n = 0; the parts of the others average to the loss.
+    (n = 0) must call this too.
     """
     if video.ndim != 2 or video.shape != text.shape:
         raise UserError(
             f"a contrastive loss got embeddings of shapes {tuple(video.shape)} and {tuple(text.shape)}; "
-            "as many clips as prompts, of one width, were expected."
+            "as many clips as prompts, of the same width, were expected."
         )
     kind = torch.promote_types(video.dtype, torch.float32)
     with torch.autocast(video.device.type, enabled=False):
@@ -109,8 +110,10 @@ def similarity_block(
 
 
 def needs_common_batches(loss_cfg: Any) -> bool:
-    """Whether the batches of several processes have to be parts of common ones, for which the sampler's rule
-    holds: they are contrasted with each other, and equal prompts would be negatives."""
+    """Whether the sampler must draw the global batch, so that no prompt occurs twice across processes.
+
+    With loss.gather and without label_aware, equal prompts of two processes would be negatives.
+    """
     return bool(loss_cfg.gather and not loss_cfg.label_aware)
 
 

@@ -1,4 +1,4 @@
-"""InfoNCE in both directions: VideoCLIP's MMContraLoss, and its newer relatives by option."""
+"""InfoNCE in both directions: VideoCLIP's MMContraLoss, with newer variants as options."""
 
 from typing import Any
 
@@ -12,11 +12,10 @@ from mmpt.utils.errors import UserError
 
 @LOSSES.register("MMContraLoss")
 class MMContraLoss(nn.Module):
-    """Cross-entropy of each clip over the prompts plus that of each prompt over the clips, each a mean over
-    the batch.
+    """InfoNCE: cross-entropy of clips over prompts plus that of prompts over clips, each a batch mean.
 
-    With the default options it is VideoCLIP's (https://arxiv.org/abs/2109.14084): raw dot products, no
-    temperature, the two directions added and not averaged.
+    The defaults are VideoCLIP's (https://arxiv.org/abs/2109.14084): raw dot products, no temperature, and the
+    sum, not the mean, of the two directions.
 
     Args:
         similarity: "dot" or "cosine".
@@ -27,8 +26,8 @@ class MMContraLoss(nn.Module):
         label_aware: pairs with the same label are positives of each other: the target is spread evenly over
             all of them (SupCon, https://arxiv.org/abs/2004.11362, its L_out, without the self-comparison that
             two towers lack).
-        gather: compare with the batches of all processes. Each process then returns its own rows' part; the
-            average over the processes is the loss of the global batch (see all_gather_with_grad).
+        gather: compare with the batches of all processes. Each process then returns the part of its rows; the
+            mean over processes is the loss of the global batch (see all_gather_with_grad).
     """
 
     def __init__(
@@ -54,8 +53,10 @@ class MMContraLoss(nn.Module):
         self.logit_scale = LogitScale(temperature, learnable_temperature, max_logit_scale)
 
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of clips [B, H] and their prompts [B, H]; labels int64 [B] name equal
-        prompts."""
+        """The loss, a scalar, of clips [B, H] and their prompts [B, H].
+
+        labels int64 [B]: equal labels mark equal prompts.
+        """
         if self.label_aware and labels is None:
             raise UserError("loss.label_aware needs labels: the batch has none.")
         used = labels if self.label_aware else None

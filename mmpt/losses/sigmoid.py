@@ -1,4 +1,4 @@
-"""Sigmoid loss: every clip-prompt pair of the batch is its own yes-or-no question."""
+"""Sigmoid loss: binary classification of every clip-prompt pair of the batch."""
 
 import math
 from typing import Any
@@ -14,10 +14,11 @@ from mmpt.utils.errors import UserError
 
 @LOSSES.register("MMSigmoidLoss")
 class MMSigmoidLoss(nn.Module):
-    """SigLIP's loss (Zhai et al. 2023, https://arxiv.org/abs/2303.15343): -log sigmoid(z (logit scale *
-    similarity + bias)) with z = 1 for pairs and -1 for the others, summed over all N x N, divided by N.
+    """SigLIP's loss (Zhai et al. 2023, https://arxiv.org/abs/2303.15343).
 
-    The bias is learnt, from -10 as in the paper, so that the many non-pairs do not weigh on the first steps.
+    -log sigmoid(z (logit scale * similarity + bias)) with z = 1 for pairs and -1 for the others, summed over
+    all N x N and divided by N. The bias is learnt and starts at -10, as in the paper, so that the many
+    negatives do not dominate the first steps.
 
     Args:
         similarity: "cosine" (the paper) or "dot".
@@ -51,8 +52,10 @@ class MMSigmoidLoss(nn.Module):
         self.register_load_state_dict_pre_hook(give_numbers_a_shape)
 
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of clips [B, H] and their prompts [B, H]; labels int64 [B] name equal
-        prompts."""
+        """The loss, a scalar, of clips [B, H] and their prompts [B, H].
+
+        labels int64 [B]: equal labels mark equal prompts.
+        """
         if self.label_aware and labels is None:
             raise UserError("loss.label_aware needs labels: the batch has none.")
         used = labels if self.label_aware else None
@@ -66,8 +69,7 @@ class MMSigmoidLoss(nn.Module):
 
     @classmethod
     def from_config(cls, loss_cfg: Any) -> "MMSigmoidLoss":
-        """The loss that the config section `loss` describes. Raises UserError for options it does not
-        have."""
+        """The loss that the config section `loss` describes. Raises UserError for unsupported options."""
         if loss_cfg.label_smoothing:
             raise UserError("loss.label_smoothing belongs to MMContraLoss: with MMSigmoidLoss leave it at 0.")
         return cls(

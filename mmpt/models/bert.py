@@ -1,10 +1,9 @@
-"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): the text tower and the body of the video
-tower.
+"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): both towers' layers.
 
-Parameter names are those of the published BERT files (`embeddings.word_embeddings.weight`,
+Parameter names are those of published BERT files (`embeddings.word_embeddings.weight`,
 `encoder.layer.0.attention.self.query.weight`, ...), so that pretrained text models and fairseq checkpoints
-load as they are. It is written out here, and not taken from a library, because the video tower feeds the
-layers with positions and masks of its own, and so that a saved model runs without one.
+load unchanged. BERT is implemented here because the video tower passes its own positions and masks to the
+layers, and because a saved model then needs no other library.
 """
 
 import torch
@@ -54,21 +53,20 @@ class BertSelfAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
-        """hidden [N, H], tokens of sequences that `packing` tells apart -> [N, H]."""
+        """Attention within each sequence of `packing`: hidden [N, H] -> [N, H]."""
         layers = (self.query, self.key, self.value)
         if all(type(layer) is nn.Linear for layer in layers):
-            # one product instead of three; the parameters stay three, as published files name them
+            # one matrix product instead of three; published files name three parameters
             weight = torch.cat([layer.weight for layer in layers])
             bias = torch.cat([layer.bias for layer in layers])
             projected = F.linear(hidden, weight, bias)
-        else:  # a layer that wears an adapter (lora.py) is more than its weight
+        else:  # a layer with an adapter (lora.py)
             projected = torch.cat([layer(hidden) for layer in layers], -1)
         return packing.attend(projected, self.heads, self.dropout if self.training else 0.0)
 
 
 class ResidualOutput(nn.Module):
-    """Linear layer, dropout, and LayerNorm of the sum with the input: the end of both halves of a BERT
-    layer."""
+    """Linear layer, dropout, residual and LayerNorm: the end of both halves of a BERT layer."""
 
     def __init__(self, width_in: int, settings: BertSettings, dropout: float):
         super().__init__()
@@ -77,6 +75,7 @@ class ResidualOutput(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """Hidden [N, width_in], residual [N, H] -> [N, H]."""
         return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
 
 
@@ -89,11 +88,12 @@ class BertAttention(nn.Module):
         self.output = ResidualOutput(settings.hidden_size, settings, hidden_dropout)
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        """Hidden [N, H] -> [N, H]."""
         return self.output(self.self(hidden, packing), hidden)
 
 
 class BertIntermediate(nn.Module):
-    """The widening half of the feed-forward block."""
+    """The first half of the feed-forward block."""
 
     def __init__(self, settings: BertSettings):
         super().__init__()
@@ -101,11 +101,12 @@ class BertIntermediate(nn.Module):
         self.activation = ACTIVATIONS[settings.hidden_act]()
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden [N, H] -> [N, intermediate_size]."""
         return self.activation(self.dense(hidden))
 
 
 class BertLayer(nn.Module):
-    """Attention and feed-forward block, each with a residual and LayerNorm behind it."""
+    """Attention and feed-forward block, each followed by residual and LayerNorm."""
 
     def __init__(self, settings: BertSettings, attention_dropout: float, hidden_dropout: float):
         super().__init__()
@@ -114,6 +115,7 @@ class BertLayer(nn.Module):
         self.output = ResidualOutput(settings.intermediate_size, settings, hidden_dropout)
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        """Hidden [N, H] -> [N, H]."""
         attended = self.attention(hidden, packing)
         return self.output(self.intermediate(attended), attended)
 
@@ -122,8 +124,8 @@ class BertEncoder(nn.Module):
     """A stack of layers.
 
     Attributes:
-        checkpointing: keep only the input of each layer and compute the layer again when going backward, with
-            the same dropout: less memory, a third more time (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
+        checkpointing: activation checkpointing: keep only the input of each layer, and recompute the layer in
+            the backward pass with the same dropout. Less memory, a third more time (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class BertEncoder(nn.Module):
         self.checkpointing = False
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        """Hidden [N, H] -> [N, H], through all layers."""
         for layer in self.layer:
             if self.checkpointing and torch.is_grad_enabled():
                 hidden = checkpoint(layer, hidden, packing, use_reentrant=False)
@@ -145,8 +148,10 @@ class BertEncoder(nn.Module):
 
 
 class BertPooler(nn.Module):
-    """BERT's next-sentence head. Published files hold it; nothing here uses it, so it never asks for
-    gradients (a parameter that waits for a gradient and gets none stops distributed training)."""
+    """BERT's next-sentence head. Published files hold it, but nothing here uses it.
+
+    It needs no gradients: parameters that never receive one stop distributed training.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -159,7 +164,7 @@ class BertModel(PackedModule):
     """BERT without a head.
 
     Attributes:
-        packed: leave padding out of every computation; False computes it too, for comparison.
+        packed: do not compute padding; False computes it too, for comparison.
 
     Args:
         settings: sizes.
@@ -190,9 +195,9 @@ class BertModel(PackedModule):
         position_ids: Tensor | None = None,
         token_types: Tensor | None = None,
     ) -> Tensor:
-        """Last hidden states [B, L, H] of token ids int64 [B, L] with mask bool [B, L] (true: a real token);
-        zeros where there is none.
+        """Last hidden states [B, L, H] of token ids int64 [B, L], zero at padding.
 
+        mask bool [B, L] is true for real tokens.
         position_ids int64 [L] (None: 0, 1, 2, ...), token_types int64 [L] (None: all 0).
         Raises UserError if the sequence is longer than the position table.
         """
@@ -206,7 +211,7 @@ class BertModel(PackedModule):
         position_ids: Tensor | None = None,
         token_types: Tensor | None = None,
     ) -> tuple[Tensor, Packing]:
-        """As forward, but the real tokens only: hidden [N, H], and which tokens these are."""
+        """As forward, for the real tokens only: hidden [N, H], and their packing."""
         length = input_ids.shape[1]
         if length > self.max_positions:
             raise UserError(

@@ -9,7 +9,7 @@ from torch import nn
 from mmpt.utils.errors import UserError
 
 LARGEST = {"num_hidden_layers": 1000, "hidden_size": 1 << 20, "intermediate_size": 1 << 24}
-"""More is a damaged or hostile file: to build so many would take for ever, or overflow."""
+"""Upper limits: a damaged or hostile file with larger sizes would exhaust the memory."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -66,8 +66,7 @@ class BertSettings:
                 raise UserError(f"{name} of the text model is {getattr(self, name)}, over {most}.")
         if self.hidden_act not in ACTIVATIONS:
             raise UserError(
-                f"hidden_act is {self.hidden_act!r}; the activations served are "
-                f"{', '.join(sorted(ACTIVATIONS))}."
+                f"hidden_act is {self.hidden_act!r}; supported: {', '.join(sorted(ACTIVATIONS))}."
             )
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
@@ -90,7 +89,7 @@ class BertSettings:
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise UserError(
                 f"{where} has position_embedding_type {config['position_embedding_type']!r}; only 'absolute' "
-                "is served."
+                "is supported."
             )
         fields = {field.name: field for field in dataclasses.fields(cls)}
         given = {name: config[name] for name in fields if config.get(name) is not None}
@@ -105,16 +104,16 @@ class BertSettings:
 
 
 HEAD = 32
-"""Width of an attention head in a tower of its own width, as in MiniLM."""
+"""Width of an attention head of a tower with model.video_hidden_size, as in MiniLM."""
 
 
 def fresh_settings(
     settings: BertSettings, hidden_size: int, num_hidden_layers: int, token_ids: tuple[int, ...]
 ) -> BertSettings:
-    """Settings of a tower like `settings`, but of another width, that starts from random weights.
+    """Settings of a randomly initialised tower of another width.
 
-    It only ever looks up `token_ids`, so its word table ends there. Random weights have the scale that keeps
-    a signal's size in a narrow layer, not BERT's own, which is meant for wide ones. Raises UserError.
+    The tower only looks up `token_ids`, so its word table ends there. BERT's initializer_range suits wide
+    layers; the one used here keeps the variance of activations in narrow layers. Raises UserError.
     """
     if hidden_size % HEAD:
         raise UserError(f"model.video_hidden_size is {hidden_size}: a multiple of {HEAD} was expected.")

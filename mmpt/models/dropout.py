@@ -1,7 +1,7 @@
-"""Dropout (Srivastava et al. 2014) that does not wait for random numbers on a CPU.
+"""Fast dropout (Srivastava et al. 2014) on a CPU.
 
-torch draws one double a number there, from one thread: in a small BERT a quarter of a training step. Two
-random bytes a number are enough.
+torch draws one double per element there, in one thread: a quarter of a training step of a small BERT. This
+draws two random bytes per element.
 """
 
 import torch
@@ -12,24 +12,26 @@ LOWEST = -(1 << 15)
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout; on a CPU the rate is rounded to a multiple of 1/65536, and what is kept is scaled by the
-    rounded rate, so that the expectation is exact.
+    """nn.Dropout, faster on a CPU.
+
+    There the rate is rounded to a multiple of 1/65536, and kept elements are scaled by the rounded rate, so
+    that the expectation is exact.
 
     Attributes:
-        plain: do as nn.Dropout does on every device, for comparison.
+        plain: use nn.Dropout on every device, for comparison.
     """
 
     plain = False
 
     def forward(self, input: Tensor) -> Tensor:
+        """Tensor of any shape -> the same shape."""
         if self.plain or not self.training or self.p == 0 or input.device.type != "cpu":
             return super().forward(input)
         return quick_dropout(input, self.p)
 
 
 def quick_dropout(values: Tensor, rate: float) -> Tensor:
-    """Zeros instead of a share `rate` of the numbers, the others divided by 1 - rate. Draws from torch's CPU
-    generator."""
+    """Set a share `rate` of the elements to zero and divide the others by 1 - rate. Uses torch's CPU RNG."""
     cut = round(rate * LEVELS)
     if cut >= LEVELS:
         return values * 0

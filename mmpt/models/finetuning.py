@@ -1,4 +1,4 @@
-"""What of a model is trained when it starts from another's weights: everything, or less."""
+"""Which parameters are trained in fine-tuning: all, the last layers, projections only, or adapters."""
 
 from collections.abc import Collection
 
@@ -10,17 +10,17 @@ from mmpt.utils.errors import UserError
 _TOWERS = ("video_encoder", "text_encoder", "mm_encoder")
 _PROJECTIONS = ("video_projection", "text_projection", "video_pooling")
 _OF_FRAMES = {"videomlp", "videoconv"}
-"""Parts of a video tower that no text model fills: without a checkpoint they are random."""
+"""Parts of a video tower that no text model initialises: without a checkpoint they are random."""
 
 
 def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lora_rank: int = 0) -> None:
-    """Leave out of training what the config says.
+    """Freeze the parameters that the config excludes from training.
 
-    last_layers (model.train_last_layers): of each tower only so many layers, counted from its output, are
-    trained, with projections and learnt pooling; None: all. projections_only (model.train_projections_only):
-    no layer of either tower. A tower that is frozen already stays so. lora_rank (model.lora_rank): adapters
-    are put in later, when the weights are there (add_adapters); here it is only checked that it goes with the
-    others. Raises UserError where nothing would be trained, or a tower has fewer layers.
+    last_layers (model.train_last_layers): train only so many last layers of each tower, with projections and
+    learnt pooling; None: all. projections_only (model.train_projections_only): train no layer of the towers.
+    A frozen tower stays frozen. lora_rank (model.lora_rank) is only checked against the others here; adapters
+    are added once the weights are loaded (add_adapters). Raises UserError if nothing would be trained, or if
+    a tower has fewer layers.
     """
     check_lora(lora_rank, last_layers, projections_only)
     if projections_only and last_layers is not None:
@@ -43,39 +43,41 @@ def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lo
             continue
         if last_layers > len(layers):
             raise UserError(
-                f"model.train_last_layers is {last_layers}, but {name} has {len(layers)} layers: leave it "
-                "out to train everything."
+                f"model.train_last_layers is {last_layers}, but {name} has {len(layers)} layers: unset "
+                "it to train all."
             )
         for layer in list(layers)[len(layers) - last_layers :]:
             layer.requires_grad_(True)
 
 
-def check_filled(model: nn.Module, left_out: Collection[str]) -> None:
-    """Raises UserError if what the checkpoint did not fill of a tower's frame MLP and convolutions (left_out,
-    by model.init_ignore) is not trained either."""
-    drawn = [
+def check_filled(model: nn.Module, skipped: Collection[str]) -> None:
+    """Raises UserError if a frame MLP or convolution is neither loaded from the checkpoint nor trained.
+
+    skipped: parameters that model.init_ignore excluded from loading.
+    """
+    random = [
         name
         for name, parameter in model.named_parameters()
-        if name in left_out and not parameter.requires_grad and _OF_FRAMES & set(name.split("."))
+        if name in skipped and not parameter.requires_grad and _OF_FRAMES & set(name.split("."))
     ]
-    if drawn:
+    if random:
         raise UserError(
-            f"{drawn[0]} is not taken from the checkpoint (model.init_ignore) and not trained "
+            f"{random[0]} is not loaded from the checkpoint (model.init_ignore) and not trained "
             "(model.train_last_layers, model.train_projections_only): it would stay random. Train all, or "
-            "take model.lora_rank, with which frame MLP and convolutions are trained."
+            "use model.lora_rank, with which frame MLP and convolutions are trained."
         )
 
 
 def check_lora(rank: int, last_layers: int | None, projections_only: bool) -> None:
-    """Raises UserError if adapters (model.lora_rank) are asked for along with another choice of layers."""
+    """Raises UserError if model.lora_rank is combined with another choice of layers."""
     if rank and (projections_only or last_layers is not None):
         other = "train_projections_only" if projections_only else "train_last_layers"
         raise UserError(
-            f"model.lora_rank and model.{other} contradict: adapters are trained in all layers, and no layer "
-            "itself is. Keep one of them (to adapt the video tower alone: model.freeze_text=true)."
+            f"model.lora_rank and model.{other} contradict: LoRA trains adapters in all layers, and no layer "
+            "itself. Keep one of them (to adapt the video tower alone: model.freeze_text=true)."
         )
 
 
 def _parts(model: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:
-    """The modules of a model, or of its members, that have one of these names."""
+    """The modules with one of these names, in every model of an ensemble."""
     return [(path, part) for path, part in model.named_modules() if path.rpartition(".")[2] in names]

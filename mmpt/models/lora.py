@@ -1,7 +1,7 @@
 """Low-rank adapters (LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685), put in place by `peft`.
 
 A linear map W of a tower's BERT layers becomes W + B A, of which only A [rank, in] and B [out, rank] are
-trained. Nothing else here needs peft: weights are read, and saved, with B A added to W
+trained. Only training needs peft: model folders are saved, and checkpoints read, with B A merged into W
 (mmpt/utils/adapters.py).
 """
 
@@ -14,11 +14,11 @@ from mmpt.models.bert import BertModel
 from mmpt.utils.errors import MissingDataError, UserError
 
 TARGETS = r"encoder\.layer\.\d+\..+\.(query|key|value|dense)"
-"""Within a BertModel: every linear map of every layer; not the pooler, which nothing uses."""
+"""Modules of a BertModel that get an adapter: every linear layer except the unused pooler."""
 
 
 def need_peft() -> None:
-    """Raises MissingDataError, which says what to install, where there is no peft."""
+    """Raises MissingDataError if peft is not installed."""
     if importlib.util.find_spec("peft") is None:
         raise MissingDataError(
             "model.lora_rank needs peft, which is not installed: `pip install -r requirements-train.txt`, or "
@@ -27,13 +27,12 @@ def need_peft() -> None:
 
 
 def add_adapters(model: nn.Module, rank: int) -> None:
-    """Put adapters of this rank (model.lora_rank) into the BERT of every tower that is not frozen, in place.
+    """Add adapters of this rank (model.lora_rank) to the BERT of every tower that is not frozen, in place.
 
-    To be called when the weights that they start from are loaded: the names of adapted weights change
-    (`query.weight` -> `query.base_layer.weight`). B starts at zero, so embeddings stay what they were. Of a
-    BERT nothing but adapters is trained from then on. What stands around it (frame MLP, convolutions,
-    projections, learnt pooling) is trained as ever: it is small, it depends on the features, and it need not
-    have been trained before (model.init_ignore).
+    Call it after the pretrained weights are loaded: it renames adapted weights (`query.weight` ->
+    `query.base_layer.weight`). B starts at zero, so embeddings do not change. From then on only the adapters
+    of a BERT are trained. Frame MLP, convolutions, projections and learnt pooling are trained as before: they
+    are small, depend on the features, and may not have been pretrained (model.init_ignore).
 
     Raises MissingDataError without peft, UserError if the rank is larger than a tower is wide, or if every
     tower is frozen.
@@ -47,8 +46,8 @@ def add_adapters(model: nn.Module, rank: int) -> None:
         width = bert.settings.hidden_size
         if rank > width:
             raise UserError(
-                f"model.lora_rank is {rank}, but a tower is {width} wide: expected at most {width}, as a "
-                "rule 4 to 64."
+                f"model.lora_rank is {rank}, but a tower is {width} wide: expected at most {width}; 4 to "
+                "64 is usual."
             )
         _inject(bert, rank)
 
@@ -56,6 +55,6 @@ def add_adapters(model: nn.Module, rank: int) -> None:
 def _inject(bert: BertModel, rank: int) -> None:
     from peft import LoraConfig, inject_adapter_in_model  # imports half of transformers
 
-    # lora_alpha = rank: the sum is W + B A as it stands, so a checkpoint says by itself what it means
+    # lora_alpha = rank makes it W + B A without a factor, so merging needs no option
     config: Any = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules=TARGETS)
     inject_adapter_in_model(config, bert)

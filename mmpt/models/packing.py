@@ -1,10 +1,9 @@
-"""Sequences of different lengths as one list of tokens, so that cost follows real tokens and not padding.
+"""Packing: compute the real tokens of a batch only, without padding.
 
-A padded batch [B, L, H] becomes its real tokens [N, H]: everything a transformer does to a token on its own
-(embeddings, projections, feed-forward, LayerNorm, dropout) is then done N times and not B x L times. Only
-attention needs to know which tokens belong together: it runs over groups of sequences of similar length, each
-padded to its own longest. Krell et al. 2021 pack sequences into rows, https://arxiv.org/abs/2107.02027; here
-nothing is packed into rows, so no sequence is ever cut and results are those of the padded batch.
+A padded batch [B, L, H] becomes its real tokens [N, H], so that embeddings, projections, feed-forward,
+LayerNorm and dropout are computed N times instead of B x L times. Attention runs over groups of sequences of
+similar length, each padded to its longest. Krell et al. 2021 (https://arxiv.org/abs/2107.02027) pack
+sequences into rows; this does not, so no sequence is cut and results equal those of the padded batch.
 """
 
 import dataclasses
@@ -18,19 +17,19 @@ from torch import Tensor
 from mmpt.models.dropout import Dropout, quick_dropout
 
 CALL_COST = {"cpu": 1_000, "cuda": 1_000_000}
-"""What one more group costs, in entries of an attention matrix. Measured on a CPU, where it hardly matters
-within a factor of ten; on a GPU estimated from the time to launch its kernels."""
+"""Cost of one more group, in entries of an attention matrix: measured on a CPU, where a factor of ten hardly
+matters; on a GPU estimated from the time to launch kernels."""
 SLACK = 0.15
-"""Padding that a group may hold in any case, as a share of its own entries."""
+"""Share of padding that a group may always have."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
     """Sequences that attend in one call.
 
-    count, length: sequences, and tokens to which they are padded. index int64 [tokens]: place of each real
-    token among the count x length; mask bool [count, 1, 1, length]: which keys are seen. Both None where all
-    sequences have the same length.
+    count, length: number of sequences, and the length they are padded to. index int64 [tokens]: position of
+    each real token among the count x length; mask bool [count, 1, 1, length]: keys that are attended to. Both
+    are None if all sequences have the same length.
     """
 
     count: int
@@ -41,15 +40,15 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Which tokens of a padded batch [B, L] are computed, in which order, and who attends to whom.
+    """Which tokens of a padded batch [B, L] are computed, in which order, and in which attention groups.
 
     Attributes:
         batch, width: B and L.
-        rows: int64 [N], place in the flattened padded batch of each computed token. Tokens of a sequence
-            stand together and in order; sequences stand by length, longest first.
-        groups: of neighbouring sequences, in the same order.
-        sizes: computed tokens of each group.
-        plain: made with `packed` false.
+        rows: int64 [N], index of each computed token in the flattened padded batch. The tokens of a sequence
+            are consecutive; sequences are sorted by length, longest first.
+        groups: of consecutive sequences.
+        sizes: number of computed tokens of each group.
+        plain: built with `packed` false.
     """
 
     batch: int
@@ -61,10 +60,10 @@ class Packing:
 
     @classmethod
     def of(cls, mask: Tensor, packed: bool = True) -> "Packing":
-        """The packing of the tokens whose mask [B, L] is true, and of the first one of each row in any case
-        (attention over no token at all is undefined).
+        """The packing of the tokens where mask [B, L] is true.
 
-        With `packed` false, padding is computed as well: one group, as wide as the batch.
+        The first token of each row is always included: attention over no token is undefined. With `packed`
+        false padding is computed too, in one group as wide as the batch.
         """
         seen = mask.bool().clone()
         seen[:, :1] = True
@@ -78,7 +77,7 @@ class Packing:
         ordered = seen[order]
         place = ordered.flatten().nonzero()[:, 0]
         rows = order[place // width] * width + place % width if len(place) else place
-        lengths = counts[order].tolist()  # on a GPU the one place that waits for it
+        lengths = counts[order].tolist()  # on a GPU the only synchronisation
         bounds = _split(lengths, CALL_COST.get(mask.device.type, CALL_COST["cuda"]))
         groups = tuple(_group(lengths[start:stop], mask.device) for start, stop in bounds)
         return cls(batch, width, rows, groups, tuple(sum(lengths[start:stop]) for start, stop in bounds))
@@ -90,7 +89,7 @@ class Packing:
 
     @property
     def columns(self) -> Tensor:
-        """int64 [N]: the column of the batch at which each computed token stands."""
+        """int64 [N]: the column of the batch of each computed token."""
         return self.rows % self.width
 
     def pack(self, padded: Tensor) -> Tensor:
@@ -129,8 +128,7 @@ class PackedModule(torch.nn.Module):
 def set_packed(model: torch.nn.Module, packed: bool) -> None:
     """Switch packing on or off in all towers of a model.
 
-    Off is the plain way, with the same results: padding is computed, a prompt as often as it stands in the
-    batch, attention and dropout are torch's own.
+    Off gives the same results: padding and repeated prompts are computed, with torch's attention and dropout.
     """
     for module in model.modules():
         if isinstance(module, PackedModule):
@@ -143,7 +141,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: fl
     """Scaled dot-product attention, [B, heads, L, D] each, mask as in Group."""
     if plain or dropout == 0 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    # no fused kernel has dropout on a CPU: the same steps as torch takes then, with cheaper random numbers
+    # torch has no fused attention with dropout on a CPU: the same steps, with cheaper random numbers
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
@@ -160,9 +158,9 @@ def _group(lengths: Sequence[int], device: torch.device) -> Group:
 
 
 def _split(lengths: Sequence[int], call_cost: int) -> list[tuple[int, int]]:
-    """Neighbouring groups (start, stop) of lengths in descending order.
+    """Consecutive groups (start, stop) of lengths in descending order.
 
-    Greedy: a sequence joins the group before it unless the group's padding then costs more than a call.
+    Greedy: a sequence joins the current group unless the group's padding would then cost more than a call.
     """
     bounds = []
     start, wasted, kept = 0, 0, 0
@@ -180,7 +178,7 @@ def _split(lengths: Sequence[int], call_cost: int) -> list[tuple[int, int]]:
 
 
 class _Pick(torch.autograd.Function):
-    """Rows of a matrix, each at most once; so that the gradient needs no sum over repeated rows."""
+    """Select rows, each at most once: the gradient then needs no sum over repeated rows."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, index: Tensor) -> Tensor:
@@ -196,7 +194,7 @@ class _Pick(torch.autograd.Function):
 
 
 class _Spread(torch.autograd.Function):
-    """The reverse of _Pick: rows put at their places among `rows`, zeros elsewhere."""
+    """The reverse of _Pick: scatter rows into a matrix of `rows` rows, zeros elsewhere."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, index: Tensor, rows: int) -> Tensor:

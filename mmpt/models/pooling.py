@@ -1,7 +1,7 @@
-"""From one vector a token to one vector a sequence, over packed tokens (see packing.py).
+"""Pooling of packed tokens: one vector per sequence (see packing.py).
 
-Everywhere: hidden [N, H], one vector a token; sequences int64 [N], the sequence of each token; counted bool
-[N], the tokens that are pooled; batch, how many sequences there are. A sequence without any such token gives
+Arguments: hidden [N, H], one vector per token; sequences int64 [N], the sequence of each token; counted bool
+[N], the tokens that are pooled; batch, the number of sequences. A sequence without a counted token gives
 zeros.
 """
 
@@ -19,10 +19,10 @@ def mean_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> T
 
 
 def max_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
-    """Maximum of each number over a sequence's counted tokens: [batch, H]."""
+    """Elementwise maximum over a sequence's counted tokens: [batch, H]."""
     index = sequences[counted]
     highest = hidden.new_zeros(batch, hidden.shape[1])
-    # include_self=False: a sequence with tokens does not see the zero it starts from
+    # include_self=False: the initial zeros do not take part
     return highest.scatter_reduce(
         0, index[:, None].expand(-1, hidden.shape[1]), hidden[counted], "amax", include_self=False
     )
@@ -43,7 +43,7 @@ def _weighted_mean(hidden: Tensor, weights: Tensor, sequences: Tensor, batch: in
     total = torch.zeros(batch, hidden.shape[1], dtype=kind, device=hidden.device)
     total = total.index_add(0, sequences, hidden.to(kind) * weights[:, None])
     weight = torch.zeros(batch, dtype=kind, device=hidden.device).index_add(0, sequences, weights)
-    # softmax weights are at least one, the heaviest token's, and counts too: only empty sequences are clamped
+    # the largest softmax weight is 1, and counts are at least 1: only empty sequences are clamped
     return (total / weight.clamp(min=1)[:, None]).to(hidden.dtype)
 
 
@@ -59,6 +59,7 @@ class MeanPooling(nn.Module):
         super().__init__()
 
     def forward(self, hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+        """[N, H] -> [batch, H]."""
         return mean_of(hidden, sequences, counted, batch)
 
 
@@ -70,12 +71,13 @@ class MaxPooling(nn.Module):
         super().__init__()
 
     def forward(self, hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+        """[N, H] -> [batch, H]."""
         return max_of(hidden, sequences, counted, batch)
 
 
 @POOLINGS.register("attention")
 class AttentionPooling(nn.Module):
-    """Weighted mean with one learnt score a token. Starts as the plain mean (the scores start at zero)."""
+    """Weighted mean with a learnt score per token. Starts as the plain mean (scores are zero)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -83,4 +85,5 @@ class AttentionPooling(nn.Module):
         nn.init.zeros_(self.score.weight)
 
     def forward(self, hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
+        """[N, H] -> [batch, H]."""
         return attention_of(hidden, self.score(hidden).squeeze(-1), sequences, counted, batch)

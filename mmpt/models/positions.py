@@ -1,4 +1,4 @@
-"""Position vectors for sequences that may be longer than the table that was learnt."""
+"""Position embeddings for sequences that may be longer than the learnt table."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,9 @@ from torch import Tensor
 def position_vectors(table: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
     """Rows of a position table, stretched for the sequences that are longer than it.
 
-    A sequence whose length is at most the number of rows R reads the table as it is. For a longer one the
-    table is stretched linearly to that sequence's own length (half-pixel centres, the ends not aligned, as
-    `torch.nn.functional.interpolate(mode="linear", align_corners=False)` does) and read there; neither the
-    table nor the other sequences of the batch are touched.
+    A sequence of at most R (the number of rows) reads the table unchanged. For a longer one the table is
+    interpolated linearly to the sequence's length, as `torch.nn.functional.interpolate(mode="linear",
+    align_corners=False)` does. The table and the other sequences of the batch do not change.
 
     Args:
         table: [R, H].

@@ -19,8 +19,8 @@ CPU_FLAGS = {
 def autocast_dtype(wanted: str | None, device: str) -> torch.dtype | None:
     """The dtype for torch.autocast on a device type ("cpu", "cuda", ...), None for float32.
 
-    wanted: "bf16", "fp16" or None. Where the hardware would only emulate it, which takes many times as long
-    as float32, the answer is None, and a line in the log says so, once.
+    wanted: "bf16", "fp16" or None. None is also returned, with a warning, if the hardware would only emulate
+    it, which takes many times as long as float32.
     """
     if wanted is None:
         return None
@@ -33,7 +33,7 @@ def autocast_dtype(wanted: str | None, device: str) -> torch.dtype | None:
 
 
 def computes_in(kind: str, device: str) -> bool:
-    """Does a device type have instructions for "bf16" or "fp16"?"""
+    """Whether a device type has instructions for "bf16" or "fp16"."""
     if device == "cuda":
         return kind == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":
@@ -43,7 +43,7 @@ def computes_in(kind: str, device: str) -> bool:
 
 @functools.cache
 def cpu_flags() -> frozenset[str]:
-    """What the kernel says the CPU can do; empty where there is no /proc/cpuinfo."""
+    """CPU flags from /proc/cpuinfo; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

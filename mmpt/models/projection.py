@@ -1,4 +1,4 @@
-"""What stands behind a video tower and a text tower of two widths: pooling, and maps into one space."""
+"""Pooling and projections that map both towers into one space."""
 
 from typing import Any
 
@@ -11,8 +11,7 @@ from mmpt.utils.errors import UserError
 
 
 class Projection(nn.Module):
-    """Linear map of a pooled vector, without bias; with `l2_norm`, to unit length (SignCLIP's
-    multimodal_projection)."""
+    """SignCLIP's multimodal_projection: a linear map without bias, with `l2_norm` to unit length."""
 
     def __init__(self, width: int, out_width: int, l2_norm: bool, init_std: float):
         super().__init__()
@@ -21,18 +20,19 @@ class Projection(nn.Module):
         init_weights(self.linear, init_std)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """[B, width] -> [B, out_width]."""
         projected = self.linear(pooled)
         return F.normalize(projected, dim=-1) if self.l2_norm else projected
 
 
 class Space(nn.Module):
-    """A video tower and what brings pooled clips and prompts into one space, as wide as the text model.
+    """A video tower with the pooling and projections into one space, as wide as the text model.
 
     Args:
         video_encoder: the tower (MMBertForEncoder, or one that offers the same).
         text: sizes of the text model.
-        projection: False (both must be of one width), True (a linear map behind each tower) or "l2_norm" (the
-            same, then unit length).
+        projection: False (the towers must have the same width), True (a linear map after each tower) or
+            "l2_norm" (the same, then unit length).
         pooling: frames -> one vector: mean, max or attention.
     """
 
@@ -51,13 +51,15 @@ class Space(nn.Module):
         elif video_width != text.hidden_size:
             raise UserError(
                 f"the video tower is {video_width} wide (model.video_hidden_size) and the text tower "
-                f"{text.hidden_size}: set model.multimodal_projection: true, to bring them together."
+                f"{text.hidden_size}: set model.multimodal_projection: true to map them to one width."
             )
 
 
 def embed_clips(space: Any, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-    """Clips float [B, T, vfeat_dim] with masks bool [B, T] -> [B, H], by the tower, the pooling and the
-    projection of `space` (a Space, or a model with a Space's parts)."""
+    """Clips float [B, T, vfeat_dim] with masks bool [B, T] -> [B, H].
+
+    space: a Space, or a model with the attributes of one.
+    """
     hidden, packing, counted = space.video_encoder.encode(vfeats, vmasks)
     return space.video_projection(space.video_pooling(hidden, packing.sequences, counted, packing.batch))
 

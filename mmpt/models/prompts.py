@@ -1,4 +1,4 @@
-"""What a text tower reads of a batch of prompts, each different prompt once; and features kept over steps."""
+"""Inputs of the text tower: each distinct prompt of a batch once, and a cache for a frozen tower."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from mmpt.utils.errors import UserError
 
 
 def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor, Tensor]:
-    """What a text tower reads: `[CLS] tokens [SEP]`, cut to the batch's longest if `cut`.
+    """The text tower's input `[CLS] tokens [SEP]`, cut to the longest of the batch if `cut`.
 
     Returns ids int64 [B, L'] and their mask bool [B, L'].
     """
@@ -32,9 +32,9 @@ def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor,
 
 
 def distinct_prompts(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The different rows among ids int64 [B, L] with mask bool [B, L], whatever stands in the padding.
+    """The distinct rows of ids int64 [B, L] with mask bool [B, L]; padding is ignored.
 
-    Returns ids [U, L], mask [U, L], and int64 [B]: which of these each row is.
+    Returns ids [U, L], mask [U, L], and int64 [B]: the distinct row of each row.
     """
     rows, which = torch.unique((ids + 1) * mask, dim=0, return_inverse=True)
     return (rows - 1).clamp(min=0), rows > 0, which
@@ -47,14 +47,14 @@ def pool_text(hidden: Tensor, packing: Packing, mask: Tensor) -> Tensor:
 
 
 class TextCache:
-    """Pooled features of prompts that a frozen tower has seen, until its weights change.
+    """Cache of the pooled features of a frozen text tower, valid until its weights change.
 
-    Every in-place change of a parameter, and every new one in its place, empties it. A change through
-    `parameter.data` does not show: call `clear`. A copy of it, also a pickled one, is empty.
+    Changing or replacing a parameter clears it. A change through `parameter.data` is not noticed: call
+    `clear`. A copy, also a pickled one, is empty.
 
     Args:
         tower: the frozen tower.
-        limit: prompts at most; when there are more, it starts anew.
+        limit: maximum number of prompts; beyond it, the cache is cleared.
     """
 
     def __init__(self, tower: nn.Module, limit: int = 1 << 16):
@@ -71,12 +71,14 @@ class TextCache:
         return len(self._features)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self._features = {}
 
     def lookup(self, ids: Tensor, mask: Tensor, encode: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Features [B, H] of different prompts, ids int64 [B, L] with mask bool [B, L]; encode(ids, mask) is
-        called for those that are new. Without a gradient."""
+        """Features [B, H] of distinct prompts, ids int64 [B, L] with mask bool [B, L], without gradients.
+
+        Calls encode(ids, mask) for the new ones.
+        """
         self._check()
         rows = ((ids + 1) * mask).cpu().numpy()
         keys = [row.tobytes().rstrip(b"\0") for row in rows]
@@ -85,7 +87,7 @@ class TextCache:
             if len(self._features) + len(new) > self._limit:
                 self.clear()
                 new = list(range(len(keys)))
-            # not under inference mode: what is kept from an evaluation may be needed for a gradient later
+            # not in inference mode: training may need features cached during an evaluation
             with torch.inference_mode(False), torch.no_grad():
                 at = torch.tensor(new, device=ids.device)
                 features = encode(ids[at].clone(), mask[at].clone())
@@ -105,5 +107,5 @@ class TextCache:
         ]
         if state != self._state:
             self.clear()
-            # keeps the tensors alive, so that no other one can take their address
+            # keeps the tensors alive, so that their addresses are not reused
             self._weights, self._state = weights, state

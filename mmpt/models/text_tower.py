@@ -1,4 +1,4 @@
-"""The text side of dual encoders that have a BERT for it alone."""
+"""The text side of dual encoders with a separate text tower."""
 
 from torch import Tensor
 
@@ -8,15 +8,17 @@ from mmpt.models.prompts import TextCache, pool_text
 
 
 class WithTextTower(DualEncoder):
-    """A dual encoder whose prompts are read by a BERT of their own, trained or frozen."""
+    """A dual encoder with a separate BERT for prompts, trained or frozen."""
 
     text_encoder: BertModel
     freeze_text: bool
     text_cache: TextCache
 
     def _take_text_tower(self, text_encoder: BertModel, freeze: bool) -> None:
-        """To be called once, in the constructor. A frozen tower has no gradients and no dropout, and computes
-        each prompt once until its weights change."""
+        """Set the text tower; called once, in the constructor.
+
+        A frozen tower has no gradients and no dropout, and caches prompts until its weights change.
+        """
         self.text_settings = text_encoder.settings
         self.text_encoder = text_encoder
         self.freeze_text = freeze
@@ -26,7 +28,7 @@ class WithTextTower(DualEncoder):
             text_encoder.eval()
 
     def train(self, mode: bool = True) -> "WithTextTower":
-        """As every module's, but a frozen text tower stays in evaluation mode (no dropout)."""
+        """As nn.Module.train, but a frozen text tower stays in evaluation mode (no dropout)."""
         super().train(mode)
         if self.freeze_text:
             self.text_encoder.eval()

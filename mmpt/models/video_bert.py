@@ -1,5 +1,4 @@
-"""The video tower: frames of numbers -> frame MLP -> BERT layers -> one vector (MMBertForEncoder of
-VideoCLIP/MMPT).
+"""The video tower MMBertForEncoder of VideoCLIP/MMPT: frame features -> frame MLP -> BERT layers.
 
 Xu et al. 2021, VideoCLIP, https://arxiv.org/abs/2109.14084; Jiang et al. 2024, SignCLIP,
 https://arxiv.org/abs/2407.01264.
@@ -20,15 +19,15 @@ from mmpt.models.registry import VIDEO_ENCODERS
 from mmpt.utils.errors import UserError
 
 KERNEL = 17
-"""Frames that one convolution sees."""
+"""Kernel size of a convolution, in frames."""
 
 
 class VideoConv1D(nn.Module):
-    """`num_layers` convolutions over time in front of the frame MLP, each of `width` channels.
+    """`num_layers` convolutions over time before the frame MLP, each of `width` channels.
 
-    The ancestor pads every clip with zero frames to `max_video_len` before it convolves, so from the second
-    layer on the padding holds the bias of the layer before, and reaches into the last real frames. We give
-    that result for every clip, whatever it is batched with, and compute only the padding that matters.
+    The ancestor pads every clip with zero frames to `max_video_len` before the convolutions. From the second
+    layer on, padding then holds the bias of the previous layer, which leaks into the last real frames. This
+    gives the same result whatever the batch, and computes only the padding that matters.
     """
 
     def __init__(self, width: int, num_layers: int):
@@ -38,10 +37,12 @@ class VideoConv1D(nn.Module):
             setattr(self, f"conv1d_{i}", nn.Conv1d(width, width, KERNEL, padding="same"))
 
     def forward(self, frames: Tensor, clip_lengths: Tensor) -> Tensor:
-        """frames [B, T, D], zero where there is none; clip_lengths int64 [B]: frames of each clip with the
-        padding that counts as its own. Returns [B, T, D]."""
+        """Frames [B, T, D], zero at padding -> [B, T, D].
+
+        clip_lengths int64 [B]: length of each clip with the padding that the ancestor would add.
+        """
         length = frames.shape[1]
-        reach = (KERNEL // 2) * (self.num_layers - 1)  # padded frames whose values come back to a real frame
+        reach = (KERNEL // 2) * (self.num_layers - 1)  # padded frames that influence a real frame
         frames = F.pad(frames, (0, 0, 0, reach))
         inside = torch.arange(frames.shape[1], device=frames.device) < clip_lengths[:, None]
         frames = frames.transpose(1, 2)
@@ -51,8 +52,7 @@ class VideoConv1D(nn.Module):
 
 
 class VideoTokenMLP(nn.Module):
-    """A frame -> a token vector: linear, activation, LayerNorm (eps 1e-5), linear; dropout behind the last
-    two."""
+    """Frame -> token vector: linear, activation, LayerNorm (eps 1e-5), dropout, linear, dropout."""
 
     def __init__(self, vfeat_dim: int, settings: BertSettings, dropout: float):
         super().__init__()
@@ -96,10 +96,9 @@ class VideoTowerOptions:
 class MMBertForEncoder(PackedModule):
     """[CLS] frames [SEP] through a frame MLP and the first layers of a BERT.
 
-    A clip of n frames counts as m = max(n, max_video_len) frames, the ones behind the n being padding. Frame
-    i takes position i + 1 and [SEP] position m + 1, whatever the clip is batched with: this equals the
-    ancestor where it pads to max_video_len. If m + 2 is more than the rows of the position table, the table
-    is stretched to m + 2 for that clip (see positions.py).
+    A clip of n frames counts as m = max(n, max_video_len) frames. Frame i has position i + 1 and [SEP] has
+    position m + 1, whatever the batch: this equals the ancestor padded to max_video_len. If m + 2 exceeds the
+    rows of the position table, the table is interpolated to m + 2 for that clip (see positions.py).
 
     Args:
         settings: sizes of the text model that the layers come from.
@@ -131,18 +130,18 @@ class MMBertForEncoder(PackedModule):
             vmasks: bool [B, T], true for a real frame. Other frames may hold anything.
 
         Returns:
-            hidden [B, T' + 1, H]: frames, then [SEP] ([CLS] left out), T' being the longest clip of the
-            batch, zero behind masked frames; mask bool [B, T' + 1].
+            hidden [B, T' + 1, H]: frames, then [SEP], without [CLS]; T' is the longest clip of the batch;
+            zero at masked frames; mask bool [B, T' + 1].
         """
         hidden, packing, pooled = self.encode(vfeats, vmasks)
         return packing.unpack(hidden)[:, 1:], packing.unpack(pooled[:, None])[:, 1:, 0]
 
     def encode(self, vfeats: Tensor, vmasks: Tensor) -> tuple[Tensor, Packing, Tensor]:
-        """As forward, but the real tokens only.
+        """As forward, for the real tokens only.
 
         Returns:
-            hidden [N, H] of [CLS], frames and [SEP]; which tokens these are; bool [N], those that are pooled
-            (all but [CLS]).
+            hidden [N, H] of [CLS], frames and [SEP]; their packing; bool [N], the tokens that are pooled (all
+            but [CLS]).
         """
         self._check(vfeats, vmasks)
         vmasks = vmasks.bool()
@@ -151,7 +150,7 @@ class MMBertForEncoder(PackedModule):
         if self.packed:
             longest = int(lengths.max()) if len(lengths) else 0
             vfeats, vmasks = vfeats[:, :longest], vmasks[:, :longest]
-        padded = lengths.clamp(min=self.max_video_len)  # the frames that a clip counts as
+        padded = lengths.clamp(min=self.max_video_len)  # the m of the docstring above
         packing = Packing.of(F.pad(vmasks, (1, 1), value=True), self.packed)
         sequences, columns = packing.sequences, packing.columns
         is_cls, is_sep = columns == 0, columns == vmasks.shape[1] + 1
@@ -171,8 +170,10 @@ class MMBertForEncoder(PackedModule):
     def _frames(
         self, vfeats: Tensor, vmasks: Tensor, padded: Tensor, place: tuple[Tensor, Tensor], ends: Tensor
     ) -> Tensor:
-        """[M, vfeat_dim]: the frames among the computed tokens, convolved if the tower does that; zero where
-        masked. place: row and column of each token, of which `ends` are no frames."""
+        """The frames among the computed tokens, after the convolutions: [M, vfeat_dim], zero where masked.
+
+        place: row and column of each token; `ends` marks [CLS] and [SEP].
+        """
         vfeats = vfeats.to(self.videomlp.linear1.weight.dtype)
         if self.videoconv is not None:  # masked_fill, not a product: a padded frame may hold NaN
             vfeats = self.videoconv(vfeats.masked_fill(~vmasks[..., None], 0), padded)
@@ -181,8 +182,10 @@ class MMBertForEncoder(PackedModule):
         return frames if self.packed else frames.masked_fill(~vmasks[row, column][:, None], 0)
 
     def _positions(self, columns: Tensor, is_sep: Tensor, padded: Tensor, longest: int) -> Tensor:
-        """Position vectors [N, H] of the tokens in these columns, `padded` being the frames that the clip of
-        each counts as, and `longest` those of the longest."""
+        """Position embeddings [N, H] of the tokens in these columns.
+
+        padded: length of each token's clip with padding; longest: frames of the longest clip.
+        """
         table = self.bert.embeddings.position_embeddings.weight
         ids = torch.where(is_sep, padded + 1, columns)
         if max(longest, self.max_video_len) + 2 <= len(table):
@@ -197,6 +200,6 @@ class MMBertForEncoder(PackedModule):
             )
         if vfeats.shape[2] != self.vfeat_dim:
             raise UserError(
-                f"frames of {vfeats.shape[2]} numbers were given to a video tower made for {self.vfeat_dim} "
-                "(model.vfeat_dim): the features and the config do not belong together."
+                f"the features have {vfeats.shape[2]} dimensions per frame, but the video tower expects "
+                f"{self.vfeat_dim} (model.vfeat_dim): features and config do not match."
             )

@@ -1,4 +1,4 @@
-"""Top-k search among embeddings: exact by blocks of a memory map, approximate by faiss."""
+"""Top-k search in embeddings: exact with NumPy, approximate with faiss."""
 
 from mmpt.search.approximate import KINDS, faiss_is_there
 from mmpt.search.exact import Hits, top_k

@@ -1,7 +1,7 @@
 """Approximate candidates by faiss (Douze et al. 2024, https://arxiv.org/abs/2401.08281).
 
-faiss keeps a compressed copy of the vectors in a structure that it can search without looking at all of them.
-What it finds are candidates: their scores are computed from the vectors themselves (see Index).
+faiss searches a compressed copy of the vectors without comparing all of them. The scores of the candidates
+that it finds are recomputed from the full vectors (see Index).
 """
 
 import importlib.util
@@ -16,32 +16,32 @@ from numpy.typing import NDArray
 from mmpt.utils.errors import MissingDataError, UserError
 
 KINDS = {
-    "flat": "exact: every vector is looked at",
+    "flat": "exact: compares every vector",
     "hnsw": "graph of neighbours (HNSW) over 8-bit copies: fast and accurate, slow to build",
     "ivf": "inverted lists (IVF) of 8-bit copies, memory-mapped",
     "ivfpq": "inverted lists of product codes (IVF-PQ), 1/16 of the vectors' size: for millions",
 }
 AUTO_FLAT = 50_000
-"""Up to so many vectors, `auto` is exact: that takes milliseconds."""
+"""Up to this many vectors `auto` is exact, which takes milliseconds."""
 _FEWEST = 64
 _TRAINING_A_LIST = 50
 _BLOCK = 1 << 16
 
 
 def faiss_is_there() -> bool:
-    """Is faiss installed?"""
+    """Whether faiss is installed."""
     return importlib.util.find_spec("faiss") is not None
 
 
 def faiss_module() -> Any:
-    """faiss. Raises MissingDataError where it is not installed."""
+    """The module faiss. Raises MissingDataError if it is not installed."""
     if not faiss_is_there():
         raise MissingDataError(
             "approximate search needs faiss, which is not installed: `pip install faiss-cpu` "
             "(requirements.txt has the version), or build the index with --kind flat, which is exact and "
             "needs NumPy only."
         )
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells what it loads, for which processor
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs what it loads for which CPU
     import faiss
 
     return faiss
@@ -61,14 +61,12 @@ def choose_kind(kind: str, count: int) -> str:
 
 
 def lists_for(count: int) -> int:
-    """Inverted lists for `count` vectors: 4 sqrt(count), as faiss advises, with enough vectors to train
-    each."""
+    """Number of inverted lists: 4 sqrt(count), as faiss advises, with enough vectors to train each."""
     return max(1, min(int(4 * math.sqrt(count)), count // _TRAINING_A_LIST))
 
 
 def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) -> dict[str, Any]:
-    """Write a faiss index of `vectors` [N, D] (an array or memory map, read by blocks) to `path`; returns its
-    settings."""
+    """Write a faiss index of `vectors` [N, D] (array or memory map) to `path` and return its settings."""
     faiss = faiss_module()
     count, width = vectors.shape
     lists = lists_for(count)
@@ -86,8 +84,10 @@ def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) ->
 
 
 def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
-    """Train lists and codes: the lists in several threads; the codes, many tiny problems, in one, since
-    threads that wait for each other take forty times as long there on a busy machine."""
+    """Train the lists in several threads, and the codes in one.
+
+    The codes are many tiny problems: on a busy machine several threads take forty times as long.
+    """
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         lists.train_q1(len(sample), faiss.swig_ptr(sample), False, index.metric_type)
@@ -100,14 +100,16 @@ def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
 
 
 def load(path: Path, count: int, width: int) -> Any:
-    """The faiss index of a file, memory-mapped where its kind can be. Raises UserError if it is damaged, or
-    not of `count` vectors of `width` numbers."""
+    """The faiss index of a file, memory-mapped if its kind allows it.
+
+    Raises UserError if it is damaged or does not hold `count` vectors of dimension `width`.
+    """
     faiss = faiss_module()
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
     try:
         try:
             index = faiss.read_index(str(path), flags)
-        except RuntimeError:  # product codes in blocks cannot be mapped: they are small, and read
+        except RuntimeError:  # blocked product codes cannot be mapped: they are small, so they are read
             index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise UserError(f"{path}: faiss cannot read it; build the index again.") from error
@@ -120,8 +122,10 @@ def load(path: Path, count: int, width: int) -> Any:
 
 
 def candidates(index: Any, queries: NDArray[np.float32], count: int, effort: int) -> NDArray[np.int64]:
-    """Rows [Q, count] that may be the best, -1 where there are fewer. effort: how many lists (IVF) or graph
-    nodes (HNSW, at least `count`) are looked at."""
+    """Candidate rows [Q, count], -1 where there are fewer.
+
+    effort: number of lists (IVF) or graph nodes (HNSW, at least `count`) that are searched.
+    """
     faiss = faiss_module()
     if hasattr(faiss.downcast_index(index), "hnsw"):
         parameters = faiss.SearchParametersHNSW(efSearch=max(effort, count))

@@ -12,15 +12,15 @@ BLOCK = 1 << 16
 
 
 class Hits(NamedTuple):
-    """The best of each query, best first; equal scores by row number.
+    """The best hits of each query, best first; equal scores are sorted by row.
 
-    Where more are level at the last place, NumPy keeps the first rows and faiss any.
+    Of rows tied at rank k, NumPy keeps the first and faiss any.
     """
 
     scores: NDArray[np.float32]
     """[queries, k]"""
     rows: NDArray[np.int64]
-    """[queries, k]; -1 (and score -inf) where there was nothing more to find."""
+    """[queries, k]; -1 (and score -inf) where there are fewer."""
 
 
 def top_k(
@@ -28,8 +28,8 @@ def top_k(
 ) -> Hits:
     """The k rows of `vectors` [N, D] with the largest dot product, for each of `queries` [Q, D].
 
-    Memory beside the inputs: a block of scores and Q x 2k hits. use_faiss: None takes faiss where it is
-    installed, NumPy otherwise; they differ by rounding.
+    Memory beside the inputs: a block of scores and Q x 2k hits. use_faiss: None uses faiss if it is
+    installed, else NumPy; they differ by rounding.
     """
     k = min(k, len(vectors))
     by_faiss = faiss_is_there() if use_faiss is None else use_faiss
@@ -58,7 +58,7 @@ def _numpy_block(queries: NDArray[np.float32], block: NDArray[np.float32], k: in
         return Hits(scores, rows)
     rows = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     worst = np.take_along_axis(scores, rows, 1).min(axis=1)
-    for query in np.flatnonzero((scores >= worst[:, None]).sum(axis=1) > k):  # more are as good as the last
+    for query in np.flatnonzero((scores >= worst[:, None]).sum(axis=1) > k):  # ties at rank k
         above = np.flatnonzero(scores[query] > worst[query])
         level = np.flatnonzero(scores[query] == worst[query])
         rows[query] = np.concatenate([above, level[: k - len(above)]])

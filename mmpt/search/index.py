@@ -1,9 +1,9 @@
-"""An index is a folder: vectors, their names, what they are, and for approximate search a faiss file.
+"""The search index: a folder with vectors, their names, a description and, if approximate, a faiss file.
 
     index.json, vectors.npy (float32 [N, D]), names.bin and offsets.npy (UTF-8), approximate.faiss
 
-All but the first are mapped into memory. Opening an index reads no vectors, an exact query all of them, an
-approximate one some hundred.
+All but the first are memory-mapped. Opening an index reads no vectors, an exact query reads all of them, an
+approximate one a few hundred.
 """
 
 import logging
@@ -32,20 +32,20 @@ DESCRIPTION, VECTORS, NAMES, OFFSETS, FAISS = (
 )
 _BLOCK = 1 << 16
 _RECALL_QUERIES, _RECALL_AT = 100, 10
-#: kind -> lists or graph nodes looked at, and candidates for each hit wanted
+#: kind -> lists or graph nodes searched, and candidates per requested hit
 _EFFORT = {"hnsw": (128, 4), "ivf": (32, 4), "ivfpq": (32, 20)}
 
 
 def build_index(
     sources: Sequence[Embeddings], out: str | os.PathLike[str], kind: str = "auto", measure: str | None = None
 ) -> "Index":
-    """Make an index folder of all vectors of `sources` and open it; it is there whole, or as it was before.
+    """Build an index folder of all vectors of `sources`, atomically, and open it.
 
-    kind: one of KINDS, or "auto" (flat for few, ivfpq for many). measure: cosine or dot; None takes what the
-    sources were evaluated with, or cosine. An approximate index is compared with exact search on 100 of its
-    vectors, and the share of the ten nearest that it finds kept as `recall`. Memory does not grow with the
-    sources, apart from faiss's compressed copy. Raises UserError: no vectors, widths or models that differ,
-    NaN, a folder of other things in the way.
+    kind: one of KINDS, or "auto" (flat for few, ivfpq for many). measure: cosine or dot; None uses the
+    similarity that the sources were evaluated with, else cosine. An approximate index is compared with exact
+    search on 100 of its vectors; its recall@10 is saved as `recall`. Memory does not grow with the sources,
+    apart from faiss's compressed copy. Raises UserError if there are no vectors, if dimensions or models
+    differ, for NaN, and if `out` holds other things.
     """
     _check_sources(sources)
     out = Path(out)
@@ -67,7 +67,7 @@ def build_index(
         "model": next((s.model for s in sources if s.model), None),
     }
     for leftover in out.parent.glob(f".{out.name}.*.tmp"):
-        log.warning("%s was left by a build that was killed, unless one is running: delete it", leftover)
+        log.warning("%s is a leftover of a killed build, unless one is running: delete it", leftover)
     with atomic_folder(out) as fresh:
         vectors = np.lib.format.open_memmap(
             fresh / VECTORS, mode="w+", dtype=np.float32, shape=(count, width)
@@ -89,7 +89,7 @@ def build_index(
 
 
 class Index:
-    """An index folder, opened. Raises MissingDataError if it is none, UserError if it is damaged."""
+    """An open index folder. Raises MissingDataError if it does not exist, UserError if it is damaged."""
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder)
@@ -113,7 +113,7 @@ class Index:
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector."""
+        """Dimension of the vectors."""
         return self.vectors.shape[1]
 
     def name(self, row: int) -> str:
@@ -133,11 +133,10 @@ class Index:
             log.warning("%s: whether it is of the index's model is not recorded, and not checked", what)
 
     def search(self, queries: ArrayLike, k: int = 10, exact: bool = False, effort: int | None = None) -> Hits:
-        """The k most similar vectors of each of `queries` [Q, D], with scores (cosine or dot) that are exact,
-        whatever found them.
+        """The k most similar vectors of each of `queries` [Q, D], with exact scores (cosine or dot).
 
-        exact: look at all of them. effort: of approximate search, the lists (IVF) or graph nodes (HNSW) that
-        are looked at: more finds more. Raises UserError for queries of another width, or not finite.
+        exact: compare all vectors. effort: lists (IVF) or graph nodes (HNSW) that approximate search visits;
+        more gives higher recall. Raises UserError for queries of another dimension, or not finite.
         """
         asked = np.asarray(queries)
         if asked.ndim != 2 or not len(asked) or asked.dtype.kind not in "fiu" or asked.shape[1] != self.dim:
@@ -159,7 +158,7 @@ class Index:
         return self._scored(unit, rows, k)
 
     def _scored(self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
-        """The k best of the candidates, by their own vectors."""
+        """The k best of the candidates, by exact scores."""
         scores = np.full(rows.shape, -np.inf, dtype=np.float32)
         for query, row, score in zip(queries, rows, scores):
             found = np.flatnonzero(row >= 0)
@@ -169,14 +168,13 @@ class Index:
     def recall(
         self, queries: ArrayLike | None = None, k: int = _RECALL_AT, effort: int | None = None
     ) -> float:
-        """Share of the k exact nearest that approximate search finds; of 100 of its own vectors, unless
-        queries [Q, D] are given."""
+        """Recall@k of approximate against exact search, for `queries` [Q, D] or 100 of its own vectors."""
         if queries is None:
             places = np.linspace(0, len(self) - 1, min(_RECALL_QUERIES, len(self))).astype(int)
             queries = np.asarray(self.vectors[places])
         wanted = self.search(queries, k, exact=True)
         got = self.search(queries, k, effort=effort)
-        # by score: of equal vectors, either will do
+        # by score, so that ties count as found
         floor = wanted.scores[:, -1:] - 1e-6 * np.abs(wanted.scores[:, -1:])
         return float((got.scores >= floor).mean())
 
@@ -224,7 +222,7 @@ def _blocks(sources: Sequence[Embeddings]) -> Iterator[NDArray]:
 
 
 def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
-    """float32, of length 1 for cosine (zero stays zero). Raises UserError on NaN and infinities."""
+    """float32, of unit length for cosine (zero stays zero). Raises UserError for NaN and infinities."""
     ready = np.array(vectors, dtype=np.float32, order="C")
     if not np.isfinite(ready).all():
         raise UserError("the embeddings hold NaN or infinite values: the model or its input is broken.")

@@ -1,4 +1,4 @@
-"""Embeddings with their names, as evaluation and others write them."""
+"""Read named embeddings, as evaluation and mmpt.cli.embed write them."""
 
 import csv
 import os
@@ -17,26 +17,26 @@ SIDES = {"video": ("video_embeddings.npy", "videos"), "text": ("text_embeddings.
 
 @dataclass
 class Embeddings:
-    """Vectors [N, D] (mapped, not read), a name for each, and what is known of where they come from."""
+    """Vectors [N, D] (memory-mapped), their names, and the model they come from, if known."""
 
     vectors: NDArray
     names: list[str]
     model: str | None = None
     """Fingerprint of the model that made them (mmpt.models.fingerprint)."""
     similarity: str | None = None
-    """What that model is evaluated with, cosine or dot."""
+    """The similarity that the model is evaluated with, cosine or dot."""
 
 
 def read_embeddings(
     source: str | os.PathLike[str], side: str = "video", ids: str | None = None
 ) -> Embeddings:
-    """Embeddings of a folder that evaluation wrote (`side`: "video" or "text"), of a folder with
-    `embeddings.npy` and `ids.json` or, as mmpt.cli.embed writes, `ids.csv`, or of a .npy file with `ids`
-    (default: the file of names beside it).
+    """Read embeddings with their names, from a folder or a .npy file.
 
-    ids.json: a list of names, or an object with the list as "ids" (or "videos", "prompts"). ids.csv: a row a
-    vector, with a column id; windows are named by their id and milliseconds. Raises
-    MissingDataError, or UserError where they do not fit together.
+    source: a folder that evaluation wrote (`side`: "video" or "text"), a folder with `embeddings.npy` and
+    `ids.json` or `ids.csv` (as mmpt.cli.embed writes), or a .npy file. ids: the file of names; default: the
+    one beside the vectors. ids.json holds a list of names, or an object with the list as "ids", "videos" or
+    "prompts"; ids.csv has one row per vector with a column id, and windows get their milliseconds appended.
+    Raises MissingDataError, and UserError if the files do not match.
     """
     path = Path(source)
     if not path.exists():
@@ -109,14 +109,13 @@ def _names_of_rows(path: Path) -> list[str]:
             for row in rows
         ]
     except FileNotFoundError as error:
-        raise MissingDataError(f"{path}: there is no such file; it names the vectors, one by one.") from error
+        raise MissingDataError(f"{path}: there is no such file; it must hold one name per vector.") from error
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{path}: not readable as a table with a column id ({error!r}).") from error
 
 
 def _origin(array: Path) -> tuple[str | None, str | None]:
-    """Fingerprint of the model that made a .npy file, and the similarity that it is evaluated with, where the
-    evaluation's results.json beside it, or embedding's provenance.json, says so."""
+    """Model fingerprint and similarity of a .npy file, from results.json or provenance.json beside it."""
     of_evaluation = array.name in [name for name, _ in SIDES.values()]
     if not of_evaluation and (path := array.with_name("provenance.json")).is_file():
         return _text_of(path, "model_fingerprint"), None
@@ -134,11 +133,11 @@ def _json(path: Path) -> Any:
     try:
         return read_json(path)
     except FileNotFoundError as error:
-        raise MissingDataError(f"{path}: there is no such file; it names the vectors, one by one.") from error
+        raise MissingDataError(f"{path}: there is no such file; it must hold one name per vector.") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}).") from error
 
 
 def model_beside(array: Path) -> str | None:
-    """Fingerprint of the model that made a .npy file, where a file that was written with it says."""
+    """Fingerprint of the model of a .npy file, if a file beside it records it."""
     return _origin(array)[0]

@@ -1,0 +1,1 @@
+"""Small modules that several rooms share, one topic a file."""

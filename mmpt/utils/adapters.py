@@ -1,4 +1,4 @@
-"""Low-rank adapters in a state dict -> ordinary weights. Needs no peft, whose names for them these are."""
+"""Merge low-rank adapters (LoRA) of a state dict into its weights. Uses peft's names, but not peft."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
 def merge_adapters(state: Mapping[str, Tensor], where: str = "the checkpoint") -> dict[str, Tensor]:
     """Weights by parameter name, with each adapter added to the weight it belongs to: W + B A.
 
-    A state dict without adapters comes back as it is. Raises UserError if one is there in part.
+    A state dict without adapters is returned unchanged. Raises UserError if an adapter is incomplete.
     """
     merged = {name.replace(_BASE, "."): tensor for name, tensor in state.items() if ".lora_" not in name}
     for name in (name for name in state if ".lora_" in name):
@@ -21,8 +21,8 @@ def merge_adapters(state: Mapping[str, Tensor], where: str = "the checkpoint") -
         down, up, weight = (state.get(layer + part) for part in (_A, _B, f"{_BASE}weight"))
         if name not in (layer + _A, layer + _B) or down is None or up is None or weight is None:
             raise UserError(
-                f"{where} holds {name}, of a low-rank adapter that is not whole, or of another kind than "
-                "model.lora_rank makes."
+                f"{where} holds {name}, of a low-rank adapter that is incomplete, or of another kind than "
+                "model.lora_rank adds."
             )
         if name.endswith(_A):
             merged[f"{layer}.weight"] = weight + up @ down

@@ -1,8 +1,8 @@
-"""The one loader of weights: fairseq checkpoints, plain state dicts and safetensors, from whoever made them.
+"""Read weights safely: fairseq checkpoints, plain state dicts and safetensors.
 
-A PyTorch file is a pickle, and a pickle can run code when it is read. Here nothing but tensors, containers,
-numbers, strings and `argparse.Namespace` (in which fairseq keeps its options) is rebuilt; a file that asks
-for more is refused by name, unless it is trusted explicitly.
+A PyTorch file is a pickle, and reading a pickle can run code. Only tensors, containers, numbers, strings and
+`argparse.Namespace` (fairseq's options) are unpickled; a file with other classes is refused, unless it is
+trusted explicitly. mmpt.models.loading builds models from these weights.
 """
 
 import argparse
@@ -25,21 +25,21 @@ log = logging.getLogger(__name__)
 
 PREFIXES = ("module.", "mmmodel.")
 OLD_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-"""Counters that older transformers versions saved as if they were weights."""
+"""Buffers that older transformers versions saved among the weights."""
 MAX_NAMED = 12
-"""Keys of one kind that an error names before it only counts."""
+"""Maximum number of keys that an error lists."""
 
 
 def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> dict[str, Tensor]:
     """Weights by parameter name, on the CPU, floating-point ones as float32 or wider.
 
     Reads a fairseq checkpoint (weights under "model"), a dict with "state_dict", a bare state dict, or a
-    `.safetensors` file. The prefixes `module.` and `mmmodel.` are taken off; old position counters are left
-    out; low-rank adapters (model.lora_rank) are added to the weights they belong to.
+    `.safetensors` file. Removes the prefixes `module.` and `mmmodel.` and old position buffers, and merges
+    low-rank adapters (model.lora_rank) into their weights.
 
     Args:
         path: the file.
-        trust: let a PyTorch file build any object, which may run any code.
+        trust: unpickle any class, which may run any code.
 
     Raises UserError if the file is missing, damaged, holds no weights or weights that are NaN or infinite, or
     needs more than `trust=False` allows.
@@ -59,13 +59,13 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
         if name in state:
             raise UserError(f"{path} holds {name!r} twice, with and without a prefix.")
         half = tensor.is_floating_point() and tensor.element_size() < 4
-        # a copy: the file stays mapped, and whole, as long as one of its own tensors lives
+        # a copy: a tensor of the file would keep the whole file mapped
         state[name] = tensor.detach().to(torch.float32 if half else tensor.dtype, copy=True)
     broken = [name for name, tensor in state.items() if not _is_finite(tensor)]
     if broken:
         raise UserError(
             f"{path} holds weights that are NaN or infinite ({len(broken)} of {len(state)}: "
-            f"{_listed(broken)}): its training came apart, or the file is damaged. Take an earlier one."
+            f"{_listed(broken)}): the training diverged, or the file is damaged. Use an earlier checkpoint."
         )
     return merge_adapters(state, str(path))
 
@@ -73,16 +73,15 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
 def _is_finite(tensor: Tensor) -> bool:
     if not tensor.is_floating_point():
         return True
-    return bool(tensor.sum().isfinite() or tensor.isfinite().all())  # the sum alone is fast, but may overflow
+    return bool(tensor.sum().isfinite() or tensor.isfinite().all())  # the sum is fast, but may overflow
 
 
 def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
-    """The whole content of a PyTorch file, on the CPU, with the same care (and errors) as
-    load_state_dict_file."""
+    """The whole content of a PyTorch file, on the CPU, with the checks of load_state_dict_file."""
     path = Path(path)
     try:
-        mapped = zipfile.is_zipfile(path)  # so that a large optimizer state is not read for nothing
-        # torch would take the class off its list afterwards, whoever had put it there
+        mapped = zipfile.is_zipfile(path)  # the optimizer state is then not read
+        # torch removes these classes from its list afterwards, even if they were there before
         needed = {argparse.Namespace} - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(needed)):
             return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
@@ -94,9 +93,9 @@ def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
                 "which can "
                 "run code. If you trust whoever made the file, load it with --trust-checkpoint."
             ) from error
-        # not torch's own words: they advise to read it with weights_only=False, whatever it is
+        # not torch's message: it advises weights_only=False
         raise UserError(
-            f"{path} cannot be read as a checkpoint: it is damaged, cut off or of another format "
+            f"{path} cannot be read as a checkpoint: it is damaged, truncated or of another format "
             f"({path.stat().st_size:,} bytes; {type(error).__name__})."
         ) from error
 
@@ -104,11 +103,11 @@ def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
 def find_weights(content: Any, where: str) -> dict[str, Tensor]:
     """The state dict in what a checkpoint holds; `where` names the file in errors.
 
-    Where fairseq has kept a running mean of the weights (`fairseq.ema.store_ema`), it is that mean.
+    If fairseq saved EMA weights (`fairseq.ema.store_ema`), these are returned.
     """
     averaged = content.get("extra_state") if isinstance(content, Mapping) else None
     if isinstance(averaged, Mapping) and isinstance(averaged.get("ema"), Mapping):
-        log.info("%s: taking the running mean of the weights (EMA)", where)
+        log.info("%s: using the EMA weights", where)
         content = {"model": averaged["ema"]}
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -130,8 +129,10 @@ def find_weights(content: Any, where: str) -> dict[str, Tensor]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a tensor whose numbers are all in the file: neither sparse nor without storage, nor a few
-    numbers that are spread over a size which would fill the memory."""
+    """Whether it is a dense tensor whose values are all in the file.
+
+    A few values expanded to a huge shape would exhaust the memory.
+    """
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -142,7 +143,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def strip_prefixes(key: str) -> str:
-    """A parameter's name without what wrappers put before it."""
+    """A parameter's name without the prefixes of wrappers."""
     while key.startswith(PREFIXES):
         key = key.split(".", 1)[1]
     return key
@@ -155,20 +156,18 @@ def load_into(
     where: str = "the checkpoint",
     assign: bool = False,
 ) -> list[str]:
-    """Copy weights into a model, strictly; position tables take the number of rows that the file's have, if
-    these have more.
+    """Copy weights into a model, strictly; position tables are enlarged to the rows of the file's tables.
 
     Args:
-        model: takes the weights; nothing is changed if they do not fit.
+        model: unchanged if the weights do not fit.
         state: weights by parameter name (load_state_dict_file).
         ignore: patterns (`video_encoder.videomlp.*`) of names that may be missing, unexpected or of another
-            shape; such parameters of the model keep the values they have.
+            shape; these parameters of the model keep their values.
         where: names the file in errors.
-        assign: make the tensors of `state` the model's own instead of copying them (for a model built on the
-            meta device, which has none).
+        assign: use the tensors of `state` as parameters instead of copying them (for a model on the meta
+            device).
 
-    Returns the names that were left out because of `ignore`. Raises UserError that names every other
-    difference.
+    Returns the names skipped because of `ignore`. Raises UserError that names every other difference.
     """
     patterns = list(ignore)
     taller = _taller_position_tables(model, state)
@@ -201,7 +200,7 @@ def load_into(
         )
     skipped = [key for key in [*missing, *unexpected, *misshaped] if tolerated(key)]
     if skipped:
-        log.info("%s: %d parameters left out as told: %s", where, len(skipped), _listed(skipped))
+        log.info("%s: %d parameters skipped (model.init_ignore): %s", where, len(skipped), _listed(skipped))
     fit_position_tables(model, state)
     fitting = {  # of the model's dtype: `assign` would keep the file's
         key: tensor.to(wanted[key].dtype)
@@ -213,13 +212,13 @@ def load_into(
 
 
 def fit_position_tables(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give the position tables of a model as many rows as those of a state dict have, where these have more.
+    """Enlarge the position tables of a model to the rows of those in a state dict.
 
-    The ancestor stretches its table for a longer clip and keeps it so: what it then saves has that many rows.
+    The ancestor interpolates its table for a longer clip and saves the larger table.
     """
     for name, module in _taller_position_tables(model, state).items():
         rows, width = state[name].shape
-        log.info("%s: a table of %d positions, as it was stretched in training", name, rows)
+        log.info("%s: a table of %d positions, enlarged in training", name, rows)
         old = module.position_embeddings.weight
         module.position_embeddings = nn.Embedding(rows, width, device=old.device, dtype=old.dtype)
         module.position_embeddings.weight.requires_grad_(old.requires_grad)
@@ -247,12 +246,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path, device="cpu")
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read as safetensors: it is damaged or cut off ({error})."
+            f"{path} cannot be read as safetensors: it is damaged or truncated ({error})."
         ) from error
 
 
 def _refused_classes(message: str) -> list[str]:
-    """Classes that PyTorch's safe unpickler names in its refusal."""
+    """Classes that PyTorch's safe unpickler refused."""
     found = re.findall(r"GLOBAL ([\w.]+)", message) + re.findall(r"class ([\w.]+) (?:was|is) not", message)
     return sorted(set(found))
 

@@ -1,4 +1,4 @@
-"""The device is chosen once, by name, and passed down."""
+"""Choose the torch device by name."""
 
 import torch
 
@@ -6,8 +6,7 @@ from mmpt.utils.errors import UserError
 
 
 def choose_device(name: str | None = "auto") -> torch.device:
-    """The torch device called `name`; "auto" or None is a GPU where there is one, else the CPU. Raises
-    UserError."""
+    """The torch device `name`; "auto" or None: a GPU if there is one, else the CPU. Raises UserError."""
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, and how commands show them."""
+"""Errors that the user can fix, and how commands print them."""
 
 import errno
 import logging
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: one line that says what was got, what was expected, what to do.
+    """A mistake in the user's input: one line that says what was got, what was expected, and what to do.
 
-    Whatever the input held, it stays one line: line breaks are shown as \\n. Raised in a process that reads
-    for torch, it arrives there wrapped in that process's traceback, which is left out.
+    Line breaks in the message are escaped. An error from a DataLoader worker is reduced to its message,
+    without the worker's traceback.
     """
 
     def __init__(self, message: object):
@@ -27,16 +27,15 @@ class UserError(ValueError):
 
 
 class MissingDataError(UserError):
-    """Data or weights that are not on this machine: the message says how to get them and where to put
-    them."""
+    """Data or weights are missing on this machine; the message says how to get them and where to put them."""
 
 
 def run_cli(main: Callable[..., int | None], *args: object) -> int:
-    """Run a command's main function and turn its end into an exit status.
+    """Run a command's main function and return its exit status.
 
-    Returns main's own status (None counts as 0), 2 after a UserError, a full disk or a file that the system
-    refuses (printed to stderr as one line, without a traceback), 130 after Ctrl-C, 141 where nobody reads
-    what is printed any more. Anything else is a fault of ours and keeps its traceback.
+    The status is main's (None: 0); 2 after a UserError, a full disk or a file that cannot be accessed (one
+    line on stderr, no traceback); 130 after Ctrl-C; 141 after a broken pipe. Any other error is a bug and
+    keeps its traceback.
     """
     try:
         status = main(*args) or 0
@@ -45,7 +44,7 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # such as `| head`; what is still to be printed must not fail at exit again
+    except BrokenPipeError:  # such as `| head`; flushing at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (OSError, RuntimeError) as error:
@@ -60,12 +59,12 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
 
 
 def show_user_errors_in_one_line() -> None:
-    """Where another program's main function runs us: no traceback for a UserError that nobody catches."""
+    """Print uncaught UserErrors without a traceback; for when another program runs the main function."""
     _show_in_one_line(UserError, "error: {}")
 
 
 def show_interruptions_in_one_line() -> None:
-    """While a command loads, before run_cli has it: no traceback for Ctrl-C."""
+    """Print Ctrl-C without a traceback while a command is still importing, before run_cli."""
     _show_in_one_line(KeyboardInterrupt, "interrupted")
 
 
@@ -82,7 +81,7 @@ def _show_in_one_line(which: type[BaseException], line: str) -> None:
 
 
 def _about_the_system(error: OSError | RuntimeError) -> str | None:
-    """What the system refuses and what to do, where an error says so; None where it does not."""
+    """A message for a full disk or an inaccessible file, or None for other errors."""
     file = error.filename if isinstance(error, OSError) else None
     if disk_is_full(error):
         where = f" {file}" if file else ""
@@ -97,8 +96,7 @@ def _about_the_system(error: OSError | RuntimeError) -> str | None:
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says so; torch's and NumPy's writers only say that they
-    failed."""
+    """Whether an error or one of its causes means a full disk, also as torch and NumPy report it."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -1,4 +1,4 @@
-"""How pictures are saved: in one step, without a display, with texts as they are written."""
+"""Save matplotlib figures: atomically, without a display, and with texts unchanged."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes, and reading of text and JSON."""
 
 import contextlib
 import hashlib
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path in the folder of `path`; when the block ends well, rename it to `path`.
+    """Yield a temporary path in the folder of `path`; when the block succeeds, rename it to `path`.
 
-    After an error, or a kill at any moment, `path` holds its old content or does not exist; an error removes
-    the temporary file too. The folder is made if it is missing. The temporary name begins with a dot and ends
-    with the suffix of `path`, so that writers which look at the suffix (np.save, matplotlib) write to it.
+    After an error or a kill, `path` has its old content or does not exist; an error also removes the
+    temporary file. A missing folder is created. The temporary name ends with the suffix of `path`, which np.save and
+    matplotlib look at.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(file.fileno())
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; ours are as readable as any other
+            temporary.chmod(0o666 & ~umask)  # mkstemp creates private files
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _told_of(path: Path) -> Iterator[None]:
-    """Errors about the temporary file of `path` name `path`, which is the name that was asked for."""
+    """Replace the temporary file by `path` in errors."""
     try:
         yield
     except OSError as error:
@@ -58,11 +58,10 @@ def _told_of(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`; when the block ends well, it takes the name and place of
-    `folder`.
+    """Yield a temporary folder beside `folder`; when the block succeeds, it replaces `folder`.
 
-    After an error, or a kill at any moment, `folder` is as it was before (between two renames it may be gone
-    for an instant); an error removes the temporary folder too.
+    After an error or a kill `folder` is unchanged (between two renames it is missing for an instant); an
+    error also removes the temporary folder.
     """
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -73,10 +72,10 @@ def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         for path in fresh.rglob("*"):
             if path.is_file():
-                path.chmod(0o666 & ~umask)  # some writers make private files
+                path.chmod(0o666 & ~umask)  # some writers create private files
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
-        fresh.chmod(0o777 & ~umask)  # mkdtemp makes private folders; ours are as readable as any other
+        fresh.chmod(0o777 & ~umask)  # mkdtemp creates private folders
         if not folder.exists():
             fresh.rename(folder)
             return
@@ -116,10 +115,9 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
-    """Delete what killed writers left in `folder`: atomic_write's temporary files, and those matching
-    `patterns`.
+    """Delete the leftover temporary files of atomic_write in `folder`, and files that match `patterns`.
 
-    Only for a process that holds the folder's lock: a file of a living writer would go too.
+    Only for a process that holds the folder's lock: files of a running writer would be deleted too.
     """
     for pattern in (".*.tmp", ".*.tmp.*", *patterns):
         for path in Path(folder).glob(pattern):
@@ -133,8 +131,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """A UTF-8 text file, without the mark that some editors put first. Raises OSError, and UserError for
-    bytes that are no UTF-8."""
+    """The text of a UTF-8 file, without a byte order mark.
+
+    Raises OSError, and UserError for bytes that are not UTF-8.
+    """
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -147,8 +147,10 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str], errors: str = "strict") -> Any:
-    """The content of a JSON file (UTF-8). errors: as of `open`. Raises OSError, and ValueError for whatever
-    is not JSON, text that is nested too deep included."""
+    """The content of a JSON file (UTF-8). errors: see `open`.
+
+    Raises OSError, and ValueError for invalid or too deeply nested JSON.
+    """
     return parse_json(Path(path).read_text(encoding="utf-8", errors=errors))
 
 

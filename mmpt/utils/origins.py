@@ -1,5 +1,4 @@
-"""Where data and weights come from that nobody may ship: one sentence each, for the errors when they are
-missing."""
+"""Hints for errors about missing data: where corpora and weights that mmpt may not ship come from."""
 
 from pathlib import Path
 

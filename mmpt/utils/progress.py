@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line in the log now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, log lines elsewhere."""
 
 import contextlib
 import logging
@@ -35,12 +35,12 @@ class Progress:
         self._redirect.__exit__(*error)
 
     def advance(self) -> None:
-        """One more clip has ended."""
+        """Count one finished clip."""
         self._done += 1
         self._bar.update()
 
     def show(self, tokens: int) -> None:
-        """Bring what is shown up to date."""
+        """Update the display."""
         now = time.monotonic()
         spent = now - self._started
         if tokens and not self._bar.disable:

@@ -1,4 +1,4 @@
-"""Randomness from one seed: a generator of its own for each example."""
+"""Random generators, one per example, derived from one seed."""
 
 import numpy as np
 
