@@ -1,4 +1,4 @@
-"""Make a model folder: `python -m mmpt.cli.convert CHECKPOINT --config X.yaml --out FOLDER`.
+"""Convert to a model folder: `python -m mmpt.cli.convert CHECKPOINT --config X.yaml --out FOLDER`.
 
 CHECKPOINT is ours, SignCLIP's or VideoCLIP's (fairseq), or a plain state dict. The folder holds weights,
 configuration, tokenizer and preprocessing, and loads with `mmpt.from_pretrained(FOLDER)`, without network and
@@ -17,7 +17,7 @@ from mmpt.utils.logging import setup_logging
 def main(argv: list[str] | None = None) -> int:
     """Parse and convert."""
     parser = argparse.ArgumentParser(
-        prog="mmpt.cli.convert", description="Turn a checkpoint into a model folder."
+        prog="mmpt.cli.convert", description="Convert a checkpoint to a model folder."
     )
     parser.add_argument("checkpoint", help="a .pt or .safetensors file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="load a file that needs code of its own: only if you trust its maker",
+        help="unpickle any class in the file, which can run code: only if you trust its source",
     )
     args = parser.parse_intermixed_args(argv)
     setup_logging(logging.INFO)
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def convert(args: argparse.Namespace) -> int:
-    """Load strictly, save."""
+    """Load the checkpoint and write the folder."""
     from mmpt.embedding.embedder import SignCLIP
 
     config = load_config(args.config, args.overrides)

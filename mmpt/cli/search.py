@@ -1,10 +1,11 @@
-"""Search among embeddings: `python -m mmpt.cli.search build|query|info ...`.
+"""Search in embeddings: `python -m mmpt.cli.search build|query|info ...`.
 
     python -m mmpt.cli.search build runs/X/eval --out runs/X/index
     python -m mmpt.cli.search query runs/X/index --model runs/X/model --text "Fingerspell the letter B."
 
-build makes an index of what evaluation wrote (or of any .npy with an ids.json); query prints the most similar
-entries for texts, poses or vectors. Exact search needs NumPy only; approximate search, for millions, faiss.
+build indexes the embeddings of an evaluation (or any .npy with an ids.json); query prints the most similar
+entries for texts, poses or vectors. Exact search needs only NumPy; approximate search, for millions, needs
+faiss.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="mmpt.cli.search", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="build|query|info")
-    build = commands.add_parser("build", help="make an index")
+    build = commands.add_parser("build", help="build an index")
     build.add_argument(
         "sources",
         nargs="+",
@@ -53,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     query.add_argument("--npy", metavar="FILE", help="vectors [N, D]")
     query.add_argument("--model", metavar="FOLDER", help="model folder that embeds texts and poses")
     query.add_argument("--device", default="auto", help="of the model: auto, cpu, cuda, ...")
-    query.add_argument("-k", type=int, default=10, help="entries a query (default 10)")
-    query.add_argument("--exact", action="store_true", help="look at every vector")
-    query.add_argument("--effort", type=int, help="lists or graph nodes looked at: more finds more")
+    query.add_argument("-k", type=int, default=10, help="hits per query (default 10)")
+    query.add_argument("--exact", action="store_true", help="compare every vector")
+    query.add_argument("--effort", type=int, help="lists or graph nodes to visit: more gives higher recall")
     query.add_argument("--json", action="store_true", help="print JSON")
     query.add_argument("--out", metavar="FILE", help="write JSON there")
     query.set_defaults(run=_query)
-    info = commands.add_parser("info", help="what an index holds")
+    info = commands.add_parser("info", help="describe an index")
     info.add_argument("index", metavar="INDEX")
     info.set_defaults(run=_info)
     return run_cli(_run, parser.parse_args(argv))
@@ -96,8 +97,8 @@ def _query(args: argparse.Namespace) -> None:
 
     index = Index(args.index)
     if args.effort is not None and (args.exact or index.kind == "flat"):
-        why = "--exact looks" if args.exact else f"the index {args.index} is exact and looks"
-        raise UserError(f"--effort {args.effort} is for approximate search: {why} at every vector.")
+        why = "--exact compares" if args.exact else f"the index {args.index} is exact and compares"
+        raise UserError(f"--effort {args.effort} is for approximate search: {why} every vector.")
     labels, vectors = _queries(args, index)
     hits = index.search(vectors, args.k, args.exact, args.effort)
     answers: list[dict[str, Any]] = [
@@ -116,12 +117,12 @@ def _query(args: argparse.Namespace) -> None:
         return
     for answer in answers:
         print(answer["query"])
-        for place, hit in enumerate(answer["hits"], start=1):
-            print(f"{place:>5}  {hit['score']:>8.4f}  {hit['id']}")
+        for rank, hit in enumerate(answer["hits"], start=1):
+            print(f"{rank:>5}  {hit['score']:>8.4f}  {hit['id']}")
 
 
 def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], np.ndarray]:
-    """What to print above each query's hits, and the queries' vectors."""
+    """A label for each query, and the query vectors [Q, D]."""
     from mmpt.search.sources import model_beside, open_array
 
     labels, parts = [], []
@@ -140,7 +141,7 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], np.nd
         labels += [f"{args.npy}[{i}]" for i in range(len(array))]
         parts.append(array)
     if not labels:
-        raise UserError("nothing to look for: give --text, --pose or --npy.")
+        raise UserError("no query: give --text, --pose or --npy.")
     widths = {part.shape[1] for part in parts if len(part)} - {index.dim}
     if widths:
         raise UserError(

@@ -72,54 +72,56 @@ class ModelConfig(PublishedModel):
             minimum=1,
         ),
     )
-    vfeat_dim: int = opt(512, "numbers in a frame", minimum=1)
+    vfeat_dim: int = opt(512, "feature dimension per frame", minimum=1)
     conv1d: int = opt(0, "1-D convolutions (kernel 17) over time before the frame MLP", minimum=0)
     dropout: float | None = opt(
         None, "dropout of the video tower; null: the text model's own", minimum=0, maximum=1
     )
     multimodal_projection: bool | str = opt(
-        False, "true: a projection after each tower; l2_norm: and unit length"
+        False, "true: a linear projection after each tower; l2_norm: also normalise to unit length"
     )
-    pooling: str = opt("mean", "frames -> one vector", choices=["mean", "max", "attention"])
+    pooling: str = opt("mean", "pooling of frames into one vector", choices=["mean", "max", "attention"])
     freeze_text: bool = opt(False, "train the video tower only")
     train_last_layers: int | None = opt(
         None,
-        "fine-tuning: train only so many last layers of each tower, and projections; null: all",
+        "fine-tuning: train only this many last layers of each tower, and projections; null: all",
         minimum=1,
     )
-    train_projections_only: bool = opt(False, "fine-tuning: train the projections behind the towers only")
+    train_projections_only: bool = opt(False, "fine-tuning: train only the projections after the towers")
     lora_rank: int = opt(
         0,
         "fine-tuning: train adapters (LoRA) of this rank instead of the towers' BERT layers; 0: none",
         minimum=0,
     )
     autocast: str | None = opt(
-        None, "half precision where the hardware has it; embeddings stay float32", choices=["bf16", "fp16"]
+        None,
+        "autocast to half precision where the hardware supports it; embeddings stay float32",
+        choices=["bf16", "fp16"],
     )
     compile: bool = opt(
         False,
-        "torch.compile the layers' feed-forward blocks: a start of minutes, then fewer passes over memory",
+        "torch.compile the feed-forward blocks: takes minutes at the start, then fewer passes over memory",
     )
     activation_checkpointing: bool = opt(
-        False, "compute layers again in the backward pass: less memory, more time"
+        False, "recompute layers in the backward pass: less memory, more time"
     )
     init_ignore: list[str] = opt(
-        [], "fine-tuning: patterns of parameter names that may differ from the checkpoint's"
+        [], "fine-tuning: patterns of parameter names that may be missing or differ in the checkpoint"
     )
 
 
 @dataclass
 class LossConfig:
-    """The training objective. Defaults are the ancestor's: InfoNCE both ways on raw dot products."""
+    """The training objective. The defaults are the ancestor's: InfoNCE in both directions on dot products."""
 
     loss_cls: str = opt("MMContraLoss", "MMContraLoss (InfoNCE) or MMSigmoidLoss")
-    similarity: str = opt("dot", "what the logits are", choices=["dot", "cosine"])
-    temperature: float = opt(1.0, "logits are divided by it", minimum=1e-4)
+    similarity: str = opt("dot", "similarity measure of the logits", choices=["dot", "cosine"])
+    temperature: float = opt(1.0, "divides the logits", minimum=1e-4)
     learnable_temperature: bool = opt(False, "learn the temperature, starting from `temperature`")
-    max_logit_scale: float = opt(100.0, "bound of the learnt 1/temperature", minimum=1.0)
+    max_logit_scale: float = opt(100.0, "upper bound of the learnt 1/temperature", minimum=1.0)
     label_aware: bool = opt(False, "clips of the same prompt are positives of each other, not negatives")
     label_smoothing: float = opt(
-        0.0, "share of the target spread over all candidates", minimum=0, maximum=0.999
+        0.0, "share of the target that is spread over all candidates", minimum=0, maximum=0.999
     )
     mixup: float = opt(
         0.0,
@@ -128,32 +130,32 @@ class LossConfig:
     )
     max_nonfinite: int = opt(
         10,
-        "batches with a loss or gradients that are not finite to leave out before the run stops",
+        "skipped batches with a non-finite loss or gradients before the run stops",
         minimum=0,
     )
-    gather: bool = opt(False, "several processes: contrast over the global batch")
+    gather: bool = opt(False, "contrast over the global batch of all processes")
     cached_chunk: int | None = opt(
         None,
-        "clips embedded at a time: a batch of any size trains in the memory of that many, with the same "
-        "gradients, for a second forward pass; null: all at once",
+        "GradCache: clips embedded at a time; gradients and loss of the whole batch in the memory of that "
+        "many clips, for a second forward pass; null: all at once",
         minimum=1,
     )
 
 
 @dataclass
 class EvalConfig:
-    """How a trained model is judged, and where the results go."""
+    """How a trained model is evaluated, and where the results are written."""
 
     save_path: str | None = opt(None, "folder of results; null: `eval` beside the checkpoint")
     similarity: str = opt(
-        "cosine", "what ranks the candidates (the ancestor: dot)", choices=["cosine", "dot"]
+        "cosine", "similarity that ranks the candidates (the ancestor: dot)", choices=["cosine", "dot"]
     )
     after_training: bool = opt(False, "evaluate the best checkpoint when training ends")
-    batch_size: int = opt(64, "clips embedded at a time", minimum=1)
+    batch_size: int = opt(64, "clips per batch", minimum=1)
     bootstrap: int = opt(1000, "bootstrap samples for the 95 % intervals; 0: none", minimum=0)
     device: str = opt("auto", "auto, cpu, cuda, cuda:1, ...")
     trust_checkpoint: bool = opt(
-        False, "load a checkpoint that needs code of its own: only if you trust its maker"
+        False, "unpickle any class in a checkpoint, which can run code: only if you trust its source"
     )
 
 
@@ -172,7 +174,7 @@ class Config:
         "local_single",
         "local_single, local_small, local_big (1, 2, 4 processes), local_predict; others run as local_single",
     )
-    metric: str = opt("RetrievalMetric", "what is reported")
-    predictor: str = opt("RetrievalPredictor", "what embeds")
+    metric: str = opt("RetrievalMetric", "metric of the evaluation")
+    predictor: str = opt("RetrievalPredictor", "class that embeds")
     slurm_config: str | None = opt(None, "cluster only: ignored")
     input_dim: int | None = opt(None, "older name of model.vfeat_dim", minimum=1)

@@ -21,8 +21,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; when the block succeeds, rename it to `path`.
 
     After an error or a kill, `path` has its old content or does not exist; an error also removes the
-    temporary file. A missing folder is created. The temporary name ends with the suffix of `path`, which np.save and
-    matplotlib look at.
+    temporary file. A missing folder is created. The temporary name ends with the suffix of `path`, which
+    np.save and matplotlib look at.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

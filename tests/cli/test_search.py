@@ -78,14 +78,14 @@ def test_mistakes_end_with_one_line_and_status_2(
     np.save(tmp_path / "wide.npy", np.zeros((2, 33), np.float32))
     again = ["build", str(work / "eval"), "--out", str(tmp_path / "index")]
     for arguments, words in (
-        (["query", index], "nothing to look for"),
+        (["query", index], "no query: give"),
         (["query", index, "--text", "B"], "need --model FOLDER"),
         (["query", index, "--text", "B", "--model", other], "another model"),
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "33 numbers wide"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),
         (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: cannot be read"),
-        (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and looks at every"),
-        (["query", index, "--text", "B", "--effort", "3", "--exact"], "--exact looks at every vector"),
+        (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and compares every"),
+        (["query", index, "--text", "B", "--effort", "3", "--exact"], "--exact compares every vector"),
         ([*again, "--model", other], "made by another model"),
         ([*again, "--kind", "ivf"], "too few"),
         (["build", str(work / "eval"), *again[1:], "--ids", "x"], "several were given"),
