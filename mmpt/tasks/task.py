@@ -174,8 +174,8 @@ class Task:
         if width != self.config.model.vfeat_dim:
             raise UserError(
                 f"model.vfeat_dim is {self.config.model.vfeat_dim}, but the clip "
-                f"{clips.examples[0].video_id} has {width} numbers a frame: set model.vfeat_dim={width}, or take other features (dataset.video_processor, "
-                f"dataset.pose_components)."
+                f"{clips.examples[0].video_id} has {width} numbers a frame: set model.vfeat_dim={width}, or "
+                "take other features (dataset.video_processor, dataset.pose_components)."
             )
 
     def fixed_padding(self) -> tuple[int, int] | None:
