@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Ask a trained model which letter a clip shows: `python demo_finger.py [clip] [--text ...] [--out x.png]`.
+"""Rank letters by their similarity to a clip: `python demo_finger.py [clip] [--text ...] [--out x.png]`.
 
 The clip is a video or a MediaPipe Holistic .pose file. Without one, a clip of a sign language that the model
 has never seen is taken from the embedded lexicon.
@@ -23,6 +23,8 @@ from mmpt.utils.logging import setup_logging
 if TYPE_CHECKING:
     from pose_format import Pose
 
+    from mmpt.embedding.embedder import SignCLIP
+
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent
@@ -33,7 +35,7 @@ LETTER, LANGUAGE = "L", "gsg"
 
 @dataclass
 class Clip:
-    """What is asked about. pose: extracted from a video; None where the file is a pose itself."""
+    """The clip to rank prompts for. pose: extracted from a video; None where the file is a pose itself."""
 
     path: Path
     title: str
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         default=os.path.relpath(DEFAULT_CONFIG),
         help="task config of the model (default: %(default)s)",
     )
-    parser.add_argument("--checkpoint", help="model to ask; default: the one that the config trains")
+    parser.add_argument("--checkpoint", help="checkpoint (default: the one that the config trains)")
     parser.add_argument(
         "--text", action="append", default=[], help="one more prompt to rank (may be repeated)"
     )
@@ -63,7 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--letter", help=f"without a clip: the letter to take (default: {LETTER})")
     parser.add_argument("--language", help=f"without a clip: its sign language (default: {LANGUAGE}, German)")
-    parser.add_argument("--top", type=int, default=12, help="how many prompts to show (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=int, default=12, help="number of prompts to show (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", type=Path, help="write a picture of the signer, the landmarks and the top prompts"
     )
@@ -71,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Embed the clip and the prompts, print the ranking, draw it if asked."""
+    """Embed the clip and the prompts, print the ranking, and draw it with --out."""
     setup_logging(logging.INFO)
     if args.top < 1:
         raise UserError(f"--top {args.top}: expected 1 or more.")
@@ -81,11 +85,11 @@ def demo(args: argparse.Namespace) -> int:
         check_picture_name(args.out)
     overrides = []
     if args.checkpoint:
-        if not Path(args.checkpoint).is_file():
+        if not Path(args.checkpoint).exists():
             raise MissingDataError(f"--checkpoint: there is no trained model {args.checkpoint}.")
         overrides.append(f"fairseq.common_eval.path={json.dumps(args.checkpoint, ensure_ascii=False)}")
     config = load_config(args.config, overrides)
-    _refuse_what_is_not_used(args, config)
+    _refuse_unused_options(args, config)
     model = load_model(config, args.config)
     clip, letters = choose_clip(args, config)
     scores = rank(model, clip, list(dict.fromkeys([*letters, ODD_ONE_OUT, *args.text])))
@@ -93,18 +97,18 @@ def demo(args: argparse.Namespace) -> int:
     order = sorted(scores, key=lambda prompt: -scores[prompt])
     low, high = scores[order[-1]], scores[order[0]]
     width = max(len(prompt) for prompt in order)
-    for place, prompt in enumerate(order, start=1):
-        if place <= args.top or prompt == ODD_ONE_OUT or prompt in args.text:
+    for position, prompt in enumerate(order, start=1):
+        if position <= args.top or prompt == ODD_ONE_OUT or prompt in args.text:
             bar = "#" * round(30 * (scores[prompt] - low) / max(high - low, 1e-9))
-            print(f"{place:3d}. {scores[prompt]:+.3f}  {prompt:<{width}} {bar}")
+            print(f"{position:3d}. {scores[prompt]:+.3f}  {prompt:<{width}} {bar}")
     if args.out is not None:
         draw(args.out, clip, {prompt: scores[prompt] for prompt in order[: args.top]})
         print(f"picture: {args.out}")
     return 0
 
 
-def _refuse_what_is_not_used(args: argparse.Namespace, config: Config) -> None:
-    """Options that would be ignored, and a clip that has to be named: say so."""
+def _refuse_unused_options(args: argparse.Namespace, config: Config) -> None:
+    """Raises UserError for options that would have no effect, and where the clip must be named."""
     given, rwth = args.clip is not None, _is_rwth(config)
     for option, value, ignored in (
         ("--letter", args.letter, "a clip is given" if given else ""),
@@ -112,12 +116,14 @@ def _refuse_what_is_not_used(args: argparse.Namespace, config: Config) -> None:
         ("--left-handed", args.left_handed or None, "" if given else "no clip is given"),
     ):
         if value is not None and ignored:
-            raise UserError(f"{option} has nothing to choose here: {ignored}.")
+            raise UserError(f"{option} has no effect here: {ignored}.")
     if not (given or rwth or config.dataset.meta_processor == "FingerspellingMetaProcessor"):
-        raise UserError(f"{args.config}: its clips are not chosen by letter: name a .pose file or a video.")
+        raise UserError(
+            f"{args.config}: clips of this corpus cannot be chosen by letter: name a .pose file or a video."
+        )
 
 
-# ---- the clip, and what to rank it against
+# ---- the clip and the prompts
 def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Clip, list[str]]:
     """The clip, with its pose if it is a video, and the prompts of the model's letters."""
     rwth = _is_rwth(config)
@@ -126,12 +132,12 @@ def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Clip, list[st
     path = Path(args.clip)
     if not path.is_file():
         raise UserError(f"there is no file {path}: expected a video, or a MediaPipe Holistic .pose file.")
-    shown = path.name.encode(errors="replace").decode()  # old discs have names that are no UTF-8
+    shown = path.name.encode(errors="replace").decode()  # the name may not be UTF-8
     clip = Clip(path, shown, args.left_handed)
     if path.suffix.lower() != ".pose":
         clip.pose, seen = extract(path)
         clip.title += f" ({seen})"
-    if rwth:  # its letters are known without its videos
+    if rwth:  # the letters are known without the database
         from mmpt.processors.rwthfs import PROMPT
         from mmpt.processors.rwthfs_names import GESTURES
 
@@ -170,7 +176,7 @@ def _clip_of_the_corpus(asked: str, language: str, config: Config, rwth: bool) -
 
 
 def extract(path: Path) -> tuple["Pose", str]:
-    """The pose of a video, and in words how much of it shows hands. Raises UserError if it shows none."""
+    """The pose of a video and the share of frames with hands. Raises UserError if no hand is seen."""
     from mmpt.extractors.mediapipe_holistic import HolisticReader
 
     log.info("extracting the pose of %s", path)
@@ -185,50 +191,36 @@ def extract(path: Path) -> tuple["Pose", str]:
 
 
 # ---- the model
-def load_model(config: Config, config_name: str) -> tuple[Any, Any]:
-    """(task, predictor) of a config. Raises MissingDataError if the model is not trained."""
-    from mmpt.embedding.predictor import Predictor
+def load_model(config: Config, config_name: str) -> "SignCLIP":
+    """The trained model of a config. Raises MissingDataError if there is none."""
+    from mmpt.embedding.embedder import SignCLIP
+    from mmpt.models.loading import weights_file
     from mmpt.tasks import Task
-    from mmpt.utils.checkpoint import load_into, load_state_dict_file
-    from mmpt.utils.device import choose_device
 
     task = Task(config)
     if task.video_processor(training=False).suffix != ".pose":
-        raise UserError(f"{config_name}: its model reads features of videos, not poses: take a pose model.")
+        raise UserError(f"{config_name}: its model reads features of videos, not poses: use a pose model.")
     named = task.checkpoint_path()
-    checkpoint = named if named.is_file() else ROOT / named  # where `make demo` puts it, wherever we are
-    if not checkpoint.is_file():
+    checkpoint = named if weights_file(named).is_file() else ROOT / named  # `make demo` trains it below ROOT
+    if not weights_file(checkpoint).is_file():
         launcher, own = os.path.relpath(ROOT / "locallaunch.py"), Path(config_name)
         train = own.with_name(own.name.removeprefix("test_"))
         raise MissingDataError(
-            f"there is no trained model {named}: make one with `python {launcher} {train}` (or `make demo`)."
+            f"there is no trained model {named}: train one with `python {launcher} {train}` (or `make demo`)."
         )
-    model = task.build_model(pretrained=False)
-    load_into(
-        model, load_state_dict_file(checkpoint, trust=config.eval.trust_checkpoint), where=str(checkpoint)
-    )
-    return task, Predictor(model, choose_device(config.eval.device), progress=False)
+    trust, device = config.eval.trust_checkpoint, config.eval.device
+    return SignCLIP.from_checkpoint(checkpoint, config, trust, device)
 
 
-def rank(model: tuple[Any, Any], clip: Clip, prompts: list[str]) -> dict[str, float]:
+def rank(model: "SignCLIP", clip: Clip, prompts: list[str]) -> dict[str, float]:
     """Cosine similarity of the clip with each prompt."""
-    from mmpt.evaluators import similarity
-    from mmpt.pose.reader import from_pose
-
-    task, predictor = model
-    processor = task.video_processor(training=False)
-    if clip.pose is None:
-        frames = processor(clip.path, mirror=clip.mirror)
-    else:
-        frames = processor.features(processor.prepare.clip(from_pose(clip.pose), clip.mirror))
-    video = predictor.embed_videos([task.aligner.cut(clip.path.name, frames)])
-    text = predictor.embed_texts([task.text_processor(prompt) for prompt in prompts])
-    return dict(zip(prompts, similarity(text, video)[:, 0].tolist()))
+    scores = model.score([clip.path if clip.pose is None else clip.pose], prompts, mirror=clip.mirror)
+    return dict(zip(prompts, scores[:, 0].tolist()))
 
 
 # ---- the picture
 def draw(path: Path, clip: Clip, scores: dict[str, float]) -> None:
-    """The signer with landmarks, over the video's own frame where there is one, and the prompts beside."""
+    """Draw the signer with landmarks, over the video frame if there is one, and the top prompts."""
     from mmpt.evaluators.answer_picture import answer_picture
     from mmpt.extractors import rendering
 

@@ -106,7 +106,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, pose_
     from mmpt.config import load_config
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.models import load_tokenizer
-    from mmpt.models.folder import ModelFolder
+    from mmpt.models.folder import LoadedModel
     from mmpt.tasks import Task
 
     folder = tmp_path_factory.mktemp("model")
@@ -114,7 +114,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, pose_
     (folder / "tiny.yaml").write_text(TINY.format(bert=bert, cache=pose_cache, folder=folder))
     config = load_config(folder / "tiny.yaml")
     torch.manual_seed(0)
-    parts = ModelFolder(
+    parts = LoadedModel(
         Task(config).build_model(), config.model, config.dataset, load_tokenizer(config.dataset.bert_name)
     )
     SignCLIP(parts).save_pretrained(folder / "model")

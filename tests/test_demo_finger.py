@@ -162,9 +162,9 @@ def test_rwth_prompts_need_no_database(lexicon_pose, tmp_path, data_dir, capsys,
         (["--out", "answer.txt"], ".png"),
         (["--top", "0"], "--top"),
         (["--checkpoint", "no.pt"], "no trained model no.pt"),
-        (["README.md", "--letter", "Z"], "--letter has nothing to choose here: a clip is given"),
-        (["README.md", "--language", "ase"], "--language has nothing to choose here"),
-        (["--left-handed"], "--left-handed has nothing to choose here: no clip is given"),
+        (["README.md", "--letter", "Z"], "--letter has no effect here: a clip is given"),
+        (["README.md", "--language", "ase"], "--language has no effect here"),
+        (["--left-handed"], "--left-handed has no effect here: no clip is given"),
     ],
 )
 def test_mistakes(config, arguments, words, capsys):

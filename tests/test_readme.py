@@ -1,4 +1,4 @@
-"""What README and docs tell people to type exists; pins agree with each other and with what is installed."""
+"""README, CONTRIBUTING and docs name files, modules and targets that exist; version pins are consistent."""
 
 import ast
 import importlib.metadata
@@ -11,41 +11,44 @@ import pytest
 
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
-INVENTED = {"X.yaml", "Y.yaml", "Z.yaml"}  # names that stand for the reader's own
+PLACEHOLDERS = {"X.yaml", "Y.yaml", "Z.yaml"}
 
 
 def found(pattern: str) -> set[tuple[str, str]]:
-    return {(page.name, word) for page in PAGES for word in re.findall(pattern, page.read_text("utf-8"))}
+    """(page, match) of a pattern on all pages. CONTRIBUTING's examples are checked by their own test."""
+    texts = {page.name: page.read_text("utf-8") for page in PAGES}
+    texts["CONTRIBUTING.md"] = texts["CONTRIBUTING.md"].partition("\n## A new loss\n")[0]
+    return {(name, word) for name, text in texts.items() for word in re.findall(pattern, text)}
 
 
-def test_files_are_there() -> None:
+def test_named_files_exist() -> None:
     named = found(r"\b((?:projects|scripts|configs|mmpt|tests|docs)/[\w./*-]+\.(?:yaml|py|md|csv))\b")
     assert len(named) > 15
     gone = {
         (page, name)
         for page, name in named
-        if not list(ROOT.glob(name)) and Path(name).name not in INVENTED and "*" not in name
+        if not list(ROOT.glob(name)) and Path(name).name not in PLACEHOLDERS and "*" not in name
     }
     assert not gone
 
 
-def test_configs_in_tables_are_there() -> None:
+def test_named_configs_exist() -> None:
     named = {name for _, name in found(r"`((?:test_)?(?:rwthfs|fslex)_\w+)`")}
     assert len(named) > 10
     assert not {name for name in named if not list(ROOT.glob(f"projects/signclip/**/{name}.yaml"))}
 
 
-def test_modules_are_there() -> None:
+def test_named_modules_exist() -> None:
     named = {name for _, name in found(r"-m (mmpt\.[\w.]+)")}
     assert {"mmpt.cli.train", "mmpt.cli.extract", "mmpt.cli.convert"} <= named
     assert not {name for name in named if importlib.util.find_spec(name) is None}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("scripts/*.py")), ids=lambda path: path.name)
-def test_commands_that_help_shows_are_whole_lines(path: Path) -> None:
-    """What is copied has to run: a command goes on in the next line behind a backslash only."""
+def test_commands_in_help_are_complete_lines(path: Path) -> None:
+    """A command in --help can be copied and run: it continues on the next line only after a backslash."""
     description = ast.get_docstring(ast.parse(path.read_text("utf-8")), clean=False) or ""
     lines = [*description.splitlines(), ""]
     for line, following in itertools.pairwise(lines):
@@ -53,13 +56,13 @@ def test_commands_that_help_shows_are_whole_lines(path: Path) -> None:
         assert whole or not re.match(r"    python ", line), f"{line}\n{following}"
 
 
-def test_make_targets_are_there() -> None:
+def test_named_make_targets_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     named = {name for _, name in found(r"(?:^|`)make ([a-z][\w-]*)")}
     assert {"demo", "test", "check"} <= named <= targets
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_to_files_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(((?!https?:|#)[^)#\s]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
@@ -91,7 +94,7 @@ def test_every_requirement_is_pinned(path: Path) -> None:
             assert not version or known[canonical(name)] == version
 
 
-def test_what_is_installed_is_what_is_pinned() -> None:
+def test_installed_versions_equal_pinned_versions() -> None:
     wrong = {}
     for name, version in pins().items():
         try:

@@ -10,7 +10,6 @@ import logging
 import sys
 
 from mmpt.config import load_config
-from mmpt.config.compare import warn_of_other_preprocessing
 from mmpt.utils.errors import run_cli
 from mmpt.utils.logging import setup_logging
 
@@ -39,7 +38,6 @@ def convert(args: argparse.Namespace) -> int:
     from mmpt.embedding.embedder import SignCLIP
 
     config = load_config(args.config, args.overrides)
-    warn_of_other_preprocessing(args.checkpoint, config)
     model = SignCLIP.from_checkpoint(args.checkpoint, config, trust=args.trust_checkpoint)
     model.save_pretrained(args.out)
     print(f"wrote {args.out}: load it with mmpt.from_pretrained({args.out!r})")

@@ -143,10 +143,10 @@ def _embed_clips(args: argparse.Namespace, model: Any, about: dict[str, Any]) ->
 
 def _embed_prompts(args: argparse.Namespace, model: Any, about: dict[str, Any]) -> int:
     from mmpt.embedding.run import FINGERPRINT, EmbeddingSet, save_embeddings
+    from mmpt.models.fingerprint import model_fingerprint
     from mmpt.processors.table_file import read_table
     from mmpt.processors.templates import PromptTemplates
     from mmpt.utils.files import read_text, sha256
-    from mmpt.utils.fingerprint import model_fingerprint
     from mmpt.utils.lock import folder_lock
 
     if args.source.suffix.lower() == ".txt":

@@ -170,7 +170,7 @@ def _model(folder: str, device: str) -> "SignCLIP":
 
 
 def _fingerprint(model: "SignCLIP") -> str:
-    from mmpt.utils.fingerprint import model_fingerprint
+    from mmpt.models.fingerprint import model_fingerprint
 
     return model_fingerprint(model.model)
 

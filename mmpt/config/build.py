@@ -29,6 +29,11 @@ class Source:
         return self.file
 
 
+def aliases(cls: type) -> dict[str, str]:
+    """Alias -> name of the field, for the fields of a schema dataclass."""
+    return {alias: f.name for f in fields(cls) for alias in f.metadata.get("aliases", ())}
+
+
 def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
     """Make the dataclass `cls` of `tree`. Raises UserError for unknown, missing, mistyped or out-of-range
     keys."""
@@ -37,7 +42,7 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
             f"{source.of(prefix.rstrip('.'))}: {prefix.rstrip('.')}: expected a section, got {_show(tree)}."
         )
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    names = {alias: f.name for f in known.values() for alias in f.metadata.get("aliases", ())}
+    names = aliases(cls)
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in tree.items():

@@ -1,4 +1,4 @@
-"""Two configs of one model: what a checkpoint was trained with, and what it is used with."""
+"""Compares two configs of a model: the one it was trained with and the one it is used with."""
 
 import dataclasses
 import logging
@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config.loader import load_config
+from mmpt.config.run_folder import SAVED_CONFIG
 from mmpt.config.schema import Config
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SAVED = "config.yaml"
-"""The whole config of a training, beside its checkpoints."""
-
-_OF_VECTORS = (
+_EMBEDDING_KEYS = (
     *("video_processor", "text_processor", "max_video_len", "max_len", "long_video", "vfeat_custom"),
     *(
         "pose_components",
@@ -29,19 +27,21 @@ _OF_VECTORS = (
     *("clip_window", "clip_frames", "flip_pose"),
     *("pooling", "multimodal_projection"),
 )
-"""Keys of `dataset` and `model` that decide what a vector is, and that weights do not tell."""
+"""Keys of `dataset` and `model` that change embeddings and that the weights do not show."""
 
 
 def differences(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys of two configs, or sections, that differ: key -> (value before, value now); None where one
-    of them lacks the key."""
+    """Dotted keys in which two configs or sections differ -> (value before, value now).
+
+    A value is None if the config does not have the key.
+    """
     one, other = dotted(before), dotted(now)
     keys = dict.fromkeys([*one, *other])
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
 
 
 def dotted(section: Any, prefix: str = "") -> dict[str, Any]:
-    """The values of a config, or of a section of it, by dotted key; a section without keys is {}."""
+    """The values of a config or section by dotted key; an empty section is {}."""
     if dataclasses.is_dataclass(section):
         section = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
     found: dict[str, Any] = {}
@@ -54,26 +54,25 @@ def dotted(section: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def trained_with(checkpoint: str | os.PathLike[str]) -> Config | None:
-    """The config that lies beside a checkpoint; None where there is none that can be read."""
-    path = Path(checkpoint).parent / SAVED
+    """The config beside a checkpoint; None if there is none that can be read."""
+    path = Path(checkpoint).parent / SAVED_CONFIG
     try:
         return load_config(path) if path.is_file() else None
     except UserError as error:
-        log.warning("%s: what the checkpoint beside it was trained with cannot be told (%s)", path, error)
+        log.warning("%s cannot be read: settings are not compared with the checkpoint's (%s)", path, error)
         return None
 
 
 def warn_of_other_preprocessing(checkpoint: str | os.PathLike[str], config: Config) -> None:
-    """Say where a model is about to see clips or prompts that are prepared otherwise than in its training, or
-    to make vectors of them in another way."""
+    """Warn about settings that prepare clips or prompts, or embed them, differently than in training."""
     before = trained_with(checkpoint)
     if before is None:
         return
     for section in ("dataset", "model"):
         for key, (then, now) in differences(getattr(before, section), getattr(config, section)).items():
-            by_chance = key == "flip_pose" and "right" not in (then, now)  # and so in training only
-            if key in _OF_VECTORS and not by_chance:
+            augments_only = key == "flip_pose" and "right" not in (then, now)
+            if key in _EMBEDDING_KEYS and not augments_only:
                 log.warning(
-                    "%s.%s is %s, and %s was trained with %s: its vectors will not be what it learnt",
+                    "%s.%s is %s, but %s was trained with %s: embeddings will differ from those in training",
                     *(section, key, now, checkpoint, then),
                 )

@@ -1,7 +1,8 @@
-"""How a field of the schema says what it means and what it allows."""
+"""Field constructors of the schema: default, meaning and allowed values of each key."""
 
 from collections.abc import Sequence
-from dataclasses import MISSING, field
+from dataclasses import MISSING, Field, field
+from types import MappingProxyType
 from typing import Any
 
 
@@ -13,11 +14,11 @@ def opt(
     maximum: float | None = None,
     choices: Sequence[Any] | None = None,
     aliases: Sequence[str] = (),
-    served: bool = True,
+    supported: bool = True,
 ) -> Any:
-    """A dataclass field with its meaning, its bounds (inclusive) and other names published YAMLs use for it.
+    """A dataclass field with its meaning, its bounds (inclusive) and the aliases published YAMLs use for it.
 
-    served: false for a published option that nothing here acts on (see published.py).
+    supported: false for a published option that mmpt does not implement (see published.py).
     """
     metadata = {
         "doc": doc,
@@ -25,7 +26,7 @@ def opt(
         "max": maximum,
         "choices": choices,
         "aliases": tuple(aliases),
-        "served": served,
+        "supported": supported,
     }
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -33,11 +34,27 @@ def opt(
 
 
 def required(doc: str, **bounds: Any) -> Any:
-    """A field that every config must give."""
-    made = opt(MISSING, doc, **bounds)
-    return made
+    """A field that every config must set."""
+    return opt(MISSING, doc, **bounds)
 
 
 def section(cls: type, doc: str) -> Any:
-    """A nested dataclass, made with its defaults when YAML leaves it out."""
+    """A nested dataclass, built from its defaults where YAML does not set it."""
     return field(default_factory=cls, metadata={"doc": doc, "aliases": ()})
+
+
+def renamed(old: str, made: Any) -> Any:
+    """The field `made` after a rename: YAML may still use the name `old`, and saved files still do.
+
+    Model folders and digests keep the old name, so that the same settings give the same bytes as before and
+    older versions of mmpt read new folders.
+    """
+    made.metadata = MappingProxyType(
+        {**made.metadata, "aliases": (old, *made.metadata["aliases"]), "saved_name": old}
+    )
+    return made
+
+
+def saved_name(of: "Field[Any]") -> str:
+    """The name of a schema field in model folders and digests (see renamed)."""
+    return of.metadata.get("saved_name", of.name)

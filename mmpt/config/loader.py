@@ -16,10 +16,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mmpt.config.build import Source, build
+from mmpt.config.build import Source, aliases, build
 from mmpt.config.fairseq_options import check_fairseq
 from mmpt.config.published import take_out_ignored
-from mmpt.config.schema import Config
+from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_text
 
@@ -158,7 +158,23 @@ def _merge(base: dict[Any, Any], top: dict[Any, Any], where: Any, prefix: str = 
                 f"{', '.join(below)} there: leave {prefix}{key} out to keep that, or set the keys one by one."
             )
         else:
+            for name in _SYNONYMS.get(f"{prefix}{key}", ()):  # a later layer wins under whichever name
+                if name not in top:
+                    base.pop(name, None)
             base[key] = value
+
+
+def _synonyms() -> dict[str, set[str]]:
+    """Dotted key of a field with aliases, or of an alias -> the key's other names."""
+    found: dict[str, set[str]] = {}
+    for part, cls in (("dataset.", DatasetConfig), ("model.", ModelConfig)):
+        for alias, name in aliases(cls).items():
+            found.setdefault(part + name, set()).add(alias)
+            found.setdefault(part + alias, set()).add(name)
+    return found
+
+
+_SYNONYMS = _synonyms()
 
 
 def _dotted(tree: dict[Any, Any], prefix: str = "") -> list[str]:

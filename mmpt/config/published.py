@@ -1,7 +1,7 @@
 """Keys of published YAMLs that mmpt does not support. The YAMLs load, and no such key is ignored silently.
 
 Keys that change the model or its training data are fields (PublishedDataset, PublishedModel), and a task that
-sets one is refused (refuse_unserved). The others configure readers of data sets that mmpt does not have: they
+sets one is refused (refuse_unsupported). The others configure readers of data sets that mmpt does not have: they
 are removed, and the log reports them (IGNORED).
 """
 
@@ -61,55 +61,57 @@ def take_out_ignored(tree: dict[str, Any]) -> list[str]:
 class PublishedDataset:
     """Unsupported options of SignCLIP's corpora, which would change examples or prompts."""
 
-    augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation", served=False)
-    config_name: str | None = opt(None, "builder config of the corpora, such as holistic", served=False)
+    augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation", supported=False)
+    config_name: str | None = opt(None, "builder config of the corpora, such as holistic", supported=False)
     data_dir: str | None = opt(
-        None, "folder of corpora in the layout of sign-language-datasets", served=False
+        None, "folder of corpora in the layout of sign-language-datasets", supported=False
     )
-    debug: bool = opt(False, "a few examples only", served=False)
-    include_lip_reading: bool = opt(False, "features of the lips beside those of the pose", served=False)
-    only_lip_reading: bool = opt(False, "features of the lips, and no pose", served=False)
+    debug: bool = opt(False, "a few examples only", supported=False)
+    include_lip_reading: bool = opt(False, "features of the lips beside those of the pose", supported=False)
+    only_lip_reading: bool = opt(False, "features of the lips, and no pose", supported=False)
     metadata_path: str | None = opt(None, "in the published YAMLs for RWTH; not read here")
-    preprocess_gloss: bool = opt(False, "glosses as words in the prompts", served=False)
+    preprocess_gloss: bool = opt(False, "glosses as words in the prompts", supported=False)
     sp_universal_tagging: bool = opt(
-        False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'", served=False
+        False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'", supported=False
     )
     task: str | None = opt(
-        None, "variant of the prompts: identification, identification_oracle, conceptualization", served=False
+        None,
+        "variant of the prompts: identification, identification_oracle, conceptualization",
+        supported=False,
     )
-    test_datasets: list[list[str]] | None = opt(None, "corpora to test on", served=False)
-    test_in_vocab: bool = opt(False, "test only on texts seen in pretraining", served=False)
-    test_separately: bool = opt(False, "report each test corpus on its own", served=False)
+    test_datasets: list[list[str]] | None = opt(None, "corpora to test on", supported=False)
+    test_in_vocab: bool = opt(False, "test only on texts seen in pretraining", supported=False)
+    test_separately: bool = opt(False, "report each test corpus on its own", supported=False)
     train_datasets: list[list[str]] | None = opt(
-        None, "corpora to train on: [name, version] or [name, version, split version]", served=False
+        None, "corpora to train on: [name, version] or [name, version, split version]", supported=False
     )
-    train_for_test: bool = opt(False, "evaluate on training data", served=False)
-    use_valid_for_pretraining: bool = opt(False, "train on unused validation data too", served=False)
-    valid_datasets: list[list[str]] | None = opt(None, "corpora to validate on", served=False)
+    train_for_test: bool = opt(False, "evaluate on training data", supported=False)
+    use_valid_for_pretraining: bool = opt(False, "train on unused validation data too", supported=False)
+    valid_datasets: list[list[str]] | None = opt(None, "corpora to validate on", supported=False)
 
 
 @dataclass(kw_only=True)
 class PublishedModel:
     """Other video towers: an I3D trained end to end (MMFusionWithI3D), and graph networks on poses."""
 
-    checkpoint_path: str | None = opt(None, "weights of the I3D", served=False)
-    freeze_feature_extractor: bool = opt(False, "leave the I3D as it is", served=False)
-    i3d_batch_size: int | None = opt(None, "windows a step of the I3D", served=False)
-    num_classes: int | None = opt(None, "classes of the I3D", served=False)
-    num_in_frames: int | None = opt(None, "frames a window of the I3D", served=False)
-    path_to_i3d_repo: str | None = opt(None, "folder of the I3D's code", served=False)
-    use_agcn: bool = opt(False, "a graph network in front of the video tower", served=False)
-    use_conformer: bool = opt(False, "a conformer behind that network", served=False)
-    use_cosign: bool = opt(False, "CoSign features in front of the video tower", served=False)
-    use_cosign_training: bool = opt(False, "train them", served=False)
+    checkpoint_path: str | None = opt(None, "weights of the I3D", supported=False)
+    freeze_feature_extractor: bool = opt(False, "leave the I3D as it is", supported=False)
+    i3d_batch_size: int | None = opt(None, "windows a step of the I3D", supported=False)
+    num_classes: int | None = opt(None, "classes of the I3D", supported=False)
+    num_in_frames: int | None = opt(None, "frames a window of the I3D", supported=False)
+    path_to_i3d_repo: str | None = opt(None, "folder of the I3D's code", supported=False)
+    use_agcn: bool = opt(False, "a graph network in front of the video tower", supported=False)
+    use_conformer: bool = opt(False, "a conformer behind that network", supported=False)
+    use_cosign: bool = opt(False, "CoSign features in front of the video tower", supported=False)
+    use_cosign_training: bool = opt(False, "train them", supported=False)
 
 
-def refuse_unserved(config: Any) -> None:
+def refuse_unsupported(config: Any) -> None:
     """Raises UserError if a Config sets a field that nothing here acts on."""
     for name in ("dataset", "model"):
         section = getattr(config, name)
         for field in fields(section):
-            if not field.metadata.get("served", True) and getattr(section, field.name):
+            if not field.metadata.get("supported", True) and getattr(section, field.name):
                 raise UserError(
                     f"{name}.{field.name}: a published option that this framework does not have "
                     f"({field.metadata['doc']}): leave it out."

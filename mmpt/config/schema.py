@@ -19,7 +19,7 @@ from mmpt.config.dataset_options import (
     TextModelOptions,
     VideoFeatureOptions,
 )
-from mmpt.config.fields import opt, required, section
+from mmpt.config.fields import opt, renamed, required, section
 from mmpt.config.published import PublishedDataset, PublishedModel
 
 
@@ -64,10 +64,13 @@ class ModelConfig(PublishedModel):
         "width of a video tower that starts from random weights; null: the text model's width and weights",
         minimum=1,
     )
-    members: int = opt(
-        1,
-        "models trained side by side on one text tower and used as one; embeddings are that much wider",
-        minimum=1,
+    ensemble_size: int = renamed(
+        "members",
+        opt(
+            1,
+            "models trained together on one text tower and used as one; their embeddings are concatenated",
+            minimum=1,
+        ),
     )
     vfeat_dim: int = opt(512, "numbers in a frame", minimum=1)
     conv1d: int = opt(0, "1-D convolutions (kernel 17) over time before the frame MLP", minimum=0)

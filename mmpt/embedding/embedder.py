@@ -1,4 +1,4 @@
-"""A trained model as users hold it: clips and prompts in, vectors and similarities out."""
+"""SignCLIP: a trained model that embeds clips and prompts, and scores their similarity."""
 
 import logging
 import os
@@ -13,38 +13,37 @@ from numpy.typing import ArrayLike, NDArray
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.predictor import Predictor
 from mmpt.evaluators.similarity import similarity
-from mmpt.models import MODELS, DualEncoder, load_bert, load_tokenizer
-from mmpt.models.folder import ModelFolder, load_model_folder, save_model_folder
+from mmpt.models import DualEncoder
+from mmpt.models.folder import LoadedModel, save_model_folder
+from mmpt.models.loading import load_model
 from mmpt.processors.registry import ALIGNERS, TEXT_PROCESSORS, VIDEO_PROCESSORS
-from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import UserError
 
 if TYPE_CHECKING:
     from pose_format import Pose
 
-Embeddings = NDArray[np.float32]
-
 log = logging.getLogger(__name__)
 
 
 class SignCLIP:
-    """Embeds clips and prompts, each side alone, in batches of like lengths; results in the order given.
+    """Embeds clips and prompts in length-sorted batches; results are in the order given.
 
     >>> model = mmpt.from_pretrained("runs/fslex/model")
     >>> model.score(["clip.pose"], ["Fingerspell the letter A.", "Fingerspell the letter B."])  # [2, 1]
 
     Args:
-        parts: model, configs and tokenizer, as load_model_folder gives them.
+        loaded: model, configs and tokenizer (mmpt.models.loading.load_model).
         device: "auto" (or None), "cpu", "cuda", "cuda:1", ...
-        batch_size: clips or prompts at a time.
+        batch_size: clips or prompts per batch.
     """
 
-    def __init__(self, parts: ModelFolder, device: str | None = None, batch_size: int = 64):
-        self.model_cfg: ModelConfig = parts.model_cfg
-        self.dataset_cfg: DatasetConfig = parts.dataset_cfg
-        self.tokenizer = parts.tokenizer
-        self.model: DualEncoder = parts.model.eval()
+    def __init__(self, loaded: LoadedModel, device: str | None = None, batch_size: int = 64):
+        self.path = loaded.path
+        self.model_cfg: ModelConfig = loaded.model_cfg
+        self.dataset_cfg: DatasetConfig = loaded.dataset_cfg
+        self.tokenizer = loaded.tokenizer
+        self.model: DualEncoder = loaded.model.eval()
         self.device = choose_device(device)
         self._predictor = Predictor(self.model, self.device, batch_size, progress=False)
         dataset = self.dataset_cfg
@@ -56,15 +55,16 @@ class SignCLIP:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str], device: str | None = None, batch_size: int = 64
+        cls, path: str | os.PathLike[str], device: str | None = None, batch_size: int = 64
     ) -> "SignCLIP":
-        """Load a model folder (save_pretrained, mmpt.cli.convert). No network, no code from the folder.
+        """Load a model folder, or a checkpoint with the config.yaml that training wrote beside it.
 
-        Raises MissingDataError if there is none, UserError if it is damaged.
+        A model folder needs no network. No code in a file is run. Raises MissingDataError if there is none,
+        UserError if it is damaged.
         """
-        if not isinstance(folder, str | os.PathLike):
-            raise UserError(f"expected the path of a model folder, got {folder!r} ({type(folder).__name__}).")
-        return cls(load_model_folder(folder), device, batch_size)
+        if not isinstance(path, str | os.PathLike):
+            raise UserError(f"expected the path of a model folder, got {path!r} ({type(path).__name__}).")
+        return cls(load_model(path), device, batch_size)
 
     @classmethod
     def from_checkpoint(
@@ -75,31 +75,24 @@ class SignCLIP:
         device: str | None = None,
         batch_size: int = 64,
     ) -> "SignCLIP":
-        """Load a training checkpoint, ours or the ancestors', with the config it was trained with.
+        """Load a checkpoint, ours or the ancestors', with the config it was trained with.
 
-        The weights of the text model are not needed, its sizes and vocabulary are (`dataset.bert_name`).
-        trust: see load_state_dict_file. Raises UserError if the two do not fit together.
+        Reads the sizes and the vocabulary of the text model `dataset.bert_name`, not its weights. trust: see
+        load_state_dict_file. Raises UserError if checkpoint and config do not fit.
         """
-        bert = load_bert(config.dataset.bert_name, weights=False)
-        model = MODELS.get(config.model.model_cls, "model.model_cls").from_config(
-            config.model, config.dataset, bert
-        )
-        load_into(model, load_state_dict_file(checkpoint, trust), where=str(checkpoint))
-        tokenizer = load_tokenizer(config.dataset.bert_name)
-        return cls(ModelFolder(model, config.model, config.dataset, tokenizer), device, batch_size)
+        return cls(load_model(checkpoint, config, trust), device, batch_size)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a model folder that from_pretrained reads anywhere. Raises UserError (see
-        save_model_folder)."""
+        """Write a model folder for from_pretrained. Raises UserError (see save_model_folder)."""
         save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer)
 
     @property
     def dim(self) -> int:
-        """Numbers in an embedding, D."""
+        """Embedding dimension, D."""
         return self.model.hidden_size
 
-    def embed_text(self, texts: Sequence[str], normalize: bool = False) -> Embeddings:
-        """Prompts -> float32 [N, D]. A prompt over `dataset.max_len` token ids loses its last ones."""
+    def embed_text(self, texts: Sequence[str], normalize: bool = False) -> NDArray[np.float32]:
+        """Prompts -> float32 [N, D]. Prompts over `dataset.max_len` token ids are truncated."""
         check_list(texts, "texts")
         for text in texts:
             if not isinstance(text, str):
@@ -108,11 +101,13 @@ class SignCLIP:
             return self._none()
         return _finish(self._predictor.embed_texts([self.text_processor(text) for text in texts]), normalize)
 
-    def embed_video_features(self, arrays: Sequence[ArrayLike], normalize: bool = False) -> Embeddings:
-        """Clips as features [T, vfeat_dim], ready for the tower -> float32 [N, D]; arrays or torch tensors.
+    def embed_video_features(
+        self, arrays: Sequence[ArrayLike], normalize: bool = False
+    ) -> NDArray[np.float32]:
+        """Clips as features [T, vfeat_dim], arrays or torch tensors -> float32 [N, D].
 
-        A clip over `dataset.max_video_len` is treated as `dataset.long_video` says. Raises UserError for
-        features of another width, empty or not finite.
+        Clips over `dataset.max_video_len` frames are handled as `dataset.long_video` says. Raises UserError
+        for features of another dimension, empty or not finite.
         """
         check_list(arrays, "arrays")
         if not len(arrays):
@@ -129,11 +124,11 @@ class SignCLIP:
 
     def embed_pose(
         self, poses: "Sequence[Pose | str | os.PathLike[str]]", normalize: bool = False, mirror: bool = False
-    ) -> Embeddings:
-        """Poses (pose-format objects, or files of them) -> float32 [N, D], prepared as in training, not
-        augmented.
+    ) -> NDArray[np.float32]:
+        """Poses (pose-format objects or .pose files) -> float32 [N, D], prepared without augmentation.
 
-        mirror: they were signed with the left hand. Raises UserError for what is no MediaPipe Holistic pose.
+        mirror: they were signed with the left hand. Raises UserError for poses that are not MediaPipe
+        Holistic's.
         """
         check_list(poses, "poses")
         clips = [self._pose(i, pose, mirror) for i, pose in enumerate(poses)]
@@ -145,7 +140,7 @@ class SignCLIP:
         texts: Sequence[str],
         measure: str = "cosine",
         mirror: bool = False,
-    ) -> Embeddings:
+    ) -> NDArray[np.float32]:
         """Similarity of each prompt with each pose, float32 [n_texts, n_poses]; measure: cosine or dot."""
         return similarity(self.embed_text(texts), self.embed_pose(poses, mirror=mirror), measure)
 
@@ -160,8 +155,7 @@ class SignCLIP:
         if processor.suffix != ".pose":
             raise UserError(
                 f"this model was trained on video features ({self.dataset_cfg.video_processor}), not on "
-                "poses: "
-                "use embed_video_features."
+                "poses: use embed_video_features."
             )
         if isinstance(pose, str | os.PathLike):
             return processor(pose, mirror=mirror)
@@ -178,19 +172,18 @@ class SignCLIP:
             raise UserError(f"pose number {number}: {error}") from error
 
     def _frames(self, name: str, array: ArrayLike) -> NDArray:
-        """What was given for a clip, as numbers [T, vfeat_dim]."""
-        if isinstance(array, torch.Tensor):  # of any device and precision, NumPy takes few of them
+        """The features given for a clip, checked: [T, vfeat_dim]."""
+        if isinstance(array, torch.Tensor):  # on any device and in any precision, which NumPy may not read
             array = array.detach().to("cpu", torch.float32)
         try:
             frames = np.asarray(array)
         except (TypeError, ValueError) as error:
-            raise UserError(f"clip {name} is no array: {error}.") from error
+            raise UserError(f"clip {name} is not an array: {error}.") from error
         width = self.model_cfg.vfeat_dim
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != width or frames.dtype.kind not in "fiu":
             raise UserError(
                 f"clip {name} is an array of {frames.dtype} of shape {list(frames.shape)}; numbers [T, "
-                f"{width}] with "
-                "at least one frame were expected."
+                f"{width}] with at least one frame were expected."
             )
         return frames
 
@@ -201,17 +194,17 @@ class SignCLIP:
             raise UserError(f"clip {name} holds NaN or infinite values.")
         return frames
 
-    def _none(self) -> Embeddings:
+    def _none(self) -> NDArray[np.float32]:
         return np.zeros((0, self.dim), np.float32)
 
 
 def check_list(values: Any, what: str) -> None:
-    """Raise UserError unless `values` is a sequence of things, not one string or path."""
+    """Raises UserError unless `values` is a list (and not a single string or path)."""
     if isinstance(values, str | bytes | os.PathLike) or not hasattr(values, "__len__"):
         raise UserError(f"{what} must be a list, got {type(values).__name__}.")
 
 
-def _finish(embeddings: Embeddings, normalize: bool) -> Embeddings:
+def _finish(embeddings: NDArray[np.float32], normalize: bool) -> NDArray[np.float32]:
     if not normalize:
         return embeddings
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from mmpt import __version__
 from mmpt.embedding.clip_reader import ClipJob, ClipReader, Piece
+from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.folder import CONFIG_FILE, WEIGHTS_FILE
 from mmpt.processors.table_file import parquet_module
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, read_json, remove_leftovers, sha256, write_json
-from mmpt.utils.fingerprint import model_fingerprint
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.parallel import cores, ordered_map
 from mmpt.utils.progress import Progress

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmpt.config.compare import warn_of_other_preprocessing
 from mmpt.evaluators.report import make_results, save_report
 from mmpt.evaluators.settings import evaluation_facts
 from mmpt.evaluators.tables import format_table
-from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.models.fingerprint import model_fingerprint
+from mmpt.models.loading import load_model, weights_file
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError
-from mmpt.utils.fingerprint import model_fingerprint
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.origins import where_checkpoint_comes_from
 
@@ -29,13 +28,12 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
     there is no checkpoint, UserError where it does not fit the config.
     """
     path = task.checkpoint_path()
-    if not path.is_file():
+    if not weights_file(path).is_file():
         train = "Train first: python locallaunch.py with the config whose name has no test_."
         raise MissingDataError(
             f"there is no checkpoint {path}. {where_checkpoint_comes_from(path) or train} "
             "Or name another: fairseq.common_eval.path=FILE."
         )
-    warn_of_other_preprocessing(path, task.config)
     device = choose_device(task.config.eval.device)
     task.dataset(
         task.config.dataset.split or "test", training=False
@@ -50,8 +48,7 @@ def _evaluate(
     config = task.config
     split = config.dataset.split or "test"
     facts = evaluation_facts(config)
-    model = task.build_model(pretrained=False)
-    load_into(model, load_state_dict_file(path, trust=config.eval.trust_checkpoint))
+    model = load_model(path, config, trust=config.eval.trust_checkpoint).model
     dataset = task.dataset(split, training=False)
     predictor = task.predictor(model, device, config.eval.batch_size)
     samples = (dataset[index] for index in range(len(dataset)))

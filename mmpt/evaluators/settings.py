@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config
+from mmpt.config.fields import saved_name
 from mmpt.utils.files import sha256
 
 DATA_FILES = ("table_path", "train_path", "val_path", "test_path", "gesture_id_path")
@@ -55,11 +56,11 @@ def without_defaults(part: Any) -> dict[str, Any]:
     """The fields of a dataclass that are not as by default, also in the dataclasses within it."""
     kept = {}
     for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
+        name, value = saved_name(field), getattr(part, field.name)
         if dataclasses.is_dataclass(value):
-            kept[field.name] = without_defaults(value)
+            kept[name] = without_defaults(value)
         elif value != field.default and not (
             callable(field.default_factory) and value == field.default_factory()
         ):
-            kept[field.name] = value
+            kept[name] = value
     return kept

@@ -17,10 +17,9 @@ from mmpt.losses.mixup import draw_mixup
 class MMCriterion(FairseqCriterion):
     """Embeds a batch with both towers and applies the task's loss.
 
-    A loss with parameters (a learnt temperature) is optimised and saved by fairseq along with the model.
-
-    A batch with the mark `filler` (FairseqMMDataset.collater) counts for nothing, and its clips are nobody's
-    candidates (loss.gather).
+    fairseq optimises and saves the parameters of a loss (a learnt temperature) along with the model. A batch
+    marked `filler` (see FairseqMMDataset.collater) has no loss, and with loss.gather its clips are no
+    candidates.
     """
 
     def __init__(self, task: Any):
@@ -37,8 +36,10 @@ class MMCriterion(FairseqCriterion):
     def forward(
         self, model: torch.nn.Module, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """Loss (a mean over the batch, so its sample size is 1; a filler's loss and size are 0), sample size,
-        and what to log."""
+        """The loss, its sample size and what to log.
+
+        The loss is a mean over the batch, so the sample size is 1. Loss and size of a filler are 0.
+        """
         inputs, loss_of = self._mixed(sample)
         outputs = model(*(inputs[name] for name in INPUTS))
         video, text = outputs["pooled_video"].float(), outputs["pooled_text"].float()
@@ -53,8 +54,10 @@ class MMCriterion(FairseqCriterion):
         chunk: int,
         backward: Callable[[torch.Tensor], None],
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """What forward returns, with the gradients already added to the parameters', in the memory of `chunk`
-        clips (see cached_loss_backward); backward(loss) starts from the loss of the whole batch."""
+        """What forward returns, after the backward pass, in the memory of `chunk` clips.
+
+        See cached_loss_backward. backward: called with the loss of the whole batch.
+        """
         inputs, loss_of = self._mixed(sample)
         columns = {"labels": sample["label"], **{name: inputs[name] for name in INPUTS}}
         parts = [
@@ -66,17 +69,19 @@ class MMCriterion(FairseqCriterion):
         return _result(loss, sample)
 
     def _mixed(self, sample: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., torch.Tensor]]:
-        """What the model is given, and the loss of what it says: with loss.mixup, of mixed clips."""
-        loss = self._of_a_filler if sample.get("filler") else self.loss
+        """The model's input and the loss function; with loss.mixup, of mixed clips."""
+        loss = self._filler_loss if sample.get("filler") else self.loss
         if not (self.training and self.mixup):
             return sample, loss
         mixup = draw_mixup(len(sample["label"]), self.mixup)
         mixed = {**sample, "vfeats": mixup.clips(sample["vfeats"], sample["vmasks"])}
         return mixed, partial(mixup.loss, loss)
 
-    def _of_a_filler(self, video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """0. With loss.gather it is this process's part of a loss that it has no clips for, but that the
-        others wait for it to join."""
+    def _filler_loss(self, video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """0, with gradients of 0.
+
+        With loss.gather it still takes part in the collective operations that the other processes wait for.
+        """
         rows = 0 if self.gather else len(video)
         return self.loss(video[:rows], text[:rows], labels[:rows]) * 0
 
@@ -89,7 +94,7 @@ class MMCriterion(FairseqCriterion):
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
-        """Yes: every entry is a number."""
+        """True: every entry is a number."""
         return True
 
 

@@ -13,8 +13,9 @@ from mmpt.utils.distributed import world_size
 class FairseqMMDataset(FairseqDataset):
     """Hands MMDataset's samples and batches to fairseq.
 
-    fixed_padding: (max_video_len, max_len) to pad every batch to, as the ancestor does; None: its own
-    longest. common_batches: the batches of the processes are parts of common ones (see MMDataset.batches).
+    fixed_padding: (max_video_len, max_len) that every batch is padded to, as in the ancestor; None: to its
+    own longest. common_batches: the batches of the processes are parts of common ones (see
+    MMDataset.batches).
     """
 
     def __init__(
@@ -38,11 +39,11 @@ class FairseqMMDataset(FairseqDataset):
         return len(self.dataset)
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch; and of no samples, with which fairseq fills up where a process has no batch left and
-        others have, one clip with the mark `filler`: it counts for nothing.
+        """A batch; of no samples, one clip marked `filler`, which has no loss.
 
-        fairseq's own way, a batch again that it gives no weight to, takes the weight of that process's other
-        batches of the same update (update_freq) as well.
+        fairseq asks for a batch of no samples where a process has fewer batches than others. It would repeat
+        a batch with weight 0, and with gradient accumulation (update_freq) that weight would also apply to
+        the other batches of the process in the same update.
         """
         return {**self._collate(samples or [self[0]]), "filler": not samples}
 
@@ -65,13 +66,13 @@ class FairseqMMDataset(FairseqDataset):
         max_sentences: int | None = None,
         required_batch_size_multiple: int = 1,
     ) -> list[list[int]]:
-        """The batches that MMDataset draws for this epoch: whole, whatever multiple fairseq would like."""
+        """The batches that MMDataset draws for this epoch; fairseq's batch size multiple is ignored."""
         assert len(indices) == len(self), "the batches are drawn from the whole split"
         assert max_sentences is not None, "mmpt.cli.train refuses configs without a batch size"
         return self.batches(max_sentences)
 
     def batches(self, batch_size: int) -> list[list[int]]:
-        """The batches of this epoch for all processes, which take one each in turn."""
+        """The batches of this epoch for all processes, which take turns."""
         processes = world_size() if self._common_batches else 1
         return self.dataset.batches(batch_size, self.dataset.epoch, processes)
 
@@ -81,5 +82,5 @@ class FairseqMMDataset(FairseqDataset):
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """No: every epoch has its own batches."""
+        """False: every epoch has its own batches."""
         return False

@@ -1,5 +1,4 @@
-"""The dual encoder as a fairseq model; its parameters stand under `mmmodel.`, as in the ancestors'
-checkpoints."""
+"""The dual encoder as a fairseq model; saved parameters begin with `mmmodel.`, as in the ancestors'."""
 
 from typing import Any
 
@@ -17,7 +16,7 @@ class FairseqMMModel(BaseFairseqModel):
 
     @classmethod
     def build_model(cls, args: Any, task: Any) -> "FairseqMMModel":
-        """The model of the task's config; `args` adds nothing to it."""
+        """The model of the task's config; `args` is not used."""
         return cls(task.build_mmmodel())
 
     def forward(
@@ -29,4 +28,4 @@ class FairseqMMModel(BaseFairseqModel):
 
 @register_model_architecture("mmmodel", "mmarch")
 def mmarch(args: Any) -> None:
-    """The one architecture: what it looks like is written in the task config."""
+    """The one architecture: the task config describes it."""

@@ -1,34 +1,39 @@
-"""The task: config -> data and model for fairseq; validation retrieval; one line an epoch."""
+"""The task: a training plan's data and model for fairseq, and one log line an epoch."""
 
+import json
 import logging
 import math
 import time
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 from typing import Any
 
 import torch
 from fairseq.logging import metrics
 from fairseq.tasks import LegacyFairseqTask, register_task
+from fairseq_cli.train import should_stop_early
 
-from mmpt.config import load_config
-from mmpt.evaluators import rank_metrics, similarity
-from mmpt.fairseq_plugin.args import LAST, initial_weights
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
-from mmpt.fairseq_plugin.non_finite import NonFinite
 from mmpt.losses import needs_common_batches
 from mmpt.models.finetuning import check_filled
+from mmpt.models.loading import load_weights
 from mmpt.models.lora import add_adapters
-from mmpt.tasks import Task
-from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file
-from mmpt.utils.distributed import gather_objects, world_size
+from mmpt.training import TrainingPlan, prepare
+from mmpt.training.non_finite import NonFinite
+from mmpt.training.resume import adopt_best, check_resume
+from mmpt.training.run import active_plan
+from mmpt.training.validation import ValidationRetrieval
+from mmpt.utils.checkpoint import fit_position_tables, load_state_dict_file
+from mmpt.utils.distributed import world_size
 
 log = logging.getLogger(__name__)
+epoch_log = logging.getLogger("mmpt.epoch")
 
 
 @register_task("mmtask")
 class FairseqMMTask(LegacyFairseqTask):
-    """Adapter around mmpt.tasks.Task, which knows nothing of fairseq."""
+    """Adapter around the plan's mmpt.tasks.Task, which does not know fairseq."""
+
+    uses_ema = True  # fairseq then hands the EMA model to train_step and valid_step
 
     @staticmethod
     def add_args(parser: ArgumentParser) -> None:
@@ -41,23 +46,21 @@ class FairseqMMTask(LegacyFairseqTask):
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="override of the config, e.g. loss.temperature=0.1",
+            help="override of the config, such as loss.temperature=0.1",
         )
 
     @classmethod
     def setup_task(cls, args: Namespace, **kwargs: Any) -> "FairseqMMTask":
-        """The task of a config file and its overrides."""
-        return cls(args)
+        """The task of the plan that `mmpt.cli.train` runs; under plain `fairseq-train`, of the arguments."""
+        return cls(args, active_plan() or _plan_of_arguments(args))
 
-    def __init__(self, args: Namespace):
+    def __init__(self, args: Namespace, plan: TrainingPlan):
         super().__init__(args)
-        config = load_config(args.taskconfig, args.override)
-        self.mmtask = Task(config, seed=args.seed)
-        self.save_dir = Path(args.save_dir)
+        self.plan = plan
+        self.mmtask = plan.task
+        self.non_finite = NonFinite(plan.config.loss.max_nonfinite)
+        self._epoch = 0
         self._epoch_start = time.monotonic()
-        self._pending: list[dict[str, Any]] = []
-        self._valid_steps = self._valid_batches = 0
-        self.non_finite = NonFinite(config.loss.max_nonfinite)
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Make the training or validation split available to fairseq."""
@@ -65,22 +68,24 @@ class FairseqMMTask(LegacyFairseqTask):
             self.datasets[split] = FairseqMMDataset(
                 self.mmtask.dataset(split),
                 self.mmtask.fixed_padding(),
-                needs_common_batches(self.mmtask.config.loss),
+                needs_common_batches(self.plan.config.loss),
             )
 
     def build_mmmodel(self) -> torch.nn.Module:
-        """The towers, with the weights that fine-tuning starts from, unless a run is being resumed; and, with
-        model.lora_rank, adapters."""
-        config = self.mmtask.config
+        """The towers, with the weights that fine-tuning starts from and, with model.lora_rank, adapters.
+
+        The checkpoint of a run that resumes is loaded by the trainer, into position tables of its size.
+        """
+        config, start = self.plan.config, self.plan.start
         model = self.mmtask.build_model()
-        start = initial_weights(config.fairseq, self.save_dir)
-        if start is not None:
-            state = load_state_dict_file(start, trust=config.eval.trust_checkpoint)
-            left_out = load_into(model, state, ignore=config.model.init_ignore, where=str(start))
-            check_filled(model, left_out)
-            log.info("starting from the weights in %s", start)
-        elif (self.save_dir / LAST).is_file():
-            fit_position_tables(model, load_state_dict_file(self.save_dir / LAST))
+        if start.weights is not None:
+            start.check_exists()
+            trust, ignore = config.eval.trust_checkpoint, config.model.init_ignore
+            check_filled(model, load_weights(model, start.weights, trust=trust, ignore=ignore))
+            log.info("starting from the weights in %s", start.weights)
+        elif start.own:
+            assert start.checkpoint is not None
+            fit_position_tables(model, load_state_dict_file(start.checkpoint))
         if config.model.lora_rank:
             add_adapters(model, config.model.lora_rank)
         return model
@@ -96,21 +101,6 @@ class FairseqMMTask(LegacyFairseqTask):
     def target_dictionary(self) -> None:
         """None."""
 
-    # ---- one line an epoch, with retrieval on the validation split
-    def begin_epoch(self, epoch: int, model: torch.nn.Module) -> None:
-        """Start the epoch's clock."""
-        self._epoch_start = time.monotonic()
-
-    def begin_valid_epoch(self, epoch: int, model: torch.nn.Module) -> None:
-        """Forget the embeddings of the last validation."""
-        self._epoch = epoch
-        self._pending = []
-        self._valid_steps = 0
-        size = int(self.args.batch_size_valid or self.args.batch_size)
-        self._valid_batches = len(self.datasets["valid"].batches(size))
-
-    uses_ema = True  # with fairseq.ema.store_ema, fairseq hands the running mean of the weights to both steps
-
     def train_step(
         self,
         sample: dict[str, Any],
@@ -121,10 +111,10 @@ class FairseqMMTask(LegacyFairseqTask):
         ignore_grad: bool = False,
         ema_model: torch.nn.Module | None = None,
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """A batch's loss and gradients; with loss.cached_chunk, larger batches by that many clips at a time.
-        The running mean of the weights does not take part in it.
+        """The loss of a batch, with its gradients added to those of the parameters.
 
-        A batch whose loss or gradients are not finite changes nothing: see NonFinite.
+        With loss.cached_chunk, larger batches are embedded that many clips at a time. A batch whose loss or
+        gradients are not finite is skipped (see NonFinite).
         """
         chunk = self.mmtask.config.loss.cached_chunk
         plain_step = super().train_step
@@ -141,6 +131,18 @@ class FairseqMMTask(LegacyFairseqTask):
 
         return self.non_finite.step(step, sample, optimizer, update_num)
 
+    def begin_epoch(self, epoch: int, model: torch.nn.Module) -> None:
+        """Start the epoch's clock."""
+        self._epoch_start = time.monotonic()
+
+    def begin_valid_epoch(self, epoch: int, model: torch.nn.Module) -> None:
+        """Begin to collect embeddings for the retrieval metrics."""
+        self._epoch = epoch
+        size = int(self.args.batch_size_valid or self.args.batch_size)
+        batches = len(self.datasets["valid"].batches(size))
+        kind = self.plan.config.eval.similarity
+        self._retrieval = ValidationRetrieval(kind, math.ceil(batches / world_size()))
+
     def valid_step(
         self,
         sample: dict[str, Any],
@@ -148,80 +150,47 @@ class FairseqMMTask(LegacyFairseqTask):
         criterion: Any,
         ema_model: torch.nn.Module | None = None,
     ) -> Any:
-        """Loss of a batch, and its embeddings, kept until the split is complete.
-
-        Where there is a running mean of the weights, it is that which is judged, since it is what will be
-        used.
-        """
-        model = model if ema_model is None else ema_model
-        result = super().valid_step(sample, model, criterion)
-        outputs = criterion.last_outputs
-        self._pending.append(
-            {
-                "index": sample["index"].cpu(),
-                "label": sample["label"].cpu(),
-                "video": outputs["pooled_video"].float().cpu(),
-                "text": outputs["pooled_text"].float().cpu(),
-            }
-        )
-        self._valid_steps += 1
+        """The loss of a batch. Validation uses the EMA weights where there are some, as evaluation does."""
+        result = super().valid_step(sample, model if ema_model is None else ema_model, criterion)
+        self._retrieval.add(sample, criterion.last_outputs)
         return result
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Log the loss, and after the last validation batch the retrieval metrics as well."""
+        """Log the loss, and after the last validation batch the retrieval metrics."""
         criterion.__class__.reduce_metrics(logging_outputs)
-        if not criterion.training and self._valid_steps == math.ceil(self._valid_batches / world_size()):
-            v2t, t2v = self._retrieval()
-            metrics.log_scalar("v2t_R@1", v2t["R@1"], round=4)
-            metrics.log_scalar("t2v_P@1", t2v["P@1"], round=4)
-
-    def _retrieval(self) -> tuple[dict[str, float], dict[str, float]]:
-        """V2T and T2V metrics over the whole validation split, from the batches of all processes."""
-        rows = {key: torch.cat([part[key] for part in self._pending]) for key in self._pending[0]}
-        parts = gather_objects(rows)
-        rows = {key: torch.cat([part[key] for part in parts]) for key in rows}
-        # shards are filled up with a clip that is there already: each counts once
-        first = {int(index): place for place, index in reversed(list(enumerate(rows["index"].tolist())))}
-        places = torch.tensor([first[index] for index in sorted(first)])
-        labels = rows["label"][places]
-        prompt_places = torch.stack(
-            [places[(labels == label).nonzero()[0, 0]] for label in range(int(labels.max()) + 1)]
-        )
-        scores = similarity(
-            rows["text"][prompt_places].numpy(),
-            rows["video"][places].numpy(),
-            self.mmtask.config.eval.similarity,
-        )
-        ranked = rank_metrics(scores, labels.numpy())
-        return ranked["v2t"], ranked["t2v"]
+        if not criterion.training and self._retrieval.complete:
+            for name, value in self._retrieval.metrics().items():
+                metrics.log_scalar(name, value, round=4)
 
     def post_validate(self, model: torch.nn.Module, stats: dict[str, Any], agg: Any) -> None:
-        """Print the epoch's summary line."""
+        """Log the epoch's summary line."""
         train_loss = metrics.get_smoothed_value("train", "loss")
-        seconds = time.monotonic() - self._epoch_start
-        scores = ""
+        line = f"epoch {self._epoch} | train loss {train_loss:.4f} | valid loss {float(stats['loss']):.4f}"
         if "v2t_R@1" in stats:
-            scores = f" | valid V2T R@1 {float(stats['v2t_R@1']):.3f} T2V P@1 {float(stats['t2v_P@1']):.3f}"
-        losses = f"train loss {train_loss:.4f} | valid loss {float(stats['loss']):.4f}"
-        saved = "" if self._epoch % self.args.save_interval == 0 else " | not saved"
-        line = f"epoch {self._epoch} | {losses}{scores} | {seconds:.1f} s{saved}"
-        logging.getLogger("mmpt.epoch").info(line)
+            v2t, t2v = float(stats["v2t_R@1"]), float(stats["t2v_P@1"])
+            line += f" | valid V2T R@1 {v2t:.3f} T2V P@1 {t2v:.3f}"
+        line += f" | {time.monotonic() - self._epoch_start:.1f} s"
+        epoch_log.info(line if self._epoch % self.args.save_interval == 0 else f"{line} | not saved")
 
-    # ---- what early stopping knows survives an interruption
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """The patience counter, which fairseq itself forgets."""
-        from fairseq_cli.train import should_stop_early
-
-        kept = {
-            name: getattr(should_stop_early, name)
-            for name in ("best", "num_runs")
-            if hasattr(should_stop_early, name)
-        }
-        return {type(self).__name__: kept}
+        """The patience counter, which fairseq does not save."""
+        names = [name for name in ("best", "num_runs") if hasattr(should_stop_early, name)]
+        return {type(self).__name__: {name: getattr(should_stop_early, name) for name in names}}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
         """Restore the patience counter."""
-        from fairseq_cli.train import should_stop_early
-
         for name, value in state.items():
             setattr(should_stop_early, name, value)
+
+
+def _plan_of_arguments(args: Namespace) -> TrainingPlan:
+    """The plan of plain `fairseq-train`: the checks of `mmpt.cli.train` without its lock and signals."""
+    log.warning(
+        "started by fairseq-train: save_dir is not locked, SIGTERM and Ctrl-C write no checkpoint, and "
+        "half-written files of a killed run stay; `python -m mmpt.cli.train` does all three"
+    )
+    given = {"fairseq.checkpoint.save_dir": str(args.save_dir), "fairseq.common.seed": args.seed}
+    plan = prepare(args.taskconfig, [*args.override, *(f"{k}={json.dumps(v)}" for k, v in given.items())])
+    check_resume(plan.config, plan.start)
+    adopt_best(plan.start)
+    return plan

@@ -1,4 +1,4 @@
-"""Training objectives: clips [B, H], their prompts [B, H] and optional labels [B] in, a scalar out."""
+"""Training objectives: clips [B, H], their prompts [B, H] and optional labels [B] -> a scalar."""
 
 from typing import Any
 
@@ -6,24 +6,26 @@ from torch import nn
 
 from mmpt.losses.cached import cached_loss_backward
 from mmpt.losses.contrastive import needs_common_batches
-from mmpt.losses.members import MembersLoss
+from mmpt.losses.ensemble import EnsembleLoss
 from mmpt.losses.mm_contra import MMContraLoss
-from mmpt.losses.registries import LOSSES
+from mmpt.losses.registry import LOSSES
 from mmpt.losses.sigmoid import MMSigmoidLoss
 
 __all__ = [
     "LOSSES",
+    "EnsembleLoss",
     "MMContraLoss",
     "MMSigmoidLoss",
-    "MembersLoss",
     "build_loss",
     "cached_loss_backward",
     "needs_common_batches",
 ]
 
 
-def build_loss(loss_cfg: Any, members: int = 1) -> nn.Module:
-    """The loss called `loss_cfg.loss_cls`, built from the config section `loss`, for a model of so many
-    members (model.members). Raises UserError."""
+def build_loss(loss_cfg: Any, ensemble_size: int = 1) -> nn.Module:
+    """The loss that the config section `loss` describes, for an ensemble of that size.
+
+    Raises UserError for an unknown loss.loss_cls and for options that the loss does not have.
+    """
     loss = LOSSES.get(loss_cfg.loss_cls, "loss.loss_cls").from_config(loss_cfg)
-    return loss if members == 1 else MembersLoss(loss, members)
+    return loss if ensemble_size == 1 else EnsembleLoss(loss, ensemble_size)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmpt.losses.contrastive import LogitScale, check_similarity, similarity_block
-from mmpt.losses.registries import LOSSES
+from mmpt.losses.registry import LOSSES
 from mmpt.utils.errors import UserError
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmpt.losses.contrastive import LogitScale, check_similarity, give_numbers_a_shape, similarity_block
-from mmpt.losses.registries import LOSSES
+from mmpt.losses.registry import LOSSES
 from mmpt.utils.errors import UserError
 
 

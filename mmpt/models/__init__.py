@@ -1,15 +1,14 @@
 """Towers and dual encoders."""
 
-from typing import Any
-
 from mmpt.models.bert import BertModel, BertSettings
+from mmpt.models.building import build_model
 from mmpt.models.dual_encoder import DualEncoder
-from mmpt.models.members import MMFusionMembers
+from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.one_tower import MMFusionShare
-from mmpt.models.pretrained import PretrainedBert, load_bert, load_tokenizer
-from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.text_model import PretrainedBert, load_bert, load_tokenizer
 from mmpt.models.two_towers import MMFusionSeparate
-from mmpt.models.video_bert import MMBertForEncoder
+from mmpt.models.video_bert import MMBertForEncoder, VideoTowerOptions
 
 __all__ = [
     "MODELS",
@@ -19,20 +18,12 @@ __all__ = [
     "BertSettings",
     "DualEncoder",
     "MMBertForEncoder",
-    "MMFusionMembers",
+    "MMFusionEnsemble",
     "MMFusionSeparate",
     "MMFusionShare",
     "PretrainedBert",
+    "VideoTowerOptions",
     "build_model",
     "load_bert",
     "load_tokenizer",
 ]
-
-
-def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None) -> DualEncoder:
-    """The model called `model_cfg.model_cls`, built from the config sections `model` and `dataset`.
-
-    Initialised from the text model `dataset_cfg.bert_name`, or from `pretrained` if it is given. Raises
-    UserError for unknown names and for settings that do not fit the text model.
-    """
-    return MODELS.get(model_cfg.model_cls, "model.model_cls").from_config(model_cfg, dataset_cfg, pretrained)

@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.dropout import Dropout
-from mmpt.models.packing import Packing
-from mmpt.models.registries import TEXT_ENCODERS
+from mmpt.models.packing import PackedModule, Packing
+from mmpt.models.registry import TEXT_ENCODERS
 from mmpt.utils.errors import UserError
 
 
@@ -155,7 +155,7 @@ class BertPooler(nn.Module):
 
 
 @TEXT_ENCODERS.register("BertModel")
-class BertModel(nn.Module):
+class BertModel(PackedModule):
     """BERT without a head.
 
     Attributes:
@@ -170,7 +170,6 @@ class BertModel(nn.Module):
     def __init__(self, settings: BertSettings, num_layers: int | None = None, dropout: float | None = None):
         super().__init__()
         self.settings = settings
-        self.packed = True
         layers = settings.num_hidden_layers if num_layers is None else num_layers
         hidden_dropout = settings.hidden_dropout_prob if dropout is None else dropout
         attention_dropout = settings.attention_probs_dropout_prob if dropout is None else dropout

@@ -1,49 +1,58 @@
-"""What models of every kind are built from, as a config describes it."""
+"""Build the model that a task config describes."""
 
 from typing import Any
 
 from mmpt.models.bert import BertEncoder, BertIntermediate, ResidualOutput
 from mmpt.models.bert_settings import fresh_settings
+from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.finetuning import freeze
-from mmpt.models.pretrained import PretrainedBert
-from mmpt.models.registries import VIDEO_ENCODERS
+from mmpt.models.registry import MODELS, VIDEO_ENCODERS
+from mmpt.models.text_model import PretrainedBert, load_bert
+from mmpt.models.video_bert import VideoTowerOptions
 
 
-def video_encoder(
-    name: str, where: str, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert, num_layers: int
-) -> Any:
-    """The tower called `name` (in config key `where`), filled from the pretrained text model, or, with a
-    width of its own, left as it was drawn.
+def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None) -> DualEncoder:
+    """Build `model_cfg.model_cls` from the config sections `model` and `dataset`.
+
+    pretrained: initialises the towers; None loads `dataset_cfg.bert_name`. Pass
+    `load_bert(name, weights=False)` where a checkpoint will replace the weights anyway. Raises UserError for
+    unknown names and for options that do not fit the text model.
     """
-    settings = bert.settings
-    if model_cfg.video_hidden_size is not None:
-        settings = fresh_settings(
-            settings, model_cfg.video_hidden_size, num_layers, (bert.cls_id, bert.sep_id)
-        )
-    tower = VIDEO_ENCODERS.get(name, where)(
-        settings,
-        vfeat_dim=model_cfg.vfeat_dim,
-        max_video_len=dataset_cfg.max_video_len,
-        num_layers=num_layers,
-        cls_id=bert.cls_id,
-        sep_id=bert.sep_id,
-        conv1d=model_cfg.conv1d or 0,
-        dropout=model_cfg.dropout,
-    )
-    if settings is bert.settings:
-        bert.fill(tower.bert)
-    return tower
-
-
-def with_options(model: Any, model_cfg: Any) -> Any:
-    """The model, told how to compute and what to train: its weights do not depend on it, its results but for
-    rounding neither."""
+    model_class = MODELS.get(model_cfg.model_cls, "model.model_cls")
+    model_class.check(model_cfg)
+    bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+    model: DualEncoder = model_class.from_config(model_cfg, dataset_cfg, bert)
     model.autocast = model_cfg.autocast
     for module in model.modules():
         if isinstance(module, BertEncoder):
             module.checkpointing = model_cfg.activation_checkpointing
         if model_cfg.compile and isinstance(module, BertIntermediate | ResidualOutput):
-            # the parts with the same shapes whatever is packed; in place, so that parameters keep their names
+            # their shapes do not depend on packing; in place, so that parameters keep their names
             module.compile(dynamic=True)
     freeze(model, model_cfg.train_last_layers, model_cfg.train_projections_only, model_cfg.lora_rank)
     return model
+
+
+def build_video_tower(key: str, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert, layers: int) -> Any:
+    """The video tower that the config key model.`key` names, with so many layers.
+
+    Initialised from the pretrained text model, or randomly if model.video_hidden_size gives it its own width.
+    """
+    tower_class = VIDEO_ENCODERS.get(getattr(model_cfg, key) or "MMBertForEncoder", f"model.{key}")
+    settings = bert.settings
+    if model_cfg.video_hidden_size is not None:
+        token_ids = (bert.cls_id, bert.sep_id)
+        settings = fresh_settings(settings, model_cfg.video_hidden_size, layers, token_ids)
+    options = VideoTowerOptions(
+        vfeat_dim=model_cfg.vfeat_dim,
+        max_video_len=dataset_cfg.max_video_len,
+        num_layers=layers,
+        cls_id=bert.cls_id,
+        sep_id=bert.sep_id,
+        conv1d=model_cfg.conv1d or 0,
+        dropout=model_cfg.dropout,
+    )
+    tower = tower_class(settings, options)
+    if settings is bert.settings:
+        bert.fill(tower.bert)
+    return tower

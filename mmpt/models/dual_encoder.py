@@ -1,33 +1,33 @@
-"""What every dual encoder offers: a clip and a prompt become vectors of one space, each without looking at
-the other."""
+"""The interface of every dual encoder: clips and prompts -> vectors of one space, each side on its own."""
 
 import abc
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmpt.models.bert_settings import BertSettings
+from mmpt.models.packing import PackedModule
 from mmpt.models.precision import autocast_dtype
 from mmpt.models.prompts import distinct_prompts, text_inputs
 from mmpt.utils.errors import UserError
 
 
-class DualEncoder(nn.Module, abc.ABC):
-    """What every model offers. Outputs depend on one example only: not on its batch, its order or its
-    padding."""
+class DualEncoder(PackedModule, abc.ABC):
+    """Base class of the models. An embedding depends on its example only, not on batch, order or padding.
+
+    Attributes:
+        text_settings: sizes of the text model that it was built from.
+        packed: compute real tokens only, and each distinct prompt of a batch once (see set_packed).
+        autocast: "bf16" or "fp16": half precision where the device supports it; embeddings stay float32.
+    """
 
     text_settings: BertSettings
-    """Sizes of the text model it was built from."""
-    packed: bool = True
-    """Compute real tokens only, and each prompt of a batch once; False computes all, for comparison."""
-
     autocast: str | None = None
-    """Half precision to compute in where the device has it, "bf16" or "fp16"; embeddings stay float32."""
 
     @property
     def hidden_size(self) -> int:
-        """Numbers in an embedding."""
+        """Embedding dimension, H."""
         return self.text_settings.hidden_size
 
     def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
@@ -35,10 +35,11 @@ class DualEncoder(nn.Module, abc.ABC):
         return self._cast(self._embed_clips, vfeats, vmasks)
 
     def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        """Prompts as token ids int64 [B, L], rows `[CLS] [SEP] tokens [SEP]` and padding, with masks bool [B,
-        L] -> [B, H]. Raises UserError if a prompt is longer than the position table.
+        """Prompts as token ids int64 [B, L] with masks bool [B, L] -> [B, H].
 
-        Each different prompt is computed once (and so with one dropout mask)."""
+        A row is `[CLS] [SEP] tokens [SEP]` and padding. Each distinct prompt is computed once, and so
+        with one dropout mask. Raises UserError if a prompt is longer than the position table.
+        """
         return self._cast(self._embed_prompts, caps, cmasks)
 
     @abc.abstractmethod
@@ -65,8 +66,8 @@ class DualEncoder(nn.Module, abc.ABC):
             return encode(inputs, masks)
         if dtype == torch.float16 and self.training and torch.is_grad_enabled():
             raise UserError(
-                "model.autocast is fp16: small gradients would vanish. To train, set it to bf16, or leave it "
-                "out and set fairseq.common.fp16=true, which scales the loss."
+                "model.autocast is fp16: small gradients would underflow. To train, set it to bf16, or unset "
+                "it and set fairseq.common.fp16=true, which scales the loss."
             )
         with torch.autocast(device, dtype):
             return encode(inputs, masks).float()

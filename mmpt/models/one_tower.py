@@ -5,29 +5,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpt.models.building import video_encoder, with_options
+from mmpt.models.building import build_video_tower
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.pooling import POOLINGS
-from mmpt.models.pretrained import PretrainedBert, load_bert
 from mmpt.models.prompts import pool_text
-from mmpt.models.registries import MODELS, VIDEO_ENCODERS
+from mmpt.models.registry import MODELS, VIDEO_ENCODERS
+from mmpt.models.text_model import PretrainedBert
 from mmpt.models.video_bert import MMBertForEncoder
 from mmpt.utils.errors import UserError
-
-_SHARED_TOWER = "MMBertForEncoder"  # where model.mm_encoder_cls is not set
 
 
 @MODELS.register("MMFusionShare")
 class MMFusionShare(DualEncoder):
     """One tower for both: frames enter through its frame MLP, prompts through its word embeddings.
 
-    Video as in MMFusionSeparate; in a prompt the tokens behind [CLS] are of type 1. The tower has all layers
-    of the pretrained text model.
+    Clips are embedded as in MMFusionSeparate. In a prompt, the tokens after [CLS] have token type 1. The
+    tower has all layers of the pretrained text model.
 
     Args:
         mm_encoder: the tower.
-        text_offset: added to the positions of the tokens behind [CLS]. 0 continues from [CLS]; VideoCLIP's
-            first release put prompts behind the video's place, which is `max_video_len + 1`.
+        text_offset: added to the positions of the tokens after [CLS]. With 0 they follow [CLS]. VideoCLIP's
+            first release put prompts after the positions of the video: `max_video_len + 1`.
         pooling: of the video side: mean, max or attention.
     """
 
@@ -49,28 +47,27 @@ class MMFusionShare(DualEncoder):
 
     @classmethod
     def check(cls, model_cfg: Any) -> None:
-        """As MMFusionSeparate.check; and for options that one tower cannot have."""
-        VIDEO_ENCODERS.get(model_cfg.mm_encoder_cls or _SHARED_TOWER, "model.mm_encoder_cls")
+        """Raises UserError for an unknown tower, and for options that need two towers."""
+        if model_cfg.mm_encoder_cls:
+            VIDEO_ENCODERS.get(model_cfg.mm_encoder_cls, "model.mm_encoder_cls")
         if model_cfg.multimodal_projection or model_cfg.freeze_text:
             raise UserError(
                 "model.multimodal_projection and model.freeze_text belong to MMFusionSeparate: "
                 "with model_cls MMFusionShare leave them unset."
             )
-        if model_cfg.members > 1:
-            raise UserError("model.members belongs to MMFusionSeparate: with MMFusionShare leave it unset.")
+        if model_cfg.ensemble_size > 1:
+            raise UserError(
+                "model.ensemble_size belongs to MMFusionSeparate: with MMFusionShare leave it unset."
+            )
         if model_cfg.video_hidden_size is not None:
             raise UserError(
-                "model.video_hidden_size: MMFusionShare has one tower, as wide as the text model."
+                "model.video_hidden_size: MMFusionShare has one tower, as wide as the text model: leave it "
+                "unset."
             )
 
     @classmethod
-    def from_config(
-        cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
-    ) -> "MMFusionShare":
-        """As MMFusionSeparate.from_config, with `model.mm_encoder_cls` as the tower."""
-        cls.check(model_cfg)
-        bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
-        name = model_cfg.mm_encoder_cls or _SHARED_TOWER
+    def from_config(cls, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert) -> "MMFusionShare":
+        """The model with `model.mm_encoder_cls` as its tower, initialised from `bert`."""
         layers = bert.settings.num_hidden_layers
-        mm_encoder = video_encoder(name, "model.mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)
-        return with_options(cls(mm_encoder, pooling=model_cfg.pooling), model_cfg)
+        tower = build_video_tower("mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)
+        return cls(tower, pooling=model_cfg.pooling)

@@ -120,6 +120,12 @@ class Packing:
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
+class PackedModule(torch.nn.Module):
+    """A module that computes real tokens only, unless `packed` is false (see set_packed)."""
+
+    packed: bool = True
+
+
 def set_packed(model: torch.nn.Module, packed: bool) -> None:
     """Switch packing on or off in all towers of a model.
 
@@ -127,8 +133,8 @@ def set_packed(model: torch.nn.Module, packed: bool) -> None:
     batch, attention and dropout are torch's own.
     """
     for module in model.modules():
-        if hasattr(module, "packed"):
-            setattr(module, "packed", packed)  # noqa: B010  nn.Module's attributes are typed as modules
+        if isinstance(module, PackedModule):
+            module.packed = packed
         if isinstance(module, Dropout):
             module.plain = not packed
 

@@ -5,11 +5,11 @@ from typing import Any
 from torch import Tensor
 
 from mmpt.models.bert import BertModel
-from mmpt.models.building import video_encoder, with_options
-from mmpt.models.members import MMFusionMembers
-from mmpt.models.pretrained import PretrainedBert, load_bert
+from mmpt.models.building import build_video_tower
+from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.projection import Space, embed_clips
-from mmpt.models.registries import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.text_model import PretrainedBert
 from mmpt.models.text_tower import WithTextTower
 from mmpt.models.video_bert import MMBertForEncoder
 
@@ -18,15 +18,15 @@ from mmpt.models.video_bert import MMBertForEncoder
 class MMFusionSeparate(WithTextTower):
     """Two towers: a video tower, and a BERT for the text.
 
-    The pooled video is the mean (or `pooling`) over frames and [SEP], the pooled text the mean over tokens
-    and the last [SEP].
+    A clip's embedding is the mean (or `pooling`) over frames and [SEP], a prompt's the mean over tokens and
+    the last [SEP].
 
     Args:
-        video_encoder, text_encoder: the towers, of one width unless there is a projection.
+        video_encoder, text_encoder: the towers, of the same width unless there is a projection.
         projection: False, True (a linear map behind each tower) or "l2_norm" (the same, then unit length).
         pooling: of the video tower: mean, max or attention.
-        freeze_text: leave the text tower as it is: no gradients, no dropout, each prompt computed once until
-            its weights change. Projections still train.
+        freeze_text: do not train the text tower: no gradients, no dropout, and each prompt is computed once
+            until the weights change. Projections still train.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class MMFusionSeparate(WithTextTower):
         freeze_text: bool = False,
     ):
         super().__init__()
-        # its parts, under the names (and in the order) that they have in published checkpoints
+        # attribute names and order are those of published checkpoints
         space = Space(video_encoder, text_encoder.settings, projection, pooling)
         self.video_encoder = video_encoder
         self._take_text_tower(text_encoder, freeze_text)
@@ -55,26 +55,22 @@ class MMFusionSeparate(WithTextTower):
 
     @classmethod
     def check(cls, model_cfg: Any) -> None:
-        """Raises UserError, before anything is loaded, for towers that are not there."""
+        """Raises UserError for unknown towers, before any file is read."""
         VIDEO_ENCODERS.get(model_cfg.video_encoder_cls, "model.video_encoder_cls")
         TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")
 
     @classmethod
     def from_config(
-        cls, model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None
-    ) -> "MMFusionSeparate | MMFusionMembers":
-        """The model that the config sections `model` and `dataset` describe, initialised from
-        `dataset.bert_name`: with `model.members` above 1, so many of them in one.
+        cls, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert
+    ) -> "MMFusionSeparate | MMFusionEnsemble":
+        """The model that the config sections describe, initialised from `bert`.
 
-        `pretrained` is given by those who have loaded it already, or who will load weights over it and need
-        only its sizes (`load_bert(name, weights=False)`).
+        With `model.ensemble_size` above 1 it is an MMFusionEnsemble.
         """
-        cls.check(model_cfg)
-        bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
-        name, where = model_cfg.video_encoder_cls, "model.video_encoder_cls"
         layers = model_cfg.num_hidden_video_layers
         towers = [
-            video_encoder(name, where, model_cfg, dataset_cfg, bert, layers) for _ in range(model_cfg.members)
+            build_video_tower("video_encoder_cls", model_cfg, dataset_cfg, bert, layers)
+            for _ in range(model_cfg.ensemble_size)
         ]
         text_encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")(bert.settings)
         bert.fill(text_encoder)
@@ -84,5 +80,5 @@ class MMFusionSeparate(WithTextTower):
             "freeze_text": model_cfg.freeze_text or model_cfg.train_projections_only,
         }
         if len(towers) > 1:
-            return with_options(MMFusionMembers(towers, text_encoder, **options), model_cfg)
-        return with_options(cls(towers[0], text_encoder, **options), model_cfg)
+            return MMFusionEnsemble(towers, text_encoder, **options)
+        return cls(towers[0], text_encoder, **options)

@@ -5,6 +5,8 @@ Xu et al. 2021, VideoCLIP, https://arxiv.org/abs/2109.14084; Jiang et al. 2024, 
 https://arxiv.org/abs/2407.01264.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,9 +14,9 @@ from torch import Tensor, nn
 from mmpt.models.bert import BertModel, init_weights
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.dropout import Dropout
-from mmpt.models.packing import Packing, pick
+from mmpt.models.packing import PackedModule, Packing, pick
 from mmpt.models.positions import position_vectors
-from mmpt.models.registries import VIDEO_ENCODERS
+from mmpt.models.registry import VIDEO_ENCODERS
 from mmpt.utils.errors import UserError
 
 KERNEL = 17
@@ -67,8 +69,31 @@ class VideoTokenMLP(nn.Module):
         return self.dropout(self.linear2(hidden))
 
 
+@dataclass(frozen=True)
+class VideoTowerOptions:
+    """What a video tower needs to know beside the sizes of the text model.
+
+    Args:
+        vfeat_dim: feature dimension per frame.
+        max_video_len: number of frames to which the ancestor pads every clip.
+        num_layers: BERT layers, at most `settings.num_hidden_layers`: the text model has no others to
+            initialise from.
+        cls_id, sep_id: token ids of [CLS] and [SEP].
+        conv1d: convolutions before the frame MLP; 0: none.
+        dropout: all dropout rates; None: the text model's in the layers, and none in the frame MLP.
+    """
+
+    vfeat_dim: int
+    max_video_len: int
+    num_layers: int
+    cls_id: int
+    sep_id: int
+    conv1d: int = 0
+    dropout: float | None = None
+
+
 @VIDEO_ENCODERS.register("MMBertForEncoder")
-class MMBertForEncoder(nn.Module):
+class MMBertForEncoder(PackedModule):
     """[CLS] frames [SEP] through a frame MLP and the first layers of a BERT.
 
     A clip of n frames counts as m = max(n, max_video_len) frames, the ones behind the n being padding. Frame
@@ -78,43 +103,25 @@ class MMBertForEncoder(nn.Module):
 
     Args:
         settings: sizes of the text model that the layers come from.
-        vfeat_dim: numbers in a frame.
-        max_video_len: frames to which the ancestor pads.
-        num_layers: BERT layers, at most `settings.num_hidden_layers` (there is nothing to initialise more
-        from).
-        cls_id, sep_id: token ids of [CLS] and [SEP].
-        conv1d: convolutions before the frame MLP (0: none).
-        dropout: all dropout rates; None: those of `settings` in the layers, and none in the frame MLP.
+        options: see VideoTowerOptions.
     """
 
-    def __init__(
-        self,
-        settings: BertSettings,
-        *,
-        vfeat_dim: int,
-        max_video_len: int,
-        num_layers: int,
-        cls_id: int,
-        sep_id: int,
-        conv1d: int = 0,
-        dropout: float | None = None,
-    ):
+    def __init__(self, settings: BertSettings, options: VideoTowerOptions):
         super().__init__()
-        if not 1 <= num_layers <= settings.num_hidden_layers:
+        if not 1 <= options.num_layers <= settings.num_hidden_layers:
             raise UserError(
-                f"model.num_hidden_video_layers is {num_layers}, but the pretrained text model has "
-                f"{settings.num_hidden_layers} layers to start from: set it to 1 ... "
-                f"{settings.num_hidden_layers}, or take a larger dataset.bert_name."
+                f"model.num_hidden_video_layers is {options.num_layers}, but the pretrained text model has "
+                f"{settings.num_hidden_layers} layers: set it to 1 ... {settings.num_hidden_layers}, or use "
+                "a larger dataset.bert_name."
             )
-        self.vfeat_dim = vfeat_dim
-        self.max_video_len = max_video_len
-        self.cls_id = cls_id
-        self.sep_id = sep_id
-        self.videoconv = VideoConv1D(vfeat_dim, conv1d) if conv1d else None
-        self.videomlp = VideoTokenMLP(vfeat_dim, settings, dropout or 0.0)
+        self.vfeat_dim = options.vfeat_dim
+        self.max_video_len = options.max_video_len
+        self.cls_id = options.cls_id
+        self.sep_id = options.sep_id
+        self.videoconv = VideoConv1D(options.vfeat_dim, options.conv1d) if options.conv1d else None
+        self.videomlp = VideoTokenMLP(options.vfeat_dim, settings, options.dropout or 0.0)
         self.videomlp.apply(lambda module: init_weights(module, settings.initializer_range))
-        self.bert = BertModel(settings, num_layers, dropout)
-        self.packed = True
+        self.bert = BertModel(settings, options.num_layers, options.dropout)
 
     def forward(self, vfeats: Tensor, vmasks: Tensor) -> tuple[Tensor, Tensor]:
         """Last hidden states, and which of them count for pooling.

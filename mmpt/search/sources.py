@@ -22,7 +22,7 @@ class Embeddings:
     vectors: NDArray
     names: list[str]
     model: str | None = None
-    """Fingerprint of the model that made them (mmpt.utils.fingerprint)."""
+    """Fingerprint of the model that made them (mmpt.models.fingerprint)."""
     similarity: str | None = None
     """What that model is evaluated with, cosine or dot."""
 

@@ -1,5 +1,4 @@
-"""A config -> data, model, loss. Everything that trains, embeds or evaluates starts here; fairseq is not
-known here."""
+"""A config -> data, model, loss: the start of training, embedding and evaluation. Knows no fairseq."""
 
 import logging
 from functools import cached_property
@@ -10,14 +9,15 @@ import torch
 
 from mmpt.config import Config, DatasetConfig
 from mmpt.config.fairseq_options import option
-from mmpt.config.published import refuse_unserved
+from mmpt.config.published import refuse_unsupported
+from mmpt.config.run_folder import BEST, LAST, save_dir
 from mmpt.datasets import BatchSampler, MMDataset
 from mmpt.datasets.leaks import shared_with_training
 from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss
-from mmpt.models import MODELS, load_bert, load_tokenizer
+from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.clip_source import ClipSource
 from mmpt.utils.errors import UserError
@@ -28,10 +28,10 @@ SPLITS = ("train", "valid", "test")
 
 
 class Task:
-    """Builds the parts of an experiment from its config, each when it is first asked for.
+    """Builds the parts of an experiment from its config, each when it is first needed.
 
     seed: of augmentation and batches; None takes fairseq.common.seed, or 1. Raises UserError, before anything
-    is loaded, for names that are not registered and settings that contradict each other.
+    is loaded, for names that are not registered and for settings that contradict each other.
     """
 
     def __init__(self, config: Config, seed: int | None = None):
@@ -44,10 +44,10 @@ class Task:
         self._aligner = ALIGNERS.get(dataset.aligner, "dataset.aligner")
         self._model = MODELS.get(config.model.model_cls, "model.model_cls")
         LOSSES.get(config.loss.loss_cls, "loss.loss_cls")
-        METRICS.get(config.metric, "metric")  # they are names of one thing: make_results
+        METRICS.get(config.metric, "metric")
         self.predictor = PREDICTORS.get(config.predictor, "predictor")
         self._datasets: dict[tuple[str, bool], MMDataset] = {}
-        refuse_unserved(config)
+        refuse_unsupported(config)
         self._check_batches()
         self._model.check(config.model)
         self.video_processor(training=False)  # its own checks: components, width
@@ -60,21 +60,20 @@ class Task:
             for name in ("oversample", "unique_sampler_num"):
                 if getattr(dataset, name):
                     raise UserError(
-                        f"dataset.{name} is for batches of different prompts; with dataset.batch_sampler: "
-                        "random it has no effect: leave one of them out."
+                        f"dataset.{name} is for batches of different prompts and has no effect with "
+                        "dataset.batch_sampler: random: leave one of them out."
                     )
         several = dataset.clips_per_prompt != DatasetConfig.clips_per_prompt
         if several and dataset.batch_sampler != "prompt_groups":
             raise UserError(
-                "dataset.clips_per_prompt is for dataset.batch_sampler: prompt_groups; with "
-                f"{dataset.batch_sampler} it has no effect: leave it out."
+                "dataset.clips_per_prompt is for dataset.batch_sampler: prompt_groups and has no effect with "
+                f"{dataset.batch_sampler}: leave it out."
             )
         wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(
-                f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: a batch of "
-                f"different prompts has one "
-                "size, set them alike or leave unique_sampler_num out."
+                f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: both are the "
+                "size of a batch of different prompts: set them alike or leave unique_sampler_num out."
             )
 
     def _check_mixup(self) -> None:
@@ -82,7 +81,7 @@ class Task:
         if self._video.suffix == ".npy":
             raise UserError(
                 "loss.mixup mixes clips frame by frame, and features of videos differ in length: leave it "
-                "out, or take poses (dataset.video_processor)."
+                "out, or use poses (dataset.video_processor)."
             )
         if dataset.clip_frames is None:
             raise UserError(
@@ -94,21 +93,24 @@ class Task:
             changed += [f"augment3d.{name}" for name in steps if getattr(dataset.augment3d, name) > 0]
         if changed:
             raise UserError(
-                "loss.mixup mixes clips frame by frame, and clips of dataset.clip_frames frames differ in "
-                f"length once more by dataset.{', dataset.'.join(changed)}: leave one or the other out."
+                "loss.mixup mixes clips frame by frame, and after dataset.clip_frames their length is "
+                f"changed again by dataset.{', dataset.'.join(changed)}: leave one or the other out."
             )
 
     def video_processor(self, training: bool) -> Any:
-        """The video processor, augmenting or not. Raises UserError if its features are not model.vfeat_dim
-        wide."""
+        """The video processor, with or without augmentation.
+
+        Raises UserError if its feature dimension is not model.vfeat_dim.
+        """
         width = self.config.model.vfeat_dim
         processor = self._video.from_config(self.config.dataset, training, width)
         found = processor.feature_dim
         if found is not None and found != width:
             raise UserError(
-                f"model.vfeat_dim is {width}, but {self.config.dataset.video_processor} makes {found} "
-                f"numbers a frame of "
-                f"pose_components={self.config.dataset.pose_components}: set model.vfeat_dim={found}."
+                f"model.vfeat_dim is {width}, but the feature dimension of "
+                f"{self.config.dataset.video_processor} with "
+                f"pose_components={self.config.dataset.pose_components} is {found}: set "
+                f"model.vfeat_dim={found}."
             )
         return processor
 
@@ -119,13 +121,14 @@ class Task:
 
     @cached_property
     def aligner(self) -> Any:
-        """Cuts clips that are too long."""
+        """Cuts clips that are longer than max_video_len."""
         return self._aligner(self.config.dataset.max_video_len, self.config.dataset.long_video)
 
     def dataset(self, split: str, training: bool | None = None) -> MMDataset:
-        """A split, ready to be indexed. Raises MissingDataError or UserError where its clips are not usable.
+        """A split, opened once and ready to be indexed.
 
-        training: its clips are augmented; None: those of the training split are.
+        training: augment its clips; None: only those of the training split. Raises MissingDataError or
+        UserError if its clips cannot be used.
         """
         assert split in SPLITS, split
         key = (split, split == "train" if training is None else training)
@@ -159,7 +162,7 @@ class Task:
         log.info("%s: %s", split, corpus.describe())
         shared = [] if corpus.table is None or split == "train" else shared_with_training(corpus.table, split)
         for leak in [*corpus.leaks, *shared]:
-            log.warning("%s: results will be too good: %s", split, leak)
+            log.warning("%s: results will be too optimistic: %s", split, leak)
         if dataset.n_cut():
             log.warning(
                 "%s: %d of %d clips are longer than max_video_len=%d (long_video: %s)",
@@ -173,50 +176,40 @@ class Task:
         width = clips.features(0, None).shape[1]
         if width != self.config.model.vfeat_dim:
             raise UserError(
-                f"model.vfeat_dim is {self.config.model.vfeat_dim}, but the clip "
-                f"{clips.examples[0].video_id} has {width} numbers a frame: set model.vfeat_dim={width}, or "
-                "take other features (dataset.video_processor, dataset.pose_components)."
+                f"model.vfeat_dim is {self.config.model.vfeat_dim}, but the feature dimension of the clip "
+                f"{clips.examples[0].video_id} is {width}: set model.vfeat_dim={width}, or use other "
+                "features (dataset.video_processor, dataset.pose_components)."
             )
 
     def fixed_padding(self) -> tuple[int, int] | None:
-        """(frames, token ids) that batches are padded to where dataset.pad_to_max asks for the ancestor's
-        padding."""
+        """(frames, token ids) that batches are padded to with dataset.pad_to_max; None: to their longest."""
         config = self.config.dataset
         return (config.max_video_len, config.max_len) if config.pad_to_max else None
 
     def build_model(self, pretrained: bool = True) -> torch.nn.Module:
-        """The towers, initialised from dataset.bert_name; with pretrained=False only their shapes are
-        read."""
+        """The towers, initialised from dataset.bert_name. pretrained=False reads their shapes only."""
         bert = load_bert(self.config.dataset.bert_name, weights=pretrained)
-        return self._model.from_config(self.config.model, self.config.dataset, bert)
+        return build_model(self.config.model, self.config.dataset, bert)
 
     def build_loss(self) -> torch.nn.Module:
         """The training objective."""
-        dataset = self.config.dataset
-        grouped = dataset.batch_sampler == "prompt_groups" and dataset.clips_per_prompt > 1
-        if grouped and not self.config.loss.label_aware:
-            log.warning(
-                "dataset.batch_sampler: prompt_groups puts several clips of a prompt into a batch, and the "
-                "loss takes the prompt of one for a wrong answer to the others: set loss.label_aware: true"
-            )
-        return build_loss(self.config.loss, self.config.model.members)
+        return build_loss(self.config.loss, self.config.model.ensemble_size)
 
     def checkpoint_path(self) -> Path:
-        """The checkpoint to evaluate: fairseq.common_eval.path, or in fairseq.checkpoint.save_dir the best
-        one, or, where nothing validates (fairseq.dataset.disable_validation), the last."""
+        """The checkpoint to evaluate.
+
+        That is fairseq.common_eval.path, or the best one in fairseq.checkpoint.save_dir, or the last one
+        there if training does not validate (fairseq.dataset.disable_validation).
+        """
         groups = self.config.fairseq
-        named = option(groups, "path")
-        which = "last" if option(groups, "disable_validation", False) else "best"
-        folder = Path(option(groups, "save_dir", "checkpoints"))
-        return Path(named) if named else folder / f"checkpoint_{which}.pt"
+        if named := option(groups, "path"):
+            return Path(named)
+        return save_dir(groups) / (LAST if option(groups, "disable_validation", False) else BEST)
 
     def results_path(self) -> Path:
-        """Where evaluation puts its results: eval.save_path, or `eval` beside the checkpoint."""
-        return (
-            Path(self.config.eval.save_path)
-            if self.config.eval.save_path
-            else self.checkpoint_path().parent / "eval"
-        )
+        """Folder of evaluation results: eval.save_path, or `eval` beside the checkpoint."""
+        named = self.config.eval.save_path
+        return Path(named) if named else self.checkpoint_path().parent / "eval"
 
 
 def _refuse_trial_features(folder: Path, allowed: bool) -> None:
@@ -224,6 +217,6 @@ def _refuse_trial_features(folder: Path, allowed: bool) -> None:
     if weights and not allowed:
         raise UserError(
             f"dataset.vfeat_dir: the features in {folder} come from a network with random weights "
-            f"({weights}): they mean nothing. Extract them with the real weights, or, for a trial, set "
+            f"({weights}) and mean nothing. Extract them with the real weights, or, for a trial, set "
             "dataset.allow_trial_features=true."
         )

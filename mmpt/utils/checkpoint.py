@@ -203,7 +203,11 @@ def load_into(
     if skipped:
         log.info("%s: %d parameters left out as told: %s", where, len(skipped), _listed(skipped))
     fit_position_tables(model, state)
-    fitting = {key: tensor for key, tensor in state.items() if key in wanted and key not in misshaped}
+    fitting = {  # of the model's dtype: `assign` would keep the file's
+        key: tensor.to(wanted[key].dtype)
+        for key, tensor in state.items()
+        if key in wanted and key not in misshaped
+    }
     model.load_state_dict(fitting, strict=False, assign=assign)
     return skipped
 

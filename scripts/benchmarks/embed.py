@@ -17,7 +17,7 @@ from mmpt.embedding.clip_reader import ClipReader, folder_jobs
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.run import embed_clips
 from mmpt.models import load_tokenizer
-from mmpt.models.folder import ModelFolder
+from mmpt.models.folder import LoadedModel
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.tasks import Task
 from mmpt.utils.allocator import keep_freed_memory
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config = load_config(options.config)
     tokenizer = load_tokenizer(config.dataset.bert_name)
     torch.manual_seed(0)
-    parts = ModelFolder(Task(config).build_model().eval(), config.model, config.dataset, tokenizer)
+    parts = LoadedModel(Task(config).build_model().eval(), config.model, config.dataset, tokenizer)
     model = SignCLIP(parts)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "poses"

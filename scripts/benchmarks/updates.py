@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmpt.config.fairseq_options import option
 from mmpt.datasets import MMDataset, collate
-from mmpt.models import MMBertForEncoder, MMFusionSeparate
+from mmpt.models import MMBertForEncoder, MMFusionSeparate, VideoTowerOptions
 from mmpt.models.bert import BertModel, BertSelfAttention, BertSettings
 from mmpt.models.packing import set_packed
 from mmpt.tasks import Task
@@ -158,10 +158,8 @@ def fresh_model(settings: BertSettings, vfeat_dim: int, frames: int, video_layer
     """Two towers of these sizes with random weights, for speed alone."""
     torch.manual_seed(0)
     layers = min(video_layers, settings.num_hidden_layers)
-    video = MMBertForEncoder(
-        settings, vfeat_dim=vfeat_dim, max_video_len=frames, num_layers=layers, cls_id=101, sep_id=102
-    )
-    return MMFusionSeparate(video, BertModel(settings))
+    options = VideoTowerOptions(vfeat_dim, frames, layers, cls_id=101, sep_id=102)
+    return MMFusionSeparate(MMBertForEncoder(settings, options), BertModel(settings))
 
 
 def generated_batch(clips: int, frames: int, tokens: int, width: int, vary: bool = False) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_a_left_handed_signer_is_seen_as_the_model_does(tmp_path):
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
     found = report(tmp_path / "t.csv")
     assert found["splits"]["valid"]["without_right_hand"] == 1
-    told = f"said to be left-handed, but only their right hand is seen, never the left: {other['id']}"
+    told = f"marked as left-handed, but only their right hand is visible: {other['id']}"
     assert any(told in line for line in found["warnings"])
 
 

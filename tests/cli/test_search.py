@@ -10,8 +10,8 @@ from mmpt.cli.embed import main as embed
 from mmpt.cli.search import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
+from mmpt.models.fingerprint import model_fingerprint
 from mmpt.processors.fingerspelling import find_lexicon
-from mmpt.utils.fingerprint import model_fingerprint
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,7 @@ import torch
 
 from mmpt.utils.checkpoint import load_state_dict_file
 from tests.conftest import run_module
-
-O = "fairseq.optimization"
-
-
-def train(path: Path, *overrides: str, **options):
-    return run_module("-m", "mmpt.cli.train", str(path), *overrides, **options)
+from tests.train_command import O, train
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -64,20 +59,25 @@ def test_train_evaluate_and_ask(tiny_yaml, tmp_path):
     )
 
 
-def test_typed_by_hand(tiny_yaml, tmp_path):
+def test_print_fairseq_shows_a_command_that_trains_the_same_model(tiny_yaml, tmp_path):
     """fairseq-train with the arguments that --print-fairseq shows gives the same model."""
     shown = train(tiny_yaml, "--print-fairseq", "fairseq.optimization.max_epoch=1")
     assert shown.returncode == 0, shown.stderr
     program, *arguments = shlex.split(shown.stdout)
     assert program == "fairseq-train"
     launcher = "import sys; from fairseq_cli.train import cli_main; sys.argv[0] = 'fairseq-train'; cli_main()"
-    by_hand = run_module("-c", launcher, *[a.replace("/run", "/hand") for a in arguments])
+    arguments = [argument.replace("/run", "/hand") for argument in arguments]
+    by_hand = run_module("-c", launcher, *arguments)
     assert by_hand.returncode == 0, by_hand.stderr
+    assert "started by fairseq-train: save_dir is not locked" in by_hand.stdout
     assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
     assert same_weights(tmp_path / "run" / "checkpoint_last.pt", tmp_path / "hand" / "checkpoint_last.pt")
+    other = run_module("-c", launcher, *arguments, "--override", "model.pooling=max")
+    assert other.returncode != 0 and "model.pooling is max, but the run in" in other.stderr, other.stderr
+    assert "Traceback" not in other.stderr
 
 
-def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
+def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(tiny_yaml, tmp_path):
     assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
     start = tmp_path / "run" / "checkpoint_best.pt"
     tune = [
@@ -106,7 +106,7 @@ def test_fine_tuning_starts_from_a_checkpoint(tiny_yaml, tmp_path):
     )
 
 
-def test_the_best_by_a_share_is_the_highest(tiny_yaml):
+def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
     shown = train(tiny_yaml, "--print-fairseq", "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1")
     assert "--maximize-best-checkpoint-metric" in shown.stdout
     assert "--maximize" not in train(tiny_yaml, "--print-fairseq").stdout
@@ -126,13 +126,13 @@ def test_the_best_by_a_share_is_the_highest(tiny_yaml):
             "leave one of them out",
         ),
         (["fairseq.checkpoint.restore_file=no/such.pt"], "no/such.pt"),
-        (["model.train_last_layers=1"], "frame MLP out of training, and without a checkpoint that is random"),
+        (["model.train_last_layers=1"], "frame MLP, which is random without a checkpoint"),
         (
             ["model.train_projections_only=true", "model.multimodal_projection=true"],
             "or leave train_projections_only out",
         ),
         (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
-        (["fairseq.dataset.batch_size=1"], "is contrasted with nothing"),
+        (["fairseq.dataset.batch_size=1"], "a batch of one clip has no negatives"),
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
         (["fairseq.common.bf16=true"], "leave it out. model.autocast=bf16"),
         (["fairseq.common.memory_efficient_bf16=true"], "leave it out. model.autocast=bf16"),
@@ -152,7 +152,7 @@ def test_the_best_by_a_share_is_the_highest(tiny_yaml):
                 "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1",
                 "fairseq.checkpoint.maximize_best_checkpoint_metric=false",
             ],
-            "that with the most",
+            "is the one with the highest value",
         ),
         (["metric=RetrievalMetrik"], "Known: RWTHFSMetric"),
         (
@@ -190,7 +190,7 @@ def test_the_best_by_a_share_is_the_highest(tiny_yaml):
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),
     ],
 )
-def test_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides, words, capsys):
+def test_config_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides, words, capsys):
     from mmpt.cli.train import main
 
     assert main([str(tiny_yaml), *overrides]) == 2
@@ -200,7 +200,7 @@ def test_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides,
     assert not (tmp_path / "run").exists(), "nothing may be written before the config is known to be good"
 
 
-def test_a_frame_mlp_that_is_neither_in_the_checkpoint_nor_trained(tiny_yaml, tmp_path):
+def test_fine_tuning_refuses_a_frame_mlp_that_would_stay_random(tiny_yaml, tmp_path):
     from mmpt.config import load_config
     from mmpt.tasks import Task
 
@@ -214,7 +214,7 @@ def test_a_frame_mlp_that_is_neither_in_the_checkpoint_nor_trained(tiny_yaml, tm
     assert train(tiny_yaml, *start).returncode == 0
 
 
-def test_a_run_that_trains_nothing_is_an_error(tiny_yaml, tmp_path):
+def test_training_nothing_is_an_error(tiny_yaml, tmp_path):
     done = train(tiny_yaml, f"{O}.stop_min_lr=1")  # where the learning rate never is
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert f"error: nothing was trained, and no checkpoint is in {tmp_path}/run" in done.stderr
@@ -222,7 +222,7 @@ def test_a_run_that_trains_nothing_is_an_error(tiny_yaml, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_without_room_is_one_line_and_leaves_nothing(tiny_yaml, tmp_path):
+def test_full_disk_is_one_line_and_leaves_no_checkpoint(tiny_yaml, tmp_path):
     assert train(tiny_yaml, f"{O}.max_epoch=1").returncode == 0
     known = sorted((tmp_path / "run").iterdir())
     size = (tmp_path / "run" / "checkpoint_last.pt").stat().st_size // 2
@@ -233,7 +233,7 @@ def test_a_checkpoint_without_room_is_one_line_and_leaves_nothing(tiny_yaml, tmp
     assert sorted((tmp_path / "run").iterdir()) == known
 
 
-def test_two_runs_in_one_folder_are_refused(tiny_yaml, tmp_path, capsys):
+def test_lock_refuses_two_runs_in_one_folder(tiny_yaml, tmp_path, capsys):
     from mmpt.cli.train import main
     from mmpt.utils.lock import folder_lock
 
@@ -252,7 +252,7 @@ def test_training_without_fairseq_says_what_to_install(tiny_yaml, monkeypatch, c
     assert "pip install --no-deps ve-fairseq" in capsys.readouterr().err
 
 
-def test_two_processes_contrast_over_the_global_batch(tiny_yaml, tmp_path):
+def test_two_processes_gather_and_resume(tiny_yaml, tmp_path):
     """Two gloo processes through the real launcher, and a resume of both."""
     options = ["--jobtype", "local_small", "loss.gather=true", "fairseq.dataset.batch_size=2"]
     first = run_module("locallaunch.py", str(tiny_yaml), *options, "fairseq.optimization.max_epoch=1")
@@ -266,7 +266,7 @@ def test_two_processes_contrast_over_the_global_batch(tiny_yaml, tmp_path):
 
 
 @pytest.mark.slow
-def test_batches_that_are_not_finite_end_the_run_with_the_names_of_their_clips(tiny_yaml):
+def test_non_finite_batches_end_the_run_and_name_their_clips(tiny_yaml):
     blown_up = [
         "fairseq.optimization.lr=[1.0e+30]",
         "fairseq.optimization.clip_norm=0",
@@ -274,5 +274,5 @@ def test_batches_that_are_not_finite_end_the_run_with_the_names_of_their_clips(t
     ]
     done = train(tiny_yaml, *blown_up)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.count(": left out") == 2
-    assert "2 such batches were left out before" in done.stderr and "svk/" in done.stderr
+    assert done.stderr.count(": skipped") == 2
+    assert "2 such batches were skipped before" in done.stderr and "svk/" in done.stderr

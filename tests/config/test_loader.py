@@ -159,6 +159,19 @@ def test_two_names_for_a_thing(yaml):
         load_config(yaml(MINIMAL + "input_dim: 63\nmodel: {vfeat_dim: 12}"))
 
 
+def test_alias_in_a_later_layer_wins(yaml):
+    """A YAML file written before a rename may include one that uses the new name, and the reverse."""
+    yaml("model: {ensemble_size: 8}", "new.yaml")
+    yaml("model: {members: 8}", "old.yaml")
+    for included, key in (("new", "members"), ("old", "ensemble_size")):
+        path = yaml(f"includes: {included}.yaml\n{MINIMAL}model: {{{key}: 3}}")
+        assert load_config(path).model.ensemble_size == 3
+        for override in ("members", "ensemble_size"):
+            assert load_config(path, [f"model.{override}=2"]).model.ensemble_size == 2
+    with pytest.raises(UserError, match=r"model\.members is another name of model\.ensemble_size"):
+        load_config(yaml(MINIMAL + "model: {ensemble_size: 2, members: 2}"))
+
+
 def test_saved_config_is_read_back_the_same(yaml, tmp_path):
     config = load_config(yaml(MINIMAL), ["dataset.augment3d.rotation=0.3", "dataset.prompt='Ä {letter}'"])
     save_config(config, tmp_path / "saved.yaml")

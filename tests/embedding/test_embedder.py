@@ -130,7 +130,7 @@ def test_long_clips_are_cut_as_the_config_says(
         ("embed_video_features", [np.zeros((0, 63))], "at least one frame"),
         ("embed_video_features", [np.zeros((4, 63)), np.full((4, 63), np.nan)], "number 1 holds NaN"),
         ("embed_video_features", [np.array([["a"] * 63])], "numbers"),
-        ("embed_video_features", [[[0.0] * 63, [0.0] * 62]], "clip number 0 is no array"),
+        ("embed_video_features", [[[0.0] * 63, [0.0] * 62]], "clip number 0 is not an array"),
     ],
 )
 def test_mistakes(model: SignCLIP, method: str, value: Any, message: str) -> None:

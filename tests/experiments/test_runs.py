@@ -95,7 +95,7 @@ def test_a_new_key_with_its_default_is_the_same_run(
     monkeypatch.setattr(runs, "load_config", with_new_key)
     assert run.digest() == before
     monkeypatch.undo()
-    for override in ("model.members=2", "dataset.augment3d.rotation=0.5", "dataset.left_handed=[]"):
+    for override in ("model.ensemble_size=2", "dataset.augment3d.rotation=0.5", "dataset.left_handed=[]"):
         assert series(tiny_yaml, tmp_path, 1, overrides=(override,))[0].digest() != before
 
 

@@ -13,20 +13,18 @@ from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed import ModuleProxyWrapper
 from torch import nn
 
-from mmpt.config import load_config
-from mmpt.fairseq_plugin.args import train_argv
 from mmpt.fairseq_plugin.criterion import MMCriterion
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
-from mmpt.fairseq_plugin.non_finite import NonFinite
 from mmpt.fairseq_plugin.task import FairseqMMTask
 from mmpt.losses import MMContraLoss
+from mmpt.training import prepare
+from mmpt.training.non_finite import NonFinite
+from mmpt.training.validation import ValidationRetrieval
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import UserError
 from tests.conftest import run_module
 from tests.losses.linear_towers import LinearTowers, make_batch
-
-#: trains in one process, one run after another: a JSON list of argument lists
-RUNS = "import json, sys; from mmpt.cli.train import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
+from tests.train_command import train_runs
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def test_a_run_ends_with_the_weights_of_an_uncached_one(without_dropout: Path, t
     ]
     runs = {"plain": [], "cached": ["loss.cached_chunk=4"], "alone": ["fairseq.dataset.batch_size=3"]}
     commands = [run_of(without_dropout, tmp_path / name, *options, *more) for name, more in runs.items()]
-    done = run_module("-c", RUNS, json.dumps(commands))
+    done = train_runs(commands)
     assert done.returncode == 0, done.stderr
     assert same(tmp_path / "plain", tmp_path / "cached")
     assert not same(tmp_path / "plain", tmp_path / "alone")  # fewer negatives: something else is learnt
@@ -244,7 +242,7 @@ def test_clips_of_a_filler_are_nobodys_candidates(gather: bool, candidates: int)
     task = FairseqMMTask.__new__(FairseqMMTask)
     loss_cfg = SimpleNamespace(mixup=0.0, gather=gather)
     task.mmtask = SimpleNamespace(build_loss=Loss, config=SimpleNamespace(loss=loss_cfg))
-    task._pending, task._valid_steps = [], 0
+    task._retrieval = ValidationRetrieval("dot", batches=1)
     sample = {**sample_of(10), "index": torch.arange(10), "filler": True}
     criterion = ModuleProxyWrapper(Wrapper(MMCriterion(task)))
     task.valid_step(sample, Towers(), criterion)
@@ -333,24 +331,24 @@ def test_with_mixup() -> None:
     ],
 )
 @pytest.mark.parametrize("asked", [[], ["fairseq.distributed_training.ddp_backend=pytorch_ddp"]])
-def test_numbers_that_the_loss_learns_are_summed_fairseqs_way(
+def test_ddp_backend_of_a_cached_loss_with_parameters(
     tiny_yaml: Path, overrides: list[str], legacy: bool, asked: list[str]
 ) -> None:
-    """torch's averages nothing of a loss that is not called through it."""
-    arguments = train_argv(load_config(tiny_yaml, [*overrides, *asked]), str(tiny_yaml), [])
+    """torch's DDP does not average the gradients of a loss outside its model."""
+    arguments = prepare(str(tiny_yaml), [*overrides, *asked]).argv
     assert ("legacy_ddp" in arguments) is legacy
     assert ("pytorch_ddp" in arguments) is (bool(asked) and not legacy)
 
 
-def test_what_it_does_not_go_with(tiny_yaml: Path) -> None:
+def test_unsupported_options_of_cached_training(tiny_yaml: Path) -> None:
     for option, words in (
         ("fairseq.common.amp=true", "fairseq.common.amp"),
         ("fairseq.distributed_training.ddp_backend=fully_sharded", "fully_sharded"),
     ):
         for chunk in ("null", "2"):
-            config = load_config(tiny_yaml, [option, f"loss.cached_chunk={chunk}"])
+            overrides = [option, f"loss.cached_chunk={chunk}"]
             if chunk == "null":
-                train_argv(config, str(tiny_yaml), [])
+                prepare(str(tiny_yaml), overrides)
                 continue
             with pytest.raises(UserError, match=words):
-                train_argv(config, str(tiny_yaml), [])
+                prepare(str(tiny_yaml), overrides)

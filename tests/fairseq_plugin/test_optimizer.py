@@ -1,29 +1,18 @@
 """The fused Adam takes the steps of fairseq's."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from fairseq.optim import adam
 
-from mmpt.fairseq_plugin import optimizer
-from mmpt.fairseq_plugin.optimizer import FusedAdam
-
-
-@pytest.fixture(autouse=True)
-def installed() -> Iterator[None]:
-    before = adam.FairseqAdam.__init__
-    optimizer.install()
-    optimizer.install()  # twice is once
-    yield
-    adam.FairseqAdam.__init__ = before
+from mmpt.fairseq_plugin.optimizer import FairseqAdam, FusedAdam
 
 
 def build(params: list[Any], **options: Any) -> adam.FairseqAdam:
     config = adam.FairseqAdamConfig(adam_betas="(0.9, 0.98)", lr=[0.01], weight_decay=0.1, **options)  # type: ignore[arg-type]
-    return adam.FairseqAdam(config, params)
+    return FairseqAdam(config, params)
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:

@@ -31,7 +31,7 @@ def batch_of(clips: int) -> list[dict[str, torch.Tensor]]:
         {"freeze_text": True, "multimodal_projection": True},
         {"activation_checkpointing": True},
         {"dropout": 0.3},
-        {"members": 2, "freeze_text": True, "multimodal_projection": "l2_norm", "dropout": 0.3},
+        {"ensemble_size": 2, "freeze_text": True, "multimodal_projection": "l2_norm", "dropout": 0.3},
     ],
 )
 def test_gradients_with_dropout(make_model: Any, options: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.losses import MMContraLoss, cached_loss_backward
-from mmpt.models import MMFusionSeparate, MMFusionShare, build_model, load_bert
+from mmpt.models import MMFusionShare, build_model, load_bert
 from mmpt.utils.errors import UserError
 
 IO = dict[str, torch.Tensor]
@@ -157,7 +157,7 @@ def test_sizes_alone_build_the_same_modules(
 ) -> None:
     sizes = load_bert(tiny_bert, weights=False)
     config = ModelConfig(num_hidden_video_layers=2, vfeat_dim=63)
-    model = MMFusionSeparate.from_config(config, dataset_cfg, sizes)
+    model = build_model(config, dataset_cfg, sizes)
     assert {k: v.shape for k, v in model.state_dict().items()} == {
         k: v.shape for k, v in make_model().state_dict().items()
     }

@@ -11,7 +11,8 @@ import torch
 
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models import MMFusionSeparate, load_tokenizer
-from mmpt.models.folder import load_model_folder, save_model_folder
+from mmpt.models.folder import save_model_folder
+from mmpt.models.loading import load_model
 from mmpt.utils.checkpoint import load_into
 from mmpt.utils.errors import MissingDataError, UserError
 
@@ -41,7 +42,7 @@ def edit(folder: Path, change: Any) -> None:
 
 
 def test_round_trip(folder: Path, io: dict[str, torch.Tensor], tiny_bert: str) -> None:
-    parts = load_model_folder(folder)
+    parts = load_model(folder)
     assert not parts.model.training
     assert parts.model_cfg == MODEL_CFG
     with torch.no_grad():
@@ -53,7 +54,7 @@ def test_round_trip(folder: Path, io: dict[str, torch.Tensor], tiny_bert: str) -
 
 
 def test_loaded_model_can_be_trained_on(folder: Path, io: dict[str, torch.Tensor], make_model: Any) -> None:
-    model = load_model_folder(folder).model.train()
+    model = load_model(folder).model.train()
     model(io["vfeats"], io["vmasks"], io["caps"], io["cmasks"])["pooled_video"].sum().backward()
     fresh = dict(make_model().named_parameters())
     assert {n: p.requires_grad for n, p in model.named_parameters()} == {
@@ -66,7 +67,7 @@ def test_loaded_model_can_be_trained_on(folder: Path, io: dict[str, torch.Tensor
     [
         {"model_cls": "MMFusionShare", "pooling": "max"},
         {"conv1d": 2, "multimodal_projection": "l2_norm", "pooling": "attention", "freeze_text": True},
-        {"members": 3, "multimodal_projection": "l2_norm", "video_hidden_size": 64},
+        {"ensemble_size": 3, "multimodal_projection": "l2_norm", "video_hidden_size": 64},
     ],
 )
 def test_every_shape_of_model(
@@ -80,7 +81,7 @@ def test_every_shape_of_model(
     model = make_model(**options)
     config = dataclasses.replace(MODEL_CFG, **options)
     save_model_folder(tmp_path / "model", model, config, dataset_cfg, load_tokenizer(tiny_bert))
-    again = load_model_folder(tmp_path / "model").model
+    again = load_model(tmp_path / "model").model
     with torch.no_grad():
         first, second = (m(io["vfeats"], io["vmasks"], io["caps"], io["cmasks"]) for m in (model, again))
     for side in first:
@@ -95,7 +96,7 @@ def test_a_stretched_position_table_comes_back(
     model = make_model()
     load_into(model, state | {name: torch.randn(700, state[name].shape[1])})
     save_model_folder(tmp_path / "model", model, MODEL_CFG, dataset_cfg, load_tokenizer(tiny_bert))
-    again = load_model_folder(tmp_path / "model").model
+    again = load_model(tmp_path / "model").model
     with torch.no_grad():
         first, second = (m.encode_video(io["vfeats"], io["vmasks"]) for m in (model, again))
     torch.testing.assert_close(first, second)
@@ -107,7 +108,7 @@ def test_what_is_in_it(folder: Path) -> None:
     tree = json.loads((folder / "config.json").read_text())
     assert (tree["format"], tree["format_version"]) == ("signclip-model", 1)
     assert tree["dataset"]["bert_name"] == "bert"
-    assert "members" not in tree["model"], "of one member: readers without that key read it too"
+    assert "members" not in tree["model"], "of a single model: readers without that key load it too"
 
 
 def test_no_path_of_this_machine_gets_in(folder: Path, tiny_bert: str) -> None:
@@ -124,13 +125,13 @@ def test_replaces_a_model_but_nothing_else(
     other = make_model(seed=5)
     tokenizer = load_tokenizer(tiny_bert)
     save_model_folder(folder, other, MODEL_CFG, dataset_cfg, tokenizer)
-    loaded = load_model_folder(folder).model.state_dict()
+    loaded = load_model(folder).model.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in other.state_dict().items())
     assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]
     precious = folder.parent / "photos"
     precious.mkdir()
     (precious / "me.jpg").write_bytes(b"1")
-    with pytest.raises(UserError, match="photos is there already"):
+    with pytest.raises(UserError, match="photos exists and holds other things"):
         save_model_folder(precious, other, MODEL_CFG, dataset_cfg, tokenizer)
     with pytest.raises(UserError, match="is a file"):
         save_model_folder(precious / "me.jpg", other, MODEL_CFG, dataset_cfg, tokenizer)
@@ -174,22 +175,22 @@ BAD: list[tuple[Any, str]] = [
 def test_damaged_configs(folder: Path, change: Any, message: str) -> None:
     edit(folder, change)
     with pytest.raises(UserError, match=message):
-        load_model_folder(folder)
+        load_model(folder)
 
 
 def test_missing_and_damaged_files(folder: Path) -> None:
     with pytest.raises(MissingDataError, match=r"mmpt\.cli\.convert"):
-        load_model_folder(folder / "nowhere")
+        load_model(folder / "nowhere")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"model\.safetensors"):
-        load_model_folder(folder)
+        load_model(folder)
     weights.unlink()
     with pytest.raises(UserError, match="no checkpoint"):
-        load_model_folder(folder)
+        load_model(folder)
     (folder / "config.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="nested too deep"):
-        load_model_folder(folder)
+        load_model(folder)
 
 
 def test_code_beside_a_tokenizer_does_not_run(folder: Path) -> None:
@@ -199,5 +200,5 @@ def test_code_beside_a_tokenizer_does_not_run(folder: Path) -> None:
     described = {"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}, "tokenizer_class": "Tokenizer"}
     (tokenizer / "tokenizer_config.json").write_text(json.dumps(described))
     with contextlib.suppress(UserError):
-        load_model_folder(folder)
+        load_model(folder)
     assert not (folder / "ran").exists()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mmpt.losses import MMContraLoss
 from mmpt.models import load_tokenizer
-from mmpt.models.folder import load_model_folder, save_model_folder
+from mmpt.models.folder import save_model_folder
+from mmpt.models.loading import load_model
 from mmpt.models.lora import add_adapters
 from mmpt.models.packing import set_packed
 from mmpt.utils.adapters import merge_adapters
@@ -149,7 +150,7 @@ def test_a_saved_model_is_ordinary(
     assert not any("lora" in name or "base_layer" in name for name in weights)
     assert "lora_rank" not in (tmp_path / "m" / "config.json").read_text()
     without_peft(monkeypatch)
-    loaded = load_model_folder(tmp_path / "m")
+    loaded = load_model(tmp_path / "m")
     assert loaded.model_cfg.lora_rank == 0
     for one, other in zip(embed(loaded.model, io), embed(model, io)):
         close(one, other, rtol=1e-5, atol=1e-5)

@@ -10,6 +10,7 @@ from torch import nn
 
 from mmpt.models import BertSettings, MMBertForEncoder
 from mmpt.models.positions import position_vectors
+from mmpt.models.video_bert import VideoTowerOptions
 from mmpt.utils.errors import UserError
 
 close = torch.testing.assert_close
@@ -22,7 +23,7 @@ def tower(**options: Any) -> MMBertForEncoder:
     torch.manual_seed(options.pop("seed", 0))
     settings = options.pop("settings", SETTINGS)
     given = {"vfeat_dim": 6, "max_video_len": 40, "num_layers": 2, "cls_id": 2, "sep_id": 3, **options}
-    model = MMBertForEncoder(settings, **given).eval()
+    model = MMBertForEncoder(settings, VideoTowerOptions(**given)).eval()
     for parameter in model.parameters():  # BERT's small initial weights would hide mistakes
         nn.init.normal_(parameter, std=0.3)
     return model

@@ -12,8 +12,8 @@ import locallaunch
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
 from mmpt.experiments.comparison import read_published
-from mmpt.fairseq_plugin.args import train_argv
 from mmpt.tasks import Task
+from mmpt.training import prepare
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "projects" / "signclip"
@@ -146,5 +146,4 @@ def test_the_settings_of_the_miniature_are_taken(monkeypatch, tmp_path):
     overrides = [word for word in line.split() if re.match(r"(dataset|fairseq)\.", word)]
     assert "fairseq.optimization.max_epoch=1" in overrides
     for name in ("rwthfs_scratch", "rwthfs_scratch_pose"):
-        config = load_config(PROJECT / f"{name}.yaml", overrides)
-        assert train_argv(config, name, overrides)
+        assert prepare(str(PROJECT / f"{name}.yaml"), overrides).argv

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmpt.models import BertModel, load_bert, load_tokenizer
-from mmpt.models.pretrained import find_model_folder
+from mmpt.models.text_model import find_text_model
 from mmpt.utils.errors import MissingDataError, UserError
 
 
@@ -71,11 +71,11 @@ def test_hub_name_fetches_only_what_is_needed(monkeypatch: pytest.MonkeyPatch, b
         return str(bert_copy)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert find_model_folder("some/bert") == bert_copy
+    assert find_text_model("some/bert") == bert_copy
     assert "model.safetensors" in asked[0] and "pytorch_model.bin" not in asked[0]
     torch.save(load_file(bert_copy / "model.safetensors"), bert_copy / "pytorch_model.bin")
     (bert_copy / "model.safetensors").unlink()
-    assert find_model_folder("some/bert") == bert_copy
+    assert find_text_model("some/bert") == bert_copy
     assert "pytorch_model.bin" in asked[-1]
 
 

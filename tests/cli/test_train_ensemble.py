@@ -1,4 +1,4 @@
-"""A model of several members as users train it, interrupt it, evaluate it and pass it on."""
+"""An ensemble: train, resume, evaluate and convert it with the commands that users run."""
 
 import json
 
@@ -7,12 +7,13 @@ import numpy as np
 from mmpt.cli import convert, predict
 from mmpt.config import load_config
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.losses import MembersLoss
+from mmpt.losses import EnsembleLoss
 from mmpt.tasks import Task
-from tests.cli.test_train import same_weights, train
+from tests.cli.test_train import same_weights
+from tests.train_command import train
 
-MEMBERS = [
-    "model.members=2",
+ENSEMBLE = [
+    "model.ensemble_size=2",
     "model.multimodal_projection=l2_norm",
     "model.freeze_text=true",
     "loss.similarity=cosine",
@@ -21,22 +22,27 @@ MEMBERS = [
 ]
 
 
-def test_the_loss_knows_the_members(tiny_yaml):
-    loss = Task(load_config(tiny_yaml, MEMBERS)).build_loss()
-    assert isinstance(loss, MembersLoss) and loss.members == 2
+def test_ensemble_loss_of_a_task(tiny_yaml):
+    loss = Task(load_config(tiny_yaml, ENSEMBLE)).build_loss()
+    assert isinstance(loss, EnsembleLoss) and loss.ensemble_size == 2
 
 
-def test_train_resume_evaluate_and_convert(tiny_yaml, tmp_path):
+def test_ensemble_train_resume_evaluate_and_convert(tiny_yaml, tmp_path):
+    """The resumed run's folder names the key as before its rename, `members`."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     for folder, epochs in ((whole, 2), (halves, 1), (halves, 2)):
         where = f"fairseq.checkpoint.save_dir={folder}"
-        done = train(tiny_yaml, *MEMBERS, where, f"fairseq.optimization.max_epoch={epochs}")
+        done = train(tiny_yaml, *ENSEMBLE, where, f"fairseq.optimization.max_epoch={epochs}")
         assert done.returncode == 0, done.stderr
+        saved = folder / "config.yaml"
+        text = saved.read_text()
+        assert "ensemble_size: 2" in text
+        saved.write_text(text.replace("ensemble_size: 2", "members: 2"))
     assert same_weights(whole / "checkpoint_last.pt", halves / "checkpoint_last.pt")
 
     checkpoint, model = whole / "checkpoint_last.pt", tmp_path / "model"
-    assert predict.main([str(tiny_yaml), *MEMBERS, f"fairseq.common_eval.path={checkpoint}"]) == 0
-    arguments = [str(checkpoint), *MEMBERS, "--config", str(tiny_yaml), "--out", str(model)]
+    assert predict.main([str(tiny_yaml), *ENSEMBLE, f"fairseq.common_eval.path={checkpoint}"]) == 0
+    arguments = [str(checkpoint), *ENSEMBLE, "--config", str(tiny_yaml), "--out", str(model)]
     assert convert.main(arguments) == 0
     signclip = SignCLIP.from_pretrained(model)
     ids = json.loads((whole / "eval" / "ids.json").read_text())

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mmpt.utils.fingerprint import model_fingerprint
+from mmpt.models.fingerprint import model_fingerprint
 
 
 def make(seed: int = 0) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmpt.fairseq_plugin.non_finite import NonFinite
+from mmpt.training.non_finite import NonFinite
 from mmpt.utils.errors import UserError
 
 SAMPLE = {"video_id": [f"clip{i}" for i in range(10)]}
@@ -64,5 +64,5 @@ def test_others_have_no_gradients_and_no_weight(loss: float, gradient: float, ca
     assert all(parameter.grad is None for parameter in optimizer.params)
     assert "update 7" in caplog.text and "clip0, clip1" in caplog.text and "2 more" in caplog.text
     step(guard, loss, gradient)
-    with pytest.raises(UserError, match="2 such batches were left out"):
+    with pytest.raises(UserError, match="2 such batches were skipped"):
         step(guard, loss, gradient)

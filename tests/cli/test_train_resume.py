@@ -1,6 +1,5 @@
-"""A run that is started again: as if nothing had interrupted it, or refused as another experiment."""
+"""Resume: as if nothing had interrupted the run, or refused as another experiment."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -11,17 +10,15 @@ import pytest
 import torch
 
 from mmpt.config import load_config, save_config
-from mmpt.fairseq_plugin.args import LAST
-from mmpt.fairseq_plugin.going_on import check_gone_on
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
-from mmpt.utils.errors import UserError
-from tests.cli.test_train import O, same_weights, train
+from tests.cli.test_train import same_weights
 from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
+from tests.train_command import O, train, train_runs
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, data_dir, pose_cache):
-    """A training that nothing interrupted: its config, and its folder."""
+    """An uninterrupted run: its config, its folder and what it printed."""
     folder = tmp_path_factory.mktemp("whole")
     path = write_tiny(folder, data_dir, pose_cache)
     done = train(path, *OPTIONS, f"fairseq.checkpoint.save_dir={folder}/whole")
@@ -29,27 +26,12 @@ def whole(tmp_path_factory, data_dir, pose_cache):
     return path, folder / "whole", done
 
 
-#: trains, and is asked to stop while it is at a certain update
-STOPPED = """
-import os, signal, sys
-from mmpt.cli.train import main
-from mmpt.fairseq_plugin.task import FairseqMMTask
-step, number = FairseqMMTask.train_step, int(sys.argv[1])
-def train_step(self, sample, model, criterion, optimizer, update_num, *more, **options):
-    if update_num == number:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return step(self, sample, model, criterion, optimizer, update_num, *more, **options)
-FairseqMMTask.train_step = train_step
-sys.exit(main(sys.argv[2:]))
-"""
-
-
-def test_asked_to_stop_in_the_last_update_of_an_epoch(tiny_yaml, tmp_path):
-    """The epoch is judged as ever: the best checkpoint is that of a run that nothing interrupted."""
+def test_stop_in_the_last_update_of_an_epoch_validates_it(tiny_yaml, tmp_path):
+    """The best checkpoint is that of a run that was not interrupted."""
     epochs = "fairseq.optimization.max_epoch=2"
     whole = train(tiny_yaml, epochs, f"fairseq.checkpoint.save_dir={tmp_path}/whole")
     options = [str(tiny_yaml), epochs, f"fairseq.checkpoint.save_dir={tmp_path}/stopped"]
-    stopped = run_module("-c", STOPPED, "9", *options)  # of ten updates, numbered from 0
+    stopped = train(*options, stop_at=9)  # of ten updates, numbered from 0
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     judged = [
         next(line.split(" | ")[1:4] for line in run.stderr.splitlines() if " epoch 2 " in line)
@@ -60,19 +42,16 @@ def test_asked_to_stop_in_the_last_update_of_an_epoch(tiny_yaml, tmp_path):
         assert same_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
 
 
-RUNS = "import json, sys; from mmpt.cli.train import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
-
-
 @pytest.mark.slow
-def test_a_run_that_max_update_ended_stays_ended(tiny_yaml, tmp_path):
-    """Also where it was asked to stop in its last update, inside an epoch, which is judged as ever."""
+def test_resume_after_max_update_trains_nothing(tiny_yaml, tmp_path):
+    """Also if it was stopped in its last update, inside an epoch."""
     options = [str(tiny_yaml), f"{O}.max_update=7", f"{O}.max_epoch=0"]
     again = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/again"]
-    whole = run_module("-c", RUNS, json.dumps([again, again]))
+    whole = train_runs([again, again])
     assert whole.returncode == 0, whole.stderr
-    assert "this run has ended before: at update 7 (max_update)" in whole.stderr
+    assert "this run had already ended: at update 7 (max_update)" in whole.stderr
     stopped = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/stopped"]
-    assert run_module("-c", STOPPED, "6", *stopped).returncode == 128 + signal.SIGTERM
+    assert train(*stopped, stop_at=6).returncode == 128 + signal.SIGTERM
     assert train(*stopped).returncode == 0
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
         for folder in ("again", "stopped"):
@@ -82,17 +61,18 @@ def test_a_run_that_max_update_ended_stays_ended(tiny_yaml, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_whose_time_is_up_stays_ended(tiny_yaml):
+def test_resume_after_stop_time_hours_trains_nothing(tiny_yaml):
     runs = [[str(tiny_yaml), f"{O}.max_epoch=1"], [str(tiny_yaml), f"{O}.stop_time_hours=1.0e-7"]]
-    done = run_module("-c", RUNS, json.dumps(runs))
+    done = train_runs(runs)
     assert done.returncode == 0, done.stderr
     assert "hours (stop_time_hours)" in done.stderr and " epoch 2 " not in done.stderr
 
 
 @pytest.mark.slow
-def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
-    """Asked to stop at the end of such an epoch, a run ends where one that nothing interrupted ends: behind
-    the third epoch, of which the first is the best. And its best checkpoint is none that was not to be saved.
+def test_resume_patience_counts_validations_that_are_not_saved(tiny_yaml, tmp_path):
+    """Stopped at the end of such an epoch, a resumed run ends after the same epoch as an uninterrupted one.
+
+    That is the third; the first is the best. An epoch that is not to be saved is no best checkpoint.
     """
     options = [
         str(tiny_yaml),
@@ -101,7 +81,7 @@ def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
         f"{O}.lr=[1.0e-20]",
         f"{O}.max_epoch=10",
     ]
-    stopped = run_module("-c", STOPPED, "4", *options)  # of five updates, numbered from 0
+    stopped = train(*options, stop_at=4)  # of five updates, numbered from 0
     assert stopped.returncode == 128 + signal.SIGTERM and " epoch 1 " in stopped.stderr, stopped.stderr
     assert [path.name for path in (tmp_path / "run").glob("*.pt")] == ["checkpoint_last.pt"]
     again = train(*options)
@@ -124,15 +104,15 @@ def test_patience_counts_what_is_judged_but_not_saved(tiny_yaml, tmp_path):
         pytest.param(["lr_scheduler=fixed", "lr=[1.0e-3,2.0e-3,3.0e-3,4.0e-3]"], id="a rate for each epoch"),
     ],
 )
-def test_the_scheduler_goes_on_where_it_was(tiny_yaml, tmp_path, schedule):
-    """Epochs one at a time, and one of them stopped inside, end as all of them at once."""
+def test_resume_lr_scheduler(tiny_yaml, tmp_path, schedule):
+    """Epochs one at a time, one of them interrupted, end as all of them at once."""
     options = [str(tiny_yaml), f"{O}.total_num_update=null", *(f"{O}.{option}" for option in schedule)]
     folders = [f"fairseq.checkpoint.save_dir={tmp_path}/{name}" for name in ("whole", "parts")]
     runs = [[*options, folders[0], f"{O}.max_epoch=4"]]
     runs += [[*options, folders[1], f"{O}.max_epoch={epochs}"] for epochs in (1, 2)]
-    done = run_module("-c", RUNS, json.dumps(runs))
+    done = train_runs(runs)
     assert done.returncode == 0, done.stderr
-    stopped = run_module("-c", STOPPED, "12", *options, folders[1], f"{O}.max_epoch=4")
+    stopped = train(*options, folders[1], f"{O}.max_epoch=4", stop_at=12)
     assert stopped.returncode == 128 + signal.SIGTERM
     assert train(*options, folders[1], f"{O}.max_epoch=4").returncode == 0
     files = [tmp_path / name / "checkpoint_last.pt" for name in ("whole", "parts")]
@@ -141,7 +121,7 @@ def test_the_scheduler_goes_on_where_it_was(tiny_yaml, tmp_path, schedule):
     assert same_weights(*files)
 
 
-def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
+def test_resume_after_patience_trains_nothing(tiny_yaml, tmp_path):
     options = ["fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
     first = train(tiny_yaml, *options)
     assert first.returncode == 0 and " epoch 2 " in first.stderr and " epoch 3 " not in first.stderr
@@ -154,30 +134,28 @@ def test_a_run_that_patience_ended_stays_ended(tiny_yaml, tmp_path):
     assert patient.returncode == 0 and " epoch 3 " in patient.stderr
 
 
-def test_patience_of_one_run_is_not_that_of_the_next(tiny_yaml, tmp_path):
-    """Two runs in one process: the second is another one, and begins with all its patience."""
+def test_patience_starts_afresh_in_the_next_run_of_a_process(tiny_yaml, tmp_path):
     options = [str(tiny_yaml), "fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
     runs = [[*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}"] for name in ("one", "two")]
-    done = run_module("-c", RUNS, json.dumps(runs))
+    done = train_runs(runs)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(" epoch 1 ") == done.stderr.count(" epoch 2 ") == 2
 
 
-def test_the_best_of_one_run_is_not_that_of_the_next(tiny_yaml, tmp_path):
-    """Two runs in one process: the second keeps its best checkpoint, however good the first one's was."""
+def test_best_checkpoint_starts_afresh_in_the_next_run_of_a_process(tiny_yaml, tmp_path):
+    """The second run saves its best checkpoint although the first one had a better loss."""
     options = [str(tiny_yaml), f"{O}.max_epoch=1", "fairseq.checkpoint.best_checkpoint_metric=loss"]
     runs = [
         [*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}", f"loss.temperature={temperature}"]
         for name, temperature in (("one", 1.0), ("two", 0.1))  # a sharper loss of a model that is not trained
     ]
-    done = run_module("-c", RUNS, json.dumps(runs))
+    done = train_runs(runs)
     assert done.returncode == 0, done.stderr
     for name in ("one", "two"):
         assert (tmp_path / name / "checkpoint_best.pt").is_file()
 
 
-# Published YAMLs reset the optimizer and the data loader at every start, so this one does as well: a resumed
-# run must not obey that.
+# Published YAMLs reset the optimizer and the data loader at every start: a resumed run must not obey that.
 OPTIONS = [
     "fairseq.optimization.max_epoch=10",
     "fairseq.checkpoint.save_interval_updates=2",
@@ -189,8 +167,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_interrupted_and_started_again_equals_uninterrupted(whole, tmp_path, number):
-    """Killed or asked to stop inside an epoch: the second start goes on from the last checkpoint and ends
+def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, number):
+    """Killed or asked to stop inside an epoch: the second start resumes from the last checkpoint and ends
     with the same weights. SIGTERM goes to the launcher, which hands it on.
     """
     path, whole_folder, uninterrupted = whole
@@ -218,7 +196,7 @@ def test_interrupted_and_started_again_equals_uninterrupted(whole, tmp_path, num
     again = run_module(*command)
     assert again.returncode == 0, again.stderr
     first_epoch = next(line for line in again.stderr.splitlines() if "mmpt.epoch: epoch " in line)
-    assert " epoch 1 " not in first_epoch, "it began anew"
+    assert " epoch 1 " not in first_epoch, "it did not resume"
     assert same_weights(whole_folder / "checkpoint_last.pt", folder / "checkpoint_last.pt")
     assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
     last = [
@@ -230,8 +208,8 @@ def test_interrupted_and_started_again_equals_uninterrupted(whole, tmp_path, num
 
 @pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 3])
-def test_running_mean_of_the_weights(tiny_yaml, tmp_path, every):
-    """fairseq's EMA is what is judged, saved, resumed and loaded; also every three updates, of five."""
+def test_resume_ema_weights(tiny_yaml, tmp_path, every):
+    """EMA weights are validated, saved, resumed and loaded; also if updated every third of five updates."""
     ema = ["fairseq.ema.store_ema=true", "fairseq.ema.ema_decay=0.9", "fairseq.optimization.lr=[1.0e-02]"]
     ema.append(f"fairseq.ema.ema_update_freq={every}")
     whole, halves = (f"fairseq.checkpoint.save_dir={tmp_path}/{name}" for name in ("whole", "halves"))
@@ -240,7 +218,7 @@ def test_running_mean_of_the_weights(tiny_yaml, tmp_path, every):
         done = train(tiny_yaml, *ema, halves, f"fairseq.optimization.max_epoch={epochs}")
         assert done.returncode == 0, done.stderr
     last = tmp_path / "whole" / "checkpoint_last.pt"
-    assert same_weights(last, tmp_path / "halves" / "checkpoint_last.pt"), "a resumed mean is another mean"
+    assert same_weights(last, tmp_path / "halves" / "checkpoint_last.pt"), "the resumed EMA differs"
     content = load_torch_file(last)
     key = "video_encoder.videomlp.linear1.weight"
     mean = load_state_dict_file(last)[key]
@@ -248,21 +226,21 @@ def test_running_mean_of_the_weights(tiny_yaml, tmp_path, every):
     assert not torch.equal(mean, content["model"][f"mmmodel.{key}"])
 
 
-def test_what_another_run_left_is_gone_on_from_but_for_what_is_reset(tiny_yaml, tmp_path):
-    """Without reset_optimizer, restore_file is all of a checkpoint; epochs count anew only if asked to."""
+def test_resume_from_another_run_obeys_resets(tiny_yaml, tmp_path):
+    """Without reset_optimizer, restore_file restores all of a checkpoint but what `reset_*` names."""
     one_epoch = ["fairseq.optimization.max_epoch=1"]
     assert train(tiny_yaml, *one_epoch).returncode == 0
     restore = f"fairseq.checkpoint.restore_file={tmp_path}/run/checkpoint_last.pt"
-    anew = [*one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/anew"]
-    anew.append("fairseq.checkpoint.reset_dataloader=true")
-    done = train(tiny_yaml, *anew)
+    reset = [*one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/reset"]
+    reset.append("fairseq.checkpoint.reset_dataloader=true")
+    done = train(tiny_yaml, *reset)
     assert done.returncode == 0 and " epoch 1 " in done.stderr, done.stderr
     updates = [
         load_torch_file(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
-        for folder in (tmp_path / "run", tmp_path / "anew")
+        for folder in (tmp_path / "run", tmp_path / "reset")
     ]
-    assert updates[1] == 2 * updates[0], "the optimizer began anew too"
-    assert "--reset-dataloader" not in train(tiny_yaml, *anew, "--print-fairseq").stdout, "a run of its own"
+    assert updates[1] == 2 * updates[0], "the optimizer was reset too"
+    assert "--reset-dataloader" not in train(tiny_yaml, *reset, "--print-fairseq").stdout, "a run of its own"
 
     to = ["fairseq.optimization.max_epoch=2", f"fairseq.checkpoint.save_dir={tmp_path}/on"]
     on = train(tiny_yaml, *to, restore)
@@ -270,8 +248,7 @@ def test_what_another_run_left_is_gone_on_from_but_for_what_is_reset(tiny_yaml, 
 
 
 @pytest.mark.slow
-def test_without_the_last_checkpoint_a_run_goes_on_from_the_best(tiny_yaml, tmp_path):
-    """It began anew, and wrote over it. After the first epoch the two are one: nothing is lost then."""
+def test_resume_from_the_best_checkpoint_if_the_last_is_missing(tiny_yaml, tmp_path):
     whole = train(tiny_yaml, f"{O}.max_epoch=2", f"fairseq.checkpoint.save_dir={tmp_path}/whole")
     assert whole.returncode == 0 and train(tiny_yaml, f"{O}.max_epoch=1").returncode == 0
     (tmp_path / "run" / "checkpoint_last.pt").unlink()
@@ -279,12 +256,12 @@ def test_without_the_last_checkpoint_a_run_goes_on_from_the_best(tiny_yaml, tmp_
     assert train(*again, "--print-fairseq").returncode == 0
     assert not (tmp_path / "run" / "checkpoint_last.pt").exists(), "showing a command writes nothing"
     done = train(*again)
-    assert done.returncode == 0 and "going on from checkpoint_best.pt" in done.stderr, done.stderr
+    assert done.returncode == 0 and "resuming from checkpoint_best.pt" in done.stderr, done.stderr
     assert " epoch 1 " not in done.stderr
     assert same_weights(*(tmp_path / name / "checkpoint_last.pt" for name in ("whole", "run")))
 
 
-def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):
+def test_resume_with_another_model_is_refused_and_overwrites_nothing(tiny_yaml, tmp_path):
     once = ["fairseq.optimization.max_epoch=1", "fairseq.dataset.batch_size_valid=4"]
     assert train(tiny_yaml, *once).returncode == 0
     known = (tmp_path / "run" / "config.yaml").read_bytes()
@@ -295,7 +272,7 @@ def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "began, goes_on",
+    "began, resumed_with",
     [
         (["loss.learnable_temperature=true"], {"loss.learnable_temperature": "False"}),
         ([], {"loss.loss_cls": "MMSigmoidLoss"}),
@@ -305,8 +282,10 @@ def test_another_model_does_not_go_on_and_destroys_nothing(tiny_yaml, tmp_path):
         ([], {"fairseq.ema.store_ema": "True"}),
     ],
 )
-def test_what_a_checkpoint_does_not_fit_is_named(tiny_yaml, tmp_path, capsys, began, goes_on):
-    """Whether it is the run's own or another run's; and what its checkpoints were made with is left."""
+def test_resume_names_settings_that_do_not_fit_the_checkpoint(
+    tiny_yaml, tmp_path, capsys, began, resumed_with
+):
+    """Both in its own folder and from another run; the config.yaml there is not overwritten."""
     from mmpt.cli.train import main
 
     folder = tmp_path / "run"
@@ -314,8 +293,8 @@ def test_what_a_checkpoint_does_not_fit_is_named(tiny_yaml, tmp_path, capsys, be
     (folder / "checkpoint_last.pt").touch()
     save_config(load_config(tiny_yaml, began), folder / "config.yaml")
     known = (folder / "config.yaml").read_bytes()
-    key, value = next(iter(goes_on.items()))
-    overrides = [f"{name}={'null' if to is None else to}" for name, to in goes_on.items()]
+    key, value = next(iter(resumed_with.items()))
+    overrides = [f"{name}={'null' if to is None else to}" for name, to in resumed_with.items()]
     new = [
         f"fairseq.checkpoint.restore_file={folder}/checkpoint_last.pt",
         f"fairseq.checkpoint.save_dir={tmp_path}/new",
@@ -327,41 +306,9 @@ def test_what_a_checkpoint_does_not_fit_is_named(tiny_yaml, tmp_path, capsys, be
     assert (folder / "config.yaml").read_bytes() == known and not (tmp_path / "new").exists()
 
 
-def test_what_may_change_when_a_run_goes_on(tiny_yaml, tmp_path):
-    (tmp_path / "run").mkdir()
-    parts = ("model", "optimizer_history", "last_optimizer_state", "extra_state")
-    torch.save(dict.fromkeys(parts), tmp_path / "run" / LAST)
-    save_config(load_config(tiny_yaml), tmp_path / "run" / "config.yaml")
-    for override in (
-        f"{O}.lr=[1.0]",
-        f"{O}.max_epoch=9",
-        "model.autocast=bf16",
-        "loss.cached_chunk=2",
-    ):
-        check_gone_on(load_config(tiny_yaml, [override]))
-    with pytest.raises(UserError, match=r"model\.pooling is max"):
-        check_gone_on(load_config(tiny_yaml, ["model.pooling=max"]))
-    for override in ("model.dropout=0.2", "loss.gather=true", "dataset.augment2d=false"):
-        with pytest.raises(UserError, match="this would be another experiment"):
-            check_gone_on(load_config(tiny_yaml, [override]))
-
-
-def test_another_number_of_processes_is_told(tiny_yaml, tmp_path, caplog, monkeypatch):
-    parts = dict.fromkeys(("model", "optimizer_history", "last_optimizer_state", "extra_state"))
-    (tmp_path / "run").mkdir()
-    torch.save(
-        {**parts, "cfg": {"distributed_training": {"distributed_world_size": 2}}}, tmp_path / "run" / LAST
-    )
-    for processes, told in (("2", 0), ("1", 1)):
-        monkeypatch.setenv("WORLD_SIZE", processes)
-        check_gone_on(load_config(tiny_yaml))
-        assert caplog.text.count(f"going on in {processes} processes, begun in 2") == told
-
-
 @pytest.mark.slow
-def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
-    """Nothing beside it says what it was made with: one line, and no settings are written that were not gone
-    on with."""
+def test_resume_from_a_checkpoint_that_fails_to_load(tiny_yaml, tmp_path):
+    """Without a config.yaml beside it: one line, and no config.yaml is written."""
     assert train(tiny_yaml, f"{O}.max_epoch=1", "model.num_hidden_video_layers=1").returncode == 0
     (tmp_path / "run" / "config.yaml").unlink()
     alone = tmp_path / "alone.pt"
@@ -385,14 +332,14 @@ def test_a_checkpoint_that_does_not_fit_when_it_is_loaded(tiny_yaml, tmp_path):
     [
         (b"garbage", "cannot be read as a checkpoint"),
         ({"model": {"a": torch.zeros(1)}}, "finetune_from_model="),
-        # fairseq would go on with a new optimizer, and a schedule that begins anew
+        # fairseq would resume with a new optimizer and a new schedule
         (
             {"model": {"a": torch.zeros(1)}, "optimizer_history": [], "extra_state": {}},
             "finetune_from_model=",
         ),
     ],
 )
-def test_what_holds_no_training_is_not_gone_on_from(tiny_yaml, tmp_path, capsys, content, words):
+def test_resume_needs_training_state(tiny_yaml, tmp_path, capsys, content, words):
     from mmpt.cli.train import main
 
     file = tmp_path / "file.pt"
@@ -404,8 +351,8 @@ def test_what_holds_no_training_is_not_gone_on_from(tiny_yaml, tmp_path, capsys,
 
 
 @pytest.mark.slow
-def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
-    """The ancestor stretches the table when a clip is too long for it, and its checkpoints keep it."""
+def test_fine_tune_and_resume_a_stretched_position_table(tiny_yaml, tmp_path):
+    """The ancestor stretches the table for a clip that is too long, and saves it so."""
     assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
     key = "video_encoder.bert.embeddings.position_embeddings.weight"
     content = load_torch_file(tmp_path / "run" / "checkpoint_last.pt")
@@ -438,8 +385,7 @@ def test_a_stretched_position_table_trains_on_and_resumes(tiny_yaml, tmp_path):
         ("dataset.letters=[A,B,C,D,E]", "dataset.letters is"),
     ],
 )
-def test_another_experiment_does_not_take_the_place_of_a_finished_one(finished, capsys, change, words):
-    """Its results would be those of the run before, under the new settings."""
+def test_resume_as_another_experiment_is_refused(finished, capsys, change, words):
     from mmpt.cli.train import main
 
     before = {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()}
@@ -449,7 +395,7 @@ def test_another_experiment_does_not_take_the_place_of_a_finished_one(finished, 
     assert {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()} == before
 
 
-def test_the_same_experiment_goes_on_faster_longer_or_elsewhere(finished, tmp_path):
+def test_resume_with_other_speed_length_or_place(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished[1], tmp_path / "moved")
@@ -457,17 +403,34 @@ def test_the_same_experiment_goes_on_faster_longer_or_elsewhere(finished, tmp_pa
     folder = f"fairseq.checkpoint.save_dir={tmp_path / 'moved'}"
     done = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
     assert done.returncode == 0, done.stderr
-    assert "checkpoint_last.pt, behind update 5" in done.stderr and " epoch 2 " in done.stderr
-    assert f"going on with another {O}.lr than the run began with: [0.002]" in done.stderr
+    assert "checkpoint_last.pt, after update 5" in done.stderr and " epoch 2 " in done.stderr
+    assert f"resuming with another {O}.lr: [0.002], was" in done.stderr
     again = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
     assert again.returncode == 0 and "all 2 epochs are trained, nothing is left to do" in again.stderr
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, data_dir, pose_cache):
-    """A YAML, and the folder of the run of one epoch that it made."""
+    """A config, and the folder of its run of one epoch."""
     folder = tmp_path_factory.mktemp("finished")
     path = write_tiny(folder, data_dir, pose_cache)
     done = train(path, f"fairseq.checkpoint.save_dir={folder / 'run'}", f"{O}.max_epoch=1")
     assert done.returncode == 0, done.stderr
     return path, folder / "run"
+
+
+def test_resume_reads_the_plateau_schedule_of_checkpoints_of_version_0_1_0(tiny_yaml, tmp_path):
+    """The count of bad epochs was saved as `in_vain`."""
+    schedule = [f"{O}.lr_scheduler=reduce_lr_on_plateau", f"{O}.lr_threshold=0.99", f"{O}.lr_patience=2"]
+    options = [f"{O}.total_num_update=null", f"{O}.warmup_updates=null", *schedule]
+    last = tmp_path / "run" / "checkpoint_last.pt"
+    assert train(tiny_yaml, *options, f"{O}.max_epoch=2").returncode == 0
+    content = load_torch_file(last)
+    scheduler = content["optimizer_history"][-1]["lr_scheduler_state"]
+    scheduler["in_vain"] = scheduler.pop("num_bad_epochs") + 5
+    torch.save(content, tmp_path / "old.pt")  # not in place: the content is a memory map of the file
+    (tmp_path / "old.pt").replace(last)
+    done = train(tiny_yaml, *options, f"{O}.max_epoch=3")
+    assert done.returncode == 0, done.stderr
+    group = load_torch_file(last)["last_optimizer_state"]["param_groups"][0]
+    assert group["lr"] == pytest.approx(1e-4), "after more than lr_patience bad epochs the rate is lowered"

@@ -1,4 +1,4 @@
-"""Batches whose loss or gradients are not finite: left out and reported, up to a limit."""
+"""Batches whose loss or gradients are not finite: skipped and reported, up to a limit."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Result = tuple[torch.Tensor, int, dict[str, Any]]
 
 log = logging.getLogger(__name__)
 
-_NAMED = 8
+_CLIPS_NAMED = 8
 
 
 class NonFinite:
@@ -25,13 +25,13 @@ class NonFinite:
         self.count = 0
 
     def step(self, step: Callable[[], Result], sample: dict[str, Any], optimizer: Any, update: int) -> Result:
-        """What step() returns, which adds the gradients of a batch to the parameters'; or, where its loss or
-        a gradient is not finite, the same with no weight in the epoch's mean, and the gradients as they were.
+        """Run `step`, which adds the gradients of a batch to those of the parameters, and return its result.
 
-        As they were: those of the batches that came before it in the same update (fairseq's update_freq).
-        Over several processes they are lost with it, as they are averaged together.
+        If its loss or a gradient is not finite, the result has no weight in the epoch's mean, and the
+        gradients of earlier batches of the same update (gradient accumulation) stay as they were. With
+        several processes these are lost as well, since gradients are averaged over the processes.
         """
-        earlier = _set_aside(optimizer) if world_size() == 1 else {}
+        earlier = _take_gradients(optimizer) if world_size() == 1 else {}
         result = self._check(step(), sample, optimizer, update)
         for parameter, gradient in earlier.items():
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -46,24 +46,21 @@ class NonFinite:
             return result
         self.count += 1
         ids = sample["video_id"]
-        clips = ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
-        message = f"update {update}: {what} in the batch of {clips}"
+        more = f" and {len(ids) - _CLIPS_NAMED} more" if len(ids) > _CLIPS_NAMED else ""
+        message = f"update {update}: {what} in the batch of {', '.join(ids[:_CLIPS_NAMED])}{more}"
         if self.count > self.limit:
             raise UserError(
-                f"{message}; {self.limit} such batches were left out before (loss.max_nonfinite). Look at "
+                f"{message}; {self.limit} such batches were skipped before (loss.max_nonfinite). Look at "
                 "these clips, lower fairseq.optimization.lr, or set clip_norm."
             )
-        log.warning("%s: left out", message)
+        log.warning("%s: skipped", message)
         optimizer.zero_grad()
-        return (
-            torch.zeros_like(loss),
-            0 * size,
-            {**logged, "loss": torch.zeros_like(logged["loss"]), "sample_size": 0},
-        )
+        no_loss = {**logged, "loss": torch.zeros_like(logged["loss"]), "sample_size": 0}
+        return torch.zeros_like(loss), 0 * size, no_loss
 
 
-def _set_aside(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
-    """Take the gradients that are there off the parameters."""
+def _take_gradients(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
+    """The gradients of the parameters, which are left without."""
     found = {parameter: parameter.grad for parameter in optimizer.params if parameter.grad is not None}
     for parameter in found:
         parameter.grad = None

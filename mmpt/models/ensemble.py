@@ -1,5 +1,7 @@
-"""An ensemble that is trained, saved and used as one model (Lakshminarayanan et al. 2017,
-https://arxiv.org/abs/1612.01474)."""
+"""An ensemble trained, saved and used as one model (Lakshminarayanan et al. 2017).
+
+https://arxiv.org/abs/1612.01474
+"""
 
 from collections.abc import Sequence
 
@@ -12,15 +14,15 @@ from mmpt.models.text_tower import WithTextTower
 from mmpt.models.video_bert import MMBertForEncoder
 
 
-class MMFusionMembers(WithTextTower):
-    """Several video towers, each in a space of its own with one text tower (model.members).
+class MMFusionEnsemble(WithTextTower):
+    """Several video towers, each with its own projections, that share one text tower (model.ensemble_size).
 
-    An embedding is the members' embeddings side by side, [B, members * H]. So the dot product of two is the
-    sum of the members' dot products; where each member's part has unit length (projection "l2_norm"), cosine
-    is the mean of the members' cosines. The members differ by the random numbers they start from and by
-    their dropout; the loss trains each in its own space (losses/members.py).
+    The embeddings of the ensemble's models are concatenated: [B, ensemble_size * H]. The dot product of two
+    embeddings is therefore the sum of the models' dot products. With projection "l2_norm" each model's part
+    has unit length, and cosine similarity is the mean of the models' cosine similarities. The models
+    differ in their random initialisation and dropout. The loss is computed per model (losses/ensemble.py).
 
-    Args: as MMFusionSeparate, with one video tower a member.
+    Args: as MMFusionSeparate, with one video tower for each model.
     """
 
     def __init__(
@@ -34,11 +36,12 @@ class MMFusionMembers(WithTextTower):
     ):
         super().__init__()
         spaces = [Space(tower, text_encoder.settings, projection, pooling) for tower in video_encoders]
-        self.members = nn.ModuleList(spaces)
+        self.members = nn.ModuleList(spaces)  # the parameter names of saved checkpoints begin with `members.`
         self._take_text_tower(text_encoder, freeze_text)
 
     @property
     def hidden_size(self) -> int:
+        """Embedding dimension: that of one model times the number of models."""
         return len(self.members) * self.text_settings.hidden_size
 
     def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
@@ -46,5 +49,5 @@ class MMFusionMembers(WithTextTower):
 
     def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
         pooled = super()._embed_prompts(caps, cmasks)
-        maps = [space.get_submodule("text_projection") for space in self.members]
-        return torch.cat([into_space(pooled) for into_space in maps], -1)
+        projections = [space.get_submodule("text_projection") for space in self.members]
+        return torch.cat([project(pooled) for project in projections], -1)

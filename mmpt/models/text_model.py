@@ -70,7 +70,7 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
 
     Raises MissingDataError if it is not on this machine and cannot be fetched, UserError if it is not a BERT.
     """
-    folder = find_model_folder(name, weights)
+    folder = find_text_model(name, weights)
     settings = BertSettings.from_dict(read_object(folder / "config.json"), str(folder / "config.json"))
     tokenizer = load_tokenizer(name)
     for token in ("cls_token_id", "sep_token_id"):
@@ -91,7 +91,7 @@ def load_tokenizer(name: str) -> Any:
 
     Raises MissingDataError if it is not on this machine and cannot be fetched.
     """
-    return read_tokenizer(find_model_folder(name, weights=False))
+    return read_tokenizer(find_text_model(name, weights=False))
 
 
 def read_tokenizer(folder: Path) -> Any:
@@ -111,7 +111,7 @@ def read_tokenizer(folder: Path) -> Any:
         raise UserError(f"the tokenizer in {folder} cannot be read: {error}") from error
 
 
-def find_model_folder(name: str, weights: bool = True) -> Path:
+def find_text_model(name: str, weights: bool = True) -> Path:
     """The folder that holds the text model `name`, fetched from the hub if it is a hub's name.
 
     Raises MissingDataError that says what to install or where to put files.

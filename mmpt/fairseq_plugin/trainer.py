@@ -1,0 +1,162 @@
+"""fairseq's Trainer, made to resume exactly and to stop on request.
+
+Written for fairseq 0.12.3; tests/fairseq_plugin/test_patches.py fails when that version changes.
+"""
+
+import logging
+from typing import Any
+
+from fairseq import checkpoint_utils
+from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
+from fairseq.trainer import Trainer
+from fairseq_cli import train as fairseq_train
+
+from mmpt.utils.distributed import rank
+
+log = logging.getLogger(__name__)
+
+
+class RunEnded(SystemExit):
+    """Ends fairseq's training loop, which has no other way out between two of its steps; an exit status."""
+
+
+class MMTrainer(Trainer):
+    """A resumed run ends with the weights of a run that was never interrupted.
+
+    fairseq's own Trainer, on resume, trains one update more if the run had ended, loses the validation score
+    that the learning rate schedule has not seen yet, the plateau schedule's count of bad epochs and the EMA's
+    count of updates.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        # fairseq keeps the best validation in attributes of these functions: forget those of a run before,
+        # in the same process
+        for function in (fairseq_train.should_stop_early, checkpoint_utils.save_checkpoint):
+            vars(function).clear()
+        super().__init__(*args, **kwargs)
+        self._begun = False
+        self._unseen_score: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The training state, with the plateau schedule's count of bad epochs."""
+        state = super().state_dict()
+        if isinstance(self.lr_scheduler, ReduceLROnPlateauLRSchedule):
+            scheduler = state["optimizer_history"][-1]["lr_scheduler_state"]
+            scheduler["num_bad_epochs"] = self.lr_scheduler.lr_scheduler.num_bad_epochs
+        return state
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        reset_optimizer: bool = False,
+        reset_lr_scheduler: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any] | None:
+        """Load a checkpoint, if there is one, log where the run resumes, and then write the run's config.
+
+        Raises UserError if the checkpoint does not fit the model, the loss or the optimizer.
+        """
+        try:
+            state = super().load_checkpoint(filename, reset_optimizer, reset_lr_scheduler, *args, **kwargs)
+        except (OSError, RuntimeError):
+            raise
+        except Exception as error:  # an assertion, a missing key, a count, or fairseq's plain Exception
+            if not self.task.plan.start.resumes:
+                raise
+            raise self.task.plan.start.does_not_fit(error) from error
+        if state is not None:
+            if not (reset_optimizer or reset_lr_scheduler):
+                self._resume_scheduler(state)
+            if self.cfg.ema.store_ema:
+                self.ema.update_freq_counter = self.get_num_updates() % self.cfg.ema.ema_update_freq
+            self._report(filename, state)
+        if rank() == 0:
+            self.task.plan.save_config()
+        return state
+
+    def _resume_scheduler(self, state: dict[str, Any]) -> None:
+        if state["train_iterator"]["iterations_in_epoch"] == 0:  # saved at the end of an epoch
+            self._unseen_score = state["val_loss"]
+        if isinstance(self.lr_scheduler, ReduceLROnPlateauLRSchedule):
+            saved = self._optim_history[-1]["lr_scheduler_state"]
+            bad_epochs = saved.get("num_bad_epochs", saved.get("in_vain", 0))  # "in_vain" until 0.1.0
+            self.lr_scheduler.lr_scheduler.num_bad_epochs = bad_epochs
+
+    def _report(self, checkpoint: str, state: dict[str, Any]) -> None:
+        epoch, last = state["train_iterator"]["epoch"], self.cfg.optimization.max_epoch
+        if 0 < last < epoch:
+            log.info("%s: all %d epochs are trained, nothing is left to do", checkpoint, epoch - 1)
+        else:
+            log.info("resuming from %s, after update %d", checkpoint, self.get_num_updates())
+
+    def get_train_iterator(self, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's iterator over the epochs' batches."""
+        self._epochs = super().get_train_iterator(*args, **kwargs)
+        return self._epochs
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Begin an epoch. Raises RunEnded before the first one if the resumed run had reached a limit."""
+        if not self._begun:
+            self._begun = True
+            rate = self.lr_step(max(1, epoch - 1), self._unseen_score)
+            hours = self.cumulative_training_time() / 3600
+            if reason := limit_reached(self.cfg, self.get_num_updates(), rate, hours):
+                log.info("this run had already ended: %s", reason)
+                raise RunEnded(0)
+        super().begin_epoch(epoch)
+
+    def train_step(self, samples: list[dict[str, Any]], raise_oom: bool = False) -> Any:
+        """One update. Raises RunEnded after it, with a checkpoint written, if a signal asked to stop."""
+        logged = super().train_step(samples, raise_oom)
+        if self.task.plan.stop.received:
+            self._save_to_stop()
+            raise RunEnded(self.task.plan.stop.status)
+        return logged
+
+    def _save_to_stop(self) -> None:
+        """Write checkpoint_last.pt. Validates only if a run that is not stopped would validate here."""
+        ended = self._epochs.end_of_epoch()
+        validates, saves = due(self.cfg, self.get_num_updates(), self._epochs.epoch, ended)
+        subsets = self.cfg.dataset.valid_subset.split(",")
+        score = None
+        if validates:
+            score = fairseq_train.validate(self.cfg, self, self.task, self._epochs, subsets)[0]
+        saves |= fairseq_train.should_stop_early(self.cfg, score)
+        if ended and not saves:
+            self.lr_step(self._epochs.epoch, score)  # otherwise the checkpoint keeps the score for it
+        # only what would have been saved anyway may become the best checkpoint
+        checkpoint_utils.save_checkpoint(self.cfg.checkpoint, self, self._epochs, score if saves else None)
+
+
+def due(cfg: Any, update: int, epoch: int, ended: bool) -> tuple[bool, bool]:
+    """Whether fairseq validates and whether it saves after an update.
+
+    ended: whether it is the last update of the epoch.
+    """
+
+    def at(interval: int) -> bool:
+        return interval > 0 and update % interval == 0
+
+    last = 0 < cfg.optimization.max_update <= update
+    late = update >= cfg.dataset.validate_after_updates
+    saves = last or (late and at(cfg.checkpoint.save_interval_updates))
+    validates = last or at(cfg.dataset.validate_interval_updates) or (saves and not ended)
+    if ended:
+        saves = saves or epoch % cfg.checkpoint.save_interval == 0
+        validates = validates or epoch % cfg.dataset.validate_interval == 0
+    return validates and late and not cfg.dataset.disable_validation, saves
+
+
+def limit_reached(cfg: Any, updates: int, rate: float, hours: float) -> str | None:
+    """Which limit a run has reached after so many updates and hours, at this learning rate; None if none."""
+    bad = getattr(fairseq_train.should_stop_early, "num_runs", 0)
+    if 0 < cfg.checkpoint.patience <= bad:
+        return f"no better checkpoint in {bad} validations (patience)"
+    if 0 < cfg.optimization.max_update <= updates:
+        return f"at update {updates} (max_update)"
+    if 0 < cfg.optimization.stop_time_hours < hours:
+        return f"after {hours:.2g} hours (stop_time_hours)"
+    if rate <= cfg.optimization.stop_min_lr:
+        return f"at a learning rate of {rate:g} (stop_min_lr)"
+    return None

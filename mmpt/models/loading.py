@@ -1,0 +1,96 @@
+"""Load a trained model from a path, whatever format it was saved in.
+
+The one entry for the demo, evaluation, embedding, search, convert and training. It reads our checkpoints,
+SignCLIP's and VideoCLIP's, plain state dicts (.pt, .safetensors), and model folders; low-rank adapters are
+merged. Nothing needs fairseq, and no code in a file is run unless the file is trusted explicitly.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmpt.config.compare import trained_with, warn_of_other_preprocessing
+from mmpt.config.run_folder import SAVED_CONFIG
+from mmpt.config.schema import Config
+from mmpt.models.building import build_model
+from mmpt.models.folder import CONFIG_FILE, TOKENIZER_DIR, WEIGHTS_FILE, LoadedModel, read_config
+from mmpt.models.text_model import load_bert, load_tokenizer, read_tokenizer
+from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.utils.errors import MissingDataError
+
+
+def load_model(
+    path: str | os.PathLike[str], config: Config | None = None, trust: bool = False
+) -> LoadedModel:
+    """The model saved at `path`, on the CPU and in evaluation mode, with its configuration and tokenizer.
+
+    Args:
+        path: a model folder or a checkpoint file.
+        config: the task config that describes the model. None: the one saved in the model folder, or
+            `config.yaml` beside the checkpoint, which training writes.
+        trust: see load_state_dict_file.
+
+    Raises MissingDataError if a file is missing, UserError if one is damaged or does not fit the config: the
+    error names every parameter that is missing, unexpected or of another shape.
+    """
+    path = Path(path)
+    if config is None and not path.is_file():
+        model_cfg, dataset_cfg, text_model = read_config(path)
+        tokenizer: Any = None
+    else:
+        config = _config_beside(path) if config is None else _compare_config(path, config)
+        model_cfg, dataset_cfg = config.model, config.dataset
+        text_model, tokenizer = load_bert(dataset_cfg.bert_name, False), load_tokenizer(dataset_cfg.bert_name)
+    with torch.device("meta"):  # shapes only: the weights come from the file
+        model = build_model(model_cfg, dataset_cfg, text_model)
+    load_weights(model, path, trust=trust, assign=True)
+    if tokenizer is None:
+        tokenizer = read_tokenizer(path / TOKENIZER_DIR)
+    return LoadedModel(model.eval(), model_cfg, dataset_cfg, tokenizer, path)
+
+
+def load_weights(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    trust: bool = False,
+    ignore: Iterable[str] = (),
+    assign: bool = False,
+) -> list[str]:
+    """Load the weights of a checkpoint or model folder into a model, strictly (see load_into).
+
+    Returns the names of the parameters that `ignore` (model.init_ignore) excluded.
+    """
+    state = load_state_dict_file(weights_file(path), trust)
+    return load_into(model, state, ignore, where=str(weights_file(path)), assign=assign)
+
+
+def weights_file(path: str | os.PathLike[str]) -> Path:
+    """The file that holds the weights: `path` itself, or `model.safetensors` if it is a folder."""
+    return Path(path) / WEIGHTS_FILE if Path(path).is_dir() else Path(path)
+
+
+def model_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that decide what a saved model computes: weights, then config."""
+    weights = weights_file(path)
+    return [weights, weights.with_name(CONFIG_FILE if Path(path).is_dir() else SAVED_CONFIG)]
+
+
+def _config_beside(checkpoint: Path) -> Config:
+    config = trained_with(checkpoint)
+    if config is None:
+        raise MissingDataError(
+            f"{checkpoint} has no readable {SAVED_CONFIG} beside it that describes the model: convert the "
+            "checkpoint to a model folder with `python -m mmpt.cli.convert`, and use that."
+        )
+    return config
+
+
+def _compare_config(path: Path, config: Config) -> Config:
+    """Warn where `config` prepares clips or prompts differently than training did."""
+    warn_of_other_preprocessing(path, config)
+    return config

@@ -1,0 +1,228 @@
+"""The `fairseq:` section of a training config: what is refused, and what is changed before fairseq sees it.
+
+`check_options` and `check_fine_tuning` refuse, `normalise` returns the options that fairseq is given. That an
+option exists and has the right type is checked when a config is loaded (mmpt/config/fairseq_options.py).
+"""
+
+import logging
+import math
+import os
+from typing import Any
+
+import torch
+
+from mmpt.config import Config
+from mmpt.config.fairseq_options import option
+from mmpt.config.run_folder import LAST
+from mmpt.losses import build_loss, needs_common_batches
+from mmpt.models.finetuning import check_lora
+from mmpt.models.lora import need_peft
+from mmpt.training.resume import Start, StartKind
+from mmpt.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Groups = dict[str, dict[str, Any]]
+
+METRICS = ("loss", "v2t_R@1", "t2v_P@1")
+"""What validation reports, and `best_checkpoint_metric` may name (see mmpt/training/validation.py)."""
+
+_RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
+_LIMITS = ("max_epoch", "max_update", "stop_time_hours", "patience")
+_UNSUPPORTED = (  # option, its only supported value, why others are not supported
+    ("fairseq.checkpoint.write_checkpoints_asynchronously", False, "saves nothing here"),
+    ("fairseq.common.model_parallel_size", 1, "splits models written for it, and this is not one"),
+    (
+        "fairseq.distributed_training.zero_sharding",
+        "none",
+        "needs a package that is not part of this project",
+    ),
+    (
+        "fairseq.checkpoint.no_save_optimizer_state",
+        False,
+        "leaves nothing that an interrupted run can resume",
+    ),
+    ("fairseq.checkpoint.no_last_checkpoints", False, "leaves nothing that an interrupted run can resume"),
+    (
+        "fairseq.checkpoint.checkpoint_suffix",
+        "",
+        "gives checkpoints names under which nothing looks for them",
+    ),
+    ("fairseq.checkpoint.continue_once", None, "is called fairseq.checkpoint.restore_file here"),
+)
+_DEFAULTS = (
+    ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32
+    ("dataset", "num_workers", 0),  # poses come from a memory map: a worker costs more than it saves
+    ("distributed_training", "distributed_world_size", 1),
+)
+
+
+def check_options(config: Config, config_file: str) -> None:
+    """Raises UserError for options that are not supported, contradict each other or need other hardware."""
+    groups = config.fairseq
+    _check_batch_size(config, config_file)
+    _check_precision(groups)
+    _check_validation(groups)
+    if option(groups, "finetune_from_model") is not None and option(groups, "restore_file", LAST) != LAST:
+        raise UserError(
+            "fairseq.checkpoint: finetune_from_model takes the weights of a checkpoint, restore_file all of "
+            "it: leave one of them out."
+        )
+    if not any(option(groups, name, 0) > 0 for name in _LIMITS) and option(groups, "stop_min_lr", -1) < 0:
+        raise UserError(
+            "fairseq.optimization.max_epoch is 0 or not set, which to fairseq is no limit, and there is no "
+            "other: this run would never end. Set it to the number of epochs."
+        )
+    processes = option(groups, "distributed_world_size", 1)
+    if "RANK" not in os.environ and processes > max(1, torch.cuda.device_count()):
+        raise UserError(
+            f"fairseq.distributed_training.distributed_world_size is {processes}, but there are "
+            f"{torch.cuda.device_count()} GPUs here: leave it out, and start several processes with "
+            "locallaunch.py --jobtype local_small (2) or local_big (4), or with torchrun."
+        )
+    for key, supported, why in _UNSUPPORTED:
+        value = option(groups, key.rpartition(".")[2], supported)
+        if value != supported:
+            raise UserError(f"{key}={str(value).lower()} {why}: leave it out.")
+    if config.loss.cached_chunk is not None:
+        _check_cached(groups)
+
+
+def _check_batch_size(config: Config, config_file: str) -> None:
+    groups = config.fairseq
+    for name in ("max_tokens", "max_tokens_valid"):
+        if option(groups, name) is not None:
+            raise UserError(
+                f"fairseq.dataset.{name}: a batch is a number of clips here: leave it out and set "
+                f"fairseq.dataset.{name.replace('max_tokens', 'batch_size')}."
+            )
+    if option(groups, "batch_size") is None:
+        raise UserError(
+            f"{config_file}: fairseq.dataset.batch_size is not set: set it to the number of clips in a batch."
+        )
+    if option(groups, "batch_size") == 1 and not config.loss.gather:
+        raise UserError(
+            "fairseq.dataset.batch_size=1: a batch of one clip has no negatives, and nothing is learnt from "
+            "it; take at least 2 (fairseq.optimization.update_freq does not help)."
+        )
+
+
+def _check_precision(groups: Groups) -> None:
+    for name in ("bf16", "memory_efficient_bf16", "tpu"):  # each of them makes fairseq look for a TPU
+        if option(groups, name):
+            raise UserError(
+                f"fairseq.common.{name} trains on TPUs only: leave it out. model.autocast=bf16 computes in "
+                "bf16 on CPUs and GPUs."
+            )
+
+
+def _check_validation(groups: Groups) -> None:
+    if option(groups, "train_subset", "train") != "train":
+        raise UserError("fairseq.dataset.train_subset: training is on the split 'train': leave it out.")
+    if option(groups, "valid_subset", "valid") != "valid":
+        raise UserError("fairseq.dataset.valid_subset: validation is on the split 'valid': leave it out.")
+    metric = option(groups, "best_checkpoint_metric", "loss")
+    if metric not in METRICS:
+        raise UserError(
+            f"fairseq.checkpoint.best_checkpoint_metric: expected one of {', '.join(METRICS)}, got "
+            f"{metric!r}."
+        )
+    if option(groups, "max_valid_steps") and metric != "loss":
+        raise UserError(
+            "fairseq.dataset.max_valid_steps skips clips of the validation split, and "
+            f"best_checkpoint_metric: {metric} ranks all of them: leave it out."
+        )
+    maximize = option(groups, "maximize_best_checkpoint_metric")
+    if maximize is not None and bool(maximize) != (metric != "loss"):
+        raise UserError(
+            f"fairseq.checkpoint.maximize_best_checkpoint_metric is {str(bool(maximize)).lower()}, but the "
+            f"best checkpoint by {metric} is the one with the {'lowest' if metric == 'loss' else 'highest'} "
+            "value: leave it out."
+        )
+
+
+def _check_cached(groups: Groups) -> None:
+    if option(groups, "amp"):
+        raise UserError(
+            "loss.cached_chunk does not go with fairseq.common.amp: leave amp out and set "
+            "model.autocast=bf16."
+        )
+    backend = option(groups, "ddp_backend")
+    if backend in ("fully_sharded", "slowmo"):
+        raise UserError(
+            f"loss.cached_chunk does not go with fairseq.distributed_training.ddp_backend={backend}: leave "
+            "one of the two out."
+        )
+
+
+def check_fine_tuning(config: Config, start: Start) -> None:
+    """Raises UserError for an impossible `model.lora_rank`, and if untrained parts would stay random."""
+    model = config.model
+    check_lora(model.lora_rank, model.train_last_layers, model.train_projections_only)
+    if model.lora_rank:
+        need_peft()
+    if start.kind is not StartKind.SCRATCH:
+        return
+    where = "name a checkpoint with fairseq.checkpoint.finetune_from_model, or leave"
+    if model.lora_rank and model.video_hidden_size is not None:
+        raise UserError(
+            "model.lora_rank adapts layers that were trained before, but with model.video_hidden_size the "
+            f"video tower starts from random weights: {where} lora_rank out."
+        )
+    for name in ("train_last_layers", "train_projections_only"):
+        if getattr(model, name):
+            raise UserError(
+                f"model.{name} does not train the video tower's frame MLP, which is random without a "
+                f"checkpoint: {where} {name} out."
+            )
+
+
+def normalise(config: Config, start: Start) -> Groups:
+    """The options that fairseq is given, by group; `config` is not changed.
+
+    Published YAMLs reset the optimizer and the data loader at every start, which would discard the progress
+    of an interrupted run: only a run that starts from another run's checkpoint obeys `reset_*`.
+    """
+    groups: Groups = {name: dict(options or {}) for name, options in config.fairseq.items()}
+    _drop(groups, "finetune_from_model", "valid_subset")
+    if start.kind is not StartKind.OTHER_RUN:
+        _drop(groups, "restore_file", *_RESETS)
+    if not torch.cuda.is_available() and (option(groups, "fp16") or option(groups, "memory_efficient_fp16")):
+        log.info("fp16 needs a GPU: training in fp32")
+        _drop(groups, "fp16", "memory_efficient_fp16")
+    for group, name, value in _DEFAULTS:
+        if option(groups, name) is None:
+            _set(groups, group, name, value)
+    if config.loss.cached_chunk is not None and list(build_loss(config.loss).parameters()):
+        # torch's DDP sums gradients of a module's own backward pass, and the loss is outside the model: each
+        # process would end up with a temperature of its own
+        _set(groups, "distributed_training", "ddp_backend", "legacy_ddp")
+    if needs_common_batches(config.loss):  # the parts of a common batch stay together
+        _set(groups, "dataset", "grouped_shuffling", True)
+    if option(groups, "best_checkpoint_metric", "loss") != "loss":
+        _set(groups, "checkpoint", "maximize_best_checkpoint_metric", True)
+    _include_last_epoch(groups, "checkpoint", "save_interval")
+    if not option(groups, "disable_validation"):
+        _include_last_epoch(groups, "dataset", "validate_interval")
+    return groups
+
+
+def _include_last_epoch(groups: Groups, group: str, interval: str) -> None:
+    """Make the last epoch a multiple of an interval: fairseq saves and validates at multiples only."""
+    every, epochs = option(groups, interval, 1), option(groups, "max_epoch", 0)
+    if epochs and epochs % every:
+        _set(groups, group, interval, math.gcd(every, epochs))
+        log.info(
+            "%s is %d, so that it includes epoch %d, the last", interval, math.gcd(every, epochs), epochs
+        )
+
+
+def _set(groups: Groups, group: str, name: str, value: Any) -> None:
+    _drop(groups, name)  # a published YAML may have it in another group
+    groups.setdefault(group, {})[name] = value
+
+
+def _drop(groups: Groups, *names: str) -> None:
+    for options in groups.values():
+        for name in names:
+            options.pop(name, None)

@@ -1,0 +1,40 @@
+"""Checks that read data and shapes, before fairseq is set up and anything is written."""
+
+import logging
+import os
+
+import torch
+
+from mmpt.config.fairseq_options import option
+from mmpt.losses import needs_common_batches
+from mmpt.training.resume import check_resume
+from mmpt.training.run import TrainingPlan
+from mmpt.utils.device import choose_device
+
+log = logging.getLogger(__name__)
+
+
+def preflight(plan: TrainingPlan) -> None:
+    """Raises UserError or MissingDataError for what would fail during training.
+
+    Data that cannot be read or fill no batch, a checkpoint that is missing or does not fit, a model that
+    cannot be built, a device that evaluation asks for and is not there. The splits stay open in `plan.task`.
+    """
+    config, task = plan.config, plan.task
+    common = "RANK" in os.environ and needs_common_batches(config.loss)
+    processes = int(os.environ["WORLD_SIZE"]) if common else 1
+    task.dataset("train").batches(option(config.fairseq, "batch_size"), 1, processes)
+    if not option(config.fairseq, "disable_validation"):
+        task.dataset("valid")
+    plan.start.check_exists()
+    check_resume(config, plan.start)
+    with torch.device("meta"):  # shapes only
+        task.build_model(pretrained=False)
+    if config.eval.after_training:
+        choose_device(config.eval.device)
+    grouped = config.dataset.batch_sampler == "prompt_groups" and config.dataset.clips_per_prompt > 1
+    if grouped and not config.loss.label_aware:
+        log.warning(
+            "dataset.batch_sampler: prompt_groups puts several clips of a prompt into a batch, and the loss "
+            "takes each for a negative of the others: set loss.label_aware: true"
+        )

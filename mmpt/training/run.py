@@ -1,0 +1,122 @@
+"""A task config -> the plan of a training run: one config, one task, one decision what it starts from."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmpt.config import Config, load_config, save_config
+from mmpt.config.fairseq_options import option, to_argv
+from mmpt.config.run_folder import LAST, SAVED_CONFIG, save_dir
+from mmpt.tasks import Task
+from mmpt.training.options import Groups, check_fine_tuning, check_options, normalise
+from mmpt.training.resume import Start, adopt_best, find_start
+from mmpt.training.signals import StopRequest
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import remove_leftovers
+from mmpt.utils.lock import folder_lock
+
+log = logging.getLogger(__name__)
+
+_HALF_WRITTEN = "*.pt.tmp"
+"""How fairseq names a checkpoint while it writes it."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """All that is decided before training: made by `prepare`, checked by mmpt.training.preflight.
+
+    options: of fairseq, by group, as it is given them. stop: set by a signal while training runs.
+    """
+
+    config_file: str
+    overrides: tuple[str, ...]
+    config: Config
+    task: Task
+    start: Start
+    options: Groups
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints go."""
+        return save_dir(self.config.fairseq)
+
+    @property
+    def argv(self) -> list[str]:
+        """The arguments of `fairseq-train` that run this plan."""
+        argv = [self.config_file, "--task", "mmtask", "--arch", "mmarch", "--criterion", "mmloss"]
+        for override in self.overrides:
+            argv += ["--override", override]
+        return argv + to_argv(self.options)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the run's folder for this process, and remove half-written files before and after the block.
+
+        Other ranks than 0 leave both to rank 0. Raises UserError if another run holds the folder.
+        """
+        if int(os.environ.get("RANK", 0)) > 0:
+            yield
+            return
+        with folder_lock(self.folder, "another training run"):
+            remove_leftovers(self.folder, _HALF_WRITTEN)
+            adopt_best(self.start)
+            try:
+                yield
+            finally:
+                remove_leftovers(self.folder, _HALF_WRITTEN)
+
+    def save_config(self) -> None:
+        """Write the resolved config beside the checkpoints.
+
+        Not before the checkpoint has been loaded: until then the file there describes what it was made with.
+        """
+        save_config(self.config, self.folder / SAVED_CONFIG)
+
+    def report(self) -> None:
+        """Log where the checkpoints are. Raises UserError if there are none because nothing was trained."""
+        if (self.folder / LAST).is_file():
+            log.info("checkpoints are in %s", self.folder)
+        elif option(self.config.fairseq, "no_save"):
+            log.info("no checkpoint was saved (fairseq.checkpoint.no_save)")
+        else:
+            raise UserError(
+                f"nothing was trained, and no checkpoint is in {self.folder}: the run that restore_file "
+                "names has ended (raise max_epoch, or use finetune_from_model), or a limit such as "
+                "stop_min_lr is reached before the first update."
+            )
+
+
+def prepare(config_file: str, overrides: Sequence[str] = ()) -> TrainingPlan:
+    """Load a task config, once, and decide how it is trained. Reads no data and writes nothing.
+
+    Raises UserError for a config that cannot be trained, and for a best checkpoint that training would
+    overwrite (see mmpt.training.resume).
+    """
+    config = load_config(config_file, overrides)
+    task = Task(config)
+    check_options(config, config_file)
+    start = find_start(config.fairseq)
+    check_fine_tuning(config, start)
+    return TrainingPlan(config_file, tuple(overrides), config, task, start, options=normalise(config, start))
+
+
+_active: list[TrainingPlan] = []
+
+
+@contextlib.contextmanager
+def active(plan: TrainingPlan) -> Iterator[None]:
+    """Make `plan` the one that fairseq's task runs: fairseq itself builds its task from text arguments."""
+    _active.append(plan)
+    try:
+        yield
+    finally:
+        _active.pop()
+
+
+def active_plan() -> TrainingPlan | None:
+    """The plan that training runs; None under plain `fairseq-train`."""
+    return _active[-1] if _active else None

@@ -1,0 +1,110 @@
+"""What a run starts from: the table of mmpt/training/resume.py, row by row; and whether it may."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmpt.config import load_config, save_config
+from mmpt.config.run_folder import BEST, LAST, SAVED_CONFIG
+from mmpt.training.resume import Start, StartKind, adopt_best, check_resume, find_start
+from mmpt.utils.errors import MissingDataError, UserError
+
+STATE = dict.fromkeys(("model", "optimizer_history", "last_optimizer_state", "extra_state"))
+FINETUNE = {"finetune_from_model": "other.pt"}
+PUBLISHED_FINETUNE = {"restore_file": "other.pt", "reset_optimizer": True, "reset_dataloader": True}
+RESTORE = {"restore_file": "other.pt", "reset_dataloader": True}
+
+
+@pytest.mark.parametrize(
+    "files, options, kind, checkpoint",
+    [
+        ([], {}, StartKind.SCRATCH, None),
+        ([SAVED_CONFIG], {"reset_optimizer": True, "restore_file": LAST}, StartKind.SCRATCH, None),
+        ([], FINETUNE, StartKind.FINETUNE, "other.pt"),
+        ([], PUBLISHED_FINETUNE, StartKind.FINETUNE, "other.pt"),
+        ([], RESTORE, StartKind.OTHER_RUN, "other.pt"),
+        ([LAST], {}, StartKind.OWN_LAST, LAST),
+        ([BEST, LAST], {}, StartKind.OWN_LAST, LAST),
+        ([BEST, LAST, SAVED_CONFIG], FINETUNE, StartKind.OWN_LAST, LAST),
+        ([LAST, SAVED_CONFIG], RESTORE, StartKind.OWN_LAST, LAST),
+        ([BEST, SAVED_CONFIG], {}, StartKind.OWN_BEST, BEST),
+        ([BEST, SAVED_CONFIG], PUBLISHED_FINETUNE, StartKind.OWN_BEST, BEST),
+    ],
+)
+def test_find_start(tmp_path: Path, files: list[str], options: dict, kind: StartKind, checkpoint: str | None):
+    for name in files:
+        (tmp_path / name).write_bytes(name.encode())
+    start = find_start({"checkpoint": {"save_dir": str(tmp_path), **options}})
+    assert start.kind is kind
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint) if checkpoint == "other.pt" else tmp_path / checkpoint
+    assert start.checkpoint == checkpoint
+    assert start.own == (kind in (StartKind.OWN_LAST, StartKind.OWN_BEST))
+    assert start.resumes == (start.own or kind is StartKind.OTHER_RUN)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files), "deciding writes nothing"
+    adopt_best(start)
+    if kind is StartKind.OWN_BEST:
+        assert (tmp_path / LAST).read_bytes() == BEST.encode()
+        assert find_start({"checkpoint": {"save_dir": str(tmp_path)}}).kind is StartKind.OWN_LAST
+
+
+@pytest.mark.parametrize("options", [{}, FINETUNE, RESTORE])
+def test_a_best_checkpoint_that_was_copied_in_is_never_overwritten(tmp_path: Path, options: dict):
+    (tmp_path / BEST).write_bytes(b"somebody's")
+    with pytest.raises(UserError, match=r"was copied in: .* Move it away, or name another"):
+        find_start({"checkpoint": {"save_dir": str(tmp_path), **options}})
+    assert [path.name for path in tmp_path.iterdir()] == [BEST]
+
+
+@pytest.mark.parametrize(
+    "kind, words", [(StartKind.OTHER_RUN, "to resume from"), (StartKind.FINETUNE, "start")]
+)
+def test_a_checkpoint_that_is_missing(tmp_path: Path, kind: StartKind, words: str):
+    start = Start(kind, tmp_path / "no.pt")
+    with pytest.raises(MissingDataError, match=words):
+        start.check_exists()
+    (tmp_path / "no.pt").touch()
+    start.check_exists()
+
+
+def test_fine_tuning_takes_the_weights_of_a_model_folder(tmp_path: Path):
+    (tmp_path / "model.safetensors").touch()
+    start = Start(StartKind.FINETUNE, tmp_path)
+    assert start.weights == tmp_path / "model.safetensors"
+    start.check_exists()
+    assert Start(StartKind.OTHER_RUN, tmp_path / "last.pt").weights is None
+
+
+def _check(config_file: Path, *overrides: str) -> None:
+    config = load_config(config_file, overrides)
+    check_resume(config, find_start(config.fairseq))
+
+
+def test_settings_that_may_change_on_resume(tiny_yaml, tmp_path):
+    (tmp_path / "run").mkdir()
+    torch.save(STATE, tmp_path / "run" / LAST)
+    save_config(load_config(tiny_yaml), tmp_path / "run" / SAVED_CONFIG)
+    for override in (
+        "fairseq.optimization.lr=[1.0]",
+        "fairseq.optimization.max_epoch=9",
+        "model.autocast=bf16",
+        "loss.cached_chunk=2",
+    ):
+        _check(tiny_yaml, override)
+    with pytest.raises(UserError, match=r"model\.pooling is max"):
+        _check(tiny_yaml, "model.pooling=max")
+    for override in ("model.dropout=0.2", "loss.gather=true", "dataset.augment2d=false"):
+        with pytest.raises(UserError, match="this would be another experiment"):
+            _check(tiny_yaml, override)
+
+
+def test_resume_with_another_world_size_warns(tiny_yaml, tmp_path, caplog, monkeypatch):
+    (tmp_path / "run").mkdir()
+    torch.save(
+        {**STATE, "cfg": {"distributed_training": {"distributed_world_size": 2}}}, tmp_path / "run" / LAST
+    )
+    for processes, warnings in (("2", 0), ("1", 1)):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        _check(tiny_yaml)
+        assert caplog.text.count(f"resuming with world size {processes}, was 2") == warnings

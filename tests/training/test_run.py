@@ -1,0 +1,77 @@
+"""The plan of a training run: made once, written nothing."""
+
+import pytest
+
+from mmpt.config import loader
+from mmpt.config.run_folder import BEST, LAST, SAVED_CONFIG
+from mmpt.tasks import Task
+from mmpt.training import prepare
+from mmpt.training.preflight import preflight
+from mmpt.training.resume import StartKind
+from mmpt.training.run import active, active_plan
+from mmpt.utils.errors import UserError
+from tests.train_command import O
+
+
+def test_prepare_and_preflight_load_the_config_and_build_the_task_once(tiny_yaml, monkeypatch, tmp_path):
+    calls = []
+    read, init = loader._read, Task.__init__
+    monkeypatch.setattr(loader, "_read", lambda path, above: calls.append("yaml") or read(path, above))
+    monkeypatch.setattr(Task, "__init__", lambda self, *args: calls.append("task") or init(self, *args))
+    plan = prepare(str(tiny_yaml), [f"{O}.max_epoch=2"])
+    preflight(plan)
+    assert calls == ["yaml", "task"]
+    assert plan.config.fairseq["optimization"]["max_epoch"] == 2
+    assert plan.start.kind is StartKind.SCRATCH
+    assert not (tmp_path / "run").exists(), "nothing is written"
+
+
+def test_argv_holds_config_overrides_and_options(tiny_yaml):
+    plan = prepare(str(tiny_yaml), ["fairseq.checkpoint.save_interval=2", f"{O}.max_epoch=3"])
+    assert plan.argv[:7] == [str(tiny_yaml), "--task", "mmtask", "--arch", "mmarch", "--criterion", "mmloss"]
+    assert plan.argv[7:9] == ["--override", "fairseq.checkpoint.save_interval=2"]
+    given = dict(zip(plan.argv, plan.argv[1:]))
+    assert given["--save-interval"] == "1", "the last epoch is saved"
+    assert given["--batch-size"] == "4" and given["--required-batch-size-multiple"] == "1"
+
+
+@pytest.mark.parametrize("files, dropped", [([], False), ([LAST], True), ([BEST, SAVED_CONFIG], True)])
+def test_resets_apply_to_another_runs_checkpoint_only(tiny_yaml, tmp_path, files, dropped):
+    (tmp_path / "run").mkdir()
+    for name in files:
+        (tmp_path / "run" / name).touch()
+    other = ["fairseq.checkpoint.restore_file=other.pt", "fairseq.checkpoint.reset_meters=true"]
+    argv = prepare(str(tiny_yaml), other).argv
+    assert ("--restore-file" not in argv) is dropped and ("--reset-meters" not in argv) is dropped
+
+
+def test_running_removes_half_written_files_and_locks_the_folder(tiny_yaml, tmp_path, monkeypatch):
+    plan = prepare(str(tiny_yaml))
+    (tmp_path / "run").mkdir()
+    half = tmp_path / "run" / "checkpoint_last.pt.tmp"
+    half.touch()
+    with plan.running():
+        assert not half.exists()
+        half.touch()
+        with pytest.raises(UserError, match="in use by another training run"), plan.running():
+            pass
+        monkeypatch.setenv("RANK", "1")
+        with plan.running():  # another rank of the same run leaves it to rank 0
+            assert half.exists()
+        monkeypatch.delenv("RANK")
+    assert not half.exists()
+
+
+def test_the_active_plan_ends_with_its_block(tiny_yaml):
+    plan = prepare(str(tiny_yaml))
+    assert active_plan() is None
+    with active(plan):
+        assert active_plan() is plan
+    assert active_plan() is None
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_preflight_warns_of_equal_prompts_as_negatives(tiny_yaml, caplog, aware):
+    groups = ["dataset.batch_sampler=prompt_groups", "dataset.clips_per_prompt=3"]
+    preflight(prepare(str(tiny_yaml), [*groups, f"loss.label_aware={str(aware).lower()}"]))
+    assert ("set loss.label_aware: true" in caplog.text) != aware
