@@ -1,8 +1,8 @@
 """Keys of published YAMLs that mmpt does not support. The YAMLs load, and no such key is ignored silently.
 
-Keys that change the model or its training data are fields (PublishedDataset, PublishedModel), and a task that
-sets one is refused (refuse_unsupported). The others configure readers of data sets that mmpt does not have: they
-are removed, and the log reports them (IGNORED).
+Keys that change the model or its training data are fields (PublishedDataset, PublishedModel), and a task
+that sets one is refused (refuse_unsupported). The others configure readers of data sets that mmpt does not
+have: they are removed, and the log reports them (IGNORED).
 """
 
 from dataclasses import dataclass, fields
