@@ -1,9 +1,8 @@
-"""Look at a table of clips before anything is trained on it: `python -m mmpt.cli.check TABLE`.
+"""Check a table of clips before training: `python -m mmpt.cli.check TABLE`.
 
-Counts clips, classes and signers of each split, reads every clip, and looks for what spoils an experiment:
-unreadable files, missing hands, the same clip or the same signer in two splits, classes that training lacks.
-Writes a page with pictures. Exit status: 0 when nothing is wrong, 1 when there are errors (warnings do not
-count), 2 when the table cannot be read.
+Counts clips, classes and signers of each split, reads every clip, and reports problems: unreadable files,
+missing hands, the same clip or signer in two splits, classes without training clips. Writes a report with
+figures. Exit status: 0 without errors (warnings do not count), 1 with errors, 2 if the table cannot be read.
 """
 
 import argparse
@@ -20,26 +19,32 @@ MOST_SHOWN = 20
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and check."""
+    """Parse the arguments and run the check."""
     from mmpt.datasets.leaks import KINDS
 
     parser = argparse.ArgumentParser(
         prog="python -m mmpt.cli.check", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("table", type=Path, help="CSV, TSV or Parquet file with columns id, path, text, ...")
-    parser.add_argument("--out", type=Path, help="folder of the page (default: NAME_check beside the table)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the report (default: NAME_check beside the table)"
+    )
     parser.add_argument(
         "--vfeat-dir", type=Path, help="folder of poses or features made from the table's files"
     )
     parser.add_argument(
-        "--allow-leak", action="append", default=[], choices=KINDS, help="a kind of leak that is meant"
+        "--allow-leak",
+        action="append",
+        default=[],
+        choices=KINDS,
+        help="a kind of leak that is reported as a warning",
     )
-    parser.add_argument("--workers", type=int, help="processes that read clips (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes that read clips (default: one per core)")
     return run_cli(check, parser.parse_args(argv))
 
 
 def check(args: argparse.Namespace) -> int:
-    """Read the table, write the page, show what matters of it."""
+    """Read the table, write the report and print a summary."""
     setup_logging(logging.INFO)
     from mmpt.datasets.table_check import check_table
     from mmpt.datasets.table_page import save_page, splits_table
@@ -55,7 +60,7 @@ def check(args: argparse.Namespace) -> int:
             print(f"{kind}: {line}")
         if len(lines) > MOST_SHOWN:
             print(f"and {len(lines) - MOST_SHOWN} more {kind}s: see {files[1]}")
-    print(f"{report.verdict}; the page is {files[0]}")
+    print(f"{report.verdict}; the report is {files[0]}")
     return 1 if report.errors else 0
 
 

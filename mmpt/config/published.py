@@ -45,11 +45,11 @@ _VIDEOCLIP_SAMPLING = ("task", "retri_epoch", "vectorpool_cls", "retriever_cls",
 IGNORED = frozenset(
     [*_VIDEOCLIP_SAMPLING, *(f"dataset.{name}" for name in _SIGNCLIP_READERS + _VIDEOCLIP_READERS)]
 )
-"""Dotted keys. Without the reader that they set up, there is nothing they could change."""
+"""Dotted keys without effect, as mmpt does not have the readers that they configure."""
 
 
 def take_out_ignored(tree: dict[str, Any]) -> list[str]:
-    """Remove from a whole config the keys of IGNORED; their names, in the order of the config."""
+    """Remove the keys of IGNORED from a config tree; returns their names, in order."""
     sections = [("", tree), *((f"{key}.", item) for key, item in tree.items() if isinstance(item, dict))]
     found = [(part, prefix, key) for prefix, part in sections for key in part if f"{prefix}{key}" in IGNORED]
     for part, _, key in found:
@@ -59,7 +59,7 @@ def take_out_ignored(tree: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedDataset:
-    """Options of SignCLIP's corpora that change examples or prompts."""
+    """Unsupported options of SignCLIP's corpora, which would change examples or prompts."""
 
     augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation", supported=False)
     config_name: str | None = opt(None, "builder config of the corpora, such as holistic", supported=False)

@@ -1,4 +1,4 @@
-"""Samples -> a batch, padded to its own longest."""
+"""Samples -> a batch, padded to its longest sample."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What stands on both sides of a split: the same clip, by content, or the same signer."""
+"""Leaks between splits: the same clip, by content, or the same signer."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,15 +15,18 @@ KINDS = ("clips", "signers")
 
 @dataclass
 class Leaks:
-    """clips: groups of rows that hold one content, in more than one split. repeats: such groups within one
-    split. signers: signer -> clips in each split, of signers in more than one."""
+    """What the splits of a table share.
+
+    clips: groups of rows with equal content, in several splits. repeats: such groups within one split.
+    signers: signer -> clips in each split, for signers in several splits.
+    """
 
     clips: list[list[TableRow]] = field(default_factory=list)
     repeats: list[list[TableRow]] = field(default_factory=list)
     signers: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def messages(self, table: Path) -> dict[str, list[str]]:
-        """A line for each leak, by kind."""
+        """One message per leak, by kind."""
         clips = [f"{table}: the same clip is in two splits: {_named(rows)}." for rows in self.clips]
         signers = [
             f"{table}, column 'signer': {signer!r} is in "
@@ -33,7 +36,7 @@ class Leaks:
         return {"clips": clips, "signers": signers}
 
     def in_short(self, table: Path) -> list[str]:
-        """A line for each kind of leak, with the first of it and how many there are."""
+        """One message per kind of leak: the first leak, and the number of others."""
         return [
             f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
             for found in self.messages(table).values()
@@ -41,14 +44,14 @@ class Leaks:
         ]
 
     def refuse(self, table: Path, allowed: Sequence[str]) -> list[str]:
-        """What is allowed, as lines for the report. Raises UserError for what is there and not allowed."""
+        """Messages about allowed leaks, for the report. Raises UserError for a leak that is not allowed."""
         messages = self.messages(table)
         for kind in KINDS:
             if messages[kind] and kind not in allowed:
                 more = f" (and {len(messages[kind]) - 1} more)" if len(messages[kind]) > 1 else ""
                 raise UserError(
-                    f"{messages[kind][0]}{more} Results would be too good: mend the splits (`python -m "
-                    f"mmpt.cli.check {table}` lists all), or say that you mean it: --allow-leak {kind}."
+                    f"{messages[kind][0]}{more} Results would be too good: correct the splits (`python -m "
+                    f"mmpt.cli.check {table}` lists all leaks), or allow it: --allow-leak {kind}."
                 )
         return [line for kind in KINDS for line in messages[kind]]
 
@@ -56,17 +59,16 @@ class Leaks:
 def find_leaks(rows: Sequence[TableRow], files: Sequence[Path], by_name: bool = False) -> Leaks:
     """Leaks among the rows that are in a split.
 
-    files: the file of each row. Two rows hold the same clip when their files are equal byte for byte and
-    their parts of them overlap. A file that is not there holds nothing. by_name: files are not looked at, and
-    one is equal to itself alone.
+    files: the file of each row. Two rows hold the same clip if their files have equal content and their spans
+    overlap. A missing file equals no other. by_name: compare the paths and read no file.
     """
     content = {file: str(file) for file in files} if by_name else content_ids(files)
     groups: dict[str, list[TableRow]] = defaultdict(list)
     for row, file in zip(rows, files):
         groups[content[file]].append(row)
     leaks = Leaks()
-    for members in groups.values():
-        for group in _overlapping(members):
+    for same_content in groups.values():
+        for group in _overlapping(same_content):
             splits = {row.split for row in group if row.split}
             if len(splits) > 1:
                 leaks.clips.append(group)
@@ -77,15 +79,18 @@ def find_leaks(rows: Sequence[TableRow], files: Sequence[Path], by_name: bool = 
 
 
 def shared_with_training(table: Table, split: str) -> list[str]:
-    """What a split shares with that of training, a line for each kind of leak, without a look at the files:
-    copies of one under another name are not found."""
+    """Leaks between a split and the training split, one message per kind.
+
+    Paths are compared, not the files' content, so copies under another name are not found.
+    """
     both = [row for row in table.rows if row.split in ("train", split)]
     return find_leaks(both, [row.path for row in both], by_name=True).in_short(table.path)
 
 
 def content_ids(files: Sequence[Path]) -> dict[Path, str]:
-    """A string for each file that equal files share. A file that is not there equals no other; files of a
-    size that nothing else has are not read.
+    """A string for each file, the same for files with equal content.
+
+    A missing file equals no other; a file of unique size is not read.
     """
     sizes = {file: file.stat().st_size if file.is_file() else None for file in dict.fromkeys(files)}
     shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
@@ -99,7 +104,7 @@ def content_ids(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _overlapping(rows: list[TableRow]) -> list[list[TableRow]]:
-    """Rows of one content, in groups whose parts of it overlap."""
+    """Split rows with equal content into groups of overlapping spans."""
     groups: list[list[TableRow]] = []
     reached = float("-inf")
     for row in sorted(rows, key=lambda r: _ends(r.span)[0]):

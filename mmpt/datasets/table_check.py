@@ -1,4 +1,4 @@
-"""What is in a table of clips, and what is wrong with it: found before anything is trained."""
+"""Checks of a table of clips before training."""
 
 import logging
 import unicodedata
@@ -28,13 +28,16 @@ log = logging.getLogger(__name__)
 NO_SPLIT = "(no split)"
 PARALLEL_FROM = 500
 SHORT, LONG = 3, 1024
-"""Frames: clips of fewer, or more, are named."""
+"""Frames: the report warns of clips with fewer or more."""
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What was read of a clip: frames; for features the numbers in each; for poses the rate and the share of
-    frames that show each hand, as the model sees it: a left-handed signer's are swapped."""
+    """Facts about one clip, or why it cannot be read.
+
+    width: feature dimension, for features only. fps, left, right: for poses only; left and right are the
+    fractions of frames that show the hand, after mirroring a left-handed signer.
+    """
 
     frames: int = 0
     width: int | None = None
@@ -46,7 +49,7 @@ class ClipFacts:
 
 @dataclass
 class TableReport:
-    """The outcome of `check_table`. clips: facts of each row. errors must be mended."""
+    """The result of `check_table`. clips: facts of each row. errors must be corrected, warnings not."""
 
     table: Table
     files: list[Path]
@@ -57,12 +60,12 @@ class TableReport:
 
     @property
     def verdict(self) -> str:
-        """Such as "1 error, 0 warnings"."""
+        """The counts, such as "1 error, 0 warnings"."""
         found = {"error": len(self.errors), "warning": len(self.warnings)}
         return ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in found.items())
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the clips."""
+        """The report without the facts of each clip, as JSON values."""
         return {
             "table": str(self.table.path),
             "rows": len(self.table.rows),
@@ -75,7 +78,7 @@ class TableReport:
 
 
 def suffix_of(table: Table, folder: Path | None) -> str:
-    """The kind of files that most rows have, ".pose" or ".npy". Raises UserError where it is neither."""
+    """The suffix of most rows' files, ".pose" or ".npy"; ".pose" for other files."""
     if folder is not None:
         for suffix in (".pose", ".npy"):
             if any(file_in(folder, row, suffix).is_file() for row in table.rows[:1000]):
@@ -90,8 +93,8 @@ def check_table(
 ) -> TableReport:
     """Read every clip of a table and compare the splits.
 
-    folder: of the clips' features, as dataset.vfeat_dir. allowed: kinds of leaks (clips, signers) that are
-    warnings, not errors. workers: processes that read. Raises UserError for a table of videos.
+    folder: the clips' features, as dataset.vfeat_dir. allowed: kinds of leaks (clips, signers) that are
+    warnings, not errors. workers: processes that read clips. Raises UserError for a table of videos.
     """
     suffix = suffix_of(table, folder)
     files = [clip_file(table, row, suffix, folder) for row in table.rows]
@@ -104,7 +107,7 @@ def check_table(
         for row, clip in zip(table.rows, clips)
         if clip.error is not None
     ]
-    report.errors += _other_widths(table, clips)
+    report.errors += _other_feature_dims(table, clips)
     leaks = find_leaks(table.rows, files)
     for kind, messages in leaks.messages(table.path).items():
         assert kind in KINDS
@@ -113,14 +116,14 @@ def check_table(
         texts = sorted({row.text for row in group})
         told = f", with different texts: {', '.join(texts[:4])}" if len(texts) > 1 else ""
         names = ", ".join(f"{row.id} (line {row.line})" for row in group[:4])
-        report.warnings.append(f"the same clip is {len(group)} times in {group[0].split}: {names}{told}.")
-    _warn_of_classes(report)
-    _warn_of_clips(report)
+        report.warnings.append(f"the same clip occurs {len(group)} times in {group[0].split}: {names}{told}.")
+    _warn_about_classes(report)
+    _warn_about_clips(report)
     return report
 
 
 def read_facts(job: tuple[str, Span | None, bool]) -> ClipFacts:
-    """Facts of one clip: (file, part of it, whether its signer is left-handed)."""
+    """Facts of one clip. job: (file, span, whether the signer is left-handed)."""
     path, span, mirror = job
     try:
         if path.lower().endswith(".npy"):
@@ -129,7 +132,7 @@ def read_facts(job: tuple[str, Span | None, bool]) -> ClipFacts:
         clip = read_pose(path) if span is None else read_recording(path)
         if span is not None:
             clip = clip.frames(span.frames(len(clip), clip.fps))
-        normalize_shoulders(clip)  # as every pose is for training, which refuses what cannot be
+        normalize_shoulders(clip)  # training refuses poses that cannot be normalised
     except UserError as error:
         message = str(error)
         return ClipFacts(error=message if message.startswith(path) else f"{path}: {message}")
@@ -143,26 +146,26 @@ def read_facts(job: tuple[str, Span | None, bool]) -> ClipFacts:
     return ClipFacts(len(clip), None, clip.fps, left, right)
 
 
-def _other_widths(table: Table, clips: Sequence[ClipFacts]) -> list[str]:
-    """A line for each file of features that has not as many numbers in a frame as most."""
+def _other_feature_dims(table: Table, clips: Sequence[ClipFacts]) -> list[str]:
+    """One message for each feature file whose dimension is not the most frequent one."""
     widths = Counter(clip.width for clip in clips if clip.width is not None)
     most = widths.most_common(1)[0][0] if widths else None
     return [
-        f"{table.path}, line {row.line}, column 'path': {clip.width} numbers in a frame, and {most} in most "
-        "clips: features of two kinds cannot train together."
+        f"{table.path}, line {row.line}, column 'path': feature dimension {clip.width}, but {most} in "
+        "most clips: extract all features with the same model."
         for row, clip in zip(table.rows, clips)
         if clip.width not in (None, most)
     ]
 
 
 def _splits(rows: Sequence[TableRow], clips: Sequence[ClipFacts]) -> dict[str, dict[str, Any]]:
-    """Counts of each split."""
-    members: dict[str, list[int]] = defaultdict(list)
+    """Statistics of each split."""
+    indices: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
-        members[row.split or NO_SPLIT].append(number)
+        indices[row.split or NO_SPLIT].append(number)
     counts = {}
-    for split in sorted(members, key=("train", "valid", "test", NO_SPLIT).index):
-        chosen = members[split]
+    for split in sorted(indices, key=("train", "valid", "test", NO_SPLIT).index):
+        chosen = indices[split]
         read = [clips[n] for n in chosen if clips[n].error is None]
         lengths = [clip.frames for clip in read] or [0]
         poses = [clip for clip in read if clip.left is not None and clip.right is not None]
@@ -181,7 +184,7 @@ def _splits(rows: Sequence[TableRow], clips: Sequence[ClipFacts]) -> dict[str, d
     return counts
 
 
-def _warn_of_classes(report: TableReport) -> None:
+def _warn_about_classes(report: TableReport) -> None:
     rows = report.table.rows
     of_split: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -206,14 +209,14 @@ def _warn_of_classes(report: TableReport) -> None:
     for texts in alike.values():
         if len(texts) > 1:
             report.warnings.append(
-                f"to an uncased text model these are one text: {some_of(sorted(texts))}: training will "
-                "refuse them as two classes; write them alike, or further apart."
+                f"an uncased text model cannot tell these texts apart: {some_of(sorted(texts))}: training "
+                "refuses them as two classes; use one spelling, or different words."
             )
     if not any(row.signer for row in rows):
-        report.warnings.append("there is no signer given: whether one is in two splits cannot be told.")
+        report.warnings.append("no signer is given: signers in two splits cannot be detected.")
 
 
-def _warn_of_clips(report: TableReport) -> None:
+def _warn_about_clips(report: TableReport) -> None:
     named = {
         "show no hand at all": lambda c: c.left == 0 and c.right == 0,
         f"have fewer than {SHORT} frames": lambda c: c.frames < SHORT,
@@ -223,8 +226,8 @@ def _warn_of_clips(report: TableReport) -> None:
     idle = [row.id for row, clip in readable if clip.right == 0 and clip.left and row.left_handed]
     if idle:
         report.warnings.append(
-            f"{len(idle)} clips are said to be left-handed, but only their right hand is seen, never the "
-            f"left: {some_of(idle)}."
+            f"{len(idle)} clips are marked as left-handed, but only their right hand is visible: "
+            f"{some_of(idle)}."
         )
     for what, is_so in named.items():
         found = [row.id for row, clip in readable if is_so(clip)]
@@ -233,6 +236,6 @@ def _warn_of_clips(report: TableReport) -> None:
 
 
 def _plain(text: str) -> str:
-    """As an uncased BERT reads: no capitals, no accents."""
+    """The text as an uncased BERT reads it: without capitals and accents."""
     decomposed = unicodedata.normalize("NFD", text.casefold())
     return "".join(character for character in decomposed if not unicodedata.combining(character))

@@ -1,4 +1,4 @@
-"""The report of a table as a page: Markdown with pictures of lengths, classes, and some of the clips."""
+"""The report of a table as Markdown, with figures of lengths, classes and some clips."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def page(report: TableReport, pictures: Sequence[str] = ()) -> str:
 
 
 def splits_table(report: TableReport) -> str:
-    """Counts of each split, as a Markdown table."""
+    """Statistics of each split, as a Markdown table."""
     header = "| split | clips | classes | clips a class | signers | frames min / median / max | unreadable | "
     header += "no right hand | no left hand | no hand |"
     lines = [header, "|---" + "|---:" * 9 + "|"]
@@ -63,7 +63,7 @@ def splits_table(report: TableReport) -> str:
 
 
 def _lengths(path: Path, report: TableReport) -> Path:
-    """Lengths of the clips, and clips of each class, by split."""
+    """Plot the lengths of the clips and the clips of each class, by split."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     rows = report.table.rows
@@ -77,8 +77,8 @@ def _lengths(path: Path, report: TableReport) -> Path:
         lengths = [report.clips[n].frames for n in chosen if readable[n]]
         left.hist(lengths, edges, histtype="step", color=_COLOURS[split], label=f"{split} ({len(lengths)})")
         counts = sorted(Counter(rows[n].text for n in chosen).values(), reverse=True)
-        places = np.arange(len(counts) + 1) + 0.5
-        right.stairs(counts, places, color=_COLOURS[split], label=f"{split} ({len(counts)})")
+        positions = np.arange(len(counts) + 1) + 0.5
+        right.stairs(counts, positions, color=_COLOURS[split], label=f"{split} ({len(counts)})")
     for axes, x, y in ((left, "frames", "clips"), (right, "classes, most clips first", "clips")):
         axes.set_xlabel(x)
         axes.set_ylabel(y)
@@ -89,8 +89,7 @@ def _lengths(path: Path, report: TableReport) -> Path:
 
 
 def _whole_bins(lengths: NDArray[np.int64], most: int = 24) -> NDArray[np.float64]:
-    """Edges of at most `most` bins (and one) that hold equally many whole numbers each: none is empty for
-    standing between two."""
+    """Edges of at most `most` + 1 bins that contain equally many integers each."""
     if not len(lengths):
         return np.array([-0.5, 0.5])
     step = -(-int(np.ptp(lengths) + 1) // most)
@@ -98,16 +97,16 @@ def _whole_bins(lengths: NDArray[np.int64], most: int = 24) -> NDArray[np.float6
 
 
 def _clips(path: Path, report: TableReport) -> Path:
-    """The middle frames of clips spread evenly over the table."""
+    """Plot the middle frames of clips that are evenly spread over the table."""
     readable = [n for n, clip in enumerate(report.clips) if clip.error is None]
-    places = np.linspace(0, len(readable) - 1, min(_SHOWN, len(readable))).round().astype(int)
+    shown = np.linspace(0, len(readable) - 1, min(_SHOWN, len(readable))).round().astype(int)
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     grid = figure.subplots(2, -(-_SHOWN // 2)).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, place in zip(grid, places):
-        row = report.table.rows[readable[place]]
-        clip = read_pose(report.files[readable[place]])
+    for axes, i in zip(grid, shown):
+        row = report.table.rows[readable[i]]
+        clip = read_pose(report.files[readable[i]])
         if row.span is not None:
             clip = clip.frames(row.span.frames(len(clip), clip.fps))
         _draw(axes, clip)
@@ -118,7 +117,7 @@ def _clips(path: Path, report: TableReport) -> Path:
 
 
 def _draw(axes: Axes, clip: PoseClip) -> None:
-    """A frame as lines, the signer facing us, the shoulders one unit apart."""
+    """Draw the middle frame as lines, as seen by the camera, with the shoulders one unit apart."""
     clip = apply_frame(clip, *shoulder_frame(clip))
     frame = len(clip) // 2
     parts = [(POSE, _BODY, "#8a8a8a"), (HANDS[0], _FINGERS, "#d08a2e"), (HANDS[1], _FINGERS, "#2f6db3")]

@@ -1,0 +1,1 @@
+"""Poses as arrays: reading, normalising, augmenting, computing features, and the cache of prepared clips."""

@@ -1,6 +1,6 @@
-"""Random changes of a clip in training: the published ones. Each takes the Generator that it draws from.
+"""The published augmentations. Each draws from the Generator it is given.
 
-Missing points stay missing and 0. No clip given is changed.
+Missing points stay missing and 0. The functions return new clips.
 """
 
 from dataclasses import replace
@@ -33,14 +33,14 @@ def augment2d(clip: PoseClip, rng: np.random.Generator) -> PoseClip:
 
 
 def linear_map(data: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """data @ matrix, float32 [T, P, 3], as one matrix product instead of T."""
+    """Return data @ matrix, float32 [T, P, 3], as one matrix product instead of T."""
     return (data.reshape(-1, 3) @ matrix.astype(np.float32, copy=False)).reshape(data.shape)
 
 
 def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: int) -> PoseClip:
-    """Published temporal augmentation: another frame rate, ratio ~ N(1, 0.2), by linear interpolation.
+    """Published temporal augmentation: resample to another frame rate, ratio ~ N(1, 0.2).
 
-    A clip of one frame, or one that would reach `max_video_len` frames, stays as it is.
+    A clip of one frame, or one that would reach `max_video_len` frames, is returned unchanged.
     """
     if len(clip) < 2:
         return clip
@@ -51,17 +51,16 @@ def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: in
 
 
 def interpolate(clip: PoseClip, fps: float) -> PoseClip:
-    """The clip at another frame rate, as pose-format's `Pose.interpolate(fps, kind="linear")`.
+    """The clip at another frame rate, like pose-format's `Pose.interpolate(fps, kind="linear")`.
 
-    T frames become round(T * fps / clip.fps), at least one, spread evenly from the first frame to the last. A
+    T frames become round(T * fps / clip.fps), at least one, evenly spaced from the first frame to the last. A
     point is interpolated between the frames that have it, which closes gaps; before its first and after its
-    last frame it is missing. A point that one frame alone has is kept where a new frame falls on that very
-    frame.
+    last such frame it is missing. A point in a single frame is kept if a new frame coincides with that frame.
     """
     frames = len(clip)
     new_frames = max(round(frames * fps / clip.fps), 1)
     old_steps, steps = np.linspace(0, 1, frames), np.linspace(0, 1, new_frames)
-    # all points as if they had no gaps: right for those always and (0 between zeros) for those never there
+    # all points as if they had no gaps: right for points that are always or never present
     data, confidence = _between(clip.data, clip.confidence, np.arange(frames), old_steps, steps)
     for pattern, columns in _gappy(clip.present):
         seen = np.flatnonzero(pattern)
@@ -78,7 +77,7 @@ def interpolate(clip: PoseClip, fps: float) -> PoseClip:
 def _between(
     data: np.ndarray, confidence: np.ndarray, seen: np.ndarray, times: np.ndarray, steps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both arrays at `steps`, interpolated between the frames `seen`, which are at `times`."""
+    """Both arrays at `steps`, interpolated between the frames `seen` at `times`."""
     after = np.clip(np.searchsorted(times, steps, side="right"), 1, max(len(seen) - 1, 1))
     before, after = after - 1, np.minimum(after, len(seen) - 1)
     gap = times[after] - times[before]
@@ -92,7 +91,7 @@ def _between(
 
 
 def gaussian_noise(clip: PoseClip, rng: np.random.Generator, std: float = 0.001) -> PoseClip:
-    """Published noise: N(0, std) on each coordinate of each point that is there."""
+    """Published noise: N(0, std) on each coordinate of each present point."""
     noise = rng.standard_normal(clip.data.shape, dtype=np.float32)
     noise *= np.float32(std)
     noise += clip.data
@@ -106,7 +105,7 @@ def flip(clip: PoseClip, rng: np.random.Generator, probability: float) -> PoseCl
 
 
 def _gappy(present: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Columns that some frames have and some lack, grouped by those frames: (bool [T], columns)."""
+    """Columns that are missing in some frames only, grouped by the frames: (bool [T], columns)."""
     counts = present.sum(axis=0)
     columns = np.flatnonzero((counts > 0) & (counts < len(present)))
     if not len(columns):

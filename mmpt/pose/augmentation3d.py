@@ -1,8 +1,8 @@
-"""Random changes of raw landmarks in training: in space, of the hands' build, in time.
+"""Augmentation of raw landmarks: in space, of the hands' proportions, in time.
 
-Each step takes a clip (in time: its moments), how much, and the Generator that it draws from, and gives a new
-one; missing points stay missing and 0. Those in space expect one unit on all axes (`dataset.scale_depth`,
-which hand_frame: palm implies). `augment3d` applies the steps that are switched on.
+Each step takes a clip (a time step: frame positions), a strength and a Generator, and returns a new clip;
+missing points stay missing and 0. Spatial steps expect the same unit on all axes (`dataset.scale_depth`,
+which hand_frame implies). `augment3d` applies the steps that are switched on.
 """
 
 import math
@@ -19,7 +19,7 @@ from mmpt.pose.hands import PALM, palm_axes
 
 
 def augment3d(clip: PoseClip, options: PoseAugmentation, rng: np.random.Generator) -> PoseClip:
-    """All steps whose option is above 0, on a share `options.probability` of the clips."""
+    """Apply all steps whose option is above 0, to a fraction `options.probability` of the clips."""
     if not options.active() or rng.random() >= options.probability:
         return clip
     positions = np.arange(len(clip), dtype=np.float64)
@@ -34,7 +34,7 @@ def augment3d(clip: PoseClip, options: PoseAugmentation, rng: np.random.Generato
 
 
 def rotation_matrix(std: float, rng: np.random.Generator) -> np.ndarray:
-    """[3, 3] for row vectors: turns about x, y and z, angles N(0, std) in radians."""
+    """[3, 3] for row vectors: rotation about x, y and z, angles N(0, std) in radians."""
     a, b, c = rng.normal(0, std, 3).tolist()
     ca, cb, cc, sa, sb, sc = *map(math.cos, (a, b, c)), *map(math.sin, (a, b, c))
     return np.array(
@@ -61,17 +61,17 @@ def linear_matrix(options: PoseAugmentation, rng: np.random.Generator) -> np.nda
 
 
 def _linear(clip: PoseClip, options: PoseAugmentation, rng: np.random.Generator) -> PoseClip:
-    """One random linear map for the whole clip, about the origin (the middle of the shoulders)."""
+    """One random linear map for the whole clip, about the origin (the midpoint of the shoulders)."""
     if not (options.shear or options.stretch or options.scale or options.rotation):
         return clip
     return clip.with_data(linear_map(clip.data, linear_matrix(options, rng)))
 
 
 def jitter_bones(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseClip:
-    """Other finger bones, the same for the whole clip: each is longer or shorter by exp(N(0, std)).
+    """Scale each finger bone by exp(N(0, std)), the same for the whole clip.
 
-    A bone runs from a point to the next one outwards; the palm's bones (wrist to the roots of the fingers)
-    stay, so a finger moves out or in as a whole only from its root on.
+    A bone runs from a joint to the next one towards the fingertip; the bones of the palm (wrist to the base
+    of the fingers) keep their length.
     """
     factors = np.exp(rng.normal(0, std, (5, 3))).astype(np.float32)[..., None]
 
@@ -86,9 +86,9 @@ def jitter_bones(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseCl
 
 
 def bend_fingers(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseClip:
-    """Each finger turned stiffly about its root, the same for the whole clip, in the hand's own frame.
+    """Rotate each finger rigidly about its base, the same for the whole clip, in palm coordinates.
 
-    Angles about each axis of the palm's frame N(0, std) in radians.
+    The angles about each axis of the palm are N(0, std) in radians.
     """
     turns = np.stack([rotation_matrix(std, rng) for _ in range(5)]).astype(np.float32)
 
@@ -104,7 +104,7 @@ def bend_fingers(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseCl
 
 
 def offset_joints(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseClip:
-    """Each hand joint moved by N(0, std) palm lengths along each axis of the palm, alike in all frames."""
+    """Shift each hand joint by N(0, std) palm lengths along each palm axis, the same in all frames."""
 
     def offset(hand: np.ndarray) -> np.ndarray:
         axes, length = palm_axes(hand)
@@ -115,19 +115,19 @@ def offset_joints(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseC
 
 
 def joint_noise(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseClip:
-    """Each point of each frame moved by N(0, std) shoulder widths along each axis."""
+    """Shift each point of each frame by N(0, std) shoulder widths along each axis."""
     noise = rng.standard_normal(clip.data.shape, dtype=np.float32) * np.float32(std) + clip.data
     return clip.with_data(_masked(noise, clip.confidence))
 
 
 def drop_joints(clip: PoseClip, chance: float, rng: np.random.Generator) -> PoseClip:
-    """Each hand joint but those that span the palm is missing for the whole clip with this chance."""
+    """Remove each hand joint, except those of the palm, from the whole clip with this probability."""
     loose = _loose_joints(clip.layout)
     return _without(clip, loose[rng.random(len(loose)) < chance])
 
 
 def drop_hand(clip: PoseClip, chance: float, rng: np.random.Generator) -> PoseClip:
-    """With this chance one of the two hands, if both are seen, is missing for the whole clip."""
+    """With this probability, remove one of two visible hands from the whole clip."""
     hands = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
     if rng.random() >= chance or len(hands) < 2:
         return clip
@@ -135,37 +135,37 @@ def drop_hand(clip: PoseClip, chance: float, rng: np.random.Generator) -> PoseCl
 
 
 def crop_time(positions: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the moments, uniform up to `share`, is cut off, divided at random between the two ends."""
+    """Crop a random fraction of the frames, uniform up to `share`, divided at random between both ends."""
     cut = int(rng.uniform(0, share) * len(positions))
     start = int(rng.integers(cut + 1))
     return positions[start : len(positions) - (cut - start)]
 
 
 def drop_frames(positions: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
-    """Each moment is left out with this chance; at least one stays."""
+    """Drop each frame with this probability; at least one is kept."""
     kept = np.flatnonzero(rng.random(len(positions)) >= chance)
     return positions[kept] if len(kept) else positions[rng.integers(len(positions), size=1)]
 
 
 def change_speed(positions: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray:
-    """Faster or slower by exp(N(0, std)), at most 4 times, at the same frame rate."""
+    """Change the speed by exp(N(0, std)), at most 4 times, at the same frame rate."""
     factor = math.exp(min(max(rng.normal(0, std), -math.log(4)), math.log(4)))
     frames = max(round(len(positions) / factor), 1)
     return _at(positions, np.linspace(0, len(positions) - 1, frames))
 
 
 def warp_time(positions: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Uneven speed: the middle comes earlier or later by up to `share` of the length; the ends stay."""
+    """Make the speed uneven: shift the middle by up to `share` of the length; the ends stay."""
     last = len(positions) - 1
     middle = 0.5 + rng.uniform(-share, share) * 0.98
     return _at(positions, last * np.interp(np.linspace(0, 1, last + 1), [0, 0.5, 1], [0, middle, 1]))
 
 
 def resample(clip: PoseClip, positions: np.ndarray) -> PoseClip:
-    """The clip at these moments, float [S] in frames; in between, points are interpolated linearly.
+    """The clip at these positions, float [S] in frames, by linear interpolation.
 
-    Gaps stay: a point is there when the frame nearest to the moment has it. Where only that one has it, it is
-    taken from it.
+    Gaps stay: a point is present if the nearest frame has it. If only that frame has it, its coordinates are
+    taken from that frame.
     """
     low = positions.astype(np.intp)
     weight = (positions - low).astype(np.float32)
@@ -178,7 +178,7 @@ def resample(clip: PoseClip, positions: np.ndarray) -> PoseClip:
     here_low, here_high = clip.confidence[low] != 0, clip.confidence[high] != 0
     if not (gaps := here_low != here_high).any():
         return clip.with_data(data, confidence)
-    # one neighbour is missing, hence 0: what is left of the other is made whole again
+    # one neighbour is missing, hence 0: undo the weight of the other
     share = np.where(here_high, w, 1 - w)[gaps]
     data[gaps] *= (1 / np.maximum(share, np.float32(1e-6)))[:, None]
     return clip.with_data(_masked(data, confidence), confidence)
@@ -190,7 +190,7 @@ TIME_STEPS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndar
     "time_warp": warp_time,
     "frame_dropout": drop_frames,
 }
-"""Option -> step from moments to moments, float [S] in frames; the clip is resampled once, after all."""
+"""Option -> step on frame positions, float [S]; the clip is resampled once, after all of them."""
 
 STEPS: dict[str, Callable[[PoseClip, float, np.random.Generator], PoseClip]] = {
     "hand_dropout": drop_hand,
@@ -198,9 +198,9 @@ STEPS: dict[str, Callable[[PoseClip, float, np.random.Generator], PoseClip]] = {
     "finger_bend": bend_fingers,
     "joint_offset": offset_joints,
     "joint_noise": joint_noise,
-    "joint_dropout": drop_joints,  # behind those that go along the fingers
+    "joint_dropout": drop_joints,  # after the steps that need whole fingers
 }
-"""Option -> step from clip to clip, in this order; after them rotation, scale, stretch and shear, as one."""
+"""Option -> step on clips, in this order; then rotation, scale, stretch and shear as one linear map."""
 
 
 def _at(positions: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -225,13 +225,13 @@ def _each_hand(clip: PoseClip, change: Callable[[np.ndarray], np.ndarray]) -> Po
 
 
 def _fingers(hand: np.ndarray) -> np.ndarray:
-    """[F, 21, 3] -> [F, 5, 4, 3], a view: thumb to little finger, each from its root outwards."""
+    """[F, 21, 3] -> [F, 5, 4, 3], a view: thumb to little finger, each from its base to its tip."""
     return hand[:, 1:].reshape(len(hand), 5, 4, 3)
 
 
 @lru_cache(maxsize=64)
 def _loose_joints(layout: PoseLayout) -> np.ndarray:
-    """Columns of the hand points that do not span the palm."""
+    """Columns of the hand points that are not part of the palm."""
     spanning = {HAND_POINTS[i] for i in PALM}
     columns = [
         i for i, (component, name) in enumerate(layout.points) if component in HANDS and name not in spanning

@@ -1,8 +1,9 @@
-"""What a pose is inside mmpt: plain arrays, and a layout that says which column is which point."""
+"""A pose in memory: plain arrays, and a layout that names the point of each column."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,9 @@ Point = tuple[str, str]
 
 
 class PoseLayout:
-    """The names of a clip's points, in order. Make it by `PoseLayout.of`: equal names give the same object.
+    """The names of a clip's points, in order. Create it by `PoseLayout.of`: equal names give the same object.
 
-    Being one object for a header, it can be the key of caches without hashing 586 names each time.
+    As an object per header, it can be a cache key without hashing 586 names each time.
     """
 
     _known: dict[tuple[Point, ...], "PoseLayout"] = {}
@@ -25,18 +26,16 @@ class PoseLayout:
         self._index = {point: i for i, point in enumerate(points)}
         if len(self._index) != len(points):
             twice = next(point for i, point in enumerate(points) if self._index[point] != i)
-            raise UserError(
-                f"the point {twice[1]!r} of {twice[0]!r} occurs twice; each name must be there once"
-            )
+            raise UserError(f"the point {twice[1]!r} of {twice[0]!r} occurs twice; names must be unique")
 
     @classmethod
     def of(cls, points: Sequence[Point]) -> "PoseLayout":
-        """The layout with these points. Raises UserError when a point occurs twice."""
+        """The layout with these points. Raises UserError if a point occurs twice."""
         points = tuple(points)
         layout = cls._known.get(points)
         if layout is None:
             layout = cls(points)
-            if len(cls._known) < 256:  # files from strangers must not make this grow for ever
+            if len(cls._known) < 256:  # untrusted files must not make this grow without limit
                 cls._known[points] = layout
         return layout
 
@@ -46,7 +45,7 @@ class PoseLayout:
     def __contains__(self, point: Point) -> bool:
         return point in self._index
 
-    def __reduce__(self):  # a layout sent to a worker process is the same object as the one made there
+    def __reduce__(self) -> tuple[Any, ...]:  # in a worker process too, equal names give the same object
         return PoseLayout.of, (self.points,)
 
     @cached_property
@@ -78,15 +77,14 @@ class PoseLayout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoseClip:
-    """One person's landmarks through time. Nothing in mmpt changes a clip's arrays in place.
+    """One person's landmarks over time. Nothing in mmpt changes a clip's arrays in place.
 
     data: float32 [T, P, 3]: x, y, z; exactly 0 where the point is missing, never NaN.
     confidence: float32 [T, P] in [0, 1]; 0 = missing.
     fps: frames per second.
     layout: the names of the P points.
-    width: image width in pixels, 0 when unknown. pose-format stores MediaPipe's x and y in pixels, but z as a
-        fraction of the width: whoever wants one unit on all three axes needs it (see
-        normalization.scale_depth).
+    width: image width in pixels, 0 if unknown. pose-format stores MediaPipe's x and y in pixels, but z as a
+        fraction of the width; normalization.scale_depth needs it to bring z to the same unit.
     """
 
     data: np.ndarray
@@ -110,7 +108,7 @@ class PoseClip:
 
     @property
     def present(self) -> np.ndarray:
-        """bool [T, P]: where there is a point."""
+        """Whether each point is present, bool [T, P]."""
         return self.confidence != 0
 
     def index(self, component: str, point: str) -> int:
@@ -127,16 +125,16 @@ class PoseClip:
         return self.data[:, columns], self.confidence[:, columns]
 
     def select(self, columns: np.ndarray, layout: PoseLayout) -> "PoseClip":
-        """The clip with these columns (intp [len(layout)]) only, in this order; a copy."""
+        """A copy with these columns (intp [len(layout)]) only, in this order."""
         assert len(columns) == len(layout)
         data, confidence = self.data.take(columns, axis=1), self.confidence.take(columns, axis=1)
         return PoseClip(data, confidence, self.fps, layout, self.width)
 
     def with_data(self, data: np.ndarray, confidence: np.ndarray | None = None) -> "PoseClip":
-        """The same clip with other numbers; `confidence` stays when not given."""
+        """The clip with other coordinates, and with another confidence if it is given."""
         confidence = self.confidence if confidence is None else confidence
         return PoseClip(data, confidence, self.fps, self.layout, self.width)
 
     def frames(self, selection: slice | np.ndarray) -> "PoseClip":
-        """The clip with some frames only."""
+        """The clip with the selected frames only."""
         return self.with_data(self.data[selection], self.confidence[selection])

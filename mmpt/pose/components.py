@@ -1,4 +1,4 @@
-"""MediaPipe Holistic's components and points by name, and what the YAML value `pose_components` selects."""
+"""Names of MediaPipe Holistic's components and points, and the selection by `pose_components`."""
 
 import difflib
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ HAND_POINTS: tuple[str, ...] = (
 LEG_POINTS: tuple[str, ...] = tuple(
     f"{side}_{joint}" for joint in ("KNEE", "ANKLE", "HEEL", "FOOT_INDEX") for side in _SIDES
 )
-"""Points 25 to 32, which the published features hide. The hips stay."""
+"""Points 25 to 32, which the published features hide; the hips are kept."""
 
 FACE_SIZES = (468, 478)
 """Points of MediaPipe's face mesh without and with the irises."""
@@ -75,7 +75,7 @@ COMPONENT_POINTS: dict[str, int] = {POSE: 33, LEFT_HAND: 21, RIGHT_HAND: 21, WOR
 
 
 def component_names(pose_components: PoseComponents) -> tuple[str, ...]:
-    """The components that `pose_components` asks for, in order. Raises UserError for an unknown name."""
+    """The selected components, in order. Raises UserError for an unknown name."""
     if pose_components is None or pose_components == REDUCED_FACE:
         return FULL_BODY
     names = (pose_components,) if isinstance(pose_components, str) else tuple(pose_components)
@@ -98,22 +98,22 @@ def component_names(pose_components: PoseComponents) -> tuple[str, ...]:
 
 
 def n_points(pose_components: PoseComponents, n_face: int = 468) -> int:
-    """How many points `pose_components` selects. `n_face`: points of the whole face. Raises UserError."""
+    """Number of selected points; `n_face`: points of the whole face. Raises UserError."""
     n_face = len(REDUCED_FACE_POINTS) if pose_components == REDUCED_FACE else n_face
     return sum(COMPONENT_POINTS.get(name, n_face) for name in component_names(pose_components))
 
 
 def feature_dim(pose_components: PoseComponents, n_face: int = 468) -> int:
-    """Width of the published features, x, y, z a point: full 1629 or 1659, reduced face 609, a hand 63."""
+    """Dimension of the published features (x, y, z): full 1629 or 1659, reduced face 609, one hand 63."""
     return 3 * n_points(pose_components, n_face)
 
 
 def select_components(clip: PoseClip, pose_components: PoseComponents, n_face: int | None = None) -> PoseClip:
-    """The points that `pose_components` asks for, in config order.
+    """The selected points, in config order.
 
-    `n_face` (468 or 478) fixes how many face points are taken where the whole face is: a file with irises
-    (478) can serve a model made for 468. None takes what the file has. Raises UserError when the clip lacks a
-    point.
+    `n_face` (468 or 478) is the number of face points if the whole face is selected, so that a model trained
+    with 468 can read a file with irises (478); None takes all that the file has. Raises UserError if the clip
+    lacks a point.
     """
     key = (
         pose_components
@@ -132,7 +132,7 @@ def _selection(
     for name in component_names(pose_components):
         if name not in layout.components:
             raise UserError(
-                f"there is no component {name}, which pose_components asks for; the pose has "
+                f"there is no component {name}, which pose_components selects; the pose has "
                 f"{', '.join(layout.components)}"
             )
         columns.extend(_component_columns(layout, name, pose_components == REDUCED_FACE, n_face))
@@ -151,10 +151,10 @@ def _component_columns(layout: PoseLayout, name: str, reduced: bool, n_face: int
         return layout.columns(name).tolist()
     missing = [point for point in wanted if (name, point) not in layout]
     if missing:
-        hint = "; ask for another face_points or pose_components, or" if name == FACE else ":"
+        hint = "; set another face_points or pose_components, or" if name == FACE else ":"
         raise UserError(
-            f"{name} has {len(layout.columns(name))} points; {len(missing)} of the {len(wanted)} asked for "
-            f"are not among them (the first: {missing[0]}){hint} estimate the pose with MediaPipe Holistic, "
-            "unreduced"
+            f"{name} has {len(layout.columns(name))} points and lacks {len(missing)} of the "
+            f"{len(wanted)} selected ones (the first: {missing[0]}){hint} estimate the pose with MediaPipe "
+            "Holistic, unreduced"
         )
     return [layout.index(name, point) for point in wanted]

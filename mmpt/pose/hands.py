@@ -1,4 +1,4 @@
-"""A hand on its own: the published 3-D hand normalisation, and the hand in its palm's frame."""
+"""Features of one hand: the published 3-D normalisation, and the hand in palm coordinates."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ PALM_FRAME_DIM = 3 * len(HAND_POINTS) + 6
 """63 joint coordinates and two directions: 69."""
 FINGERTIPS = tuple(i for i, name in enumerate(HAND_POINTS) if name.endswith("_TIP"))
 PALM_SHAPE_DIM = PALM_FRAME_DIM + 10 + 15 + 16 + 63
-"""palm_frame, fingertip distances, bends, thumb distances, joints as held: 173."""
+"""palm_frame, fingertip distances, bends, thumb distances, joints in image orientation: 173."""
 
 _FIRST_TIP, _SECOND_TIP = np.triu_indices(len(FINGERTIPS), 1)
 _CHAINS = np.array([[0, *range(4 * finger + 1, 4 * finger + 5)] for finger in range(5)])
@@ -26,10 +26,9 @@ def normalize_hand(clip: PoseClip) -> PoseClip:
     """The published 3-D hand normalisation of a clip of one hand (P = 21), for published configs only.
 
     Frame by frame: wrist at 0, the palm's normal along z, wrist to middle knuckle along -y, that distance
-    100. As published, the in-plane axes are not of unit length before the last scaling, so this is no rigid
-    rotation; and the smallest x, y and z over the clip's points are subtracted from all of them, so values
-    depend on the whole clip. `palm_frame` has neither fault. Missing frames stay 0; a degenerate hand (no
-    plane, no length) becomes missing.
+    100. As published, the in-plane axes do not have unit length before the last scaling, so this is not a
+    rigid rotation; and the smallest x, y and z of the whole clip are subtracted from all points. `palm_frame`
+    has neither fault. Missing frames stay 0; a degenerate hand (no plane, no length) becomes missing.
     """
     assert clip.data.shape[1] == len(HAND_POINTS), clip.data.shape
     hand = clip.data.astype(np.float64)
@@ -58,20 +57,20 @@ def normalize_hand(clip: PoseClip) -> PoseClip:
 
 
 def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """A hand in its own palm's frame: what the fingers do, apart from where the hand is and how it is held.
+    """A hand in palm coordinates: the hand shape, separate from the hand's position and orientation.
 
-    hand: float [T, 21, 3] in one unit on all axes (see normalization.scale_depth); present: bool [T, 21].
-    Returns float32 [T, 69]: the 21 joints, x, y, z each, with the wrist at the origin, y along wrist ->
+    hand: float [T, 21, 3] with the same unit on all axes (see normalization.scale_depth); present: bool
+    [T, 21]. Returns float32 [T, 69]: the 21 joints (x, y, z) with the wrist at the origin, y along wrist ->
     middle knuckle, z along the palm's normal (index x pinky), x across, all orthonormal, and wrist -> middle
-    knuckle of length 1; then the directions of y and of z in the space the hand was given in (unit vectors).
-    The first 63 numbers do not change under rotation, translation and scaling of the hand. Zeros where the
-    hand (one of the four palm points) is missing or degenerate; a single missing joint is zero.
+    knuckle of length 1; then the directions of y and z in the input's coordinates (unit vectors). The first
+    63 values are invariant to rotation, translation and scaling of the hand. Zeros where the hand (one of the
+    four palm points) is missing or degenerate; a single missing joint is zero.
     """
     return _in_palm(hand, present, *palm_axes(hand))
 
 
 def _in_palm(hand: np.ndarray, present: np.ndarray, axes: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """palm_frame, given what palm_axes says of the hand."""
+    """palm_frame, given the result of palm_axes."""
     sound = present[:, PALM].all(axis=1) & (length > 0)
     joints = ((hand - hand[:, WRIST : WRIST + 1]) @ axes) / np.where(sound, length, 1)[:, None, None]
     joints *= (present & sound[:, None])[..., None]
@@ -83,12 +82,13 @@ def _in_palm(hand: np.ndarray, present: np.ndarray, axes: np.ndarray, length: np
 
 
 def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """What palm_frame says of a hand, and what it leaves a network to work out: float32 [T, 173].
+    """palm_frame with derived hand-shape features: float32 [T, 173].
 
-    After the 69 numbers of palm_frame: the distances of the five fingertips from each other (10), the cosines
-    between successive bones of each finger from the wrist outwards (15: how bent it is), the distances of the
-    thumb's tip from all other fingers' joints (16), all unchanged by rotation, translation and scaling; and
-    the joints as they were held, from the wrist, in palm lengths (63). Zeros where palm_frame has them.
+    After the 69 values of palm_frame: the distances between the five fingertips (10), the cosines between
+    successive bones of each finger from the wrist to the tip (15: how bent it is), the distances from the
+    thumb's tip to the joints of all other fingers (16), all invariant to rotation, translation and scaling;
+    and the joints in the input's orientation, from the wrist, in palm lengths (63). Zeros where palm_frame
+    has zeros.
     """
     axes, length = palm_axes(hand)
     frame = _in_palm(hand, present, axes, length)
@@ -112,8 +112,10 @@ def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(axes [T, 3, axis], length [T]): the palm's orthonormal x, y, z (see palm_frame) as columns, and the
-    distance from the wrist to the middle knuckle; length 0, whatever the axes, where the hand is degenerate.
+    """(axes [T, 3, axis], length [T]) of the palm.
+
+    axes: the orthonormal x, y, z (see palm_frame) as columns. length: the distance from the wrist to the
+    middle knuckle; 0 where the hand is degenerate, whose axes mean nothing.
     """
     wrist = hand[:, WRIST]
     up, length = _unit(hand[:, MIDDLE_MCP] - wrist)
@@ -126,13 +128,13 @@ def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(vectors [T, 3] at length 1, lengths [T]); 0 where the length is."""
+    """(unit vectors [T, 3], lengths [T]); a vector of length 0 stays 0."""
     length = np.sqrt(np.einsum("ti,ti->t", vectors, vectors))
     return vectors / np.where(length > 0, length, 1)[:, None], length
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross product of [T, 3] and [T, 3]; np.cross costs several times as much on short arrays."""
+    """Cross product of [T, 3] and [T, 3]; np.cross takes several times as long on short arrays."""
     a0, a1, a2, b0, b1, b2 = a[:, 0], a[:, 1], a[:, 2], b[:, 0], b[:, 1], b[:, 2]
     out = np.empty_like(a)
     np.subtract(a1 * b2, a2 * b1, out=out[:, 0])

@@ -1,4 +1,4 @@
-"""One unit and one origin for all signers: the shoulders. Pure functions: no clip given is changed."""
+"""Normalisation by the shoulders. Pure functions: they return new clips."""
 
 import numpy as np
 
@@ -13,9 +13,8 @@ _SHOULDERS = ("RIGHT_SHOULDER", "LEFT_SHOULDER")
 def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
     """(centre float64 [3], scale): the origin and the factor of `normalize_shoulders` for the whole clip.
 
-    centre = mean over frames of the midpoint of the shoulders, scale = 1 / mean over frames of their 3-D
-    distance; frames that lack a shoulder do not count. Raises UserError when no frame has both, or when they
-    coincide.
+    centre = mean over frames of the shoulders' midpoint, scale = 1 / mean over frames of their 3-D distance;
+    frames that lack a shoulder are ignored. Raises UserError if no frame has both, or if they coincide.
     """
     if any((POSE, name) not in clip.layout for name in _SHOULDERS):
         raise UserError(
@@ -27,8 +26,8 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
     both = (clip.confidence[:, right] != 0) & (clip.confidence[:, left] != 0)
     if not both.any():
         raise UserError(
-            f"no frame of {len(clip)} has both shoulders, which the pose is normalised by. The whole upper "
-            f"body must be in the picture; leave this clip out"
+            f"none of the {len(clip)} frames has both shoulders, which the pose is normalised by. The whole "
+            f"upper body must be visible; remove this clip"
         )
     a = clip.data[both, right].astype(np.float64)
     b = clip.data[both, left].astype(np.float64)
@@ -36,31 +35,33 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
     if not distance > 1e-9:
         raise UserError(
             f"the shoulders coincide in every frame (mean distance {distance:g}), so the pose has no scale. "
-            f"The pose estimate is broken; leave this clip out"
+            f"The pose estimate is broken; remove this clip"
         )
     return ((a + b) / 2).mean(axis=0), 1 / distance
 
 
 def apply_frame(clip: PoseClip, centre: np.ndarray, scale: float) -> PoseClip:
-    """(data - centre) * scale; missing points stay 0. Raises UserError when that is beyond any body."""
+    """Return (data - centre) * scale; missing points stay 0. Raises UserError for impossible coordinates."""
     with np.errstate(over="ignore"):
-        data = ((clip.data - centre) * scale).astype(np.float32)  # in float64: they are hundreds of pixels
+        data = ((clip.data - centre) * scale).astype(
+            np.float32
+        )  # in float64: coordinates are hundreds of pixels
     data[clip.confidence == 0] = 0
-    if max(data.max(), -data.min()) > _BEYOND:  # its squares would not be float32 numbers
+    if max(data.max(), -data.min()) > _BEYOND:  # squares would overflow float32
         raise UserError(
             f"coordinates of up to {np.abs(clip.data).max():.3g}, with the shoulders {1 / scale:.3g} apart, "
-            f"are beyond any body; the pose estimate is broken, leave this clip out"
+            f"are impossible for a body; the pose estimate is broken, remove this clip"
         )
     return clip.with_data(data)
 
 
 def normalize_shoulders(clip: PoseClip) -> PoseClip:
-    """Shoulders at the origin, one shoulder distance as the unit, over the whole clip. Raises UserError."""
+    """Move the shoulders' midpoint to the origin and scale their distance to 1. Raises UserError."""
     return apply_frame(clip, *shoulder_frame(clip))
 
 
 def hide_legs(clip: PoseClip) -> PoseClip:
-    """Knees, ankles, heels and feet become missing points, as in the published features; the hips stay."""
+    """Remove knees, ankles, heels and feet, as in the published features; the hips are kept."""
     legs = [clip.index(POSE, name) for name in LEG_POINTS if (POSE, name) in clip.layout]
     if not legs:
         return clip
@@ -71,12 +72,12 @@ def hide_legs(clip: PoseClip) -> PoseClip:
 
 
 def scale_depth(clip: PoseClip) -> PoseClip:
-    """Give z the unit of x and y.
+    """Scale z to the unit of x and y.
 
-    MediaPipe's z is in widths of the image. pose-format writes x and y in pixels but leaves z as it is, 500
-    times too small in a picture 500 wide: a hand in it is flat. So z is multiplied by the width, unless the
-    hands (where there are none: all points) show that it was done already: z spreads over less than 3 % of
-    what x and y do only when it was not. Raises UserError when it must be done and the width is not known.
+    MediaPipe's z is a fraction of the image width. pose-format writes x and y in pixels but keeps z, which
+    makes a hand flat. So z is multiplied by the width, unless it has been scaled already: that is so if the
+    hands (without hands: all points) extend along z at least 3 % as far as along x or y. Raises UserError if
+    z must be scaled and the width is unknown.
     """
     names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
     data, present = clip.data, clip.confidence != 0
@@ -100,7 +101,9 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     if z >= 0.03 * max(x, y):
         return clip
     if not clip.width > 0:
-        raise UserError("the depth (z) is not in pixels, and the file does not tell the width of the image")
+        raise UserError(
+            "z is not in pixels and the file has no image width to scale it by: estimate the pose again"
+        )
     scaled = clip.data.copy()
     scaled[..., 2] *= np.float32(clip.width)
     return clip.with_data(scaled)

@@ -1,4 +1,4 @@
-"""`.pose` files -> PoseClip. Files come from strangers: nothing in them is believed before it is checked."""
+"""`.pose` files -> PoseClip. Files are untrusted: everything in them is checked before use."""
 
 import functools
 import logging
@@ -22,47 +22,47 @@ from mmpt.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 << 30
-"""Larger files are refused: over four hours of one person at 25 frames a second."""
+"""Larger files are refused: over four hours of one person at 25 frames per second."""
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
 UNREADABLE = "cannot be read"
-"""In errors of the system, which may be gone the next time though the file did not change."""
+"""In messages about OS errors, which may not occur again although the file is unchanged."""
 _warned = {"people": False}
 
 
 def read_pose(path: str | os.PathLike[str]) -> PoseClip:
     """Read the first person of a `.pose` file (pose-format 0.0 to 0.2).
 
-    A point is missing where its confidence is 0 (whatever its coordinates); those left by interpolation
-    outside [0, 1] are clipped into it without becoming missing. In a file of several people the first is
-    taken, and the log says so once. Raises UserError, which names the file, for whatever is wrong with it.
+    A point with confidence 0 is missing, whatever its coordinates; confidences that interpolation left
+    outside [0, 1] are clipped without making points missing. Of several people the first is read, with one
+    warning per process. Raises UserError, which names the file, for an invalid file.
     """
     try:
         content = _read_bytes(Path(path))
         pose = _checked_pose(content)
-        # not from the header: pose-format shares one between equal files, and some of its functions change it
+        # not from the header object, which pose-format caches and some of its functions modify
         width = struct.unpack_from("<H", content, 4)[0]
-        return _checked_clip(pose, _remembered_layout(pose.header), width)
+        return _checked_clip(pose, _cached_layout(pose.header), width)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
 def read_recording(path: str | os.PathLike[str]) -> PoseClip:
-    """read_pose, for a file of which several parts are wanted one after the other: it is parsed once."""
+    """read_pose with a cache of one file, for reading several parts of it."""
     try:
         changed = Path(path).stat().st_mtime_ns
-    except OSError:  # whatever it is, reading says it better
+    except OSError:  # read_pose reports it
         changed = 0
-    return _remembered(os.fspath(path), changed)
+    return _cached(os.fspath(path), changed)
 
 
 @functools.lru_cache(maxsize=1)
-def _remembered(path: str, changed: int) -> PoseClip:
+def _cached(path: str, changed: int) -> PoseClip:
     return read_pose(path)
 
 
 def from_pose(pose: Pose) -> PoseClip:
-    """A pose in memory -> PoseClip of its first person; `pose` is not changed. Raises UserError."""
+    """Convert the first person of a pose in memory; `pose` is not changed. Raises UserError."""
     _check_header(pose.header)
     return _checked_clip(pose, _layout(pose.header), float(pose.header.dimensions.width))
 
@@ -71,12 +71,12 @@ def _read_bytes(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"this is not a file; {_EXPECTED}")
+            raise UserError(f"this is not a regular file; {_EXPECTED}")
         if status.st_size == 0:
             raise UserError(f"the file is empty; {_EXPECTED}")
         if status.st_size > MAX_BYTES:
             raise UserError(
-                f"the file has {status.st_size:,} bytes; poses of up to {MAX_BYTES:,} bytes are read"
+                f"the file has {status.st_size:,} bytes; expected a pose of at most {MAX_BYTES:,} bytes"
             )
         with path.open("rb", buffering=0) as file:
             return file.readall()
@@ -88,11 +88,11 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _checked_pose(content: bytes) -> Pose:
-    """Parse, having compared what the header declares with the bytes that are there."""
+    """Parse a file after checking that it is as long as its header declares."""
     reader = BufferReader(content)
     try:
         header = PoseHeader.read(reader)
-    except Exception as error:  # whatever pose-format stumbles over in foreign bytes
+    except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes
         raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
     _check_header(header)
     _check_size(header, content, reader.read_offset)
@@ -115,15 +115,15 @@ def _check_header(header: PoseHeader) -> None:
         most = COMPONENT_POINTS.get(component.name, 1024 if component.name == FACE else 4096)
         if not 0 < len(component.points) <= most:
             raise UserError(
-                f"{_shorten(component.name)} has {len(component.points)} points, where at most {most} are "
-                f"known; {_EXPECTED}"
+                f"{_shorten(component.name)} has {len(component.points)} points, expected 1 to {most}; "
+                f"{_EXPECTED}"
             )
     if len(set(names)) != len(names):
         raise UserError(f"a component occurs twice ({_shorten(', '.join(found))}); {_EXPECTED}")
 
 
 def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
-    """Refuse frames that the file cannot hold, before memory is taken for them."""
+    """Refuse frames that the file is too short for, before memory is allocated for them."""
     points = header.total_points()
     version = round(header.version, 3) if math.isfinite(header.version) else header.version
     left = len(content) - offset
@@ -137,26 +137,24 @@ def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
         else:
             raise UserError(f"it has the version {header.version:g}; expected pose-format 0.0, 0.1 or 0.2")
     except struct.error:
-        raise UserError("the file ends behind its header; expected frames") from None
+        raise UserError("the file ends after its header; expected frames") from None
     frame_bytes = points * 4 * 4
-    if (
-        version == 0
-    ):  # people are counted frame by frame, and the frames take memory even where nobody is in them
+    if version == 0:  # each frame has its own number of people, and takes memory even if it is empty
         if frames * frame_bytes > 16 * left + frame_bytes:
             raise UserError(f"it declares {frames} frames of {points} points, but only {left} bytes follow")
     elif people == 0:
-        raise UserError("nobody is in it (0 people); expected one person")
-    elif version == 0.1:  # its count of frames overflows: pose-format goes by the bytes
+        raise UserError("it holds 0 people; expected one person")
+    elif version == 0.1:  # its frame count overflows: pose-format computes it from the file size
         frames = left // (people * frame_bytes)
     elif frames * people * frame_bytes > left:
         raise UserError(
-            f"the file is cut off or its header is wrong: {frames} frames x {people} people x {points} "
+            f"the file is truncated or its header is wrong: {frames} frames x {people} people x {points} "
             f"points need {frames * people * frame_bytes:,} bytes, {left:,} follow the header"
         )
     if frames == 0:
         raise UserError("it holds 0 frames; expected at least one")
     if not (math.isfinite(fps) and fps > 0):
-        raise UserError(f"it has {fps:g} frames a second; expected a positive number")
+        raise UserError(f"its frame rate is {fps:g}; expected a positive number")
 
 
 def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
@@ -169,7 +167,9 @@ def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
         )
     if data.shape[1] > 1 and not _warned["people"]:
         _warned["people"] = True
-        log.warning("a pose holds %d people: the first of each such file is taken (said once)", data.shape[1])
+        log.warning(
+            "a pose holds %d people: the first person of each such file is read (warned once)", data.shape[1]
+        )
     if len(layout) != data.shape[2]:
         raise UserError(f"its header names {len(layout)} points, its frames hold {data.shape[2]}")
     with np.errstate(over="ignore"):  # an overflow to inf is reported below
@@ -178,9 +178,9 @@ def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
     missing = trust == 0
     mask = np.ma.getmask(data)
     if mask is not np.ma.nomask:
-        for axis in range(3):  # any(axis=-1) over three numbers at a time takes ten times as long
+        for axis in range(3):  # any(axis=-1) over three values takes ten times as long
             missing |= mask[:, 0, :, axis]
-    values.reshape(-1, 3)[np.flatnonzero(missing)] = 0  # in half the time of values[missing]
+    values.reshape(-1, 3)[np.flatnonzero(missing)] = 0  # takes half the time of values[missing]
     _check_finite(values, trust, layout)
     np.clip(trust, np.float32(1e-3), 1, out=trust)
     trust[missing] = 0
@@ -188,7 +188,7 @@ def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
 
 
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
-    # a sum is finite only if all terms are (or, for huge terms, is looked at closely): one pass, no temporary
+    # a sum is finite only if all terms are: one pass without a temporary array
     with np.errstate(over="ignore", invalid="ignore"):
         if math.isfinite(float(values.sum()) + float(confidence.sum())):
             return
@@ -209,8 +209,8 @@ def _layout(header: PoseHeader) -> PoseLayout:
     return PoseLayout.of([(part.name, point) for part in header.components for point in part.points])
 
 
-def _remembered_layout(header: PoseHeader) -> PoseLayout:
-    """The header's layout, remembered for the header object, which pose-format shares between equal files."""
+def _cached_layout(header: PoseHeader) -> PoseLayout:
+    """The header's layout, cached by the header object, which pose-format shares between equal files."""
     known = _layouts.get(id(header))
     if known is not None and known[0] is header:
         return known[1]

@@ -1,4 +1,4 @@
-"""A part of a recording: from one moment to another, in milliseconds or in frames."""
+"""A part of a recording, in milliseconds or in frames."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ UNITS = ("ms", "frames")
 
 @dataclass(frozen=True)
 class Span:
-    """From `start` up to, not including, `end` (None: to the end of the recording), both in `unit`."""
+    """From `start` to `end`, exclusive (None: to the end of the recording), both in `unit`."""
 
     start: float
     end: float | None
@@ -18,23 +18,23 @@ class Span:
     def frames(self, count: int, fps: float | None) -> slice:
         """The frames of a recording of `count` frames; at least one.
 
-        Milliseconds are rounded to the nearest frame; an end behind the recording's is the recording's. fps:
-        None where the file has no frame rate, as features have none. Raises UserError when the span begins
-        behind the recording, or is in milliseconds and there is no rate.
+        Milliseconds are rounded to the nearest frame; an end after the recording's end is clipped. fps: None
+        for features, which have no frame rate. Raises UserError if the span starts after the recording's end,
+        or if it is in milliseconds without a frame rate.
         """
         assert self.unit in UNITS and count > 0
         rate = 1.0
         if self.unit == "ms":
             if fps is None:
                 raise UserError(
-                    f"the part {self} of it is in milliseconds, but a file of features has no frame rate: "
+                    f"the part {self} of it is in milliseconds, but features have no frame rate: "
                     "give start_frame and end_frame, counted in rows of the file"
                 )
             rate = fps / 1000
         first = round(self.start * rate)
         last = count if self.end is None else round(self.end * rate)
         if first >= count:
-            raise UserError(f"the part {self} of it begins behind its end (it has {count} frames)")
+            raise UserError(f"the part {self} of it starts after its end (it has {count} frames)")
         return slice(first, min(max(last, first + 1), count))
 
     def __str__(self) -> str:
@@ -43,5 +43,5 @@ class Span:
 
 
 def _exact(number: float) -> str:
-    """Two numbers that differ read differently: stores of poses are found by it."""
+    """An exact decimal: it is part of the pose cache's key."""
     return str(int(number)) if number == int(number) else repr(float(number))

@@ -227,7 +227,7 @@ class _Builder:
         )
 
     def _reusable(self, old: StoreFile | None) -> np.ndarray:
-        """bool [N]: clips of an older store whose source is unchanged and whose bytes are intact."""
+        """Clips of an older store, bool [N], whose source is unchanged and whose bytes are intact."""
         if old is None:
             return np.zeros(len(self.request), dtype=bool)
         same = _same_stamps(old, self.stamps) & (old.index["frames"] > 0)

@@ -1,4 +1,4 @@
-"""Landmarks -> `.pose` files, for corpora that publish MediaPipe's numbers in a form of their own."""
+"""Landmarks -> `.pose` files, for corpora that publish MediaPipe landmarks in another format."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,8 @@ def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, widt
     """Write one person's Holistic landmarks.
 
     parts: POSE_LANDMARKS, FACE_LANDMARKS, LEFT_HAND_LANDMARKS and RIGHT_HAND_LANDMARKS, each [T, points, 3]
-    as MediaPipe gives them: x and y as shares of the picture's width and height, z of its width; NaN where a
-    point is missing. width, height: of the picture in pixels. Raises UserError for parts of other shapes.
+    in MediaPipe's units: x and z as fractions of the image width, y of its height; NaN where a point is
+    missing. width, height: of the image in pixels. Raises UserError for other shapes.
     """
     arrays = _checked(parts)
     data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
@@ -42,14 +42,16 @@ def write_pixels(
 ) -> None:
     """Write one person's Holistic landmarks in the coordinates of `.pose` files.
 
-    parts: as of write_landmarks, but x and y in pixels. confidence: of each part [T, points], 0 where a point
-    is missing; a point with a number that is not finite is missing too. Raises UserError for other shapes.
+    parts: as in write_landmarks, but x and y in pixels. confidence: [T, points] for each part, 0 where a
+    point is missing; a point with a non-finite value is missing too. Raises UserError for other shapes.
     """
     arrays = _checked(parts)
     data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
     trust = np.concatenate([np.asarray(confidence[name], np.float32) for name in FULL_BODY], axis=1)
     if trust.shape != data.shape[:2]:
-        raise UserError(f"confidences {list(trust.shape)} of landmarks {list(data.shape)} were given.")
+        raise UserError(
+            f"got confidences of shape {list(trust.shape)}, expected {list(data.shape[:2])} as the landmarks."
+        )
     trust = np.where(np.isfinite(data).all(axis=2) & np.isfinite(trust), trust, 0)
     _write(path, arrays, np.where(trust[..., None] > 0, data, 0), trust, fps, width, height)
 
@@ -62,7 +64,7 @@ def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:
         if array.ndim != 3 or array.shape[1] not in sizes or array.shape[::2] != (frames, 3) or not frames:
             raise UserError(
                 f"{name}: expected landmarks [frames, {' or '.join(map(str, sizes))}, 3] with as many "
-                f"frames as the body, got {list(array.shape)}."
+                f"frames as {POSE}, got {list(array.shape)}."
             )
     return arrays
 

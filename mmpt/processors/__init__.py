@@ -1,4 +1,4 @@
-"""What an example is: corpora, readers of clips, prompts, and how they are put together."""
+"""Corpora, video processors, text processors and aligners, by the names that YAML uses."""
 
 from mmpt.processors.aligner import DSAligner
 from mmpt.processors.example import Example, MetaProcessor

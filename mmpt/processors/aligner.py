@@ -1,4 +1,4 @@
-"""Frames and prompt -> one sample."""
+"""Features and token ids -> one sample."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from mmpt.utils.errors import UserError
 
 @ALIGNERS.register("DSAligner")
 class DSAligner:
-    """One clip, one prompt: the whole of both, as far as they fit.
+    """Combines a clip with its prompt, and limits the clip to max_video_len frames.
 
-    A clip over max_video_len is cut to its first frames (`truncate`), refused (`error`), or thinned out to
-    max_video_len frames that are evenly spread (`uniform`).
+    long_video: a longer clip is cut to its first frames (`truncate`), refused (`error`), or subsampled to
+    max_video_len evenly spaced frames (`uniform`).
     """
 
     def __init__(self, max_video_len: int, long_video: str = "truncate"):
@@ -22,21 +22,25 @@ class DSAligner:
     def __call__(
         self, video_id: str, vfeats: np.ndarray, caps: np.ndarray, cmasks: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """vfeats [T, D] of any float type -> {"vfeats" float32 [T', D], "vmasks" bool [T'], "caps",
-        "cmasks"}, T' <= T."""
+        """Return {"vfeats": float32 [T', D], "vmasks": bool [T'], "caps", "cmasks"} with T' <= T.
+
+        vfeats: [T, D] of any float type. Raises UserError (see `cut`).
+        """
         vfeats = self.cut(video_id, vfeats)
         return {"vfeats": vfeats, "vmasks": np.ones(len(vfeats), dtype=bool), "caps": caps, "cmasks": cmasks}
 
     def cut(self, video_id: str, vfeats: np.ndarray) -> np.ndarray:
-        """A clip's frames [T, D] as the model may see them: float32, at most max_video_len. Raises
-        UserError."""
+        """A clip's features [T, D] as float32, at most max_video_len frames.
+
+        Raises UserError for a longer clip with long_video: error.
+        """
         vfeats = np.ascontiguousarray(vfeats, dtype=np.float32)
         if len(vfeats) <= self.max_video_len:
             return vfeats
         if self.long_video == "error":
             raise UserError(
-                f"clip {video_id} has {len(vfeats)} frames, over "
-                f"dataset.max_video_len={self.max_video_len}: raise that, or set "
+                f"clip {video_id} has {len(vfeats)} frames, more than "
+                f"dataset.max_video_len={self.max_video_len}: increase that, or set "
                 "dataset.long_video to truncate or uniform."
             )
         if self.long_video == "uniform":

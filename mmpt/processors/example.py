@@ -1,4 +1,4 @@
-"""What a corpus is to the rest of the house: a list of clips with their prompts."""
+"""The interface of a corpus: a list of clips with their prompts."""
 
 import abc
 from collections.abc import Sequence
@@ -12,13 +12,12 @@ from mmpt.processors.table_file import Table
 
 @dataclass(frozen=True)
 class Example:
-    """One clip and what is signed in it.
+    """One clip and its prompt.
 
     video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the
-    features.
-    mirror: the clip was signed with the left hand and is to be mirrored. group: what results are broken down
-    by (a sign language, a signer), or "". span: the part of the file that is the clip; None: all of it.
-    other_texts: further prompts of the same class, among which training draws.
+    features. mirror: the clip was signed with the left hand and is mirrored. group: results are also reported
+    by group (a sign language, a signer); or "". span: the part of the file that is the clip; None: all of it.
+    other_texts: further prompts of the same class; training draws from all of them.
     """
 
     video_id: str
@@ -31,28 +30,27 @@ class Example:
 
 
 class MetaProcessor(abc.ABC):
-    """A corpus split: which clips, which prompts. Subclasses fill `examples`, in a fixed order."""
+    """One split of a corpus. Subclasses fill `examples`, in a fixed order."""
 
     examples: list[Example]
-    #: whether training repeats clips of rare prompts, so that every batch is full, when YAML says nothing
+    #: default of dataset.oversample: repeat clips of rare prompts, so that every training batch is full
     oversample = False
-    #: how often training takes `text`, and each of `other_texts`: shares of 1
+    #: probabilities of `text` and each of `other_texts` in training
     prompt_weights: Sequence[float] = (1.0,)
 
-    #: what this split shares with that of training, a line each, as far as the corpus itself can tell
+    #: clips and signers that this split shares with the training split, one line each, if known
     leaks: Sequence[str] = ()
-    #: the table that the corpus is, if it is one
+    #: the table of clips, if the corpus is one
     table: Table | None = None
 
     @classmethod
     @abc.abstractmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "MetaProcessor":
-        """The split ("train", "valid" or "test") as a config describes it; `suffix` is that of the clips'
-        files.
+        """The split ("train", "valid" or "test") of a config; `suffix`: that of the clips' files.
 
-        Raises MissingDataError where files are not there, UserError where they are not as expected.
+        Raises MissingDataError for missing files, UserError for invalid ones.
         """
 
     def describe(self) -> str:
-        """One line for the log: what this split holds."""
+        """One line for the log: the number of clips and prompts."""
         return f"{len(self.examples)} clips of {len({e.text for e in self.examples})} prompts"

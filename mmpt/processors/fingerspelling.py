@@ -1,6 +1,6 @@
-"""The lexicon inside the package `spoken-to-signed`: 600 MediaPipe poses of letters in 20 sign languages.
+"""The lexicon in the package `spoken-to-signed`: 600 MediaPipe poses of letters in 20 sign languages.
 
-Whole sign languages are held out: a test clip shows a signer and an alphabet that training never saw.
+Whole sign languages are held out: a test clip shows a signer and an alphabet unseen in training.
 """
 
 import importlib.util
@@ -33,8 +33,8 @@ class Row:
 class FingerspellingMetaProcessor(MetaProcessor):
     """One split of the lexicon.
 
-    A clip whose file is, byte for byte, in a split that is judged (test before valid before train) is left
-    out of the others, so that nothing leaks; a file listed twice within a split counts once.
+    To prevent leaks, files with equal content are kept in one split only (test before valid before train),
+    and only once.
     """
 
     def __init__(self, rows: list[Row], prompt: str, left_handed: list[str]):
@@ -46,9 +46,10 @@ class FingerspellingMetaProcessor(MetaProcessor):
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "FingerspellingMetaProcessor":
+        """See MetaProcessor."""
         if suffix != ".pose":
             raise UserError(
-                "dataset.video_processor: the fingerspelling lexicon holds poses: take a pose processor."
+                "dataset.video_processor: the fingerspelling lexicon holds poses: use PoseProcessor."
             )
         rows = read_index(find_lexicon(config.vfeat_dir))
         languages = _languages(config, rows)
@@ -56,24 +57,23 @@ class FingerspellingMetaProcessor(MetaProcessor):
         if not chosen:
             raise UserError(
                 f"the {split} split is empty: dataset.{split}_languages is {languages[split]} and "
-                f"dataset.letters has "
-                f"{len(config.letters)} letters. Sign languages with clips: "
+                f"dataset.letters has {len(config.letters)} letters. Sign languages with clips: "
                 f"{', '.join(sorted({r.language for r in rows}))}."
             )
         if "{letter}" not in config.prompt:
             raise UserError(
-                f"dataset.prompt: {config.prompt!r} has no {{letter}} in it: all prompts would be the same."
+                f"dataset.prompt: {config.prompt!r} does not contain {{letter}}: all prompts would be one."
             )
         try:
             return cls(chosen, config.prompt, config.left_handed)
         except (KeyError, IndexError, ValueError, AttributeError, TypeError, MemoryError) as error:
             raise UserError(
                 f"dataset.prompt: {config.prompt!r}: only {{letter}}, {{language}} and {{code}} can be "
-                f"filled in "
-                f"({error})."
+                f"filled in ({error})."
             ) from error
 
     def describe(self) -> str:
+        """See MetaProcessor; with the clips of each sign language."""
         counts = Counter(example.group for example in self.examples)
         return (
             super().describe() + ": " + " ".join(f"{name}:{count}" for name, count in sorted(counts.items()))
@@ -81,21 +81,23 @@ class FingerspellingMetaProcessor(MetaProcessor):
 
 
 def prompt_of(template: str, letter: str, language: str) -> str:
-    """The prompt of a letter in a sign language (ISO 639-3), by a template as in dataset.prompt."""
+    """The prompt of a letter in a sign language (ISO 639-3); template: as dataset.prompt."""
     name = SIGN_LANGUAGES.get(language, language)
     return template.format(letter=write_out(letter), language=name, code=language)
 
 
 def find_lexicon(folder: str | None) -> Path:
-    """The lexicon's folder: `folder` if given, else the one inside the installed package (which is not
-    imported)."""
+    """The lexicon's folder: `folder`, or the one in the installed package, which is not imported.
+
+    Raises MissingDataError if there is none.
+    """
     if folder is not None:
         found = Path(folder)
     else:
         spec = importlib.util.find_spec("spoken_to_signed")
         if spec is None or not spec.submodule_search_locations:
             raise MissingDataError(
-                "the fingerspelling lexicon comes with the package spoken-to-signed, which is not installed: "
+                "the fingerspelling lexicon is part of the package spoken-to-signed, which is not installed: "
                 "`pip install --no-deps spoken-to-signed==0.4.0`, or `make install`."
             )
         found = Path(spec.submodule_search_locations[0]) / "assets" / "fingerspelling_lexicon"
@@ -107,8 +109,10 @@ def find_lexicon(folder: str | None) -> Path:
 
 
 def read_index(folder: Path) -> list[Row]:
-    """The rows of index.csv, in its order. Raises UserError where columns are missing or a path leaves the
-    folder."""
+    """The rows of index.csv, in order.
+
+    Raises UserError if columns are missing or a path points outside the folder.
+    """
     lines = read_csv(folder / "index.csv", ("path", "signed_language", "words"))
     rows = [Row(folder / r["path"], r["signed_language"], r["words"]) for r in lines]
     for row in rows:
@@ -142,8 +146,8 @@ def _languages(config: DatasetConfig, rows: list[Row]) -> dict[str, list[str]]:
         both = sorted(set(languages[one]) & set(languages[other]))
         if both:
             raise UserError(
-                f"dataset.{one}_languages and dataset.{other}_languages share {', '.join(both)}: a split "
-                f"must be unseen."
+                f"dataset.{one}_languages and dataset.{other}_languages share {', '.join(both)}: name each "
+                "sign language in one split only."
             )
     return languages
 
@@ -151,8 +155,7 @@ def _languages(config: DatasetConfig, rows: list[Row]) -> dict[str, list[str]]:
 def split_rows(
     rows: list[Row], languages: dict[str, list[str]], letters: list[str], extra_letters: bool
 ) -> dict[str, list[Row]]:
-    """Rows of each split. Only training gets the extra letters. No file, by content, is in two splits or
-    twice in one."""
+    """The rows of each split; files with equal content are kept once. Only training has extra letters."""
     wanted = {write_out(letter) for letter in letters}
     digests = _digests(rows, {name for names in languages.values() for name in names})
     taken: set[str] = set()
@@ -171,7 +174,7 @@ def split_rows(
             taken.add(digest)
             splits[split].append(row)
         for language, count in repeats.items():
-            log.info("%s: %d clips of %s left out: the same files are already in use", split, count, language)
+            log.info("%s: %d duplicate clips of %s skipped", split, count, language)
     return splits
 
 
@@ -179,13 +182,13 @@ _KNOWN_DIGESTS: dict[tuple[str, int, int], str] = {}
 
 
 def _digests(rows: list[Row], languages: set[str]) -> dict[Path, str]:
-    """Content hashes of the files of some languages; files of a size that nothing else has need no hash."""
+    """Content hashes of the files of some languages; a file of unique size needs no hash."""
     sizes: dict[Path, int] = {}
     for row in rows:
         if row.language in languages and row.path not in sizes:
             if not row.path.is_file():
                 raise MissingDataError(
-                    f"{row.path}: listed in index.csv, but not there: install spoken-to-signed again."
+                    f"{row.path}: missing, but listed in index.csv: reinstall spoken-to-signed."
                 )
             sizes[row.path] = row.path.stat().st_size
     shared = {size for size, count in Counter(sizes.values()).items() if count > 1}

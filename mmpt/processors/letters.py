@@ -1,4 +1,4 @@
-"""Names of letters and of sign languages, as prompts write them."""
+"""Names of letters and of sign languages in prompts."""
 
 import unicodedata
 
@@ -30,12 +30,10 @@ _WRITTEN_OUT = {"Ä": "AE", "Ö": "OE", "Ü": "UE", "ß": "ESZETT", "ẞ": "ESZE
 
 
 def write_out(letter: str) -> str:
-    """A letter in plain A-Z, different for different letters, so that a tokenizer which strips accents keeps
-    them apart.
+    """Write a letter in plain A-Z, so that a tokenizer which strips accents keeps letters apart.
 
     German umlauts as in the RWTH ids (Ä -> AE); others by their Unicode name (Š -> S WITH CARON, Ω -> GREEK
-    OMEGA).
-    Groups of letters (Sch, LL) in capitals. Upper and lower case are one letter.
+    OMEGA); groups of letters (Sch, LL) in capitals. Upper and lower case give the same result.
     """
     if letter.isascii():
         return letter.upper()

@@ -1,4 +1,4 @@
-"""The four kinds of steps between a corpus and a sample, by the names that YAML uses."""
+"""Registries of the four steps from a corpus to a sample, by the names that YAML uses."""
 
 from typing import Any
 

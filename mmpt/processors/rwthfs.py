@@ -30,14 +30,14 @@ _ELSEWHERE = (
 class RWTHFSMetaProcessor(MetaProcessor):
     """One split: the ids of a split file, with the prompt of their gesture.
 
-    With poses, cam1 is left out: it shows the hand only, and pose estimation wants a body.
+    With poses, clips of cam1 are skipped: it shows the hand only, and pose estimation needs the body.
     """
 
     oversample = True  # the ancestor repeats clips until every batch holds all gestures
 
     def __init__(self, ids: list[str], letters: dict[str, str], folder: Path, suffix: str):
         self.examples = []
-        self.left_out = 0
+        self.skipped = 0
         for video_id in ids:
             name = _NAME.fullmatch(video_id)
             if name is None:
@@ -50,7 +50,7 @@ class RWTHFSMetaProcessor(MetaProcessor):
                     f"clip id {video_id!r}: there is no gesture {name['letter']} in the gesture ids file."
                 )
             if suffix == ".pose" and name["camera"] == "cam1":
-                self.left_out += 1
+                self.skipped += 1
                 continue
             prompt = PROMPT.format(letter=letters[name["letter"]])
             self.examples.append(
@@ -59,6 +59,7 @@ class RWTHFSMetaProcessor(MetaProcessor):
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "RWTHFSMetaProcessor":
+        """See MetaProcessor."""
         key = {"train": "train_path", "valid": "val_path", "test": "test_path"}[split]
         split_path = _need(getattr(config, key), f"dataset.{key}", "the split file")
         letters = read_gesture_ids(
@@ -72,17 +73,15 @@ class RWTHFSMetaProcessor(MetaProcessor):
         made = cls(ids, letters, Path(config.vfeat_dir), suffix)
         missing = [example.path for example in made.examples if not example.path.is_file()]
         some = len(missing) < len(made.examples)
-        if missing and not (some and config.on_bad_example == "skip"):  # reading leaves them out and says so
+        if missing and not (some and config.on_bad_example == "skip"):  # else the video processor skips them
             raise MissingDataError(
                 f"{split_path}: {len(missing)} of {len(made.examples)} clips have no {suffix} file in "
-                f"{config.vfeat_dir}, the first is "
-                f"{missing[0].name}. {_how_to_get(config, suffix)}"
-                + (" Or leave them out: dataset.on_bad_example=skip." if some else "")
+                f"{config.vfeat_dir}, the first is {missing[0].name}. "
+                f"{_how_to_get(config, suffix)}"
+                + (" Or skip them: dataset.on_bad_example=skip." if some else "")
             )
         if not made.examples:
-            raise UserError(
-                f"{split_path}: no clips for the {split} split ({made.left_out} of cam1 left out)."
-            )
+            raise UserError(f"{split_path}: no clips for the {split} split ({made.skipped} of cam1 skipped).")
         if split != "train" and config.train_path is not None and Path(config.train_path).is_file():
             both = sorted(set(ids) & set(_read_ids(Path(config.train_path))))
             if both:
@@ -90,13 +89,13 @@ class RWTHFSMetaProcessor(MetaProcessor):
         return made
 
     def describe(self) -> str:
-        note = f", {self.left_out} of cam1 left out" if self.left_out else ""
+        """See MetaProcessor; with the number of skipped clips."""
+        note = f", {self.skipped} of cam1 skipped" if self.skipped else ""
         return super().describe() + note
 
 
 def read_gesture_ids(path: Path) -> dict[str, str]:
-    """Lines such as ` 1 = A` -> {"1": "A"}. Raises UserError for a line of another form or a number given
-    twice."""
+    """Read lines such as ` 1 = A` as {"1": "A"}. Raises UserError for an invalid line or duplicate number."""
     letters: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -104,7 +103,7 @@ def read_gesture_ids(path: Path) -> dict[str, str]:
         found = re.fullmatch(r"\s*(\d+)\s*=\s*(\S+)\s*", line)
         if found is None or found[1] in letters:
             raise UserError(
-                f"{path}, line {number}: expected a new number and a letter, as in ' 1 = A', got {line!r}."
+                f"{path}, line {number}: expected an unused number and a letter, as ' 1 = A', got {line!r}."
             )
         letters[found[1]] = found[2]
     return letters

@@ -1,8 +1,8 @@
-"""File names of the RWTH German Fingerspelling Database: what they say, what is wrong, how they are split.
+"""File names of the RWTH German Fingerspelling Database: parsing, checking and splitting.
 
 Videos are named <signer>_<letter>_<sequence>_<camera>.mpg, numbers without leading zeros; the camera is cam1
-(the hand) or cam2 (the upper body). The real database has 3036 of them: 20 signers with two sequences of each
-gesture, three with one sequence, and one who stops after the 13th gesture.
+(the hand) or cam2 (the upper body). The complete database has 3036 videos: 20 signers with two sequences of
+each gesture, three with one sequence, and one who stops after the 13th gesture.
 """
 
 import mimetypes
@@ -15,19 +15,19 @@ from pathlib import Path
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import files_under, sha256
 
-#: what the 35 gestures are called, in the order of their numbers, which begin at 1
+#: names of the 35 gestures, in the order of their numbers, which start at 1
 GESTURES = (*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "AE", "OE", "UE", "SCH", "One", "Two", "Three", "Four", "Five")
 CAMERAS = ("cam1", "cam2")
 SPLIT_SEED = 3407
 SPLITS = ("train", "val", "test")
 
 _NAME = re.compile(r"(?P<signer>[1-9]\d*)_(?P<letter>[1-9]\d*)_(?P<sequence>[1-9]\d*)_(?P<camera>cam[12])")
-_SHARE = 0.1  # of validation, and of test
+_SHARE = 0.1  # of validation, and of the test
 
 
 @dataclass(frozen=True)
 class ClipName:
-    """A video's name, taken apart."""
+    """The parts of a video's name."""
 
     signer: int
     letter: int
@@ -36,7 +36,7 @@ class ClipName:
 
     @property
     def gesture(self) -> str:
-        """What is shown, such as "A" or "Five"."""
+        """Name of the gesture, such as "A" or "Five"."""
         return GESTURES[self.letter - 1]
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class ClipName:
 
 
 def parse_name(stem: str) -> ClipName:
-    """The parts of a name without folder and ending. Raises UserError that says what is wrong with it."""
+    """Parse a file name without folder and suffix. Raises UserError for an invalid name."""
     found = _NAME.fullmatch(stem)
     if found is None:
         raise UserError(f"{stem!r}: expected <signer>_<letter>_<sequence>_<camera>, such as 3_10_1_cam2.")
@@ -61,28 +61,27 @@ def gesture_ids_text() -> str:
 
 @dataclass
 class Inventory:
-    """What a folder of videos holds: the file of each name, and what is wrong, in lines for people."""
+    """The videos in a folder: the file of each name, and messages about problems."""
 
     paths: dict[str, Path] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
     def stems(self) -> list[str]:
-        """The names, sorted as strings, as the published split wants them."""
+        """The names, sorted as strings, as the published split needs them."""
         return sorted(self.paths)
 
     @property
     def names(self) -> list[ClipName]:
-        """The stems, taken apart."""
+        """The parsed names."""
         return [parse_name(stem) for stem in self.stems]
 
 
 def take_inventory(folder: Path, out: Path) -> Inventory:
-    """Look through a folder, and the folders in it but for `out`, for videos (see files_under).
+    """Find the videos in a folder and its subfolders, except in `out` (see files_under).
 
-    Problems are: names of another form or ending (left out), links to nowhere and empty files (left out), a
-    name that is there twice (counted once), the same content under several names, gestures and cameras
-    without a single video. Files that are no videos by their ending are not looked at.
+    Problems are: invalid names or suffixes (skipped), broken links and empty files (skipped), duplicate names
+    (one is kept), duplicate content, gestures and cameras without any video. Other files are ignored.
     """
     problems: list[str] = []
     places: dict[str, list[Path]] = {}
@@ -91,7 +90,7 @@ def take_inventory(folder: Path, out: Path) -> Inventory:
             continue
         shown = path.relative_to(folder)
         if path.suffix.lower() != ".mpg":
-            problems.append(f"bad name: {shown}: expected the ending .mpg.")
+            problems.append(f"bad name: {shown}: expected the suffix .mpg.")
             continue
         try:
             parse_name(path.stem)
@@ -99,7 +98,7 @@ def take_inventory(folder: Path, out: Path) -> Inventory:
             problems.append(f"bad name: {shown}: {error}")
             continue
         if not path.is_file() or path.stat().st_size == 0:
-            problems.append(f"{'empty file' if path.is_file() else 'link to nowhere'}: {shown}")
+            problems.append(f"{'empty file' if path.is_file() else 'broken link'}: {shown}")
             continue
         places.setdefault(path.stem, []).append(path)
     repeated = {stem: paths for stem, paths in sorted(places.items()) if len(paths) > 1}
@@ -121,10 +120,9 @@ def take_inventory(folder: Path, out: Path) -> Inventory:
 
 
 def make_links(paths: dict[str, Path], folder: Path, camera: str | None = None) -> None:
-    """Fill `folder` with links to the videos (of one camera), whatever folders they are in.
+    """Create links to the videos (of one camera) in `folder`, which extractors read.
 
-    Extractors so find them side by side. Links of videos that are gone are taken away. Raises UserError if
-    there are other files in the folder.
+    Links to other videos are removed. Raises UserError if the folder holds files that are not links.
     """
     wanted = {
         f"{stem}.mpg": path.resolve()
@@ -132,9 +130,9 @@ def make_links(paths: dict[str, Path], folder: Path, camera: str | None = None) 
         if camera in (None, parse_name(stem).camera)
     }
     folder.mkdir(parents=True, exist_ok=True)
-    strangers = [path.name for path in folder.iterdir() if not path.is_symlink()]
-    if strangers:
-        raise UserError(f"{folder} holds files that are no links, such as {strangers[0]}: move them away.")
+    others = [path.name for path in folder.iterdir() if not path.is_symlink()]
+    if others:
+        raise UserError(f"{folder} holds files that are not links, such as {others[0]}: move them elsewhere.")
     for path in folder.iterdir():
         if path.name not in wanted or path.readlink() != wanted[path.name]:
             path.unlink()
@@ -144,7 +142,7 @@ def make_links(paths: dict[str, Path], folder: Path, camera: str | None = None) 
 
 
 def _same_content(places: dict[str, list[Path]]) -> list[list[str]]:
-    """Groups of stems whose files are the same byte for byte: they would leak from one split into another."""
+    """Groups of stems whose files have equal content, which would leak between splits."""
     by_size: dict[int, list[str]] = {}
     for stem in sorted(places):
         by_size.setdefault(places[stem][0].stat().st_size, []).append(stem)
@@ -159,26 +157,26 @@ def _same_content(places: dict[str, list[Path]]) -> list[list[str]]:
 def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
     """The split of the published experiments: {"train", "val", "test"} -> names, in the published order.
 
-    The names, sorted as strings, are shuffled as one list; the first tenth (rounded down) is for validation,
-    the next for the test. A recording's two cameras, and a signer, may so stand on both sides. Raises
-    UserError where a tenth is no video.
+    The names, sorted as strings, are shuffled; the first tenth (rounded down) is for validation, the next for
+    the test. So both cameras of a recording, and a signer, may be in different splits. Raises UserError for
+    fewer than 10 names.
     """
     shuffled = sorted(stems)
     random.Random(seed).shuffle(shuffled)
     count = int(_SHARE * len(shuffled))
     if count == 0:
         raise UserError(
-            f"the published split gives a tenth of the videos to validation, a tenth to the test: got "
-            f"{len(shuffled)}, expected 10 at least."
+            f"the published split uses a tenth of the videos for validation and a tenth for the test: got "
+            f"{len(shuffled)} videos, expected at least 10."
         )
     return {"train": shuffled[2 * count :], "val": shuffled[:count], "test": shuffled[count : 2 * count]}
 
 
 def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
-    """A split in which nobody signs on two sides.
+    """A split in which each signer is in one part only.
 
-    Validation, then the test, take shuffled signers until they have a tenth of the names, one at least. Names
-    within a split are sorted as strings. Raises UserError for fewer than 3 signers.
+    Validation, then the test, take shuffled signers until they have a tenth of the names, at least one
+    signer. Names within a split are sorted as strings. Raises UserError for fewer than 3 signers.
     """
     by_signer: dict[int, list[str]] = {}
     for stem in sorted(stems):
@@ -186,13 +184,13 @@ def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list
     signers = sorted(by_signer)
     if len(signers) < len(SPLITS):
         raise UserError(
-            f"a split by signer needs {len(SPLITS)} signers at least, got {len(signers)}: {signers}."
+            f"a split by signer needs at least {len(SPLITS)} signers, got {len(signers)}: {signers}."
         )
     random.Random(seed).shuffle(signers)
     wanted = int(_SHARE * sum(len(names) for names in by_signer.values()))
     split: dict[str, list[str]] = {name: [] for name in SPLITS}
-    for place, signer in enumerate(signers):
-        left = len(signers) - place
+    for position, signer in enumerate(signers):
+        left = len(signers) - position
         if not split["val"] or (len(split["val"]) < wanted and left > 2):
             split["val"] += by_signer[signer]
         elif not split["test"] or (len(split["test"]) < wanted and left > 1):
@@ -203,7 +201,7 @@ def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list
 
 
 def describe_split(split: Mapping[str, Sequence[str]]) -> list[str]:
-    """What each split holds, a line for each; and what is tested but never trained."""
+    """One line of counts for each split, and the gestures that training lacks."""
     lines, gestures = [], {}
     for part, stems in split.items():
         names = [parse_name(stem) for stem in stems]
@@ -214,7 +212,7 @@ def describe_split(split: Mapping[str, Sequence[str]]) -> list[str]:
         lines.append(f"{part:5s} {counts}, {signers} signers")
     lacking = {part: sorted(gestures[part] - gestures["train"], key=GESTURES.index) for part in SPLITS}
     return lines + [
-        f"{part} holds gestures that train does not: {', '.join(missing)}"
+        f"{part} has gestures that train lacks: {', '.join(missing)}"
         for part, missing in lacking.items()
         if missing
     ]

@@ -1,6 +1,6 @@
-"""A corpus that is a table: a row for each clip, prompts by templates over its columns.
+"""A corpus that is a table: one row per clip, prompts by templates over its columns.
 
-See mmpt/processors/table_file.py for the columns, docs/your_data.md for the way from a table to results.
+See mmpt/processors/table_file.py for the columns, docs/your_data.md for a walkthrough.
 """
 
 from collections import Counter
@@ -20,8 +20,8 @@ from mmpt.utils.errors import MissingDataError, UserError
 class TableMetaProcessor(MetaProcessor):
     """The rows of one split. A clip's class is its prompt by the first template.
 
-    rows: of `table`. prompt_templates, prompt_weights: training draws each clip's prompt anew among them;
-    evaluation takes the first. files: each row's file (see clip_file).
+    rows: rows of `table`. files: each row's file (see clip_file). prompt_templates, prompt_weights: training
+    draws a template for each clip in each epoch; evaluation uses the first.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class TableMetaProcessor(MetaProcessor):
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "TableMetaProcessor":
+        """See MetaProcessor."""
         if config.table_path is None:
             raise UserError("dataset.table_path is not set: TableMetaProcessor needs a table of clips.")
         table = read_table(config.table_path)
@@ -61,12 +62,13 @@ class TableMetaProcessor(MetaProcessor):
             raise MissingDataError(
                 f"{table.path}, line {rows[first].line}, column 'path': there is no file {files[first]} "
                 f"({len(missing)} of {len(rows)} clips of {split} are missing). Paths are relative to the "
-                "table, or to dataset.vfeat_dir where that is set; dataset.on_bad_example=skip leaves such "
-                "clips out."
+                "table, or to dataset.vfeat_dir where that is set; dataset.on_bad_example=skip skips "
+                "such clips."
             )
         return cls(table, rows, files, config.prompt_templates, config.prompt_weights)
 
     def describe(self) -> str:
+        """See MetaProcessor; with the clips of each group."""
         counts = Counter(example.group for example in self.examples if example.group)
         groups = " ".join(f"{name}:{count}" for name, count in sorted(counts.items())[:20])
         more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
@@ -74,10 +76,10 @@ class TableMetaProcessor(MetaProcessor):
 
 
 def clip_file(table: Table, row: TableRow, suffix: str, folder: str | Path | None = None) -> Path:
-    """The file of a row's clip: its path, or, where `folder` is given, the file of the same relative path and
-    the ending `suffix` in that folder, as `mmpt.cli.extract` writes it.
+    """The file of a row's clip.
 
-    Raises UserError, naming line and column, if the file is not of the kind that `suffix` says.
+    folder: its features, as `mmpt.cli.extract` writes them: the same relative path with `suffix`. None: the
+    row's path. Raises UserError, naming line and column, for a file with another suffix.
     """
     path = row.path
     if folder is not None:
@@ -95,8 +97,10 @@ def clip_file(table: Table, row: TableRow, suffix: str, folder: str | Path | Non
 
 
 def file_in(folder: str | Path, row: TableRow, suffix: str) -> Path:
-    """The row's path in another folder, the ending of a video, pose or array there changed to `suffix`; to a
-    name without such an ending it is added (sign.1 -> sign.1.pose)."""
+    """The row's path in another folder, with `suffix` instead of that of a video, pose or array.
+
+    To a name without such a suffix it is added (sign.1 -> sign.1.pose).
+    """
     path = Path(folder) / row.values["path"]
     known = path.suffix.lower() in {*VIDEO_SUFFIXES, ".pose", ".npy"}
     return path.with_suffix(suffix) if known else Path(f"{path}{suffix}")

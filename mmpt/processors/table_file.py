@@ -1,12 +1,12 @@
-"""Tables of clips as files: CSV, TSV or Parquet with the columns `id`, `path`, `text` or `gloss`, and others.
+"""Tables of clips: CSV, TSV or Parquet files with the columns `id`, `path`, `text` or `gloss`, and others.
 
     id, path                            unique name; file of the clip, relative to the table's folder
-    text or gloss                       what is signed (where only one is there, it is both)
+    text or gloss                       what is signed (if only one is given, it is used for both)
     split                               train, valid (or val, dev, validation), test
-    signed_language, spoken_language    codes or names, as the prompts shall have them
+    signed_language, spoken_language    codes or names, for prompts
     signer                              who signs
-    start, end                          the part of the file in milliseconds; so do start_ms and end_ms;
-                                        start_frame and end_frame count frames; the end is not included
+    start, end                          the part of the file in milliseconds, end exclusive; start_ms and
+                                        end_ms are the same; start_frame and end_frame count frames
     left_handed                         true or false: mirror the clip
 
 Any other column may be named in a prompt template.
@@ -34,8 +34,11 @@ _OPTIONAL = ("split", "signed_language", "spoken_language", "signer", "left_hand
 
 @dataclass(frozen=True)
 class TableRow:
-    """One clip of a table. line: where it stands in the file, the header being line 1. split: one of SPLITS,
-    or "". values: every column as text, for prompts."""
+    """One clip of a table.
+
+    line: its line in the file, where the header is line 1. split: one of SPLITS, or "". values: every column
+    as text, for prompts.
+    """
 
     line: int
     id: str
@@ -52,18 +55,17 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's rows in its order, and its columns."""
+    """A table's rows, in order, and its columns."""
 
     path: Path
     columns: list[str]
     rows: list[TableRow]
 
     def of_split(self, split: str) -> list[TableRow]:
-        """The rows of one split. Raises UserError where there are none."""
+        """The rows of one split. Raises UserError if there are none."""
         if "split" not in self.columns:
             raise UserError(
-                f"{self.path}: there is no column 'split': add one that says train, valid or test of each "
-                f"row."
+                f"{self.path}: there is no column 'split': add it, with train, valid or test in each row."
             )
         rows = [row for row in self.rows if row.split == split]
         if not rows:
@@ -73,15 +75,15 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path looks like a table."""
+    """Whether a path has the suffix of a table."""
     return path.suffix.lower() in SUFFIXES
 
 
 def read_table(path: str | Path) -> Table:
-    """Read and check a whole table; clips are not looked at.
+    """Read and check a table, but not its clips.
 
-    Raises MissingDataError if there is no such file, UserError for whatever is wrong in it, naming file, line
-    and column.
+    Raises MissingDataError if the file is missing, UserError for an invalid table, naming file, line and
+    column.
     """
     path = Path(path)
     if not path.is_file():
@@ -102,13 +104,12 @@ def read_table(path: str | Path) -> Table:
         if len(cells) != len(columns):
             raise UserError(
                 f"{path}, line {line}: expected {len(columns)} cells ({', '.join(columns)}), got "
-                f"{len(cells)}; "
-                "cells that hold the separator must be quoted."
+                f"{len(cells)}; cells that hold the separator must be quoted."
             )
         row = _row(path, line, dict(zip(columns, (cell.strip() for cell in cells))))
         if row.id in seen:
             raise UserError(
-                f"{path}, line {line}, column 'id': {row.id!r} is that of line {seen[row.id]} too."
+                f"{path}, line {line}, column 'id': {row.id!r} is also the id of line {seen[row.id]}."
             )
         seen[row.id] = line
         rows.append(row)
@@ -118,7 +119,7 @@ def read_table(path: str | Path) -> Table:
 
 
 def _text_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of a CSV or TSV file; empty lines are passed over."""
+    """(line number, cells) of a CSV or TSV file, without empty lines."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -130,7 +131,7 @@ def _text_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if any(cell.strip() for cell in cells):
                     _check_quotes(path, line, cells, delimiter, columns)
                     yield line, cells
-                line = reader.line_num + 1  # where the next row begins: quoted cells may hold line breaks
+                line = reader.line_num + 1  # of the next row: quoted cells may hold line breaks
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: it is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
     except csv.Error as error:
@@ -138,14 +139,13 @@ def _text_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_quotes(path: Path, line: int, cells: Sequence[str], delimiter: str, columns: int) -> None:
-    """Raises UserError for a cell that holds whole rows: it begins with a quote that was meant as text."""
+    """Raises UserError for a cell that holds whole rows, because it starts with an unclosed quote."""
     for cell in cells:
         swallowed = [part for part in cell.splitlines()[1:] if part.count(delimiter) >= columns - 1 > 0]
         if swallowed:
             raise UserError(
-                f"{path}, line {line}: a cell that begins {cell[:20]!r} goes on over the next rows: a quote "
-                'opens there and is not closed. Double quotes within a quoted cell ("" for "), or take it '
-                "out."
+                f"{path}, line {line}: a cell that starts with {cell[:20]!r} spans the next rows: its quote "
+                'is not closed. Double quotes within a quoted cell ("" for "), or remove it.'
             )
 
 
@@ -154,7 +154,7 @@ def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     parquet = parquet_module()
     try:
         table = parquet.read_table(path)
-    except Exception as error:  # whatever pyarrow stumbles over in foreign bytes
+    except Exception as error:  # pyarrow raises all kinds of exceptions on invalid bytes
         raise UserError(f"{path}: not readable as Parquet ({str(error).splitlines()[0][:160]}).") from None
     yield 1, list(table.column_names)
     columns = [column.to_pylist() for column in table.columns]
@@ -163,7 +163,7 @@ def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text(value: Any) -> str:
-    """A cell as text. Whole numbers that came as floats, because others are missing, are whole again."""
+    """A cell as text. Integers that are floats, because other cells are missing, become integers again."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -172,13 +172,13 @@ def _text(value: Any) -> str:
 
 
 def parquet_module() -> Any:
-    """pyarrow.parquet. Raises MissingDataError where it is not installed."""
+    """pyarrow.parquet. Raises MissingDataError if it is not installed."""
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingDataError(
-            "Parquet needs the package pyarrow: `pip install pyarrow==21.0.0` (newer ones ask for NumPy "
-            "2), or use CSV."
+            "Parquet needs the package pyarrow: `pip install pyarrow==21.0.0` (newer versions need NumPy 2), "
+            "or use CSV."
         ) from error
     return parquet
 
@@ -193,21 +193,20 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if missing:
         raise UserError(
             f"{path}, line 1: there is no column {', '.join(missing)}; got "
-            f"{', '.join(columns) or 'nothing'}. "
-            f"Columns with a meaning: {', '.join(known)}."
+            f"{', '.join(columns) or 'nothing'}. Known columns: {', '.join(known)}."
         )
     for kind in (_STARTS, _ENDS):
         given = [name for name in kind if name in columns]
         if len(given) > 1:
-            raise UserError(f"{path}, line 1: the columns {' and '.join(given)} say the same: keep one.")
+            raise UserError(f"{path}, line 1: the columns {' and '.join(given)} mean the same: keep one.")
     starts, ends = ([kind[n] for n in kind if n in columns] for kind in (_STARTS, _ENDS))
     if starts and ends and starts != ends:
-        raise UserError(f"{path}, line 1: start is in {starts[0]}, end in {ends[0]}: take one unit.")
+        raise UserError(f"{path}, line 1: start is in {starts[0]}, end in {ends[0]}: use one unit.")
 
 
 def _row(path: Path, line: int, values: dict[str, str]) -> TableRow:
     for column, cell in values.items():
-        if column != "path" and not cell.isascii():  # é as one character or two is one signer, and one class
+        if column != "path" and not cell.isascii():  # é as one or two characters must be one class
             values[column] = unicodedata.normalize("NFC", cell)
     for one, other in (("text", "gloss"), ("gloss", "text")):
         values.setdefault(one, values.get(other, ""))
@@ -243,11 +242,11 @@ def _span(path: Path, line: int, values: Mapping[str, str]) -> Span | None:
     end_column = next((name for name in _ENDS if values.get(name)), None)
     if start_column is None and end_column is None:
         return None
-    start = 0.0 if start_column is None else _moment(path, line, start_column, values[start_column])
-    end = None if end_column is None else _moment(path, line, end_column, values[end_column])
+    start = 0.0 if start_column is None else _time(path, line, start_column, values[start_column])
+    end = None if end_column is None else _time(path, line, end_column, values[end_column])
     if end is not None and end <= start:
         raise UserError(
-            f"{path}, line {line}, column {end_column!r}: {end:g} is not behind the start, {start:g}."
+            f"{path}, line {line}, column {end_column!r}: {end:g} is not after the start, {start:g}."
         )
     if end_column is not None:
         return Span(start, end, _ENDS[end_column])
@@ -255,7 +254,7 @@ def _span(path: Path, line: int, values: Mapping[str, str]) -> Span | None:
     return Span(start, end, _STARTS[start_column])
 
 
-def _moment(path: Path, line: int, column: str, cell: str) -> float:
+def _time(path: Path, line: int, column: str, cell: str) -> float:
     try:
         moment = float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writing tables of clips, for importers of published corpora."""
+"""Writing tables of clips; used by the importers of published corpora."""
 
 import csv
 import dataclasses
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
-    """Write rows of equal columns as CSV, and read the table back, which checks it.
+    """Write rows with equal columns as CSV, and check the table by reading it back.
 
-    Raises UserError, with nothing written, where it is not a table that can be used.
+    Raises UserError for an invalid table, which is not written.
     """
     if not rows:
-        raise UserError(f"{path}: there is no clip to write a table of.")
+        raise UserError(f"{path}: there are no clips to write.")
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -38,12 +38,14 @@ def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
 
 
 def csv_lines(path: Path) -> list[list[str]]:
-    """The cells of each line of a corpus's own CSV file, the first with the names of the columns.
+    """The cells of each line of a corpus's CSV file; the first line holds the column names.
 
-    Raises UserError if it is not there, or not whole.
+    Raises UserError if the file is missing or truncated.
     """
     if not path.is_file():
-        raise UserError(f"there is no file {path}: it belongs to the corpus; see --help for how to get it.")
+        raise UserError(
+            f"there is no file {path}, which is part of the corpus: see --help for how to get it."
+        )
     lines: list[list[str]] = []
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -52,19 +54,18 @@ def csv_lines(path: Path) -> list[list[str]]:
                 if lines and len(cells) != len(lines[0]):
                     raise UserError(
                         f"{path}, line {reader.line_num}: expected {len(lines[0])} cells, as in the first "
-                        f"line, got {len(cells)}; is the file whole?"
+                        f"line, got {len(cells)}; is the file truncated?"
                     )
                 lines.append(cells)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected UTF-8 ({error}): save it as UTF-8.") from None
     except csv.Error as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error}); is the file whole?") from None
+        raise UserError(f"{path}: cannot be read as CSV ({error}); is the file truncated?") from None
     return lines
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a corpus's own CSV file. Raises UserError if one of the columns is not there, and as
-    csv_lines does."""
+    """The rows of a corpus's CSV file. Raises UserError for a missing column or an invalid file."""
     header, *lines = csv_lines(path) or [[]]
     missing = [name for name in columns if name not in header]
     if missing:
@@ -73,7 +74,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 
 
 def unique_ids(names: Iterable[str]) -> list[str]:
-    """The names, with -2, -3, ... behind those that came before, where that is no other's name."""
+    """Make names unique: append -2, -3, ... to repeated names, unless that is taken."""
     names = list(names)
     taken = set(names)
     seen: Counter[str] = Counter()
@@ -90,10 +91,10 @@ def unique_ids(names: Iterable[str]) -> list[str]:
 
 
 def split_by(keys: Sequence[str], shares: tuple[float, float] = (0.1, 0.1)) -> dict[str, str]:
-    """A split for each key (a signer, a class and its number), for corpora that publish none.
+    """Assign a split to each key (a signer, a class and its number), for corpora that publish no splits.
 
-    Keys are ordered by a hash of their name, so the split is the same everywhere; the first `shares` of them
-    are test and valid, at least one each where there are three or more.
+    Keys are ordered by a hash of their name, so the split is reproducible; the first `shares` of them are
+    test and valid, at least one each if there are three or more.
     """
     ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).hexdigest())
     least = 1 if len(ordered) >= 3 else 0
@@ -104,11 +105,11 @@ def split_by(keys: Sequence[str], shares: tuple[float, float] = (0.1, 0.1)) -> d
 
 
 def existing(rows: Sequence[Mapping[str, str]], folder: Path) -> list[Mapping[str, str]]:
-    """The rows whose file is there; says how many are not. Raises UserError if none is."""
-    folder.mkdir(parents=True, exist_ok=True)  # paths out of it, with .., are only looked up where it is
+    """The rows whose file exists; warns of the others. Raises UserError if no file exists."""
+    folder.mkdir(parents=True, exist_ok=True)  # paths with .. need the folder to exist
     kept = [row for row in rows if (folder / row["path"]).is_file()]
     if rows and not kept:
-        raise UserError(f"none of {len(rows)} clips is there; the first would be {folder / rows[0]['path']}.")
+        raise UserError(f"none of {len(rows)} clips exists; the first would be {folder / rows[0]['path']}.")
     if len(kept) < len(rows):
-        log.warning("%d of %d clips have no file and are left out", len(rows) - len(kept), len(rows))
+        log.warning("%d of %d clips have no file and are skipped", len(rows) - len(kept), len(rows))
     return kept

@@ -10,9 +10,9 @@ KEY = "dataset.prompt_templates"
 
 
 class PromptTemplates:
-    """Templates that give each row of a table its prompts; the first one's is the row's class.
+    """Templates that make the prompts of each row of a table; the first prompt is the row's class.
 
-    Raises UserError for a template that names a column which the table does not have.
+    Raises UserError for a template with an unknown column.
     """
 
     def __init__(self, templates: Sequence[str], table: Table):
@@ -31,7 +31,7 @@ class PromptTemplates:
                 )
 
     def prompts(self, row: TableRow) -> list[str]:
-        """The row's prompt by each template. Raises UserError where a column that one needs is empty."""
+        """The row's prompt from each template. Raises UserError if a column of a template is empty."""
         filled = []
         for template, names in zip(self.templates, self._fields):
             for name in names:
@@ -44,7 +44,7 @@ class PromptTemplates:
         return filled
 
     def of_rows(self, rows: Sequence[TableRow]) -> list[list[str]]:
-        """`prompts` of each row. Raises UserError if two classes get one prompt by a later template."""
+        """`prompts` of each row. Raises UserError if two classes get the same prompt from a template."""
         prompts = [self.prompts(row) for row in rows]
         for number in range(1, len(self.templates)):
             owner: dict[str, tuple[str, int]] = {}
@@ -52,26 +52,26 @@ class PromptTemplates:
                 label, line = owner.setdefault(texts[number], (texts[0], row.line))
                 if label != texts[0]:
                     raise UserError(
-                        f"{KEY}: {self.templates[number]!r} gives the prompt {texts[number]!r} to {label!r} "
-                        f"({self._table.path}, line {line}) and to {texts[0]!r} (line {row.line}), which "
-                        "are two classes by the first template: each template must keep the classes apart."
+                        f"{KEY}: {self.templates[number]!r} gives the same prompt, {texts[number]!r}, to the "
+                        f"classes {label!r} ({self._table.path}, line {line}) and {texts[0]!r} (line "
+                        f"{row.line}): each template must keep the classes of the first apart."
                     )
         return prompts
 
 
 def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    """The weights of `count` templates, as shares of 1; None: all alike. Raises UserError."""
+    """The weights of `count` templates, normalised to sum 1; None: equal weights. Raises UserError."""
     given = [1.0] * count if weights is None else list(weights)
     if len(given) != count or min(given) < 0 or not sum(given):
         raise UserError(
-            f"dataset.prompt_weights: expected a weight from 0 up for each of the {count} prompt_templates, "
+            f"dataset.prompt_weights: expected a weight >= 0 for each of the {count} prompt_templates, "
             f"not all 0, got {weights}."
         )
     return [weight / sum(given) for weight in given]
 
 
 def _fields(template: str) -> list[str]:
-    """The columns that a template names. Raises UserError if it names none or is not well formed."""
+    """The columns that a template names. Raises UserError if it is invalid or names none."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
@@ -81,10 +81,7 @@ def _fields(template: str) -> list[str]:
         if name is None:
             continue
         if not name.isidentifier() or spec or conversion:
-            raise UserError(
-                f"{KEY}: {template!r}: expected names of columns in braces and nothing else there, as "
-                f"{{text}}."
-            )
+            raise UserError(f"{KEY}: {template!r}: expected only column names in braces, such as {{text}}.")
         names.append(name)
     if not names:
         raise UserError(f"{KEY}: {template!r} names no column: all prompts would be the same.")

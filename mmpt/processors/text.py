@@ -11,18 +11,17 @@ from mmpt.utils.errors import UserError
 
 @TEXT_PROCESSORS.register("TextProcessor")
 class TextProcessor:
-    """`[CLS] [SEP] tokens [SEP]`, the layout of VideoCLIP's captions.
+    """Prompt -> `[CLS] [SEP] tokens [SEP]`, the layout of VideoCLIP's captions, without padding.
 
-    At most max_len ids: a longer prompt loses its last tokens and keeps the closing [SEP]. Unpadded.
-
-    tokenizer: a transformers tokenizer with [CLS] and [SEP].
+    tokenizer: a transformers tokenizer with [CLS] and [SEP]; UserError if it has none. max_len: the most ids;
+    a longer prompt is truncated before the final [SEP].
     """
 
     def __init__(self, tokenizer: Any, max_len: int):
         if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
             raise UserError(
-                f"the tokenizer {type(tokenizer).__name__} has no [CLS] and [SEP]: give dataset.bert_name a "
-                f"BERT-like model."
+                f"the tokenizer {type(tokenizer).__name__} has no [CLS] and [SEP]: set dataset.bert_name to "
+                "a BERT-like model."
             )
         self.tokenizer = tokenizer
         self.max_len = max_len
@@ -30,11 +29,11 @@ class TextProcessor:
 
     @property
     def pad_id(self) -> int:
-        """The id that batches are padded with."""
+        """The id for padding."""
         return self.tokenizer.pad_token_id or 0
 
     def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids int64 [L] and a mask bool [L] that is all true, 3 <= L <= max_len. Raises UserError."""
+        """Token ids int64 [L] and an all-true mask bool [L], 3 <= L <= max_len. Raises UserError."""
         if text not in self._kept:
             _check_characters(text)
             ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][
@@ -46,19 +45,19 @@ class TextProcessor:
         return self._kept[text]
 
     def check_distinct(self, prompts: Iterable[str]) -> None:
-        """Refuse different prompts that become the same token ids: the model could not tell them apart.
+        """Raises UserError for different prompts with the same token ids, which no model can tell apart.
 
-        An uncased tokenizer strips accents, so 'the letter Ä' and 'the letter A' are one to it, and so are
-        all words of characters that it does not know. Raises UserError.
+        An uncased tokenizer strips accents, so that 'the letter Ä' equals 'the letter A', and maps all words
+        with unknown characters to one id.
         """
         seen: dict[bytes, str] = {}
         for prompt in dict.fromkeys(prompts):
             key = self(prompt)[0].tobytes()
             if key in seen:
                 raise UserError(
-                    f"the prompts {seen[key]!r} and {prompt!r} become the same token ids: an uncased "
-                    "tokenizer strips accents, words of characters that it does not know are one to it, and "
-                    f"prompts are cut to max_len={self.max_len}. Write them out (AE for Ä), or take another "
+                    f"the prompts {seen[key]!r} and {prompt!r} have the same token ids: an uncased "
+                    "tokenizer strips accents and maps words with unknown characters to one id, and "
+                    f"prompts are cut to max_len={self.max_len}. Write them out (AE for Ä), or set another "
                     "dataset.bert_name."
                 )
             seen[key] = prompt
@@ -67,7 +66,7 @@ class TextProcessor:
 def _check_characters(text: str) -> None:
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # half a character, such as a byte that is no UTF-8
+    except UnicodeEncodeError as error:  # a lone surrogate, such as a byte that is not UTF-8
         raise UserError(
-            f"the text {text!r} is no valid Unicode at character {error.start + 1}: was it read as UTF-8?"
+            f"the text {text!r} is not valid Unicode at character {error.start + 1}: was it read as UTF-8?"
         ) from None

@@ -57,7 +57,7 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert f"column 'signer': '{train[0]['signer']}' is in" in errors
     assert len(found["errors"]) == 4
     assert "1 of 6 classes of test have no clip in train: Omega." in warnings
-    assert "to an uncased text model these are one text: A, a, ä" in warnings
+    assert "an uncased text model cannot tell these texts apart: A, a, ä" in warnings
     assert f"1 clips show no hand at all: {train[5]['id']}" in warnings
     assert f"1 clips have fewer than 3 frames: {train[5]['id']}" in warnings
     assert found["splits"]["train"]["unreadable"] == 2
@@ -78,7 +78,7 @@ def test_clips_that_training_would_refuse_are_errors(tmp_path):
     assert main([str(table)]) == 1
     errors = report(table)["errors"]
     assert len(errors) == 2 and f"line {train[-1] + 2}, column 'path': {tmp_path}/hidden.pose: " in errors[1]
-    assert "no frame of 4 has both shoulders" in errors[0]
+    assert "none of the 4 frames has both shoulders" in errors[0]
     assert (tmp_path / "t_check" / "clips.png").is_file()
 
 
@@ -119,7 +119,7 @@ def test_features_have_no_hands_and_no_drawings(tmp_path):
     assert main([str(tmp_path / "t.csv")]) == 0
     found = report(tmp_path / "t.csv")
     assert found["splits"]["test"]["frames"] == [7, 7.0, 7]
-    assert "no signer given" in "\n".join(found["warnings"])
+    assert "no signer is given" in "\n".join(found["warnings"])
     assert not (tmp_path / "t_check" / "clips.png").exists()
 
 
@@ -150,7 +150,7 @@ def test_a_left_handed_signer_is_seen_as_the_model_does(tmp_path):
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
     found = report(tmp_path / "t.csv")
     assert found["splits"]["valid"]["without_right_hand"] == 1
-    told = f"said to be left-handed, but only their right hand is seen, never the left: {other['id']}"
+    told = f"marked as left-handed, but only their right hand is visible: {other['id']}"
     assert any(told in line for line in found["warnings"])
 
 
@@ -167,4 +167,4 @@ def test_features_of_two_widths_or_to_be_mirrored_are_errors(tmp_path):
     assert main([str(tmp_path / "t.csv")]) == 1
     first, second = report(tmp_path / "t.csv")["errors"]
     assert "line 3" in first and "cannot be mirrored" in first
-    assert "line 4, column 'path': 6 numbers in a frame, and 8 in most clips" in second
+    assert "line 4, column 'path': feature dimension 6, but 8 in most clips" in second

@@ -24,7 +24,7 @@ def rows_of(tmp_path, *given):
     return rows, files
 
 
-def test_equal_contents_in_two_splits(tmp_path):
+def test_leaks_of_equal_files_in_two_splits(tmp_path):
     leaks = find_leaks(
         *rows_of(
             tmp_path,
@@ -41,7 +41,7 @@ def test_equal_contents_in_two_splits(tmp_path):
     assert [[row.id for row in group] for group in leaks.repeats] == [["r3", "r4"]]
 
 
-def test_parts_of_one_recording_leak_where_they_overlap(tmp_path):
+def test_overlapping_spans_of_one_recording_leak(tmp_path):
     def spans(*ends):
         return [("test" if n else "train", "abc", "", Span(a, b, "ms")) for n, (a, b) in enumerate(ends)]
 
@@ -51,7 +51,7 @@ def test_parts_of_one_recording_leak_where_they_overlap(tmp_path):
     assert find_leaks(*rows_of(tmp_path, *spans((15, 17), (10, 20)))).clips
 
 
-def test_signers(tmp_path):
+def test_leaks_of_signers(tmp_path):
     given = [("train", "a", "x", None), ("train", "b", "y", None), ("test", "c", "x", None)]
     leaks = find_leaks(*rows_of(tmp_path, *given, ("valid", "d", "", None), ("test", "e", "", None)))
     assert leaks.signers == {"x": {"train": 1, "test": 1}} and not leaks.clips
@@ -69,7 +69,7 @@ def test_leaks_are_refused_unless_allowed(tmp_path):
     assert len(leaks.refuse(table, ["clips", "signers"])) == 2
 
 
-def test_what_training_has_seen_by_name(tmp_path):
+def test_shared_with_training_compares_paths(tmp_path):
     rows = table_rows()
     train = next(row for row in rows if row["split"] == "train")
     test = [row for row in rows if row["split"] == "test"]

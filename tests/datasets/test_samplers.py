@@ -22,7 +22,7 @@ def rng(seed=0):
     per_prompt=st.integers(1, 4),
     seed=st.integers(0, 5),
 )
-def test_every_clip_once_and_no_prompt_too_often(counts, size, per_prompt, seed):
+def test_batches_hold_every_clip_once_and_limit_each_prompt(counts, size, per_prompt, seed):
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     size = min(size, len(counts) * per_prompt)
     per_prompt = min(per_prompt, size)
@@ -68,7 +68,7 @@ def test_oversampling_fills_every_batch_with_all_gestures():
 
 
 @pytest.mark.parametrize("counts", [[5] * 60, [1 + label % 9 for label in range(60)]])
-def test_over_the_epochs_a_prompt_meets_all_the_others(counts):
+def test_over_the_epochs_every_prompt_meets_all_others(counts):
     """A batch holds few of many prompts: those that never meet are never told apart."""
     labels = np.repeat(np.arange(len(counts)), counts)
     met = np.zeros((len(counts), len(counts)))
@@ -81,12 +81,12 @@ def test_over_the_epochs_a_prompt_meets_all_the_others(counts):
         assert others.min() > 0.7 * 1500 * 9 / 59 and others.max() < 1.3 * 1500 * 9 / 59
 
 
-def test_a_batch_of_35_is_a_batch_of_35():
+def test_batch_size_35_is_kept():
     labels = [label for label in range(35) for _ in range(16)]
     assert {len(batch) for batch in prompt_batches(labels, 35, rng())} == {35}
 
 
-def test_deterministic_from_the_generator():
+def test_batches_are_deterministic():
     labels = [i % 7 for i in range(50)]
     assert prompt_batches(labels, 6, rng(1)) == prompt_batches(labels, 6, rng(1))
     assert prompt_batches(labels, 6, rng(1)) != prompt_batches(labels, 6, rng(2))
@@ -94,6 +94,6 @@ def test_deterministic_from_the_generator():
     assert sorted(index for batch in random_batches(10, 4, rng(1)) for index in batch) == list(range(10))
 
 
-def test_more_than_the_prompts_can_fill():
+def test_a_batch_size_over_the_prompts_is_refused():
     with pytest.raises(UserError, match="at most 3"):
         prompt_batches([0, 1, 2, 2], 4, rng())

@@ -17,7 +17,7 @@ def features(config: Path, cache: Path, dtype: str | None) -> list[np.ndarray]:
     return [dataset[i]["vfeats"] for i in range(len(dataset))]
 
 
-def test_the_error_is_bounded_and_the_store_its_own(tiny_yaml: Path, tmp_path: Path) -> None:
+def test_float16_store_has_a_bounded_error_and_its_own_file(tiny_yaml: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     whole = features(tiny_yaml, cache, None)
     (first,) = cache.glob("*.poses")
@@ -37,6 +37,6 @@ def test_the_error_is_bounded_and_the_store_its_own(tiny_yaml: Path, tmp_path: P
     assert len(list(cache.glob("*.poses"))) == 2
 
 
-def test_another_type_is_refused(tiny_yaml: Path) -> None:
+def test_unknown_store_dtype_is_refused(tiny_yaml: Path) -> None:
     with pytest.raises(UserError, match="store_dtype"):
         load_config(tiny_yaml, ["dataset.store_dtype=bfloat16"])

@@ -9,7 +9,7 @@ from mmpt.processors.table_file import read_table
 
 
 @pytest.mark.parametrize("unreadable", [False, True])
-def test_lengths_are_of_the_clips_that_can_be_read(tmp_path, monkeypatch, unreadable):
+def test_lengths_count_readable_clips_only(tmp_path, monkeypatch, unreadable):
     """An unreadable clip has no length, least of all 0; a single class is drawn as well as many."""
     drawn = {}
     monkeypatch.setattr(table_page, "save_figure", lambda figure, path, dpi: drawn.update(figure=figure))

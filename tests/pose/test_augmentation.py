@@ -27,7 +27,7 @@ class Draws:
 
 
 @pytest.mark.parametrize("draws", [(0.3, -0.7, 1.1), (-2.0, 1.5, -0.4), (0.0, 0.0, 0.0)])
-def test_augment2d_is_that_of_pose_format(monkeypatch, draws):
+def test_augment2d_equals_pose_format(monkeypatch, draws):
     clip = fake_clip()
     with monkeypatch.context() as patched:
         patched.setattr(np.random, "normal", Draws(*draws).normal)
@@ -48,7 +48,7 @@ def test_augment2d_is_distributed_as_published():
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("fps", [11, 25, 40])
-def test_interpolation_is_that_of_pose_format(seed, fps):
+def test_interpolation_equals_pose_format(seed, fps):
     clip = fake_clip(frames=9, seed=seed, missing=0.45)
     theirs = as_pose(clip).interpolate(fps, kind="linear").body
     ours = interpolate(clip, fps)
@@ -68,7 +68,7 @@ def test_interpolation_of_a_real_clip_closes_gaps_only_inside(data_dir):
     assert (out.confidence[:, 0] != 0).all()
 
 
-def test_interpolation_never_ends_with_nothing():
+def test_interpolation_keeps_at_least_one_frame():
     assert len(interpolate(fake_clip(frames=3), 1)) == 1
 
 
@@ -82,14 +82,14 @@ def test_temporal_follows_the_ratio_and_the_limit():
     assert len(augment_temporal(clip, Draws(-9.0), 256)) == 1  # a ratio below 0
 
 
-def test_noise_is_small_and_keeps_the_mask():
+def test_gaussian_noise_is_small_and_keeps_the_mask():
     clip = fake_clip(frames=60)
     out = gaussian_noise(clip, np.random.default_rng(0))
     assert_masked(out)
     assert (out.data - clip.data)[clip.present].std() == pytest.approx(0.001, rel=0.05)
 
 
-def test_flip_by_chance():
+def test_flip_probability():
     clip = fake_clip()
     rng = np.random.default_rng(0)
     flipped = sum(flip(clip, rng, 0.3) is not clip for _ in range(1000))
@@ -100,7 +100,7 @@ def test_flip_by_chance():
 @pytest.mark.parametrize(
     "step", [augment2d, gaussian_noise, lambda c, r: augment_temporal(c, r, 99), lambda c, r: flip(c, r, 0.5)]
 )
-def test_the_seed_decides_and_the_clip_stays(step):
+def test_augmentation_is_deterministic_and_does_not_change_its_input(step):
     clip = fake_clip()
     before = clip.data.copy()
     one, same = (step(clip, np.random.default_rng(5)) for _ in range(2))

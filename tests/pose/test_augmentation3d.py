@@ -41,7 +41,7 @@ def moments(n=20):
     return np.arange(n, dtype=float)
 
 
-def test_off_by_default():
+def test_augment3d_is_off_by_default():
     clip = fake_clip()
     assert not PoseAugmentation().active()
     assert augment3d(clip, PoseAugmentation(), rng()) is clip
@@ -68,7 +68,7 @@ def test_each_option_changes_the_clip_and_keeps_the_mask(option):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), frames=st.integers(1, 12), missing=st.sampled_from([0.0, 0.3, 1.0]))
-def test_all_together_on_any_clip(seed, frames, missing):
+def test_all_augment3d_steps_together(seed, frames, missing):
     clip = fake_clip(frames=frames, seed=seed % 13, missing=missing)
     tip = clip.index(RIGHT_HAND, "INDEX_FINGER_TIP")
     clip.data[:, tip], clip.confidence[:, tip] = 0, 0
@@ -78,7 +78,7 @@ def test_all_together_on_any_clip(seed, frames, missing):
     assert len(out) >= 1
 
 
-def test_probability():
+def test_augment3d_probability():
     options = dataclasses.replace(ALL, probability=0.25)
     clip = fake_clip(frames=3)
     generator = rng()
@@ -87,7 +87,7 @@ def test_probability():
     assert augment3d(clip, dataclasses.replace(ALL, probability=0), generator) is clip
 
 
-def test_rotations_are_rotations_and_the_fingers_stay():
+def test_rotation_matrices_are_orthogonal():
     generator = rng()
     for _ in range(20):
         matrix = rotation_matrix(0.5, generator)
@@ -100,7 +100,7 @@ def test_rotations_are_rotations_and_the_fingers_stay():
     assert np.abs(after[:, 63:] - before[:, 63:]).max() > 0.05
 
 
-def test_the_angle_has_the_spread_asked_for():
+def test_rotation_std():
     generator = rng()
     angles = [np.arcsin(-rotation_matrix(0.3, generator)[0, 2]) for _ in range(3000)]
     assert np.std(angles) == pytest.approx(0.3, rel=0.05)
@@ -122,7 +122,7 @@ def bones(clip):
     return np.diff(fingers, axis=2)
 
 
-def test_bones_get_one_factor_for_the_whole_clip():
+def test_bone_length_factors_are_constant_over_the_clip():
     clip = fake_clip(missing=0)
     out = jitter_bones(clip, 0.3, rng())
     ratio = bones(out) / bones(clip)
@@ -133,7 +133,7 @@ def test_bones_get_one_factor_for_the_whole_clip():
     np.testing.assert_array_equal(out.data[:, palm], clip.data[:, palm])
 
 
-def test_bent_fingers_keep_their_bones():
+def test_finger_bend_keeps_bone_lengths():
     clip = fake_clip(missing=0)
     out = bend_fingers(clip, 0.5, rng())
     np.testing.assert_allclose(
@@ -177,7 +177,7 @@ def test_hand_dropout_needs_two_hands():
     assert drop_hand(one, 1.0, rng()) is one
 
 
-def test_crops_lie_within_and_keep_at_least_a_frame():
+def test_time_crop_keeps_at_least_one_frame():
     generator = rng()
     lengths = set()
     for _ in range(200):
@@ -195,7 +195,7 @@ def test_frame_dropout():
     assert len(drop_frames(moments(), 0.999, generator)) >= 1
 
 
-def test_speed_keeps_the_ends():
+def test_time_speed_keeps_the_ends():
     generator = rng()
     for _ in range(50):
         new = change_speed(moments(), 0.5, generator)
@@ -204,7 +204,7 @@ def test_speed_keeps_the_ends():
         assert (np.diff(new) > 0).all()
 
 
-def test_warp_keeps_order_length_and_ends():
+def test_time_warp_keeps_order_length_and_ends():
     generator = rng()
     for _ in range(50):
         new = warp_time(moments(), 0.5, generator)
@@ -214,7 +214,7 @@ def test_warp_keeps_order_length_and_ends():
         np.testing.assert_allclose(warp_time(moments(n), 0.5, generator), moments(n))
 
 
-def test_resampling_interpolates_and_keeps_gaps():
+def test_resample_interpolates_and_keeps_gaps():
     clip = fake_clip(frames=4, missing=0)
     gone = clip.confidence.copy()
     gone[2, clip.layout.columns(RIGHT_HAND)] = 0

@@ -29,7 +29,7 @@ def real(request):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.floats(0.01, 100), place=st.floats(-100, 100))
-def test_palm_frame_ignores_where_and_how_large_the_hand_is(seed, size, place):
+def test_palm_frame_is_invariant_to_position_and_size(seed, size, place):
     clip = hand_clip(frames=6, seed=seed % 17, missing=0.2)
     turn = rotation(seed)
     hand = clip.data.astype(np.float64)
@@ -40,7 +40,7 @@ def test_palm_frame_ignores_where_and_how_large_the_hand_is(seed, size, place):
         np.testing.assert_allclose(after[:, part], before[:, part] @ turn, atol=1e-4)
 
 
-def test_palm_frame_says_what_it_says(real):
+def test_palm_frame_values(real):
     seen = real.present.all(axis=1)
     out = palm_frame(real.data, real.present)
     joints = out[seen, :63].reshape(-1, 21, 3)
@@ -58,7 +58,7 @@ def test_palm_frame_says_what_it_says(real):
     assert not out[~seen].any() and (~seen).sum() == 1
 
 
-def test_palm_frame_of_broken_hands_is_zero_not_nan():
+def test_palm_frame_of_degenerate_hands_is_zero():
     clip = hand_clip(frames=6, missing=0)
     hand, present = clip.data.copy(), clip.present.copy()
     hand[0] = 1  # all in one place

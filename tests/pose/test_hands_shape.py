@@ -22,7 +22,7 @@ def everything(hand):
     return np.ones(hand.shape[:2], dtype=bool)
 
 
-def test_brute_force(hand):
+def test_palm_shape_equals_brute_force(hand):
     shape = palm_shape(hand, everything(hand))
     assert shape.shape == (4, PALM_SHAPE_DIM) and shape.dtype == np.float32
     np.testing.assert_array_equal(shape[:, :69], palm_frame(hand, everything(hand)))
@@ -45,7 +45,7 @@ def test_brute_force(hand):
         np.testing.assert_allclose(shape[t, 69:], [*spread, *bend, *reach, *held], atol=2e-5)
 
 
-def test_what_turning_moving_and_scaling_leave_alone(hand):
+def test_palm_shape_is_invariant_to_rotation_translation_and_scale(hand):
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
     turn *= np.sign(np.linalg.det(turn))
     moved = (3 * hand @ turn.T + 7).astype(np.float32)
@@ -55,7 +55,7 @@ def test_what_turning_moving_and_scaling_leave_alone(hand):
     np.testing.assert_allclose(other[:, HELD].reshape(4, 21, 3), turned, atol=1e-4)
 
 
-def test_missing_points_are_zero(hand):
+def test_palm_shape_of_missing_points_is_zero(hand):
     present = everything(hand)
     present[1] = False
     present[2, 8] = False  # the index finger's tip

@@ -10,7 +10,7 @@ from tests.pose.pose_fakes import assert_masked, fake_clip, layout
 
 
 @pytest.mark.parametrize("n_face", [0, 468, 478])
-def test_twice_is_the_identity(n_face):
+def test_mirror_twice_is_the_identity(n_face):
     clip = fake_clip(frames=4, n_face=n_face)
     once = mirror(clip)
     assert_masked(once)
@@ -21,7 +21,7 @@ def test_twice_is_the_identity(n_face):
     assert not np.signbit(once.data[once.confidence == 0]).any()
 
 
-def test_left_becomes_right():
+def test_mirror_exchanges_left_and_right():
     clip = fake_clip()
     out = mirror(clip)
     np.testing.assert_array_equal(out.component(RIGHT_HAND)[0], clip.component(LEFT_HAND)[0] * [-1, 1, 1])
@@ -49,13 +49,13 @@ def test_the_face_is_symmetric(data_dir):
 
 
 @pytest.mark.slow
-def test_face_pairs_are_those_of_pose_format():
+def test_face_pairs_equal_pose_format():
     from pose_format.utils.holistic import FLIPPED_FACE_POINTS
 
     assert [int(FACE_MIRROR.get(str(i), i)) for i in range(478)] == FLIPPED_FACE_POINTS
 
 
-def test_before_or_after_normalisation_is_the_same(data_dir):
+def test_mirror_commutes_with_normalization(data_dir):
     clip = read_pose(data_dir / "pose" / "4_17_1_cam2.pose")
     np.testing.assert_allclose(
         normalize_shoulders(mirror(clip)).data, mirror(normalize_shoulders(clip)).data, atol=1e-5
@@ -67,7 +67,7 @@ def test_one_hand_alone_cannot_be_mirrored():
         mirror(fake_clip(layout=layout(RIGHT_HAND)))
 
 
-def test_an_idle_right_hand():
+def test_right_hand_is_idle():
     clip = fake_clip(missing=0)
     assert not right_hand_is_idle(clip)
     still = clip.with_data(np.repeat(clip.data[:1], len(clip), axis=0))

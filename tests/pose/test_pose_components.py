@@ -18,7 +18,7 @@ from mmpt.utils.errors import UserError
 from tests.pose.pose_fakes import fake_clip, layout
 
 
-def test_widths_of_the_published_features():
+def test_feature_dimension_of_the_published_features():
     assert feature_dim(None) == 1629
     assert feature_dim(None, 478) == 1659
     assert feature_dim("reduced_face") == feature_dim("reduced_face", 478) == 609
@@ -38,7 +38,7 @@ def test_selection_keeps_the_order_of_the_config():
     np.testing.assert_array_equal(chosen.component(POSE)[1], clip.component(POSE)[1])
 
 
-def test_face_with_irises_serves_a_model_without():
+def test_face_points_468_selects_from_478():
     clip = fake_clip(n_face=478)
     assert select_components(clip, None).data.shape[1] == 553
     assert select_components(clip, None, 468).data.shape[1] == 543
@@ -46,7 +46,7 @@ def test_face_with_irises_serves_a_model_without():
         select_components(fake_clip(n_face=468), None, 478)
 
 
-def test_points_are_found_by_name_whatever_their_order():
+def test_points_are_selected_by_name():
     clip = fake_clip()
     backwards = clip.select(np.arange(len(clip.layout))[::-1].copy(), PoseLayout.of(clip.points[::-1]))
     np.testing.assert_array_equal(
@@ -65,23 +65,23 @@ def test_points_are_found_by_name_whatever_their_order():
         ([POSE, POSE], "twice"),
     ],
 )
-def test_unknown_components_are_named_with_the_nearest(value, said):
+def test_unknown_components_suggest_the_nearest_name(value, said):
     with pytest.raises(UserError, match=said):
         feature_dim(value)
 
 
-def test_a_component_that_the_pose_lacks():
+def test_a_missing_component_is_refused():
     with pytest.raises(UserError, match=f"no component {FACE}"):
         select_components(fake_clip(), None)
 
 
-def test_a_component_that_lost_points():
+def test_a_component_with_missing_points_is_refused():
     thin = PoseLayout.of([p for p in layout().points if p != (RIGHT_HAND, "THUMB_TIP")])
-    with pytest.raises(UserError, match=r"20 points; 1 of the 21 .*THUMB_TIP"):
+    with pytest.raises(UserError, match=r"20 points and lacks 1 of the 21 .*THUMB_TIP"):
         select_components(fake_clip(layout=thin), [RIGHT_HAND])
 
 
-def test_a_layout_is_one_object_also_after_pickling():
+def test_equal_layouts_are_one_object_after_pickling():
     one = layout()
     assert PoseLayout.of(one.points) is one
     assert pickle.loads(pickle.dumps(one)) is one
@@ -89,6 +89,6 @@ def test_a_layout_is_one_object_also_after_pickling():
     assert clip.layout is one and clip.index(POSE, "NOSE") == 0
 
 
-def test_a_name_that_occurs_twice_is_refused():
+def test_duplicate_point_names_are_refused():
     with pytest.raises(UserError, match="WRIST"):
         PoseLayout.of([(LEFT_HAND, "WRIST"), (LEFT_HAND, "WRIST")])

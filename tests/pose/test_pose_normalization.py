@@ -40,7 +40,7 @@ def test_the_published_features_of_all_reference_poses(shared_reference, name):
     check_reference(shared_reference / "pose", name)
 
 
-def test_shoulders_become_the_origin_and_the_unit():
+def test_shoulders_become_origin_and_unit():
     clip = normalize_shoulders(fake_clip(missing=0.5))
     right, left = (clip.data[:, clip.index(POSE, name)] for name in ("RIGHT_SHOULDER", "LEFT_SHOULDER"))
     np.testing.assert_allclose(((right + left) / 2).mean(axis=0), 0, atol=1e-6)
@@ -50,14 +50,14 @@ def test_shoulders_become_the_origin_and_the_unit():
 
 @settings(max_examples=30, deadline=None)
 @given(scale=st.floats(0.1, 1000), shift=st.floats(-500, 500))
-def test_size_and_place_in_the_picture_do_not_matter(scale, shift):
+def test_normalization_is_invariant_to_size_and_position(scale, shift):
     clip = fake_clip(frames=5)
     moved = (clip.data * scale + shift) * clip.present[..., None]
     there = normalize_shoulders(clip.with_data(moved.astype(np.float32))).data
     np.testing.assert_allclose(there, normalize_shoulders(clip).data, atol=5e-3)
 
 
-def test_nothing_given_is_changed():
+def test_normalization_does_not_change_its_input():
     clip = fake_clip()
     before = clip.data.copy(), clip.confidence.copy()
     for step in (normalize_shoulders, hide_legs, scale_depth):
@@ -67,7 +67,7 @@ def test_nothing_given_is_changed():
     np.testing.assert_array_equal(clip.confidence, before[1])
 
 
-def test_frames_without_a_shoulder_do_not_count():
+def test_frames_without_a_shoulder_are_ignored():
     clip = fake_clip(frames=4)
     clip.data[1:, clip.index(POSE, "LEFT_SHOULDER")] = 0
     clip.confidence[1:, clip.index(POSE, "LEFT_SHOULDER")] = 0
@@ -105,16 +105,16 @@ def test_shoulders_that_coincide():
         normalize_shoulders(clip)
 
 
-def test_coordinates_beyond_any_body():
+def test_impossible_coordinates_are_refused():
     clip = fake_clip()
     clip.data[0, clip.index(POSE, "NOSE")] = 3e38
     for name in ("LEFT_SHOULDER", "RIGHT_SHOULDER"):
         clip.data[:, clip.index(POSE, name)] *= 1e-4
-    with pytest.raises(UserError, match="beyond any body"):
+    with pytest.raises(UserError, match="impossible for a body"):
         normalize_shoulders(clip)
 
 
-def test_depth_is_brought_to_pixels_once(data_dir):
+def test_scale_depth_is_applied_once(data_dir):
     raw = read_pose(data_dir / "pose" / "4_17_1_cam2.pose")
     scaled = scale_depth(raw)
     np.testing.assert_allclose(scaled.data[..., 2], raw.data[..., 2] * 500, rtol=1e-6)
@@ -130,7 +130,7 @@ def test_depth_is_brought_to_pixels_once(data_dir):
     assert spread["scaled"] < spread["raw"]
 
 
-def test_depth_without_a_width():
+def test_scale_depth_without_an_image_width():
     clip = fake_clip(missing=0)
     clip.data[..., 2] *= 1e-3
     unknown = type(clip)(clip.data, clip.confidence, 25.0, clip.layout, 0.0)

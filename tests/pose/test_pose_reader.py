@@ -36,7 +36,7 @@ def refused(path, content: bytes | None, said: str):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_read_pose_round_trip(tmp_path):
     clip = fake_clip()
     again = read_pose(write_pose(tmp_path / "a name with spaces, ä.pose", clip))
     np.testing.assert_array_equal(again.data, clip.data)
@@ -63,7 +63,7 @@ def test_a_pose_in_memory_is_not_changed():
     np.testing.assert_array_equal(pose.body.confidence, before[1])
 
 
-def test_missing_points_may_hold_anything_and_become_zero():
+def test_missing_points_become_zero():
     pose = as_pose(fake_clip(missing=0))
     pose.body.confidence[2, 0, 5] = 0
     pose.body.data.data[2, 0, 5] = np.nan
@@ -75,7 +75,7 @@ def test_missing_points_may_hold_anything_and_become_zero():
     assert 0 < clip.confidence[4, 7] < 0.01 and clip.confidence[4, 8] == 1 and clip.data[4, 7].all()
 
 
-def test_of_two_people_the_first_is_taken_and_said_once(tmp_path, caplog):
+def test_of_two_people_the_first_is_read_with_one_warning(tmp_path, caplog):
     reader._warned["people"] = False
     clip = fake_clip()
     path = write_pose(tmp_path / "two.pose", clip, people=2)
@@ -87,12 +87,12 @@ def test_of_two_people_the_first_is_taken_and_said_once(tmp_path, caplog):
 
 def test_not_a_readable_file(tmp_path):
     refused(tmp_path / "none.pose", None, "No such file")
-    refused(tmp_path, None, "not a file")
+    refused(tmp_path, None, "not a regular file")
     loop = tmp_path / "loop.pose"
     loop.symlink_to(loop)
     refused(loop, None, "cannot be read")
     os.mkfifo(tmp_path / "fifo.pose")
-    refused(tmp_path / "fifo.pose", None, "not a file")
+    refused(tmp_path / "fifo.pose", None, "not a regular file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -121,8 +121,8 @@ def test_broken_contents(tmp_path, good):
     path = tmp_path / "bad.pose"
     refused(path, b"", "empty")
     refused(path, good[:30], "header")
-    refused(path, good[:-1], "cut off")
-    refused(path, good[: len(good) // 2], "cut off")
+    refused(path, good[:-1], "truncated")
+    refused(path, good[: len(good) // 2], "truncated")
     refused(path, b"\x00" * 64, "components are none")
     refused(path, struct.pack("<f", 0.7) + good[4:], "version 0.7")
     refused(path, struct.pack("<f", float("nan")) + good[4:], "version nan")
@@ -156,7 +156,7 @@ def test_older_versions_of_the_format(tmp_path, good, version):
 def test_declared_sizes_are_checked_before_memory_is_taken(tmp_path, good):
     path, at = tmp_path / "bomb.pose", body_at(good)
     tracemalloc.start()
-    refused(path, good[:at] + struct.pack("<fIH", 25, 2**32 - 1, 65535) + good[at + 10 :], "cut off")
+    refused(path, good[:at] + struct.pack("<fIH", 25, 2**32 - 1, 65535) + good[at + 10 :], "truncated")
     old = struct.pack("<f", 0) + good[4:at] + struct.pack("<HHH", 25, 65535, 0)
     refused(path, old + b"\0" * 1000, "declares 65535 frames")
     peak = tracemalloc.get_traced_memory()[1]
@@ -169,15 +169,15 @@ def test_zero_frames_people_and_rates(tmp_path, good):
     for fps, frames, people, said in [
         (25, 0, 1, "0 frames"),
         (25, 12, 0, "0 people"),
-        (0, 12, 1, "frames a second"),
-        (float("nan"), 12, 1, "frames a second"),
-        (float("inf"), 12, 1, "frames a second"),
+        (0, 12, 1, "frame rate"),
+        (float("nan"), 12, 1, "frame rate"),
+        (float("inf"), 12, 1, "frame rate"),
     ]:
         refused(path, good[:at] + struct.pack("<fIH", fps, frames, people) + good[at + 10 :], said)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_not(tmp_path, value):
+def test_nonfinite_values_are_refused(tmp_path, value):
     clip = fake_clip(missing=0)
     clip.data[3, 4, 1] = value
     refused(write_pose(tmp_path / "nan.pose", clip), None, "1 coordinates are NaN.*frame 3")
@@ -201,7 +201,7 @@ def test_other_layouts_say_what_is_expected(tmp_path):
     refused(path, None, "pose_keypoints_2d.*expected a MediaPipe Holistic.*POSE_LANDMARKS")
 
 
-def test_two_dimensions_are_not_enough():
+def test_two_dimensional_poses_are_refused():
     clip = fake_clip()
     flat = NumPyPoseBody(25, clip.data[:, None, :, :2], clip.confidence[:, None])
     with pytest.raises(UserError, match="format 'XYC'"):
@@ -232,7 +232,7 @@ def test_a_good_file_reads_after_a_bad_one(tmp_path, good):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_fuzz_nothing_but_user_errors(tmp_path, good, data):
+def test_fuzz_raises_only_user_errors(tmp_path, good, data):
     path = tmp_path / "fuzz.pose"
     if data.draw(st.booleans()):
         content = data.draw(st.binary(max_size=3000))

@@ -18,12 +18,12 @@ from tests.pose.pose_fakes import fake_clip, write_pose
         (Span(1234567.25, 1234567.5, "ms"), "1234567.25-1234567.5 ms"),
     ],
 )
-def test_spans_read_as_they_are(span, said):
+def test_span_to_string(span, said):
     assert str(span) == said
 
 
 @pytest.mark.parametrize(("first", "second"), [(1234567, 1234569), (1234567.25, 1234567.5)])
-def test_parts_of_a_long_recording_are_not_taken_for_each_other(tmp_path, first, second):
+def test_spans_of_a_long_recording_have_different_store_keys(tmp_path, first, second):
     path = write_pose(tmp_path / "a.pose", fake_clip(frames=6))
     asked = []
 

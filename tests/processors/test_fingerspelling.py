@@ -78,17 +78,17 @@ def test_written_out_letters_survive_an_uncased_tokenizer():
     [
         ({"test_languages": ["gsgg"]}, "no sign language 'gsgg'"),
         ({"test_languages": ["asq"]}, "share asq"),
-        ({"prompt": "Fingerspell it."}, "no {letter} in it"),
+        ({"prompt": "Fingerspell it."}, "does not contain {letter}"),
         ({"prompt": "{letter} {lang}"}, "only {letter}, {language} and {code}"),
         ({"letters": ["Q"], "test_languages": ["lls"]}, "the test split is empty"),
     ],
 )
-def test_contradictions(changes, words):
+def test_contradicting_language_splits_are_refused(changes, words):
     with pytest.raises(UserError, match=words):
         split("test", **changes)
 
 
-def test_a_lexicon_that_is_not_there(tmp_path):
+def test_missing_lexicon(tmp_path):
     with pytest.raises(MissingDataError, match=r"no index\.csv"):
         split("test", vfeat_dir=str(tmp_path))
 
@@ -113,7 +113,7 @@ def test_prompts_that_cannot_be_filled_in(prompt):
         split("test", prompt=prompt)
 
 
-def test_an_index_that_is_not_whole(tmp_path):
+def test_truncated_index_is_refused(tmp_path):
     (tmp_path / "index.csv").write_bytes(b"path,signed_language,words\na.pose,gsg,\xc4\n")
     with pytest.raises(UserError, match="UTF-8"):
         read_index(tmp_path)
@@ -123,5 +123,5 @@ def test_an_index_that_is_not_whole(tmp_path):
 
 
 @pytest.mark.parametrize("letter, name", [("ǰ", "J WITH CARON"), ("\x85", "U+0085"), ("Š", "S WITH CARON")])
-def test_every_character_has_a_name(letter, name):
+def test_write_out_names_every_character(letter, name):
     assert write_out(letter) == name

@@ -34,7 +34,7 @@ def test_features_are_float32_whatever_the_file(save, dtype):
     assert VideoProcessor().shape(path) == (3, 4)
 
 
-def test_i3d_comes_down_to_s3d_by_neighbours(save):
+def test_i3d_features_are_averaged_to_512(save):
     array = np.random.default_rng(0).normal(size=(5, 1024)).astype(np.float32)
     path = save(array)
     out = RWTHFSVideoProcessor()(path)
@@ -48,7 +48,7 @@ def test_i3d_comes_down_to_s3d_by_neighbours(save):
 
 
 @pytest.mark.parametrize("processor", [VideoProcessor(), RWTHFSVideoProcessor()])
-def test_a_part_of_a_recording_is_read_without_the_rest(save, processor):
+def test_span_reads_only_its_rows(save, processor):
     array = np.arange(24, dtype=np.float32).reshape(8, 3)
     array[6, 1] = np.nan
     path = save(array)
@@ -60,7 +60,7 @@ def test_a_part_of_a_recording_is_read_without_the_rest(save, processor):
         processor(path, span=Span(2, 5, "ms"))
 
 
-def test_a_width_that_cannot_be_averaged(save):
+def test_a_feature_dimension_that_cannot_be_averaged(save):
     with pytest.raises(UserError, match="width 700"):
         RWTHFSVideoProcessor()(save(np.ones((2, 700))))
 
@@ -96,11 +96,11 @@ def test_mirroring_is_refused(save):
         (np.full((1, 1), 1e300), "infinite"),
     ],
 )
-def test_what_is_no_features_is_refused(save, array, said):
+def test_invalid_arrays_are_refused(save, array, said):
     refused(save(array), said)
 
 
-def test_files_that_are_no_arrays(tmp_path, save):
+def test_invalid_npy_files_are_refused(tmp_path, save):
     refused(tmp_path / "none.npy", "no such file")
     refused(tmp_path, "cannot be read")
     bad = tmp_path / "bad.npy"
@@ -113,7 +113,7 @@ def test_files_that_are_no_arrays(tmp_path, save):
     refused(bad, "npz")
 
 
-def test_a_header_that_declares_too_much_takes_no_memory(tmp_path, save):
+def test_an_oversized_header_allocates_no_memory(tmp_path, save):
     content = save(np.ones((50, 80))).read_bytes()
     path = tmp_path / "bomb.npy"
     path.write_bytes(content.replace(b"(50, 80), }        ", b"(50, 80000000000), }"))
@@ -121,7 +121,7 @@ def test_a_header_that_declares_too_much_takes_no_memory(tmp_path, save):
     refused(path, "cannot be read")
 
 
-def test_no_code_in_a_file_is_run(tmp_path, save):
+def test_pickled_code_is_not_run(tmp_path, save):
     marker = tmp_path / "ran"
 
     class Touch:

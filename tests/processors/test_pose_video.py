@@ -75,26 +75,26 @@ def test_published_names(name):
         {"pose_components": [RIGHT_HAND], "hand_frame": "palm", "velocity": True, "presence": True},
     ],
 )
-def test_width_is_as_announced(pose, settings):
+def test_features_have_feature_dim(pose, settings):
     processor = make(**({"face_points": 468} | settings))
     assert processor(pose).shape == (23, processor.feature_dim)
 
 
-def test_widths():
+def test_feature_dim():
     assert make().feature_dim == 1629
     assert make(pose_components=[RIGHT_HAND], hand_frame="palm").feature_dim == 69
     both = make(pose_components=[LEFT_HAND, RIGHT_HAND], hand_frame="palm", velocity=True, presence=True)
     assert both.feature_dim == 2 * 138 + 2
 
 
-def test_the_model_decides_about_the_irises(pose):
+def test_vfeat_dim_decides_between_468_and_478_face_points(pose):
     for width in (1629, 1659):
         assert PoseProcessor.from_config(config(), False, width)(pose).shape[1] == width
     assert PoseProcessor.from_config(config(), False)(pose).shape[1] == 1659
     assert PoseProcessor.from_config(config(pose_components="reduced_face"), False, 609)(pose).shape[1] == 609
 
 
-def test_a_missing_hand_is_zero_in_every_kind_of_feature(pose):
+def test_features_of_a_missing_hand_are_zero(pose):
     clip = read_pose(pose)
     gone = ~clip.component(RIGHT_HAND)[1].any(axis=1)
     assert gone.sum() == 1
@@ -122,7 +122,7 @@ def test_presence_and_velocity(pose):
     assert not out[0, 63:126].any() and not out[1:, 63:126][~moving].any()
 
 
-def test_velocity_is_that_of_the_signer_not_of_the_camera_or_the_choice_of_moments():
+def test_velocity_does_not_depend_on_frame_rate_or_sampling():
     """One second of a hand that crosses the picture, filmed at 25 and at 100 frames a second."""
     found = []
     for fps in (25, 100):
@@ -152,7 +152,7 @@ def test_velocity_is_that_of_the_signer_not_of_the_camera_or_the_choice_of_momen
         (1.0, {"augment3d": {"window_jitter": 0.2}, "clip_frames": 5}),
     ],
 )
-def test_shares_of_the_clips_that_are_changed(pose, share, settings):
+def test_fraction_of_augmented_clips(pose, share, settings):
     """None: all; some stay as they are by chance."""
     if "augment3d" in settings:
         settings = settings | {"augment3d": PoseAugmentation(**settings["augment3d"]), "scale_depth": True}
@@ -192,7 +192,7 @@ def test_each_published_augmentation_does_something(pose, settings):
     np.testing.assert_array_equal(clip.data, before)
 
 
-def test_temporal_chance(pose):
+def test_augment_temporal_chance(pose):
     processor = make(
         pose_components=[RIGHT_HAND], training=True, augment_temporal=True, augment_temporal_chance=0.2
     )
@@ -211,7 +211,7 @@ def test_a_left_handed_signer_is_mirrored(pose):
     )
 
 
-def test_flip_to_the_right_only_where_the_right_hand_is_idle(pose):
+def test_flip_pose_right_mirrors_only_an_idle_right_hand(pose):
     clip = read_pose(pose)
     processor = make(pose_components=[RIGHT_HAND], flip_pose="right")
     np.testing.assert_array_equal(
@@ -227,13 +227,13 @@ def test_flip_to_the_right_only_where_the_right_hand_is_idle(pose):
     assert out.data.any()
 
 
-def test_flip_by_chance_in_training(pose):
+def test_flip_pose_probability_in_training(pose):
     processor = make(pose_components=[LEFT_HAND, RIGHT_HAND], training=True, flip_pose=0.5)
     clip, rng = processor.prepare(pose), np.random.default_rng(0)
     assert 60 < sum(processor.augmenter(clip, rng, PoseAugmentation()) is not clip for _ in range(200)) < 140
 
 
-def test_a_pose_in_memory(pose):
+def test_prepare_a_pose_in_memory(pose):
     processor = make(pose_components=[RIGHT_HAND])
     clip = processor.prepare.clip(from_pose(Pose.read(pose.read_bytes())))
     np.testing.assert_array_equal(processor.features(clip), processor(pose))
@@ -285,7 +285,7 @@ def test_prepare_key_depends_on_the_preparation_only():
         ({"pose_components": ["RIGHT_HAND"]}, "RIGHT_HAND_LANDMARKS"),
     ],
 )
-def test_contradictions_are_found_at_once(settings, said):
+def test_contradicting_options_are_refused(settings, said):
     with pytest.raises(UserError, match=said):
         make(**settings)
 
@@ -294,18 +294,18 @@ def test_contradictions_are_found_at_once(settings, said):
     ("settings", "said"),
     [({"anonym_pose": True}, "pose-anonymization"), ({"preprocess": "sign-vq"}, "sign-vq")],
 )
-def test_what_needs_other_packages_says_so(settings, said):
+def test_unsupported_options_name_the_package(settings, said):
     with pytest.raises(UserError, match=said):
         PoseProcessor.from_config(config(**settings), False)
 
 
-def test_normalize_hand_elsewhere_has_no_effect_and_says_so(pose, caplog):
+def test_normalize_hand_without_effect_warns(pose, caplog):
     processor = make(normalize_hand=True, pose_components=[LEFT_HAND])
     assert "no effect" in caplog.text
     np.testing.assert_array_equal(processor(pose), make(pose_components=[LEFT_HAND])(pose))
 
 
-def test_turning_a_flat_pose_is_warned_of(caplog):
+def test_rotation_without_scale_depth_warns(caplog):
     turn = PoseAugmentation(rotation=0.3)
     make(training=True, augment3d=turn, scale_depth=True)
     make(training=False, augment3d=turn)
@@ -314,7 +314,7 @@ def test_turning_a_flat_pose_is_warned_of(caplog):
     assert "scale_depth" in caplog.text
 
 
-def test_an_unusable_pose_is_named(tmp_path, pose):
+def test_an_unusable_pose_names_its_file(tmp_path, pose):
     path = tmp_path / "hands only.pose"
     with open(path, "wb") as file:
         Pose.read(pose.read_bytes()).get_components([RIGHT_HAND]).write(file)
@@ -322,7 +322,7 @@ def test_an_unusable_pose_is_named(tmp_path, pose):
         make(pose_components=[RIGHT_HAND]).prepare(path)
 
 
-def test_settings_come_from_the_config():
+def test_options_come_from_the_config():
     given = {
         "pose_components": [LEFT_HAND, RIGHT_HAND],
         "hand_frame": "palm",
@@ -343,7 +343,7 @@ def test_settings_come_from_the_config():
         assert getattr(processor.options, name) == given[name]
 
 
-def test_a_window_of_a_clip_at_fixed_moments(pose):
+def test_clip_window_with_clip_frames(pose):
     whole = make(pose_components=[RIGHT_HAND])
     windowed = make(pose_components=[RIGHT_HAND], clip_window=[0.25, 0.75], clip_frames=5)
     clip = whole.prepare(pose)
@@ -356,7 +356,7 @@ def test_a_window_of_a_clip_at_fixed_moments(pose):
     assert windowed.feature_lengths(np.array([len(clip), 3])).tolist() == [5, 5]
 
 
-def test_a_window_alone_keeps_the_frame_rate(pose):
+def test_clip_window_alone_keeps_the_frame_rate(pose):
     windowed = make(pose_components=[RIGHT_HAND], clip_window=[0.25, 0.75])
     clip = windowed.prepare(pose)
     assert (
@@ -378,7 +378,7 @@ def test_window_jitter_is_for_training_only(pose):
 
 
 @pytest.mark.parametrize("window", [[0.5, 0.5], [0.75, 0.25], [-0.1, 0.5], [0.5], [0.2, 0.5, 0.8]])
-def test_windows_that_make_no_sense(window):
+def test_invalid_clip_windows_are_refused(window):
     with pytest.raises(UserError, match="clip_window"):
         make(pose_components=[RIGHT_HAND], clip_window=window)
 
@@ -392,7 +392,7 @@ def test_windows_that_make_no_sense(window):
         {"pose_components": [RIGHT_HAND]},
     ],
 )
-def test_clips_together_are_clips_one_by_one(settings):
+def test_features_of_equals_features(settings):
     processor = make(**settings)
     clips = [processor.prepare.clip(fake_clip(frames=frames, seed=frames)) for frames in (1, 9, 30, 4)]
     together = processor.features_of(clips)
@@ -403,7 +403,7 @@ def test_clips_together_are_clips_one_by_one(settings):
 
 @pytest.mark.parametrize("frames", [4, 6, 12, 22, 101])
 @pytest.mark.parametrize("moments", [None, 10])
-def test_velocity_in_a_window_is_that_of_the_signer(frames, moments):
+def test_velocity_does_not_depend_on_the_clip_window(frames, moments):
     """A hand that moves by one a frame at 25 fps has a velocity of one, however long the clip is."""
     names = layout(RIGHT_HAND)
     data = np.broadcast_to(np.arange(1, frames + 1, dtype=np.float32)[:, None, None], (frames, 21, 3))
@@ -413,7 +413,7 @@ def test_velocity_in_a_window_is_that_of_the_signer(frames, moments):
     np.testing.assert_allclose(features[1:, 63:], 1, rtol=1e-5)
 
 
-def test_a_window_never_runs_backwards():
+def test_window_jitter_never_runs_backwards():
     names = layout(RIGHT_HAND)
     data = np.broadcast_to(np.arange(1, 41, dtype=np.float32)[:, None, None], (40, 21, 3))
     clip = PoseClip(np.ascontiguousarray(data), np.ones((40, 21), np.float32), 25.0, names)
@@ -424,19 +424,19 @@ def test_a_window_never_runs_backwards():
 
 
 @pytest.mark.parametrize("options", [{"velocity": True}, {"presence": True}, {"hand_frame": "palm"}, {}])
-def test_the_width_tells_the_points_of_the_face_whatever_else_is_in_a_frame(options):
+def test_vfeat_dim_decides_face_points_with_other_features(options):
     for points in (468, 478):
         width = make(face_points=points, **options).feature_dim
         made = PoseProcessor.from_config(config(**options), training=False, vfeat_dim=width)
         assert made.prepare.face_points == points and made.feature_dim == width
 
 
-def test_a_jitter_without_a_window_is_said_to_be_without_effect(caplog):
+def test_window_jitter_without_effect_warns(caplog):
     make(augment3d=PoseAugmentation(window_jitter=0.1))
     assert "window_jitter has no effect" in caplog.text
 
 
-def test_a_chance_of_what_is_switched_off_is_said_to_be_without_effect(caplog):
+def test_augment_temporal_chance_without_effect_warns(caplog):
     make(augment_temporal=True, augment_temporal_chance=0.3)
     assert "no effect" not in caplog.text
     make(augment_temporal_chance=0.3)

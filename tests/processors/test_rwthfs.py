@@ -1,4 +1,4 @@
-"""The RWTH corpus: split files, prompts, what is left out, what is missing."""
+"""The RWTH corpus: split files, prompts, skipped clips, missing files."""
 
 import dataclasses
 
@@ -28,12 +28,12 @@ def corpus(tmp_path):
     )
 
 
-def test_poses_leave_cam1_out(corpus):
+def test_poses_skip_cam1(corpus):
     made = RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
     assert [e.video_id for e in made.examples] == ["1_1_1_cam2", "2_10_1_cam2", "3_2_1_cam2"]
     assert made.examples[1].text == "Fingerspell the letter Five in German Sign Language."
     assert made.examples[2].text == "Fingerspell the letter AE in German Sign Language."
-    assert "1 of cam1 left out" in made.describe()
+    assert "1 of cam1 skipped" in made.describe()
 
 
 def test_video_features_keep_both_cameras(corpus):
@@ -49,7 +49,7 @@ def test_missing_files_say_how_to_get_them(corpus, tmp_path):
         RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
 
 
-def test_some_missing_files_can_be_left_out(corpus, tmp_path):
+def test_some_missing_files_can_be_skipped(corpus, tmp_path):
     (tmp_path / "2_10_1_cam2.pose").unlink()
     with pytest.raises(MissingDataError, match=r"on_bad_example=skip"):
         RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
@@ -75,7 +75,7 @@ def test_bad_gesture_ids(tmp_path, text):
         read_gesture_ids(tmp_path / "ids.txt")
 
 
-def test_clips_that_training_has_seen_are_told(corpus, tmp_path):
+def test_clips_shared_with_training_are_reported(corpus, tmp_path):
     (tmp_path / "val.txt").write_text("2_10_1_cam2\n")
     changed = dataclasses.replace(corpus, val_path=str(tmp_path / "val.txt"))
     assert RWTHFSMetaProcessor.from_config(changed, "train", ".pose").leaks == ()
@@ -83,7 +83,7 @@ def test_clips_that_training_has_seen_are_told(corpus, tmp_path):
     assert leak == f"1 clips are in {tmp_path}/train.txt too: 2_10_1_cam2."
 
 
-def test_lists_that_are_no_utf8(corpus, tmp_path):
+def test_split_files_that_are_not_utf8(corpus, tmp_path):
     (tmp_path / "train.txt").write_bytes("1_1_1_cam2\n# Übung".encode("latin-1"))
     with pytest.raises(UserError, match=r"train\.txt: it is not UTF-8 text"):
         RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")

@@ -62,7 +62,7 @@ def test_a_task_trains_on_prompts_drawn_by_weight_and_evaluates_the_first(table,
     }
 
 
-def test_parts_of_a_recording_are_clips_of_their_own(tmp_path, tiny_yaml):
+def test_spans_of_a_recording_are_separate_clips(tmp_path, tiny_yaml):
     whole = write_pose(tmp_path / "long.pose", fake_clip(frames=50, seed=1))
     part = read_pose(whole).frames(slice(10, 25))
     write_pose(tmp_path / "part.pose", part)
@@ -80,7 +80,7 @@ def test_parts_of_a_recording_are_clips_of_their_own(tmp_path, tiny_yaml):
     assert (moved[0]["vfeats"] != dataset[0]["vfeats"]).any()
     (tmp_path / "t.csv").write_text("id,path,text,split,start\na,long.pose,x,train,2000\n")
     with pytest.raises(
-        UserError, match=r"long\.pose: the part 2000-end ms .* behind its end \(it has 50 frames"
+        UserError, match=r"long\.pose: the part 2000-end ms .* after its end \(it has 50 frames"
     ):
         Task(load_config(tiny_yaml, overrides)).dataset("train")
 
@@ -132,15 +132,18 @@ def test_a_folder_of_features_made_from_the_tables_videos(tmp_path):
             r"'\{txt\}' names the column 'txt', which .* does not have; it has id,",
         ),
         ({"prompt_templates": ["hello"]}, "names no column"),
-        ({"prompt_templates": ["{text.x}"]}, "expected names of columns"),
+        ({"prompt_templates": ["{text.x}"]}, "expected only column names"),
         ({"prompt_templates": ["{text"]}, "dataset.prompt_templates"),
         ({"prompt_templates": []}, "at least one template"),
-        ({"prompt_templates": ["{text}", "{signer}"]}, "to 'A' .* and to 'B' .* keep the classes apart"),
+        (
+            {"prompt_templates": ["{text}", "{signer}"]},
+            "the classes 'A' .* and 'B' .* must keep the classes of the first apart",
+        ),
         ({"prompt_templates": ["{note}"]}, r"column 'note': it is empty, and the prompt"),
-        ({"prompt_weights": [1.0, 2.0]}, "a weight from 0 up for each of the 1 prompt_templates"),
+        ({"prompt_weights": [1.0, 2.0]}, "a weight >= 0 for each of the 1 prompt_templates"),
     ],
 )
-def test_prompts_that_cannot_be_made(tmp_path, changes, words):
+def test_prompt_templates_that_cannot_be_filled(tmp_path, changes, words):
     rows = [{**row, "note": ""} for row in table_rows()]
     with pytest.raises(UserError, match=words):
         split(write_table(tmp_path / "t.csv", rows), "train", **changes)
@@ -163,7 +166,7 @@ def test_missing_files(tmp_path):
         TableMetaProcessor.from_config(CONFIG, "train", ".pose")
 
 
-def test_names_with_dots_keep_what_is_behind_them(tmp_path):
+def test_file_names_with_dots_keep_their_suffix(tmp_path):
     """sign.1 and sign.2 are two clips, not one file `sign.pose`."""
     for name in ("sign.1", "sign.2", "film"):
         write_pose(tmp_path / f"{name}.pose", fake_clip())

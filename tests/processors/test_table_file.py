@@ -27,7 +27,7 @@ def test_rows_paths_and_names_of_splits(tmp_path):
         table.of_split("test")
 
 
-def test_text_and_gloss_stand_for_each_other(tmp_path):
+def test_text_and_gloss_default_to_each_other(tmp_path):
     (row,) = read_table(write(tmp_path, "id\tpath\tgloss\na\ta.pose\tTREE\n", "t.tsv")).rows
     assert row.text == "TREE" and row.values["text"] == row.values["gloss"] == "TREE"
 
@@ -41,7 +41,7 @@ def test_text_and_gloss_stand_for_each_other(tmp_path):
         ("start,end", ",", None),
     ],
 )
-def test_parts_of_files(tmp_path, columns, cells, span):
+def test_span_columns(tmp_path, columns, cells, span):
     (row,) = read_table(write(tmp_path, f"id,path,text,{columns}\na,a.pose,x,{cells}\n")).rows
     assert row.span == span
 
@@ -52,7 +52,7 @@ def test_a_byte_order_mark_and_line_breaks_in_cells(tmp_path):
         read_table(path)
 
 
-def test_parquet_says_what_csv_says(tmp_path):
+def test_parquet_equals_csv(tmp_path):
     import pyarrow
     from pyarrow import parquet
 
@@ -84,12 +84,12 @@ def test_parquet_says_what_csv_says(tmp_path):
     [
         ("id,path\na,a.pose\n", r"line 1: there is no column text \(or gloss\); got id, path"),
         ("id,id,path,text\n", "line 1: the column 'id' occurs twice"),
-        ("id,path,text,start,start_ms\n", "start and start_ms say the same"),
+        ("id,path,text,start,start_ms\n", "start and start_ms mean the same"),
         ("id,path,text,start_ms,end_frame\n", "start is in ms, end in frames"),
         (HEADER + "a,a.pose,x,train\n", r"line 2: expected 5 cells .* got 4"),
         (
             HEADER + "a,a.pose,x,train,\n\na,b.pose,y,test,\n",
-            "line 4, column 'id': 'a' is that of line 2 too",
+            "line 4, column 'id': 'a' is also the id of line 2",
         ),
         (HEADER + "a,a.pose,,train,\n", "line 2, column 'text': it is empty"),
         (HEADER + "a,a.pose,x,trian,\n", "line 2, column 'split': expected train, .* got 'trian'"),
@@ -98,7 +98,7 @@ def test_parquet_says_what_csv_says(tmp_path):
             "line 2, column 'end': expected milliseconds from 0 up, got 'soon'",
         ),
         ("id,path,text,end_frame\na,a.pose,x,1.5\n", "column 'end_frame': expected frames .* got '1.5'"),
-        ("id,path,text,start,end\na,a.pose,x,5,5\n", "column 'end': 5 is not behind the start, 5"),
+        ("id,path,text,start,end\na,a.pose,x,5,5\n", "column 'end': 5 is not after the start, 5"),
         ("id,path,text,left_handed\na,a.pose,x,perhaps\n", "column 'left_handed': expected true or false"),
         (HEADER + 'a,a.pose,"x,train,\n', "not readable as a table"),
         (HEADER, "no rows below its header"),
@@ -111,7 +111,7 @@ def test_errors_name_file_line_and_column(tmp_path, text, words):
     assert str(error.value).startswith(str(path))
 
 
-def test_what_is_no_table(tmp_path):
+def test_invalid_tables_are_refused(tmp_path):
     with pytest.raises(MissingDataError, match="there is no table"):
         read_table(tmp_path / "no.csv")
     with pytest.raises(UserError, match=r"expected a table, a \.csv"):
@@ -122,7 +122,7 @@ def test_what_is_no_table(tmp_path):
         read_table(path)
 
 
-def test_one_name_written_in_two_ways_is_one(tmp_path):
+def test_unicode_is_normalised(tmp_path):
     """José with é as one character, or as e and an accent."""
     one, two = "Jos\u00e9", "Jose\u0301"
     path = write(tmp_path, HEADER + f"a,a{two}.pose,{one},train,{one}\nb,b.pose,{two},test,{two}\n")
@@ -141,5 +141,5 @@ def test_a_stray_quote_does_not_swallow_rows(tmp_path, suffix, comma):
         "4,d.pose,train,D",
     ]
     path = write(tmp_path, "\n".join(lines).replace(",", comma) + "\n", f"t.{suffix}")
-    with pytest.raises(UserError, match=r"line 2: a cell that begins 'HELLO.*a quote opens there"):
+    with pytest.raises(UserError, match=r"line 2: a cell that starts with 'HELLO.*its quote is not closed"):
         read_table(path)

@@ -41,23 +41,23 @@ def test_reference_truncation(reference, tokenizer):
     assert padded(TextProcessor(tokenizer, 32), example["text"], 32) == (example["caps"], example["cmasks"])
 
 
-def test_an_empty_prompt_is_three_marks(tokenizer):
+def test_an_empty_prompt_has_three_tokens(tokenizer):
     caps, cmasks = TextProcessor(tokenizer, 32)("")
     assert caps.tolist() == [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.sep_token_id]
     assert cmasks.all()
 
 
-def test_half_a_character_is_refused(tokenizer):
-    with pytest.raises(UserError, match=r"'a\\udcff' is no valid Unicode at character 2"):
+def test_invalid_unicode_is_refused(tokenizer):
+    with pytest.raises(UserError, match=r"'a\\udcff' is not valid Unicode at character 2"):
         TextProcessor(tokenizer, 32)("a\udcff")
 
 
-def test_prompts_that_tokenize_alike_are_refused(tokenizer):
+def test_prompts_with_equal_token_ids_are_refused(tokenizer):
     processor = TextProcessor(tokenizer, 32)
     processor.check_distinct(["the letter A", "the letter B", "the letter A"])
     with pytest.raises(UserError, match="'the letter A' and 'the letter Ä'"):
         processor.check_distinct(["the letter A", "the letter Ä"])
-    with pytest.raises(UserError, match=r"'the sign 🪐' and 'the sign 🎉'.*characters that it does not know"):
+    with pytest.raises(UserError, match=r"'the sign 🪐' and 'the sign 🎉'.*with unknown characters"):
         processor.check_distinct(["the sign 🪐", "the sign 🎉"])
 
 
@@ -73,10 +73,10 @@ def test_reference_video_padding(data_dir):
         assert batch["vmasks"][0].int().tolist() == example["vmasks"]
 
 
-def test_long_clips_follow_the_policy():
+def test_long_video_policies():
     frames = np.arange(11.0)[:, None]
     caps = np.arange(3)
     assert DSAligner(4, "truncate")("c", frames, caps, caps)["vfeats"][:, 0].tolist() == [0, 1, 2, 3]
     assert DSAligner(3, "uniform")("c", frames, caps, caps)["vfeats"][:, 0].tolist() == [0, 5, 10]
-    with pytest.raises(UserError, match=r"clip c has 11 frames, over dataset\.max_video_len=4"):
+    with pytest.raises(UserError, match=r"clip c has 11 frames, more than dataset\.max_video_len=4"):
         DSAligner(4, "error")("c", frames, caps, caps)

@@ -29,7 +29,7 @@ def test_ids_stay_different_whatever_they_are():
         (b"Video file,Gloss\nx.mp4,gr\xfcn\n", "expected UTF-8"),
         (b"Video file,Gloss\nx.mp4,DOG\ny.mp4\n", "line 3: expected 2 cells"),
         (b"Video file,Gloss\nx.mp4,DOG,3\n", "line 2: expected 2 cells"),
-        (b'Video file,Gloss\nx.mp4,"DO', "is the file whole"),
+        (b'Video file,Gloss\nx.mp4,"DO', "is the file truncated"),
     ],
 )
 def test_a_corpus_file_that_is_not_whole(tmp_path, content, words):

@@ -126,8 +126,8 @@ def test_lists_what_is_wrong(videos, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "bad name: sub/a_b.mpg" in said and "bad name: sub/99_36_1_cam1.mpg" in said
     assert "duplicate name: 1_1_1_cam2: 1_1_1_cam2.mpg, sub/1_1_1_cam2.mpg" in said
-    assert "empty file: 3_3_8_cam1.mpg" in said and "link to nowhere: 3_3_6_cam1.mpg" in said
-    assert "bad name: sub/3_3_7_cam1.mp4: expected the ending .mpg" in said
+    assert "empty file: 3_3_8_cam1.mpg" in said and "broken link: 3_3_6_cam1.mpg" in said
+    assert "bad name: sub/3_3_7_cam1.mp4: expected the suffix .mpg" in said
     assert "missing letters" in said and "35 (Five)" in said and "1 (A)" not in said
     assert "notes" not in said
     assert (
@@ -197,7 +197,7 @@ def test_too_few_videos_for_a_split(videos, tmp_path, capsys):
     for path in sorted(videos.iterdir())[9:]:
         path.unlink()
     assert run(videos, tmp_path / "out") == 2
-    assert "got 9, expected 10" in capsys.readouterr().err
+    assert "got 9 videos, expected at least 10" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
