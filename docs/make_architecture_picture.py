@@ -22,8 +22,8 @@ FILLS = {
 
 def text(x: float, y: float, words: str, size: int = 13, colour: str = INK, style: str = "") -> str:
     """Centred text, its baseline at y."""
-    content = html.escape(words)
-    return f'<text x="{x}" y="{y}" font-size="{size}" fill="{colour}" text-anchor="middle" {style}>{content}</text>'
+    place = f'x="{x}" y="{y}" font-size="{size}" fill="{colour}" text-anchor="middle"'
+    return f"<text {place} {style}>{html.escape(words)}</text>"
 
 
 def lane(y: float, height: float, title: str) -> str:
@@ -108,9 +108,7 @@ def picture() -> str:
             70,
             "train",
             "fairseq_plugin",
-            (
-                "runs the loop: epochs, optimizer, EMA weights, gradient accumulation, validation, checkpoints",
-            ),
+            ("the training loop: epochs, optimizer, EMA weights, accumulation, validation, checkpoints",),
         ),
         arrow("690,316 690,266"),
         arrow("975,316 975,272"),

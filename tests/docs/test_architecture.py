@@ -1,4 +1,4 @@
-"""docs/architecture.md names files that exist and the levels that the imports obey; its picture is current."""
+"""docs/architecture.md: files and levels are those of the code, the picture is up to date."""
 
 import importlib.util
 import re
