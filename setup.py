@@ -1,5 +1,4 @@
-"""Package `mmpt`: SignCLIP as a training framework. Pinned versions that work together are in
-requirements*.txt."""
+"""Package `mmpt`. Pinned versions that work together are in requirements*.txt."""
 
 import re
 from pathlib import Path
@@ -20,8 +19,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["mmpt", "mmpt.*"]),
     package_data={"mmpt.config": ["*.json"]},
-    # Embedding and evaluating need these. Looser than requirements.txt on purpose: other projects import us
-    # too.
+    # Needed for embedding and evaluation. Looser than requirements.txt, because other projects import mmpt.
     install_requires=[
         "torch>=2.6",
         "transformers>=5",
