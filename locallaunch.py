@@ -21,8 +21,10 @@ JOB_TYPES = [*PROCESSES, "local_predict"]
 
 
 def job_type(config: Config, path: str, asked: str | None) -> str:
-    """What to do with a config: the --jobtype, else its task_type; types of a cluster run as local_single.
-    Raises UserError for a local type that there is not."""
+    """What to do with a config: the --jobtype, else its task_type. Job types of a cluster run as local_single.
+
+    Raises UserError for an unknown local type.
+    """
     if asked is not None:
         return asked
     if evaluates(path, config):

@@ -1,4 +1,4 @@
-"""Memory that is kept for the next step instead of being given back to the system after each tensor."""
+"""Keep freed memory for the next step instead of returning it to the system after each tensor."""
 
 import ctypes
 import logging
@@ -17,15 +17,14 @@ _SPARE = 1 << 26
 
 
 def keep_freed_memory(one_arena: bool = False) -> bool:
-    """Let the C library (glibc) reuse large blocks; True if it could be told.
+    """Make the C library (glibc) reuse large blocks. Returns whether it accepted.
 
-    By default glibc asks the system for every block over 32 MiB anew and returns it when it is freed. A
-    gradient of a word table or the activations of a large batch are such blocks, in every step; the system
-    then has to hand out and clear each page again, which on virtual machines can take longer than computing
-    on it. From here on freed memory up to 1 GiB a block stays with the process: it holds on to its peak.
-    `one_arena`: threads share one heap too, because the heaps of other threads give memory back whatever
-    they are told. Does nothing on other systems, or where MALLOC_MMAP_THRESHOLD_ is set or another allocator
-    is preloaded.
+    By default glibc requests every block over 32 MiB from the system and returns it when it is freed. The
+    gradient of a word table and the activations of a large batch are such blocks, in every step. The system
+    then maps and clears each page again, which on virtual machines can take longer than computing on it.
+    Afterwards, freed blocks up to 1 GiB stay with the process, which keeps its peak memory. one_arena: all
+    threads share one heap, since the heaps of other threads always return memory. Does nothing on other
+    systems, if MALLOC_MMAP_THRESHOLD_ is set, or if another allocator is preloaded.
     """
     if (
         not sys.platform.startswith("linux")
