@@ -21,7 +21,7 @@ JOB_TYPES = [*PROCESSES, "local_predict"]
 
 
 def job_type(config: Config, path: str, asked: str | None) -> str:
-    """What to do with a config: the --jobtype, else its task_type. Job types of a cluster run as local_single.
+    """What to do with a config: --jobtype, else its task_type. A cluster's types run as local_single.
 
     Raises UserError for an unknown local type.
     """

@@ -53,7 +53,7 @@ def test_what_weights_do_not_tell_of_a_vector(trained, tiny_yaml, caplog, key, t
 
 
 def test_a_checkpoint_without_its_config(trained, tiny_yaml, tmp_path, caplog):
-    assert trained_with(tmp_path / "other.pt") is None and "cannot be told" not in caplog.text
+    assert trained_with(tmp_path / "other.pt") is None and "cannot be read" not in caplog.text
     (trained.parent / "config.yaml").write_text("nonsense: 1\n")
     warn_of_other_preprocessing(trained, load_config(tiny_yaml))
-    assert "cannot be told" in caplog.text
+    assert "cannot be read: settings are not compared" in caplog.text
