@@ -75,7 +75,7 @@ def test_a_frame_mlp_that_is_neither_loaded_nor_trained(make_model: Any) -> None
     ignored = ["video_encoder.videomlp.*", "*.pooler.*"]
     model = make_model(train_last_layers=1)
     with pytest.raises(
-        UserError, match=r"video_encoder\.videomlp\.linear1\.weight is not taken from .* random"
+        UserError, match=r"video_encoder\.videomlp\.linear1\.weight is not loaded from .* random"
     ):
         check_filled(model, load_into(model, state, ignore=ignored))
     for options in ({}, {"freeze_text": True}, {"lora_rank": 2}):

@@ -202,5 +202,5 @@ def test_half_an_adapter_is_refused(adapted: Any, part: str) -> None:
     _, model = adapted()
     state = model.state_dict()
     del state[f"text_encoder.encoder.layer.0.output.dense.{part}"]
-    with pytest.raises(UserError, match=r"the file holds text_encoder.*not whole"):
+    with pytest.raises(UserError, match=r"the file holds text_encoder.*is incomplete"):
         merge_adapters(state, "the file")
