@@ -158,7 +158,7 @@ def test_which_pose_of_many_is_wrong(model: SignCLIP, poses: list[Path]) -> None
     """An object has no name: its place in the list is told."""
     good, bad = (Pose.read(poses[0].read_bytes()) for _ in range(2))
     bad.body.confidence[:] = 0
-    with pytest.raises(UserError, match=r"^pose number 1: no frame"):
+    with pytest.raises(UserError, match=r"^pose number 1: none of the 24 frames"):
         model.embed_pose([good, bad])
 
 

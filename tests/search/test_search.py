@@ -135,7 +135,7 @@ def test_what_cannot_be_built(tmp_path: Path, sources: Any, options: Any, words:
 def test_an_index_takes_the_place_of_an_index_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / ".index.killed.tmp").mkdir()
     build_index([named(vectors(9))], tmp_path / "index")
-    assert ".index.killed.tmp was left by a build" in caplog.text
+    assert ".index.killed.tmp is a leftover of a killed build" in caplog.text
     assert len(build_index([named(vectors(8))], tmp_path / "index")) == 8
     with pytest.raises(UserError):
         build_index([named(vectors(9) * np.inf)], tmp_path / "index")
