@@ -76,7 +76,7 @@ def demo(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UserError(f"--top {args.top}: expected 1 or more.")
     if args.out is not None:
-        from mmpt.evaluators.answer_picture import check_picture_name
+        from mmpt.evaluators.pictures.answer import check_picture_name
 
         check_picture_name(args.out)
     overrides = []
@@ -229,7 +229,7 @@ def rank(model: tuple[Any, Any], clip: Clip, prompts: list[str]) -> dict[str, fl
 # ---- the picture
 def draw(path: Path, clip: Clip, scores: dict[str, float]) -> None:
     """The signer with landmarks, over the video's own frame where there is one, and the prompts beside."""
-    from mmpt.evaluators.answer_picture import answer_picture
+    from mmpt.evaluators.pictures.answer import answer_picture
     from mmpt.extractors import rendering
 
     if clip.pose is None:

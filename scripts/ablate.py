@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 from mmpt.config import load_config
-from mmpt.evaluators.tables import csv_text
+from mmpt.evaluators.reports.tables import csv_text
 from mmpt.experiments.ablations import Ablation, compare, picture, table
 from mmpt.experiments.runs import Run, overrides_apart, run_all, seeds_of
 from mmpt.tasks import Task

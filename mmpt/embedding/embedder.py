@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.predictor import Predictor
-from mmpt.evaluators.similarity import similarity
+from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.models import MODELS, DualEncoder, load_bert, load_tokenizer
 from mmpt.models.folder import ModelFolder, load_model_folder, save_model_folder
 from mmpt.processors.registry import ALIGNERS, TEXT_PROCESSORS, VIDEO_PROCESSORS

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mmpt.datasets.leaks import find_leaks
 from mmpt.embedding.clip_reader import ClipReader, table_jobs
 from mmpt.embedding.run import embed_clips, model_hash
-from mmpt.evaluators.recognition import Split
-from mmpt.evaluators.retrieval import distinct
+from mmpt.evaluators.metrics.retrieval import distinct
+from mmpt.evaluators.recognition.protocols import Split
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.templates import PromptTemplates
 from mmpt.utils.errors import UserError

@@ -11,8 +11,8 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.config.compare import differences
-from mmpt.evaluators.bootstrap import interval_of_mean
-from mmpt.evaluators.tables import markdown_table
+from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.experiments.runs import Run
 from mmpt.utils.figures import save_figure
 

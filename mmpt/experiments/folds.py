@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mmpt.config import Config
-from mmpt.evaluators.bootstrap import interval_of_mean
-from mmpt.evaluators.tables import markdown_table
+from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 

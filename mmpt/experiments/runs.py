@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from mmpt.config import load_config
-from mmpt.evaluators.report import read_results
-from mmpt.evaluators.settings import changed_files, data_files, digest, without_defaults
+from mmpt.evaluators.provenance import changed_files, data_files, digest, without_defaults
+from mmpt.evaluators.reports.results import read_results
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.processes import sigterm_as_interrupt

@@ -12,8 +12,8 @@ from typing import Any
 from mmpt.config import Config, evaluates, load_config
 from mmpt.config.compare import differences, dotted
 from mmpt.config.fairseq_options import option
-from mmpt.evaluators.report import read_results
-from mmpt.evaluators.settings import changed_files, data_files, digest, evaluation_facts
+from mmpt.evaluators.provenance import changed_files, data_files, digest, evaluation_facts
+from mmpt.evaluators.reports.results import read_results
 from mmpt.extractors.manifest import trial_weights
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError

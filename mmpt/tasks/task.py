@@ -15,7 +15,7 @@ from mmpt.datasets import MMDataset
 from mmpt.datasets.clips import ClipReader, open_clips
 from mmpt.datasets.leaks import shared_with_training
 from mmpt.embedding.predictor import PREDICTORS
-from mmpt.evaluators.retrieval import METRICS
+from mmpt.evaluators.metrics.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss
 from mmpt.models import MODELS, load_bert, load_tokenizer

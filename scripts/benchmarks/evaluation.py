@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import alternate, clocked, exponent, in_own_process, median_ratio
-from mmpt.evaluators.retrieval import metrics_from_ranks, retrieval_metrics
+from mmpt.evaluators.metrics.retrieval import metrics_from_ranks, retrieval_metrics
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _large(clips: int, prompts: int, width: int) -> dict[str, Any]:
 
 
 def _rank_large(clips: int, prompts: int, width: int) -> tuple[float, int, dict[str, Any]]:
-    from mmpt.evaluators.similarity import rank_embeddings
+    from mmpt.evaluators.metrics.similarity import rank_embeddings
 
     random = np.random.default_rng(0)
     text = random.standard_normal((prompts, width), dtype=np.float32)

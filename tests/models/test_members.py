@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mmpt.config.schema import LossConfig
-from mmpt.evaluators.similarity import similarity
+from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.losses import build_loss
 from mmpt.models import MMFusionMembers
 from mmpt.models.finetuning import freeze

@@ -8,8 +8,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt.evaluators.labels import short_labels
-from mmpt.evaluators.protocols import unit
+from mmpt.evaluators.pictures.labels import short_labels
+from mmpt.evaluators.recognition.classifiers import unit
 from mmpt.utils.figures import save_figure
 
 MOST_POINTS = 2000
