@@ -80,7 +80,7 @@ def demo(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UserError(f"--top {args.top}: expected 1 or more.")
     if args.out is not None:
-        from mmpt.evaluators.answer_picture import check_picture_name
+        from mmpt.evaluators.pictures.answer import check_picture_name
 
         check_picture_name(args.out)
     overrides = []
@@ -221,7 +221,7 @@ def rank(model: "SignCLIP", clip: Clip, prompts: list[str]) -> dict[str, float]:
 # ---- the picture
 def draw(path: Path, clip: Clip, scores: dict[str, float]) -> None:
     """Draw the signer with landmarks, over the video frame if there is one, and the top prompts."""
-    from mmpt.evaluators.answer_picture import answer_picture
+    from mmpt.evaluators.pictures.answer import answer_picture
     from mmpt.extractors import rendering
 
     if clip.pose is None:

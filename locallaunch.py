@@ -43,15 +43,15 @@ def commands(path: str, overrides: list[str], asked: str | None) -> list[list[st
     """The commands that run a config, each as an argument list."""
     config = load_config(path, overrides)
     job = job_type(config, path, asked)
-    predict = [sys.executable, "-m", "mmpt.cli.predict", path, *overrides]
+    evaluate = [sys.executable, "-m", "mmpt.cli.evaluate", path, *overrides]
     if job == "local_predict":
-        return [predict]
+        return [evaluate]
     train = [sys.executable, "-m", "mmpt.cli.train", path, *overrides]
     if PROCESSES[job] > 1:
         torchrun = [sys.executable, "-m", "mmpt.cli.torchrun"]
         processes = ["--standalone", f"--nproc-per-node={PROCESSES[job]}"]
         train = [*torchrun, *processes, "-m", "mmpt.cli.train", path, *overrides]
-    return [train, predict] if config.eval.after_training else [train]
+    return [train, evaluate] if config.eval.after_training else [train]
 
 
 def _check_names(paths: list[str], overrides: list[str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 from mmpt.config import load_config
-from mmpt.evaluators.tables import csv_text
+from mmpt.evaluators.reports.tables import csv_text
 from mmpt.experiments.ablations import Ablation, compare, picture, table
 from mmpt.experiments.runs import Run, overrides_apart, run_all, seeds_of
 from mmpt.tasks import Task
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) -> None:
     """Configs are compared clip by clip: raises UserError, before anything trains, where one judges other
-    clips than the first."""
+    clips than the first.
+    """
     known: list[str] = []
     for path in configs:
         examples = Task(load_config(path, list(overrides))).dataset(split).examples

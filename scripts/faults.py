@@ -93,7 +93,7 @@ def commands(inputs: Path) -> list[Command]:
 
     def evaluate(folder: Path) -> list[str]:
         where = [f"eval.save_path={folder / 'eval'}", f"dataset.cache_dir={folder / 'cache'}"]
-        return ["-m", "mmpt.cli.predict", str(config), *where, f"fairseq.common_eval.path={weights}"]
+        return ["-m", "mmpt.cli.evaluate", str(config), *where, f"fairseq.common_eval.path={weights}"]
 
     def extract(folder: Path) -> list[str]:
         where = ["--in", str(videos), "--out", str(folder / "s3d")]

@@ -50,7 +50,8 @@ FACES = {543: 468, 576: 468, 553: 478, 586: 478}
 @dataclass
 class Corpus:
     """Of each split the number of examples, and the examples; width and height of the pictures; which version
-    it is."""
+    it is.
+    """
 
     splits: Mapping[str, tuple[int, Iterable[Mapping[str, Any]]]]
     size: tuple[int, int] | None = None
@@ -121,7 +122,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _require_same(args: argparse.Namespace, corpus: Corpus) -> None:
     """Note what the poses in --out are of. Raises UserError where those that are there are of something
-    else: they would be taken for this data set's."""
+    else: they would be taken for this data set's.
+    """
     record = args.out / "import.json"
     asked = {
         "data set": args.name,

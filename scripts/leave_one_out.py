@@ -20,8 +20,8 @@ import numpy as np
 
 from mmpt.cli import run_cli
 from mmpt.config import load_config
-from mmpt.evaluators.bootstrap import interval_of_mean
-from mmpt.evaluators.tables import csv_text
+from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.evaluators.reports.tables import csv_text
 from mmpt.experiments.folds import (
     Fold,
     FoldResult,

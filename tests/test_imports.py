@@ -68,6 +68,7 @@ def test_importing_mmpt_costs_nothing():
     [
         "mmpt.evaluators.evaluation",
         "mmpt.training.preflight",
+        "mmpt.cli.evaluate",
         "mmpt.cli.predict",
         "demo_finger",
         "locallaunch",

@@ -16,8 +16,8 @@ def test_dryrun_prints_the_commands(tiny_yaml, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" -m ")[1].split()[0] for line in lines] == [
         "mmpt.cli.train",
-        "mmpt.cli.predict",
-        "mmpt.cli.predict",
+        "mmpt.cli.evaluate",
+        "mmpt.cli.evaluate",
     ]
     assert all("eval.after_training=true" in line for line in lines)
 
@@ -44,7 +44,7 @@ def test_a_local_type_that_there_is_not(tiny_yaml):
 
 def test_predict_by_job_type(tiny_yaml):
     (command,) = locallaunch.commands(str(tiny_yaml), [], "local_predict")
-    assert "mmpt.cli.predict" in command
+    assert "mmpt.cli.evaluate" in command
 
 
 def test_exit_status_is_the_jobs(tiny_yaml):
@@ -71,7 +71,7 @@ def test_no_config(arguments, capsys):
 
 
 def test_two_evaluations_into_one_folder_are_refused(tiny_yaml, tmp_path, capsys):
-    from mmpt.cli.predict import main
+    from mmpt.cli.evaluate import main
     from mmpt.utils.lock import folder_lock
 
     (tmp_path / "run").mkdir()

@@ -1,12 +1,21 @@
-"""Judge a model on a table: `python -m mmpt.cli.evaluate --model MODEL --table TABLE --protocol NAME`.
+"""Evaluate a trained model: a task config on its split, or a model folder on a table.
 
-Protocols: zero_shot (prompts for clips and clips for prompts), v2v (nearest clip of train), knn, prototypes
-(1, 5, 10 and all clips of a class), linear_probe (C chosen on valid), or all. Clips are embedded once, into
-OUT/embeddings. Writes protocols.json, .md and .csv, tables by class and signer, and pictures. Of all, those
-that the table does not allow (linear_probe without clips of valid, ...) are left out with their reason.
+    python -m mmpt.cli.evaluate projects/signclip/test_X.yaml [key=value ...]
+    python -m mmpt.cli.evaluate --model MODEL --table TABLE --protocol NAME [--protocol NAME ...]
 
-Refused unless you say that you mean it: a clip or a signer in two splits (--allow-leak), and judging on
-training clips (--allow-train); the report then says so.
+Needs neither fairseq nor a GPU.
+
+Task config: embeds the clips and prompts of dataset.split, ranks them in both directions, and writes results
+(table, JSON, pictures, embeddings) into the folder that the config names.
+
+Model folder and table: runs protocols of isolated sign recognition. zero_shot (clips and prompts are ranked
+for each other), v2v (nearest training clip), knn, prototypes (1, 5, 10 and all clips of a class),
+linear_probe (C chosen on valid), or all. Clips are embedded once, into OUT/embeddings. Writes protocols.json,
+.md and .csv, tables by class and signer, and pictures. "all" skips the protocols that the table does not
+allow (such as linear_probe without clips of valid) and reports why.
+
+Refuses a clip or a signer in two splits (unless --allow-leak) and evaluation on training clips (unless
+--allow-train). The report names what was allowed.
 """
 
 import argparse
@@ -17,119 +26,159 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    from mmpt.evaluators.recognition.protocols import Options
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and judge."""
+    """Parse the command line and evaluate. Returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = _parser()
+    args = parser.parse_intermixed_args(arguments)
+    if args.taskconfig is not None:
+        config_keys = ("taskconfig", "overrides")
+        if given := [k for k, v in vars(args).items() if k not in config_keys and v != parser.get_default(k)]:
+            parser.error(f"--{given[0].replace('_', '-')} is for --model and --table, not for a task config")
+        return run_cli(evaluate_config, args)
+    if lacking := [f"--{name}" for name in ("model", "table", "protocol") if not getattr(args, name)]:
+        parser.error(
+            f"expected a task config, or --model, --table and --protocol; missing: {', '.join(lacking)}"
+        )
+    args.command = shlex.join(["python", "-m", "mmpt.cli.evaluate", *arguments])
+    return run_cli(evaluate_table, args)
+
+
+def _parser() -> argparse.ArgumentParser:
     from mmpt.datasets.leaks import KINDS
-    from mmpt.evaluators.recognition import PROTOCOLS
+    from mmpt.evaluators.recognition.protocols import PROTOCOLS
 
     parser = argparse.ArgumentParser(
         prog="python -m mmpt.cli.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--model", type=Path, required=True, help="model folder (see mmpt.cli.convert)")
-    parser.add_argument("--table", type=Path, required=True, help="table with a column split")
-    parser.add_argument(
-        "--protocol", action="append", required=True, choices=[*PROTOCOLS, "all"], help="may be repeated"
+    config = parser.add_argument_group("a task config")
+    config.add_argument(
+        "taskconfig", nargs="?", help="YAML file, such as projects/signclip/test_fslex_demo.yaml"
     )
-    parser.add_argument("--split", default="test", help="the clips that are judged (default: test)")
-    parser.add_argument(
-        "--out", type=Path, help="folder of the report (default: eval in the model's folder's)"
+    config.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides, such as eval.similarity=dot"
     )
-    parser.add_argument("--prompt", help="zero_shot: template, such as 'Sign {text}.' (default: the model's)")
-    parser.add_argument("--k", type=int, help="knn: neighbours that vote (default: 5)")
-    parser.add_argument("--draws", type=int, help="prototypes: draws of few clips (default: 10)")
-    parser.add_argument("--c", type=float, help="linear_probe: C, instead of choosing it on valid")
-    parser.add_argument(
-        "--allow-leak", action="append", default=[], choices=KINDS, help="a leak that is meant"
-    )
-    parser.add_argument(
-        "--allow-train", action="store_true", help="judge on training clips; the report says so"
-    )
-    parser.add_argument(
-        "--vfeat-dir", type=Path, help="folder of poses or features made from the table's files"
-    )
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
-    parser.add_argument("--batch-size", type=int, default=64, help="clips at a time (default: 64)")
-    parser.add_argument("--workers", type=int, help="processes that read (default: one for each core)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--no-pictures", action="store_true", help="numbers only")
-    arguments = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(arguments)
-    args.command = shlex.join(["python", "-m", "mmpt.cli.evaluate", *arguments])
-    return run_cli(evaluate, args)
+    table = parser.add_argument_group("a model folder on a table")
+    table.add_argument("--model", type=Path, help="model folder (see mmpt.cli.convert)")
+    table.add_argument("--table", type=Path, help="table with a column split")
+    table.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="may be repeated")
+    table.add_argument("--split", default="test", help="split to evaluate (default: test)")
+    table.add_argument("--out", type=Path, help="report folder (default: eval beside the model folder)")
+    table.add_argument("--prompt", help="zero_shot: template, such as 'Sign {text}.' (default: the model's)")
+    table.add_argument("--k", type=int, help="knn: number of neighbours (default: 5)")
+    table.add_argument("--draws", type=int, help="prototypes: random draws of the k clips (default: 10)")
+    table.add_argument("--c", type=float, help="linear_probe: C (default: chosen on valid)")
+    table.add_argument("--allow-leak", action="append", default=[], choices=KINDS, help="leak to accept")
+    table.add_argument("--allow-train", action="store_true", help="allow --split train; the report says so")
+    table.add_argument("--vfeat-dir", type=Path, help="folder of poses or features of the table's files")
+    table.add_argument("--bootstrap", type=int, default=1000, help="bootstrap resamples; 0: no intervals")
+    table.add_argument("--batch-size", type=int, default=64, help="clips in a batch (default: 64)")
+    table.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    table.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    table.add_argument("--no-pictures", action="store_true", help="write no pictures")
+    return parser
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    """Check the table, embed what is needed, run the protocols, write the report."""
+def evaluate_config(args: argparse.Namespace) -> int:
+    """Evaluate the checkpoint that a task config names, save the report and print its table."""
+    setup_logging(logging.INFO)
+    from mmpt.config import load_config
+    from mmpt.evaluators.evaluation import evaluate_task
+    from mmpt.tasks import Task
+    from mmpt.utils.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    config = load_config(args.taskconfig, args.overrides)
+    command = shlex.join(["python", "locallaunch.py", args.taskconfig, *args.overrides])
+    print(evaluate_task(Task(config), config_name=args.taskconfig, command=command))
+    return 0
+
+
+def evaluate_table(args: argparse.Namespace) -> int:
+    """Check the table, embed the splits that the protocols need, run the protocols, write the report."""
     setup_logging(logging.INFO)
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of
-    from mmpt.evaluators.recognition import PROTOCOLS, Options, Outcome, check_protocol, run_protocol
-    from mmpt.evaluators.recognition_report import results_table, save_recognition
+    from mmpt.evaluators.recognition.protocols import (
+        PROTOCOLS,
+        Outcome,
+        check_protocol,
+        run_protocol,
+    )
+    from mmpt.evaluators.recognition.report import results_table, save_recognition
     from mmpt.processors.table_file import read_table
     from mmpt.utils.allocator import keep_freed_memory
     from mmpt.utils.parallel import check_workers, cores
 
     keep_freed_memory()
-    names = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
+    run_all = "all" in args.protocol
+    requested = list(PROTOCOLS) if run_all else list(dict.fromkeys(args.protocol))
     _check_options(args)
-    _refuse_what_is_not_used(args, names)
+    _check_used_options(args, requested)
     out = args.out or args.model.parent / "eval"
-    given = {name: value for name in ("k", "draws") if (value := getattr(args, name)) is not None}
-    options = Options(c=args.c, resamples=args.bootstrap, **given)
+    options = _protocol_options(args)
     workers = check_workers(args.workers, cores())
     table = read_table(args.table)
-    judged = table.of_split(args.split)
-    possible: list[str] = []
-    not_run: list[str] = []
-    for name in names:
-        with _left_out_of("all" in args.protocol, not_run):
+    names: list[str] = []
+    skipped: list[str] = []
+    for name in requested:
+        with _collect_skipped(run_all, skipped):
             check_protocol(name, args.split, {row.split for row in table.rows}, options)
-            possible.append(name)
-    names = possible
+            names.append(name)
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
-    if "zero_shot" in names:  # what is wrong with the prompts is said before hours of embedding
-        prompt_texts(model, table, judged, args.prompt)
+    if "zero_shot" in names:  # errors in the prompts are reported before hours of embedding
+        prompt_texts(model, table, table.of_split(args.split), args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
     splits, about = embed_table(
         model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, workers
     )
     if args.split == "train":
-        about["warnings"].insert(0, "Judged on training data: this says nothing about new clips.")
+        about["warnings"].insert(0, "Evaluated on training data: this says nothing about new clips.")
     about |= {"split": args.split, "command": args.command}
     queries = splits[args.split]
     prompts = prompts_of(model, table, queries, args.prompt) if "zero_shot" in names else None
     outcomes: list[Outcome] = []
     for name in names:
         log.info("protocol %s", name)
-        with _left_out_of("all" in args.protocol, not_run):
+        with _collect_skipped(run_all, skipped):
             outcomes += run_protocol(
                 name, queries, splits.get("train"), splits.get("valid"), prompts, options
             )
     if not outcomes:
-        raise UserError(not_run[-1])
-    about["warnings"] += not_run
+        raise UserError(skipped[-1])
+    about["warnings"] += skipped
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures)
     _show(about, results_table(outcomes), files)
     return 0
 
 
+def _protocol_options(args: argparse.Namespace) -> "Options":
+    from mmpt.evaluators.recognition.protocols import Options
+
+    given = {name: value for name in ("k", "draws") if (value := getattr(args, name)) is not None}
+    return Options(c=args.c, resamples=args.bootstrap, **given)
+
+
 def _check_options(args: argparse.Namespace) -> None:
-    """Raises UserError for a split or a number that cannot be, and for training clips that are not meant."""
+    """Raises UserError for an unknown split, a number out of range, and train without --allow-train."""
     from mmpt.processors.table_file import SPLITS
 
     if args.split not in SPLITS:
         raise UserError(f"--split {args.split}: expected one of {', '.join(SPLITS)}.")
     if args.split == "train" and not args.allow_train:
         raise UserError(
-            "--split train judges a model on what it learnt: say that you mean it, --allow-train."
+            "--split train evaluates the model on its training clips: give --allow-train to allow that."
         )
     for name, least in (("k", 1), ("draws", 1), ("bootstrap", 0)):
         value = getattr(args, name)
@@ -139,8 +188,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--c {args.c:g}: expected a number above 0.")
 
 
-def _refuse_what_is_not_used(args: argparse.Namespace, protocols: list[str]) -> None:
-    """Options of a protocol that is not run would be ignored: say so."""
+def _check_used_options(args: argparse.Namespace, protocols: list[str]) -> None:
+    """Raises UserError for an option of a protocol that is not run: it would be ignored."""
     of_protocol = {"prompt": "zero_shot", "k": "knn", "draws": "prototypes", "c": "linear_probe"}
     for option, protocol in of_protocol.items():
         if getattr(args, option) is not None and protocol not in protocols:
@@ -148,12 +197,12 @@ def _refuse_what_is_not_used(args: argparse.Namespace, protocols: list[str]) -> 
 
 
 @contextlib.contextmanager
-def _left_out_of(all_of_them: bool, reasons: list[str]) -> Iterator[None]:
-    """A protocol that the table does not allow is an error, or, of all, left out with its reason."""
+def _collect_skipped(run_all: bool, reasons: list[str]) -> Iterator[None]:
+    """With --protocol all, append the reason why a protocol cannot run; otherwise let its error through."""
     try:
         yield
     except UserError as error:
-        if not all_of_them:
+        if not run_all:
             raise
         reasons.append(f"Not run: {error}")
 
@@ -162,7 +211,7 @@ def _show(about: dict[str, Any], table: str, files: list[Path]) -> None:
     for line in about["warnings"]:
         print(f"warning: {line}")
     print(table)
-    print(f"the report is {files[0]}")
+    print(f"report: {files[0]}")
 
 
 if __name__ == "__main__":

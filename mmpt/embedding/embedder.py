@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.clip_loader import ClipLoader, Windows
 from mmpt.embedding.predictor import Predictor
-from mmpt.evaluators.similarity import similarity
+from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.models import DualEncoder
 from mmpt.models.fingerprint import model_hash
 from mmpt.models.folder import LoadedModel, save_model_folder

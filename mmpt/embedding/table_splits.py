@@ -12,8 +12,8 @@ from mmpt.datasets.leaks import find_leaks
 from mmpt.embedding.clip_loader import table_jobs
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.run import EmbedOptions, embed_clips
-from mmpt.evaluators.recognition import Split
-from mmpt.evaluators.retrieval import distinct
+from mmpt.evaluators.metrics.retrieval import distinct
+from mmpt.evaluators.recognition.protocols import Split
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.templates import PromptTemplates
 from mmpt.utils.errors import UserError

@@ -1,15 +1,22 @@
-"""Metrics of embeddings, and reports.
+"""Evaluation of embeddings.
 
-What draws pictures (matplotlib) is imported from its modules: this package is cheap.
+metrics       similarities, ranks, recall@k and the other metrics, bootstrap intervals
+recognition   classifiers on embeddings, the protocols of isolated sign recognition, their report
+reports       results.json, results.md and the tables in them
+pictures      confusion matrix, recall by class, embedding map (matplotlib: not imported here)
+evaluation    evaluates the checkpoint of a task
+provenance    digests of the settings and data that decide a result
 """
 
-from mmpt.evaluators.report import make_results, read_results, save_report
-from mmpt.evaluators.retrieval import METRICS, rank_metrics, retrieval_metrics
-from mmpt.evaluators.similarity import similarity
-from mmpt.evaluators.tables import compare_table, csv_text, format_markdown, format_table
+from mmpt.evaluators.metrics.retrieval import METRICS, rank_metrics, retrieval_metrics
+from mmpt.evaluators.metrics.similarity import similarity
+from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, read_results, save_report
+from mmpt.evaluators.reports.tables import compare_table, csv_text, format_markdown, format_table
 
 __all__ = [
     "METRICS",
+    "EmbeddedSplit",
+    "Provenance",
     "compare_table",
     "csv_text",
     "format_markdown",

@@ -1,4 +1,4 @@
-"""From a task to its report: load the checkpoint, embed a split, rank, write."""
+"""Evaluate a task: load the checkpoint, embed a split, compute the metrics, write the report."""
 
 import logging
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmpt.evaluators.report import make_results, save_report
-from mmpt.evaluators.settings import evaluation_facts
-from mmpt.evaluators.tables import format_table
+from mmpt.evaluators.provenance import evaluation_facts
+from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, save_report
+from mmpt.evaluators.reports.tables import format_table
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
 from mmpt.utils.device import choose_device
@@ -21,23 +21,21 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_task(task: Any, config_name: str | None = None, command: str | None = None) -> str:
-    """Evaluate the checkpoint of a task (mmpt.tasks.Task) on dataset.split, the test split if that is not
-    set.
+    """Evaluate the checkpoint of a task (mmpt.tasks.Task) on dataset.split (default: test).
 
-    Writes the report into task.results_path() and returns the table to show. Raises MissingDataError where
-    there is no checkpoint, UserError where it does not fit the config.
+    Writes the report into task.results_path() and returns the table to print. Raises MissingDataError if
+    there is no checkpoint, UserError if it does not fit the config.
     """
     path = task.checkpoint_path()
     if not weights_file(path).is_file():
         train = "Train first: python locallaunch.py with the config whose name has no test_."
         raise MissingDataError(
             f"there is no checkpoint {path}. {where_checkpoint_comes_from(path) or train} "
-            "Or name another: fairseq.common_eval.path=FILE."
+            "Or give another one: fairseq.common_eval.path=FILE."
         )
     device = choose_device(task.config.eval.device)
-    task.dataset(
-        task.config.dataset.split or "test", training=False
-    )  # what is wrong with it is said before a folder is made
+    # opened before the folder is created: errors in the data leave no empty folder
+    task.dataset(task.config.dataset.split or "test", training=False)
     with folder_lock(task.results_path(), "another evaluation"):
         return _evaluate(task, path, device, config_name, command)
 
@@ -54,20 +52,11 @@ def _evaluate(
     samples = (dataset[index] for index in range(len(dataset)))
     videos = predictor.embed_videos(sample["vfeats"] for sample in samples)
     texts = predictor.embed_texts([dataset.text_processor(prompt) for prompt in dataset.prompts])
-    results = make_results(
-        texts,
-        videos,
-        np.array(dataset.labels),
-        config.eval.similarity,
-        checkpoint=str(path),
-        config=config_name,
-        command=command,
-        seed=task.seed,
-        resamples=config.eval.bootstrap,
-    )
-    results |= {"split": split, "model": model_fingerprint(model), "evaluated": facts}
-    folder = task.results_path()
     video_ids = [example.video_id for example in dataset.examples]
-    files = save_report(folder, results, texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)
+    embedded = EmbeddedSplit(texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)
+    provenance = Provenance(str(path), config_name, command, task.seed)
+    results = make_results(embedded, config.eval.similarity, provenance, config.eval.bootstrap)
+    results |= {"split": split, "model": model_fingerprint(model), "evaluated": facts}
+    files = save_report(task.results_path(), results, embedded)
     listing = "\n".join(f"  {Path(file)}" for file in files)
     return f"{format_table(results)}\n\nresults of the {split} split are in\n{listing}"

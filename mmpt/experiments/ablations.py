@@ -11,8 +11,8 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.config.compare import differences
-from mmpt.evaluators.bootstrap import interval_of_mean
-from mmpt.evaluators.tables import markdown_table
+from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.experiments.runs import Run
 from mmpt.utils.figures import save_figure
 
@@ -43,7 +43,8 @@ class Ablation:
 
 def about(path: Path, first: Path) -> str:
     """What a config says about itself: its first line, where that is a comment; else what it has other than
-    the first one, apart from the places of its files."""
+    the first one, apart from the places of its files.
+    """
     line = path.read_text(encoding="utf-8").partition("\n")[0]
     if line.startswith("#"):
         return line.removeprefix("#").strip()

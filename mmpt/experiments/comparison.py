@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpt.evaluators.tables import COLUMNS, markdown_table, number
+from mmpt.evaluators.reports.tables import COLUMNS, markdown_table, number
 from mmpt.utils.errors import UserError
 
 KEYS = tuple(f"{direction} {metric}" for direction, metric, _ in COLUMNS)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mmpt.config import Config
-from mmpt.evaluators.bootstrap import interval_of_mean
-from mmpt.evaluators.tables import markdown_table
+from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
@@ -77,7 +77,8 @@ def with_clips_of(features: Config, config: Config) -> Config:
 def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Config]) -> None:
     """Raises UserError, before anything trains, for languages that the corpus does not have, a corpus that
     knows no languages, and configs of `others`, by name, whose SVM would see other clips than that of
-    `config`."""
+    `config`.
+    """
     for fold in folds:
         of_config = _clips(config, fold)
         groups = {example.group for example in of_config["test"]}
@@ -100,7 +101,8 @@ def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Conf
 @dataclass
 class FoldResult:
     """What came of a fold. correct, svm: bool [N], clip by clip (the model's may be [seeds, N]); other_svms:
-    the same on other features, by their name. n_prompts: how many each clip is ranked against."""
+    the same on other features, by their name. n_prompts: how many each clip is ranked against.
+    """
 
     fold: Fold
     correct: np.ndarray
@@ -167,7 +169,8 @@ def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
 
 def table(results: Sequence[FoldResult]) -> str:
     """Markdown: a row a fold, then the mean over folds, with 95 % intervals (bootstrap over the clips of each
-    fold), also of the mean difference to the SVM, clip by clip."""
+    fold), also of the mean difference to the SVM, clip by clip.
+    """
     others = list(results[0].other_svms)
     rows = [
         [

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from mmpt.config import load_config
-from mmpt.evaluators.report import read_results
-from mmpt.evaluators.settings import changed_files, data_files, digest, without_defaults
+from mmpt.evaluators.provenance import changed_files, data_files, digest, without_defaults
+from mmpt.evaluators.reports.results import read_results
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.processes import sigterm_as_interrupt
@@ -88,14 +88,16 @@ class Run:
 
     def digest(self) -> str:
         """What decides the outcome: the config, without where things go, and without what is as by default: a
-        key that mmpt did not have when a run was made does not make it another run."""
+        key that mmpt did not have when a run was made does not make it another run.
+        """
         config = load_config(self.config, list(self.overrides))
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
         return digest([without_defaults(config), self.select])
 
     def mark_done(self, files: dict[str, str]) -> None:
         """Remember that the results are whole, and what `files` held when it began; delete the checkpoints
-        they were made with."""
+        they were made with.
+        """
         facts = {"settings": self.digest(), "files": files, "arguments": list(self.arguments)}
         write_json(self.folder / _RECORD, facts)
         for path in self.folder.glob("*.pt"):
@@ -107,7 +109,8 @@ class Run:
 
     def files(self) -> dict[str, str]:
         """What the files of its data hold now (see data_files); of a config that is wrong, which the launcher
-        will say, nothing."""
+        will say, nothing.
+        """
         try:
             return data_files(load_config(self.config, list(self.overrides)))
         except UserError:
@@ -122,13 +125,15 @@ def as_yaml(path: Path) -> str:
 
 def overrides_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words of an option that takes several, and the overrides (key=value) behind them, which it took
-    too."""
+    too.
+    """
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
 def seeds_of(words: Sequence[str]) -> list[int]:
     """Seeds as they are typed. Raises UserError for what is no number, and for a seed that is given twice:
-    its two trainings would be one."""
+    its two trainings would be one.
+    """
     try:
         seeds = [int(word) for word in words]
     except ValueError:

@@ -12,8 +12,8 @@ from typing import Any
 from mmpt.config import Config, evaluates, load_config
 from mmpt.config.compare import differences, dotted
 from mmpt.config.fairseq_options import option
-from mmpt.evaluators.report import read_results
-from mmpt.evaluators.settings import changed_files, data_files, digest, evaluation_facts
+from mmpt.evaluators.provenance import changed_files, data_files, digest, evaluation_facts
+from mmpt.evaluators.reports.results import read_results
 from mmpt.extractors.manifest import trial_weights
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
@@ -95,7 +95,8 @@ class Experiment:
 
     def mark_trained(self, files: dict[str, str]) -> None:
         """Remember that the training ran to its end, and what `files` (of training_files) held when it
-        began."""
+        began.
+        """
         facts = {"settings": self._digest(), "files": files, "overrides": self.overrides}
         write_json(self._finished_file, facts)
 
@@ -114,7 +115,8 @@ class Experiment:
 
     def _finished(self) -> dict[str, Any]:
         """What mark_trained wrote. Nothing, where there is no such file, or none of ours: train, which ends
-        at once if there is nothing to do."""
+        at once if there is nothing to do.
+        """
         try:
             content = read_json(self._finished_file)
         except (OSError, ValueError):
@@ -123,7 +125,8 @@ class Experiment:
 
     def _changed_since_training(self) -> list[str]:
         """Settings, and files of data. What the files held is known of trainings that have ended; of another,
-        a file that is still where it was is compared with the one that is named now."""
+        a file that is still where it was is compared with the one that is named now.
+        """
         saved = self.checkpoint.with_name("config.yaml")
         if self.training_config is None or not saved.is_file():
             return []
@@ -137,7 +140,8 @@ class Experiment:
     # ---- evaluation
     def needs_evaluation(self) -> bool:
         """Whether there are no results, or only those of another checkpoint, of other settings or data, or of
-        a time when settings and data were not recorded."""
+        a time when settings and data were not recorded.
+        """
         results = self.results()
         if results is None or results.get("checkpoint") != str(self.checkpoint):
             return True

@@ -54,7 +54,7 @@ def read_embeddings(
         if not array.is_file():
             raise MissingDataError(
                 f"{path} holds neither {SIDES[side][0]}, which evaluation writes, nor embeddings.npy: "
-                "evaluate first (python -m mmpt.cli.predict), or name the .npy file itself."
+                "evaluate first (python -m mmpt.cli.evaluate), or name the .npy file itself."
             )
     names_file = array.parent / "ids.json"
     if ids is not None:

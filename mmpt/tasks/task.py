@@ -14,7 +14,7 @@ from mmpt.config.run_folder import BEST, LAST, save_dir
 from mmpt.datasets import BatchSampler, MMDataset
 from mmpt.datasets.leaks import shared_with_training
 from mmpt.embedding.predictor import PREDICTORS
-from mmpt.evaluators.retrieval import METRICS
+from mmpt.evaluators.metrics.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import alternate, clocked, exponent, in_own_process, median_ratio
-from mmpt.evaluators.retrieval import metrics_from_ranks, retrieval_metrics
+from mmpt.evaluators.metrics.retrieval import metrics_from_ranks, retrieval_metrics
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return all numbers; "summary" is `eval: <ratio>x` at clips x clips, where
-    each clip has a prompt of its own."""
+    each clip has a prompt of its own.
+    """
     few = min(options.prompts, options.clips)
     cases = [_compare(options.clips, prompts, options.repeats) for prompts in (few, options.clips)]
     lines = [
@@ -154,7 +155,7 @@ def _large(clips: int, prompts: int, width: int) -> dict[str, Any]:
 
 
 def _rank_large(clips: int, prompts: int, width: int) -> tuple[float, int, dict[str, Any]]:
-    from mmpt.evaluators.similarity import rank_embeddings
+    from mmpt.evaluators.metrics.similarity import rank_embeddings
 
     random = np.random.default_rng(0)
     text = random.standard_normal((prompts, width), dtype=np.float32)

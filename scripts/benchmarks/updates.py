@@ -164,7 +164,8 @@ def fresh_model(settings: BertSettings, vfeat_dim: int, frames: int, video_layer
 
 def generated_batch(clips: int, frames: int, tokens: int, width: int, vary: bool = False) -> dict[str, Any]:
     """A batch of random clips and different prompts, all of these lengths; with `vary`, clips of 1 to
-    `frames` frames, evenly spread."""
+    `frames` frames, evenly spread.
+    """
     generator = torch.Generator().manual_seed(0)
     lengths = torch.full((clips,), frames)
     if vary:

@@ -1,8 +1,10 @@
-"""Protocols on a table, as they are typed."""
+"""mmpt.cli.evaluate: the protocols on a table, and the choice between a task config and a table."""
 
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmpt.cli.evaluate import main
 from mmpt.embedding.storage import read_embedding_set
-from mmpt.evaluators.recognition import PROTOCOLS
+from mmpt.evaluators.recognition.protocols import PROTOCOLS
 from mmpt.processors.table_file import read_table
 from tests.processors.table_data import table_rows, write_table
 
@@ -46,20 +48,20 @@ def test_prompts_by_template(model_folder, small_table, tmp_path):
         }
 
 
-def test_training_data_only_when_said(model_folder, small_table, tmp_path, capsys):
+def test_evaluate_on_train_needs_allow_train(model_folder, small_table, tmp_path, capsys):
     options = ("--protocol", "zero_shot", "--split", "train")
     assert evaluate(model_folder, small_table, tmp_path, *options) == 2
     assert "--allow-train" in capsys.readouterr().err
     assert evaluate(model_folder, small_table, tmp_path, *options, "--allow-train") == 0
-    assert "warning: Judged on training data" in capsys.readouterr().out
-    assert "**Judged on training data" in (tmp_path / "protocols.md").read_text()
+    assert "warning: Evaluated on training data" in capsys.readouterr().out
+    assert "**Evaluated on training data" in (tmp_path / "protocols.md").read_text()
     options = ("--protocol", "v2v", "--split", "train", "--allow-train")
     assert evaluate(model_folder, small_table, tmp_path, *options) == 2
     assert "each clip would find itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_signer_in_two_splits_is_refused(model_folder, tmp_path, capsys, protocol):
+def test_evaluate_refuses_a_signer_in_two_splits(model_folder, tmp_path, capsys, protocol):
     rows = table_rows()
     rows[-1]["signer"] = next(r["signer"] for r in rows if r["split"] != rows[-1]["split"])
     table = write_table(tmp_path / "t.csv", rows)
@@ -69,7 +71,7 @@ def test_a_signer_in_two_splits_is_refused(model_folder, tmp_path, capsys, proto
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_leaks_are_refused_unless_allowed(model_folder, tmp_path, capsys, protocol):
+def test_evaluate_refuses_leaks_without_allow_leak(model_folder, tmp_path, capsys, protocol):
     rows = table_rows()
     train, test = (next(r for r in rows if r["split"] == split) for split in ("train", "test"))
     shutil.copy(train["path"], tmp_path / "copy.pose")
@@ -78,7 +80,7 @@ def test_leaks_are_refused_unless_allowed(model_folder, tmp_path, capsys, protoc
     out = tmp_path / "out"
     assert evaluate(model_folder, table, out, "--protocol", protocol) == 2
     assert "the same clip is in two splits" in capsys.readouterr().err
-    assert not out.exists(), "refused before anything is made"
+    assert not out.exists(), "refused before any file is written"
     if protocol == "v2v":
         rows[-1]["signer"] = next(r["signer"] for r in rows if r["split"] != rows[-1]["split"])
         table = write_table(tmp_path / "t.csv", rows)
@@ -93,7 +95,7 @@ def test_leaks_are_refused_unless_allowed(model_folder, tmp_path, capsys, protoc
         assert (out / "protocols.md").read_text().count("**Leak, allowed:") == 2
 
 
-def test_of_all_protocols_those_that_can_be_run_are(model_folder, small_table, tmp_path, capsys):
+def test_protocol_all_skips_what_the_table_does_not_allow(model_folder, small_table, tmp_path, capsys):
     options = ("--split", "valid", "--k", "3")  # on which the probe's C would be chosen
     assert evaluate(model_folder, small_table, tmp_path, "--protocol", "linear_probe", *options) == 2
     capsys.readouterr()
@@ -112,17 +114,17 @@ def test_of_all_protocols_those_that_can_be_run_are(model_folder, small_table, t
         (["--prompt", "{nothing}"], "names the column 'nothing'"),
         (["--c", "0"], "expected a number above 0"),
         (["--c", "nan"], "expected a number above 0"),
-        (["--protocol", "linear_probe", "--split", "valid"], "chosen on the clips that are judged"),
+        (["--protocol", "linear_probe", "--split", "valid"], "chosen on the clips that are evaluated"),
         (["--device", "meta"], "expected auto, cpu, cuda"),
         (["--prompt", "{text} é", "--split", "valid"], None),
     ],
 )
-def test_mistakes(model_folder, small_table, tmp_path, capsys, options, words):
+def test_evaluate_rejects_bad_options_early(model_folder, small_table, tmp_path, capsys, options, words):
     out = tmp_path / "out"
     status = evaluate(model_folder, small_table, out, "--protocol", "zero_shot", *options)
     assert status == (2 if words else 0)
     assert (words or "") in capsys.readouterr().err
-    assert out.exists() == (words is None), "a mistake is found before anything is embedded"
+    assert out.exists() == (words is None), "an error is reported before anything is embedded"
 
 
 def test_a_table_without_splits(model_folder, tmp_path, capsys):
@@ -135,9 +137,36 @@ def test_a_table_without_splits(model_folder, tmp_path, capsys):
     "options",
     [["--c", "3"], ["--k", "7"], ["--draws", "3"], ["--prompt", "Sign {text}."]],
 )
-def test_options_of_protocols_that_are_not_run_are_refused(
+def test_evaluate_refuses_options_of_protocols_that_are_not_run(
     model_folder, small_table, tmp_path, options, capsys
 ):
     out = tmp_path / "out"
     assert evaluate(model_folder, small_table, out, "--protocol", "v2v", *options) == 2
     assert f"error: {options[0]} is for --protocol" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["x.yaml", "--protocol", "knn"], "--protocol is for --model and --table"),
+        (["x.yaml", "eval.device=cpu", "--batch-size", "3"], "--batch-size is for --model and --table"),
+        (["--model", "m", "--protocol", "knn"], "missing: --table"),
+        ([], "missing: --model, --table, --protocol"),
+    ],
+)
+def test_evaluate_takes_a_task_config_or_a_table(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_predict_is_an_alias_of_evaluate(tmp_path, capsys):
+    from mmpt.cli import predict
+
+    assert predict.main is main
+    done = subprocess.run(
+        [sys.executable, "-m", "mmpt.cli.predict", str(tmp_path / "none.yaml")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "use python -m mmpt.cli.evaluate" in done.stderr

@@ -14,7 +14,7 @@ from pose_format import Pose
 from mmpt.config.dataset_options import PoseOptions
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.evaluators.similarity import similarity
+from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.processors import PoseProcessor
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.utils.errors import UserError

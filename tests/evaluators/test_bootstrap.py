@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mmpt.evaluators import bootstrap
-from mmpt.evaluators.bootstrap import bootstrap_intervals, interval_of_mean
-from mmpt.evaluators.ranking import Ranks, rank_matrix
-from mmpt.evaluators.retrieval import metrics_from_ranks
+from mmpt.evaluators.metrics import bootstrap
+from mmpt.evaluators.metrics.bootstrap import bootstrap_intervals, interval_of_mean
+from mmpt.evaluators.metrics.ranking import Ranks, rank_matrix
+from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
 from mmpt.utils.errors import UserError
 
 

@@ -6,8 +6,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 
-from mmpt.evaluators.places import chance_metrics, place_intervals, place_metrics, places_of
-from mmpt.evaluators.protocols import (
+from mmpt.evaluators.metrics.ranks import (
+    chance_metrics,
+    class_rank_intervals,
+    class_rank_metrics,
+    class_ranks,
+)
+from mmpt.evaluators.recognition.classifiers import (
     PROBE_CS,
     choose_c,
     linear_probe,
@@ -109,10 +114,10 @@ def test_one_clip_of_each_class_is_no_cause_for_warnings(data, recwarn):
 def test_shuffled_labels_give_chance(data, name):
     rng = np.random.default_rng(3)
     shuffled = [rng.permutation(item) if item.ndim == 1 else item for item in data]
-    places = places_of(scores_of(name, shuffled), shuffled[5])
-    low, high = place_intervals(places, level=0.998)["R@1"]
+    places = class_ranks(scores_of(name, shuffled), shuffled[5])
+    low, high = class_rank_intervals(places, level=0.998)["R@1"]
     assert low <= chance_metrics(CLASSES)["R@1"] <= high
-    true = place_metrics(places_of(scores_of(name, data), data[5]))["R@1"]
+    true = class_rank_metrics(class_ranks(scores_of(name, data), data[5]))["R@1"]
     assert true > high, "and the true labels do not"
 
 

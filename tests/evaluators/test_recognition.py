@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from mmpt.evaluators import embedding_map
-from mmpt.evaluators.embedding_map import project
-from mmpt.evaluators.protocols import choose_c
-from mmpt.evaluators.recognition import PROTOCOLS, Options, Split, run_protocol
-from mmpt.evaluators.recognition_report import save_recognition
+from mmpt.evaluators.pictures import embedding_map
+from mmpt.evaluators.pictures.embedding_map import project
+from mmpt.evaluators.recognition.classifiers import choose_c
+from mmpt.evaluators.recognition.protocols import PROTOCOLS, Options, Split, run_protocol
+from mmpt.evaluators.recognition.report import save_recognition
 from mmpt.utils.errors import UserError
 
 LETTERS = [f"letter {i:02d}" for i in range(12)]
@@ -111,7 +111,7 @@ def test_c_is_chosen_on_validation_clips_alone():
         ("v2v", {"queries": "train"}, "cannot be run on train"),
         ("knn", {"support": None}, "no clips of train to learn from"),
         ("linear_probe", {"valid": None}, "no clips of valid to choose C on"),
-        ("linear_probe", {"queries": "valid"}, "chosen on the clips that are judged"),
+        ("linear_probe", {"queries": "valid"}, "chosen on the clips that are evaluated"),
     ],
 )
 def test_what_is_refused(name, change, words):

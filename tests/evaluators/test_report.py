@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mmpt.evaluators import (
+    EmbeddedSplit,
+    Provenance,
     compare_table,
     csv_text,
     format_markdown,
@@ -17,17 +19,24 @@ from mmpt.evaluators import (
     make_results,
     rank_metrics,
     read_results,
-    report,
     save_report,
     similarity,
 )
-from mmpt.evaluators.labels import short_labels
-from mmpt.evaluators.tables import markdown_table
+from mmpt.evaluators.pictures.labels import short_labels
+from mmpt.evaluators.reports import results as results_module
+from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.utils.errors import UserError
 
 PROMPTS = [f"Fingerspell the letter {letter}." for letter in "ABCDE"] + ["random text"]
 IDS = np.repeat(np.arange(5), 4)
 VIDEO_IDS = [f"clip{i}" for i in range(20)]
+
+
+def embedded(text: Any, video: Any, ids: Any = IDS, prompts: Any = None, names: Any = None) -> EmbeddedSplit:
+    """A split with made-up names where none are given."""
+    prompts = [f"prompt {i}" for i in range(len(text))] if prompts is None else prompts
+    names = [str(i) for i in range(len(video))] if names is None else names
+    return EmbeddedSplit(text, video, ids, prompts, names)
 
 
 def embeddings() -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +52,7 @@ def results() -> dict[str, Any]:
         "config": "projects/signclip/test_a.yaml",
         "command": "python x",
     }
-    return make_results(*embeddings(), IDS, seed=3, **origin)
+    return make_results(embedded(*embeddings()), provenance=Provenance(seed=3, **origin))
 
 
 def test_results_hold_metrics_intervals_chance_and_origin(results: dict[str, Any]) -> None:
@@ -56,8 +65,8 @@ def test_results_hold_metrics_intervals_chance_and_origin(results: dict[str, Any
     assert (results["n_videos"], results["n_prompts"], results["similarity"]) == (20, 6, "cosine")
     assert (results["checkpoint"], results["seed"], results["command"]) == ("runs/a/best.pt", 3, "python x")
     assert results["config"] == "projects/signclip/test_a.yaml"
-    assert make_results(text, video, IDS, resamples=0)["intervals"] == {}
-    dot = make_results(text, video, IDS, "dot", resamples=0)
+    assert make_results(embedded(text, video), resamples=0)["intervals"] == {}
+    dot = make_results(embedded(text, video), "dot", resamples=0)
     assert dot["v2t"] == rank_metrics(similarity(text, video, "dot"), IDS)["v2t"] != results["v2t"]
 
 
@@ -65,11 +74,11 @@ def test_chance_is_what_random_scores_give(results: dict[str, Any]) -> None:
     chance = results["chance"]
     assert chance["v2t R@1"] == 1 / 6 and chance["v2t R@10"] == 1
     assert chance["t2v P@1"] == pytest.approx(4 / 20)
-    few = make_results(np.eye(3), np.eye(3), [0, 1, 2], resamples=0)
+    few = make_results(embedded(np.eye(3), np.eye(3), [0, 1, 2]), resamples=0)
     assert few["chance"]["t2v P@10"] == pytest.approx(few["t2v"]["P@10"]) == pytest.approx(1 / 10)
     random = np.random.default_rng(0)
     ids = random.integers(0, 12, size=40)
-    expected = make_results(np.eye(12), np.ones((40, 12)), ids, resamples=0)["chance"]
+    expected = make_results(embedded(np.eye(12), np.ones((40, 12)), ids), resamples=0)["chance"]
     drawn = [rank_metrics(random.random((12, 40)), ids) for _ in range(400)]
     for name, value in expected.items():
         direction, metric = name.split()
@@ -80,7 +89,7 @@ def test_chance_is_what_random_scores_give(results: dict[str, Any]) -> None:
 
 def test_the_folder(tmp_path: Path, results: dict[str, Any]) -> None:
     text, video = embeddings()
-    files = save_report(tmp_path / "out", results, text, video, IDS, PROMPTS, VIDEO_IDS)
+    files = save_report(tmp_path / "out", results, embedded(text, video, IDS, PROMPTS, VIDEO_IDS))
     names = {
         "confusion_matrix.png",
         "ids.json",
@@ -114,18 +123,17 @@ def test_without_pictures_and_with_many_prompts(tmp_path: Path) -> None:
     ids = np.repeat(np.arange(300), 2)
     text = random.standard_normal((300, 16))
     video = text[ids] + 1.5 * random.standard_normal((600, 16))
-    results = make_results(text, video, ids, resamples=10)
+    split = embedded(text, video, ids, prompts)
+    results = make_results(split, resamples=10)
     assert 0.1 < results["v2t"]["R@1"] < 0.9
-    save_report(tmp_path / "with", results, text, video, ids, prompts, [str(i) for i in range(600)])
+    save_report(tmp_path / "with", results, split)
     assert "The 100 prompts with the most mistakes, of 300." in (tmp_path / "with/results.md").read_text()
     from PIL import Image
 
     for picture in ("confusion_matrix.png", "per_class.png"):
         with Image.open(tmp_path / "with" / picture) as image:
             assert max(image.size) < 3000
-    save_report(
-        tmp_path / "no", results, text, video, ids, prompts, [str(i) for i in range(600)], plots=False
-    )
+    save_report(tmp_path / "no", results, split, plots=False)
     assert not list((tmp_path / "no").glob("*.png"))
     assert ".png" not in (tmp_path / "no" / "results.md").read_text()
 
@@ -134,10 +142,10 @@ def test_interrupted_it_leaves_no_results_of_an_earlier_evaluation(
     tmp_path: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would stand beside the new embeddings, as if they were theirs."""
-    given = (results, *embeddings(), IDS, PROMPTS, VIDEO_IDS)
+    given = (results, embedded(*embeddings(), IDS, PROMPTS, VIDEO_IDS))
     save_report(tmp_path, *given)
     with monkeypatch.context() as patch:
-        patch.setattr(report, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(results_module, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             save_report(tmp_path, *given)
     assert not (tmp_path / "results.json").exists()
@@ -145,10 +153,11 @@ def test_interrupted_it_leaves_no_results_of_an_earlier_evaluation(
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files}, "no picture is left"
 
 
-def test_names_must_fit_the_embeddings(tmp_path: Path, results: dict[str, Any]) -> None:
+def test_embedded_split_needs_one_name_for_each_embedding() -> None:
     with pytest.raises(UserError, match="19 ids"):
-        save_report(tmp_path / "out", results, *embeddings(), IDS, PROMPTS, VIDEO_IDS[1:])
-    assert not (tmp_path / "out").exists()
+        embedded(*embeddings(), IDS, PROMPTS, VIDEO_IDS[1:])
+    with pytest.raises(UserError, match="5 prompts for 6"):
+        embedded(*embeddings(), IDS, PROMPTS[1:], VIDEO_IDS)
 
 
 def test_results_that_cannot_be_read(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmpt.evaluators import METRICS, rank_metrics, retrieval_metrics
-from mmpt.evaluators import ranking as ranking_module
-from mmpt.evaluators.ranking import rank_matrix
+from mmpt.evaluators.metrics import ranking as ranking_module
+from mmpt.evaluators.metrics.ranking import rank_matrix
 from mmpt.utils.errors import UserError
 
 CASES = ("case1", "case2", "case3_ties")

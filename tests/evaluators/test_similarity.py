@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpt.evaluators.ranking import Ranks, rank_matrix
-from mmpt.evaluators.similarity import nearest_prompts, rank_embeddings, similarity
+from mmpt.evaluators.metrics.ranking import Ranks, rank_matrix
+from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings, similarity
 from mmpt.utils.errors import UserError
 
 
@@ -69,7 +69,7 @@ def test_a_clip_is_not_counted_before_itself(monkeypatch: pytest.MonkeyPatch) ->
     """As if its own score were rounded lower than in its block, which happens too rarely to wait for."""
     text, video, ids = embeddings(5, prompts=30, videos=80)
     wanted = rank_embeddings(text, video, ids, chunk=16)
-    module = importlib.import_module("mmpt.evaluators.similarity")
+    module = importlib.import_module("mmpt.evaluators.metrics.similarity")
     pairs = module._pairs
     below = np.float32(-np.inf)
     monkeypatch.setattr(module, "_pairs", lambda *sides: np.nextafter(pairs(*sides), below))

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from mmpt.config.schema import DatasetConfig, LossConfig, ModelConfig
-from mmpt.evaluators.settings import without_defaults
-from mmpt.evaluators.similarity import similarity
+from mmpt.evaluators.metrics.similarity import similarity
+from mmpt.evaluators.provenance import without_defaults
 from mmpt.losses import build_loss
 from mmpt.models import MMFusionEnsemble, load_tokenizer
 from mmpt.models.finetuning import freeze

@@ -1,9 +1,8 @@
-"""Without data or weights, each RWTH experiment ends in one line that says where they come from; exit status
-2."""
+"""Missing data or weights: each RWTH experiment reports in one line where to get them; exit status 2."""
 
 import pytest
 
-from mmpt.cli import predict
+from mmpt.cli import evaluate
 from mmpt.cli import train as train_cli
 from mmpt.processors.rwthfs_names import gesture_ids_text
 
@@ -52,7 +51,7 @@ def test_no_features(roots, capsys, name, words):
 
 
 def test_no_videoclip(roots, capsys):
-    error = error_of(predict.main, "test_rwthfs_zs", capsys)
+    error = error_of(evaluate.main, "test_rwthfs_zs", capsys)
     assert (
         "dl.fbaipublicfiles.com" in error and str(roots / "runs/retri/videoclip/checkpoint_best.pt") in error
     )
@@ -60,5 +59,5 @@ def test_no_videoclip(roots, capsys):
 
 
 def test_not_trained(roots, capsys):
-    error = error_of(predict.main, "test_rwthfs_scratch", capsys)
+    error = error_of(evaluate.main, "test_rwthfs_scratch", capsys)
     assert "Train first" in error and "fbaipublicfiles" not in error

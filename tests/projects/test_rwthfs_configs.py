@@ -98,7 +98,7 @@ def test_data_root_is_an_environment_variable(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", TRAINING + TESTING)
 def test_dry_run_and_a_typo(name, tmp_path, capsys):
     assert locallaunch.main([str(PROJECT / f"{name}.yaml"), "--dryrun"]) == 0
-    module = "mmpt.cli.predict" if name.startswith("test_") else "mmpt.cli.train"
+    module = "mmpt.cli.evaluate" if name.startswith("test_") else "mmpt.cli.train"
     assert f" -m {module} " in capsys.readouterr().out
 
     shutil.copytree(PROJECT, tmp_path / "projects" / "signclip")

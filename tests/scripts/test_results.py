@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmpt.config import load_config, save_config
-from mmpt.evaluators import make_results
-from mmpt.evaluators.settings import evaluation_facts
+from mmpt.evaluators import EmbeddedSplit, make_results
+from mmpt.evaluators.provenance import evaluation_facts
 from mmpt.experiments.comparison import (
     Published,
     Row,
@@ -54,9 +54,9 @@ class FakeLauncher:
 
     def evaluate(self, path, overrides, task):
         rng = np.random.default_rng(len(path.stem))
-        made = make_results(
-            rng.normal(size=(35, 8)), rng.normal(size=(70, 8)), np.arange(70) % 35, resamples=20
-        )
+        texts, videos = rng.normal(size=(35, 8)), rng.normal(size=(70, 8))
+        names = [str(number) for number in range(70)]
+        made = make_results(EmbeddedSplit(texts, videos, np.arange(70) % 35, names[:35], names), resamples=20)
         command = shlex.join(["python", "locallaunch.py", str(path), *overrides])
         made |= {"checkpoint": str(task.checkpoint_path()), "config": str(path), "command": command}
         made["evaluated"] = evaluation_facts(task.config)

@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from mmpt.evaluators.places import ABSENT, chance_metrics, place_intervals, place_metrics, places_of
+from mmpt.evaluators.metrics.ranks import (
+    ABSENT,
+    chance_metrics,
+    class_rank_intervals,
+    class_rank_metrics,
+    class_ranks,
+)
 from mmpt.utils.errors import UserError
 
 
@@ -13,11 +19,11 @@ def test_a_clip_whose_class_is_absent_is_never_found() -> None:
     """Few classes: the place behind the last is among the first ten, and still no hit."""
     scores = np.random.default_rng(0).normal(size=(20, 4))
     truth = np.array([ABSENT] * 15 + [0] * 5)
-    places = places_of(scores, truth)
-    metrics = place_metrics(places, n_candidates=4)
+    places = class_ranks(scores, truth)
+    metrics = class_rank_metrics(places, n_candidates=4)
     assert metrics["R@5"] == metrics["R@10"] == 0.25
-    assert place_metrics(places[:15], n_candidates=4)["R@10"] == chance_metrics(4, 0.0)["R@10"] == 0
-    assert max(place_intervals(places[:15], resamples=20, n_candidates=4)["R@10"]) == 0
+    assert class_rank_metrics(places[:15], n_candidates=4)["R@10"] == chance_metrics(4, 0.0)["R@10"] == 0
+    assert max(class_rank_intervals(places[:15], resamples=20, n_candidates=4)["R@10"]) == 0
 
 
 def test_places_by_sorting():
@@ -28,23 +34,23 @@ def test_places_by_sorting():
     for row, own in zip(scores, truth):
         order = sorted(range(7), key=lambda c: (-row[c], c))
         expected.append(8 if own == -1 else order.index(own) + 1)
-    assert places_of(scores, truth).tolist() == expected
+    assert class_ranks(scores, truth).tolist() == expected
 
 
 def test_metrics_by_hand():
-    metrics = place_metrics(np.array([1, 2, 4, 11]))
+    metrics = class_rank_metrics(np.array([1, 2, 4, 11]))
     assert metrics["R@1"] == 0.25 and metrics["R@5"] == 0.75 and metrics["R@10"] == 0.75
     assert metrics["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 11) / 4)
     assert metrics["DCG"] == pytest.approx(sum(1 / math.log2(1 + p) for p in (1, 2, 4, 11)) / 4)
     assert metrics["MedianR"] == 3 and metrics["MeanR"] == 4.5
     draws = np.array([[1, 2, 4, 11], [1, 1, 1, 1]])
-    assert place_metrics(draws)["R@1"] == (0.25 + 1) / 2
+    assert class_rank_metrics(draws)["R@1"] == (0.25 + 1) / 2
 
 
 def test_chance_is_what_random_scores_give():
     rng = np.random.default_rng(1)
     truth = np.where(rng.random(40_000) < 0.8, rng.integers(0, 12, 40_000), -1)
-    metrics = place_metrics(places_of(rng.random((40_000, 12)), truth))
+    metrics = class_rank_metrics(class_ranks(rng.random((40_000, 12)), truth))
     coverage = float(np.mean(truth >= 0))
     for name, expected in chance_metrics(12, coverage).items():
         assert metrics[name] == pytest.approx(expected, rel=0.03), name
@@ -57,7 +63,7 @@ def test_chance_where_several_are_right():
     orders = rng.random((4, 10_000, 10)).argsort(axis=2)
     first = np.stack([(order < count).argmax(axis=1) + 1 for order, count in zip(orders, relevant)])
     for name, expected in chance_metrics(10, relevant=relevant).items():
-        assert place_metrics(first.ravel())[name] == pytest.approx(expected, rel=0.03), name
+        assert class_rank_metrics(first.ravel())[name] == pytest.approx(expected, rel=0.03), name
     assert chance_metrics(26)["MedianR"] == 13.5 and chance_metrics(26, 0.4)["MedianR"] == 27
 
 
@@ -66,21 +72,21 @@ def test_intervals_hold_the_estimate_and_narrow_with_more_clips():
     widths = {}
     for count in (50, 800):
         places = rng.integers(1, 21, count)
-        metrics, intervals = place_metrics(places), place_intervals(places, resamples=400)
+        metrics, intervals = class_rank_metrics(places), class_rank_intervals(places, resamples=400)
         assert set(metrics) == set(intervals)
         for name, (low, high) in intervals.items():
             assert low <= metrics[name] <= high, name
         widths[count] = intervals["MRR"][1] - intervals["MRR"][0]
     assert widths[800] < widths[50] / 2
-    assert place_intervals(places, resamples=50) == place_intervals(places, resamples=50)
+    assert class_rank_intervals(places, resamples=50) == class_rank_intervals(places, resamples=50)
     repeated = np.stack([places, places])  # two draws that are alike say what one says
-    assert place_intervals(repeated, resamples=50) == place_intervals(places, resamples=50)
+    assert class_rank_intervals(repeated, resamples=50) == class_rank_intervals(places, resamples=50)
 
 
 def test_what_does_not_fit():
     with pytest.raises(UserError, match="NaN"):
-        places_of([[1.0, math.nan]], [0])
+        class_ranks([[1.0, math.nan]], [0])
     with pytest.raises(UserError, match="from 0 to 1"):
-        places_of([[1.0, 2.0]], [2])
+        class_ranks([[1.0, 2.0]], [2])
     with pytest.raises(UserError, match="class numbers"):
-        places_of([[1.0, 2.0]], [0, 1])
+        class_ranks([[1.0, 2.0]], [0, 1])

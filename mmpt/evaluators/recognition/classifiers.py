@@ -1,9 +1,9 @@
-"""Recognition from embeddings: pure functions of arrays that score the classes for each query clip.
+"""Classifiers on embeddings: k nearest neighbours, prototypes and a linear probe.
 
-Every one returns float64 scores [N, C]; the class with the highest is the answer, and a class of which the
-support has no clip scores -inf. Vectors count by direction only: they are brought to unit length first, and
-cosines are rounded so that equal clips tie, whatever clips they are judged with (mmpt.evaluators.similarity).
-Class numbers are 0 to C - 1.
+Each returns float64 scores [N, C] of the classes for each query clip. The prediction is the class with the
+highest score; a class without a clip in the support scores -inf. Embeddings are normalised to unit length,
+and cosines are rounded so that equal clips tie (see mmpt.evaluators.metrics.similarity). Class numbers are 0
+to C - 1.
 """
 
 import warnings
@@ -12,18 +12,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.similarity import on_grid
+from mmpt.evaluators.metrics.similarity import on_grid
 from mmpt.utils.errors import UserError
 
 Scores = NDArray[np.float64]
 
 PROBE_CS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
-"""Inverse strengths of regularisation among which the validation split chooses."""
+"""Candidate values of C, the inverse regularisation strength; chosen on the validation split."""
 _BLOCK = 1024
 
 
 def unit(vectors: ArrayLike) -> NDArray[np.float64]:
-    """Vectors [N, H] at unit length; zero ones stay. Raises UserError on NaN and infinite numbers."""
+    """Normalise vectors [N, H] to unit length; zeros stay zero. Raises UserError on NaN and inf."""
     wide = np.asarray(vectors, dtype=np.float64)
     if wide.ndim != 2 or not np.isfinite(wide).all():
         raise UserError(f"expected finite embeddings [N, H], got shape {wide.shape}.")
@@ -34,11 +34,11 @@ def unit(vectors: ArrayLike) -> NDArray[np.float64]:
 def nearest_neighbours(
     queries: ArrayLike, support: ArrayLike, labels: ArrayLike, n_classes: int, k: int = 1
 ) -> Scores:
-    """k nearest neighbours by cosine: a class scores its votes among the k nearest clips of the support.
+    """k-NN by cosine similarity: the score of a class is its votes among the k nearest support clips.
 
-    Of classes with as many votes the one with the lower number is the answer, as in scikit-learn. Classes
-    without a vote follow, ranked by their nearest clip: they score (its similarity + 1) / 4, below 1.
-    Raises UserError if k is not from 1 to the support's size.
+    Ties go to the class with the lower number, as in scikit-learn. Classes without a vote are ranked by their
+    nearest clip: they score (similarity + 1) / 4, which is below 1. Raises UserError if k is not between 1
+    and the size of the support.
     """
     q, s, own = unit(queries), unit(support), _labels(labels, support, n_classes)
     if not 1 <= k <= len(s):
@@ -59,7 +59,7 @@ def nearest_neighbours(
 
 
 def votes(scores: Scores) -> NDArray[np.int64]:
-    """The votes in scores of nearest_neighbours, int64 [N, C]."""
+    """Recover the votes from the scores of nearest_neighbours, int64 [N, C]."""
     return np.floor(np.where(np.isfinite(scores), scores, 0) + 1e-9).astype(np.int64)
 
 
@@ -71,10 +71,10 @@ def prototypes(
     shots: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> Scores:
-    """Cosine with each class's prototype, the mean direction of `shots` of its clips (Snell et al., 2017,
-    https://arxiv.org/abs/1703.05175).
+    """Cosine similarity with the prototype of each class, the mean of the embeddings of its clips.
 
-    shots: clips that `rng` draws of each class; a class with fewer gives all it has. None: all clips.
+    Snell et al., 2017, https://arxiv.org/abs/1703.05175. shots: number of clips that `rng` draws from each
+    class (all clips if the class has fewer). None: all clips.
     """
     q, s, own = unit(queries), unit(support), _labels(labels, support, n_classes)
     means = np.zeros((n_classes, s.shape[1]))
@@ -97,12 +97,14 @@ def linear_probe(
     n_classes: int,
     c: float,
 ) -> Scores:
-    """Log probabilities of a logistic regression (scikit-learn's, on vectors of unit length) fitted on the
-    support with inverse regularisation `c`."""
+    """Log probabilities of a logistic regression fitted on the support.
+
+    c: inverse regularisation strength (scikit-learn's C). Embeddings are normalised to unit length.
+    """
     s, own = unit(support), _labels(labels, support, n_classes)
     present = np.unique(own)
     if len(present) < 2:
-        raise UserError("a linear probe needs clips of at least two classes to be fitted on.")
+        raise UserError("a linear probe needs training clips of at least two classes.")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -110,7 +112,7 @@ def linear_probe(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # one clip of each
-        # a hundredth of the usual tolerance: with a large C the usual one leaves clips to rounding
+        # scikit-learn's default tol=1e-4 is too coarse with a large C: predictions would depend on rounding
         probe = LogisticRegression(C=c, max_iter=5000, tol=1e-6).fit(s, own)
     scores[:, probe.classes_] = probe.predict_log_proba(unit(queries))
     return scores
@@ -124,8 +126,10 @@ def choose_c(
     n_classes: int,
     cs: Sequence[float] = PROBE_CS,
 ) -> tuple[float, dict[float, float]]:
-    """The `c` of `linear_probe` with the best accuracy on the validation clips, the smallest of equals, and
-    the accuracy of each. Validation clips of classes that the support lacks count as wrong."""
+    """Choose the `c` of `linear_probe` with the best validation accuracy (the smallest of ties).
+
+    Returns it and the accuracy of each. Validation clips of classes missing in the support count as wrong.
+    """
     truth = np.asarray(valid_labels)
     accuracy = {}
     for c in sorted(cs):
@@ -138,7 +142,7 @@ def _labels(labels: ArrayLike, support: ArrayLike, n_classes: int) -> NDArray[np
     own = np.asarray(labels)
     if own.shape != (len(np.asarray(support)),) or not len(own) or not np.issubdtype(own.dtype, np.integer):
         raise UserError(
-            f"expected a class number for each clip of the support, which must not be empty, got {own.shape}."
+            f"expected one class number for each clip of a non-empty support, got shape {own.shape}."
         )
     if own.min() < 0 or own.max() >= n_classes:
         raise UserError(f"class numbers must be from 0 to {n_classes - 1}, got {own.min()} to {own.max()}.")

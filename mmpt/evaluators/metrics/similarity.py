@@ -1,9 +1,9 @@
-"""Similarities of text and video embeddings, whole, or ranked block by block without holding the matrix.
+"""Similarity of text and video embeddings: the whole matrix, or ranks computed block by block.
 
-A score must not depend on where or in what block it is computed, or ties would be broken by rounding and
-places would change with the block size. So products are summed in float64, rounded to a fixed grid (2^-40 of
-the product of the two lengths; what differs from one order of summation to another is far smaller), then to
-float32. Equal vectors tie exactly, and orthogonal ones score 0.
+A score must not depend on the block it is computed in; otherwise rounding would break ties and ranks would
+change with the block size. So products are summed in float64, rounded to a fixed grid (2^-40 of the product of
+the two norms, far coarser than the rounding of different summation orders), then converted to float32. Equal
+vectors tie exactly, and orthogonal vectors score 0.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,23 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.ranking import TILE_COLUMNS, TILE_ROWS, RankCounter, Ranks, check_ks, check_prompt_ids
+from mmpt.evaluators.metrics.ranking import (
+    TILE_COLUMNS,
+    TILE_ROWS,
+    RankCounter,
+    Ranks,
+    check_ks,
+    check_prompt_ids,
+)
 from mmpt.utils.errors import UserError
 
 Kind = Literal["cosine", "dot"]
-# Adding and taking away this number leaves a multiple of 2^-40: float64 has 52 bits behind the leading one.
+# Adding and subtracting this number leaves a multiple of 2^-40: the mantissa of float64 has 52 bits.
 _TO_GRID = 1.5 * 2.0**12
 
 
 class _Side(NamedTuple):
-    """Vectors of length 1 (cosine) or up to 1 (dot), float64 [n, H]; dot has each one's power of two, int
-    [n].
-    """
+    """Vectors of norm 1 (cosine) or at most 1 (dot), float64 [n, H]; for dot also their exponents [n]."""
 
     vectors: NDArray[np.float64]
     exponents: NDArray[np.int32] | None
@@ -33,24 +38,26 @@ class _Side(NamedTuple):
 
 
 def check_kind(kind: str) -> None:
-    """Raises UserError unless `kind` is a similarity we know."""
+    """Raises UserError unless `kind` is a known similarity."""
     if kind not in get_args(Kind):
-        raise UserError(f"there is no similarity called {kind!r}. Known: {', '.join(get_args(Kind))}.")
+        raise UserError(f"unknown similarity {kind!r}: expected one of {', '.join(get_args(Kind))}.")
 
 
 def on_grid(products: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Products of vectors up to length 1, rounded in place to multiples of 2^-40: those of equal vectors are
-    equal, whatever else was computed with them."""
+    """Round products of vectors of norm at most 1 in place to multiples of 2^-40.
+
+    Products of equal vectors become equal, whatever block they were computed in.
+    """
     products += _TO_GRID
     products -= _TO_GRID
     return products
 
 
 def similarity(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.float32]:
-    """Scores of every text with every video, float32 [n_texts, n_videos].
+    """Similarity matrix of texts and videos, float32 [n_texts, n_videos].
 
     text: [n_texts, H], video: [n_videos, H] embeddings. kind: "cosine" (a zero vector scores 0 with
-    everything) or "dot" (the ancestor's). Raises UserError on shapes that do not fit, on an unknown kind, and
+    everything) or "dot" (as in MMPT). Raises UserError on shapes that do not fit, on an unknown kind, and
     on NaN or infinite embeddings.
     """
     texts, videos = _check(text, video, kind)
@@ -72,12 +79,12 @@ def rank_embeddings(
     ks: Sequence[int] = (1, 5, 10),
     chunk: int = TILE_COLUMNS,
 ) -> Ranks:
-    """The places that `similarity(text, video, kind)` gives, in memory that does not grow with their product.
+    """Ranks of `similarity(text, video, kind)`, without holding the matrix in memory.
 
     text: [n_prompts, H], one row for each distinct prompt. video: [n_videos, H], an array or a memory map; it
-    is read twice, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Beside the inputs it
-    holds the texts in float64, a few blocks of chunk x 240 scores and some numbers a video. Raises UserError
-    as `similarity` does.
+    is read twice, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Memory beside the inputs:
+    the texts in float64, a few blocks of chunk x 240 scores, and a few values for each video. Raises
+    UserError as `similarity` does.
     """
     texts, videos = _check(text, video, kind)
     ids = check_prompt_ids(prompt_ids_of_videos, len(texts), len(videos))
@@ -94,8 +101,8 @@ def rank_embeddings(
         block = _prepare(videos[part], kind)
         for row in range(0, len(texts), TILE_ROWS):
             tile = _tile(rows.part(slice(row, row + TILE_ROWS)), block)
-            # The grid leaves one case in some hundred million where two orders of summation round apart; a
-            # clip must not be counted before itself there.
+            # In about one of 10^8 cases two summation orders still round to different grid points; a clip must
+            # not be counted as ranking before itself.
             inside = np.flatnonzero((ids[part] >= row) & (ids[part] < row + len(tile)))
             tile[ids[part][inside] - row, inside] = own[part][inside]
             counter.add(tile, row, column)
@@ -103,7 +110,7 @@ def rank_embeddings(
 
 
 def nearest_prompts(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.int64]:
-    """The most similar text of each video, int64 [n_videos]; of equal ones the first. No matrix is held."""
+    """Index of the most similar text of each video, int64 [n_videos]; the first of ties."""
     texts, videos = _check(text, video, kind)
     nearest = np.empty(len(videos), dtype=np.int64)
     for column in range(0, len(videos), TILE_ROWS):
@@ -135,7 +142,7 @@ def _prepare(vectors: NDArray, kind: str) -> _Side:
 
 
 def _tile(rows: _Side, block: _Side) -> NDArray[np.float32]:
-    """Scores [rows, block] of all with all."""
+    """Scores [rows, block] of all pairs."""
     scores = on_grid(rows.vectors @ block.vectors.T)
     if rows.exponents is not None and block.exponents is not None:
         np.ldexp(scores, rows.exponents[:, None] + block.exponents, out=scores)
@@ -143,7 +150,7 @@ def _tile(rows: _Side, block: _Side) -> NDArray[np.float32]:
 
 
 def _pairs(rows: _Side, block: _Side) -> NDArray[np.float32]:
-    """Scores [n] of each row with the vector at its place in the block."""
+    """Scores [n] of each row with the vector of the same index in the block."""
     scores = on_grid(np.einsum("nh,nh->n", rows.vectors, block.vectors))
     if rows.exponents is not None and block.exponents is not None:
         scores = np.ldexp(scores, rows.exponents + block.exponents)

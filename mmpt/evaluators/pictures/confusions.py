@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt.evaluators.tables import name_of
+from mmpt.evaluators.reports.tables import name_of
 from mmpt.utils.figures import save_figure
 
 MOST_CLASSES = 60  # more than this cannot be told apart in one picture

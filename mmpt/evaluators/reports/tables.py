@@ -90,7 +90,8 @@ def format_table(results: Results) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table: the first column left-aligned, the others right-aligned. Cells show as they are
-    written: prompts such as `<en> <ase> house` would be taken for HTML otherwise, and not shown."""
+    written: prompts such as `<en> <ase> house` would be taken for HTML otherwise, and not shown.
+    """
     lines = [" | ".join(header), " | ".join(["---"] + ["---:"] * (len(header) - 1))]
     lines += [" | ".join(_plain(cell) for cell in row) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)

@@ -8,8 +8,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt.evaluators.labels import short_labels
-from mmpt.evaluators.protocols import unit
+from mmpt.evaluators.pictures.labels import short_labels
+from mmpt.evaluators.recognition.classifiers import unit
 from mmpt.utils.figures import save_figure
 
 MOST_POINTS = 2000
@@ -63,7 +63,8 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
 
 def project(vectors: NDArray) -> NDArray[np.float64]:
     """Directions of vectors [N, H] in the plane, [N, 2]; the same for the same vectors. Few, or all alike:
-    they are put in a row."""
+    they are put in a row.
+    """
     directions = unit(vectors)
     # t-SNE starts from principal components at unit variance: without any it would be handed NaN, and crash
     if len(directions) < 4 or np.ptp(directions, axis=0).max() < _ALIKE:

@@ -1,20 +1,19 @@
 """Retrieval metrics between prompts and videos: pure functions of arrays.
 
-Everywhere a similarity matrix is [n_prompts, n_videos]: row = text, column = video. Places count from 1,
-fractions are fractions (not percent). Of two candidates with the same score the one with the lower index
-comes first.
+A similarity matrix is always [n_prompts, n_videos]. Ranks start at 1; fractions are not percent. Ties go to
+the candidate with the lower index.
 
-T2V, a prompt looks for its videos. Queries are the prompts that have a video; all videos are candidates.
-    P@k      right videos among the first k, summed over queries, over k times the number of queries. Also
-             where fewer than k videos exist or are right, so P@10 cannot reach 1 for prompts with 5 videos.
-    R@k      right videos among the first k, summed over queries, over all right videos: recall pooled over
-             queries. It cannot reach 1 for prompts with more than k videos.
-    MedianR  median over queries of the place of the first right video (the mean of the middle two if even).
-    MeanR    mean of those places.
-V2T, a video looks for its prompt. Every video is a query; the candidates are the distinct prompts, each once.
+T2V, text to video. Queries are the prompts that have a video; all videos are candidates.
+    P@k      right videos among the first k, summed over queries, divided by k times the number of queries.
+             P@10 cannot reach 1 for prompts with 5 videos.
+    R@k      right videos among the first k, summed over queries, divided by all right videos: recall pooled
+             over queries. It cannot reach 1 for prompts with more than k videos.
+    MedianR  median over queries of the rank of the first right video (the mean of the middle two if even).
+    MeanR    mean of those ranks.
+V2T, video to text. Every video is a query; the candidates are the distinct prompts.
     R@k      share of videos whose prompt is among the first k.
-    MedianR, MeanR   of the places of the videos' prompts.
-A k beyond the number of candidates means all of them.
+    MedianR, MeanR   of the ranks of the videos' prompts.
+If k exceeds the number of candidates, all of them count.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.ranking import Ranks, check_ks, check_prompt_ids, rank_matrix
+from mmpt.evaluators.metrics.ranking import Ranks, check_ks, check_prompt_ids, rank_matrix
 from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
@@ -33,7 +32,7 @@ Metrics = dict[str, dict[str, float]]
 
 
 def as_similarity(similarity: ArrayLike) -> NDArray:
-    """The matrix as float32 or float64 (other number types are widened). Raises UserError if not 2-D."""
+    """Convert the matrix to float32 or float64. Raises UserError if it is not a 2-D array of numbers."""
     matrix = np.asarray(similarity)
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
         raise UserError(
@@ -46,7 +45,7 @@ def as_similarity(similarity: ArrayLike) -> NDArray:
 
 
 def distinct(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct texts in order of first appearance, the id of each text [N], and each one's first row [P]."""
+    """Distinct texts in order of first appearance, the id of each text [N], and their first rows [P]."""
     rows: dict[str, int] = {}
     for row, text in enumerate(texts):
         rows.setdefault(text, row)
@@ -65,14 +64,14 @@ def metrics_from_ranks(ranks: Ranks) -> Metrics:
     return {"t2v": t2v | _middle(ranks.t2v), "v2t": v2t | _middle(ranks.v2t)}
 
 
-def _middle(places: NDArray[np.int64]) -> dict[str, float]:
-    return {"MedianR": float(np.median(places)), "MeanR": float(np.mean(places))}
+def _middle(ranks: NDArray[np.int64]) -> dict[str, float]:
+    return {"MedianR": float(np.median(ranks)), "MeanR": float(np.mean(ranks))}
 
 
 def rank_metrics(similarity: ArrayLike, prompt_ids_of_videos: ArrayLike, ks: Sequence[int] = KS) -> Metrics:
-    """Metrics of one row for each distinct prompt.
+    """Metrics of a matrix with one row for each distinct prompt.
 
-    similarity: [n_prompts, n_videos]; prompts without a video take part as candidates of V2T.
+    similarity: [n_prompts, n_videos]; prompts without a video are candidates of V2T.
     prompt_ids_of_videos: integers [n_videos], the row of each video's own prompt.
     Returns {"t2v": ..., "v2t": ...} as defined above. Raises UserError on shapes that do not fit, ids out of
     range, and NaN or infinite similarities.
@@ -84,20 +83,20 @@ def rank_metrics(similarity: ArrayLike, prompt_ids_of_videos: ArrayLike, ks: Seq
 
 @METRICS.register("RetrievalMetric", "RWTHFSMetric", "RWTHFST2VMetric", "RWTHFSV2TMetric")
 def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[int] = KS) -> Metrics:
-    """Metrics of N examples, each a prompt and a video, where several examples may share a prompt.
+    """Metrics of N pairs of a prompt and a video, where several pairs may share a prompt.
 
     similarity: [N, N], row i the prompt of example i, column j the video of example j.
     texts: the N prompts; equal strings are one prompt.
     Returns {"t2v": ..., "v2t": ...} as defined above.
 
-    Usually the rows of equal texts are equal (one encoder, one string). Where they are not, T2V uses the
-    first row of each text, and V2T ranks each text by the best of its rows: the ranked list of all N rows
-    with every text kept only where it first appears.
+    Usually the rows of equal texts are equal (one encoder, one string). If they are not, T2V uses the first
+    row of each text, and V2T ranks each text by its best row: the ranked list of all N rows, keeping the first
+    occurrence of each text.
 
-    The ancestor's metric (MMPT) gives the same T2V always. Its V2T drops a repeated text from the ranked list
-    only where the repeats stand side by side; where rows of other texts come between them (ties, or unequal
-    rows of one text), the repeats take up places and push the right text down. So its R@1 is always ours, and
-    all its numbers are wherever no repeats are interleaved; elsewhere its places are never better than ours.
+    MMPT's metric always gives the same T2V. Its V2T removes a repeated text from the ranked list only if the
+    repeats are adjacent; if rows of other texts come between them (ties, or unequal rows of one text), the
+    repeats take up ranks and push the right text down. So its R@1 always equals ours, and so do the other
+    metrics unless repeats are interleaved; then its ranks are never better than ours.
     """
     matrix = as_similarity(similarity)
     if matrix.shape != (len(texts), len(texts)):
@@ -124,7 +123,7 @@ def _repeats_equal(matrix: NDArray, ids: NDArray[np.int64], first: NDArray[np.in
 
 
 def _v2t_by_best_row(matrix: NDArray, ids: NDArray[np.int64], n_prompts: int) -> NDArray[np.int64]:
-    """Place of each video's text [N] when a text's score is the best of its rows and ties go by row index."""
+    """Rank of each video's text [N] where a text scores as its best row and ties go by row index."""
     if not np.isfinite(matrix).all():
         raise UserError("the similarities hold NaN or infinite values; check the embeddings they come from.")
     n_videos = matrix.shape[1]

@@ -1,9 +1,8 @@
-"""Places in a ranking by counting instead of sorting, one tile of the similarity matrix at a time.
+"""Ranks by counting instead of sorting, one tile of the similarity matrix at a time.
 
-The place of a candidate is one plus the number of candidates that come before it: those with a higher score,
-and those with the same score and a lower index (what a stable sort of the negated scores gives). Counting
-needs no sorted order and no whole matrix, so the same code serves a matrix in memory and embeddings whose
-matrix would not fit.
+The rank of a candidate is one plus the number of candidates before it: those with a higher score, and those
+with the same score and a lower index (the order of a stable sort of the negated scores). Counting needs
+neither a sorted order nor the whole matrix, so it also works for matrices that do not fit in memory.
 """
 
 from collections.abc import Sequence
@@ -20,11 +19,11 @@ TILE_COLUMNS = 2040  # a multiple of 8 and at most 2040: see _true_per_row
 
 @dataclass(frozen=True)
 class Ranks:
-    """Places in the two rankings, from 1, from which all metrics are made.
+    """Ranks in both directions, starting at 1; all metrics are computed from them.
 
-    v2t: int64 [n_videos], the place of each video's own prompt among the prompts.
+    v2t: int64 [n_videos], the rank of each video's own prompt among the prompts.
     queries: int64 [n_queries], the prompts that have at least one video, in increasing order.
-    t2v: int64 [n_queries], the place of the first right video among the videos.
+    t2v: int64 [n_queries], the rank of the first right video among the videos.
     relevant: int64 [n_queries], how many videos are right for the query.
     hits: for each k, int64 [n_queries], how many of the first k videos are right.
     """
@@ -37,7 +36,7 @@ class Ranks:
 
 
 def check_prompt_ids(prompt_ids: ArrayLike, n_prompts: int, n_videos: int) -> NDArray[np.int64]:
-    """`prompt_ids` as int64 [n_videos], each below `n_prompts`. Raises UserError on anything else."""
+    """Return `prompt_ids` as int64 [n_videos]. Raises UserError unless each is from 0 to n_prompts - 1."""
     ids = np.asarray(prompt_ids)
     if n_videos == 0 or n_prompts == 0:
         raise UserError(f"there is nothing to rank: got {n_prompts} prompts and {n_videos} videos.")
@@ -55,18 +54,18 @@ def check_prompt_ids(prompt_ids: ArrayLike, n_prompts: int, n_videos: int) -> ND
 
 
 def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
-    """The cut-offs as a tuple. Raises UserError if there are none or one is below 1."""
+    """Return the cut-offs as a tuple. Raises UserError if there are none or one is below 1."""
     if not ks or any(k < 1 for k in ks):
         raise UserError(f"the cut-offs k must be whole numbers from 1 up, got {list(ks)}.")
     return tuple(int(k) for k in ks)
 
 
 class RankCounter:
-    """Counts, tile by tile, what stands before each right answer.
+    """Counts, tile by tile, the candidates before each right answer.
 
     own_scores: [n_videos], the score of each video with its own prompt, bit for bit as in the tiles.
     prompt_ids: int64 [n_videos], the row of each video's own prompt.
-    Give every tile of the [n_prompts, n_videos] matrix to `add` once, in any order, then ask for `ranks()`.
+    Pass every tile of the [n_prompts, n_videos] matrix to `add` once, in any order, then call `ranks()`.
     """
 
     def __init__(self, own_scores: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int, ks: Sequence[int]):
@@ -74,14 +73,14 @@ class RankCounter:
         self._depth = max(self._ks)
         self._prompt_ids = prompt_ids
         self._own = own_scores
-        # x >= s is x > (the number just below s): one comparison serves candidates on both sides of a target.
+        # x >= s equals x > (the next smaller number): one comparison works on both sides of a target.
         self._own_or_tie = _just_below(own_scores)
         self._v2t = np.ones(len(prompt_ids), dtype=np.int64)
         self._relevant = np.bincount(prompt_ids, minlength=n_prompts)
         self._set_targets(own_scores, prompt_ids, n_prompts)
 
     def _set_targets(self, own: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int) -> None:
-        """For each prompt its right videos, best first, as many as can matter for the largest k."""
+        """Store for each prompt its right videos, best first, at most the largest k."""
         index = np.arange(len(prompt_ids))
         order = np.lexsort((index, -own, prompt_ids))
         starts = np.cumsum(self._relevant) - self._relevant
@@ -97,10 +96,12 @@ class RankCounter:
         self._t2v = np.ones((n_slots, n_prompts), dtype=np.int64)
 
     def add(self, tile: NDArray, row: int, column: int) -> None:
-        """Take in the tile that starts at matrix element (row, column). Raises UserError on NaN or inf."""
+        """Count the tile that starts at matrix element (row, column). Raises UserError on NaN or inf."""
         assert tile.shape[0] <= 255, "the column counts of a tile are held in uint8"
         with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(tile.sum())  # one cheap pass; a sum that overflowed is looked at closely
+            finite = np.isfinite(
+                tile.sum()
+            )  # cheap check; a sum that overflows is checked element by element
         if not finite and not np.isfinite(tile).all():
             raise UserError(
                 "the similarities hold NaN or infinite values; check the embeddings they come from."
@@ -117,7 +118,7 @@ class RankCounter:
         before = np.greater(tile, bound)
         count = before.view(np.uint8).sum(axis=0, dtype=np.uint8).astype(np.int64)
         inside = np.flatnonzero((own_row > 0) & (own_row < tile.shape[0]))
-        if inside.size:  # ties with rows of this tile that stand above the own one
+        if inside.size:  # ties with rows of this tile above the clip's own row
             above = np.arange(tile.shape[0])[:, None] < own_row[inside]
             count[inside] += ((tile[:, inside] == self._own[columns][inside]) & above).sum(axis=0)
         self._v2t[columns] += count
@@ -127,9 +128,7 @@ class RankCounter:
         end = column + tile.shape[1]
         target_column = self._target_column[slot, row : row + tile.shape[0]]
         wanted = target_column >= 0
-        if (
-            slot
-        ):  # only the first right video needs its place; others only whether they are within the largest k
+        if slot:  # only the first right video needs its exact rank; others only whether it is <= depth
             wanted &= self._t2v[slot, row : row + tile.shape[0]] <= self._depth
         rows = np.flatnonzero(wanted)
         if not rows.size:
@@ -140,17 +139,17 @@ class RankCounter:
         bound = np.where(target_column >= end, self._target_or_tie[slot, row + rows], target)
         count = _true_per_row(np.greater(part, bound[:, None]))
         inside = np.flatnonzero((target_column > column) & (target_column < end))
-        if inside.size:  # ties with columns of this tile that stand left of the target
+        if inside.size:  # ties with columns of this tile left of the target
             left = np.arange(column, end) < target_column[inside, None]
             ties = (part[inside] == target[inside, None]) & left
             count[inside] += np.count_nonzero(ties, axis=1)
         self._t2v[slot, row + rows] += count
 
     def ranks(self) -> Ranks:
-        """The places, once every tile has been added."""
+        """The ranks, after every tile has been added."""
         queries = np.flatnonzero(self._relevant)
-        places = np.where(self._target_column >= 0, self._t2v, self._depth + 1)[:, queries]
-        hits = {k: np.count_nonzero(places <= k, axis=0).astype(np.int64) for k in self._ks}
+        ranks = np.where(self._target_column >= 0, self._t2v, self._depth + 1)[:, queries]
+        hits = {k: np.count_nonzero(ranks <= k, axis=0).astype(np.int64) for k in self._ks}
         return Ranks(
             self._v2t, queries, self._t2v[0, queries], self._relevant[queries].astype(np.int64), hits
         )

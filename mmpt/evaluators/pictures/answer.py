@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt.evaluators.labels import short_labels
+from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 

@@ -1,12 +1,13 @@
-"""The named protocols of isolated sign recognition on embeddings of a table's splits.
+"""The protocols of isolated sign recognition, run on the embeddings of a table's splits.
 
-    zero_shot      prompts rank for each clip (v2t) and clips for each prompt (t2v); no labelled clip is used
-    v2v            the nearest clip of the support names the class
-    knn            the k nearest clips of the support vote
-    prototypes     the mean of k clips of each class of the support, k = 1, 5, 10 and all
-    linear_probe   logistic regression on the support; its C is chosen on the validation split
+    zero_shot      ranks prompts for each clip (v2t) and clips for each prompt (t2v); uses no labelled clip
+    v2v            class of the nearest support clip
+    knn            vote of the k nearest support clips
+    prototypes     nearest class mean of k support clips, k = 1, 5, 10 and all
+    linear_probe   logistic regression on the support; C is chosen on the validation split
 
-The support is the training split. Clips, not prompts, make the classes of all but zero_shot: their `text`.
+The support is the training split. The classes of zero_shot are the prompts; those of all other protocols are
+the `text` of the support clips.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,13 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt.evaluators.bootstrap import bootstrap_intervals
-from mmpt.evaluators.places import ABSENT, KS, chance_metrics, place_intervals, place_metrics, places_of
-from mmpt.evaluators.protocols import choose_c, linear_probe, nearest_neighbours, prototypes
-from mmpt.evaluators.ranking import Ranks
-from mmpt.evaluators.report import chance as retrieval_chance
-from mmpt.evaluators.retrieval import metrics_from_ranks
-from mmpt.evaluators.similarity import rank_embeddings, similarity
+from mmpt.evaluators.metrics.bootstrap import bootstrap_intervals
+from mmpt.evaluators.metrics.ranking import Ranks
+from mmpt.evaluators.metrics.ranks import (
+    ABSENT,
+    KS,
+    chance_metrics,
+    class_rank_intervals,
+    class_rank_metrics,
+    class_ranks,
+)
+from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
+from mmpt.evaluators.metrics.similarity import rank_embeddings, similarity
+from mmpt.evaluators.recognition.classifiers import choose_c, linear_probe, nearest_neighbours, prototypes
+from mmpt.evaluators.reports.results import chance as retrieval_chance
 from mmpt.utils.errors import UserError
 
 PROTOCOLS = ("zero_shot", "v2v", "knn", "prototypes", "linear_probe")
@@ -31,7 +39,7 @@ SHOTS: tuple[int | None, ...] = (1, 5, 10, None)
 
 @dataclass
 class Split:
-    """Embeddings of a split's clips: float32 [N, H], with id, class and signer ("" if unknown) of each."""
+    """Embeddings of a split's clips, float32 [N, H], with the id, class and signer ("": unknown) of each."""
 
     name: str
     vectors: NDArray[np.float32]
@@ -44,7 +52,7 @@ class Split:
 
 
 class _Arrays(NamedTuple):
-    """What the functions of mmpt.evaluators.protocols take first."""
+    """The first arguments of the functions in mmpt.evaluators.recognition.classifiers."""
 
     queries: NDArray[np.float32]
     support: NDArray[np.float32]
@@ -54,8 +62,11 @@ class _Arrays(NamedTuple):
 
 @dataclass
 class Options:
-    """What may be chosen. k: of knn. draws: of few-shot prototypes. c: of the probe, instead of choosing it.
-    resamples: of the bootstrap; 0 for no intervals."""
+    """Options of the protocols.
+
+    k: number of neighbours of knn. draws: random draws of the clips of few-shot prototypes. c: C of the
+    linear probe; None chooses it on the validation split. resamples: of the bootstrap; 0 for no intervals.
+    """
 
     k: int = 5
     draws: int = 10
@@ -66,8 +77,11 @@ class Options:
 
 @dataclass
 class Outcome:
-    """One line of a protocol's results. setting: v2t, t2v, "k=5", ... coverage: share of the clips whose
-    class is among the candidates. truth, predicted: class numbers [N] where clips are queries, else None."""
+    """One row of the results of a protocol.
+
+    setting: v2t, t2v, "k=5", ... coverage: share of the clips whose class is among the candidates. truth,
+    predicted: class numbers [N], or None where prompts are the queries.
+    """
 
     protocol: str
     setting: str
@@ -82,7 +96,7 @@ class Outcome:
     predicted: NDArray[np.int64] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """All numbers, without the clips."""
+        """The numbers as saved in protocols.json, without the predictions."""
         return {
             "protocol": self.protocol,
             "setting": self.setting,
@@ -97,29 +111,31 @@ class Outcome:
 
 
 def check_protocol(name: str, queries: str, there: Collection[str], options: Options) -> None:
-    """Raise UserError where a protocol cannot judge the split `queries` of a table that has clips of the
-    splits `there`: before anything is embedded."""
+    """Raise UserError if a protocol cannot evaluate the split `queries`; needs no embeddings.
+
+    there: names of the splits of which the table has clips.
+    """
     if name not in PROTOCOLS:
         raise UserError(f"there is no protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
     if name == "zero_shot":
         return
     if "train" not in there:
-        raise UserError(f"protocol {name}: the table has no clips of train to learn from.")
+        raise UserError(f"protocol {name}: it needs clips of train, and the table has none.")
     if queries == "train":
         raise UserError(
-            f"protocol {name}: it learns from train, so it cannot be run on train: each clip would find "
-            "itself. Take another --split, or zero_shot."
+            f"protocol {name}: its support is train, so it cannot be evaluated on train: each clip would "
+            "find itself. Give another --split, or use zero_shot."
         )
     if name == "linear_probe" and options.c is None:
         if "valid" not in there:
             raise UserError(
-                "protocol linear_probe: the table has no clips of valid to choose C on: add some, or give "
-                "--c."
+                "protocol linear_probe: C is chosen on valid, and the table has no clips of it: add some, or "
+                "give --c."
             )
         if queries == "valid":
             raise UserError(
-                "protocol linear_probe: C would be chosen on the clips that are judged: take another "
-                "--split, or give --c."
+                "protocol linear_probe: C would be chosen on the clips that are evaluated: give another "
+                "--split, or --c."
             )
 
 
@@ -131,10 +147,10 @@ def run_protocol(
     prompts: tuple[list[str], NDArray[np.float32], NDArray[np.int64]] | None,
     options: Options,
 ) -> list[Outcome]:
-    """The outcomes of one protocol.
+    """Run one protocol.
 
-    support, valid: needed by the protocols that learn from clips. prompts: distinct ones, their embeddings
-    [P, H], and the prompt of each query [N]; needed by zero_shot. Raises UserError where something is
+    support, valid: needed by all protocols but zero_shot. prompts: the distinct prompts, their embeddings
+    [P, H], and the prompt number of each query [N]; needed by zero_shot. Raises UserError if a split is
     missing.
     """
     there = [split.name for split in (support, valid) if split is not None and len(split)]
@@ -164,10 +180,12 @@ def _zero_shot(
     scores = similarity(texts, queries.vectors).T
     v2t = _outcome("zero_shot", "v2t", prompts, prompt_of, [scores], options)
     metrics, intervals = metrics_from_ranks(ranks)["t2v"], {}
-    metrics |= {name: value for name, value in place_metrics(ranks.t2v).items() if name in ("MRR", "DCG")}
+    metrics |= {
+        name: value for name, value in class_rank_metrics(ranks.t2v).items() if name in ("MRR", "DCG")
+    }
     if options.resamples:
         intervals = bootstrap_intervals(ranks, options.resamples)["t2v"]
-        more = place_intervals(ranks.t2v, resamples=options.resamples)
+        more = class_rank_intervals(ranks.t2v, resamples=options.resamples)
         intervals |= {name: more[name] for name in ("MRR", "DCG")}
     chance = _t2v_chance(ranks, len(prompts))
     t2v = Outcome("zero_shot", "t2v", len(ranks.queries), prompts, 1.0, metrics, intervals, chance)
@@ -179,7 +197,7 @@ def _zero_shot(
 
 
 def _t2v_chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
-    """P@k and R@k of all the right clips, everything else of the first of them."""
+    """Chance: P@k and R@k count every right clip, the other metrics the first right clip."""
     first = chance_metrics(len(ranks.v2t), relevant=ranks.relevant)
     every = retrieval_chance(ranks, n_prompts)
     return first | {name.removeprefix("t2v "): v for name, v in every.items() if name.startswith("t2v")}
@@ -229,13 +247,13 @@ def _outcome(
     scores: Sequence[NDArray],
     options: Options,
 ) -> Outcome:
-    """Metrics of score matrices [N, C], one a draw; predictions are the first draw's."""
+    """Metrics of score matrices [N, C], one for each draw; the predictions are of the first draw."""
     coverage = float(np.mean(truth != ABSENT))
-    places = np.stack([places_of(one, truth) for one in scores])
+    ranks = np.stack([class_ranks(one, truth) for one in scores])
     ranked = scores[0].shape[1]
     intervals = {}
     if options.resamples:
-        intervals = place_intervals(places, resamples=options.resamples, n_candidates=ranked)
+        intervals = class_rank_intervals(ranks, resamples=options.resamples, n_candidates=ranked)
     notes = []
     if coverage < 1:
         missed = int((truth == ABSENT).sum())
@@ -246,7 +264,7 @@ def _outcome(
         len(truth),
         classes,
         coverage,
-        place_metrics(places, n_candidates=ranked),
+        class_rank_metrics(ranks, n_candidates=ranked),
         intervals,
         chance_metrics(len(classes), coverage),
         notes,

@@ -1,19 +1,21 @@
-"""A finished evaluation: a dictionary of results, and a folder with it, its pictures and its embeddings."""
+"""The results of a retrieval evaluation, and the folder they are saved in."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from mmpt.evaluators.bootstrap import bootstrap_intervals
-from mmpt.evaluators.labels import short_labels
-from mmpt.evaluators.ranking import Ranks
-from mmpt.evaluators.retrieval import metrics_from_ranks
-from mmpt.evaluators.similarity import nearest_prompts, rank_embeddings
-from mmpt.evaluators.tables import all_metrics_markdown, format_markdown, markdown_table, name_of
+from mmpt.evaluators.metrics.bootstrap import bootstrap_intervals
+from mmpt.evaluators.metrics.ranking import Ranks
+from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
+from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
+from mmpt.evaluators.pictures.labels import short_labels
+from mmpt.evaluators.reports.tables import all_metrics_markdown, format_markdown, markdown_table, name_of
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, read_json, write_json, write_text
 
@@ -21,55 +23,68 @@ _PROMPTS_LISTED = 100  # in results.md
 _PICTURES = ("confusion_matrix.png", "per_class.png")
 
 
+@dataclass(frozen=True)
+class EmbeddedSplit:
+    """Embeddings of a split's prompts and clips. Raises UserError unless there is one name for each.
+
+    texts: [P, H], one row for each distinct prompt. videos: [N, H]. labels: integers [N], the row of each
+    clip's prompt. prompts: P strings. video_ids: N strings.
+    """
+
+    texts: NDArray
+    videos: NDArray
+    labels: NDArray
+    prompts: Sequence[str]
+    video_ids: Sequence[str]
+
+    def __post_init__(self) -> None:
+        n_texts, n_videos = len(self.texts), len(self.videos)
+        if len(self.prompts) != n_texts or not len(self.video_ids) == len(self.labels) == n_videos:
+            raise UserError(
+                f"expected one name for each embedding, got {len(self.prompts)} prompts for {n_texts} text "
+                f"embeddings, {len(self.video_ids)} ids and {len(self.labels)} prompt numbers for {n_videos} "
+                "video embeddings."
+            )
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How the results were made, saved as given. seed: of the training; the bootstrap has a fixed one."""
+
+    checkpoint: str | None = None
+    config: str | None = None
+    command: str | None = None
+    seed: int | None = None
+
+
 def make_results(
-    text_embeddings: ArrayLike,
-    video_embeddings: ArrayLike,
-    prompt_ids_of_videos: ArrayLike,
+    split: EmbeddedSplit,
     kind: str = "cosine",
-    *,
-    checkpoint: str | None = None,
-    config: str | None = None,
-    command: str | None = None,
-    seed: int | None = None,
+    provenance: Provenance | None = None,
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Metrics of a model on a set of clips, as saved in results.json.
+    """Metrics of a model on a split, as saved in results.json.
 
-    text_embeddings: [n_prompts, H], one row for each distinct prompt. video_embeddings: [n_videos, H].
-    prompt_ids_of_videos: integers [n_videos], the row of each clip's prompt. kind: "cosine" or "dot".
-    checkpoint, config, command: what made the model and this evaluation, kept as given. seed: the training
-    seed; the bootstrap has its own, fixed one. resamples: of the bootstrap; 0 for no intervals. Returns
-    {"t2v", "v2t", "intervals", "bootstrap", "n_videos", "n_prompts", "chance", "similarity", "checkpoint",
-    "config", "command", "seed"}; "chance" is what random scores give on average, "V2T R@1" = 1/n_prompts and
-    so on. Raises UserError if the arrays do not fit or hold NaN.
+    kind: "cosine" or "dot". resamples: of the bootstrap; 0 for no intervals. level: coverage of the
+    intervals. Returns {"t2v", "v2t", "intervals", "bootstrap", "n_videos", "n_prompts", "chance",
+    "similarity", "checkpoint", "config", "command", "seed"}; "chance" is the expected value for random
+    scores. Raises UserError if the arrays do not fit or hold NaN.
     """
-    ranks = rank_embeddings(text_embeddings, video_embeddings, prompt_ids_of_videos, kind)
-    n_prompts, n_videos = len(np.asarray(text_embeddings)), len(ranks.v2t)
+    ranks = rank_embeddings(split.texts, split.videos, split.labels, kind)
+    n_prompts = len(split.texts)
     results: dict[str, Any] = dict(metrics_from_ranks(ranks))
     results["intervals"] = {}
     if resamples:
         results["intervals"] = bootstrap_intervals(ranks, resamples, level)
-        results["bootstrap"] = {
-            "over": {"v2t": "clips", "t2v": "prompts"},
-            "resamples": resamples,
-            "level": level,
-        }
-    results |= {"n_videos": n_videos, "n_prompts": n_prompts, "chance": chance(ranks, n_prompts)}
-    results |= {
-        "similarity": kind,
-        "checkpoint": checkpoint,
-        "config": config,
-        "command": command,
-        "seed": seed,
-    }
-    return results
+        over = {"v2t": "clips", "t2v": "prompts"}
+        results["bootstrap"] = {"over": over, "resamples": resamples, "level": level}
+    results |= {"n_videos": len(ranks.v2t), "n_prompts": n_prompts, "chance": chance(ranks, n_prompts)}
+    return results | {"similarity": kind, **dataclasses.asdict(provenance or Provenance())}
 
 
 def chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
-    """What scores drawn at random give on average: {"t2v P@k", "t2v R@k", "v2t R@k"} for the k of
-    `ranks.hits`.
-    """
+    """Expected metrics of random scores: {"t2v P@k", "t2v R@k", "v2t R@k"} for the k of `ranks.hits`."""
     n_videos = len(ranks.v2t)
     expected: dict[str, float] = {}
     share = float(np.mean(ranks.relevant / n_videos))
@@ -81,35 +96,20 @@ def chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
 
 
 def save_report(
-    folder: str | os.PathLike[str],
-    results: dict[str, Any],
-    text_embeddings: ArrayLike,
-    video_embeddings: ArrayLike,
-    prompt_ids_of_videos: ArrayLike,
-    prompts: Sequence[str],
-    video_ids: Sequence[str],
-    plots: bool = True,
+    folder: str | os.PathLike[str], results: dict[str, Any], split: EmbeddedSplit, plots: bool = True
 ) -> list[Path]:
-    """Write an evaluation into `folder`, each file whole or not at all; returns the files, results.json last.
-    That of an earlier evaluation is deleted first: it never stands beside files that it does not tell of.
+    """Write the report of an evaluation into `folder`. Returns the files, results.json last.
 
-    results: from `make_results` on the same arrays. prompts: [n_prompts] strings; video_ids: [n_videos]
-    strings.
-    Files: text_embeddings.npy and video_embeddings.npy (float32), ids.json ({"prompts", "videos",
-    "prompt_of_video", "nearest_prompt"}), results.md, results.json and, with `plots`, confusion_matrix.png
-    and per_class.png. Raises UserError if the lists and arrays are of different lengths.
+    Deletes the results of an earlier evaluation first, so that they never lie beside new embeddings. Each
+    file is written atomically: text_embeddings.npy and video_embeddings.npy (float32), ids.json ({"prompts",
+    "videos", "prompt_of_video", "nearest_prompt"}), results.md, results.json and, with `plots`,
+    confusion_matrix.png and per_class.png. results: what `make_results` returned for `split`.
     """
     folder = Path(folder)
-    texts, videos = np.asarray(text_embeddings, np.float32), np.asarray(video_embeddings, np.float32)
-    truth = np.asarray(prompt_ids_of_videos)
-    if len(prompts) != len(texts) or len(video_ids) != len(videos) or len(truth) != len(videos):
-        raise UserError(
-            f"expected one name for each embedding, got {len(prompts)} prompts for {len(texts)} text "
-            f"embeddings, {len(video_ids)} ids and {len(truth)} prompt numbers for {len(videos)} video "
-            "embeddings."
-        )
+    texts, videos = np.asarray(split.texts, np.float32), np.asarray(split.videos, np.float32)
+    truth = np.asarray(split.labels)
     predicted = nearest_prompts(texts, videos, results["similarity"])
-    labels = short_labels(prompts)
+    labels = short_labels(split.prompts)
     written: list[Path] = []
     for name in ("results.json", "results.md", *_PICTURES):
         (folder / name).unlink(missing_ok=True)
@@ -118,17 +118,17 @@ def save_report(
             np.save(temporary, array)
         written.append(folder / name)
     ids = {
-        "prompts": list(prompts),
-        "videos": list(video_ids),
+        "prompts": list(split.prompts),
+        "videos": list(split.video_ids),
         "prompt_of_video": truth.tolist(),
         "nearest_prompt": predicted.tolist(),
     }
     write_json(folder / "ids.json", ids)
     written.append(folder / "ids.json")
     if plots:
-        from mmpt.evaluators import plots as pictures  # matplotlib is heavy
+        from mmpt.evaluators.pictures import confusions  # matplotlib is slow to import
 
-        for name, draw in zip(_PICTURES, (pictures.confusion_matrix, pictures.per_class)):
+        for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
             written.append(draw(folder / name, truth, predicted, labels, results))
     write_text(folder / "results.md", _markdown(results, truth, predicted, labels, plots))
     write_json(folder / "results.json", results)
@@ -154,7 +154,7 @@ def _markdown(
 
 
 def _per_class_markdown(truth: NDArray, predicted: NDArray, labels: Sequence[str]) -> str:
-    """Clips, R@1 and the commonest mistakes of each prompt; of very many prompts those with most mistakes."""
+    """Clips, R@1 and the most frequent confusions of each prompt; at most the 100 with most mistakes."""
     clips = np.bincount(truth, minlength=len(labels))
     right = np.bincount(truth[truth == predicted], minlength=len(labels))
     prompts = np.flatnonzero(clips)
@@ -174,17 +174,13 @@ def _per_class_markdown(truth: NDArray, predicted: NDArray, labels: Sequence[str
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a results.json, or of the one in a folder. Raises UserError if it is missing or is not
-    one.
-    """
+    """Read a results.json, or the one in a folder. Raises UserError if it is missing or of another kind."""
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     try:
         results = read_json(path)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); evaluate first, then look there."
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); evaluate the model first.") from error
     except ValueError as error:
         raise UserError(f"{path}: not the results.json of an evaluation ({error}).") from error
     needed = ("t2v", "v2t", "n_videos", "n_prompts", "chance", "similarity")

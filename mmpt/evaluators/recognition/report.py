@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mmpt.evaluators.labels import short_labels
-from mmpt.evaluators.places import ABSENT
-from mmpt.evaluators.recognition import PROTOCOLS, Outcome, Split
-from mmpt.evaluators.tables import csv_text, markdown_table
+from mmpt.evaluators.metrics.ranks import ABSENT
+from mmpt.evaluators.pictures.labels import short_labels
+from mmpt.evaluators.recognition.protocols import PROTOCOLS, Outcome, Split
+from mmpt.evaluators.reports.tables import csv_text, markdown_table
 from mmpt.utils.files import write_json, write_text
 
 COLUMNS = ("R@1", "R@5", "R@10", "P@1", "MRR", "DCG", "MedianR")
@@ -178,7 +178,8 @@ def _page(
 
 def _wide(rows: Sequence[dict[str, Any]], by: str, heading: str) -> str:
     """A column for each protocol; of very many names those with the lowest R@1. by: whose column in `rows`
-    holds the names. heading: of the names."""
+    holds the names. heading: of the names.
+    """
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     values: dict[str, dict[str, float]] = defaultdict(dict)
     clips = {}
@@ -199,8 +200,8 @@ def _wide(rows: Sequence[dict[str, Any]], by: str, heading: str) -> str:
 
 def _drawings(outcomes: Sequence[Outcome], queries: Split) -> dict[str, Callable[[Path], Path]]:
     """File name -> what draws it."""
-    from mmpt.evaluators import plots  # matplotlib is heavy
-    from mmpt.evaluators.embedding_map import embedding_map
+    from mmpt.evaluators.pictures import confusions  # matplotlib is slow to import
+    from mmpt.evaluators.pictures.embedding_map import embedding_map
 
     drawings: dict[str, Callable[[Path], Path]] = {}
     for outcome in _last(outcomes):
@@ -218,7 +219,7 @@ def _drawings(outcomes: Sequence[Outcome], queries: Split) -> dict[str, Callable
             "noun": "prompt" if outcome.protocol == "zero_shot" else "class",
         }
         clips = {"truth": outcome.truth[known], "predicted": outcome.predicted[known]}
-        for name, draw in zip(_PICTURES, (plots.confusion_matrix, plots.per_class)):
+        for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
             drawings[f"{outcome.protocol}_{name}"] = partial(draw, **clips, labels=labels, results=title)
     clips_on_map = (queries.vectors, queries.classes, queries.signers)
     return drawings | {_MAP: lambda path: embedding_map(path, *clips_on_map)}

@@ -1,0 +1,1 @@
+"""Similarities, ranks, retrieval and classification metrics, and their confidence intervals."""

@@ -1,0 +1,1 @@
+"""Pictures of an evaluation. Import each from its module: matplotlib is slow to import."""

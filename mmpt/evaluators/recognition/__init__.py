@@ -1,0 +1,1 @@
+"""Isolated sign recognition: classifiers on embeddings, the named protocols, and their report."""
