@@ -130,6 +130,7 @@ def evaluate_table(args: argparse.Namespace) -> int:
     options = _protocol_options(args)
     workers = check_workers(args.workers, cores())
     table = read_table(args.table)
+    judged = table.of_split(args.split)
     names: list[str] = []
     skipped: list[str] = []
     for name in requested:
@@ -138,7 +139,7 @@ def evaluate_table(args: argparse.Namespace) -> int:
             names.append(name)
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
     if "zero_shot" in names:  # errors in the prompts are reported before hours of embedding
-        prompt_texts(model, table, table.of_split(args.split), args.prompt)
+        prompt_texts(model, table, judged, args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
     splits, about = embed_table(
         model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, workers

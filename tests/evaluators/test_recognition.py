@@ -108,9 +108,9 @@ def test_c_is_chosen_on_validation_clips_alone():
 @pytest.mark.parametrize(
     "name, change, words",
     [
-        ("v2v", {"queries": "train"}, "cannot be run on train"),
-        ("knn", {"support": None}, "no clips of train to learn from"),
-        ("linear_probe", {"valid": None}, "no clips of valid to choose C on"),
+        ("v2v", {"queries": "train"}, "cannot be evaluated on train"),
+        ("knn", {"support": None}, "needs clips of train"),
+        ("linear_probe", {"valid": None}, "C is chosen on valid"),
         ("linear_probe", {"queries": "valid"}, "chosen on the clips that are evaluated"),
     ],
 )
