@@ -1,4 +1,4 @@
-"""What an outcome hangs on, short enough to be kept beside it: settings, and the content of files of data."""
+"""A record of what results depend on: a digest of the settings, and hashes of the data files."""
 
 import dataclasses
 import hashlib
@@ -11,9 +11,9 @@ from mmpt.config.fields import saved_name
 from mmpt.utils.files import sha256
 
 DATA_FILES = ("table_path", "train_path", "val_path", "test_path", "gesture_id_path")
-"""Keys of `dataset` that name files which say what clips and prompts there are."""
-# options that say where things are, or how fast they go, and not what an evaluation finds
-_NO_MATTER = {
+"""Keys of `dataset` that name the files which choose clips and prompts."""
+# paths and options of speed: no result depends on them
+_IRRELEVANT = {
     "dataset": ("vfeat_dir", "cache_dir", "allow_trial_features"),
     "eval": ("save_path", "after_training", "batch_size", "device", "trust_checkpoint"),
     "model": (),
@@ -21,39 +21,38 @@ _NO_MATTER = {
 
 
 def digest(content: Any) -> str:
-    """Hex SHA-256 of what JSON can hold."""
+    """Hex SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def evaluation_facts(config: Config) -> dict[str, Any]:
-    """What decides the results of an evaluation, beside the checkpoint: {"settings": a digest, "files": see
-    data_files}.
+    """What the results of an evaluation depend on, besides the checkpoint.
 
-    Where files lie is no setting, and neither is a key that is as by default: one that mmpt did not have when
-    the results were made does not make them others.
+    {"settings": a digest, "files": see data_files}. Neither paths nor default values are part of the digest:
+    so a key that is new in mmpt does not change the digest of old results.
     """
     content: dict[str, Any] = {}
-    for section, left_out in _NO_MATTER.items():
+    for section, irrelevant in _IRRELEVANT.items():
         kept = without_defaults(getattr(config, section))
-        content[section] = {key: value for key, value in kept.items() if key not in left_out}
+        content[section] = {key: value for key, value in kept.items() if key not in irrelevant}
     for key in DATA_FILES:
         content["dataset"][key] = getattr(config.dataset, key) is not None
     return {"settings": digest(content), "files": data_files(config)}
 
 
 def data_files(config: Config) -> dict[str, str]:
-    """Hex SHA-256 of each file of DATA_FILES that the config names and that is there, by dotted key."""
+    """Hex SHA-256 of each existing file that the config names in DATA_FILES, by dotted key."""
     paths = {key: getattr(config.dataset, key) for key in DATA_FILES}
     return {f"dataset.{key}": sha256(path) for key, path in paths.items() if path and Path(path).is_file()}
 
 
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Keys of files (see data_files) whose content differs; one that is not there cannot be compared."""
+    """Keys of files (see data_files) that differ in content; a file in only one of them is not compared."""
     return sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
 
 
 def without_defaults(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are not as by default, also in the dataclasses within it."""
+    """The fields of a dataclass that differ from their defaults, nested dataclasses included."""
     kept = {}
     for field in dataclasses.fields(part):
         name, value = saved_name(field), getattr(part, field.name)

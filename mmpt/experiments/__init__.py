@@ -1,1 +1,1 @@
-"""Many trainings side by side: each made once, its state known, and their results in one table."""
+"""Many trainings: each is run once, its state is recorded, and the results stand in one table."""

@@ -1,4 +1,4 @@
-"""Configs one change apart: mean and spread over seeds, and the difference to the first, clip by clip."""
+"""Configs that differ in one setting: mean over seeds, and the paired difference to the first config."""
 
 import json
 import textwrap
@@ -21,7 +21,7 @@ _LABEL_LINES = 3
 
 @dataclass
 class Ablation:
-    """Results of one config. correct: bool [seeds, N], V2T, clip by clip; t2v: P@1 of each seed."""
+    """Results of one config. correct: bool [seeds, N], V2T of each clip. t2v: P@1 of each seed."""
 
     name: str
     about: str
@@ -31,7 +31,7 @@ class Ablation:
 
     @classmethod
     def of_runs(cls, path: Path, runs: Sequence[tuple[Run, dict[str, Any]]], first: Path) -> "Ablation":
-        """From finished runs of a config and their results; `first` is the config it is compared with."""
+        """Collect the finished runs of a config with their results. first: the config to compare with."""
         return cls(
             name=path.stem,
             about=about(path, first),
@@ -42,24 +42,24 @@ class Ablation:
 
 
 def about(path: Path, first: Path) -> str:
-    """What a config says about itself: its first line, where that is a comment; else what it has other than
-    the first one, apart from the places of its files.
+    """A description of a config: the comment in its first line, else its differences to `first`.
+
+    Paths are not compared.
     """
     line = path.read_text(encoding="utf-8").partition("\n")[0]
     if line.startswith("#"):
         return line.removeprefix("#").strip()
     changed = differences(load_config(first), load_config(path))
-    places = ("save_dir", "save_path", "tensorboard_logdir")
-    told = [
+    paths = ("save_dir", "save_path", "tensorboard_logdir")
+    return ", ".join(
         f"{key}={json.dumps(now, ensure_ascii=False)}"
         for key, (_, now) in changed.items()
-        if not key.endswith(places)
-    ]
-    return ", ".join(told)
+        if not key.endswith(paths)
+    )
 
 
 def compare(ablations: Sequence[Ablation]) -> list[dict[str, Any]]:
-    """A row for each: numbers, 95 % intervals over clips, and the paired difference to the first of them."""
+    """A row for each: metrics, 95 % intervals over clips, and the paired difference to the first."""
     first = ablations[0]
     rows = []
     for one in ablations:
@@ -102,7 +102,7 @@ def table(rows: Sequence[dict[str, Any]], first: Ablation) -> str:
     ]
     return (
         f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {first.chance:.3f}. In brackets: "
-        "95 % intervals (clips drawn anew, the same for both sides of a difference).\n"
+        "95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"
     )
 
 
@@ -112,7 +112,7 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def picture(path: Path, rows: Sequence[dict[str, Any]], title: str) -> Path:
-    """Points with intervals, one a config, and a dot for each seed."""
+    """Draw the mean of each config with its interval, and a dot for each seed."""
     from matplotlib.figure import Figure
 
     labels = [
@@ -122,12 +122,12 @@ def picture(path: Path, rows: Sequence[dict[str, Any]], title: str) -> Path:
     row_height = 0.3 + 0.17 * max(map(len, labels))
     figure = Figure(figsize=(8.5, row_height * len(rows) + 1.5), layout="constrained")
     axes = figure.subplots()
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         value = row["v2t R@1"]
         error = [[max(0.0, value - row["v2t R@1 low"])], [max(0.0, row["v2t R@1 high"] - value)]]
-        axes.errorbar(value, place, xerr=error, fmt="s", color="black", capsize=3)
+        axes.errorbar(value, position, xerr=error, fmt="s", color="black", capsize=3)
         seeds = row["v2t R@1 of each seed"]
-        axes.plot(seeds, [place + 0.2] * len(seeds), ".", color="tab:blue")
+        axes.plot(seeds, [position + 0.2] * len(seeds), ".", color="tab:blue")
     axes.axvline(rows[0]["v2t R@1"], color="gray", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(rows)), ["\n".join(lines) for lines in labels], fontsize="small")
     axes.invert_yaxis()

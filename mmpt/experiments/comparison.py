@@ -1,4 +1,4 @@
-"""One row for each experiment: the paper's columns, the published value beside each, and notes."""
+"""A table of experiments: the paper's columns, the published values beside them, and notes."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ _CHART = (("v2t", "R@1", "video to text, R@1"), ("t2v", "P@1", "text to video, P
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a paper's table. values: by "t2v P@1" and so on. note: what the experiment is."""
+    """A row of a paper's table. values: by column, such as "t2v P@1". note: what the experiment is."""
 
     values: dict[str, float]
     note: str
@@ -27,7 +27,7 @@ class Published:
 
 @dataclass
 class Row:
-    """An experiment. results: as in results.json, or None where there are none yet. notes: one thing each."""
+    """An experiment. results: as in results.json, None if there are none yet. notes: one fact each."""
 
     name: str
     results: Mapping[str, Any] | None
@@ -35,21 +35,22 @@ class Row:
     notes: list[str]
 
     def value(self, key: str) -> float | None:
-        """What was measured for a column such as "t2v P@1"."""
+        """The measured value of a column such as "t2v P@1"."""
         direction, metric = key.split(" ", 1)
         return None if self.results is None else self.results[direction].get(metric)
 
     @property
     def remarks(self) -> str:
-        """Everything there is to say about the row."""
+        """The published note, the state and the notes of the row."""
         first = [self.published.note] if self.published else []
         state = [] if self.results is not None else ["not run yet"]
         return "; ".join(first + state + self.notes)
 
 
 def read_published(path: Path) -> dict[str, Published]:
-    """A CSV file of published rows: columns config, "t2v P@1" and so on (COLUMNS), note. In the file's
-    order.
+    """Read a CSV file of published rows, in its order.
+
+    Columns: config, the metrics ("t2v P@1" and so on, see COLUMNS), note. Raises UserError.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path} of published numbers.")
@@ -70,15 +71,13 @@ def read_published(path: Path) -> dict[str, Published]:
 
 
 def in_published_order(names: Iterable[str], published: Mapping[str, Published]) -> list[str]:
-    """Names without repeats: first those that were published, as the paper orders them, then the others as
-    given.
-    """
+    """Names without repeats: the published ones in the paper's order, then the others as given."""
     given = list(dict.fromkeys(names))
     return [name for name in published if name in given] + [name for name in given if name not in published]
 
 
 def comparison_markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown: each number followed by the published one in brackets."""
+    """The table in Markdown: each value followed by the published one in brackets."""
     header = ["config", "N", "prompts", *(f"{d.upper()} {heading}" for d, _, heading in COLUMNS), "notes"]
     lines = []
     for row in rows:
@@ -94,7 +93,7 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
 
 
 def comparison_csv(rows: Sequence[Row]) -> str:
-    """The table as CSV: for each column the measured and the published number, empty where there is none."""
+    """The table as CSV: for each column the measured and the published value, empty if there is none."""
     file = io.StringIO()
     both = [name for key in KEYS for name in (key, f"{key} published")]
     writer = csv.writer(file, lineterminator="\n")
@@ -119,33 +118,33 @@ def _plain(value: float | None) -> str:
 
 
 def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
-    """Draw V2T R@1 and T2V P@1 of each experiment beside the published value, with 95 % intervals. Returns
-    `path`.
-    """
+    """Draw V2T R@1 and T2V P@1 of each experiment beside the published value, with 95 % intervals."""
     from matplotlib.figure import Figure
 
     from mmpt.utils.figures import save_figure
 
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     figure = Figure(figsize=(11, 1.6 + 0.46 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(_CHART), sharey=True)
     for axis, (direction, metric, heading) in zip(axes, _CHART):
         key = f"{direction} {metric}"
         ours = [row.value(key) for row in rows]
         paper = [row.published.values.get(key) if row.published else None for row in rows]
-        bars = axis.barh(places - 0.2, [_height(v) for v in ours], 0.38, color="#2f6db3", label="measured")
+        bars = axis.barh(positions - 0.2, [_height(v) for v in ours], 0.38, color="#2f6db3", label="measured")
         axis.bar_label(
             bars, [number(metric, v) if v is not None else "not run" for v in ours], fontsize=7, padding=3
         )
-        bars = axis.barh(places + 0.2, [_height(v) for v in paper], 0.38, color="#c3cad3", label="published")
+        bars = axis.barh(
+            positions + 0.2, [_height(v) for v in paper], 0.38, color="#c3cad3", label="published"
+        )
         axis.bar_label(
             bars, [number(metric, v) if v is not None else "" for v in paper], fontsize=7, padding=3
         )
-        for place, row, value in zip(places, rows, ours):
+        for position, row, value in zip(positions, rows, ours):
             bounds = ((row.results or {}).get("intervals") or {}).get(direction, {}).get(metric)
             if bounds is not None and value is not None:
                 label = None if "95 % interval" in axis.get_legend_handles_labels()[1] else "95 % interval"
-                axis.plot(bounds, [place - 0.04] * 2, color="#222222", linewidth=1, label=label)
+                axis.plot(bounds, [position - 0.04] * 2, color="#222222", linewidth=1, label=label)
         axis.set_xlim(0, 1.14)
         axis.set_xticks(np.linspace(0, 1, 6))
         axis.set_title(heading, fontsize=10, loc="left")
@@ -153,7 +152,7 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
         axis.set_axisbelow(True)
         axis.tick_params(length=0, labelsize=8)
         axis.spines[["top", "right", "bottom"]].set_visible(False)
-    axes[0].set_yticks(places, [row.name.removeprefix("test_") for row in rows])
+    axes[0].set_yticks(positions, [row.name.removeprefix("test_") for row in rows])
     axes[0].invert_yaxis()
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False

@@ -1,8 +1,7 @@
-"""Leave one language out: a model for each fold, an SVM on the same features beside it (and on others, if
-asked), a table and a picture.
+"""Leave one language out: a model and an SVM on the same features for each fold, a table and a picture.
 
-A fold holds some sign languages out; everything else trains, nothing is chosen on them, and the number of
-epochs is fixed beforehand.
+A fold holds some sign languages out and trains on all others. Nothing is chosen on the held-out languages,
+and the number of epochs is fixed beforehand.
 """
 
 import dataclasses
@@ -19,13 +18,13 @@ from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
-# keys of `dataset` that say, beside the languages, which clips and prompts there are
+# besides the languages, the keys of `dataset` that choose clips and prompts
 _CLIPS = ("meta_processor", "vfeat_dir", "letters", "extra_letters", "prompt")
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Sign languages that are held out together, and those that train."""
+    """Sign languages that are held out together, and the languages to train on."""
 
     held_out: tuple[str, ...]
     train: tuple[str, ...]
@@ -37,7 +36,7 @@ class Fold:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """What makes a config's task this fold: no language validates."""
+        """Overrides that turn a config into this fold, without validation languages."""
         return (
             f"dataset.test_languages=[{','.join(self.held_out)}]",
             "dataset.valid_languages=[]",
@@ -46,10 +45,10 @@ class Fold:
 
 
 def folds_of(languages: Sequence[str], together: Sequence[Sequence[str]] | None = None) -> list[Fold]:
-    """A fold for each language, or for each group of `together`; the other `languages` train.
+    """A fold for each language, or for each group of `together`, that trains on the other `languages`.
 
-    Raises UserError for names that are empty or repeated, a language in two folds, a fold that holds nothing
-    out, and one that leaves nothing to train on.
+    Raises UserError for names that are empty or repeated, a language in two folds, and a fold that holds out
+    nothing or leaves nothing to train on.
     """
     groups = [(name,) for name in languages] if together is None else [tuple(group) for group in together]
     held_out = [name for group in groups for name in group]
@@ -63,28 +62,29 @@ def folds_of(languages: Sequence[str], together: Sequence[Sequence[str]] | None 
         if not fold.held_out or not fold.train:
             raise UserError(
                 f"the fold {fold.name!r} leaves {'no' if not fold.train else 'all'} languages to train on: "
-                "expected some that are held out, and some that are not."
+                "expected some that are held out and some that are not."
             )
     return folds
 
 
 def with_clips_of(features: Config, config: Config) -> Config:
-    """The config `features`, with the clips and prompts of `config`: whatever its YAML says of them."""
+    """The config `features` with the clips and prompts of `config`, whatever its own YAML says."""
     chosen = {key: getattr(config.dataset, key) for key in _CLIPS}
     return dataclasses.replace(features, dataset=dataclasses.replace(features.dataset, **chosen))
 
 
 def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Config]) -> None:
-    """Raises UserError, before anything trains, for languages that the corpus does not have, a corpus that
-    knows no languages, and configs of `others`, by name, whose SVM would see other clips than that of
-    `config`.
+    """Raises UserError, before any training, for folds that the corpus or the configs do not allow.
+
+    That is: languages that the corpus does not have, a corpus without languages, and configs of `others` (by
+    name) whose SVM would see other clips than the SVM of `config`.
     """
     for fold in folds:
         of_config = _clips(config, fold)
         groups = {example.group for example in of_config["test"]}
         if groups != set(fold.held_out):
             raise UserError(
-                f"the fold {fold.name} would be judged on clips of {', '.join(sorted(groups)) or 'nobody'}: "
+                f"the fold {fold.name} would be tested on clips of {', '.join(sorted(groups)) or 'nobody'}: "
                 f"leave-one-out needs a corpus of sign languages, not {config.dataset.meta_processor}."
             )
         for name, other in others.items():
@@ -94,14 +94,16 @@ def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Conf
                     raise UserError(
                         f"{name}: in the fold {fold.name}, its {len(clips)} clips of {split} are not the "
                         f"{len(of_config[split])} of the config that is trained: an SVM on its features "
-                        "would be judged by other clips or prompts."
+                        "would be tested on other clips or prompts."
                     )
 
 
 @dataclass
 class FoldResult:
-    """What came of a fold. correct, svm: bool [N], clip by clip (the model's may be [seeds, N]); other_svms:
-    the same on other features, by their name. n_prompts: how many each clip is ranked against.
+    """The results of a fold.
+
+    correct, svm: bool [N], whether each clip is right (of the model also [seeds, N]). other_svms: the same
+    for SVMs on other features, by name. n_prompts: how many prompts each clip is ranked against.
     """
 
     fold: Fold
@@ -125,8 +127,8 @@ class FoldResult:
 def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
     """Which clips of a fold an SVM gets right: bool [N], in the order of the test split.
 
-    The features are those the model sees, without augmentation, as the mean over a clip's frames and brought
-    to mean 0 and standard deviation 1; RBF kernel, C=10 (scikit-learn).
+    Its features are the model's, without augmentation: the mean over a clip's frames, standardised. RBF
+    kernel, C=10 (scikit-learn).
     """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -141,7 +143,7 @@ def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
 
 
 def _task(config: Config, fold: Fold) -> Any:
-    """What the SVM of a fold learns from and is judged on."""
+    """The task whose splits the SVM of a fold is trained and tested on."""
     from mmpt.tasks import Task
 
     dataset = dataclasses.replace(
@@ -168,8 +170,10 @@ def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
 
 
 def table(results: Sequence[FoldResult]) -> str:
-    """Markdown: a row a fold, then the mean over folds, with 95 % intervals (bootstrap over the clips of each
-    fold), also of the mean difference to the SVM, clip by clip.
+    """The results in Markdown: a row for each fold, then the mean over folds.
+
+    With 95 % intervals (bootstrap over the clips of each fold), also of the mean paired difference to the
+    SVM.
     """
     others = list(results[0].other_svms)
     rows = [
@@ -214,7 +218,7 @@ def table(results: Sequence[FoldResult]) -> str:
     standing = " ".join(_standing(name, results, correct) for name, correct in svms.items())
     return (
         f"{markdown_table(header, rows)}\n\n"
-        f"Chance: V2T R@1 of random scores. In brackets: 95 % intervals (clips drawn anew). {standing}\n"
+        f"Chance: V2T R@1 of random scores. In brackets: 95 % intervals (bootstrap over clips). {standing}\n"
     )
 
 
@@ -244,7 +248,7 @@ def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:
 
     figure = Figure(figsize=(max(6.0, 0.8 * len(results) + 2), 4), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(results))
+    positions = np.arange(len(results))
     bars = {"SignCLIP": [r.correct for r in results], "SVM": [r.svm for r in results]}
     for name in results[0].other_svms:
         bars[f"SVM, {name}"] = [r.other_svms[name] for r in results]
@@ -255,16 +259,16 @@ def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:
         errors = np.abs(bounds - means)
         label = f"{name} (mean {means.mean():.3f})"
         shift = (i + 0.5) * width - 0.4
-        axes.bar(places + shift, means, width, yerr=errors, label=label, capsize=2)
+        axes.bar(positions + shift, means, width, yerr=errors, label=label, capsize=2)
     chances = [r.chance for r in results]
     axes.hlines(
-        chances, places - 0.5, places + 0.5, color="black", linewidth=0.8, linestyle=":", label="chance"
+        chances, positions - 0.5, positions + 0.5, color="black", linewidth=0.8, linestyle=":", label="chance"
     )
-    axes.set_xticks(places, [r.fold.name for r in results])
+    axes.set_xticks(positions, [r.fold.name for r in results])
     axes.set_ylim(0, 1)
     axes.margins(x=0.02)
     axes.set_xlabel("sign language held out")
     axes.set_ylabel("video to text, R@1")
     axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=2)  # beside the bars: within, it would hide some
+    figure.legend(loc="outside lower center", ncols=2)  # outside the axes: inside, it would hide bars
     return save_figure(figure, path)

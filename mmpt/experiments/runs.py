@@ -1,7 +1,7 @@
-"""Many trainings of a kind, each trained, evaluated and kept once: seeds, folds, ablations.
+"""Many runs of one kind (seeds, folds, ablations), each trained and evaluated once.
 
-A run is a config with overrides and a folder. What is in the folder already, made by the same settings, is
-not made again; what was interrupted goes on; checkpoints are deleted when the results are there.
+A run is a config with overrides and a folder. A run that is done with the same settings is not repeated, and
+an interrupted one resumes. Checkpoints are deleted when the results are complete.
 """
 
 import json
@@ -34,10 +34,10 @@ _POLL = 0.2
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its evaluation. Raises UserError where the config is wrong.
+    """One training and its evaluation. Raises UserError if the config is wrong.
 
-    select: "best" judges the checkpoint that was best on the validation split; "last" trains without
-    validation, for a fixed number of epochs, and judges the end.
+    select: "best" evaluates the checkpoint that was best on the validation split; "last" trains without
+    validation, for a fixed number of epochs, and evaluates the last checkpoint.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """All overrides, those included that say where things go and what is judged."""
+        """All overrides, including those for folders and for what is evaluated."""
         chosen = [
             f"fairseq.checkpoint.save_dir={as_yaml(self.folder)}",
             f"eval.save_path={as_yaml(self.folder / 'eval')}",
@@ -87,17 +87,16 @@ class Run:
         return np.equal(ids["prompt_of_video"], ids["nearest_prompt"])
 
     def digest(self) -> str:
-        """What decides the outcome: the config, without where things go, and without what is as by default: a
-        key that mmpt did not have when a run was made does not make it another run.
+        """A digest of the settings that decide the outcome: no paths and no default values.
+
+        Without defaults, a key that is new in mmpt does not turn an old run into another one.
         """
         config = load_config(self.config, list(self.overrides))
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
         return digest([without_defaults(config), self.select])
 
     def mark_done(self, files: dict[str, str]) -> None:
-        """Remember that the results are whole, and what `files` held when it began; delete the checkpoints
-        they were made with.
-        """
+        """Record that the results are complete and the data `files` at the start; delete the checkpoints."""
         facts = {"settings": self.digest(), "files": files, "arguments": list(self.arguments)}
         write_json(self.folder / _RECORD, facts)
         for path in self.folder.glob("*.pt"):
@@ -108,8 +107,9 @@ class Run:
         return read_json(record) if record.is_file() else None
 
     def files(self) -> dict[str, str]:
-        """What the files of its data hold now (see data_files); of a config that is wrong, which the launcher
-        will say, nothing.
+        """Hashes of the data files as they are now (see data_files).
+
+        Empty if the config is wrong, which the launcher reports.
         """
         try:
             return data_files(load_config(self.config, list(self.overrides)))
@@ -118,22 +118,18 @@ class Run:
 
 
 def as_yaml(path: Path) -> str:
-    """A path as the value of an override: quoted where YAML would read it otherwise, such as up to a #."""
+    """A path as the value of an override, quoted if YAML would not read it as it is."""
     plain = re.fullmatch(r"[\w./+-]*[A-Za-z/][\w./+-]*", str(path))
     return str(path) if plain else json.dumps(str(path), ensure_ascii=False)
 
 
 def overrides_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of an option that takes several, and the overrides (key=value) behind them, which it took
-    too.
-    """
+    """Separate the values of an option from the overrides (key=value) that argparse added to them."""
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
 def seeds_of(words: Sequence[str]) -> list[int]:
-    """Seeds as they are typed. Raises UserError for what is no number, and for a seed that is given twice:
-    its two trainings would be one.
-    """
+    """Parse seeds. Raises UserError for a word that is no number and for a seed that is given twice."""
     try:
         seeds = [int(word) for word in words]
     except ValueError:
@@ -144,9 +140,9 @@ def seeds_of(words: Sequence[str]) -> list[int]:
 
 
 def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
-    """Make what is not there yet, `jobs` runs at a time, each in its own process and with its own log file.
+    """Run what is not done yet, `jobs` at a time, each in its own process and with its own log file.
 
-    Returns the runs that failed. A failure does not stop the others; an interruption stops all.
+    Returns the runs that failed. A failure does not stop the other runs; an interruption stops all.
     """
     from tqdm import tqdm
 
@@ -154,9 +150,9 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
         raise UserError(f"--jobs {jobs}: expected at least 1.")
     waiting = [run for run in runs if run.results() is None]
     if len(waiting) < len(runs):
-        log.info("%d of %d runs are there already", len(runs) - len(waiting), len(runs))
+        log.info("%d of %d runs are already done", len(runs) - len(waiting), len(runs))
     if old := sum(run.data_not_recorded() for run in runs):
-        log.warning("%d of them do not record what the files of their data held: not compared", old)
+        log.warning("%d of them have no record of their data files: not compared", old)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     running: dict[Run, subprocess.Popen[bytes]] = {}
@@ -198,7 +194,7 @@ def _start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(_log(run), "ab") as file:
         command = [sys.executable, str(LAUNCHER), str(run.config), *run.arguments]
-        # a group of its own: Ctrl-C reaches it once, through us
+        # its own process group: Ctrl-C reaches it once, through us
         return subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, process_group=0
         )

@@ -1,6 +1,6 @@
-"""Where an experiment stands: what is trained, what is evaluated, and what in it is not as its config says.
+"""The state of an experiment: whether it is trained and evaluated, and how it differs from its config.
 
-An experiment is named by its evaluation config, test_X.yaml. X.yaml beside it, where it is there, trains it.
+An experiment is named by its evaluation config, test_X.yaml. X.yaml beside it, if there is one, trains it.
 """
 
 import logging
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 _FINISHED = "training_finished.json"
 _TEST_FILE = "dataset.test_path"  # training does not read it
 _SECTIONS = ("dataset", "model", "loss", "fairseq")
-# options that say where things are, or how fast they go, and not what comes out; of the files that choose the
-# data, the content is compared instead
-_NO_MATTER = (
+# paths and options of speed, which do not change results; of files that choose the data, the content is
+# compared
+_IRRELEVANT = (
     *("_path", "_dir", ".path", ".split", "finetune_from_model", "restore_file"),
     *(
         "num_workers",
@@ -38,8 +38,8 @@ _NO_MATTER = (
         "no_last_checkpoints",
     ),
 )
-# options of which more may be asked for later: training goes on
-_GOES_ON = (
+# options that may be raised later: training resumes
+_MAY_BE_RAISED = (
     "fairseq.optimization.max_epoch",
     "fairseq.optimization.max_update",
     "fairseq.checkpoint.patience",
@@ -47,7 +47,7 @@ _GOES_ON = (
 
 
 class Experiment:
-    """A config with its overrides, and the files it makes. Raises UserError where the config is wrong."""
+    """A config with its overrides, and the files it writes. Raises UserError if the config is wrong."""
 
     def __init__(self, path: Path, overrides: list[str]):
         self.path, self.overrides = path, list(overrides)
@@ -55,7 +55,7 @@ class Experiment:
         self.config = load_config(path, overrides)
         if not evaluates(path, self.config):
             raise UserError(
-                f"{path} is the config of a training: give the one that evaluates it, such as "
+                f"{path} is a training config: give the config that evaluates it, such as "
                 f"{path.with_name(f'test_{path.name}')}."
             )
         task = Task(self.config)
@@ -66,15 +66,15 @@ class Experiment:
 
     @cached_property
     def training_config(self) -> Config | None:
-        """The config that trains it, or None where nothing is trained."""
+        """The config that trains it, or None if nothing is trained."""
         return None if self.trained_by is None else load_config(self.trained_by, self.overrides)
 
     # ---- training
     def needs_training(self) -> bool:
-        """Whether a model is to be trained, or an interrupted training to be finished.
+        """Whether a model has to be trained, or an interrupted training resumed.
 
-        A checkpoint_best.pt alone, without checkpoint_last.pt, was brought from elsewhere: it is taken as it
-        is. Raises UserError where a training with other settings has left its checkpoints.
+        A checkpoint_best.pt without checkpoint_last.pt was copied in and is used as it is. Raises UserError
+        if the checkpoints are of a training with other settings.
         """
         if self.training_config is None:
             return False
@@ -85,7 +85,7 @@ class Experiment:
             and not self._finished_file.is_file()
         ):
             return False
-        changed = [key for key in self._changed_since_training() if key not in _GOES_ON]
+        changed = [key for key in self._changed_since_training() if key not in _MAY_BE_RAISED]
         if changed:
             raise UserError(
                 f"{self.checkpoint.parent} holds a training of {self.name} with other settings "
@@ -94,14 +94,12 @@ class Experiment:
         return self._finished().get("settings") != self._digest()
 
     def mark_trained(self, files: dict[str, str]) -> None:
-        """Remember that the training ran to its end, and what `files` (of training_files) held when it
-        began.
-        """
+        """Record that the training is complete, and the `files` (see training_files) at its start."""
         facts = {"settings": self._digest(), "files": files, "overrides": self.overrides}
         write_json(self._finished_file, facts)
 
     def training_files(self) -> dict[str, str]:
-        """What the files hold that the training reads (see data_files)."""
+        """Hashes of the files that the training reads (see data_files)."""
         assert self.training_config is not None
         return {key: sha for key, sha in data_files(self.training_config).items() if key != _TEST_FILE}
 
@@ -114,8 +112,9 @@ class Experiment:
         return digest(_settings(self.training_config))
 
     def _finished(self) -> dict[str, Any]:
-        """What mark_trained wrote. Nothing, where there is no such file, or none of ours: train, which ends
-        at once if there is nothing to do.
+        """What mark_trained wrote; {} if there is no such file or it is not ours.
+
+        Then training starts, and ends at once if nothing is left to do.
         """
         try:
             content = read_json(self._finished_file)
@@ -124,8 +123,10 @@ class Experiment:
         return content if isinstance(content, dict) else {}
 
     def _changed_since_training(self) -> list[str]:
-        """Settings, and files of data. What the files held is known of trainings that have ended; of another,
-        a file that is still where it was is compared with the one that is named now.
+        """Changed settings and data files.
+
+        Hashes of the data files are recorded when a training ends. Before that, the files that its config
+        names are compared with those that are named now.
         """
         saved = self.checkpoint.with_name("config.yaml")
         if self.training_config is None or not saved.is_file():
@@ -139,8 +140,9 @@ class Experiment:
 
     # ---- evaluation
     def needs_evaluation(self) -> bool:
-        """Whether there are no results, or only those of another checkpoint, of other settings or data, or of
-        a time when settings and data were not recorded.
+        """Whether results are missing, or are of another checkpoint, other settings or other data.
+
+        Results without a record of settings and data count as missing.
         """
         results = self.results()
         if results is None or results.get("checkpoint") != str(self.checkpoint):
@@ -157,9 +159,9 @@ class Experiment:
             return None
         return read_results(self.results_folder)
 
-    # ---- what to say about it
+    # ---- notes
     def stand_ins(self) -> list[str]:
-        """What the experiment runs on in place of the real thing: data, features, initial weights."""
+        """Notes on stand-ins that the experiment uses: data, features, initial weights."""
         dataset = self.config.dataset
         folders = [Path(p).parent for p in (dataset.test_path,) if p] + [
             Path(p) for p in (dataset.vfeat_dir,) if p
@@ -171,9 +173,7 @@ class Experiment:
         return notes + ([f"features of a network with random weights ({weights})"] if weights else [])
 
     def departures(self) -> list[str]:
-        """Settings that differ from those of the config files, as `max_epoch=1`, in what was run or will be
-        run.
-        """
+        """Settings of the run that differ from the config files, such as `max_epoch=1`."""
         results = self.results()
         overrides = self.overrides if results is None else _overrides_in(results.get("command"))
         found = _departures(load_config(self.path), load_config(self.path, _that_matter(overrides)))
@@ -181,14 +181,14 @@ class Experiment:
         if self.trained_by is not None and saved.is_file():
             try:
                 trained = load_config(saved)
-            except UserError as error:  # of another version of the project: still worth a row
-                return [f"what it was trained with cannot be read ({error})"]
+            except UserError as error:  # saved by another version of the project
+                return [f"the config it was trained with cannot be read ({error})"]
             found |= _departures(load_config(self.trained_by), trained)
         return [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(found.items())]
 
 
 def _departures(config: Config, other: Config) -> dict[str, Any]:
-    """Key -> its value in `other`, for settings that differ, and files of data whose content does."""
+    """Key -> its value in `other`, for settings and for data files whose content differs."""
     found = _differences(_settings(config), _settings(other))
     for key in changed_files(data_files(config), data_files(other)):
         found[key] = getattr(other.dataset, key.removeprefix("dataset."))
@@ -196,22 +196,22 @@ def _departures(config: Config, other: Config) -> dict[str, Any]:
 
 
 def _overrides_in(command: str | None) -> list[str]:
-    """The overrides of a command line as results.json keeps it."""
+    """The overrides in a command line of results.json."""
     words = shlex.split(command or "")
     return [word for word in words if "=" in word and not word.startswith("-") and not word.endswith(".yaml")]
 
 
 def _that_matter(overrides: list[str]) -> list[str]:
-    """Those that an evaluation depends on: not fairseq's (which checkpoint it is, is looked at by itself)."""
+    """The overrides that an evaluation depends on: not fairseq's, since the checkpoint itself is compared."""
     return sorted(override for override in overrides if not override.startswith("fairseq."))
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What decides the outcome, by dotted key."""
+    """The settings that decide the outcome, by dotted key."""
     content = {name: getattr(config, name) for name in _SECTIONS}
-    return {key: value for key, value in dotted(content).items() if not key.endswith(_NO_MATTER)}
+    return {key: value for key, value in dotted(content).items() if not key.endswith(_IRRELEVANT)}
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Key -> its value in `after` (None where it is not there), for keys whose values differ."""
+    """Key -> its value in `after` (None if it has none), for keys whose values differ."""
     return {key: now for key, (_, now) in differences(before, after).items()}

@@ -101,4 +101,4 @@ def test_leave_one_out_by_command(tiny_yaml: Path, tmp_path: Path) -> None:
     assert [fold["chance"] for fold in found] == [1 / 6, 1 / 6]
     assert all(fold["svm on other features"] == {"tiny": fold["svm"]} for fold in found)
     again = run_module(*command)
-    assert "2 of 2 runs are there already" in again.stderr and again.stdout == done.stdout
+    assert "2 of 2 runs are already done" in again.stderr and again.stdout == done.stdout

@@ -90,8 +90,8 @@ def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[
     Returns {"t2v": ..., "v2t": ...} as defined above.
 
     Usually the rows of equal texts are equal (one encoder, one string). If they are not, T2V uses the first
-    row of each text, and V2T ranks each text by its best row: the ranked list of all N rows, keeping the first
-    occurrence of each text.
+    row of each text, and V2T ranks each text by its best row: the ranked list of all N rows, keeping the
+    first occurrence of each text.
 
     MMPT's metric always gives the same T2V. Its V2T removes a repeated text from the ranked list only if the
     repeats are adjacent; if rows of other texts come between them (ties, or unequal rows of one text), the

@@ -1,9 +1,9 @@
 """Similarity of text and video embeddings: the whole matrix, or ranks computed block by block.
 
 A score must not depend on the block it is computed in; otherwise rounding would break ties and ranks would
-change with the block size. So products are summed in float64, rounded to a fixed grid (2^-40 of the product of
-the two norms, far coarser than the rounding of different summation orders), then converted to float32. Equal
-vectors tie exactly, and orthogonal vectors score 0.
+change with the block size. So products are summed in float64, rounded to a fixed grid (2^-40 of the product
+of the two norms, far coarser than the rounding of different summation orders), then converted to float32.
+Equal vectors tie exactly, and orthogonal vectors score 0.
 """
 
 from collections.abc import Sequence
@@ -82,8 +82,8 @@ def rank_embeddings(
     """Ranks of `similarity(text, video, kind)`, without holding the matrix in memory.
 
     text: [n_prompts, H], one row for each distinct prompt. video: [n_videos, H], an array or a memory map; it
-    is read twice, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Memory beside the inputs:
-    the texts in float64, a few blocks of chunk x 240 scores, and a few values for each video. Raises
+    is read twice, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Memory beside the
+    inputs: the texts in float64, a few blocks of chunk x 240 scores, and a few values for each video. Raises
     UserError as `similarity` does.
     """
     texts, videos = _check(text, video, kind)
@@ -101,8 +101,8 @@ def rank_embeddings(
         block = _prepare(videos[part], kind)
         for row in range(0, len(texts), TILE_ROWS):
             tile = _tile(rows.part(slice(row, row + TILE_ROWS)), block)
-            # In about one of 10^8 cases two summation orders still round to different grid points; a clip must
-            # not be counted as ranking before itself.
+            # In about one of 10^8 cases two summation orders still round to different grid points; a clip
+            # must not be counted as ranking before itself.
             inside = np.flatnonzero((ids[part] >= row) & (ids[part] < row + len(tile)))
             tile[ids[part][inside] - row, inside] = own[part][inside]
             counter.add(tile, row, column)

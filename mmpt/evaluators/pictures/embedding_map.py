@@ -1,4 +1,4 @@
-"""A 2-D map of embeddings: what the model takes for alike lies side by side."""
+"""A 2-D map of embeddings by t-SNE."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ _ALIKE = 1e-6
 
 
 def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: Sequence[str]) -> Path:
-    """Draw clips by t-SNE of their directions (van der Maaten and Hinton, 2008), in colours of their group.
+    """Draw clips by t-SNE of their directions (van der Maaten and Hinton, 2008), coloured by group.
 
-    vectors: [N, H]. classes: drawn as text where they are few, cut where they are long. groups: signers, or
-    "" for unknown; of one group, colours are those of classes.
-    Of very many clips 2,000 are drawn, evenly chosen, and the title says so. Returns `path`.
+    vectors: [N, H]. classes: written beside the points if there are few, and shortened. groups: signers, ""
+    for unknown; if all clips have one group, colours show classes. Of more than 2,000 clips, 2,000 are drawn
+    at even spacing, and the title says so. Returns `path`.
     """
     chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_POINTS)).astype(int)
     points = project(vectors[chosen])
@@ -56,17 +56,18 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
     if few:
         known = [name or "(unknown)" for name in short_labels(names, longest=24)]
         style = {"title": "signer", "fontsize": 8, "title_fontsize": 8, "frameon": False}
-        # beside the axes: clips may lie anywhere in them
+        # outside the axes: clips may lie anywhere inside
         figure.legend(handles, known, loc="outside right upper", **style)
     return save_figure(figure, path, dpi=120)
 
 
 def project(vectors: NDArray) -> NDArray[np.float64]:
-    """Directions of vectors [N, H] in the plane, [N, 2]; the same for the same vectors. Few, or all alike:
-    they are put in a row.
+    """Project the directions of vectors [N, H] to [N, 2], deterministically.
+
+    Fewer than four vectors, or vectors that are all alike, are placed in a row.
     """
     directions = unit(vectors)
-    # t-SNE starts from principal components at unit variance: without any it would be handed NaN, and crash
+    # t-SNE scales the principal components to unit variance: without variance it gets NaN and crashes
     if len(directions) < 4 or np.ptp(directions, axis=0).max() < _ALIKE:
         return np.column_stack([np.arange(len(directions)), np.zeros(len(directions))])
     from sklearn.manifold import TSNE

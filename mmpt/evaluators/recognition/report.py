@@ -23,10 +23,10 @@ _MAP, _PICTURES = "map.png", ("confusions.png", "per_class.png")
 def save_recognition(
     folder: Path, about: dict[str, Any], outcomes: Sequence[Outcome], queries: Split, pictures: bool = True
 ) -> list[Path]:
-    """Write protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and pictures, the
-    pictures last. What an earlier report left in `folder` is deleted first.
+    """Write a report into `folder` and return its files. The files of an earlier report are deleted first.
 
-    about: what the report says of model, table and split; its "warnings" stand first. Returns the files.
+    These are protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and, last,
+    pictures. about: facts about model, table and split; its "warnings" stand at the top.
     """
     by_clips = [outcome for outcome in outcomes if outcome.predicted is not None]
     classes, signers = _breakdown(by_clips, queries, "class"), _breakdown(by_clips, queries, "signer")
@@ -177,8 +177,9 @@ def _page(
 
 
 def _wide(rows: Sequence[dict[str, Any]], by: str, heading: str) -> str:
-    """A column for each protocol; of very many names those with the lowest R@1. by: whose column in `rows`
-    holds the names. heading: of the names.
+    """A Markdown table of R@1 with a column for each protocol; of over 100 names, the lowest.
+
+    by: the column of `rows` with the names. heading: the heading of that column.
     """
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     values: dict[str, dict[str, float]] = defaultdict(dict)
@@ -199,7 +200,7 @@ def _wide(rows: Sequence[dict[str, Any]], by: str, heading: str) -> str:
 
 
 def _drawings(outcomes: Sequence[Outcome], queries: Split) -> dict[str, Callable[[Path], Path]]:
-    """File name -> what draws it."""
+    """File name -> the function that draws it."""
     from mmpt.evaluators.pictures import confusions  # matplotlib is slow to import
     from mmpt.evaluators.pictures.embedding_map import embedding_map
 

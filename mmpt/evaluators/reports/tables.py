@@ -1,4 +1,4 @@
-"""Results as people read them: the paper's table, in a terminal, in Markdown and in CSV."""
+"""Tables of results: the paper's columns for a terminal, in Markdown and in CSV."""
 
 import csv
 import io
@@ -38,9 +38,7 @@ def _interval(metric: str, bounds: Sequence[float] | None) -> str:
 
 
 def name_of(results: Results) -> str:
-    """What to call a row: the config's file name without folder and ending, else the checkpoint's, else
-    "model".
-    """
+    """The name of a row: the stem of the config's file, else of the checkpoint's; or "model"."""
     for key in ("config", "checkpoint"):
         if results.get(key):
             return Path(str(results[key])).stem
@@ -89,8 +87,9 @@ def format_table(results: Results) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column left-aligned, the others right-aligned. Cells show as they are
-    written: prompts such as `<en> <ase> house` would be taken for HTML otherwise, and not shown.
+    """A Markdown table, the first column left-aligned, the others right-aligned.
+
+    Cells are escaped: a prompt such as `<en> <ase> house` would be read as HTML and not shown.
     """
     lines = [" | ".join(header), " | ".join(["---"] + ["---:"] * (len(header) - 1))]
     lines += [" | ".join(_plain(cell) for cell in row) for row in rows]
@@ -126,9 +125,9 @@ def compare_table(
 ) -> tuple[str, list[dict[str, Any]]]:
     """Several results in one table, in the order given.
 
-    results: as in results.json. Those of one config (several seeds) stand together, each with its seed, and
-    their mean below. published: {config name: {"t2v": {...}, "v2t": {...}}}, put under the row of the same
-    name, or alone where there is no such result.
+    results: as in results.json. Results of one config (several seeds) are grouped, each with its seed, and
+    their mean follows. published: {config name: {"t2v": {...}, "v2t": {...}}}, below the row of the same
+    name, or alone if there is none.
     Returns the Markdown table and its rows for CSV: {"config", "what" ("measured", "mean" or "published"),
     "seed", "n_videos", "n_prompts", then "t2v P@1" and so on, None where a number is missing}.
     """
@@ -154,7 +153,7 @@ def compare_table(
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal columns as CSV with a header line; full precision, empty where there is no value."""
+    """Rows as CSV with a header line, in full precision; missing values are empty."""
     file = io.StringIO()
     if rows:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -174,7 +173,7 @@ def _row(name: str, what: str, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mean(members: Sequence[Results]) -> dict[str, Any]:
-    """The mean of each metric; counts where all members agree on them."""
+    """The mean of each metric, and the counts on which all results agree."""
     mean: dict[str, Any] = {"seed": f"{len(members)} seeds"}
     for key in ("n_videos", "n_prompts"):
         if len({member[key] for member in members}) == 1:
