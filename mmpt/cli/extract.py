@@ -1,8 +1,7 @@
 """Features of a folder of videos: `python -m mmpt.cli.extract pose|s3d|i3d|npy --in DIR --out DIR`.
 
-What is finished is left alone, so the same command goes on where it was interrupted. Exit status: 0 when
-every file has its features, 1 when some failed (they are listed at the end), 2 when nothing could be started,
-130 after Ctrl-C.
+Finished files are skipped, so repeating the command resumes an interrupted run. Exit status: 0 if every file
+has its features, 1 if some failed (listed at the end), 2 if the run could not start, 130 after Ctrl-C.
 """
 
 import argparse
@@ -35,14 +34,14 @@ def build_parser(kind: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=int,
-        help="processes that read videos (0: none but this one; default: by the machine)",
+        help="reader processes (0: read in this process; default: depends on the CPU cores)",
     )
     parser.add_argument(
-        "--again", action="store_true", help="make everything again (what is left, if that was interrupted)"
+        "--again",
+        action="store_true",
+        help="recompute everything (only the rest, if such a run was interrupted)",
     )
-    parser.add_argument(
-        "--verify", action="store_true", help="read finished files again to see that they are as recorded"
-    )
+    parser.add_argument("--verify", action="store_true", help="check the hashes of finished files")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
     get_extractor(kind).add_arguments(parser)
     return parser

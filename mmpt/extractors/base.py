@@ -1,4 +1,4 @@
-"""What every extractor is: a reader that works in other processes and, for networks, what runs in this one.
+"""Base classes of extractors: a reader for the worker processes and, optionally, a network runner.
 
 Two kinds. A `FileReader` does all the work in the worker process and writes the result (poses, copied
 arrays). A `StreamReader` only decodes there; its windows travel to the main process, where one network runs
@@ -23,12 +23,12 @@ VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 
 @dataclass
 class Outcome:
-    """What a reader says of a source it has read to the end."""
+    """Result of reading a source completely."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     """For the manifest: frames, rate, size, hands seen, ... JSON values."""
     notes: list[str] = field(default_factory=list)
-    """What a person should look at."""
+    """Warnings to review."""
     status: Literal["done", "skipped"] = "done"
     """"skipped": by policy nothing is written for this source."""
 
@@ -62,7 +62,7 @@ class Extractor(abc.ABC):
     source_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES
     """Endings, in lower case, of the files it reads."""
     version: ClassVar[int] = 2
-    """Raised when a change of ours changes what is written, so that older files are made again."""
+    """Increased when the code changes the output, so that older files are recomputed."""
 
     @classmethod
     @abc.abstractmethod
@@ -80,10 +80,10 @@ class Extractor(abc.ABC):
 
     @abc.abstractmethod
     def options(self) -> dict[str, Any]:
-        """Everything that decides what is written, as JSON values: a change makes all files again."""
+        """Options that affect the output, as JSON values. If one changes, all files are recomputed."""
 
     def tools(self) -> dict[str, str]:
-        """Versions and hardware to keep on record; a change of these alone makes nothing again."""
+        """Versions and hardware for the manifest. A change of these alone recomputes nothing."""
         return {}
 
     def network(self) -> "NetworkRunner | None":

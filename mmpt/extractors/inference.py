@@ -1,7 +1,7 @@
-"""A frozen network on windows from many clips: on a CPU one window a thread, on a GPU in batches of one size.
+"""Run a frozen network on windows from many clips: one window per thread on CPU, fixed-size batches on GPU.
 
-Both make a token independent of its neighbours: the same window gives the same bits whatever clips are
-extracted beside it, so that a run that was killed and started again ends with the same files.
+A token does not depend on the other windows of its batch: the same window always gives the same bits, so a
+run that was killed and resumed writes the same files.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WAIT_FOR_MORE = 0.2
-"""Seconds that a GPU batch which is not full waits for another window."""
+"""Seconds that an incomplete GPU batch waits for another window."""
 
 
 def cpu_cores() -> int:
@@ -33,7 +33,7 @@ def cpu_cores() -> int:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `name`; "auto" is bfloat16 where the hardware multiplies it fast, else float32."""
+    """The dtype called `name`; "auto" is bfloat16 with hardware support, else float32."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -43,7 +43,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise UserError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}.")
     if name == "bfloat16" and not fast:
-        log.warning("--dtype bfloat16: this %s does not multiply it fast; float32 takes less time", device)
+        log.warning("--dtype bfloat16: %s has no fast bfloat16; float32 is faster", device)
     return DTYPES[name]
 
 
@@ -53,12 +53,11 @@ class Inference(NetworkRunner):
     Args:
         network: weights loaded; it is frozen here, in `dtype`, on `device`.
         offset: added to pixels in [0, 1].
-        threads: on a CPU, windows computed at the same time, each by one core (0: one for each core). That is
-        faster
-            than all cores on one window, most of all on a machine that has other work too.
+        threads: on a CPU, windows computed concurrently, one core each (0: as many as cores). This is faster
+            than all cores on one window, especially on a shared machine.
         batch: on a GPU, windows computed at the same time.
-        compiled: let torch.compile make the network; takes minutes at the start.
-        shape: of a window; the network is tried once on it when it is compiled.
+        compiled: use torch.compile; compiling takes minutes.
+        shape: window shape, for the warm-up run of a compiled network.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Inference(NetworkRunner):
         self.threads = (threads or cpu_cores()) if on_cpu else 1
         fast = on_cpu and dtype == torch.float32 and not compiled
         if device.type == "cuda" and dtype == torch.float32:
-            torch.backends.cudnn.allow_tf32 = False  # three digits less; float32 was asked for
+            torch.backends.cudnn.allow_tf32 = False  # TF32 drops three digits; float32 was requested
         self.network: nn.Module | Callable[..., torch.Tensor] = network.to(device).freeze(dtype, fast)
         self._queue: queue.Queue[tuple[Any, np.ndarray]] = queue.Queue(2 * self.threads * self.batch)
         self._stopped = threading.Event()
@@ -88,7 +87,7 @@ class Inference(NetworkRunner):
         self._threads_before = torch.get_num_threads()
         if compiled:
             if on_cpu:
-                torch.set_num_threads(1)  # what is compiled keeps the number it was compiled with
+                torch.set_num_threads(1)  # a compiled network keeps its number of threads
             self.network = torch.compile(self.network, dynamic=False, fullgraph=True)
             self.run([np.zeros(shape, np.uint8)])
 

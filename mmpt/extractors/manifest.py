@@ -1,4 +1,4 @@
-"""The record of what an extraction made, from what, and how: `manifest.json` in the output folder.
+"""`manifest.json` of an output folder: sources, results, options and tool versions of an extraction.
 
     {"format": 1,
      "extractor": "s3d",
@@ -8,9 +8,9 @@
                            "result": {"size": ..., "sha256": ...},
                            "facts": {...}, "notes": [...]}}}
 
-It holds no times and is sorted, so the same work gives the same file. While a run goes on, a line for each
-finished file goes into a journal beside it, which the next start takes up if the run is killed. "again": true
-marks a file that is to be made anew, and is not yet.
+It holds no timestamps and is sorted, so the same work gives the same file. During a run, each finished
+file adds a line to a journal; if the run is killed, the next run reads it. "again": true marks a file
+that is still to be recomputed.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ FORMAT = 1
 
 
 def source_stamp(path: Path) -> dict[str, Any]:
-    """Size, time of change and SHA-256 of a source file."""
+    """Size, modification time and SHA-256 of a source file."""
     stat = path.stat()
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
 
 
 class Manifest:
-    """The manifest of one output folder, open for one run. Hold the folder's lock while it is.
+    """The manifest of one output folder, open for one run. The caller holds the folder's lock.
 
     Args:
         folder: the output folder.
@@ -64,13 +64,14 @@ class Manifest:
         self.run = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
         self.runs[self.run] = run
         self._journal: TextIO | None = None
-        if (folder / JOURNAL).exists():  # of a run that was killed: keep its records for good first
+        if (folder / JOURNAL).exists():  # left by a killed run: save its records first
             self.save()
 
     def ask_again(self, keys: Iterable[str]) -> None:
-        """Mark the records of sources that are to be made again, for good: a run that is interrupted goes on
-        with those that are still marked. Marked already, by a run that did not come to its end: only those
-        stay so."""
+        """Mark sources to be recomputed, and save the marks, so that an interrupted run can resume.
+
+        If sources are still marked by an interrupted run, only those stay marked.
+        """
         known = [key for key in keys if key in self.files]
         if any(self.files[key].get("again") for key in known):
             return
@@ -79,11 +80,10 @@ class Manifest:
         self.save()
 
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:
-        """None when the record of `key` is still true: same options, same source, result in place. Else the
-        reason.
+        """None if `key` is finished (same options, same source, result present), else the reason.
 
-        A source whose size and time of change are as recorded counts as unchanged without being read again,
-        unless `verify`, which also reads the result.
+        A source with the recorded size and modification time counts as unchanged. `verify` hashes the source
+        and the result instead.
         """
         record = self.files.get(key)
         if record is None:
@@ -111,7 +111,7 @@ class Manifest:
         return None
 
     def add(self, key: str, record: dict[str, Any]) -> None:
-        """Keep the record of one source, at once and for good."""
+        """Record one source and append it to the journal."""
         self.files[key] = {"run": self.run, **record}
         if self._journal is None:
             head = {"extractor": self.extractor, "run": self.run, **self.runs[self.run]}
@@ -122,7 +122,7 @@ class Manifest:
         self._journal.flush()
 
     def save(self) -> None:
-        """Write everything to manifest.json, in one step, and drop the journal."""
+        """Write manifest.json atomically and delete the journal."""
         used = {record["run"] for record in self.files.values()} | {self.run}
         content = {
             "format": FORMAT,
@@ -140,10 +140,9 @@ class Manifest:
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The manifest of a folder of features, what a killed run left in its journal included; {} where there is
-    none.
+    """The manifest of a feature folder, including a killed run's journal; {} if there is none.
 
-    Raises UserError when there is one that cannot be read.
+    Raises UserError if it cannot be read.
     """
     folder = Path(folder)
     path = folder / NAME

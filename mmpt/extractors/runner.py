@@ -1,10 +1,8 @@
-"""A folder of sources -> a folder of features: resumable, restartable, with a record of what was made from
-what.
+"""Extract features for a folder of sources: resumable, with a manifest of inputs and outputs.
 
-One piece of code for every extractor. Worker processes read (and, for poses, do all the work); a network,
-where there is one, runs in this process on the windows of all clips together; only this process gives results
-their names, so that of two runs on one folder, or of a dead run's last worker, nothing half or stale ever
-appears.
+Used by every extractor. Worker processes decode (and, for poses, do all the work). A network, if any, runs in
+this process on the windows of all clips. Only this process renames results into place, so partial or stale
+files never appear.
 """
 
 import logging
@@ -38,17 +36,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Summary:
-    """What a run did."""
+    """Counts and per-file results of a run."""
 
     made: int = 0
     kept: int = 0
-    """Finished before, and left alone."""
+    """Already finished; not recomputed."""
     skipped: list[str] = field(default_factory=list)
     """Sources for which nothing was written, by policy."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Source -> what was wrong with it."""
+    """Source -> error message."""
     noted: dict[str, list[str]] = field(default_factory=dict)
-    """Source -> what a person should look at."""
+    """Source -> warnings to review."""
     tokens: int = 0
     """Windows that went through a network."""
     seconds: float = 0.0
@@ -73,10 +71,10 @@ def extract_folder(
 ) -> Summary:
     """Extract every source under `folder` whose result is not yet under `out`.
 
-    workers: processes that read (0: a thread of this process). again: make everything again; what is left of
-    it, if a run that asked for it was interrupted. verify: read finished sources and results again to see
-    that they are as recorded. Raises UserError when nothing can be started: no sources, two sources with one
-    result, a folder in use or of another extractor. Sources that fail are in the summary.
+    workers: reader processes (0: a thread of this process). again: recompute everything; if such a run was
+    interrupted, recompute the rest. verify: check the hashes of finished sources and results. Raises
+    UserError if there are no sources, if two sources have the same output, or if the output folder is locked
+    or belongs to another extractor. Failed sources are listed in the summary.
     """
     started = time.monotonic()
     folder, out = Path(folder), Path(out)
@@ -86,7 +84,7 @@ def extract_folder(
     options, tools = (
         extractor.options(),
         extractor.tools(),
-    )  # missing weights are found before anything is made
+    )  # fail early on missing weights
     with folder_lock(out, "another extraction"):
         removed = remove_unfinished(out, extractor.suffix)
         if removed:
@@ -107,12 +105,12 @@ def extract_folder(
 
 
 def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, verify: bool) -> list[Source]:
-    """The sources without a finished result; the others are counted. Says why there is something to do."""
+    """Return the sources without a finished result, count the others, log the reasons."""
     todo, reasons = [], dict[str, int]()
     for source in sources:
         try:
             reason = manifest.why_not_finished(source.key, source.path, source.output, verify)
-        except OSError:  # cannot be looked at: the reader will say why
+        except OSError:  # unreadable: the reader reports why
             reason = "new"
         if reason is not None:
             todo.append(source)
@@ -131,7 +129,7 @@ def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, ve
 
 
 class _Run:
-    """The state of one run. It belongs to the main thread, except the two queues and the slots."""
+    """State of one run, owned by the main thread except for the two queues and the slots."""
 
     def __init__(self, extractor: Extractor, manifest: Manifest, out: Path, summary: Summary):
         self.extractor, self.manifest, self.out, self.summary = extractor, manifest, out, summary
@@ -175,7 +173,7 @@ class _Run:
                     thread.join(10)
 
     def _feed(self, slot: ReaderProcess | ReaderInThisProcess) -> None:
-        """A thread: hand sources to one reader, its windows to the network, and news to the main thread."""
+        """Thread body: send sources to a reader, windows to the network, the rest to the main thread."""
         try:
             while not self.stopped.is_set() and (task := self.tasks.get()) is not None:
                 number, source = task
@@ -197,11 +195,11 @@ class _Run:
             slot.close()
 
     def _handle(self, number: int, index: int, news: Any) -> bool:
-        """Take one event; whether a clip ended with it."""
+        """Handle one event. Returns whether it completed a clip."""
         if isinstance(news, BaseException):
             raise news
         clip = self.clips.get(number)
-        if clip is None:  # a window of a clip that broke further on
+        if clip is None:  # a window of a clip that failed later
             return False
         if isinstance(news, Failed):
             self._fail(clip.source, news)
@@ -225,12 +223,12 @@ class _Run:
         self.manifest.add(source.key, {"status": "failed", "output": source.output, "error": failure.message})
 
     def _forget(self, source: Source) -> None:
-        """Take away the result of an earlier run that is no longer true of this source."""
+        """Delete an outdated result of an earlier run."""
         if source.key in self.manifest.files:
             (self.out / source.output).unlink(missing_ok=True)
 
     def _publish(self, clip: _Clip, finished: Finished) -> None:
-        """Give a result its name and put it on record."""
+        """Rename a result into place and record it in the manifest."""
         source, outcome = clip.source, finished.outcome
         target = self.out / source.output
         result = finished.result

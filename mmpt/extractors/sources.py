@@ -1,4 +1,4 @@
-"""Which files of a folder are to be extracted, and what each result is called."""
+"""Find the files to extract in a folder, and name their results."""
 
 import logging
 import os
@@ -66,7 +66,7 @@ def _refuse_collisions(sources: list[Source]) -> None:
 
 
 def remove_unfinished(out: Path, suffix: str) -> int:
-    """Delete what killed runs left half written under `out`; how many files. Hold the folder's lock."""
+    """Delete leftover temporary files of killed runs; returns how many. Hold the folder's lock."""
     pattern = re.compile(rf"{TEMPORARY}")
     removed = 0
     for root, _, files in os.walk(out):

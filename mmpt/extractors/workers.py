@@ -1,6 +1,6 @@
-"""The reading half of an extraction: what a worker process does, and the thread that looks after one.
+"""Reader workers of an extraction: the work itself, and the process that runs it.
 
-Nothing here needs torch: a worker process starts in the time its reader's own imports take.
+This module does not import torch, so worker processes start fast.
 """
 
 import contextlib
@@ -30,9 +30,7 @@ TEMPORARY = r"\..*\.[a-z0-9_]{8}\.tmp(\.[^.]+)?"
 
 @dataclass
 class Finished:
-    """A source was read to its end. `temporary` holds the result and waits to be renamed, if the reader wrote
-    it.
-    """
+    """A source was read completely. `temporary` is the result file to rename, if the reader wrote one."""
 
     outcome: Outcome
     source: dict[str, Any]
@@ -42,18 +40,18 @@ class Finished:
 
 @dataclass
 class Failed:
-    """A source could not be read; the others can. `fault` is a traceback when the mistake is in our code."""
+    """One source could not be read. `fault` is a traceback if the bug is in this program."""
 
     message: str
     fault: str | None = None
 
 
 Message = np.ndarray | Finished | Failed | UserError
-"""A UserError ends the run: no other source would fare better."""
+"""A UserError ends the run: every other source would fail too."""
 
 
 def cannot_be_written(target: Path, error: OSError) -> UserError:
-    """What to say of a result that has no room, or no place."""
+    """The error for a result that cannot be written."""
     why = "the disk is full" if disk_is_full(error) else error.strerror or error
     return UserError(f"{target} cannot be written: {why}; the others are kept.")
 
@@ -82,12 +80,12 @@ def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Gener
         if (before.st_size, before.st_mtime_ns) != (stamp["size"], stamp["mtime_ns"]):
             raise UserError(f"{source} was changed while it was read; run again when it is complete.")
         yield Finished(outcome, stamp, temporary, result)
-        temporary = None  # from here on it belongs to whoever took the message
+        temporary = None  # now owned by the receiver of the message
     except UserError as error:
         yield Failed(str(error))
     except OSError as error:
         if disk_is_full(error):
-            if temporary is not None:  # before it is known: this process is ended then
+            if temporary is not None:  # before yielding: this process is killed then
                 temporary.unlink(missing_ok=True)
             yield cannot_be_written(target, error)
         else:
@@ -110,7 +108,7 @@ def _temporary(target: Path) -> Path:
 
 
 def _seal(path: Path) -> dict[str, Any]:
-    """Bring a result safely to disk, readable as other files are; its size and hash."""
+    """Fsync a result and set its permissions. Returns its size and hash."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
     umask = os.umask(0)
@@ -120,11 +118,10 @@ def _seal(path: Path) -> dict[str, Any]:
 
 
 class ReaderProcess:
-    """A worker process as seen from the thread that feeds it; started when first needed, and again if it
-    dies.
+    """A worker process, controlled by one thread: started on first use, restarted if it dies.
 
-    It is a fresh interpreter that imports what its reader needs and nothing of the program around it. Ctrl-C
-    does not reach it, and it ends by itself when this process is gone.
+    It is a new interpreter that imports only what its reader needs. Ctrl-C does not reach it, and it exits
+    when this process is gone.
     """
 
     def __init__(self, reader: FileReader | StreamReader):
@@ -181,7 +178,7 @@ class ReaderProcess:
         self._connection.send(self._reader)
 
     def _autopsy(self) -> str:
-        """Take the dead process away; how it ended and the last that it printed."""
+        """Clean up the dead process. Returns its exit status and last output."""
         assert self._process is not None and self._said is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
@@ -202,7 +199,7 @@ class ReaderProcess:
 
 
 class ReaderInThisProcess:
-    """The same without a process, for a handful of files and for looking into with a debugger."""
+    """The same interface without a process, for a few files or for debugging."""
 
     def __init__(self, reader: FileReader | StreamReader):
         self._reader = reader

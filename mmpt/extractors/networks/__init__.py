@@ -1,1 +1,1 @@
-"""The frozen 3-D networks alone: tensors in, tensors out, and the reading of their authors' weights."""
+"""Frozen 3D CNNs (S3D, I3D) and loading of their published weights."""

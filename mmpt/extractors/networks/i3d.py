@@ -1,4 +1,4 @@
-"""I3D of BSL-1K: 1024 numbers for each window of 16 frames.
+"""I3D of BSL-1K: a 1024-dimensional embedding per window of 16 frames.
 
 The network of Carreira & Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017; Inception-v1 inflated to
 3D), as trained on British Sign Language by Albanie et al., "BSL-1K" (ECCV 2020). State-dict keys are those of

@@ -1,4 +1,4 @@
-"""S3D of HowTo100M: 512 numbers for each second of film.
+"""S3D of HowTo100M: a 512-dimensional embedding per second of video.
 
 The network of Xie et al., "Rethinking Spatiotemporal Feature Learning" (ECCV 2018; S3D-G: separable
 convolutions and self-gating) with the space-to-depth stem and the linear head of Miech et al., "End-to-End

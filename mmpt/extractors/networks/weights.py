@@ -1,6 +1,4 @@
-"""Weights of the frozen networks: files from their authors, loaded strictly, or documented random ones for
-trials.
-"""
+"""Load weights of the frozen networks: published files (strict), or seeded random weights for trials."""
 
 import logging
 import math
