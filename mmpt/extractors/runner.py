@@ -73,8 +73,8 @@ def extract_folder(
 
     workers: reader processes (0: a thread of this process). again: recompute everything; if such a run was
     interrupted, recompute the rest. verify: check the hashes of finished sources and results. Raises
-    UserError if there are no sources, if two sources have the same output, or if the output folder is locked or
-    belongs to another extractor. Failed sources are listed in the summary.
+    UserError if there are no sources, if two sources have the same output, or if the output folder is locked
+    or belongs to another extractor. Failed sources are listed in the summary.
     """
     started = time.monotonic()
     folder, out = Path(folder), Path(out)

@@ -187,7 +187,7 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
         (["fairseq.checkpoint.checkpoint_suffix=_2"], "checkpoint_suffix=_2 gives checkpoints names"),
         (["fairseq.checkpoint.continue_once=no/such.pt"], "restore_file here: leave it out"),
         (["eval.after_training=true", "eval.device=gpu"], "device 'gpu'"),
-        (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "no {letter} in it"),
+        (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "does not contain {letter}"),
     ],
 )
 def test_config_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides, words, capsys):
