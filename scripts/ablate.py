@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Train and test configs that are one change apart, with several seeds each, and show what each change does.
+"""Train and evaluate configs that differ in one setting, with several seeds, and compare them.
 
     python scripts/ablate.py projects/signclip/fslex_best.yaml projects/signclip/ablations/fslex_best_*.yaml
     python scripts/ablate.py X.yaml Y.yaml --seeds 1 2 3 --split valid fairseq.optimization.max_epoch=20
 
-The first config is what the others are compared with. A run that is done is not done again; after an
-interruption the same command goes on. Writes ablations.md, ablations.csv, ablations.json and ablations.png to
+The first config is the one that the others are compared with. Finished runs are not repeated; after an
+interruption the same command resumes. Writes ablations.md, ablations.csv, ablations.json and ablations.png to
 --out.
 """
 
@@ -35,32 +35,33 @@ def main(argv: list[str] | None = None) -> int:
         "configs", nargs="+", metavar="CONFIG|key=value", help="configs, then overrides for all of them"
     )
     parser.add_argument("--seeds", nargs="+", default=["1", "2", "3", "4", "5"], help="default: 1 to 5")
-    parser.add_argument("--split", default="test", choices=["valid", "test"], help="what is judged")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument(
+        "--split", default="test", choices=["valid", "test"], help="split to evaluate (default: test)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs")
     parser.add_argument("--out", type=Path, help="folder (default: runs/ablations/NAME OF THE FIRST CONFIG)")
     return run_cli(run, parser.parse_intermixed_args(argv))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing, then write table and picture; 1 where a run failed."""
+    """Train what is missing, then write table and picture. Returns 1 if a run failed."""
     setup_logging(logging.INFO)
     names, given = overrides_apart(args.configs)
     words, more = overrides_apart(args.seeds)
     configs, overrides, seeds = [Path(name) for name in names], (*given, *more), seeds_of(words)
     if len({path.stem for path in configs}) < len(configs) or not configs:
-        raise UserError("expected one or more configs, each with a name of its own.")
+        raise UserError("expected one or more configs with different names.")
     out = args.out or Path(os.environ.get("SIGNCLIP_RUNS", "runs")) / "ablations" / configs[0].stem
     _check_clips(configs, overrides, args.split)
-    # a test config evaluates only; what trains is named without test_
-    members = {path: [_run(path, seed, overrides, args.split, out) for seed in seeds] for path in configs}
-    failed = run_all([run for runs in members.values() for run in runs], args.jobs)
+    runs_of = {path: [_run(path, seed, overrides, args.split, out) for seed in seeds] for path in configs}
+    failed = run_all([run for runs in runs_of.values() for run in runs], args.jobs)
     ablations = []
-    for path, runs in members.items():
+    for path, runs in runs_of.items():
         done = [(run, results) for run in runs if run not in failed and (results := run.results())]
         if done:
             ablations.append(Ablation.of_runs(path, done, configs[0]))
     if not ablations or ablations[0].name != configs[0].stem:
-        raise UserError(f"{configs[0].stem} has no results: see {members[configs[0]][0].folder / 'log.txt'}.")
+        raise UserError(f"{configs[0].stem} has no results: see {runs_of[configs[0]][0].folder / 'log.txt'}.")
     rows = compare(ablations)
     settings = f"{args.split} split, seeds {' '.join(map(str, seeds))} {' '.join(overrides)}".strip()
     text = f"{table(rows, ablations[0])}\n{settings}.\n"
@@ -75,9 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) -> None:
-    """Configs are compared clip by clip: raises UserError, before anything trains, where one judges other
-    clips than the first.
-    """
+    """Raises UserError, before any training, if a config evaluates other clips than the first one."""
     known: list[str] = []
     for path in configs:
         examples = Task(load_config(path, list(overrides))).dataset(split).examples
@@ -86,7 +85,7 @@ def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) ->
         if clips != known:
             raise UserError(
                 f"{path}: the {len(clips)} clips of its {split} split are not the {len(known)} of "
-                f"{configs[0]}: configs that are compared must judge the same clips, in the same order."
+                f"{configs[0]}: compared configs must evaluate the same clips, in the same order."
             )
 
 

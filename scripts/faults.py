@@ -65,8 +65,9 @@ log = logging.getLogger("faults")
 
 @dataclass(frozen=True)
 class Command:
-    """Something to interrupt. arguments(folder): what python is given, all its files going to `folder`.
-    results(folder): what it has made, to be compared.
+    """A command to interrupt.
+
+    arguments(folder): python's arguments, with all files in `folder`. results(folder): what to compare.
     """
 
     name: str

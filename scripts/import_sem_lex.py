@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     if missing:
-        log.warning("%d of %d clips have no file and are left out", missing, len(lines))
+        log.warning("%d of %d clips have no file and are skipped", missing, len(lines))
     for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
         row["id"] = unique
     table = write_table(args.out / "table.csv", rows)

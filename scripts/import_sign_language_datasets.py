@@ -49,9 +49,7 @@ FACES = {543: 468, 576: 468, 553: 478, 586: 478}
 
 @dataclass
 class Corpus:
-    """Of each split the number of examples, and the examples; width and height of the pictures; which version
-    it is.
-    """
+    """A data set. splits: name -> (number of examples, examples). size: width, height of the videos."""
 
     splits: Mapping[str, tuple[int, Iterable[Mapping[str, Any]]]]
     size: tuple[int, int] | None = None
@@ -90,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     empty = 0
     for split, (count, examples) in corpus.splits.items():
         if split not in SPLITS:
-            log.warning("the split %r is none of %s and is left out", split, ", ".join(SPLITS))
+            log.warning("the split %r is none of %s and is skipped", split, ", ".join(SPLITS))
             continue
         taken: set[str] = set()
         for number, example in enumerate(tqdm(examples, total=count, desc=split, unit="clip", disable=None)):
@@ -109,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
                 where = os.path.relpath(path, args.out)
                 rows.append({**about, "id": name, "path": where, "split": SPLITS[split], "of": about["id"]})
     if empty:
-        log.warning("%d clips have no pose and are left out", empty)
+        log.warning("%d clips have no pose and are skipped", empty)
     _split_if_none(rows)
     for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
         row["id"] = unique
@@ -121,9 +119,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_same(args: argparse.Namespace, corpus: Corpus) -> None:
-    """Note what the poses in --out are of. Raises UserError where those that are there are of something
-    else: they would be taken for this data set's.
-    """
+    """Record which data set the poses in --out are of. Raises UserError if they are of another one."""
     record = args.out / "import.json"
     asked = {
         "data set": args.name,

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Hold each sign language out in turn: train on the others, test on it, and set an SVM beside it.
+"""Leave one sign language out: train on the others, evaluate on it, and compare with an SVM.
 
     python scripts/leave_one_out.py --config projects/signclip/fslex_best.yaml
     python scripts/leave_one_out.py --config X.yaml --languages ase asq bzs gsg sgg --seeds 1 2 3
     python scripts/leave_one_out.py --config X.yaml --folds asq,bzs eso,ise loss.mixup=0
 
-Every fold trains for the config's fixed number of epochs, without validation, and its last checkpoint is
-judged: nothing is chosen on the language that is held out. A fold that is done is not done again; after an
-interruption the same command goes on. Writes table.md, table.csv, folds.json and folds.png to --out.
+Every fold trains for the config's number of epochs, without validation, and its last checkpoint is evaluated:
+nothing is chosen on the held-out language. Finished folds are not repeated; after an interruption the same
+command resumes. Writes table.md, table.csv, folds.json and folds.png to --out.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from mmpt.utils.logging import setup_logging
 
 log = logging.getLogger("leave_one_out")
 
-# those of the lexicon with the 26 letters, signed with one hand
+# one-handed Latin alphabets of the lexicon
 LATIN = ["ase", "asq", "bzs", "eso", "gsg", "ise", "lls", "mfs", "psr", "sgg", "ssp", "svk", "swl"]
 
 
@@ -48,27 +48,29 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="YAML", help="what trains each fold")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of it")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="YAML", help="training config of the folds"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
     parser.add_argument(
         "--languages",
         nargs="+",
         default=LATIN,
         metavar="CODE",
-        help=f"all that are used: one is held out, the others train (default: {' '.join(LATIN)})",
+        help=f"all languages: one is held out, the others train (default: {' '.join(LATIN)})",
     )
     parser.add_argument(
         "--folds", nargs="+", metavar="CODE,CODE", help="languages held out together (default: each alone)"
     )
-    parser.add_argument("--seeds", nargs="+", default=["1"], help="trainings of each fold (default: 1)")
+    parser.add_argument("--seeds", nargs="+", default=["1"], help="seeds of each fold (default: 1)")
     parser.add_argument(
         "--svm-features",
         nargs="+",
         default=[],
         metavar="YAML",
-        help="configs whose features an SVM is given as well, of the clips and prompts of --config",
+        help="configs for SVMs on other features, with the clips and prompts of --config",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs")
     parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
     args = parser.parse_intermixed_args(argv)
     for name in ("languages", "folds", "seeds", "svm_features"):
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing, then write table and picture; 1 where a fold failed."""
+    """Train what is missing, then write table and picture. Returns 1 if a fold failed."""
     setup_logging(logging.INFO)
     runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))
     out = args.out or runs_folder / "leave_one_out" / args.config.stem
@@ -90,23 +92,23 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, list(args.overrides))
     others = {Path(path).stem: with_clips_of(load_config(path), config) for path in args.svm_features}
     if len(others) < len(args.svm_features):
-        raise UserError("--svm-features: expected configs, each with a name of its own.")
+        raise UserError("--svm-features: expected configs with different names.")
     logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     check_folds(config, folds, others)
     failed = run_all(list(runs.values()), args.jobs)
     results = []
     for fold in folds:
-        members = [runs[fold, seed] for seed in seeds if runs[fold, seed] not in failed]
-        found = [member.results() for member in members]
-        if not members:
+        done = [runs[fold, seed] for seed in seeds if runs[fold, seed] not in failed]
+        found = [each.results() for each in done]
+        if not done:
             continue
         [n_prompts] = {one["n_prompts"] for one in found if one}
         t2v = float(np.mean([one["t2v"]["P@1"] for one in found if one]))
-        correct = np.stack([member.correct() for member in members])
+        correct = np.stack([each.correct() for each in done])
         other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
         results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v, n_prompts, other_svms))
     if not results:
-        raise UserError(f"no fold has results; the first to fail says why in {failed[0].folder / 'log.txt'}.")
+        raise UserError(f"no fold has results; the reason is in {failed[0].folder / 'log.txt'}.")
     text = table(results)
     title = f"{args.config.stem}: sign languages held out in turn"
     settings = (

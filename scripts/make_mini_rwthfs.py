@@ -87,7 +87,7 @@ def make_clips(args: argparse.Namespace) -> int:
         jobs = [pool.submit(draw, path, name, args.out, args.frames) for path, name in todo]
         problems = [problem for job in jobs if (problem := job.result())]
     for problem in problems:
-        log.warning("left out: %s", problem)
+        log.warning("skipped: %s", problem)
     made = len(todo) - len(problems)
     log.info("%s: %d clips drawn, twice each, %d were there", args.out, made, len(wanted) - len(todo))
     return 0
@@ -98,8 +98,9 @@ def _pose_path(folder: Path, name: "ClipName") -> Path:
 
 
 def draw(source: Path, name: "ClipName", folder: Path, frames: int) -> str | None:
-    """Draw one clip for both cameras; what was wrong, if it could not be. The pose, written last, says that
-    all is there.
+    """Draw one clip for both cameras. Returns the problem, or None.
+
+    The pose is written last: if it exists, the clip is complete.
     """
     from mmpt.extractors import rendering
 

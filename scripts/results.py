@@ -1,9 +1,8 @@
 #!/usr/bin/env python
 """Run experiments and compare them with the paper.
 
-`python scripts/results.py projects/signclip/test_rwthfs_*.yaml` trains what is not trained, evaluates what
-is not evaluated, and writes results.md, results.csv and results.png after each experiment. Started again, it
-goes on where it was.
+`python scripts/results.py projects/signclip/test_rwthfs_*.yaml` trains and evaluates what is missing, and
+writes results.md, results.csv and results.png after each experiment. Started again, it resumes.
 """
 
 import argparse
@@ -37,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(argv: list[str] | None = None) -> int:
     """Parse and run."""
     parser = argparse.ArgumentParser(
-        description="Train and evaluate experiments, and set them beside the published numbers."
+        description="Train and evaluate experiments, and compare them with published numbers."
     )
     parser.add_argument(
         "configs",
@@ -51,9 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         default=Path(os.environ.get("SIGNCLIP_RUNS", "runs"), "results"),
         help="folder of the table (default: %(default)s)",
     )
-    parser.add_argument(
-        "--collect", action="store_true", help="run nothing: only read the results that are there"
-    )
+    parser.add_argument("--collect", action="store_true", help="run nothing: only collect existing results")
     parser.add_argument(
         "--allow-stand-ins",
         action="store_true",
@@ -70,8 +67,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check every config, run what is to be run, write the table after each; 0, or the first failure's exit
-    status.
+    """Check every config, run what is missing, write the table after each.
+
+    Returns 0, or the exit status of the first failure.
     """
     setup_logging(logging.INFO)
     names, overrides = overrides_apart(args.configs)

@@ -18,10 +18,11 @@ FRAMES = 16
 
 
 class I3DExtractor(NetworkExtractor):
-    """25 pictures a second, scaled to 256x256 (aspect not kept), the centre 224x224, pixels in [-0.5, 0.5],
-    windows of 16 frames every `stride` frames, the last ending with the clip. Writes float32 [windows, 1024].
+    """I3D features of videos: float32 [windows, 1024].
 
-    The default stride gives one token a second.
+    25 fps, scaled to 256x256 (aspect ratio not kept), centre crop 224x224, pixels in [-0.5, 0.5], windows of
+    16 frames every `stride` frames, the last one aligned with the end. The default stride gives one token a
+    second.
     """
 
     name = "i3d"

@@ -179,11 +179,11 @@ def _take_up(content: dict[str, Any], lines: list[str]) -> None:
 
 
 def trial_weights(folder: str | os.PathLike[str]) -> str | None:
-    """`random:SEED` when any features at or under the folder come from a network with random weights, else
-    None.
+    """`random:SEED` if features in the folder come from a network with random weights, else None.
 
-    The manifest asked is the folder's own or, if it lies inside an output folder, that one's. A folder
-    without one counts as real: nothing is known of it. Raises UserError as read_manifest.
+    This is read from the manifest of the folder or, inside an output folder, from the manifest of that. A
+    folder without a manifest counts as real, since nothing is known about it. Raises UserError as
+    read_manifest.
     """
     folder = Path(folder).resolve()
     content, root = read_manifest(folder), folder

@@ -53,10 +53,9 @@ class HolisticReader(FileReader):
         return outcome
 
     def pose(self, source: Path) -> "tuple[Pose, Outcome]":
-        """The pose of a video, and what is known of it: `left_hand`, `right_hand` and `person` are shares of
-        frames.
+        """The pose of a video, and the shares of frames with `left_hand`, `right_hand` and `person`.
 
-        Raises UserError when the video cannot be read.
+        Raises UserError if the video cannot be read.
         """
         from mmpt.extractors.video import Video, cached_pictures
 

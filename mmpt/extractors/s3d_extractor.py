@@ -15,8 +15,10 @@ FPS = 30
 
 
 class S3DExtractor(NetworkExtractor):
-    """30 pictures a second, the short side scaled to 224, the centre 224x224, pixels in [0, 1], windows of 30
-    frames without overlap, the last filled up with zeros. Writes float16 [seconds, 512].
+    """S3D features of videos: float16 [seconds, 512].
+
+    30 fps, short side scaled to 224, centre crop 224x224, pixels in [0, 1], windows of 30 frames without
+    overlap, the last one padded with zeros.
     """
 
     name = "s3d"

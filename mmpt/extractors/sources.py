@@ -17,9 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A file to extract. `key` is its path under the input folder, with `/`; `output` the result's under the
-    other.
-    """
+    """A file to extract. key: its path in the input folder, with `/`. output: the path of its result."""
 
     key: str
     path: Path

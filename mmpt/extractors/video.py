@@ -1,8 +1,7 @@
-"""Video files -> pictures, one at a time: any container that PyAV reads, exact times, no more memory for an
-hour.
+"""Video files -> frames, one at a time, with exact times: any container that PyAV reads, of any length.
 
-Handled here, so that no extractor has to: variable and missing time stamps, rotation tags, odd sizes, cover
-pictures, files that break off. The sample aspect ratio is ignored, as the published pipelines do.
+Handled here for all extractors: variable and missing time stamps, rotation tags, odd sizes, cover pictures,
+truncated files. The sample aspect ratio is ignored, as the published pipelines do.
 """
 
 import logging
@@ -135,9 +134,7 @@ class Video:
             )
 
     def frames(self) -> Iterator[tuple[Fraction, Any]]:
-        """Time in seconds from the first picture, never decreasing, and the picture (av.VideoFrame). Once
-        only.
-        """
+        """(seconds since the first frame, never decreasing; av.VideoFrame) for each frame, once only."""
         known, step = self.decoded, 1 / self.rate
         origin: Fraction | None = None
         last: Fraction | None = None

@@ -61,9 +61,7 @@ class WindowReader(StreamReader):
 
 
 def fill_windows(pictures: Iterator[np.ndarray], length: int, stride: int) -> Iterator[np.ndarray]:
-    """Windows one after the other, the last filled up with zeros: uint8 [length, H, W, 3]. `stride` is
-    `length`.
-    """
+    """Windows without overlap, uint8 [length, H, W, 3], the last padded with zeros; stride == length."""
     assert stride == length
     window: np.ndarray | None = None
     filled = 0

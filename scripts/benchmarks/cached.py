@@ -110,9 +110,7 @@ def _parts(batch: dict[str, Any], chunk: int) -> list[dict[str, Any]]:
 
 
 def gradient_difference(clips: int, chunk: int, frames: int) -> float:
-    """Norm of the difference of a parameter's two gradients, by the norm of the one: the largest of all
-    parameters whose gradient is more than rounding.
-    """
+    """Largest relative difference of a parameter's two gradients, leaving out gradients of rounding size."""
     model = fresh_model(MINILM, vfeat_dim=WIDTH, frames=frames, video_layers=6).train()
     without_dropout(model)
     batch, loss = generated_batch(clips, frames, 9, WIDTH, vary=True), MMContraLoss("cosine", 0.1)

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 
 class Taken(NamedTuple):
-    """Seconds of one call: on the clock, and of processor time, which other work on the machine disturbs
-    less.
-    """
+    """Seconds of one call: wall time, and processor time, which other load disturbs less."""
 
     wall: float
     cpu: float

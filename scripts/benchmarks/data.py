@@ -104,6 +104,7 @@ class Generated:
         self.lengths = np.clip(random.gamma(2.0, 13.0, size=4096), 6, 258).astype(int)
 
     def __call__(self, path: str, mirror: bool = False) -> PoseClip:
+        """A random clip whose length depends on the path."""
         frames = self.lengths[int(Path(path).stem) % len(self.lengths)]
         return PoseClip(self.numbers[:frames], self.confidence[:frames], 25.0, self.layout)
 

@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print a table, and return all numbers; "summary" is `eval: <ratio>x` at clips x clips, where
-    each clip has a prompt of its own.
+    """Measure, print a table, and return all numbers.
+
+    "summary" is `eval: <ratio>x` for as many prompts as clips.
     """
     few = min(options.prompts, options.clips)
     cases = [_compare(options.clips, prompts, options.repeats) for prompts in (few, options.clips)]

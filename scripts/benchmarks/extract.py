@@ -127,9 +127,7 @@ def _compare(name: str, videos: Path, folder: Path, options: argparse.Namespace)
 
 
 def _plain_loop(name: str, videos: Path, out: Path) -> list[Any]:
-    """The plain loop from weights in memory to features on disk: how many windows, wall-clock, processor
-    seconds.
-    """
+    """The plain loop, weights in memory to features on disk: windows, wall seconds, processor seconds."""
     torch.set_num_threads(cpu_cores())  # whatever OMP_NUM_THREADS says: ours takes no notice of it either
     extractor = KINDS[name]("random:0", dtype="float32", device="cpu")
     compute = functools.partial(PLAIN[name], extractor.load())
@@ -155,9 +153,7 @@ def _one_after_the_other(
 
 
 def _clocked(work: Callable[[], Any]) -> list[Any]:
-    """What a call returns, its wall-clock and its processor seconds, those of processes it waited for
-    included.
-    """
+    """The result of a call, its wall seconds and its processor seconds, child processes included."""
     before, start = os.times(), time.perf_counter()
     result = work()
     wall, after = time.perf_counter() - start, os.times()

@@ -127,9 +127,7 @@ class Trainer:
 
 
 class Products:
-    """Products of large square matrices and nothing else: what a device can do at most, to hold updates
-    against.
-    """
+    """Products of large square matrices: the limit of a device, to compare updates with."""
 
     def __init__(self, way: str, device: torch.device):
         size, self.times = (8192, 20) if device.type == "cuda" else (2048, 4)
@@ -163,8 +161,9 @@ def fresh_model(settings: BertSettings, vfeat_dim: int, frames: int, video_layer
 
 
 def generated_batch(clips: int, frames: int, tokens: int, width: int, vary: bool = False) -> dict[str, Any]:
-    """A batch of random clips and different prompts, all of these lengths; with `vary`, clips of 1 to
-    `frames` frames, evenly spread.
+    """A batch of random clips and different prompts of these lengths.
+
+    vary: clips of 1 to `frames` frames, evenly spread.
     """
     generator = torch.Generator().manual_seed(0)
     lengths = torch.full((clips,), frames)

@@ -119,7 +119,7 @@ def test_trained_and_judged(name, corpus, places):
         train_and_judge("multilingual", places, TABLES)
     log = train_and_judge(name, places, TABLES if corpus else SMALL)
     (epoch,) = (line for line in log.splitlines() if " epoch 1 | train loss " in line)
-    assert "nan" not in epoch.lower() and ": left out" not in log
+    assert "nan" not in epoch.lower() and ": skipped" not in log
     assert finetuned == (f"starting from the weights in {runs}/multilingual/checkpoint_best.pt" in log)
     results = json.loads((runs / name / "eval" / "results.json").read_text())
     assert results["split"] == "test" and results["checkpoint"] == str(runs / name / "checkpoint_best.pt")

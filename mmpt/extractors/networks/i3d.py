@@ -15,9 +15,7 @@ from mmpt.utils.errors import UserError
 
 
 def same_padding(size: int, kernel: int, stride: int) -> int:
-    """Zeros in front of an axis so that its output has ceil(size / stride) positions, the smaller half in
-    front.
-    """
+    """Zeros before an axis for ceil(size / stride) output positions: the smaller half of the padding."""
     return max(kernel - (size % stride or stride), 0) // 2
 
 
@@ -106,11 +104,10 @@ class I3D(FrozenNetwork):
         return max_pool(x, kernel, stride, (t, h, w))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames [N, 3, T, H, W] in [-0.5, 0.5] -> float32 [N, 1024], the mean over what time and space is
-        left.
+        """Frames [N, 3, T, H, W] in [-0.5, 0.5] -> float32 [N, 1024], the mean over time and space.
 
-        Published is T = 16 and H = W = 224, where that mean is the network's own average pool of 2x7x7.
-        Raises UserError when the frames have another number of axes or of colours.
+        At the published T = 16 and H = W = 224 that mean is the network's own average pool of 2x7x7. Raises
+        UserError for another number of axes or colours.
         """
         if frames.dim() != 5 or frames.shape[1] != 3 or 0 in frames.shape:
             raise UserError(f"I3D got frames of shape {list(frames.shape)}; it takes [N, 3, T, H, W].")

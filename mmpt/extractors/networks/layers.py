@@ -43,9 +43,7 @@ def arrange(weight: Tensor) -> Tensor:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Stride-1 convolution that keeps T, H and W: x [N, T, H, W, C], weight from `arrange`, -> [N, T, H, W,
-    O].
-    """
+    """Stride-1 convolution of x [N, T, H, W, C] -> [N, T, H, W, O]; weight: from `arrange`."""
     n, t, h, w, c = x.shape
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
@@ -68,9 +66,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class ConvBlock(nn.Module):
-    """Convolutions of stride 1, each followed by a batch norm and a ReLU. Subclasses name the pairs in
-    `pairs`.
-    """
+    """Convolutions of stride 1, each followed by batch norm and ReLU; subclasses list them in `pairs`."""
 
     def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
         """The convolutions in the order they are applied, each with its batch norm."""
@@ -130,11 +126,10 @@ def convolve_fast(x: Tensor, points: Tensor, bias: Tensor) -> Tensor | None:
 
 
 class StemBlock(ConvBlock):
-    """The first convolution (stride 2), its ReLU and the 1x3x3 max pool of stride 2, a few pictures at a
-    time.
+    """The first convolution (stride 2), its ReLU and the 1x3x3 max pool of stride 2, a few frames at a time.
 
-    The frames that one output picture sees are stacked as channels, which makes it a 2D convolution. A few
-    pictures at a time keep its large output in the processor's cache until the pool has made it small.
+    The input frames of one output frame are stacked as channels, which makes this a 2-D convolution. A few
+    frames at a time keep its large output in the processor's cache until the pool reduces it.
     """
 
     def pixel_weight(self, weight: Tensor) -> Tensor:
@@ -142,9 +137,7 @@ class StemBlock(ConvBlock):
         return weight
 
     def padding(self, size: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
-        """Zeros in front of time, height and width of an input of that size, and of the pool's height and
-        width.
-        """
+        """Zeros before (time, height, width) of an input of that size, and (height, width) of the pool."""
         raise AssertionError(f"{type(self).__name__} has no padding")
 
     def arrange(self, weight: Tensor) -> Tensor:
@@ -209,11 +202,10 @@ class FrozenNetwork(nn.Module):
     dtype = torch.float32
 
     def freeze(self, dtype: torch.dtype = torch.float32, fast: bool = False) -> Self:
-        """Fold batch norms into their convolutions, lay the weights out for speed and compute in `dtype` from
-        now on.
+        """Fold batch norms into their convolutions, arrange the weights for speed, and compute in `dtype`.
 
-        Call it after the weights are loaded. The state dict stays as it was; gates, means and the last layer
-        stay in float32 whatever `dtype` is.
+        Call it after loading the weights. The state dict does not change; gates, means and the last layer
+        stay in float32.
         """
         with torch.no_grad():
             for module in self.modules():

@@ -8,10 +8,9 @@ from torch import Tensor
 def pool_pictures(
     y: Tensor, kernel: tuple[int, int], stride: tuple[int, int], before: tuple[int, int]
 ) -> Tensor:
-    """2D max pool of y [M, C, H, W] to ceil(size / stride), padded with zeros at the far end, `before` at the
-    near.
+    """2-D max pool of y [M, C, H, W] to ceil(size / stride), with `before` zeros ahead and the rest behind.
 
-    Before a ReLU, or after one, a padding of zeros changes nothing that the ReLU would keep.
+    Before or after a ReLU, padding with zeros does not change the result of the ReLU.
     """
     padding = [0, 0, 0, 0]
     for axis in range(2):

@@ -144,7 +144,5 @@ class S3D(FrozenNetwork):
         return x.mean((1, 2, 3), dtype=torch.float32)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames [N, 3, T, H, W] in [0, 1], T, H and W even -> float32 [N, 512]. Raises UserError as
-        `pooled`.
-        """
+        """Frames [N, 3, T, H, W] in [0, 1], T, H, W even -> float32 [N, 512]. Errors: see `pooled`."""
         return self.fc(self.pooled(frames))

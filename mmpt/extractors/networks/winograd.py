@@ -58,9 +58,7 @@ def _product(polynomials: list[list[Fraction]]) -> list[Fraction]:
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """A weight [O, I, taps, kh, kw] -> [n, O, I, kh, kw], or, where kh = kw = 1, [n, I, O] for matrix
-    products.
-    """
+    """A weight [O, I, taps, kh, kw] -> [n, O, I, kh, kw]; if kh = kw = 1, [n, I, O] for matrix products."""
     _, transform, _ = matrices(weight.shape[2])
     points = torch.einsum("pk,oikhw->poihw", transform.to(weight.device), weight.double()).to(weight.dtype)
     if points.shape[3:] == (1, 1):
@@ -162,7 +160,5 @@ def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding
 
 
 def has_mkldnn(x: Tensor) -> bool:
-    """Whether oneDNN can be asked for a convolution of x: PyTorch itself leaves small batches to a kernel
-    half as fast.
-    """
+    """Whether oneDNN can convolve x. PyTorch itself uses a kernel half as fast for small batches."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
