@@ -60,7 +60,7 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
                 f"one."
             )
         if is_dataclass(hints[name]):
-            values[name] = build(hints[name], {} if value is None else value, source, f"{dotted}.")  # type: ignore[arg-type]
+            values[name] = build(hints[name], {} if value is None else value, source, f"{dotted}.")
             continue
         values[name] = _check(value, hints[name], known[name].metadata, f"{source.of(dotted)}: {dotted}")
     for name, f in known.items():

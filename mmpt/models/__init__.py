@@ -1,6 +1,7 @@
 """Towers and dual encoders."""
 
-from mmpt.models.bert import BertModel, BertSettings
+from mmpt.models.bert import BertModel
+from mmpt.models.bert_settings import BertSettings
 from mmpt.models.building import build_model
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.ensemble import MMFusionEnsemble

@@ -5,7 +5,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.models.bert import BertSettings, init_weights
+from mmpt.models.bert import init_weights
+from mmpt.models.bert_settings import BertSettings
 from mmpt.models.pooling import POOLINGS
 from mmpt.utils.errors import UserError
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mmpt.models.bert import BertModel, BertSettings
+from mmpt.models.bert import BertModel
+from mmpt.models.bert_settings import BertSettings
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json
