@@ -56,8 +56,7 @@ class Inference(NetworkRunner):
         threads: on a CPU, windows computed concurrently, one core each (0: as many as cores). This is faster
             than all cores on one window, especially on a shared machine.
         batch: on a GPU, windows computed at the same time.
-        compiled: use torch.compile; compiling takes minutes.
-        shape: window shape, for the warm-up run of a compiled network.
+        compile_for: use torch.compile for windows of this shape, which takes minutes; None: do not.
     """
 
     def __init__(
@@ -66,10 +65,9 @@ class Inference(NetworkRunner):
         offset: float,
         device: torch.device,
         dtype: torch.dtype,
-        shape: tuple[int, int, int, int],
         threads: int = 0,
         batch: int = 16,
-        compiled: bool = False,
+        compile_for: tuple[int, int, int, int] | None = None,
     ):
         self.offset, self.device = offset, device
         on_cpu = device.type == "cpu"
@@ -77,7 +75,7 @@ class Inference(NetworkRunner):
             keep_freed_memory(one_arena=True)  # the next window needs the same blocks
         self.batch = 1 if on_cpu else batch
         self.threads = (threads or cpu_cores()) if on_cpu else 1
-        fast = on_cpu and dtype == torch.float32 and not compiled
+        fast = on_cpu and dtype == torch.float32 and compile_for is None
         if device.type == "cuda" and dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # TF32 drops three digits; float32 was requested
         self.network: nn.Module | Callable[..., torch.Tensor] = network.to(device).freeze(dtype, fast)
@@ -85,11 +83,11 @@ class Inference(NetworkRunner):
         self._stopped = threading.Event()
         self._workers: list[threading.Thread] = []
         self._threads_before = torch.get_num_threads()
-        if compiled:
+        if compile_for is not None:
             if on_cpu:
                 torch.set_num_threads(1)  # a compiled network keeps its number of threads
             self.network = torch.compile(self.network, dynamic=False, fullgraph=True)
-            self.run([np.zeros(shape, np.uint8)])
+            self.run([np.zeros(compile_for, np.uint8)])
 
     def run(self, windows: list[np.ndarray]) -> np.ndarray:
         """Windows, no more than `batch` -> tokens float32 [len(windows), D]."""

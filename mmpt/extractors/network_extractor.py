@@ -145,16 +145,15 @@ class NetworkExtractor(Extractor):
 
     def network(self) -> Inference:
         reader = self.reader()
-        shape = (reader.length, reader.crop, reader.crop, 3)
+        shape = (reader.length, reader.crop, reader.crop, 3) if self.compiled else None
         return Inference(
             self.load(),
             self.offset,
             self.device,
             self.dtype,
-            shape,
             threads=self.threads,
             batch=self.batch,
-            compiled=self.compiled,
+            compile_for=shape,
         )
 
     def default_workers(self, cores: int) -> int:

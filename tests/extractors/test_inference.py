@@ -18,7 +18,7 @@ SHAPE = (4, 32, 32, 3)
 def make(**options) -> Inference:
     network = S3D()
     fill_randomly(network, 0, 2.6)
-    settings = {"device": torch.device("cpu"), "dtype": torch.float32, "shape": SHAPE} | options
+    settings = {"device": torch.device("cpu"), "dtype": torch.float32} | options
     return Inference(network, 0.0, **settings)
 
 
@@ -125,7 +125,7 @@ def test_the_number_of_threads_is_given_back(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        inference = make(threads=2, compiled=True)
+        inference = make(threads=2, compile_for=SHAPE)
         assert torch.get_num_threads() == 1, (
             "what is compiled keeps the number of threads it was compiled with"
         )
@@ -187,7 +187,7 @@ def test_i3d_takes_half_off_its_pixels():
     network = I3D(num_classes=3)
     fill_randomly(network, 0, 2.0)
     seen = []
-    inference = Inference(network, -0.5, torch.device("cpu"), torch.float32, SHAPE)
+    inference = Inference(network, -0.5, torch.device("cpu"), torch.float32)
     inference.network = lambda frames: seen.append(frames) or torch.zeros(1, 3)
     window = np.zeros(SHAPE, np.uint8)
     window[..., 0] = 255
