@@ -29,8 +29,8 @@ def cached_loss_backward(
     with the same dropout, and the gradient is propagated through it. Activation memory is that of one
     micro-batch, at the cost of a second forward pass.
 
-    Equals the plain gradient up to rounding, with the micro-batches' dropout masks, if embeddings do not depend
-    on the batch. DistributedDataParallel averages gradients once, in the last micro-batch.
+    Equals the plain gradient up to rounding, with the micro-batches' dropout masks, if embeddings do not
+    depend on the batch. DistributedDataParallel averages gradients once, in the last micro-batch.
 
     Args:
         model: `model(vfeats, vmasks, caps, cmasks) -> {"pooled_video": [b, H], "pooled_text": [b, H]}`.

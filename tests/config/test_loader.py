@@ -233,3 +233,8 @@ def test_the_table_of_fairseq_options_is_that_of_fairseq():
 def test_our_own_configs_load(path):
     config = load_config(path)
     assert config.dataset.split == ("test" if path.name.startswith("test_") else None)
+
+
+def test_the_former_name_of_ensemble_yaml_can_still_be_included(tmp_path):
+    (tmp_path / "x.yaml").write_text("includes: [configs/fslex.yaml, configs/members.yaml]\n")
+    assert load_config(tmp_path / "x.yaml").model.ensemble_size == 8
