@@ -53,7 +53,7 @@ def test_overrides_may_stand_behind_any_list(
         (["--seeds", "one"], "--seeds one: expected whole numbers"),
         (["--folds", "loss.temperature=0.5"], "folds: expected sign languages"),
         (["--folds", "svk", "xyz"], "no sign language 'xyz'"),
-        (["--svm-features", "tiny.yaml", "other/tiny.yaml"], "each with a name of its own"),
+        (["--svm-features", "tiny.yaml", "other/tiny.yaml"], "configs with different names"),
     ],
 )
 def test_mistakes_train_nothing(
