@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 def preflight(plan: TrainingPlan) -> None:
     """Raises UserError or MissingDataError for what would fail during training.
 
-    Data that cannot be read or fill no batch, a checkpoint that is missing or does not fit, a model that
-    cannot be built, a device that evaluation asks for and is not there. The splits stay open in `plan.task`.
+    Data that cannot be read or fill no batch, a checkpoint that is missing or does not fit, a loss or model
+    that cannot be built, a device that evaluation asks for and is not there. The splits stay open in
+    `plan.task`.
     """
     config, task = plan.config, plan.task
     common = "RANK" in os.environ and needs_common_batches(config.loss)
@@ -28,6 +29,7 @@ def preflight(plan: TrainingPlan) -> None:
         task.dataset("valid")
     plan.start.check_exists()
     check_resume(config, plan.start)
+    task.build_loss()
     with torch.device("meta"):  # shapes only
         task.build_model(pretrained=False)
     if config.eval.after_training:

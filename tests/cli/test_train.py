@@ -187,6 +187,14 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
         (["fairseq.checkpoint.checkpoint_suffix=_2"], "checkpoint_suffix=_2 gives checkpoints names"),
         (["fairseq.checkpoint.continue_once=no/such.pt"], "restore_file here: leave it out"),
         (["eval.after_training=true", "eval.device=gpu"], "device 'gpu'"),
+        (
+            ["loss.learnable_temperature=true", "loss.temperature=0.001"],
+            "a learnable temperature must start below the bound",
+        ),
+        (
+            ["loss.loss_cls=MMSigmoidLoss", "loss.label_smoothing=0.1"],
+            "label_smoothing belongs to MMContraLoss",
+        ),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "does not contain {letter}"),
     ],
 )
