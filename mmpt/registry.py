@@ -1,7 +1,7 @@
 """Registries: names in YAML -> classes. A failed look-up lists the known names."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from mmpt.utils.errors import UserError
@@ -37,11 +37,9 @@ class Registry(Generic[T]):
         """The entry called `name`. `where` (a config key) is put into the error. Raises UserError."""
         if name in self._entries:
             return self._entries[name]
-        near = difflib.get_close_matches(str(name), self._entries, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         place = f"{where}: " if where else ""
         raise UserError(
-            f"{place}there is no {self.kind} called {name!r}.{hint} Known: "
+            f"{place}there is no {self.kind} called {name!r}.{nearest(name, self._entries)} Known: "
             f"{', '.join(sorted(self._entries))}."
         )
 
@@ -51,3 +49,9 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The sentence " Did you mean 'X'?" with the name most like `word`, or "" if none is like it."""
+    near = difflib.get_close_matches(str(word), list(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -71,7 +71,7 @@ def test_importing_mmpt_costs_nothing():
         "mmpt.cli.evaluate",
         "mmpt.cli.predict",
         "demo_finger",
-        "locallaunch",
+        "mmpt.cli.train",
     ],
 )
 def test_evaluating_and_the_demo_never_import_fairseq(module):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-import locallaunch
+from mmpt.cli import train
 from mmpt.utils.errors import UserError
 from tests.conftest import run_module
 
@@ -12,13 +12,9 @@ from tests.conftest import run_module
 def test_dryrun_prints_the_commands(tiny_yaml, capsys):
     test_yaml = tiny_yaml.with_name("test_tiny.yaml")
     test_yaml.write_text("includes: tiny.yaml\n")
-    assert locallaunch.main(["--dryrun", f"{tiny_yaml},{test_yaml}", "eval.after_training=true"]) == 0
+    assert train.main(["--dryrun", f"{tiny_yaml},{test_yaml}", "eval.after_training=true"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" -m ")[1].split()[0] for line in lines] == [
-        "mmpt.cli.train",
-        "mmpt.cli.evaluate",
-        "mmpt.cli.evaluate",
-    ]
+    assert [line.split(" -m mmpt ")[1].split()[0] for line in lines] == ["train", "evaluate", "evaluate"]
     assert all("eval.after_training=true" in line for line in lines)
 
 
@@ -32,19 +28,19 @@ def test_dryrun_prints_the_commands(tiny_yaml, capsys):
     ],
 )
 def test_job_types(tiny_yaml, task_type, jobtype, processes):
-    (command,) = locallaunch.commands(str(tiny_yaml), [f"task_type={task_type}"], jobtype)
+    (command,) = train.commands(str(tiny_yaml), [f"task_type={task_type}"], jobtype, [])
     assert (f"--nproc-per-node={processes}" in command) == (processes > 1)
     assert command[0] == sys.executable
 
 
 def test_a_local_type_that_there_is_not(tiny_yaml):
     with pytest.raises(UserError, match="task_type: expected one of local_single, local_small"):
-        locallaunch.commands(str(tiny_yaml), ["task_type=local_smal"], None)
+        train.commands(str(tiny_yaml), ["task_type=local_smal"], None, [])
 
 
 def test_predict_by_job_type(tiny_yaml):
-    (command,) = locallaunch.commands(str(tiny_yaml), [], "local_predict")
-    assert "mmpt.cli.evaluate" in command
+    (command,) = train.commands(str(tiny_yaml), [], "local_predict", [])
+    assert command[1:4] == ["-m", "mmpt", "evaluate"]
 
 
 def test_exit_status_is_the_jobs(tiny_yaml):
@@ -66,7 +62,7 @@ def test_missing_rwth_data(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["no_such.yaml"], [","], ["x.yaml", "--jobtype", "local_predict"]])
 def test_no_config(arguments, capsys):
-    assert locallaunch.main(arguments) == 2
+    assert train.main(arguments) == 2
     assert "error:" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""`mmpt.cli.train` in a process of its own that is forked after the imports.
+"""`signclip train --in-process` in a process of its own that is forked after the imports.
 
 As isolated as a new Python, with real exit statuses and signals, but without the seconds that torch,
 transformers and fairseq take to import.
@@ -21,7 +21,7 @@ O = "fairseq.optimization"
 
 
 def train(config: Path, *overrides: str, stop_at: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Train, as `python -m mmpt.cli.train CONFIG OVERRIDES...`.
+    """Train, as `signclip train --in-process CONFIG OVERRIDES...`.
 
     stop_at: send the process SIGTERM while it computes that update, counted from 0.
     """
@@ -50,7 +50,7 @@ def _run(runs: Sequence[Sequence[str]], stop_at: int | None, stdout: Path, stder
     torch.set_num_threads(1)
     if stop_at is not None:
         _signal_at(stop_at)
-    status = max(main(list(arguments)) for arguments in runs)
+    status = max(main([*arguments, "--in-process"]) for arguments in runs)
     sys.stdout.flush()
     sys.exit(status)
 

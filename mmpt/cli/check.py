@@ -1,4 +1,6 @@
-"""Check a table of clips before training: `python -m mmpt.cli.check TABLE`.
+"""Check a table of clips before training.
+
+    signclip check TABLE
 
 Counts clips, classes and signers of each split, reads every clip, and reports problems: unreadable files,
 missing hands, the same clip or signer in two splits, classes without training clips. Writes a report with
@@ -10,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from mmpt.utils.errors import run_cli
+from mmpt.cli.command import Command
 from mmpt.utils.logging import setup_logging
 
 log = logging.getLogger(__name__)
@@ -18,13 +20,10 @@ log = logging.getLogger(__name__)
 MOST_SHOWN = 20
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse the arguments and run the check."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     from mmpt.datasets.leaks import KINDS
 
-    parser = argparse.ArgumentParser(
-        prog="python -m mmpt.cli.check", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
     parser.add_argument("table", type=Path, help="CSV, TSV or Parquet file with columns id, path, text, ...")
     parser.add_argument(
         "--out", type=Path, help="folder of the report (default: NAME_check beside the table)"
@@ -40,10 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         help="a kind of leak that is reported as a warning",
     )
     parser.add_argument("--workers", type=int, help="processes that read clips (default: one per core)")
-    return run_cli(check, parser.parse_args(argv))
 
 
-def check(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Read the table, write the report and print a summary."""
     setup_logging(logging.INFO)
     from mmpt.datasets.table_check import check_table
@@ -63,6 +61,8 @@ def check(args: argparse.Namespace) -> int:
     print(f"{report.verdict}; the report is {files[0]}")
     return 1 if report.errors else 0
 
+
+main = Command("check", __doc__, add_arguments, run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,6 @@
-"""Convert to a model folder: `python -m mmpt.cli.convert CHECKPOINT --config X.yaml --out FOLDER`.
+"""Convert a checkpoint to a model folder.
+
+    signclip convert runs/X/checkpoint_best.pt --config X.yaml --out FOLDER
 
 CHECKPOINT is ours, SignCLIP's or VideoCLIP's (fairseq), or a plain state dict. The folder holds weights,
 configuration, tokenizer and preprocessing, and loads with `mmpt.from_pretrained(FOLDER)`, without network and
@@ -9,16 +11,12 @@ import argparse
 import logging
 import sys
 
-from mmpt.config import load_config
-from mmpt.utils.errors import run_cli
+from mmpt.cli.command import Command
 from mmpt.utils.logging import setup_logging
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse and convert."""
-    parser = argparse.ArgumentParser(
-        prog="mmpt.cli.convert", description="Convert a checkpoint to a model folder."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     parser.add_argument("checkpoint", help="a .pt or .safetensors file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
     parser.add_argument("--config", required=True, help="task config that the checkpoint was trained with")
@@ -28,21 +26,21 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="unpickle any class in the file, which can run code: only if you trust its source",
     )
-    args = parser.parse_intermixed_args(argv)
-    setup_logging(logging.INFO)
-    return run_cli(convert, args)
 
 
-def convert(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Load the checkpoint and write the folder."""
+    setup_logging(logging.INFO)
+    from mmpt.config import load_config
     from mmpt.embedding.embedder import SignCLIP
 
     config = load_config(args.config, args.overrides)
     model = SignCLIP.from_checkpoint(args.checkpoint, config, trust=args.trust_checkpoint)
     model.save_pretrained(args.out)
     print(f"wrote {args.out}: load it with mmpt.from_pretrained({args.out!r})")
-    return 0
 
+
+main = Command("convert", __doc__, add_arguments, run)
 
 if __name__ == "__main__":
     sys.exit(main())

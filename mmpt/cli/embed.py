@@ -1,4 +1,6 @@
-"""Embed clips or prompts: `python -m mmpt.cli.embed --model MODEL --in FOLDER|TABLE|LIST.txt --out DIR`.
+"""Embed clips or prompts.
+
+    signclip embed --model MODEL --in FOLDER|TABLE|LIST.txt --out DIR
 
 FOLDER: every pose (or .npy of features) in it, at any depth. TABLE: the clips of a .csv, .tsv or .parquet
 table, or, with --prompts, its distinct prompts. LIST.txt: prompts, one per line, each embedded once.
@@ -14,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.cli.command import Command
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
 
 if TYPE_CHECKING:
@@ -23,18 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse and embed."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     from mmpt.embedding.storage import FORMATS
 
-    parser = argparse.ArgumentParser(
-        prog="python -m mmpt.cli.embed", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
     parser.add_argument(
         "--model",
         type=Path,
         required=True,
-        help="model folder (see mmpt.cli.convert), or checkpoint with its config.yaml",
+        help="model folder (see `signclip convert`), or checkpoint with its config.yaml",
     )
     parser.add_argument(
         "--in", dest="source", type=Path, required=True, help="folder, table, or .txt of prompts"
@@ -61,10 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--autocast", choices=["bf16", "fp16"], help="compute in half precision")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
-    return run_cli(embed, parser.parse_args(argv))
 
 
-def embed(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Load the model and embed the clips or the prompts."""
     setup_logging("WARNING" if args.quiet else "INFO")
     if not args.source.exists():
@@ -179,6 +178,8 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
     log.info("%s: embeddings of %d prompts", args.out, len(prompts))
     return 0
 
+
+main = Command("embed", __doc__, add_arguments, run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,7 @@
 """Evaluate a trained model: a task config on its split, or a model folder on a table.
 
-    python -m mmpt.cli.evaluate projects/signclip/test_X.yaml [key=value ...]
-    python -m mmpt.cli.evaluate --model MODEL --table TABLE --protocol NAME [--protocol NAME ...]
+    signclip evaluate projects/signclip/test_X.yaml [key=value ...]
+    signclip evaluate --model MODEL --table TABLE --protocol NAME [--protocol NAME ...]
 
 Needs neither fairseq nor a GPU.
 
@@ -22,13 +22,13 @@ import argparse
 import contextlib
 import logging
 import math
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.cli.command import Command
+from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 
 if TYPE_CHECKING:
@@ -37,31 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and evaluate. Returns the exit status."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = _parser()
-    args = parser.parse_intermixed_args(arguments)
-    if args.taskconfig is not None:
-        config_keys = ("taskconfig", "overrides")
-        if given := [k for k, v in vars(args).items() if k not in config_keys and v != parser.get_default(k)]:
-            parser.error(f"--{given[0].replace('_', '-')} is for --model and --table, not for a task config")
-        return run_cli(evaluate_config, args)
-    if lacking := [f"--{name}" for name in ("model", "table", "protocol") if not getattr(args, name)]:
-        parser.error(
-            f"expected a task config, or --model, --table and --protocol; missing: {', '.join(lacking)}"
-        )
-    args.command = shlex.join(["python", "-m", "mmpt.cli.evaluate", *arguments])
-    return run_cli(evaluate_table, args)
-
-
-def _parser() -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     from mmpt.datasets.leaks import KINDS
     from mmpt.evaluators.recognition.protocols import PROTOCOLS
 
-    parser = argparse.ArgumentParser(
-        prog="python -m mmpt.cli.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
     config = parser.add_argument_group("a task config")
     config.add_argument(
         "taskconfig", nargs="?", help="YAML file, such as projects/signclip/test_fslex_demo.yaml"
@@ -70,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="key=value", help="overrides, such as eval.similarity=dot"
     )
     table = parser.add_argument_group("a model folder on a table")
-    table.add_argument("--model", type=Path, help="model folder (see mmpt.cli.convert)")
+    table.add_argument("--model", type=Path, help="model folder (see `signclip convert`)")
     table.add_argument("--table", type=Path, help="table with a column split")
     table.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="may be repeated")
     table.add_argument("--split", default="test", help="split to evaluate (default: test)")
@@ -87,12 +67,29 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
     table.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     table.add_argument("--no-pictures", action="store_true", help="write no pictures")
-    return parser
+    parser.set_defaults(parser=parser)
 
 
-def evaluate_config(args: argparse.Namespace) -> int:
-    """Evaluate the checkpoint that a task config names, save the report and print its table."""
+def run(args: argparse.Namespace) -> None:
+    """Evaluate a task config, or a model folder on a table. Wrong combinations of options exit with 2."""
     setup_logging(logging.INFO)
+    if args.taskconfig is not None:
+        of_config = ("taskconfig", "overrides", "command_line", "parser")
+        given = [k for k, v in vars(args).items() if k not in of_config and v != args.parser.get_default(k)]
+        if given:
+            option = given[0].replace("_", "-")
+            args.parser.error(f"--{option} is for --model and --table, not for a task config")
+        _evaluate_config(args)
+        return
+    if lacking := [f"--{name}" for name in ("model", "table", "protocol") if not getattr(args, name)]:
+        args.parser.error(
+            f"expected a task config, or --model, --table and --protocol; missing: {', '.join(lacking)}"
+        )
+    _evaluate_table(args)
+
+
+def _evaluate_config(args: argparse.Namespace) -> None:
+    """Evaluate the checkpoint that a task config names, save the report and print its table."""
     from mmpt.config import load_config
     from mmpt.evaluators.evaluation import evaluate_task
     from mmpt.tasks import Task
@@ -100,14 +97,11 @@ def evaluate_config(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     config = load_config(args.taskconfig, args.overrides)
-    command = shlex.join(["python", "locallaunch.py", args.taskconfig, *args.overrides])
-    print(evaluate_task(Task(config), config_name=args.taskconfig, command=command))
-    return 0
+    print(evaluate_task(Task(config), config_name=args.taskconfig, command=args.command_line))
 
 
-def evaluate_table(args: argparse.Namespace) -> int:
+def _evaluate_table(args: argparse.Namespace) -> None:
     """Check the table, embed the splits that the protocols need, run the protocols, write the report."""
-    setup_logging(logging.INFO)
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of
     from mmpt.evaluators.recognition.protocols import (
@@ -146,7 +140,7 @@ def evaluate_table(args: argparse.Namespace) -> int:
     )
     if args.split == "train":
         about["warnings"].insert(0, "Evaluated on training data: this says nothing about new clips.")
-    about |= {"split": args.split, "command": args.command}
+    about |= {"split": args.split, "command": args.command_line}
     queries = splits[args.split]
     prompts = prompts_of(model, table, queries, args.prompt) if "zero_shot" in names else None
     outcomes: list[Outcome] = []
@@ -161,7 +155,6 @@ def evaluate_table(args: argparse.Namespace) -> int:
     about["warnings"] += skipped
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures)
     _show(about, results_table(outcomes), files)
-    return 0
 
 
 def _protocol_options(args: argparse.Namespace) -> "Options":
@@ -214,6 +207,8 @@ def _show(about: dict[str, Any], table: str, files: list[Path]) -> None:
     print(table)
     print(f"report: {files[0]}")
 
+
+main = Command("evaluate", __doc__, add_arguments, run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,6 @@
-"""Features of a folder of videos: `python -m mmpt.cli.extract pose|s3d|i3d|npy --in DIR --out DIR`.
+"""Extract poses or features from a folder of videos.
+
+    signclip extract pose|s3d|i3d|npy --in DIR --out DIR
 
 Finished files are skipped, so repeating the command resumes an interrupted run. Exit status: 0 if every file
 has its features, 1 if some failed (listed at the end), 2 if the run could not start, 130 after Ctrl-C.
@@ -8,10 +10,12 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from mmpt.cli.command import Command
 from mmpt.extractors import EXTRACTORS, get_extractor
-from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 
 log = logging.getLogger(__name__)
@@ -19,12 +23,9 @@ log = logging.getLogger(__name__)
 MAX_LISTED = 50
 
 
-def build_parser(kind: str | None) -> argparse.ArgumentParser:
-    """The options of one extractor (only its own libraries are imported), or just the list of extractors."""
-    parser = argparse.ArgumentParser(prog="python -m mmpt.cli.extract", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of all extractors. Those of one are added when it is known (see _parse)."""
     parser.add_argument("extractor", choices=EXTRACTORS.names(), help="append --help for the options of one")
-    if kind is None:
-        return parser
     parser.add_argument(
         "--in", dest="folder", type=Path, required=True, help="folder with the files, at any depth"
     )
@@ -43,23 +44,23 @@ def build_parser(kind: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--verify", action="store_true", help="check the hashes of finished files")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
-    get_extractor(kind).add_arguments(parser)
-    return parser
 
 
-def _kind(argv: list[str]) -> str | None:
-    """The extractor that is asked for; a folder may have the name of one."""
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Add the options of the requested extractor, whose libraries only it imports, and parse."""
+    if kind := _kind(argv):
+        get_extractor(kind).add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def _kind(argv: Sequence[str]) -> str | None:
+    """The requested extractor; a folder may have the name of another one."""
     named = [(last.startswith("--"), word) for last, word in zip(["", *argv], argv) if word in EXTRACTORS]
     return min(named, key=lambda found: found[0])[1] if named else None
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command. Returns its exit status."""
-    return run_cli(_main, sys.argv[1:] if argv is None else argv)
-
-
-def _main(argv: list[str]) -> int:
-    args = build_parser(_kind(argv)).parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """Extract the features of the folder, and list what was skipped or failed."""
     setup_logging("WARNING" if args.quiet else "INFO")
     from mmpt.extractors.runner import extract_folder
 
@@ -95,6 +96,8 @@ def _main(argv: list[str]) -> int:
         log.error("failed: %s", message)
     return 1 if summary.failed else 0
 
+
+main = Command("extract", __doc__, add_arguments, run, _parse)
 
 if __name__ == "__main__":
     sys.exit(main())

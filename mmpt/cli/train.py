@@ -1,7 +1,11 @@
-"""Train the model of a task config: `python -m mmpt.cli.train projects/signclip/X.yaml [key=value ...]`.
+"""Train the models of task configs, and evaluate them where the config says so.
 
-One process; `locallaunch.py` starts as many as the config asks for. --print-fairseq shows the equivalent
-`fairseq-train` command, which trains the same model but does not lock its folder or stop on signals.
+    signclip train package:fslex_demo
+    signclip train projects/signclip/X.yaml[,Y.yaml...] [key=value ...]
+
+A config with `eval.after_training: true` is evaluated after training. A config whose name begins with test_,
+or whose task_type is local_predict, is only evaluated. The processes of local_small (2) and local_big (4) are
+started with torchrun; in a process that torchrun started, this command trains as one rank.
 """
 
 import argparse
@@ -13,28 +17,103 @@ import sys
 import warnings
 from pathlib import Path
 
-from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.cli.command import Command
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
 
+PROCESSES = {"local_single": 1, "local_small": 2, "local_big": 4}
+JOB_TYPES = [*PROCESSES, "local_predict"]
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and train."""
-    parser = argparse.ArgumentParser(
-        prog="mmpt.cli.train", description="Train the model of a task config with fairseq."
-    )
-    parser.add_argument("taskconfig", help="YAML file, such as projects/signclip/fslex_demo.yaml")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("configs", help="one YAML file or package:NAME, or several separated by commas")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="overrides, such as loss.temperature=0.1"
+    )
+    parser.add_argument(
+        "--jobtype",
+        choices=JOB_TYPES,
+        help="1, 2 or 4 processes, or evaluate; default: the config's task_type",
+    )
+    parser.add_argument(
+        "--dryrun", action="store_true", help="check the configs, print the commands, run nothing"
+    )
+    parser.add_argument(
+        "--in-process", action="store_true", help="train one config in this process, without evaluation"
     )
     parser.add_argument(
         "--print-fairseq", action="store_true", help="print the equivalent fairseq-train command and stop"
     )
     parser.add_argument("--verbose", action="store_true", help="show fairseq's own log")
-    args = parser.parse_intermixed_args(argv)
-    return run_cli(_train, args)
 
 
-def _train(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Train in this process, or run all configs in turn, each in its own processes.
+
+    The first command that fails ends the run, and its exit status is returned.
+    """
+    if args.in_process or args.print_fairseq or "RANK" in os.environ:
+        return _train_in_process(args)
+    from mmpt.utils.processes import run_forwarding_signals
+
+    jobs = [path for item in args.configs.split(",") if (path := item.strip())]
+    if not jobs:
+        raise UserError("no config given: expected one or more YAML files, separated by commas.")
+    options = ["--verbose"] if args.verbose else []
+    todo = [line for path in jobs for line in commands(path, args.overrides, args.jobtype, options)]
+    if args.dryrun:
+        _check_names(jobs, args.overrides)
+        print("\n".join(shlex.join(command) for command in todo))
+        return 0
+    for command in todo:
+        print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
+        if status := run_forwarding_signals(command):
+            return status
+    return 0
+
+
+def commands(path: str, overrides: list[str], asked: str | None, options: list[str]) -> list[list[str]]:
+    """The commands that run a config, each as an argument list.
+
+    asked: the job type, instead of the config's. options: of training.
+    """
+    from mmpt.config import evaluates, load_config
+
+    config = load_config(path, overrides)
+    if asked is None:
+        asked = "local_predict" if evaluates(path, config) else config.task_type
+    evaluate = [sys.executable, "-m", "mmpt", "evaluate", path, *overrides]
+    if asked == "local_predict":
+        return [evaluate]
+    if asked.startswith("local_") and asked not in PROCESSES:
+        raise UserError(
+            f"{path}: task_type: expected one of {', '.join(JOB_TYPES)}, or a cluster's, such as "
+            f"sweep_small; got {asked!r}."
+        )
+    processes = PROCESSES.get(asked, 1)  # a cluster's type runs as local_single
+    torchrun = ["mmpt.training.torchrun", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    start = [sys.executable, "-m", *(torchrun if processes > 1 else []), "mmpt", "train", "--in-process"]
+    train = [*start, path, *overrides, *options]
+    return [train, evaluate] if config.eval.after_training else [train]
+
+
+def _check_names(paths: list[str], overrides: list[str]) -> None:
+    """Check names that are not registered and settings that contradict each other, before anything runs.
+
+    Raises UserError, which names the config.
+    """
+    from mmpt.config import load_config
+    from mmpt.tasks import Task
+
+    for path in paths:
+        try:
+            Task(load_config(path, overrides))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+
+def _train_in_process(args: argparse.Namespace) -> int:
     level = logging.INFO if int(os.environ.get("RANK", 0)) == 0 else logging.WARNING
     setup_logging(level)
     _check_fairseq()
@@ -43,7 +122,7 @@ def _train(args: argparse.Namespace) -> int:
 
     first_here = int(os.environ.get("LOCAL_RANK", 0)) == 0
     try:
-        plan = prepare(args.taskconfig, args.overrides)
+        plan = prepare(args.configs, args.overrides)
     except UserError:
         if first_here:
             raise
@@ -71,11 +150,12 @@ def _train(args: argparse.Namespace) -> int:
 def _check_fairseq() -> None:
     if importlib.util.find_spec("fairseq") is None:
         raise MissingDataError(
-            "training needs fairseq, which is not installed: `make install`, or `pip install -r "
-            "requirements-train.txt` and then "
-            "`pip install --no-deps ve-fairseq==0.12.3`. Evaluating, embedding and the demo work without it."
+            'training needs fairseq, which is not installed: `pip install "mmpt[train]"` (in a checkout: '
+            "`make install`). Evaluating, embedding and the demo of a trained model work without it."
         )
 
+
+main = Command("train", __doc__, add_arguments, run)
 
 if __name__ == "__main__":
     sys.exit(main())

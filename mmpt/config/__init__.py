@@ -1,6 +1,7 @@
 """Typed, strict, layered configuration."""
 
 from mmpt.config.loader import evaluates, load_config, save_config
+from mmpt.config.package_files import config_path
 from mmpt.config.schema import Config, DatasetConfig, EvalConfig, LossConfig, ModelConfig
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "EvalConfig",
     "LossConfig",
     "ModelConfig",
+    "config_path",
     "evaluates",
     "load_config",
     "save_config",

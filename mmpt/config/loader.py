@@ -18,8 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, aliases, build
 from mmpt.config.fairseq_options import check_fairseq
+from mmpt.config.package_files import PREFIX, config_path
 from mmpt.config.published import take_out_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+from mmpt.registry import nearest
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_text
 
@@ -37,10 +39,10 @@ _ALLOWED_INTERPOLATION = re.compile(
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a task config.
 
-    path: a YAML file. overrides: `dotted.key=value`, the value in YAML syntax.
+    path: a YAML file or `package:NAME`. overrides: `dotted.key=value`, the value in YAML syntax.
     Raises UserError for whatever is wrong in either.
     """
-    merged, sources = _read(Path(path), ())
+    merged, sources = _read(config_path(path), ())
     for override in overrides:
         _apply_override(merged, sources, override)
     resolved = _resolve(merged, path, sources)
@@ -66,12 +68,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def evaluates(path: str | Path, config: Config) -> bool:
     """Whether a config is for evaluation only: its file is test_X.yaml, or its task_type local_predict."""
-    return Path(path).name.startswith("test_") or config.task_type == "local_predict"
+    return config_path(path).name.startswith("test_") or config.task_type == "local_predict"
 
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved config as YAML that load_config reads back to the same values."""
-    write_text(path, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=110))
+    write_text(path, as_yaml(config))
+
+
+def as_yaml(config: Config) -> str:
+    """The resolved config as YAML."""
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=110)
 
 
 def _plain(value: Any) -> Any:
@@ -89,8 +96,8 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     if not path.is_file():
         by = f" (included by {including[-1]})" if including else ""
         raise UserError(
-            f"there is no config file {path}{by}. Give the path of a YAML file, e.g. "
-            f"projects/signclip/*.yaml."
+            f"there is no config file {path}{by}.{nearest(path.name, _yaml_files(path.parent))} Give "
+            "the path of a YAML file, or package:NAME (`signclip config list`)."
         )
     real = path.resolve()
     if real in [other.resolve() for other in including]:
@@ -119,8 +126,10 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for item in includes:
-        places = [folder / item for folder in (path.parent, Path(), *real.parent.parents)]
-        found = next((place for place in places if place.is_file()), places[0])
+        folders = [] if item.startswith(PREFIX) else [path.parent, Path(), *real.parent.parents]
+        places = [folder / item for folder in folders]
+        found = next((place for place in places if place.is_file()), None)
+        found = found or (places[0] if places else config_path(item))
         tree, origin = _read(found, (*including, path))
         _merge(merged, tree, found)
         sources.update(origin)
@@ -128,6 +137,10 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     for key in _dotted(content):
         sources[key] = str(path)
     return merged, sources
+
+
+def _yaml_files(folder: Path) -> list[str]:
+    return [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
 
 
 def _check_size(path: Path) -> None:

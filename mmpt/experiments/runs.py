@@ -27,7 +27,7 @@ from mmpt.utils.processes import sigterm_as_interrupt
 
 log = logging.getLogger(__name__)
 
-LAUNCHER = Path(__file__).resolve().parents[2] / "locallaunch.py"
+LAUNCH = ("-m", "mmpt", "train")
 _RECORD = "run.json"
 _POLL = 0.2
 
@@ -193,7 +193,7 @@ def _log(run: Run) -> Path:
 def _start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(_log(run), "ab") as file:
-        command = [sys.executable, str(LAUNCHER), str(run.config), *run.arguments]
+        command = [sys.executable, *LAUNCH, str(run.config), *run.arguments]
         # its own process group: Ctrl-C reaches it once, through us
         return subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, process_group=0

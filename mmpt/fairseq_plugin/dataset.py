@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from fairseq.data import FairseqDataset
 
-from mmpt.datasets import MMDataset, collate
+from mmpt.datasets.collate import collate
+from mmpt.datasets.mmdataset import MMDataset
 from mmpt.utils.distributed import world_size
 
 

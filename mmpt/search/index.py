@@ -108,6 +108,13 @@ class Index:
             )
         self._faiss: Any = None
 
+    @property
+    def summary(self) -> str:
+        """One line: size, dimension, kind, measured recall, similarity measure."""
+        recall = self.description.get("recall")
+        found = "" if recall is None else f", finds {recall:.1%} of the 10 nearest"
+        return f"{len(self)} vectors of dimension {self.dim}, {self.kind}{found}, {self.measure}"
+
     def __len__(self) -> int:
         return len(self.vectors)
 

@@ -11,8 +11,9 @@ from mmpt.config import Config, DatasetConfig
 from mmpt.config.fairseq_options import option
 from mmpt.config.published import refuse_unsupported
 from mmpt.config.run_folder import BEST, LAST, save_dir
-from mmpt.datasets import BatchSampler, MMDataset
 from mmpt.datasets.leaks import shared_with_training
+from mmpt.datasets.mmdataset import MMDataset
+from mmpt.datasets.samplers import BatchSampler
 from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.metrics.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights

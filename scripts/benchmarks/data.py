@@ -198,7 +198,7 @@ def _epoch(folder: Path, clips: int, updates: int, threads: int | None) -> dict[
 
     from benchmarks.train import MINILM
     from benchmarks.updates import Trainer, fresh_model
-    from mmpt.datasets import MMDataset
+    from mmpt.datasets.mmdataset import MMDataset
     from mmpt.losses import MMContraLoss
     from mmpt.models import load_tokenizer
     from mmpt.processors.aligner import DSAligner

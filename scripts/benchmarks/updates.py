@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmpt.config.fairseq_options import option
-from mmpt.datasets import MMDataset, collate
+from mmpt.datasets.collate import collate
+from mmpt.datasets.mmdataset import MMDataset
 from mmpt.models import MMBertForEncoder, MMFusionSeparate, VideoTowerOptions
 from mmpt.models.bert import BertModel, BertSelfAttention, BertSettings
 from mmpt.models.packing import set_packed

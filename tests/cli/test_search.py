@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmpt.cli.embed import main as embed
-from mmpt.cli.search import main
+from mmpt.cli.main import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.models.fingerprint import model_fingerprint
@@ -43,7 +43,18 @@ def work(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, poses: list[P
     next(model.model.parameters()).data += 0.1
     model.save_pretrained(work / "other")
     assert (
-        main(["build", str(work / "eval"), "--out", str(work / "index"), "--model", str(work / "model")]) == 0
+        main(
+            [
+                "search",
+                "build",
+                str(work / "eval"),
+                "--out",
+                str(work / "index"),
+                "--model",
+                str(work / "model"),
+            ]
+        )
+        == 0
     )
     return work
 
@@ -51,7 +62,21 @@ def work(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, poses: list[P
 def test_ask(work: Path, poses: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = ["--model", str(work / "model")]
     assert (
-        main(["query", str(work / "index"), *model, "--text", "B", "--pose", str(poses[1]), "-k", "2"]) == 0
+        main(
+            [
+                "search",
+                "query",
+                str(work / "index"),
+                *model,
+                "--text",
+                "B",
+                "--pose",
+                str(poses[1]),
+                "-k",
+                "2",
+            ]
+        )
+        == 0
     )
     lines = capsys.readouterr().out.splitlines()
     assert [lines[0], lines[3]] == ["B", str(poses[1])] and len(lines) == 6
@@ -62,13 +87,16 @@ def test_ask(work: Path, poses: list[Path], capsys: pytest.CaptureFixture[str], 
     queries = tmp_path / "queries.npy"
     np.save(queries, np.load(work / "eval" / "video_embeddings.npy")[2:])
     out = tmp_path / "answers.json"
-    assert main(["query", str(work / "index"), "--npy", str(queries), "--json", "--out", str(out)]) == 0
+    assert (
+        main(["search", "query", str(work / "index"), "--npy", str(queries), "--json", "--out", str(out)])
+        == 0
+    )
     answers = json.loads(capsys.readouterr().out)
     assert answers == json.loads(out.read_text())
     assert answers[0]["hits"][0]["id"] == poses[2].stem and len(answers[0]["hits"]) == 3
 
-    assert main(["info", str(work / "index")]) == 0
-    assert "3 vectors of 32 numbers, flat, cosine; model " in capsys.readouterr().out
+    assert main(["search", "info", str(work / "index")]) == 0
+    assert "3 vectors of dimension 32, flat, cosine; model " in capsys.readouterr().out
 
 
 def test_mistakes_end_with_one_line_and_status_2(
@@ -90,7 +118,7 @@ def test_mistakes_end_with_one_line_and_status_2(
         ([*again, "--kind", "ivf"], "too few"),
         (["build", str(work / "eval"), *again[1:], "--ids", "x"], "several were given"),
     ):
-        assert main(arguments) == 2, arguments
+        assert main(["search", *arguments]) == 2, arguments
         message = capsys.readouterr().err
         assert words in message and "Traceback" not in message
         assert sum(line.startswith("error:") for line in message.splitlines()) == 1
@@ -116,20 +144,20 @@ def test_embeddings_of_another_model_are_refused(
         assert embed([*asked, "--workers", "0", "--quiet"]) == 0
     made, of_other, texts = (str(tmp_path / x) for x in ("model poses", "other poses", "model texts.txt"))
     index = ["--out", str(tmp_path / "index")]
-    assert main(["build", made, *index, "--model", other]) == 2
+    assert main(["search", "build", made, *index, "--model", other]) == 2
     assert "made by another model" in capsys.readouterr().err
-    assert main(["build", made, of_other, *index]) == 2
+    assert main(["search", "build", made, of_other, *index]) == 2
     assert "come from different models" in capsys.readouterr().err
-    assert main(["build", made, texts, *index]) == 0
-    assert main(["query", str(tmp_path / "index"), "--npy", f"{of_other}/embeddings.npy"]) == 2
+    assert main(["search", "build", made, texts, *index]) == 0
+    assert main(["search", "query", str(tmp_path / "index"), "--npy", f"{of_other}/embeddings.npy"]) == 2
     assert "another model" in capsys.readouterr().err
-    assert main(["query", str(tmp_path / "index"), "--text", "A", "--model", model]) == 0
+    assert main(["search", "query", str(tmp_path / "index"), "--text", "A", "--model", model]) == 0
 
     about = tmp_path / "model poses" / "provenance.json"
     old = {key: value for key, value in json.loads(about.read_text()).items() if key != "model_fingerprint"}
     about.write_text(json.dumps(old))
     caplog.clear()
-    assert main(["build", made, *index, "--model", model]) == 0
+    assert main(["search", "build", made, *index, "--model", model]) == 0
     assert "does not say which model it comes from" in caplog.text
-    assert main(["build", made, of_other, *index]) == 0
+    assert main(["search", "build", made, of_other, *index]) == 0
     assert "1 of 2 sources do not say which model" in caplog.text

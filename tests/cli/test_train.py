@@ -201,7 +201,7 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
 def test_config_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides, words, capsys):
     from mmpt.cli.train import main
 
-    assert main([str(tiny_yaml), *overrides]) == 2
+    assert main([str(tiny_yaml), *overrides, "--in-process"]) == 2
     message = capsys.readouterr().err
     assert words in message
     assert sum(line.startswith("error:") for line in message.splitlines()) == 1
@@ -246,7 +246,7 @@ def test_lock_refuses_two_runs_in_one_folder(tiny_yaml, tmp_path, capsys):
     from mmpt.utils.lock import folder_lock
 
     with folder_lock(tmp_path / "run", "a test"):
-        assert main([str(tiny_yaml)]) == 2
+        assert main([str(tiny_yaml), "--in-process"]) == 2
     assert "is in use by another training run" in capsys.readouterr().err
 
 
@@ -256,7 +256,7 @@ def test_training_without_fairseq_says_what_to_install(tiny_yaml, monkeypatch, c
     from mmpt.cli import train as command
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert command.main([str(tiny_yaml)]) == 2
+    assert command.main([str(tiny_yaml), "--in-process"]) == 2
     assert "pip install --no-deps ve-fairseq" in capsys.readouterr().err
 
 

@@ -68,7 +68,7 @@ def test_train_resume_evaluate_and_convert(tiny_yaml, model_folder, tmp_path, mo
     up, down = (kept[f"mmmodel.{name}.lora_{part}.default.weight"] for part in "BA")
     torch.testing.assert_close(tuned[f"{name}.weight"] - base[f"{name}.weight"], up @ down, rtol=0, atol=1e-6)
 
-    assert command.main([str(tiny_yaml), *options(model_folder, whole, 3)[1:]]) == 2
+    assert command.main([str(tiny_yaml), *options(model_folder, whole, 3)[1:], "--in-process"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_train_resume_evaluate_and_convert(tiny_yaml, model_folder, tmp_path, mo
     ],
 )
 def test_mistakes(tiny_yaml, tmp_path, capsys, overrides, words):
-    assert command.main([str(tiny_yaml), "model.lora_rank=4", *overrides]) == 2
+    assert command.main([str(tiny_yaml), "model.lora_rank=4", *overrides, "--in-process"]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -95,7 +95,7 @@ def test_without_peft_training_says_what_to_install_before_anything_is_written(
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *r: None if n == "peft" else find(n, *r))
-    assert command.main([str(tiny_yaml), "model.lora_rank=4"]) == 2
+    assert command.main([str(tiny_yaml), "model.lora_rank=4", "--in-process"]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert "pip install peft" in error and not (tmp_path / "run").exists()
 
@@ -105,6 +105,6 @@ def test_a_run_goes_on_with_the_adapters_it_began_with(tiny_yaml, tmp_path, caps
     folder.mkdir()
     (folder / "checkpoint_last.pt").touch()
     (folder / "config.yaml").write_text(tiny_yaml.read_text() + "\n")
-    assert command.main([str(tiny_yaml), "model.lora_rank=4"]) == 2
+    assert command.main([str(tiny_yaml), "model.lora_rank=4", "--in-process"]) == 2
     error = capsys.readouterr().err
     assert "began with model.lora_rank 0" in error and "Traceback" not in error

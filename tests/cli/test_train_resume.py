@@ -173,7 +173,7 @@ def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, number):
     """
     path, whole_folder, uninterrupted = whole
     folder = tmp_path / "stopped"
-    start = ["locallaunch.py"] if number == signal.SIGTERM else ["-m", "mmpt.cli.train"]
+    start = ["locallaunch.py"] if number == signal.SIGTERM else ["-m", "mmpt.cli.train", "--in-process"]
     command = [*start, str(path), *OPTIONS, f"fairseq.checkpoint.save_dir={folder}"]
     process = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
@@ -300,7 +300,7 @@ def test_resume_names_settings_that_do_not_fit_the_checkpoint(
         f"fairseq.checkpoint.save_dir={tmp_path}/new",
     ]
     for more, advice in (([], "name another fairseq.checkpoint.save_dir"), (new, "finetune_from_model=")):
-        assert main([str(tiny_yaml), *overrides, *more]) == 2
+        assert main([str(tiny_yaml), *overrides, *more, "--in-process"]) == 2
         (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert f"{key} is {value}, but the run in {folder} began with {key} " in error and advice in error
     assert (folder / "config.yaml").read_bytes() == known and not (tmp_path / "new").exists()
@@ -344,7 +344,7 @@ def test_resume_needs_training_state(tiny_yaml, tmp_path, capsys, content, words
 
     file = tmp_path / "file.pt"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
-    assert main([str(tiny_yaml), f"fairseq.checkpoint.restore_file={file}"]) == 2
+    assert main([str(tiny_yaml), f"fairseq.checkpoint.restore_file={file}", "--in-process"]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert str(file) in error and words in error
     assert not (tmp_path / "run").exists()
@@ -389,7 +389,7 @@ def test_resume_as_another_experiment_is_refused(finished, capsys, change, words
     from mmpt.cli.train import main
 
     before = {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()}
-    assert main([str(finished[0]), f"fairseq.checkpoint.save_dir={finished[1]}", change]) == 2
+    assert main([str(finished[0]), f"fairseq.checkpoint.save_dir={finished[1]}", change, "--in-process"]) == 2
     message = capsys.readouterr().err
     assert words in message and "this would be another experiment" in message
     assert {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()} == before

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mmpt.datasets import collate
+from mmpt.datasets.collate import collate
 
 
 def sample(frames, tokens, index=0):

@@ -11,7 +11,7 @@ from mmpt.experiments import runs
 from mmpt.experiments.runs import Run, run_all
 from mmpt.utils.errors import UserError
 
-# stands in for locallaunch.py: notes that it was called, and writes what an evaluation writes
+# stands in for `signclip train`: notes that it was called, and writes what an evaluation writes
 LAUNCHER = """
 import json, pathlib, sys
 given = dict(word.split("=", 1) for word in sys.argv[2:])
@@ -32,7 +32,7 @@ results = {"n_videos": 3, "n_prompts": 2, "chance": {}, "similarity": "cosine"}
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     launcher = tmp_path / "launcher.py"
     launcher.write_text(LAUNCHER)
-    monkeypatch.setattr(runs, "LAUNCHER", launcher)
+    monkeypatch.setattr(runs, "LAUNCH", (str(launcher),))
     return tmp_path / "calls.txt"
 
 

@@ -44,7 +44,7 @@ def test_samples_of_the_multilingual_recipe(small_table, data_dir, pose_cache):
 @pytest.mark.parametrize("name", TABLES)
 def test_a_missing_table_names_the_way_to_it(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("SIGNCLIP_DATA", str(tmp_path))
-    assert train_cli.main([str(PROJECT / f"{name}.yaml")]) == 2
+    assert train_cli.main([str(PROJECT / f"{name}.yaml"), "--in-process"]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert str(tmp_path) in error and "scripts/import_" in error and "SIGNCLIP_DATA" in error
 

@@ -16,8 +16,8 @@ def roots(monkeypatch, tmp_path):
     return tmp_path
 
 
-def error_of(main, name, capsys):
-    assert main([f"{PROJECT}/{name}.yaml"]) == 2
+def error_of(main, name, capsys, *options):
+    assert main([f"{PROJECT}/{name}.yaml", *options]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
     return errors[0]
@@ -32,7 +32,7 @@ def split_files(roots):
 
 
 def test_no_database(roots, capsys):
-    error = error_of(train_cli.main, "rwthfs_scratch", capsys)
+    error = error_of(train_cli.main, "rwthfs_scratch", capsys, "--in-process")
     assert "rwth-aachen.de" in error and "prepare_rwthfs.py" in error and "SIGNCLIP_DATA" in error
 
 
@@ -46,7 +46,7 @@ def test_no_database(roots, capsys):
 )
 def test_no_features(roots, capsys, name, words):
     split_files(roots)
-    error = error_of(train_cli.main, name, capsys)
+    error = error_of(train_cli.main, name, capsys, "--in-process")
     assert all(word in error for word in words)
 
 

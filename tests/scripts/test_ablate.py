@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
+from mmpt.cli.experiment import ablate
 from mmpt.experiments.ablations import about, picture
-from scripts import ablate
 
 
 def test_other_clips_are_refused(tiny_yaml, tmp_path, capsys):
@@ -28,7 +28,7 @@ def test_comments_of_any_length_leave_room_for_the_picture(tmp_path, comment):
 
 def test_seeds_are_given_once_and_overrides_may_follow(tiny_yaml, tmp_path, capsys, monkeypatch):
     started = []
-    monkeypatch.setattr(ablate, "run_all", lambda runs, jobs: started.extend(runs) or runs)
+    monkeypatch.setattr("mmpt.experiments.runs.run_all", lambda runs, jobs: started.extend(runs) or runs)
     command = [str(tiny_yaml), "--out", str(tmp_path / "out"), "--seeds", "1"]
     assert ablate.main([*command, "1"]) == 2
     assert "--seeds 1 1: expected whole numbers, each once" in capsys.readouterr().err and not started

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mmpt.cli.experiment import leave_one_out
 from mmpt.experiments.runs import Run
 from mmpt.utils.errors import UserError
-from scripts import leave_one_out
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
         runs.extend(asked)
         raise UserError("stopped here")
 
-    monkeypatch.setattr(leave_one_out, "run_all", stop)
+    monkeypatch.setattr("mmpt.experiments.runs.run_all", stop)
     return runs
 
 
@@ -81,7 +81,7 @@ def test_the_svm_on_other_features_takes_over_the_overrides(
         seen.update(others)
         raise UserError("stopped here")
 
-    monkeypatch.setattr(leave_one_out, "check_folds", stop)
+    monkeypatch.setattr("mmpt.experiments.folds.check_folds", stop)
     leave(tiny_yaml, tmp_path, "--svm-features", str(tiny_yaml), "dataset.letters=[A, B]")
     assert seen["tiny"].dataset.letters == ["A", "B"]
 

@@ -7,7 +7,9 @@ import shlex
 import numpy as np
 import pytest
 
+from mmpt.cli.experiment import results
 from mmpt.config import load_config, save_config
+from mmpt.config.package_files import package_root
 from mmpt.evaluators import EmbeddedSplit, make_results
 from mmpt.evaluators.provenance import evaluation_facts
 from mmpt.experiments.comparison import (
@@ -21,7 +23,6 @@ from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.stand_in import mark_stand_in
-from scripts import results
 
 ZS, SCRATCH, HAND = (
     f"projects/signclip/test_rwthfs_{x}.yaml" for x in ("zs", "scratch", "scratch_hand_dominant")
@@ -80,7 +81,7 @@ def launcher(monkeypatch, tmp_path):
 def no_picture(request, monkeypatch):
     """Pictures take most of the time: only the test that looks at one draws it."""
     if "with_picture" not in request.fixturenames:
-        monkeypatch.setattr(results, "comparison_chart", lambda path, rows, title: path)
+        monkeypatch.setattr("mmpt.experiments.comparison.comparison_chart", lambda path, rows, title: path)
 
 
 @pytest.fixture
@@ -231,7 +232,7 @@ def test_a_file_that_is_edited_while_a_model_trains_is_not_what_it_was_trained_o
 def own_config(tmp_path):
     """An evaluation config of the user's, beside the one that trains it."""
     for name in ("rwthfs_scratch", "test_rwthfs_scratch"):
-        text = f"includes: {results.ROOT}/projects/signclip/{name}.yaml\n"
+        text = f"includes: {package_root()}/projects/signclip/{name}.yaml\n"
         (tmp_path / f"{name}.yaml").write_text(text)
     return tmp_path / "test_rwthfs_scratch.yaml"
 
@@ -353,7 +354,7 @@ def test_launches_the_launcher(monkeypatch, tmp_path):
 
 # ---- the table alone
 def test_published_numbers(tmp_path):
-    published = read_published(results.ROOT / "configs" / "published_rwthfs.csv")
+    published = read_published(package_root() / "configs" / "published_rwthfs.csv")
     best = published["test_rwthfs_scratch_hand_dominant_aug"]
     assert list(best.values.values()) == [0.9143, 0.7429, 0.4257, 1, 0.9346, 1, 1, 1]
     assert in_published_order(["x", "test_rwthfs_scratch", "test_rwthfs_zs", "x"], published) == [

@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from mmpt.experiments import runs
 from mmpt.utils.errors import run_cli
-runs.LAUNCHER = Path(sys.argv[1])
+runs.LAUNCH = (sys.argv[1],)
 class Given(runs.Run):
     arguments = (sys.argv[2],)
     def __post_init__(self): pass

@@ -1,4 +1,4 @@
-"""torchrun that ends as the command it runs: `python -m mmpt.cli.torchrun [torchrun's arguments]`.
+"""torchrun that ends as the command it runs: `python -m mmpt.training.torchrun [torchrun's arguments]`.
 
 A process that fails has said why; torchrun adds a traceback of its own and an exit status of 1. Here the
 status is that of the process that failed first.

@@ -1,0 +1,7 @@
+"""`python -m mmpt COMMAND` is `signclip COMMAND`."""
+
+import sys
+
+from mmpt.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,60 @@
+"""What every command shares: how it is parsed, run and reported."""
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from mmpt.registry import nearest
+from mmpt.utils.errors import run_cli
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that suggests the nearest choice for a misspelt one."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message to stderr, and exit with status 2."""
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if wrong:
+            message += nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        super().error(message)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of `signclip`: name (words separated by spaces), description, options and function.
+
+    Called with the words after the name (default: of this process), it returns the exit status. parse: for
+    commands whose options depend on their first word.
+    """
+
+    name: str
+    description: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    parse: Callable[[argparse.ArgumentParser, Sequence[str]], argparse.Namespace] | None = None
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Parse and run. Wrong usage raises SystemExit with status 2."""
+        words = sys.argv[1:] if argv is None else list(argv)
+        return run_cli(self._run, words)
+
+    def _run(self, words: list[str]) -> int | None:
+        parser = self.parser()
+        args = self.parse(parser, words) if self.parse else parser.parse_intermixed_args(words)
+        args.command_line = shlex.join(["signclip", *self.name.split(), *words])
+        return self.run(args)
+
+    def parser(self, **options: Any) -> argparse.ArgumentParser:
+        """The parser, without the extra options that depend on the first word."""
+        parser = Parser(
+            prog=f"signclip {self.name}",
+            description=self.description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+        self.add_arguments(parser)
+        return parser

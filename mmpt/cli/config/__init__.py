@@ -1,0 +1,1 @@
+"""Task configs: list those of the package, show and check them."""

@@ -1,0 +1,21 @@
+"""Check a task config without training: names, types, bounds, settings that contradict each other.
+
+signclip config check X.yaml [key=value ...]
+"""
+
+import argparse
+
+from mmpt.cli.command import Command
+from mmpt.cli.config.show import add_arguments
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load the config and build its task, which reads neither clips nor weights."""
+    from mmpt.config import load_config
+    from mmpt.tasks import Task
+
+    Task(load_config(args.taskconfig, args.overrides))
+    print(f"{args.taskconfig}: no errors")
+
+
+main = Command("config check", __doc__, add_arguments, run)

@@ -1,0 +1,1 @@
+"""Many trainings: ablations, held-out languages, tables of results."""

@@ -1,0 +1,101 @@
+"""Train and evaluate configs that differ in one setting, with several seeds, and compare them.
+
+    signclip experiment ablate projects/signclip/fslex_best.yaml projects/signclip/ablations/fslex_best_*.yaml
+    signclip experiment ablate X.yaml Y.yaml --seeds 1 2 3 --split valid fairseq.optimization.max_epoch=20
+
+The first config is the one that the others are compared with. Finished runs are not repeated; after an
+interruption the same command resumes. Writes ablations.md, ablations.csv, ablations.json and ablations.png to
+--out.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmpt.cli.command import Command
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import write_json, write_text
+from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    from mmpt.experiments.runs import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "configs", nargs="+", metavar="CONFIG|key=value", help="configs, then overrides for all of them"
+    )
+    parser.add_argument("--seeds", nargs="+", default=["1", "2", "3", "4", "5"], help="default: 1 to 5")
+    parser.add_argument(
+        "--split", default="test", choices=["valid", "test"], help="split to evaluate (default: test)"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs")
+    parser.add_argument("--out", type=Path, help="folder (default: runs/ablations/NAME OF THE FIRST CONFIG)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, then write table and picture. Returns 1 if a run failed."""
+    setup_logging(logging.INFO)
+    from mmpt.config import config_path
+    from mmpt.evaluators.reports.tables import csv_text
+    from mmpt.experiments.ablations import Ablation, compare, picture, table
+    from mmpt.experiments.runs import overrides_apart, run_all, seeds_of
+
+    names, given = overrides_apart(args.configs)
+    words, more = overrides_apart(args.seeds)
+    configs, overrides, seeds = [config_path(name) for name in names], (*given, *more), seeds_of(words)
+    if len({path.stem for path in configs}) < len(configs) or not configs:
+        raise UserError("expected one or more configs with different names.")
+    out = args.out or Path(os.environ.get("SIGNCLIP_RUNS", "runs")) / "ablations" / configs[0].stem
+    _check_clips(configs, overrides, args.split)
+    runs_of = {path: [_run(path, seed, overrides, args.split, out) for seed in seeds] for path in configs}
+    failed = run_all([run for runs in runs_of.values() for run in runs], args.jobs)
+    ablations = []
+    for path, runs in runs_of.items():
+        done = [(run, results) for run in runs if run not in failed and (results := run.results())]
+        if done:
+            ablations.append(Ablation.of_runs(path, done, configs[0]))
+    if not ablations or ablations[0].name != configs[0].stem:
+        raise UserError(f"{configs[0].stem} has no results: see {runs_of[configs[0]][0].folder / 'log.txt'}.")
+    rows = compare(ablations)
+    settings = f"{args.split} split, seeds {' '.join(map(str, seeds))} {' '.join(overrides)}".strip()
+    text = f"{table(rows, ablations[0])}\n{settings}.\n"
+    write_text(out / "ablations.md", f"# {configs[0].stem}\n\n{text}\n![ablations](ablations.png)\n")
+    write_text(out / "ablations.csv", csv_text(rows))
+    write_json(out / "ablations.json", rows)
+    picture(out / "ablations.png", rows, configs[0].stem)
+    print(f"{text}\nwritten to {out}: ablations.md, ablations.csv, ablations.json, ablations.png")
+    if failed:
+        print(f"error: {len(failed)} runs failed: {', '.join(run.name for run in failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) -> None:
+    """Raises UserError, before any training, if a config evaluates other clips than the first one."""
+    from mmpt.config import load_config
+    from mmpt.tasks import Task
+
+    known: list[str] = []
+    for path in configs:
+        examples = Task(load_config(path, list(overrides))).dataset(split).examples
+        clips = [example.video_id for example in examples]
+        known = known or clips
+        if clips != known:
+            raise UserError(
+                f"{path}: the {len(clips)} clips of its {split} split are not the {len(known)} of "
+                f"{configs[0]}: compared configs must evaluate the same clips, in the same order."
+            )
+
+
+def _run(path: Path, seed: int, overrides: tuple[str, ...], split: str, out: Path) -> "Run":
+    from mmpt.experiments.runs import Run
+
+    given = (*overrides, f"fairseq.common.seed={seed}", f"dataset.split={split}")
+    return Run(f"{path.stem}/seed{seed}", path, given, out / path.stem / f"seed{seed}")
+
+
+main = Command("experiment ablate", __doc__, add_arguments, run)

@@ -1,0 +1,160 @@
+"""Leave one sign language out: train on the others, evaluate on it, and compare with an SVM.
+
+    signclip experiment leave-one-out --config projects/signclip/fslex_best.yaml
+    signclip experiment leave-one-out --config X.yaml --languages ase asq bzs gsg sgg --seeds 1 2 3
+    signclip experiment leave-one-out --config X.yaml --folds asq,bzs eso,ise loss.mixup=0
+
+Every fold trains for the config's number of epochs, without validation, and its last checkpoint is evaluated:
+nothing is chosen on the held-out language. Finished folds are not repeated; after an interruption the same
+command resumes. Writes table.md, table.csv, folds.json and folds.png to --out.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmpt.cli.command import Command
+from mmpt.config.package_files import config_path
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import write_json, write_text
+from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    from mmpt.experiments.folds import Fold, FoldResult
+    from mmpt.experiments.runs import Run
+
+log = logging.getLogger("leave_one_out")
+
+# one-handed Latin alphabets of the lexicon
+LATIN = ["ase", "asq", "bzs", "eso", "gsg", "ise", "lls", "mfs", "psr", "sgg", "ssp", "svk", "swl"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "--config", type=config_path, required=True, metavar="YAML", help="training config of the folds"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
+    parser.add_argument(
+        "--languages",
+        nargs="+",
+        default=LATIN,
+        metavar="CODE",
+        help=f"all languages: one is held out, the others train (default: {' '.join(LATIN)})",
+    )
+    parser.add_argument(
+        "--folds", nargs="+", metavar="CODE,CODE", help="languages held out together (default: each alone)"
+    )
+    parser.add_argument("--seeds", nargs="+", default=["1"], help="seeds of each fold (default: 1)")
+    parser.add_argument(
+        "--svm-features",
+        nargs="+",
+        default=[],
+        metavar="YAML",
+        help="configs for SVMs on other features, with the clips and prompts of --config",
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs")
+    parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing, then write table and picture. Returns 1 if a fold failed."""
+    setup_logging(logging.INFO)
+    import numpy as np
+
+    from mmpt.config import load_config
+    from mmpt.experiments.folds import (
+        FoldResult,
+        check_folds,
+        folds_of,
+        picture,
+        svm_baseline,
+        table,
+        with_clips_of,
+    )
+    from mmpt.experiments.runs import overrides_apart, run_all, seeds_of
+
+    for name in ("languages", "folds", "seeds", "svm_features"):
+        if getattr(args, name) is not None:
+            words, overrides = overrides_apart(getattr(args, name))
+            setattr(args, name, words)
+            args.overrides = [*args.overrides, *overrides]
+    runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))
+    out = args.out or runs_folder / "leave_one_out" / args.config.stem
+    together = None if args.folds is None else [group.split(",") for group in args.folds]
+    folds, seeds = folds_of(args.languages, together), seeds_of(args.seeds)
+    runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in seeds}
+    config = load_config(args.config, list(args.overrides))
+    others = {config_path(path).stem: with_clips_of(load_config(path), config) for path in args.svm_features}
+    if len(others) < len(args.svm_features):
+        raise UserError("--svm-features: expected configs with different names.")
+    logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
+    check_folds(config, folds, others)
+    failed = run_all(list(runs.values()), args.jobs)
+    results = []
+    for fold in folds:
+        done = [runs[fold, seed] for seed in seeds if runs[fold, seed] not in failed]
+        found = [each.results() for each in done]
+        if not done:
+            continue
+        [n_prompts] = {one["n_prompts"] for one in found if one}
+        t2v = float(np.mean([one["t2v"]["P@1"] for one in found if one]))
+        correct = np.stack([each.correct() for each in done])
+        other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
+        results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v, n_prompts, other_svms))
+    if not results:
+        raise UserError(f"no fold has results; the reason is in {failed[0].folder / 'log.txt'}.")
+    text = table(results)
+    title = f"{args.config.stem}: sign languages held out in turn"
+    settings = (
+        f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}; each fold "
+        f"trains on the others of {' '.join(args.languages)}."
+    )
+    write_text(out / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
+    write_text(out / "table.csv", _csv(results))
+    write_json(out / "folds.json", [_facts(result) for result in results])
+    picture(out / "folds.png", results, title)
+    print(f"{text}\nwritten to {out}: table.md, table.csv, folds.json, folds.png")
+    if failed:
+        print(f"error: {len(failed)} trainings failed: {', '.join(r.name for r in failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _run(args: argparse.Namespace, fold: "Fold", seed: int, out: Path) -> "Run":
+    from mmpt.experiments.runs import Run
+
+    overrides = (*args.overrides, *fold.overrides, f"fairseq.common.seed={seed}")
+    name = f"{fold.name}/seed{seed}"
+    return Run(name, args.config, overrides, out / fold.name / f"seed{seed}", select="last")
+
+
+def _facts(result: "FoldResult") -> dict[str, object]:
+    from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+
+    return {
+        "held_out": list(result.fold.held_out),
+        "train": list(result.fold.train),
+        "n": result.correct.shape[-1],
+        "chance": result.chance,
+        "v2t R@1": result.model,
+        "v2t R@1 of each seed": result.correct.mean(-1).tolist(),
+        "v2t R@1 interval": list(interval_of_mean(result.correct)),
+        "svm": float(result.svm.mean()),
+        "svm interval": list(interval_of_mean(result.svm)),
+        "svm on other features": {name: float(found.mean()) for name, found in result.other_svms.items()},
+        "t2v P@1": result.t2v,
+    }
+
+
+def _csv(results: list["FoldResult"]) -> str:
+    from mmpt.evaluators.reports.tables import csv_text
+
+    columns = ("held_out", "n", "chance", "v2t R@1", "svm", "t2v P@1")
+    rows = [_facts(result) | {"held_out": result.fold.name} for result in results]
+    return csv_text([{column: row[column] for column in columns} for row in rows])
+
+
+main = Command("experiment leave-one-out", __doc__, add_arguments, run)

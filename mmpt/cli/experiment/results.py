@@ -1,0 +1,147 @@
+"""Run experiments and compare them with published numbers.
+
+    signclip experiment results projects/signclip/test_rwthfs_*.yaml
+
+Trains and evaluates what is missing, and writes results.md, results.csv and results.png after each
+experiment. Repeat the command to resume.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmpt.cli.command import Command
+from mmpt.config.package_files import config_path, package_root
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.files import write_text
+from mmpt.utils.logging import setup_logging
+from mmpt.utils.processes import run_forwarding_signals
+
+if TYPE_CHECKING:
+    from mmpt.experiments.status import Experiment
+
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "configs",
+        nargs="+",
+        metavar="CONFIG|key=value",
+        help="evaluation configs, then overrides for all of them",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(os.environ.get("SIGNCLIP_RUNS", "runs"), "results"),
+        help="folder of the table (default: %(default)s)",
+    )
+    parser.add_argument("--collect", action="store_true", help="run nothing: only collect existing results")
+    parser.add_argument(
+        "--allow-stand-ins",
+        action="store_true",
+        help="run on stand-in data or weights too; the table says so",
+    )
+    parser.add_argument(
+        "--published",
+        type=Path,
+        help="table of published numbers (default: those of RWTH fingerspelling)",
+    )
+    parser.add_argument("--title", default="RWTH German Fingerspelling", help="of the picture")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every config, run what is missing, write the table after each.
+
+    Returns 0, or the exit status of the first failure.
+    """
+    setup_logging(logging.INFO)
+    from mmpt.experiments.comparison import in_published_order, read_published
+    from mmpt.experiments.runs import overrides_apart
+    from mmpt.experiments.status import Experiment
+
+    names, overrides = overrides_apart(args.configs)
+    paths: dict[str, Path] = {}
+    for path in map(config_path, names):
+        if paths.setdefault(path.stem, path).resolve() != path.resolve():
+            raise UserError(
+                f"{paths[path.stem]} and {path} would be one row: expected configs, each with a name of its "
+                "own."
+            )
+    if args.allow_stand_ins:
+        overrides.append("dataset.allow_trial_features=true")
+    if not paths:
+        raise UserError("no config given: expected one or more test_*.yaml.")
+    published = read_published(args.published or package_root() / "configs" / "published_rwthfs.csv")
+    experiments = [Experiment(paths[name], overrides) for name in in_published_order(paths, published)]
+    statuses: dict[str, int] = {}
+    if not args.collect:
+        _refuse_stand_ins(experiments, args.allow_stand_ins)
+        args.out.mkdir(parents=True, exist_ok=True)  # not found to be impossible after hours of training
+        for experiment in experiments:
+            statuses[experiment.name] = run_cli(_run, experiment)
+            if statuses[experiment.name] in INTERRUPTED:
+                return statuses[experiment.name]
+            _write(args, experiments, published, statuses)
+    text = _write(args, experiments, published, statuses)
+    print(f"{text}\nwritten to {args.out}: results.md, results.csv, results.png")
+    failed = [name for name, status in statuses.items() if status]
+    if failed:
+        print(
+            f"error: {len(failed)} of {len(experiments)} failed: {', '.join(failed)}. See above.",
+            file=sys.stderr,
+        )
+    return next((status for status in statuses.values() if status), 0)
+
+
+def _refuse_stand_ins(experiments: list["Experiment"], allowed: bool) -> None:
+    for experiment in experiments:
+        if (notes := experiment.stand_ins()) and not allowed:
+            raise UserError(
+                f"{experiment.name} would run on stand-ins ({'; '.join(notes)}): its numbers would mean "
+                "nothing. Put the real thing there, or give --allow-stand-ins."
+            )
+
+
+def _run(experiment: "Experiment") -> int:
+    """Train and evaluate where needed; the exit status."""
+    if experiment.needs_training():
+        files = experiment.training_files()  # before: they may be edited in the hours that it takes
+        status = _launch(experiment.trained_by, [*experiment.overrides, "eval.after_training=false"])
+        if status:
+            return status
+        experiment.mark_trained(files)
+    return _launch(experiment.path, experiment.overrides) if experiment.needs_evaluation() else 0
+
+
+def _launch(config: Path | None, overrides: list[str]) -> int:
+    command = [sys.executable, "-m", "mmpt", "train", str(config), *overrides]
+    print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
+    return run_forwarding_signals(command)
+
+
+def _write(
+    args: argparse.Namespace, experiments: list["Experiment"], published: dict, statuses: dict[str, int]
+) -> str:
+    from mmpt.experiments.comparison import Row, comparison_chart, comparison_csv, comparison_markdown
+
+    rows = []
+    for experiment in experiments:
+        notes = experiment.stand_ins() + experiment.departures()
+        if statuses.get(experiment.name):
+            notes.append(f"failed with exit status {statuses[experiment.name]}")
+        rows.append(Row(experiment.name, experiment.results(), published.get(experiment.name), notes))
+    text = comparison_markdown(rows)
+    write_text(args.out / "results.md", f"# {args.title}\n\n{text}\n![measured and published](results.png)\n")
+    write_text(args.out / "results.csv", comparison_csv(rows))
+    comparison_chart(args.out / "results.png", rows, args.title)
+    return text
+
+
+main = Command("experiment results", __doc__, add_arguments, run)

@@ -1,0 +1,1 @@
+"""Search in embeddings: build an index, query it, describe it."""

@@ -1,0 +1,104 @@
+"""Print the entries of an index that are most similar to texts, poses or vectors.
+
+signclip search query runs/X/index --model runs/X/model --text "Fingerspell the letter B."
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmpt.cli.command import Command
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import write_json
+from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmpt.search import Index
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("index", metavar="INDEX", help="folder of `signclip search build`")
+    parser.add_argument("--text", action="append", default=[], help="a prompt (may be repeated)")
+    parser.add_argument("--pose", action="append", default=[], metavar="FILE", help="a .pose file (likewise)")
+    parser.add_argument("--npy", metavar="FILE", help="vectors [N, D]")
+    parser.add_argument("--model", metavar="FOLDER", help="model folder that embeds texts and poses")
+    parser.add_argument("--device", default="auto", help="of the model: auto, cpu, cuda, ...")
+    parser.add_argument("-k", type=int, default=10, help="hits per query (default 10)")
+    parser.add_argument("--exact", action="store_true", help="compare every vector")
+    parser.add_argument("--effort", type=int, help="lists or graph nodes to visit: more gives higher recall")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--out", metavar="FILE", help="write JSON there")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Search, and print or write the hits of each query."""
+    setup_logging(logging.INFO)
+    from mmpt.search import Index
+
+    index = Index(args.index)
+    if args.effort is not None and (args.exact or index.kind == "flat"):
+        why = "--exact compares" if args.exact else f"the index {args.index} is exact and compares"
+        raise UserError(f"--effort {args.effort} is for approximate search: {why} every vector.")
+    labels, vectors = _queries(args, index)
+    hits = index.search(vectors, args.k, args.exact, args.effort)
+    answers: list[dict[str, Any]] = [
+        {
+            "query": label,
+            "hits": [
+                {"id": index.name(r), "row": int(r), "score": float(s)} for s, r in zip(*some) if r >= 0
+            ],
+        }
+        for label, *some in zip(labels, hits.scores, hits.rows)
+    ]
+    if args.out:
+        write_json(args.out, answers)
+    if args.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+        return
+    for answer in answers:
+        print(answer["query"])
+        for rank, hit in enumerate(answer["hits"], start=1):
+            print(f"{rank:>5}  {hit['score']:>8.4f}  {hit['id']}")
+
+
+def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.ndarray"]:
+    """A label for each query, and the query vectors [Q, D]."""
+    import numpy as np
+
+    from mmpt.search.sources import model_beside, open_array
+
+    labels, parts = [], []
+    if args.text or args.pose:
+        if not args.model:
+            raise UserError("--text and --pose need --model FOLDER, the model folder that embeds them.")
+        from mmpt.embedding.embedder import SignCLIP
+        from mmpt.models.fingerprint import model_fingerprint
+
+        model = SignCLIP.from_pretrained(args.model, args.device)
+        index.check_model(model_fingerprint(model.model), f"the model {args.model}")
+        labels += [*args.text, *args.pose]
+        parts += [
+            embed(some) for embed, some in ((model.embed_text, args.text), (model.embed_pose, args.pose))
+        ]
+    if args.npy:
+        array = open_array(Path(args.npy))
+        index.check_model(model_beside(Path(args.npy)), args.npy)
+        labels += [f"{args.npy}[{i}]" for i in range(len(array))]
+        parts.append(array)
+    if not labels:
+        raise UserError("no query: give --text, --pose or --npy.")
+    widths = {part.shape[1] for part in parts if len(part)} - {index.dim}
+    if widths:
+        raise UserError(
+            f"the queries are {widths.pop()} numbers wide, the vectors of the index {args.index} "
+            f"{index.dim}: they come from different models."
+        )
+    return labels, np.concatenate([part for part in parts if len(part)])
+
+
+main = Command("search query", __doc__, add_arguments, run)

@@ -1,0 +1,37 @@
+"""Configs that come with mmpt: `package:fslex_demo` is projects/signclip/fslex_demo.yaml of the package."""
+
+from pathlib import Path
+
+from mmpt.registry import nearest
+from mmpt.utils.errors import UserError
+
+PREFIX = "package:"
+_PACKAGE = Path(__file__).parents[1]
+
+
+def package_root() -> Path:
+    """The folder that holds configs/ and projects/: of the installed package, or the top of a checkout."""
+    installed = _PACKAGE / "package_configs"  # written by setup.py
+    return installed if installed.is_dir() else _PACKAGE.parent
+
+
+def package_configs() -> dict[str, Path]:
+    """Name -> file of every config of the package; of two with one name, the experiment."""
+    root = package_root()
+    folders = (root / "projects" / "signclip", root / "projects" / "signclip" / "ablations", root / "configs")
+    files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    return {file.stem: file for file in reversed(files)}
+
+
+def config_path(name: str | Path) -> Path:
+    """The file of a config: a path as it is, or that of `package:NAME`. Raises UserError if there is none."""
+    text = str(name)
+    if not text.startswith(PREFIX):
+        return Path(name)
+    files = package_configs()
+    wanted = text.removeprefix(PREFIX).removesuffix(".yaml")
+    if wanted not in files:
+        raise UserError(
+            f"there is no config {text}.{nearest(wanted, files)} `signclip config list` shows all of them."
+        )
+    return files[wanted]

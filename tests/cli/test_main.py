@@ -1,0 +1,90 @@
+"""`signclip`: the list of commands, suggestions for misspelt names, and what help costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmpt.cli.main import command_names, load_command, main
+from tests.conftest import ROOT
+
+COMMANDS = command_names()
+
+
+def test_help_lists_every_command_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0 and main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in COMMANDS:
+        line = next(line for line in lines if line.startswith(f"  {name} "))
+        assert line.rstrip().endswith(".") and len(line.split(maxsplit=len(name.split()))[-1]) > 10
+    assert {"train", "evaluate", "embed", "extract", "check", "convert", "search query"} <= set(COMMANDS)
+    assert {"experiment ablate", "experiment results", "config show", "config list"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_module_is_the_command_of_its_path(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load_command(name).name == name
+    with pytest.raises(SystemExit) as ended:
+        main([*name.split(), "--help"])
+    assert ended.value.code == 0 and f"usage: signclip {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, suggestion",
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["experiment", "ablation"], "Did you mean 'experiment ablate'?"),
+        (["config", "shwo"], "Did you mean 'config show'?"),
+        (["config", "show", "package:fslex_dem"], "Did you mean 'fslex_demo'?"),
+        (["config", "show", "projects/signclip/fslex_dmo.yaml"], "Did you mean 'fslex_demo.yaml'?"),
+    ],
+)
+def test_misspelt_names_get_a_suggestion(
+    words: list[str], suggestion: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert suggestion in error and error.count("\n") == 1
+
+
+def test_misspelt_protocol_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--protocol", "knnn"])
+    assert ended.value.code == 2 and "Did you mean 'knn'?" in capsys.readouterr().err
+
+
+def test_a_misspelt_include_gets_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.yaml").write_text("dataset: {}\n")
+    (tmp_path / "x.yaml").write_text("includes: [bsae.yaml]\n")
+    assert main(["config", "check", str(tmp_path / "x.yaml")]) == 2
+    assert "Did you mean 'base.yaml'?" in capsys.readouterr().err
+
+
+def test_package_configs_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("includes: [package:fslex_best]\nloss: {temperature: 0.125}\n")
+    assert main(["config", "check", "package:test_fslex_demo"]) == 0
+    assert main(["config", "show", "mine.yaml"]) == 0
+    assert "temperature: 0.125" in capsys.readouterr().out
+    assert main(["config", "list"]) == 0
+    assert "package:fslex_demo " in capsys.readouterr().out
+
+
+HEAVY = {"torch", "transformers", "fairseq", "sklearn", "scipy", "pyarrow", "matplotlib", "mediapipe"}
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_imports_no_heavy_library(name: str) -> None:
+    """So that it takes about 0.2 s; no test asserts a time."""
+    code = (
+        "import sys, mmpt.cli.main as main\n"
+        f"try: main.main([*{name.split()!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]"
