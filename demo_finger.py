@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Rank letters by their similarity to a clip: `python demo_finger.py [clip] [--text ...] [--out x.png]`.
 
-The clip is a video or a MediaPipe Holistic .pose file. Without one, a clip of a sign language that the model
-has never seen is taken from the embedded lexicon.
+The clip is a video or a MediaPipe Holistic .pose file. The default is a lexicon clip of a sign language that
+was held out of training.
 """
 
 import argparse
@@ -35,7 +35,7 @@ LETTER, LANGUAGE = "L", "gsg"
 
 @dataclass
 class Clip:
-    """The clip to rank prompts for. pose: extracted from a video; None where the file is a pose itself."""
+    """The clip to rank prompts for. pose: extracted from a video; None if the file is a pose."""
 
     path: Path
     title: str
@@ -44,7 +44,7 @@ class Clip:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and run."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
         description="Rank prompts by their similarity to a clip of fingerspelling."
     )
@@ -56,20 +56,20 @@ def main(argv: list[str] | None = None) -> int:
         default=os.path.relpath(DEFAULT_CONFIG),
         help="task config of the model (default: %(default)s)",
     )
-    parser.add_argument("--checkpoint", help="checkpoint (default: the one that the config trains)")
+    parser.add_argument("--checkpoint", help="checkpoint (default: the one of the config)")
     parser.add_argument(
-        "--text", action="append", default=[], help="one more prompt to rank (may be repeated)"
+        "--text", action="append", default=[], help="additional prompt to rank (may be repeated)"
     )
     parser.add_argument(
         "--left-handed", action="store_true", help="the signer spells with the left hand: mirror the clip"
     )
-    parser.add_argument("--letter", help=f"without a clip: the letter to take (default: {LETTER})")
+    parser.add_argument("--letter", help=f"without a clip: its letter (default: {LETTER})")
     parser.add_argument("--language", help=f"without a clip: its sign language (default: {LANGUAGE}, German)")
     parser.add_argument(
         "--top", type=int, default=12, help="number of prompts to show (default: %(default)s)"
     )
     parser.add_argument(
-        "--out", type=Path, help="write a picture of the signer, the landmarks and the top prompts"
+        "--out", type=Path, help="write an image of the signer, the landmarks and the top prompts"
     )
     return run_cli(demo, parser.parse_args(argv))
 
@@ -108,7 +108,7 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def _refuse_unused_options(args: argparse.Namespace, config: Config) -> None:
-    """Raises UserError for options that would have no effect, and where the clip must be named."""
+    """Raises UserError for options without effect, and if the corpus requires a clip."""
     given, rwth = args.clip is not None, _is_rwth(config)
     for option, value, ignored in (
         ("--letter", args.letter, "a clip is given" if given else ""),
@@ -137,7 +137,7 @@ def choose_clip(args: argparse.Namespace, config: Config) -> tuple[Clip, list[st
     if path.suffix.lower() != ".pose":
         clip.pose, seen = extract(path)
         clip.title += f" ({seen})"
-    if rwth:  # the letters are known without the database
+    if rwth:  # does not need the database
         from mmpt.processors.rwthfs import PROMPT
         from mmpt.processors.rwthfs_names import GESTURES
 
@@ -155,14 +155,18 @@ def _test_split(config: Config) -> Any:
     return META_PROCESSORS.get(config.dataset.meta_processor).from_config(config.dataset, "test", ".pose")
 
 
-def _clip_of_the_corpus(asked: str, language: str, config: Config, rwth: bool) -> tuple[Clip, list[str]]:
-    """A clip of the test split that shows a letter (in a sign language, where there is a choice)."""
+def _clip_of_the_corpus(
+    wanted_letter: str, language: str, config: Config, rwth: bool
+) -> tuple[Clip, list[str]]:
+    """A clip of a letter (in a sign language, if there are several) from the test split."""
     from mmpt.processors.fingerspelling import prompt_of
     from mmpt.processors.rwthfs import PROMPT
 
     corpus = _test_split(config)
-    letter = asked.upper()
-    wanted = PROMPT.format(letter=letter) if rwth else prompt_of(config.dataset.prompt, asked, language)
+    letter = wanted_letter.upper()
+    wanted = (
+        PROMPT.format(letter=letter) if rwth else prompt_of(config.dataset.prompt, wanted_letter, language)
+    )
     prompts = list(dict.fromkeys(example.text for example in corpus.examples))
     for example in corpus.examples:
         if example.text == wanted and (rwth or example.group == language):
@@ -171,12 +175,12 @@ def _clip_of_the_corpus(asked: str, language: str, config: Config, rwth: bool) -
     groups = "" if rwth else f", a language among {sorted({example.group for example in corpus.examples})}"
     where = "" if rwth else f" in {language!r}"
     raise UserError(
-        f"no held-out clip of the letter {asked!r}{where}: expected a letter from A to Z{groups}."
+        f"no held-out clip of the letter {wanted_letter!r}{where}: expected a letter from A to Z{groups}."
     )
 
 
 def extract(path: Path) -> tuple["Pose", str]:
-    """The pose of a video and the share of frames with hands. Raises UserError if no hand is seen."""
+    """The pose of a video and the share of frames with hands. Raises UserError if no hand is detected."""
     from mmpt.extractors.mediapipe_holistic import HolisticReader
 
     log.info("extracting the pose of %s", path)
@@ -185,7 +189,7 @@ def extract(path: Path) -> tuple["Pose", str]:
     facts = outcome.facts
     if not facts["right_hand"] and not facts["left_hand"]:
         what = "no hand" if facts["person"] else "no person"
-        raise UserError(f"{path}: {what} is seen in it ({facts['frames']} frames): expected a signer.")
+        raise UserError(f"{path}: {what} is detected in {facts['frames']} frames: expected a signer.")
     right, left = facts["right_hand"], facts["left_hand"]
     return pose, f"right hand in {right:.0%}, left in {left:.0%} of {facts['frames']} frames"
 
@@ -199,9 +203,9 @@ def load_model(config: Config, config_name: str) -> "SignCLIP":
 
     task = Task(config)
     if task.video_processor(training=False).suffix != ".pose":
-        raise UserError(f"{config_name}: its model reads features of videos, not poses: use a pose model.")
+        raise UserError(f"{config_name}: its model reads video features, not poses: use a pose model.")
     named = task.checkpoint_path()
-    checkpoint = named if weights_file(named).is_file() else ROOT / named  # `make demo` trains it below ROOT
+    checkpoint = named if weights_file(named).is_file() else ROOT / named  # where `make demo` trains it
     if not weights_file(checkpoint).is_file():
         launcher, own = os.path.relpath(ROOT / "locallaunch.py"), Path(config_name)
         train = own.with_name(own.name.removeprefix("test_"))
@@ -227,11 +231,11 @@ def draw(path: Path, clip: Clip, scores: dict[str, float]) -> None:
     if clip.pose is None:
         pose = rendering.read_drawable(clip.path)
         pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 480, 480)
-        index = rendering.telling_frame(pose)
+        index = rendering.representative_frame(pose)
         background = rendering.blank(480, 480)
     else:
         pose = rendering.drawable(clip.pose)
-        index = rendering.telling_frame(pose)
+        index = rendering.representative_frame(pose)
         background = rendering.picture_of(clip.path, index)
     answer_picture(
         path, rendering.draw_on(pose, index, background), list(scores), list(scores.values()), clip.title

@@ -1,7 +1,7 @@
-"""SignCLIP: text and sign-language video in one latent space, by contrastive learning.
+"""SignCLIP: contrastive learning of a joint embedding space for text and sign-language video.
 
-`mmpt.from_pretrained(folder)` gives a trained model that embeds clips and prompts; `mmpt.score(poses, texts)`
-scores how well poses match texts. Importing this package imports nothing else until these are used.
+`mmpt.from_pretrained(folder)` loads a trained model that embeds clips and prompts; `mmpt.score(poses, texts)`
+scores how well poses match texts. Importing this package imports nothing else until they are used.
 """
 
 import sys

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """One kind of thing that YAML names: models, losses, processors, extractors, ...
+    """The named entries of one kind: models, losses, processors, extractors, ...
 
     >>> LOSSES = Registry("loss")
     >>> @LOSSES.register("MMContraLoss")
@@ -23,7 +23,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, *names: str) -> Callable[[T], T]:
-        """Decorator: make the class or function available under one or more names."""
+        """Decorator that registers a class or function under one or more names."""
 
         def decorate(entry: T) -> T:
             for name in names:
@@ -34,7 +34,7 @@ class Registry(Generic[T]):
         return decorate
 
     def get(self, name: str, where: str = "") -> T:
-        """The entry called `name`. `where` (a config key) is put into the error. Raises UserError."""
+        """The entry called `name`. where: the config key to name in the UserError."""
         if name in self._entries:
             return self._entries[name]
         place = f"{where}: " if where else ""

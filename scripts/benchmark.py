@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Compare this project's speed with the plain way of doing the same, in one run.
+"""Compare the speed of mmpt with a plain implementation, in one run.
 
     python scripts/benchmark.py eval --out runs/benchmarks/eval.json
 
-Each benchmark is a module in scripts/benchmarks/ with BASELINES (name -> what is done the plain way),
-`add_arguments(parser)` and `run(options) -> dict`, which prints its table and returns all numbers; "summary"
-among them is the last line printed.
+Each benchmark is a module in scripts/benchmarks/ with BASELINES (name -> description),
+`add_arguments(parser)` and `run(options) -> dict`, which prints a table and returns all numbers; their
+"summary" is printed last.
 """
 
 import argparse
@@ -19,21 +19,21 @@ from mmpt.cli import run_cli
 from mmpt.utils.files import write_json
 from mmpt.utils.logging import setup_logging
 
-# name: module in scripts/benchmarks (imported only when it is run) and what it measures
+# name: module in scripts/benchmarks (imported only when it is run) and description
 BENCHMARKS = {
     "train": ("train", "training updates/s against fixed padding"),
-    "cached": ("cached", "memory, time and gradients of a large batch by loss.cached_chunk"),
-    "data": ("data", "poses from the store against parsing each file, and a store of 100,000 clips"),
+    "cached": ("cached", "memory, time and gradients of a large batch with loss.cached_chunk"),
+    "data": ("data", "poses from the cache against parsing each file, and a cache of 100,000 clips"),
     "eval": ("evaluation", "retrieval metrics against a plain Python-loop evaluator"),
-    "search": ("search", "top-k among embeddings, exact and approximate, against a plain loop"),
-    "embed": ("embed", "thousands of pose files embedded, against one at a time"),
+    "search": ("search", "top-k search, exact and approximate, against a plain loop"),
+    "embed": ("embed", "embedding thousands of pose files, against one at a time"),
     "extract": ("extract", "windows/s of S3D and I3D against a plain loop, and memory on long videos"),
 }
 log = logging.getLogger("benchmark")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one benchmark; its last line of output is the summary."""
+    """Run one benchmark."""
     arguments = sys.argv[1:] if argv is None else argv
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -44,13 +44,13 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f"benchmarks.{module_name}")
             command.description = module.__doc__
             module.add_arguments(command)
-            ways = "; ".join(f"{way}: {what}" for way, what in module.BASELINES.items())
+            baselines = "; ".join(f"{key}: {what}" for key, what in module.BASELINES.items())
             first = next(iter(module.BASELINES))
-            about_baseline = f"what ratios are against (default {first}). {ways}"
+            about_baseline = f"baseline of the ratios (default: {first}). {baselines}"
             command.add_argument(
                 "--baseline", choices=list(module.BASELINES), default=first, help=about_baseline
             )
-            command.add_argument("--out", metavar="FILE", help="write all numbers there as JSON")
+            command.add_argument("--out", metavar="FILE", help="write all numbers to this file as JSON")
             command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
     setup_logging(logging.INFO)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Write the fingerspelling lexicon of the package `spoken-to-signed` out as a table: table.csv and poses.
+"""Export the fingerspelling lexicon of the package `spoken-to-signed` as a table: table.csv and poses.
 
-`python scripts/export_lexicon.py --out data/lexicon` makes a folder as you would make one of your own data:
-the poses, and a table with id, path, text, split, signed_language, spoken_language, signer and left_handed.
-Splits are those of the protocol unseen-language: whole sign languages are held out.
+`python scripts/export_lexicon.py --out data/lexicon` writes the poses, and a table with id, path, text,
+split, signed_language, spoken_language, signer and left_handed, as an example of your own data. The splits
+hold out whole sign languages.
 """
 
 import argparse
@@ -25,16 +25,18 @@ log = logging.getLogger(__name__)
 TEST, VALID = ("gsg", "ase", "sgg"), ("asq", "bzs")
 TRAIN = ("eso", "ise", "lls", "mfs", "psr", "ssp", "svk", "swl")
 LEFT_HANDED = ("ise",)
-COPIES = ("fsl",)  # its clips are those of ase, file by file
+COPIES = ("fsl",)  # its files are copies of ase
 COLUMNS = ("id", "path", "text", "split", "signed_language", "spoken_language", "signer", "left_handed")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and export."""
+    """Parse the arguments and export."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write (made if it is not there)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write (created if missing)")
     parser.add_argument(
-        "--everything", action="store_true", help="all letters and languages, the further ones for training"
+        "--everything",
+        action="store_true",
+        help="all letters and languages; the additional ones are in train",
     )
     return run_cli(export, parser.parse_args(argv))
 
@@ -44,11 +46,11 @@ def export(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
     rows = [row for row in read_index(find_lexicon(None)) if _split(row, args.everything)]
     if args.out.exists() and not args.out.is_dir():
-        raise UserError(f"{args.out} is a file; a folder to write to was expected.")
+        raise UserError(f"{args.out} is a file; expected a folder.")
     seen: dict[str, Row] = {}
     paths: set[Path] = set()
     for row in rows:
-        if row.path in paths:  # listed twice, as capital and small letter
+        if row.path in paths:  # listed as upper and lower case
             continue
         paths.add(row.path)
         name = f"{row.language}_{write_out(row.letter).replace(' ', '_')}"
@@ -68,7 +70,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def _split(row: Row, everything: bool) -> str | None:
-    """train, valid, test, or None for a row that is left out."""
+    """train, valid, test, or None for a row that is not exported."""
     plain = row.letter.isascii() and len(row.letter) == 1
     if row.language in COPIES:
         return None

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Interrupt commands at random moments, start them again, and compare with a run that nothing interrupted.
+"""Interrupt commands at random moments, repeat them, and compare with an uninterrupted run.
 
     python scripts/faults.py --trials 30 --seed 1 --out runs/faults
 
 Each trial takes a command (extract features, train, evaluate with an empty cache, convert) and a fault:
-SIGKILL, SIGTERM or SIGINT at a random moment, or a disk that is full at a random size (a tmpfs as root;
-otherwise a limit on the size of a file). After the fault no file may be half-written; the same command,
-started again, must end well, with the results of the run that nothing interrupted, and leave no temporary
-file. Writes faults.json; exit status 1 if any trial failed. Takes about half a minute a trial on two cores.
+SIGKILL, SIGTERM or SIGINT at a random moment, or a disk that is full at a random size (a tmpfs as root,
+otherwise a file size limit). After the fault no file may be half-written. The repeated command must succeed,
+give the results of an uninterrupted run, and leave no temporary file. Writes faults.json. Exit status 1 if
+any trial failed. Takes about half a minute per trial on two cores.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def _start(arguments: list[str], largest_file: int | None = None) -> subprocess.
 
 
 def damaged(folder: Path) -> list[str]:
-    """Visible files under `folder` that are not whole."""
+    """Damaged or half-written visible files under `folder`."""
     found = []
     for path in sorted(folder.rglob("[!.]*")):
         if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
@@ -163,7 +163,7 @@ def damaged(folder: Path) -> list[str]:
             elif path.suffix == ".json":
                 json.loads(path.read_text(encoding="utf-8"))
         except (UserError, ValueError, EOFError, OSError) as error:
-            if not path.name.endswith(".tmp"):  # fairseq's own name for what it is writing
+            if not path.name.endswith(".tmp"):  # the temporary name that fairseq uses
                 found.append(f"{path.name}: {error}")
     return found
 
@@ -176,7 +176,7 @@ def leftovers(folder: Path) -> list[str]:
 def trial(
     command: Command, fault: str, folder: Path, whole: dict[str, Any], length: float, rng: random.Random
 ) -> dict:
-    """One fault and one restart. length: seconds that the uninterrupted run took."""
+    """One fault and one restart. length: seconds of the uninterrupted run."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     found: dict[str, Any] = {"command": command.name, "fault": fault}
@@ -215,7 +215,7 @@ def _mount(folder: Path, size: int) -> bool:
 
 
 def run(args: argparse.Namespace) -> int:
-    """All trials; 1 if any failed."""
+    """Run all trials; returns 1 if any failed."""
     from tqdm import tqdm
 
     setup_logging(logging.INFO)
@@ -229,7 +229,7 @@ def run(args: argparse.Namespace) -> int:
         begin = time.monotonic()
         status = _start(command.arguments(folder)).wait()
         if status:
-            raise UserError(f"{command.name} ended with exit status {status} though nothing interrupted it.")
+            raise UserError(f"{command.name} failed with exit status {status} without a fault.")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         results = command.results(folder)
         wholes[command.name] = {"results": results, "bytes": size, "seconds": time.monotonic() - begin}
@@ -247,23 +247,29 @@ def run(args: argparse.Namespace) -> int:
     torn, left = (sum(bool(found[what]) for found in trials) for what in ("damaged", "leftovers"))
     print(
         f"faults: {len(trials)} trials (seed {args.seed}; {full} of a full disk), {len(trials) - bad} "
-        f"ended like a run that nothing interrupted, {torn} with a half-written file, {left} with temporary "
-        "files left"
+        f"ended like an uninterrupted run, {torn} with a half-written file, {left} with temporary files "
+        "left"
     )
     return int(bad > 0)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; exit status."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--trials", type=int, default=32, help="default: 32, each command with each fault twice"
+        "--trials",
+        type=int,
+        default=32,
+        help="number of trials (default: 32, each command with each fault twice)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of moments and sizes")
+    parser.add_argument("--seed", type=int, default=1, help="seed of moments and sizes (default: 1)")
     parser.add_argument(
-        "--out", type=Path, default=Path(os.environ.get("SIGNCLIP_RUNS", "runs"), "faults"), help="folder"
+        "--out",
+        type=Path,
+        default=Path(os.environ.get("SIGNCLIP_RUNS", "runs"), "faults"),
+        help="folder to write",
     )
     args = parser.parse_args(argv)
     args.out = args.out.resolve()

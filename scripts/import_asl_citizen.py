@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 r"""Write the table of ASL Citizen (83,399 videos of 2,731 signs, 52 signers; Desai et al., 2023).
 
-Get the data: https://www.microsoft.com/en-us/research/project/asl-citizen/ ("Download", one zip), unpack it,
-and make the poses:
+Get the data: https://www.microsoft.com/en-us/research/project/asl-citizen/ ("Download", one zip). Unpack it,
+and extract the poses:
 
     python -m mmpt.cli.extract pose --in ASL_Citizen/videos --out data/asl_citizen/poses
     python scripts/import_asl_citizen.py --in ASL_Citizen --poses data/asl_citizen/poses \
       --out data/asl_citizen
 
 Reads splits/train.csv, val.csv and test.csv (Participant ID, Video file, Gloss, ASL-LEX Code); the published
-splits share no signer. Numbers of variants (DOG1) stay in the gloss; `text` is the gloss in small letters.
+splits share no signer. Variant numbers (DOG1) stay in the gloss; `text` is the gloss in lower case.
 """
 
 import argparse
@@ -26,18 +26,18 @@ COLUMNS = ("Participant ID", "Video file", "Gloss")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and import."""
+    """Parse the arguments and import."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--in", dest="folder", type=Path, required=True, help="the folder ASL_Citizen")
-    parser.add_argument("--poses", type=Path, required=True, help="folder of the poses, one a video")
+    parser.add_argument("--poses", type=Path, required=True, help="folder of the poses, one per video")
     parser.add_argument("--out", type=Path, required=True, help="folder of table.csv")
     return run_cli(run, parser.parse_args(argv))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the three split files, write one table."""
+    """Read the split files and write the table."""
     setup_logging(logging.INFO)
     rows = []
     for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):

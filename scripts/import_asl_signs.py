@@ -1,16 +1,16 @@
 #!/usr/bin/env python
 """Write the table of Google's ASL Signs (94,477 clips of 250 signs, 21 signers; Kaggle, 2023).
 
-Get the data: https://www.kaggle.com/competitions/asl-signs/data (with Kaggle's own command:
-`kaggle competitions download -c asl-signs`), unpacked:
+Get the data: https://www.kaggle.com/competitions/asl-signs/data (or `kaggle competitions download -c
+asl-signs`). Unpack it:
 
     python scripts/import_asl_signs.py --in asl-signs --out data/asl_signs
 
 train.csv names a Parquet file of MediaPipe Holistic landmarks for each clip (468 of the face, 33 of the body,
-21 + 21 of the hands, in long form, missing ones empty); each is written as a .pose file, which takes hours
-for all of them and can be interrupted. No split is published: whole signers are held out, two for test and
-two for validation, chosen by a hash of their number. The picture's size and rate are not in the data; they
-are taken to be --width, --height and --fps.
+21 + 21 of the hands, in long form, missing ones empty). Each is written as a .pose file, which takes hours
+for all of them; an interrupted run resumes. No split is published, so whole signers are held out, two for
+test and two for validation, chosen by a hash of their number. The data does not contain the image size and
+frame rate: give --width, --height and --fps.
 """
 
 import argparse
@@ -44,26 +44,26 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and import."""
+    """Parse the arguments and import."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--in", dest="folder", type=Path, required=True, help="folder with train.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder of table.csv and poses")
-    parser.add_argument("--width", type=int, default=720, help="of the pictures (default: 720)")
-    parser.add_argument("--height", type=int, default=1280, help="of the pictures (default: 1280)")
-    parser.add_argument("--fps", type=float, default=30, help="frames a second (default: 30)")
-    parser.add_argument("--limit", type=int, help="the first so many clips only")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--width", type=int, default=720, help="image width in pixels (default: 720)")
+    parser.add_argument("--height", type=int, default=1280, help="image height in pixels (default: 1280)")
+    parser.add_argument("--fps", type=float, default=30, help="frames per second (default: 30)")
+    parser.add_argument("--limit", type=int, help="only the first LIMIT clips")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     return run_cli(run, parser.parse_args(argv))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert what is not converted, write the table."""
+    """Convert the missing clips and write the table."""
     setup_logging(logging.INFO)
     if not (0 < args.width < 65536 and 0 < args.height < 65536 and 0 < args.fps < math.inf):
-        told = _told(args.width, args.height, args.fps)
-        raise UserError(f"{told}: a size in pixels and frames a second were expected.")
+        given = _options(args.width, args.height, args.fps)
+        raise UserError(f"{given}: expected a size in pixels and frames per second.")
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit {args.limit}: expected 1 or more.")
     clips = read_csv(args.folder / "train.csv", ("path", "participant_id", "sequence_id", "sign"))
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         target = args.out / "poses" / f"{name}.pose"
         if not target.is_file():
             jobs.append((args.folder / clip["path"], target, args.fps, args.width, args.height))
-        elif len(rows) == len(jobs):  # the first that is there
+        elif len(rows) == len(jobs):  # the first existing pose
             _require_same(target, args)
         rows.append(
             {
@@ -98,21 +98,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_same(path: Path, args: argparse.Namespace) -> None:
-    """Raises UserError where a pose of an earlier run is of another picture or rate than is asked for now."""
+    """Raises UserError if a pose of an earlier run has another size or frame rate."""
     try:
         pose = Pose.read(path.read_bytes())
-    except Exception as error:  # whatever pose-format stumbles over
-        raise UserError(f"{path}: no pose can be read from it ({error}); remove it.") from error
+    except Exception as error:  # pose-format raises errors of many types
+        raise UserError(f"{path}: cannot be read as a pose ({error}); remove it.") from error
     size = pose.header.dimensions
-    there, asked = (size.width, size.height, pose.body.fps), (args.width, args.height, args.fps)
-    if not np.allclose(there, asked):
+    old, new = (size.width, size.height, pose.body.fps), (args.width, args.height, args.fps)
+    if not np.allclose(old, new):
         raise UserError(
-            f"{path} is of an earlier run with {_told(*there)}, and now {_told(*asked)} is asked for: give "
-            "another --out, or remove the poses that are there."
+            f"{path} is of an earlier run with {_options(*old)}, but this run has {_options(*new)}: give "
+            "another --out, or remove the existing poses."
         )
 
 
-def _told(width: float, height: float, fps: float) -> str:
+def _options(width: float, height: float, fps: float) -> str:
     return f"--width {width:g} --height {height:g} --fps {fps:g}"
 
 
@@ -125,9 +125,9 @@ def convert(job: Job) -> None:
         index = np.array(table["landmark_index"], dtype=np.int64)
         points = np.column_stack([np.array(table[axis], dtype=np.float32) for axis in "xyz"])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{source}: not landmarks as ASL Signs has them ({error}).") from error
+        raise UserError(f"{source}: not landmarks of ASL Signs ({error}).") from error
     if not len(frame_numbers):
-        raise UserError(f"{source}: it holds no landmarks.")
+        raise UserError(f"{source}: no landmarks.")
     frames, frame = np.unique(frame_numbers, return_inverse=True)
     parts = {}
     for kind, (component, count) in PARTS.items():

@@ -1,16 +1,15 @@
 #!/usr/bin/env python
 """Write the table of Sem-Lex (84,000 clips of 3,149 signs of ASL, 41 signers; Kezar et al., 2023).
 
-Get the data: https://github.com/leekezar/SemLex (the metadata file and three archives of poses, linked
-there), unpacked into folders train, val and test of .npy files:
+Get the data: https://github.com/leekezar/SemLex (the metadata file and three archives of poses). Unpack the
+archives into folders train, val and test of .npy files:
 
     python scripts/import_sem_lex.py --csv sem-lex-metadata.csv --npy SEMLEX --out data/sem_lex
 
 The arrays hold MediaPipe Holistic landmarks [frames, 553, 3]: 478 of the face, 33 of the body, 21 + 21 of the
-hands, as shares of the picture. They are written as .pose files (missing hands stay missing), which takes a
-while and can be interrupted. Columns of the metadata are taken by position: id, file, signer, duration,
-split, kind of label, label. Some clips are there twice, across splits too: `python -m mmpt.cli.check` says
-which.
+hands, as fractions of the image size. They are written as .pose files (missing hands stay missing); an
+interrupted run resumes. Columns of the metadata are read by position: id, file, signer, duration, split, kind
+of label, label. Some clips occur twice, also across splits: `python -m mmpt.cli.check` lists them.
 """
 
 import argparse
@@ -29,13 +28,13 @@ from mmpt.utils.logging import setup_logging
 
 PARTS = {FACE: slice(0, 478), POSE: slice(478, 511), LEFT_HAND: slice(511, 532), RIGHT_HAND: slice(532, 553)}
 WIDTH, HEIGHT, FPS = 640, 480, 30
-"""Of the recordings: not in the files, taken from the corpus's description."""
+"""Of the recordings, from the description of the corpus."""
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and import."""
+    """Parse the arguments and import."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert what is there, write the table."""
+    """Convert the existing clips and write the table."""
     setup_logging(logging.INFO)
     lines = csv_lines(args.csv)[1:]
     if not lines or min(map(len, lines)) < 7:
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def convert(source: Path, target: Path) -> None:
-    """One array [T, 553, 3] -> a .pose file. A hand of zeros is a hand that was not seen."""
+    """One array [T, 553, 3] -> a .pose file. A part of zeros was not detected."""
     try:
         array = np.load(source, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError, EOFError) as error:

@@ -1,17 +1,17 @@
 #!/usr/bin/env python
-"""Write the table of a data set of the package `sign-language-datasets` that has MediaPipe Holistic poses.
+"""Write the table of a data set with MediaPipe Holistic poses from the package `sign-language-datasets`.
 
-Get the data: the package downloads it, and says where a corpus asks for more; its data sets are listed at
-https://github.com/sign-language-processing/datasets. It brings TensorFlow, which needs another protobuf than
-MediaPipe: give it an environment of its own, and run this script with that:
+The package downloads the data, or says what else a corpus requires; its data sets are listed at
+https://github.com/sign-language-processing/datasets. It installs TensorFlow, which needs another protobuf
+version than MediaPipe, so install it in a separate environment and run this script there:
 
     python -m venv sld && sld/bin/pip install sign-language-datasets importlib_resources omegaconf
     PYTHONPATH=. sld/bin/python scripts/import_sign_language_datasets.py dicta_sign --out data/dicta_sign
 
-Each pose is written as a .pose file, which can be interrupted: what is written is left alone. The package's
-train, validation and test become train, valid and test. Where it has one split only, whole signers are held
-out by a hash of their names, or single clips, where signers are not known. What is signed is what --text
-names: a key of the examples, such as text, gloss or meaning.english.
+Each pose is written as a .pose file; an interrupted run resumes. The package's train, validation and test
+become train, valid and test. If it has only one split, whole signers are held out by a hash of their names,
+or single clips if signers are unknown. --text is the key of the examples with the signed text, such as text,
+gloss or meaning.english.
 """
 
 import argparse
@@ -44,7 +44,7 @@ SIGNERS = ("signer", "signer_id", "participant")
 SIGNED = ("signed_language", "signedLanguage", "sign_language")
 SPOKEN = ("spoken_language", "spokenLanguage")
 FACES = {543: 468, 576: 468, 553: 478, 586: 478}
-"""Points of a pose, and of the face in it: without or with irises, without or with the body in metres."""
+"""Points of a pose -> points of its face (without or with irises, without or with the body in metres)."""
 
 
 @dataclass
@@ -57,25 +57,29 @@ class Corpus:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and import."""
+    """Parse the arguments and import."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help="of the data set, such as dicta_sign, asl_citizen or sem_lex")
+    parser.add_argument("name", help="data set, such as dicta_sign, asl_citizen or sem_lex")
     parser.add_argument("--out", type=Path, required=True, help="folder of table.csv and poses")
-    parser.add_argument("--data-dir", type=Path, help="where tensorflow_datasets keeps its data")
-    parser.add_argument("--version", help="of the data set (default: its newest)")
-    parser.add_argument("--pose-files", action="store_true", help="take files of poses (dgs_types needs it)")
-    parser.add_argument("--text", help=f"key of what is signed (default: the first of {', '.join(TEXTS)})")
-    parser.add_argument("--signed-language", help="its code, such as ase (default: the examples')")
-    parser.add_argument("--spoken-language", help="its code, such as en (default: the examples')")
-    parser.add_argument("--size", type=int, nargs=2, help="width and height, where the package has none")
-    parser.add_argument("--limit", type=int, help="the first so many examples of each split only")
+    parser.add_argument("--data-dir", type=Path, help="data folder of tensorflow_datasets")
+    parser.add_argument("--version", help="version of the data set (default: the newest)")
+    parser.add_argument("--pose-files", action="store_true", help="read pose files (required for dgs_types)")
+    parser.add_argument("--text", help=f"key of the signed text (default: the first of {', '.join(TEXTS)})")
+    parser.add_argument(
+        "--signed-language", help="code of the sign language, such as ase (default: the examples')"
+    )
+    parser.add_argument(
+        "--spoken-language", help="code of the spoken language, such as en (default: the examples')"
+    )
+    parser.add_argument("--size", type=int, nargs=2, help="width and height, if the package has none")
+    parser.add_argument("--limit", type=int, help="only the first LIMIT examples of each split")
     return run_cli(run, parser.parse_args(argv))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert what is not converted, write the table."""
+    """Convert the missing clips and write the table."""
     setup_logging(logging.INFO)
     from tqdm import tqdm
 
@@ -88,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     empty = 0
     for split, (count, examples) in corpus.splits.items():
         if split not in SPLITS:
-            log.warning("the split %r is none of %s and is skipped", split, ", ".join(SPLITS))
+            log.warning("the split %r is not one of %s and is skipped", split, ", ".join(SPLITS))
             continue
         taken: set[str] = set()
         for number, example in enumerate(tqdm(examples, total=count, desc=split, unit="clip", disable=None)):
@@ -119,23 +123,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_same(args: argparse.Namespace, corpus: Corpus) -> None:
-    """Record which data set the poses in --out are of. Raises UserError if they are of another one."""
+    """Record the data set of the poses in --out. Raises UserError if they are of another one."""
     record = args.out / "import.json"
-    asked = {
+    current = {
         "data set": args.name,
         "version": corpus.version,
         "size": corpus.size and list(corpus.size),
         "pose files": args.pose_files,
     }
-    there = read_json(record) if record.is_file() else {}
-    known = {key: there[key] for key in asked if there.get(key) is not None and asked[key] is not None}
-    differing = [f"{key} {value} (now {asked[key]})" for key, value in known.items() if value != asked[key]]
+    recorded = read_json(record) if record.is_file() else {}
+    known = {
+        key: recorded[key] for key in current if recorded.get(key) is not None and current[key] is not None
+    }
+    differing = [
+        f"{key} {value} (now {current[key]})" for key, value in known.items() if value != current[key]
+    ]
     if differing:
         raise UserError(
             f"{args.out} holds poses of another run, with {' and '.join(differing)}: give another --out, or "
             "remove it."
         )
-    write_json(record, asked)
+    write_json(record, current)
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -145,19 +153,17 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def load(name: str, version: str | None, data_dir: Path | None, pose_files: bool) -> Corpus:
-    """The data set, downloaded and prepared by the package. Raises UserError without package or data set."""
+    """Download and prepare a data set with the package. Raises UserError if either is missing."""
     try:
         import sign_language_datasets.datasets as collection
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise UserError(
             f"sign-language-datasets cannot be imported ({error}): `pip install sign-language-datasets "
-            "importlib_resources`, in an environment of its own (see --help)."
+            "importlib_resources`, in a separate environment (see --help)."
         ) from error
     config = collection.SignDatasetConfig(
-        name="mmpt_files"
-        if pose_files
-        else "mmpt_poses",  # names that no data set has for a config of its own
+        name="mmpt_files" if pose_files else "mmpt_poses",  # not the name of a config of any data set
         version=version,
         include_video=False,
         include_pose="holistic",
@@ -169,11 +175,11 @@ def load(name: str, version: str | None, data_dir: Path | None, pose_files: bool
         raise UserError(f"{name}: no such data set ({str(error).splitlines()[0]}).") from error
     try:
         builder.download_and_prepare()
-    except Exception as error:  # whatever a download or a builder stumbles over
+    except Exception as error:  # downloads and builders raise errors of many types
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(
-            f"the package could not prepare {name} ({type(error).__name__}: {reason}). Where poses stand in "
-            "a sequence, as in dgs_types, it needs --pose-files."
+            f"the package could not prepare {name} ({type(error).__name__}: {reason}). If poses are in a "
+            "sequence, as in dgs_types, give --pose-files."
         ) from error
     splits = {
         split: (info.num_examples, tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)))
@@ -185,12 +191,12 @@ def load(name: str, version: str | None, data_dir: Path | None, pose_files: bool
 
 
 def describe(example: Mapping[str, Any], args: argparse.Namespace) -> dict[str, str]:
-    """Columns of the table that an example fills. Raises UserError where it does not say what is signed."""
+    """Table columns of an example. Raises UserError if the signed text is missing."""
     keys = (args.text,) if args.text else TEXTS
     if not (text := first(example, keys)):
         raise UserError(
             f"an example ({first(example, ('id',))}) has no {' or '.join(keys)}; its keys are "
-            f"{', '.join(sorted(example))}: name the one that says what is signed with --text."
+            f"{', '.join(sorted(example))}: give the key of the signed text with --text."
         )
     return {
         "id": first(example, ("id",)),
@@ -203,7 +209,7 @@ def describe(example: Mapping[str, Any], args: argparse.Namespace) -> dict[str, 
 
 
 def first(example: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """The first key that is there and not empty, as one line; "a.b" is b of a; of a list, its first."""
+    """The first non-empty value of `keys`, as one line; "a.b" is b of a; a list gives its first item."""
     for key in keys:
         value: Any = example
         for part in key.split("."):
@@ -218,9 +224,9 @@ def first(example: Mapping[str, Any], keys: Iterable[str]) -> str:
 
 
 def poses_of(example: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(name of the view or "", pose) of an example: a pose is a mapping of arrays, or the path of a file."""
+    """(name of the view or "", pose) of an example; a pose is a mapping of arrays or the path of a file."""
     views, pose = example.get("views"), example.get("pose")
-    if isinstance(views, Mapping) and "pose" in views:  # a sequence becomes lists of its parts
+    if isinstance(views, Mapping) and "pose" in views:  # a sequence is a mapping of lists
         for name, path in zip(views["name"], views["pose"]):
             yield first({"name": name}, ("name",)), path
     elif isinstance(pose, Mapping) and "data" not in pose:
@@ -243,14 +249,14 @@ def convert(name: str, pose: Any, target: Path, corpus: Corpus) -> Path | None:
             with atomic_write(target) as temporary:
                 shutil.copyfile(source, temporary)
         return target
-    data, trust = np.asarray(pose["data"]), np.asarray(pose["conf"])
+    data, confidence = np.asarray(pose["data"]), np.asarray(pose["conf"])
     if not len(data):
         return None
     if target.is_file():
         return target
-    if data.ndim != 4 or data.shape[3] < 3 or trust.shape != data.shape[:3]:
+    if data.ndim != 4 or data.shape[3] < 3 or confidence.shape != data.shape[:3]:
         raise UserError(
-            f"{name}: poses {list(data.shape)} with confidences {list(trust.shape)} were not expected."
+            f"{name}: poses {list(data.shape)} with confidences {list(confidence.shape)} were not expected."
         )
     face = FACES.get(data.shape[2])
     if face is None:
@@ -264,7 +270,7 @@ def convert(name: str, pose: Any, target: Path, corpus: Corpus) -> Path | None:
     write_pixels(
         target,
         {part: data[:, 0, where, :3] for part, where in columns.items()},
-        {part: trust[:, 0, where] for part, where in columns.items()},
+        {part: confidence[:, 0, where] for part, where in columns.items()},
         float(pose["fps"]),
         *corpus.size,
     )
@@ -272,7 +278,7 @@ def convert(name: str, pose: Any, target: Path, corpus: Corpus) -> Path | None:
 
 
 def _split_if_none(rows: list[dict[str, str]]) -> None:
-    """Where all clips are of one split: a split by signer, or else by example."""
+    """If all clips are in one split, split them by signer, or else by example."""
     if len({row["split"] for row in rows}) != 1:
         return
     key = "signer" if len({row["signer"] for row in rows}) >= 3 else "of"

@@ -2,15 +2,15 @@
 """Write the table of SignSuisse, the lexicon of the three Swiss sign languages (about 18,000 signs).
 
 Get the data: the index of each language, and the poses that `sign-language-datasets` publishes (its builder
-`sign_suisse`, config holistic, downloads both; or fetch them yourself):
+`sign_suisse`, config holistic, downloads both; or download them yourself):
 
     https://signsuisse.sgb-fss.ch/index.php?eID=sitemap&lang=de&format=json  (and lang=fr, lang=it)
 
     python scripts/import_signsuisse.py --index de.json fr.json it.json --poses POSES --out data/signsuisse
 
-The index lists entries with uid, name and sprache; the pose of an entry is named after a hash of its uid. A
-lexicon has one clip a sign: the split, by a hash of the uid, holds out whole signs, so only zero_shot can be
-judged on it. The languages become de, fr, it and their sign languages sgg, ssr, slf.
+The index lists entries with uid, name and sprache; the pose of an entry is named after a hash of its uid. The
+lexicon has one clip per sign, so the split, by a hash of the uid, holds out whole signs, and only zero_shot
+can be evaluated. The languages become de, fr, it and their sign languages sgg, ssr, slf.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SIGNED = {"de": "sgg", "fr": "ssr", "it": "slf"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and import."""
+    """Parse the arguments and import."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the index, write the table."""
+    """Read the index and write the table."""
     setup_logging(logging.INFO)
     rows = []
     for index in args.index:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
                     }
                 )
         except OSError as error:
-            raise UserError(f"{index}: cannot be read ({error.strerror}); see --help for it.") from error
+            raise UserError(f"{index}: cannot be read ({error.strerror}); see --help.") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{index}: not an index of SignSuisse ({error!r}).") from error
     splits = split_by([row["id"] for row in rows])
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pose_name(uid: str) -> str:
-    """The name, without its ending, that `sign-language-datasets` gives an entry's pose."""
+    """The file name, without suffix, of an entry's pose in `sign-language-datasets`."""
     return "ss" + hashlib.md5(f"signsuisse{uid}isolated".encode()).hexdigest()
 
 

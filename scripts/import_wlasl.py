@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 """Write the table of WLASL (21,083 videos of 2,000 signs of ASL; Li et al., 2020).
 
-Get the data: https://github.com/dxli94/WLASL (WLASL_v0.3.json and the scripts that fetch the videos, or ask
-there for those that are gone), cut into one file a sign by its preprocess.py. Then make the poses:
+Get the data: https://github.com/dxli94/WLASL (WLASL_v0.3.json and scripts that download the videos; request
+missing ones there). Cut them into one file per sign with its preprocess.py. Then extract the poses:
 
     python -m mmpt.cli.extract pose --in WLASL/start_kit/videos --out data/wlasl/poses
     python scripts/import_wlasl.py --json WLASL_v0.3.json --poses data/wlasl/poses --out data/wlasl
 
-Files are named by video_id. With --raw they are the uncut ones (start_kit/raw_videos_mp4), where those of
-YouTube have YouTube's name and many signs each, and the table says which frames (of 25 a second) are the
-sign. The published splits share signers: check and evaluate with --allow-leak signers.
+Files are named by video_id. --raw reads the uncut videos (start_kit/raw_videos_mp4), where those of YouTube
+are named by YouTube's id and contain many signs; the table then has the frames of each sign, at 25 frames per
+second. The published splits share signers: check and evaluate with --allow-leak signers.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from mmpt.utils.files import read_json
 from mmpt.utils.logging import setup_logging
 
 FPS = 25
-"""Frames a second in which frame_start and frame_end are counted."""
+"""Frames per second of frame_start and frame_end."""
 _YOUTUBE = re.compile(r"youtu(?:be\.com/(?:watch\?(?:.*&)?v=|embed/|v/)|\.be/)([\w-]{11})")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and import."""
+    """Parse the arguments and import."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,12 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--poses", type=Path, required=True, help="folder of the poses, VIDEO_ID.pose")
     parser.add_argument("--out", type=Path, required=True, help="folder of table.csv")
     parser.add_argument("--raw", action="store_true", help="the videos are not cut to the sign")
-    parser.add_argument("--classes", type=int, help="the first so many signs only: 100, 300, 1000, 2000")
+    parser.add_argument("--classes", type=int, help="only the first CLASSES signs: 100, 300, 1000, 2000")
     return run_cli(run, parser.parse_args(argv))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the JSON file, write the table."""
+    """Read the JSON file and write the table."""
     setup_logging(logging.INFO)
     if args.classes is not None and args.classes < 1:
         raise UserError(f"--classes {args.classes}: expected 1 or more.")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             for instance in entry["instances"]
         ]
     except OSError as error:
-        raise UserError(f"{args.json}: cannot be read ({error.strerror}); see --help for it.") from error
+        raise UserError(f"{args.json}: cannot be read ({error.strerror}); see --help.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{args.json}: not the JSON file of WLASL ({error!r}).") from error
     table = write_table(args.out / "table.csv", existing(rows, args.out))

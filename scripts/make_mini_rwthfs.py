@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""A miniature of the RWTH database, to try everything without it. `make mini-rwthfs` runs it all.
+"""Make a miniature of the RWTH database, to try everything without the data (`make mini-rwthfs`).
 
-clips      films of figures drawn from the real poses of the fingerspelling lexicon, two cameras each
-poses      the poses the figures were drawn from, for the films in which MediaPipe sees nobody
-videoclip  a checkpoint of VideoCLIP's shape that has never seen VideoCLIP's training
+clips      videos of figures drawn from real poses of the fingerspelling lexicon, two cameras each
+poses      the poses of these figures, for videos in which MediaPipe detects nobody
+videoclip  an untrained checkpoint with the shape of VideoCLIP's
 
-What stands in for something else is marked, and the table of results says so.
+Stand-in data is marked, and the table of results notes it.
 """
 
 import argparse
@@ -28,35 +28,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mini_rwthfs")
 
-SIGNERS = ["asq", "mfs", "psr"]  # right-handed, one hand, all 26 letters, 25 frames a second
+SIGNERS = ["asq", "mfs", "psr"]  # right-handed, one hand, all 26 letters, 25 frames per second
 FPS = 25
 SIZES = {"cam1": (320, 240), "cam2": (352, 288)}
 RENDERED = "rendered"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and make."""
+    """Parse the arguments and run a step."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     steps = parser.add_subparsers(dest="step", required=True)
-    clips = steps.add_parser("clips", help="draw the films")
+    clips = steps.add_parser("clips", help="draw the videos")
     clips.add_argument(
-        "--out", type=Path, required=True, help="folder for the .mpg files, and for rendered/*.pose"
+        "--out", type=Path, required=True, help="folder for the .mpg files and rendered/*.pose"
     )
     clips.add_argument(
-        "--signers", nargs="+", default=SIGNERS, help="sign languages of the lexicon, a signer each"
+        "--signers", nargs="+", default=SIGNERS, help="sign languages of the lexicon, one signer each"
     )
     clips.add_argument(
         "--letters", default="ABCDEFGHIJKLMNOPQRSTUVWXYZ", help="letters to draw (default: all 26)"
     )
-    clips.add_argument("--frames", type=int, default=24, help="most frames of a film (default: %(default)s)")
-    poses = steps.add_parser("poses", help="fill in the poses that MediaPipe could not see")
-    poses.add_argument("--clips", type=Path, required=True, help="folder that the step clips has made")
+    clips.add_argument(
+        "--frames", type=int, default=24, help="maximum number of frames of a video (default: %(default)s)"
+    )
+    poses = steps.add_parser("poses", help="add the poses that MediaPipe did not detect")
+    poses.add_argument("--clips", type=Path, required=True, help="folder of the step clips")
     poses.add_argument("--out", type=Path, required=True, help="folder of extracted poses")
     videoclip = steps.add_parser("videoclip", help="make the stand-in checkpoint")
     videoclip.add_argument(
-        "--config", default="projects/signclip/test_rwthfs_zs.yaml", help="config that asks for it"
+        "--config", default="projects/signclip/test_rwthfs_zs.yaml", help="config with the checkpoint"
     )
     videoclip.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
     args = parser.parse_args(argv)
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_clips(args: argparse.Namespace) -> int:
-    """Two films and a pose for each letter of each signer; what has been drawn is left alone."""
+    """Draw two videos and a pose for each letter of each signer, unless they exist."""
     from mmpt.processors.fingerspelling import find_lexicon, read_index
     from mmpt.processors.letters import write_out
     from mmpt.processors.rwthfs_names import GESTURES, ClipName
@@ -89,7 +91,7 @@ def make_clips(args: argparse.Namespace) -> int:
     for problem in problems:
         log.warning("skipped: %s", problem)
     made = len(todo) - len(problems)
-    log.info("%s: %d clips drawn, twice each, %d were there", args.out, made, len(wanted) - len(todo))
+    log.info("%s: %d clips drawn, twice each, %d already existed", args.out, made, len(wanted) - len(todo))
     return 0
 
 
@@ -98,7 +100,7 @@ def _pose_path(folder: Path, name: "ClipName") -> Path:
 
 
 def draw(source: Path, name: "ClipName", folder: Path, frames: int) -> str | None:
-    """Draw one clip for both cameras. Returns the problem, or None.
+    """Draw one clip for both cameras. Returns an error message, or None.
 
     The pose is written last: if it exists, the clip is complete.
     """
@@ -120,12 +122,10 @@ def draw(source: Path, name: "ClipName", folder: Path, frames: int) -> str | Non
 
 
 def fill_poses(args: argparse.Namespace) -> int:
-    """Copy the poses that are missing among the extracted ones, and mark the folder if there were any."""
+    """Copy the poses that were not extracted, and mark the folder if there are any."""
     rendered = sorted((args.clips / RENDERED).glob("*.pose"))
     if not rendered:
-        raise UserError(
-            f"--clips: there are no poses in {args.clips / RENDERED}: make them with the step clips."
-        )
+        raise UserError(f"--clips: there are no poses in {args.clips / RENDERED}: run the step clips first.")
     missing = [path for path in rendered if not (args.out / path.name).exists()]
     for path in missing:
         with atomic_write(args.out / path.name) as temporary:
@@ -136,14 +136,12 @@ def fill_poses(args: argparse.Namespace) -> int:
             args.out,
             f"{same} of {len(rendered)} poses are those the figures were drawn from: MediaPipe saw nobody",
         )
-    log.info(
-        "%s: %d poses filled in, %d of %d are not MediaPipe's", args.out, len(missing), same, len(rendered)
-    )
+    log.info("%s: %d poses added, %d of %d are not MediaPipe's", args.out, len(missing), same, len(rendered))
     return 0
 
 
 def make_checkpoint(args: argparse.Namespace) -> int:
-    """A checkpoint where the config wants VideoCLIP's: towers as they are before any training."""
+    """Save untrained towers as the checkpoint that the config names."""
     import torch
 
     from mmpt.config import load_config
@@ -152,7 +150,7 @@ def make_checkpoint(args: argparse.Namespace) -> int:
     task = Task(load_config(args.config, args.overrides))
     path = task.checkpoint_path()
     if path.exists():
-        log.info("%s is there: left alone", path)
+        log.info("%s exists already: not changed", path)
         return 0
     torch.manual_seed(task.seed)
     weights = {f"mmmodel.{name}": tensor for name, tensor in task.build_model().state_dict().items()}

@@ -23,42 +23,38 @@ from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import write_text
 from mmpt.utils.stand_in import mark_stand_in, stand_in_note
 
-_WHERE = "The database is asked for at https://www-i6.informatik.rwth-aachen.de/aslr/fingerspelling.php."
-_MOST_SHOWN = 20
+_WHERE = "Request the database at https://www-i6.informatik.rwth-aachen.de/aslr/fingerspelling.php."
+_MAX_SHOWN = 20
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and prepare."""
+    """Parse the arguments and prepare."""
     parser = argparse.ArgumentParser(
         description="Write the split files of the RWTH German Fingerspelling Database."
     )
-    parser.add_argument(
-        "--videos", required=True, type=Path, help="folder of the .mpg files (folders in it are searched too)"
-    )
+    parser.add_argument("--videos", required=True, type=Path, help="folder of the .mpg files, at any depth")
     parser.add_argument(
         "--out", type=Path, default=Path("data/rwthfs"), help="folder to write into (default: %(default)s)"
     )
     parser.add_argument(
-        "--by-signer", action="store_true", help="no signer in two splits, instead of the published split"
+        "--by-signer", action="store_true", help="split by signer instead of the published split"
     )
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="stop, with nothing written, if anything is wrong with the videos",
+        help="write nothing if there is any problem with the videos",
     )
     parser.add_argument(
         "--links",
         action="store_true",
-        help="also make folders of links, videos (all) and videos_cam2, to extract from",
+        help="also create folders of links for extraction: videos (all) and videos_cam2",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="replace files in --out that hold something else"
-    )
+    parser.add_argument("--force", action="store_true", help="replace files in --out with other content")
     return run_cli(prepare, parser.parse_args(argv))
 
 
 def prepare(args: argparse.Namespace) -> int:
-    """Check, split, write."""
+    """Check the videos and write the split files."""
     if not args.videos.is_dir():
         raise MissingDataError(
             f"--videos: there is no folder {args.videos}: expected the one with the .mpg files. {_WHERE}"
@@ -66,7 +62,7 @@ def prepare(args: argparse.Namespace) -> int:
     inventory = take_inventory(args.videos, args.out)
     _report(inventory, args.strict)
     if not inventory.stems:
-        raise MissingDataError(f"{args.videos}: no video named as in 3_10_1_cam2.mpg. {_WHERE}")
+        raise MissingDataError(f"{args.videos}: no video with a name such as 3_10_1_cam2.mpg. {_WHERE}")
     split = (signer_split if args.by_signer else published_split)(inventory.stems)
     lists = {"all": inventory.stems, **split}
     files = {
@@ -86,9 +82,9 @@ def prepare(args: argparse.Namespace) -> int:
 
 
 def _report(inventory: Inventory, strict: bool) -> None:
-    for problem in inventory.problems[: None if strict else _MOST_SHOWN]:
+    for problem in inventory.problems[: None if strict else _MAX_SHOWN]:
         print(f"warning: {problem}", file=sys.stderr)
-    more = len(inventory.problems) - _MOST_SHOWN
+    more = len(inventory.problems) - _MAX_SHOWN
     if more > 0 and not strict:
         print(f"warning: and {more} more (--strict lists them all)", file=sys.stderr)
     if inventory.problems and strict:
@@ -98,11 +94,11 @@ def _report(inventory: Inventory, strict: bool) -> None:
 
 
 def _write(files: dict[Path, str], force: bool) -> None:
-    """Write all files, each in one step, or none if one of them exists with other content."""
+    """Write all files atomically, or none if one of them exists with other content."""
     other = [path for path, text in files.items() if path.exists() and path.read_bytes() != text.encode()]
     if other and not force:
         raise UserError(
-            f"{', '.join(str(path) for path in other)}: there already, with other content; nothing was "
+            f"{', '.join(str(path) for path in other)}: exists with other content; nothing was "
             "written. Give --force to replace it, or another --out."
         )
     for path, text in files.items():

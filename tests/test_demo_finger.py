@@ -138,7 +138,7 @@ def test_a_video_of_nobody(config, tmp_path, capsys):
     film = tmp_path / "white.mpg"
     rendering.write_mpg(film, [rendering.blank(160, 120)] * 3)
     assert demo_finger.main([str(film), "--config", str(config)]) == 2
-    assert "no person is seen" in capsys.readouterr().err
+    assert "no person is detected" in capsys.readouterr().err
 
 
 def test_rwth_prompts_need_no_database(lexicon_pose, tmp_path, data_dir, capsys, monkeypatch):
@@ -177,7 +177,7 @@ def test_a_picture_that_cannot_be_written_is_found_first(config, lexicon_pose, t
     """Not behind the minutes that a video takes."""
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
-    for name, words in (("folder.png", "expected the name"), ("file/a.png", "cannot be written")):
+    for name, words in (("folder.png", "expected the file name"), ("file/a.png", "cannot be written")):
         out = str(tmp_path / name)
         assert demo_finger.main([str(lexicon_pose), "--config", str(config), "--out", out]) == 2
         said = capsys.readouterr()

@@ -1,6 +1,6 @@
-"""The commands, and what makes a script one: `sys.exit(run_cli(main))`.
+"""Commands. A script becomes one with `sys.exit(run_cli(main))`.
 
-Scripts import this room before any other of ours: Ctrl-C while the others load has no traceback either.
+Scripts import this package first, so that Ctrl-C during the other imports prints no traceback.
 """
 
 from mmpt.utils.errors import run_cli, show_interruptions_in_one_line

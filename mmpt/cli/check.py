@@ -17,7 +17,7 @@ from mmpt.utils.logging import setup_logging
 
 log = logging.getLogger(__name__)
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,17 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("table", type=Path, help="CSV, TSV or Parquet file with columns id, path, text, ...")
     parser.add_argument(
-        "--out", type=Path, help="folder of the report (default: NAME_check beside the table)"
+        "--out", type=Path, help="folder of the report (default: NAME_check next to the table)"
     )
     parser.add_argument(
-        "--vfeat-dir", type=Path, help="folder of poses or features made from the table's files"
+        "--vfeat-dir", type=Path, help="folder of poses or features extracted from the table's files"
     )
     parser.add_argument(
         "--allow-leak",
         action="append",
         default=[],
         choices=KINDS,
-        help="a kind of leak that is reported as a warning",
+        help="report this kind of leak as a warning (may be repeated)",
     )
     parser.add_argument("--workers", type=int, help="processes that read clips (default: one per core)")
 
@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     files = save_page(args.out or args.table.parent / f"{args.table.stem}_check", report)
     print(splits_table(report))
     for kind, lines in (("error", report.errors), ("warning", report.warnings)):
-        for line in lines[:MOST_SHOWN]:
+        for line in lines[:MAX_SHOWN]:
             print(f"{kind}: {line}")
-        if len(lines) > MOST_SHOWN:
-            print(f"and {len(lines) - MOST_SHOWN} more {kind}s: see {files[1]}")
+        if len(lines) > MAX_SHOWN:
+            print(f"and {len(lines) - MAX_SHOWN} more {kind}s: see {files[1]}")
     print(f"{report.verdict}; the report is {files[0]}")
     return 1 if report.errors else 0
 

@@ -2,9 +2,8 @@
 
     signclip convert runs/X/checkpoint_best.pt --config X.yaml --out FOLDER
 
-CHECKPOINT is ours, SignCLIP's or VideoCLIP's (fairseq), or a plain state dict. The folder holds weights,
-configuration, tokenizer and preprocessing, and loads with `mmpt.from_pretrained(FOLDER)`, without network and
-without fairseq.
+CHECKPOINT is a checkpoint of mmpt, SignCLIP or VideoCLIP, or a plain state dict. The folder holds weights,
+configuration, tokenizer and preprocessing; `mmpt.from_pretrained(FOLDER)` loads it offline, without fairseq.
 """
 
 import argparse
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="unpickle any class in the file, which can run code: only if you trust its source",
+        help="unpickle any class in the file, which can run code; only for files whose author you trust",
     )
 
 

@@ -2,12 +2,12 @@
 
     signclip embed --model MODEL --in FOLDER|TABLE|LIST.txt --out DIR
 
-FOLDER: every pose (or .npy of features) in it, at any depth. TABLE: the clips of a .csv, .tsv or .parquet
-table, or, with --prompts, its distinct prompts. LIST.txt: prompts, one per line, each embedded once.
+FOLDER: all poses (or .npy features) in it, at any depth. TABLE: the clips of a .csv, .tsv or .parquet table,
+or, with --prompts, its distinct prompts. LIST.txt: prompts, one per line.
 
 Writes embeddings.npy (or .parquet), ids.csv and provenance.json (model, options, source) to DIR. To resume an
-interrupted run, repeat the command. Exit status: 0 when everything was embedded, 1 when some clips could not
-be read (they are listed), 2 when the run could not start, 130 after Ctrl-C.
+interrupted run, repeat the command. Exit status: 0 if everything was embedded, 1 if some clips could not be
+read (they are listed), 2 if the run could not start, 130 after Ctrl-C.
 """
 
 import argparse
@@ -48,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts", action="store_true", help="with a table: embed its distinct prompts, not its clips"
     )
     parser.add_argument("--prompt", help="template of the prompts, such as '{text}' (default: the model's)")
-    parser.add_argument("--window", type=float, metavar="MS", help="sliding windows of this length")
+    parser.add_argument("--window", type=float, metavar="MS", help="embed sliding windows of this length")
     parser.add_argument(
         "--stride", type=float, metavar="MS", help="step between windows (default: half the window)"
     )
     parser.add_argument(
-        "--vfeat-dir", type=Path, help="folder of poses or features made from a table's files"
+        "--vfeat-dir", type=Path, help="folder of poses or features extracted from a table's files"
     )
     parser.add_argument("--batch-size", type=int, default=64, help="clips or prompts per batch (default: 64)")
     parser.add_argument("--portion", type=int, default=512, help="clips between two saves (default: 512)")
@@ -155,7 +155,7 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
         lines = read_text(args.source).splitlines()
         prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     elif args.source.is_dir():
-        raise UserError(f"--prompts: {args.source} is a folder; prompts come from a table.")
+        raise UserError(f"--prompts: {args.source} is a folder: expected a table.")
     else:
         table = read_table(args.source)
         template = args.prompt or model.dataset_cfg.prompt_templates[0]
@@ -163,13 +163,13 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
         prompts = list(dict.fromkeys(texts[0] for texts in PromptTemplates([template], table).of_rows(rows)))
         about["options"] |= {"prompt": template, "split": args.split}
     if not prompts:
-        raise UserError(f"{args.source}: it holds no prompt.")
+        raise UserError(f"{args.source}: no prompts.")
     about["source"] = {"prompts": args.source.name, "sha256": sha256(args.source)}
     about[FINGERPRINT] = model_fingerprint(model.model)
     if same := len(prompts) - len({model.text_processor(prompt)[0].tobytes() for prompt in prompts}):
         log.warning(
-            "%d of %d prompts have the same token ids as another one, and so the same vector: the tokenizer "
-            "does not distinguish them, or they differ only after the first %d ids (dataset.max_len)",
+            "%d of %d prompts have the same token ids, and so the same embedding, as another one: the "
+            "tokenizer does not distinguish them, or they differ after the first %d ids (dataset.max_len)",
             *(same, len(prompts), model.dataset_cfg.max_len),
         )
     with folder_lock(args.out, "another embedding"):

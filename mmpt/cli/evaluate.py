@@ -6,13 +6,13 @@
 Needs neither fairseq nor a GPU.
 
 Task config: embeds the clips and prompts of dataset.split, ranks them in both directions, and writes results
-(table, JSON, pictures, embeddings) into the folder that the config names.
+(table, JSON, figures, embeddings) into the folder that the config names.
 
-Model folder and table: runs protocols of isolated sign recognition. zero_shot (clips and prompts are ranked
-for each other), v2v (nearest training clip), knn, prototypes (1, 5, 10 and all clips of a class),
-linear_probe (C chosen on valid), or all. Clips are embedded once, into OUT/embeddings. Writes protocols.json,
-.md and .csv, tables by class and signer, and pictures. "all" skips the protocols that the table does not
-allow (such as linear_probe without clips of valid) and reports why.
+Model folder and table: runs protocols of isolated sign recognition: zero_shot (retrieval between clips and
+prompts), v2v (nearest training clip), knn, prototypes (1, 5, 10 and all clips of a class), linear_probe (C
+chosen on valid), or all. Clips are embedded once, into OUT/embeddings. Writes protocols.json, .md and .csv,
+tables by class and signer, and figures. "all" skips protocols that the table does not allow (such as
+linear_probe without clips of valid) and reports why.
 
 Refuses a clip or a signer in two splits (unless --allow-leak) and evaluation on training clips (unless
 --allow-train). The report names what was allowed.
@@ -54,17 +54,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--table", type=Path, help="table with a column split")
     table.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="may be repeated")
     table.add_argument("--split", default="test", help="split to evaluate (default: test)")
-    table.add_argument("--out", type=Path, help="report folder (default: eval beside the model folder)")
+    table.add_argument("--out", type=Path, help="report folder (default: eval next to the model folder)")
     table.add_argument("--prompt", help="zero_shot: template, such as 'Sign {text}.' (default: the model's)")
     table.add_argument("--k", type=int, help="knn: number of neighbours (default: 5)")
     table.add_argument("--draws", type=int, help="prototypes: random draws of the k clips (default: 10)")
     table.add_argument("--c", type=float, help="linear_probe: C (default: chosen on valid)")
-    table.add_argument("--allow-leak", action="append", default=[], choices=KINDS, help="leak to accept")
-    table.add_argument("--allow-train", action="store_true", help="allow --split train; the report says so")
-    table.add_argument("--vfeat-dir", type=Path, help="folder of poses or features of the table's files")
+    table.add_argument(
+        "--allow-leak",
+        action="append",
+        default=[],
+        choices=KINDS,
+        help="kind of leak to allow (may be repeated)",
+    )
+    table.add_argument("--allow-train", action="store_true", help="allow --split train; the report notes it")
+    table.add_argument(
+        "--vfeat-dir", type=Path, help="folder of poses or features extracted from the table's files"
+    )
     table.add_argument("--bootstrap", type=int, default=1000, help="bootstrap resamples; 0: no intervals")
-    table.add_argument("--batch-size", type=int, default=64, help="clips in a batch (default: 64)")
-    table.add_argument("--workers", type=int, help="worker processes (default: one for each core)")
+    table.add_argument("--batch-size", type=int, default=64, help="clips per batch (default: 64)")
+    table.add_argument("--workers", type=int, help="worker processes (default: one per core)")
     table.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     table.add_argument("--no-pictures", action="store_true", help="write no pictures")
     parser.set_defaults(parser=parser)
@@ -124,7 +132,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     options = _protocol_options(args)
     workers = check_workers(args.workers, cores())
     table = read_table(args.table)
-    judged = table.of_split(args.split)
+    evaluated = table.of_split(args.split)
     names: list[str] = []
     skipped: list[str] = []
     for name in requested:
@@ -133,7 +141,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
             names.append(name)
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
     if "zero_shot" in names:  # errors in the prompts are reported before hours of embedding
-        prompt_texts(model, table, judged, args.prompt)
+        prompt_texts(model, table, evaluated, args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
     splits, about = embed_table(
         model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, workers
@@ -172,7 +180,7 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--split {args.split}: expected one of {', '.join(SPLITS)}.")
     if args.split == "train" and not args.allow_train:
         raise UserError(
-            "--split train evaluates the model on its training clips: give --allow-train to allow that."
+            "--split train evaluates the model on its training clips: give --allow-train to do so."
         )
     for name, least in (("k", 1), ("draws", 1), ("bootstrap", 0)):
         value = getattr(args, name)
@@ -183,7 +191,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _check_used_options(args: argparse.Namespace, protocols: list[str]) -> None:
-    """Raises UserError for an option of a protocol that is not run: it would be ignored."""
+    """Raises UserError for an option of a protocol that is not run."""
     of_protocol = {"prompt": "zero_shot", "k": "knn", "draws": "prototypes", "c": "linear_probe"}
     for option, protocol in of_protocol.items():
         if getattr(args, option) is not None and protocol not in protocols:
@@ -192,7 +200,7 @@ def _check_used_options(args: argparse.Namespace, protocols: list[str]) -> None:
 
 @contextlib.contextmanager
 def _collect_skipped(run_all: bool, reasons: list[str]) -> Iterator[None]:
-    """With --protocol all, append the reason why a protocol cannot run; otherwise let its error through."""
+    """With --protocol all, append the reason why a protocol cannot run; otherwise raise its error."""
     try:
         yield
     except UserError as error:

@@ -2,8 +2,8 @@
 
     signclip extract pose|s3d|i3d|npy --in DIR --out DIR
 
-Finished files are skipped, so repeating the command resumes an interrupted run. Exit status: 0 if every file
-has its features, 1 if some failed (listed at the end), 2 if the run could not start, 130 after Ctrl-C.
+To resume an interrupted run, repeat the command. Exit status: 0 if all features were extracted, 1 if some
+files failed (they are listed), 2 if the run could not start, 130 after Ctrl-C.
 """
 
 import argparse
@@ -27,11 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of all extractors. Those of one are added when it is known (see _parse)."""
     parser.add_argument("extractor", choices=EXTRACTORS.names(), help="append --help for the options of one")
     parser.add_argument(
-        "--in", dest="folder", type=Path, required=True, help="folder with the files, at any depth"
+        "--in", dest="folder", type=Path, required=True, help="folder of the input files, at any depth"
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the results and their manifest.json"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the features and manifest.json")
     parser.add_argument(
         "--workers",
         type=int,
@@ -40,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="recompute everything (only the rest, if such a run was interrupted)",
+        help="extract everything again (or the rest, if such a run was interrupted)",
     )
     parser.add_argument("--verify", action="store_true", help="check the hashes of finished files")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
@@ -72,18 +70,16 @@ def run(args: argparse.Namespace) -> int:
     summary = extract_folder(
         extractor, args.folder, args.out, workers, args.again, args.verify, show_progress=not args.quiet
     )
-    for kind_of, keys in (("a look is needed at", summary.noted), ("nothing written for", summary.skipped)):
+    for kind_of, keys in (("warnings for", summary.noted), ("nothing written for", summary.skipped)):
         if keys:
             log.warning("%s %d files:", kind_of, len(keys))
         for key in list(keys)[:MAX_LISTED]:
             log.warning("  %s%s", key, f": {'; '.join(summary.noted[key])}" if key in summary.noted else "")
         if len(keys) > MAX_LISTED:
-            log.warning(
-                "  and %d more: see the notes in %s", len(keys) - MAX_LISTED, args.out / "manifest.json"
-            )
+            log.warning("  and %d more: see %s", len(keys) - MAX_LISTED, args.out / "manifest.json")
     tokens = f", {summary.tokens} tokens" if summary.tokens else ""
     log.info(
-        "%s: %d made%s, %d finished before, %d skipped, %d failed, in %.1f s",
+        "%s: %d extracted%s, %d already finished, %d skipped, %d failed, in %.1f s",
         args.out,
         summary.made,
         tokens,

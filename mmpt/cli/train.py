@@ -126,14 +126,14 @@ def _train_in_process(args: argparse.Namespace) -> int:
     except UserError:
         if first_here:
             raise
-        return 2  # the first process of this machine reports the same error
+        return 2  # the first local rank reports the same error
     if not args.verbose:  # fairseq, hydra and torch emit deprecation warnings at every start
         warnings.simplefilter("ignore")
         logging.getLogger("fairseq").setLevel(logging.WARNING)
     from mmpt.fairseq_plugin.launch import train
     from mmpt.fairseq_plugin.options import parse_fairseq_config
 
-    setup_logging(level)  # importing fairseq installs a log handler of its own
+    setup_logging(level)  # importing fairseq adds a log handler
     settings = parse_fairseq_config(plan.argv, plan.config)
     if args.print_fairseq:
         print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *plan.argv]))

@@ -1,4 +1,4 @@
-"""A plain tree -> dataclasses, strictly."""
+"""Build the schema's dataclasses from a plain tree, strictly."""
 
 import difflib
 import math
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """Where keys came from: the main file, and the file or override of each dotted key."""
+    """The origin of keys: the main file, and the file or override of each dotted key."""
 
     file: str
     of_key: Mapping[str, str]
 
     def of(self, key: str) -> str:
-        """The file or override that gave `key`, or the nearest section around it."""
+        """The file or override that set `key` or its nearest enclosing section."""
         while key:
             if key in self.of_key:
                 return self.of_key[key]
@@ -56,8 +56,7 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
             )
         if name in values:
             raise UserError(
-                f"{source.of(dotted)}: {dotted} is another name of {prefix}{name}, which is given too: keep "
-                f"one."
+                f"{source.of(dotted)}: {dotted} is an alias of {prefix}{name}, and both are set: keep one."
             )
         if is_dataclass(hints[name]):
             values[name] = build(hints[name], {} if value is None else value, source, f"{dotted}.")
@@ -105,7 +104,7 @@ _WRONG = object()
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """`value` as type `hint`, or _WRONG. An int is taken for a float; nothing else is converted."""
+    """`value` as type `hint`, or _WRONG. Only int to float is converted."""
     origin = get_origin(hint)
     if hint is Any:
         return value
@@ -134,7 +133,7 @@ def _convert(value: Any, hint: Any) -> Any:
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _WRONG
     if hint is int:
         return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
-    assert hint in (bool, str), f"the schema uses a type the loader does not know: {hint}"
+    assert hint in (bool, str), f"the schema uses a type that the loader does not support: {hint}"
     return value if isinstance(value, hint) else _WRONG
 
 

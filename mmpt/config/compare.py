@@ -1,4 +1,4 @@
-"""Compares two configs of a model: the one it was trained with and the one it is used with."""
+"""Compare the config that a model was trained with and the one it is used with."""
 
 import dataclasses
 import logging
@@ -27,14 +27,11 @@ _EMBEDDING_KEYS = (
     *("clip_window", "clip_frames", "flip_pose"),
     *("pooling", "multimodal_projection"),
 )
-"""Keys of `dataset` and `model` that change embeddings and that the weights do not show."""
+"""Keys of `dataset` and `model` that change embeddings without changing the shapes of weights."""
 
 
 def differences(before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys in which two configs or sections differ -> (value before, value now).
-
-    A value is None if the config does not have the key.
-    """
+    """Dotted keys in which two configs or sections differ -> (value before, value now; None if missing)."""
     one, other = dotted(before), dotted(now)
     keys = dict.fromkeys([*one, *other])
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
@@ -54,17 +51,17 @@ def dotted(section: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def trained_with(checkpoint: str | os.PathLike[str]) -> Config | None:
-    """The config beside a checkpoint; None if there is none that can be read."""
+    """The config in the folder of a checkpoint; None if it is missing or cannot be read."""
     path = Path(checkpoint).parent / SAVED_CONFIG
     try:
         return load_config(path) if path.is_file() else None
     except UserError as error:
-        log.warning("%s cannot be read: settings are not compared with the checkpoint's (%s)", path, error)
+        log.warning("%s cannot be read, so its settings are not compared (%s)", path, error)
         return None
 
 
 def warn_of_other_preprocessing(checkpoint: str | os.PathLike[str], config: Config) -> None:
-    """Warn about settings that prepare clips or prompts, or embed them, differently than in training."""
+    """Warn about settings that change preprocessing or embeddings compared with training."""
     before = trained_with(checkpoint)
     if before is None:
         return

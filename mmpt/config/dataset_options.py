@@ -141,7 +141,7 @@ class FrameFeatures:
         choices=["palm", "palm_shape"],
     )
     velocity: bool = opt(False, "append the change of each feature per 1/25 s")
-    presence: bool = opt(False, "append a 0/1 feature for each hand: is it there?")
+    presence: bool = opt(False, "append a 0/1 feature for each hand: whether it is visible")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ class PoseAugmentations:
 
 @dataclass(frozen=True, kw_only=True)
 class PoseOptions(PoseSelection, PoseNormalization, FrameFeatures, FrameSampling, PoseAugmentations):
-    """All options of poses, which no processor of video features reads."""
+    """All options of poses, which have no effect on video features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,10 +220,11 @@ class VideoFeatureOptions:
     """Features that an extractor computed from videos."""
 
     vfeat_custom: bool | int | None = opt(
-        None, "keep features wider than 512 as they are; unset: average neighbours down to 512"
+        None, "keep features of more than 512 dimensions unchanged; unset: average neighbours to 512"
     )
     allow_trial_features: bool = opt(
-        False, "accept features of a network with random weights (made by --weights random:SEED, for trials)"
+        False,
+        "accept features of a network with random weights (extracted with --weights random:SEED, for tests)",
     )
 
 
@@ -233,7 +234,7 @@ class BatchOptions:
 
     batch_sampler: str = opt(
         "unique_prompt",
-        "unique_prompt: no two clips of one prompt in a batch; random: any clips; prompt_groups: several "
+        "unique_prompt: at most one clip per prompt in a batch; random: any clips; prompt_groups: several "
         "clips of each prompt",
         choices=["unique_prompt", "random", "prompt_groups"],
     )
@@ -242,8 +243,8 @@ class BatchOptions:
         None, "repeat clips of rare prompts so that every batch is full; null: the corpus's default"
     )
     unique_sampler_num: int | None = opt(
-        None, "SignCLIP's name for a batch of that many different prompts", minimum=1
+        None, "SignCLIP's option for a batch of this many different prompts", minimum=1
     )
     pad_to_max: bool = opt(
-        False, "pad every batch to max_video_len and max_len, as the ancestor does: slower, same embeddings"
+        False, "pad every batch to max_video_len and max_len, as SignCLIP does: slower, same embeddings"
     )

@@ -1,8 +1,8 @@
-"""The `fairseq:` section: groups of options that are fairseq's own, one to one.
+"""Check the `fairseq:` section, whose groups and options are those of fairseq.
 
-Published YAMLs put an option into another group than fairseq does (`optimization.ddp_backend`), so the group
-only has to be one of fairseq's; the option has to exist. The table of options is a file, made from fairseq by
-mmpt/fairseq_plugin/options.py, so that this check needs no fairseq.
+An option may be in any group, because published YAMLs put some into another group than fairseq does
+(`optimization.ddp_backend`). mmpt/fairseq_plugin/options.py writes the table of options, so this check does
+not import fairseq.
 """
 
 import ast
@@ -28,7 +28,7 @@ GROUPS = (
     "bmuf",
     "ema",
 )
-EVALUATION_ONLY = {"path"}  # common_eval.path: the checkpoint to evaluate; the trainer does not take it
+EVALUATION_ONLY = {"path"}  # common_eval.path: the checkpoint to evaluate, not an option of fairseq-train
 NAMES = {
     *("aim_repo", "aim_run_hash", "best_checkpoint_metric", "checkpoint_suffix", "continue_once"),
     *(
@@ -41,20 +41,20 @@ NAMES = {
     *("gen_subset", "log_file", "plasma_path", "quantization_config_path", "restore_file", "save_dir"),
     *("slowmo_base_algorithm", "tensorboard_logdir", "train_subset", "valid_subset", "wandb_project"),
 }
-"""Options that are text. What else may be text, as `adam_betas: (0.9, 0.98)`, fairseq evaluates as Python: it
-has to be plain numbers, or a stranger's YAML could run code."""
+"""Options whose value is text. fairseq evaluates other text, such as `adam_betas: (0.9, 0.98)`, as Python, so
+it must be plain numbers, or an untrusted YAML could run code."""
 SET_BY_US = {"task", "arch", "criterion", "user_dir"}
 
 
 @functools.cache
 def table() -> dict[str, dict[str, Any]]:
-    """Option name -> {"option": its spelling on the command line, "type": flag|int|float|str, "choices"}."""
+    """Option name -> {"option": the command-line option, "type": flag|int|float|str, "choices"}."""
     return json.loads(Path(__file__).with_name("fairseq_options.json").read_text(encoding="utf-8"))
 
 
 def check_fairseq(groups: dict[str, Any], source: Source) -> None:
     """Raises UserError for unknown groups or options, wrong types, and two values of one option."""
-    places: dict[str, str] = {}
+    first_group: dict[str, str] = {}
     for group, options in groups.items():
         where = source.of(f"fairseq.{group}")
         if group not in GROUPS:
@@ -68,12 +68,12 @@ def check_fairseq(groups: dict[str, Any], source: Source) -> None:
             _check_option(key, name, value, source)
             if value is None:
                 continue
-            other = places.setdefault(name, group)
+            other = first_group.setdefault(name, group)
             if other != group and groups[other][name] != value:
                 first = f"fairseq.{other}.{name}"
                 raise UserError(
                     f"{first} is {groups[other][name]!r} ({source.of(first)}) and {key} is {value!r} "
-                    f"({source.of(key)}): one option in two groups. Set it as {first} only."
+                    f"({source.of(key)}): the same option in two groups. Set {first} only."
                 )
 
 
@@ -84,37 +84,37 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
             raise UserError(f"{where}: expected the path of a checkpoint, got {value!r}.")
         return
     if name in SET_BY_US:
-        raise UserError(f"{where}: is set by the launcher: leave it out.")
+        raise UserError(f"{where}: the launcher sets it: leave it out.")
     if name not in table():
         prefix = key.rpartition(".")[0]
-        raise UserError(f"{where}: fairseq has no such option.{_nearest(name, list(table()), prefix + '.')}")
+        raise UserError(f"{where}: unknown option of fairseq.{_nearest(name, list(table()), prefix + '.')}")
     row = table()[name]
     if value is None:
         return
     kind = row["type"]
-    right = {
+    valid = {
         "flag": isinstance(value, bool),
         "int": isinstance(value, int) and not isinstance(value, bool),
         "float": isinstance(value, (int, float)) and not isinstance(value, bool),
         "str": isinstance(value, (str, int, float, list)) and not isinstance(value, bool),
     }[kind]
-    if not right:
-        wanted = {
+    if not valid:
+        expected = {
             "flag": "true or false",
             "int": "a whole number",
             "float": "a number",
             "str": "text, a number or a list",
         }[kind]
-        raise UserError(f"{where}: expected {wanted}, got {value!r} ({type(value).__name__}).")
+        raise UserError(f"{where}: expected {expected}, got {value!r} ({type(value).__name__}).")
     if row["choices"] is not None and str(value) not in row["choices"]:
         raise UserError(f"{where}: expected one of {', '.join(row['choices'])}, got {value!r}.")
     if kind == "str" and row["choices"] is None and name not in NAMES and not _is_literal(value):
         raise UserError(f"{where}: expected numbers, or a list of them, got {value!r}.")
-    _check_sense(where, name, value)
+    _check_range(where, name, value)
 
 
-#: the least that makes sense, where fairseq would take less, or stop in its own code
-_LEAST = {
+#: minimum values, where fairseq accepts smaller ones or fails in its own code
+_MINIMUM = {
     "batch_size": 1,
     "batch_size_valid": 1,
     "update_freq": 1,
@@ -132,17 +132,17 @@ _LEAST = {
 }
 
 
-def _check_sense(where: str, name: str, value: Any) -> None:
-    """Values that fairseq would take and that make no sense."""
+def _check_range(where: str, name: str, value: Any) -> None:
+    """Refuse values that fairseq accepts although they are meaningless."""
     numbers = _numbers(value)
     if table()[name]["type"] in ("int", "float") and not all(map(math.isfinite, numbers)):
         raise UserError(f"{where}: expected a finite number, got {value!r}.")
-    if name in _LEAST and not (numbers and all(_LEAST[name] <= number < math.inf for number in numbers)):
-        raise UserError(f"{where}: expected a number of at least {_LEAST[name]}, got {value!r}.")
+    if name in _MINIMUM and not (numbers and all(_MINIMUM[name] <= number < math.inf for number in numbers)):
+        raise UserError(f"{where}: expected a number of at least {_MINIMUM[name]}, got {value!r}.")
     if name == "update_freq" and not all(number.is_integer() for number in numbers):
         raise UserError(f"{where}: expected a whole number, or several, got {value!r}.")
     if name == "required_batch_size_multiple" and value != 1:
-        raise UserError(f"{where}: got {value!r}, but a batch here is as large as asked for: leave it out.")
+        raise UserError(f"{where}: got {value!r}, but mmpt never rounds batch sizes: leave it out.")
     if name == "seed" and value >= 2**32:
         raise UserError(f"{where}: expected a number from 0 to {2**32 - 1}, got {value!r}.")
     if name == "adam_betas" and not (len(numbers) == 2 and all(0 <= beta < 1 for beta in numbers)):
@@ -158,9 +158,9 @@ def _is_literal(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> list[float]:
-    """The numbers of an option that takes one or several: 0.5, [1, 2], "(0.9, 0.98)"; [] if it holds others.
+    """The numbers of an option that takes one or several: 0.5, [1, 2], "(0.9, 0.98)"; [] if it has others.
 
-    YAML reads 5e-5, without a dot, as text.
+    Numbers may be text: YAML reads 5e-5 as text.
     """
     items = value.strip("()[] ").split(",") if isinstance(value, str) else value
     items = items if isinstance(items, list) else [items]
@@ -182,7 +182,7 @@ def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:
 
 
 def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:
-    """The value of a fairseq option, whichever group it stands in."""
+    """The value of a fairseq option, in any group."""
     for options in groups.values():
         if isinstance(options, dict) and options.get(name) is not None:
             return options[name]
@@ -190,7 +190,7 @@ def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:
 
 
 def keys_of(groups: dict[str, Any], arguments: list[str]) -> list[str]:
-    """Dotted keys of the options that stand among some arguments of `fairseq-train`."""
+    """Dotted keys of the options that appear in arguments of `fairseq-train`."""
     return [
         f"fairseq.{group}.{name}"
         for group, options in groups.items()
@@ -200,7 +200,7 @@ def keys_of(groups: dict[str, Any], arguments: list[str]) -> list[str]:
 
 
 def to_argv(groups: dict[str, Any]) -> list[str]:
-    """The options as arguments of `fairseq-train`, in file order, without false flags and nulls."""
+    """The options as arguments of `fairseq-train`, without false flags and nulls."""
     argv: list[str] = []
     for options in groups.values():
         for name, value in (options or {}).items():

@@ -1,9 +1,9 @@
-"""YAML -> includes -> overrides -> dataclasses. What is unknown, missing or mistyped is an error.
+"""Load a task config: YAML -> includes -> overrides -> dataclasses, strictly.
 
-Layers, later ones win: the files named under `includes:` (relative to the including file, to the working
-directory, or to a folder above the file, as the ancestors' `projects/task/ft.yaml`), the file itself, then
-overrides such as `dataset.augment2d=true`. Every error names the file (or the override), the dotted key and,
-for a misspelt key, the nearest valid one.
+Later layers win: the files under `includes:` (relative to the including file, to the working directory, or to
+a folder above the file, as in the published `projects/task/ft.yaml`), the file itself, then overrides such as
+`dataset.augment2d=true`. Errors name the file or override, the dotted key and, for a misspelt key, the
+nearest valid one.
 """
 
 import logging
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 MAX_VALUES = 10_000
 
-# ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data}: nothing else, so that a stranger's YAML can neither run a
-# resolver nor copy secrets of the environment into a saved config.
+# ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data} only: an untrusted YAML must not run a resolver or copy
+# secrets from the environment into a saved config.
 _ALLOWED_INTERPOLATION = re.compile(
     r"\$\{(oc\.env:(SIGNCLIP_[A-Z0-9_]*|HOME|USER)(,[^{}$]*)?|[A-Za-z_][\w.]*)\}"
 )
@@ -46,11 +46,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(merged, sources, override)
     resolved = _resolve(merged, path, sources)
-    ignored = take_out_ignored(resolved)
+    ignored = remove_ignored(resolved)
     if ignored:
-        log.info(
-            "%s: ignored, as mmpt does not have the data sets that they are for: %s", path, ", ".join(ignored)
-        )
+        log.info("%s: ignored keys of data sets that mmpt does not support: %s", path, ", ".join(ignored))
     source = Source(str(path), sources)
     config = build(Config, resolved, source)
     check_fairseq(config.fairseq, source)
@@ -58,7 +56,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if "model.vfeat_dim" in sources and config.model.vfeat_dim != config.input_dim:
             raise UserError(
                 f"{source.of('input_dim')}: input_dim is {config.input_dim} but model.vfeat_dim is "
-                f"{config.model.vfeat_dim}: they are two names of one thing, give one of them."
+                f"{config.model.vfeat_dim}: they are aliases, set one of them."
             )
         config.model.vfeat_dim = config.input_dim
     if config.slurm_config is not None:
@@ -92,7 +90,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """One YAML file with its includes: the merged tree, and for each dotted key the file it came from."""
+    """Read one YAML file with its includes: the merged tree, and the file of each dotted key."""
     if not path.is_file():
         by = f" (included by {including[-1]})" if including else ""
         raise UserError(
@@ -102,12 +100,12 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     real = path.resolve()
     if real in [other.resolve() for other in including]:
         chain = " -> ".join(str(p) for p in (*including, path))
-        raise UserError(f"{path}: includes itself: {chain}. Take one of the includes out.")
+        raise UserError(f"{path}: includes itself: {chain}. Remove one of the includes.")
     try:
         _check_size(path)
         loaded = OmegaConf.load(path)
         content = OmegaConf.to_container(loaded, resolve=False)
-    except AssertionError as error:  # omegaconf's own, where the file is one quoted number
+    except AssertionError as error:  # raised by omegaconf if the file is one quoted number
         raise UserError(
             f"{path}: expected a mapping of sections (dataset:, model:, ...), got text."
         ) from error
@@ -144,13 +142,15 @@ def _yaml_files(folder: Path) -> list[str]:
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a file that aliases (`&a`, `*a`) make huge, or endless. Raises UserError, and YAMLError."""
+    """Refuse a file that YAML aliases (`&a`, `*a`) make huge or endless. Raises UserError or YAMLError."""
     nodes, count = [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)], 0
     while nodes:
         node = nodes.pop()
         count += 1
         if count > MAX_VALUES:
-            raise UserError(f"{path}: it holds over {MAX_VALUES} values, with its aliases: no config does.")
+            raise UserError(
+                f"{path}: it has over {MAX_VALUES} values, counting aliases: that is too large for a config."
+            )
         if isinstance(node, yaml.SequenceNode):
             nodes += node.value
         elif isinstance(node, yaml.MappingNode):
@@ -158,28 +158,25 @@ def _check_size(path: Path) -> None:
 
 
 def _merge(base: dict[Any, Any], top: dict[Any, Any], where: Any, prefix: str = "") -> None:
-    """Merge `top`, which comes from `where`, into `base`.
-
-    Raises UserError for an empty section over one with keys: its keys were probably commented out.
-    """
+    """Merge `top` from `where` into `base`. Raises UserError for an empty section over one with keys."""
     for key, value in top.items():
         below = base.get(key)
         if isinstance(value, dict) and isinstance(below, dict):
             _merge(below, value, where, f"{prefix}{key}.")
         elif value is None and isinstance(below, dict) and below:
             raise UserError(
-                f"{where}: the section {prefix}{key} is empty, but what it is laid over sets "
-                f"{', '.join(below)} there: leave {prefix}{key} out to keep that, or set the keys one by one."
+                f"{where}: the section {prefix}{key} is empty, but would override {', '.join(below)}: remove "
+                f"{prefix}{key} to keep those, or set the keys one by one."
             )
         else:
-            for name in _SYNONYMS.get(f"{prefix}{key}", ()):  # a later layer wins under whichever name
+            for name in _SYNONYMS.get(f"{prefix}{key}", ()):  # later layers override aliases too
                 if name not in top:
                     base.pop(name, None)
             base[key] = value
 
 
 def _synonyms() -> dict[str, set[str]]:
-    """Dotted key of a field with aliases, or of an alias -> the key's other names."""
+    """Dotted key of a field or alias -> its other names."""
     found: dict[str, set[str]] = {}
     for part, cls in (("dataset.", DatasetConfig), ("model.", ModelConfig)):
         for alias, name in aliases(cls).items():
@@ -205,7 +202,7 @@ def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str
     where = f"override {override!r}"
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key):
         raise UserError(f"{where}: expected section.key=value, such as dataset.augment2d=true.")
-    try:  # OmegaConf's reader, not YAML's own, for which 5e-5 is a word
+    try:  # parsed by OmegaConf, because YAML reads 5e-5 as text
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
         _refuse_comment(text, where)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
@@ -227,13 +224,13 @@ def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str
 
 
 def _refuse_comment(text: str, where: str) -> None:
-    """Raises UserError where YAML would leave out the end of a value, from a # on."""
+    """Raises UserError if YAML would drop the end of a value as a comment."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     end = 0 if node is None else node.end_mark.index
     if end < len(text.rstrip()):
         raise UserError(
-            f"{where}: YAML takes {text[end:].strip()!r} for a comment: put the value in quotes of its own, "
-            "as in \"key='a #b'\"."
+            f"{where}: YAML would read {text[end:].strip()!r} as a comment: quote the value, as in "
+            "\"key='a #b'\"."
         )
 
 
@@ -242,8 +239,8 @@ def _resolve(tree: dict[str, Any], path: str | Path, sources: dict[str, str]) ->
         if "${" in _ALLOWED_INTERPOLATION.sub("", value):
             raise UserError(
                 f"{sources.get(key, path)}: {key}: {value!r} may only refer to another key, as "
-                f"${{dataset.max_len}}, or to a "
-                "variable whose name begins with SIGNCLIP_, as ${oc.env:SIGNCLIP_DATA,data}."
+                "${dataset.max_len}, or to an environment variable whose name begins with SIGNCLIP_, as "
+                "${oc.env:SIGNCLIP_DATA,data}."
             )
     try:
         return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[return-value]

@@ -1,8 +1,7 @@
-"""Keys of published YAMLs that mmpt does not support. They load, and are refused or reported as ignored.
+"""Keys of published YAMLs that mmpt does not support: refused when set, or ignored with a message.
 
-Keys that change a model or its data are fields (PublishedDataset, PublishedModel), and a task that sets one
-is refused (refuse_unsupported). The others configure readers of data sets that mmpt does not have: they are
-removed and reported as ignored (IGNORED).
+Keys that change a model or its data are fields (PublishedDataset, PublishedModel); a task that sets one is
+refused (refuse_unsupported). Keys of data sets that mmpt does not support are removed and reported (IGNORED).
 """
 
 from dataclasses import dataclass, fields
@@ -45,10 +44,10 @@ _VIDEOCLIP_SAMPLING = ("task", "retri_epoch", "vectorpool_cls", "retriever_cls",
 IGNORED = frozenset(
     [*_VIDEOCLIP_SAMPLING, *(f"dataset.{name}" for name in _SIGNCLIP_READERS + _VIDEOCLIP_READERS)]
 )
-"""Dotted keys without effect, as mmpt does not have the readers that they configure."""
+"""Dotted keys of data sets that mmpt does not support."""
 
 
-def take_out_ignored(tree: dict[str, Any]) -> list[str]:
+def remove_ignored(tree: dict[str, Any]) -> list[str]:
     """Remove the keys of IGNORED from a config tree; returns their names, in order."""
     sections = [("", tree), *((f"{key}.", item) for key, item in tree.items() if isinstance(item, dict))]
     found = [(part, prefix, key) for prefix, part in sections for key in part if f"{prefix}{key}" in IGNORED]
@@ -59,7 +58,7 @@ def take_out_ignored(tree: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedDataset:
-    """Unsupported options of SignCLIP's corpora, which would change examples or prompts."""
+    """Unsupported options of SignCLIP's data sets, which would change examples or prompts."""
 
     augment_magic: bool = opt(False, "SignCLIP-BSL's own augmentation", supported=False)
     config_name: str | None = opt(None, "builder config of the corpora, such as holistic", supported=False)
@@ -67,9 +66,9 @@ class PublishedDataset:
         None, "folder of corpora in the layout of sign-language-datasets", supported=False
     )
     debug: bool = opt(False, "a few examples only", supported=False)
-    include_lip_reading: bool = opt(False, "features of the lips beside those of the pose", supported=False)
-    only_lip_reading: bool = opt(False, "features of the lips, and no pose", supported=False)
-    metadata_path: str | None = opt(None, "in the published YAMLs for RWTH; not read here")
+    include_lip_reading: bool = opt(False, "lip features in addition to the pose", supported=False)
+    only_lip_reading: bool = opt(False, "lip features instead of the pose", supported=False)
+    metadata_path: str | None = opt(None, "in published YAMLs for RWTH; has no effect")
     preprocess_gloss: bool = opt(False, "glosses as words in the prompts", supported=False)
     sp_universal_tagging: bool = opt(
         False, "prompts as '<en> <ase> text' instead of '<American Sign Language> text'", supported=False
@@ -92,18 +91,18 @@ class PublishedDataset:
 
 @dataclass(kw_only=True)
 class PublishedModel:
-    """Other video towers: an I3D trained end to end (MMFusionWithI3D), and graph networks on poses."""
+    """Unsupported options of other video towers: I3D trained end to end (MMFusionWithI3D), graph networks."""
 
     checkpoint_path: str | None = opt(None, "weights of the I3D", supported=False)
-    freeze_feature_extractor: bool = opt(False, "leave the I3D as it is", supported=False)
-    i3d_batch_size: int | None = opt(None, "windows a step of the I3D", supported=False)
+    freeze_feature_extractor: bool = opt(False, "freeze the I3D", supported=False)
+    i3d_batch_size: int | None = opt(None, "batch size of the I3D, in windows", supported=False)
     num_classes: int | None = opt(None, "classes of the I3D", supported=False)
-    num_in_frames: int | None = opt(None, "frames a window of the I3D", supported=False)
-    path_to_i3d_repo: str | None = opt(None, "folder of the I3D's code", supported=False)
+    num_in_frames: int | None = opt(None, "frames per window of the I3D", supported=False)
+    path_to_i3d_repo: str | None = opt(None, "folder with the code of the I3D", supported=False)
     use_agcn: bool = opt(False, "a graph network in front of the video tower", supported=False)
-    use_conformer: bool = opt(False, "a conformer behind that network", supported=False)
+    use_conformer: bool = opt(False, "a conformer after the graph network", supported=False)
     use_cosign: bool = opt(False, "CoSign features in front of the video tower", supported=False)
-    use_cosign_training: bool = opt(False, "train them", supported=False)
+    use_cosign_training: bool = opt(False, "train the CoSign features", supported=False)
 
 
 def refuse_unsupported(config: Any) -> None:
@@ -113,6 +112,6 @@ def refuse_unsupported(config: Any) -> None:
         for field in fields(section):
             if not field.metadata.get("supported", True) and getattr(section, field.name):
                 raise UserError(
-                    f"{name}.{field.name}: a published option that this framework does not have "
+                    f"{name}.{field.name}: a published option that mmpt does not support "
                     f"({field.metadata['doc']}): leave it out."
                 )

@@ -1,8 +1,8 @@
-"""Every key that a task config may hold: its type, default, bounds and meaning.
+"""Every key of a task config: its type, default, bounds and meaning.
 
-The names are those of MMPT and SignCLIP, so that published YAMLs load as they are. `None` means "not set".
-The loader (mmpt/config/loader.py) builds these dataclasses and refuses anything that is not written here, or
-in published.py: what published YAMLs set and mmpt does not have.
+The names are those of MMPT and SignCLIP, so that published YAMLs load unchanged. `None` means "not set". The
+loader (mmpt/config/loader.py) builds these dataclasses and refuses keys that are neither here nor in
+published.py.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class DatasetConfig(
     TextModelOptions,
     PublishedDataset,
 ):
-    """What an example is and where it comes from; the groups are in dataset_options.py."""
+    """The clips and prompts, and how they are read; the groups of keys are in dataset_options.py."""
 
     meta_processor: str = required(
         "which clips and prompts: RWTHFSMetaProcessor, FingerspellingMetaProcessor, TableMetaProcessor, ..."
@@ -44,8 +44,8 @@ class DatasetConfig(
     video_processor: str = required(
         "how a clip becomes feature vectors: RWTHFSPoseProcessor, RWTHFSVideoProcessor, ..."
     )
-    max_video_len: int = required("most frames (or video tokens) of a clip for the video tower", minimum=1)
-    max_len: int = required("most token ids of a prompt, including [CLS] and [SEP]s", minimum=4)
+    max_video_len: int = required("maximum number of frames (or video tokens) of a clip", minimum=1)
+    max_len: int = required("maximum number of token ids of a prompt, including [CLS] and [SEP]s", minimum=4)
 
 
 @dataclass
@@ -112,7 +112,7 @@ class ModelConfig(PublishedModel):
 
 @dataclass
 class LossConfig:
-    """The training objective. The defaults are the ancestor's: InfoNCE in both directions on dot products."""
+    """The training objective. The defaults are VideoCLIP's: InfoNCE in both directions on dot products."""
 
     loss_cls: str = opt("MMContraLoss", "MMContraLoss (InfoNCE) or MMSigmoidLoss")
     similarity: str = opt("dot", "similarity measure of the logits", choices=["dot", "cosine"])
@@ -146,9 +146,9 @@ class LossConfig:
 class EvalConfig:
     """How a trained model is evaluated, and where the results are written."""
 
-    save_path: str | None = opt(None, "folder of results; null: `eval` beside the checkpoint")
+    save_path: str | None = opt(None, "folder of results; null: `eval` in the folder of the checkpoint")
     similarity: str = opt(
-        "cosine", "similarity that ranks the candidates (the ancestor: dot)", choices=["cosine", "dot"]
+        "cosine", "similarity that ranks the candidates (SignCLIP: dot)", choices=["cosine", "dot"]
     )
     after_training: bool = opt(False, "evaluate the best checkpoint when training ends")
     batch_size: int = opt(64, "clips per batch", minimum=1)

@@ -17,7 +17,7 @@ def collate(
 
     Returns `vfeats` float32 [B, T, D] and `caps` int64 [B, L], `vmasks` and `cmasks` bool (false on padding),
     `label` and `index` int64 [B], lists `video_id` and `text`. T and L are the batch's longest, or video_len
-    and text_len if given (the ancestor's fixed padding).
+    and text_len if given (SignCLIP's fixed padding).
     """
     assert samples, "a batch needs at least one sample"
     batch: dict[str, Any] = {

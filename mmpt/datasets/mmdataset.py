@@ -1,4 +1,4 @@
-"""Example -> sample: features and token ids, cut by the aligner."""
+"""The dataset: examples -> samples of features and token ids."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """A split as samples and batches.
 
     Randomness (augmentation, batches) depends only on (seed, epoch, index), so a resumed run sees the same
-    data as an uninterrupted one, whatever the number of workers.
+    data as an uninterrupted one, with any number of workers.
 
     sampler: draws the batches. prompt_weights: in training, the probabilities of an example's text and each
     of its other_texts. Raises UserError for an empty split, and for prompts with the same token ids.

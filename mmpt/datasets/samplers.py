@@ -1,4 +1,4 @@
-"""Which clips make a batch: with a contrastive loss, they are each other's negatives."""
+"""Draw batches. The clips of a batch are negatives of each other in a contrastive loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def prompt_batches(
     labels: the prompt of each clip, as a number. Each prompt's clips are distributed over different batches,
     drawn again for every epoch, and batch sizes differ by at most clips_per_prompt; if the prompts have
     different numbers of clips, batches are smaller than batch_size. oversample: repeat clips of rarer prompts
-    until every prompt has as many as the most frequent one (the ancestor's way to full batches).
+    until every prompt has as many as the most frequent one, as SignCLIP does.
 
     Raises UserError if batch_size is larger than the prompts can fill.
     """
@@ -115,8 +115,8 @@ def prompt_batches(
 def _distribute(groups: Sequence[list[list[int]]], count: int, rng: np.random.Generator) -> list[list[int]]:
     """Put each prompt's groups into different ones of `count` batches, whose sizes differ by at most a group.
 
-    Prompts and batches take turns in random order. In a fixed order a prompt would meet the same few other
-    prompts in every epoch, and never be contrasted with the rest.
+    Prompts and batches take turns in random order. In a fixed order a prompt would be contrasted with the
+    same few prompts in every epoch.
     """
     batches: list[list[int]] = [[] for _ in range(count)]
     waiting = np.empty(0, dtype=np.int64)  # batches, in the order of their turns

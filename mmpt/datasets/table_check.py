@@ -1,4 +1,4 @@
-"""Checks of a table of clips before training."""
+"""Check a table of clips before training."""
 
 import logging
 import unicodedata
@@ -114,9 +114,9 @@ def check_table(
         (report.warnings if kind in allowed else report.errors).extend(messages)
     for group in leaks.repeats:
         texts = sorted({row.text for row in group})
-        told = f", with different texts: {', '.join(texts[:4])}" if len(texts) > 1 else ""
+        note = f", with different texts: {', '.join(texts[:4])}" if len(texts) > 1 else ""
         names = ", ".join(f"{row.id} (line {row.line})" for row in group[:4])
-        report.warnings.append(f"the same clip occurs {len(group)} times in {group[0].split}: {names}{told}.")
+        report.warnings.append(f"the same clip occurs {len(group)} times in {group[0].split}: {names}{note}.")
     _warn_about_classes(report)
     _warn_about_clips(report)
     return report
@@ -191,11 +191,11 @@ def _warn_about_classes(report: TableReport) -> None:
         of_split[row.split].add(row.text)
     if "train" in of_split:
         for split in ("valid", "test"):
-            lacking = sorted(of_split.get(split, set()) - of_split["train"])
-            if lacking:
+            missing = sorted(of_split.get(split, set()) - of_split["train"])
+            if missing:
                 report.warnings.append(
-                    f"{len(lacking)} of {len(of_split[split])} classes of {split} have no clip in train: "
-                    f"{some_of(lacking)}."
+                    f"{len(missing)} of {len(of_split[split])} classes of {split} have no clip in train: "
+                    f"{some_of(missing)}."
                 )
         counts = Counter(row.text for row in rows if row.split == "train")
         single = sorted(text for text, count in counts.items() if count == 1)
@@ -203,13 +203,13 @@ def _warn_about_classes(report: TableReport) -> None:
             report.warnings.append(
                 f"{len(single)} of {len(counts)} classes have one clip in train: {some_of(single)}."
             )
-    alike: dict[str, set[str]] = defaultdict(set)
+    same_plain: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        alike[_plain(row.text)].add(row.text)
-    for texts in alike.values():
+        same_plain[_plain(row.text)].add(row.text)
+    for texts in same_plain.values():
         if len(texts) > 1:
             report.warnings.append(
-                f"an uncased text model cannot tell these texts apart: {some_of(sorted(texts))}: training "
+                f"an uncased text model cannot distinguish these texts: {some_of(sorted(texts))}: training "
                 "refuses them as two classes; use one spelling, or different words."
             )
     if not any(row.signer for row in rows):
@@ -229,8 +229,8 @@ def _warn_about_clips(report: TableReport) -> None:
             f"{len(idle)} clips are marked as left-handed, but only their right hand is visible: "
             f"{some_of(idle)}."
         )
-    for what, is_so in named.items():
-        found = [row.id for row, clip in readable if is_so(clip)]
+    for what, matches in named.items():
+        found = [row.id for row, clip in readable if matches(clip)]
         if found:
             report.warnings.append(f"{len(found)} clips {what}: {some_of(found)}.")
 

@@ -1,4 +1,4 @@
-"""The report of a table as Markdown, with figures of lengths, classes and some clips."""
+"""Write the report of a table as Markdown, with figures of lengths, classes and some clips."""
 
 from collections import Counter
 from collections.abc import Sequence

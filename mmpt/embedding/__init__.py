@@ -1,1 +1,1 @@
-"""Embed clips and prompts with a trained model: in memory, or thousands into a folder."""
+"""Embed clips and prompts with a trained model, in memory or into a folder."""

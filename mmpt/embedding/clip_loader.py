@@ -1,7 +1,4 @@
-"""Load the clips of a folder or a table as features, whole or in sliding windows.
-
-It does not import torch, so that worker processes start fast.
-"""
+"""Load the clips of a folder or a table as features, whole or in sliding windows. Does not import torch."""
 
 import math
 from collections.abc import Sequence
@@ -20,15 +17,15 @@ from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import files_under
 
-_FRAMES_TOGETHER = 2048
-"""Frames that read_all holds at a time: long recordings are not collected in memory."""
+_FRAMES_AT_ONCE = 2048
+"""Frames that read_all prepares at once, which bounds the memory."""
 
 
 @dataclass(frozen=True)
 class ClipJob:
     """One clip to embed.
 
-    listed: the path as written in the table or below the folder. span: the part of the file. mirror: signed
+    listed: the path as in the table or relative to the folder. span: the part of the file. mirror: signed
     with the left hand.
     """
 
@@ -89,7 +86,7 @@ class ClipLoader:
             return str(error)
 
     def read_all(self, jobs: Sequence[ClipJob]) -> list[list[Piece] | str]:
-        """The results of self(job) for each of `jobs`; poses are prepared together, which is faster."""
+        """self(job) for each of `jobs`; poses are prepared together, which is faster."""
         if self.windows or self.processor.suffix != ".pose":
             return [self(job) for job in jobs]
         results: dict[int, list[Piece] | str] = {}
@@ -99,7 +96,7 @@ class ClipLoader:
                 held[number] = self.processor.prepare(job.path, job.mirror, job.span)
             except UserError as error:
                 results[number] = str(error)
-            if number == len(jobs) - 1 or sum(map(len, held.values())) > _FRAMES_TOGETHER:
+            if number == len(jobs) - 1 or sum(map(len, held.values())) > _FRAMES_AT_ONCE:
                 for index, frames in zip(held, self.processor.features_of(list(held.values()))):
                     try:
                         results[index] = [self._piece(jobs[index], frames)]
@@ -146,7 +143,7 @@ def check_windows(length: float | None, stride: float | None, suffix: str) -> Wi
             raise UserError("--stride is for sliding windows: give --window too.")
         return None
     if suffix != ".pose":
-        raise UserError("--window needs poses: files of features have no frame rate.")
+        raise UserError("--window needs poses: feature files have no frame rate.")
     stride = length / 2 if stride is None else stride
     if not (0 < length < math.inf and 0 < stride < math.inf):
         raise UserError(f"--window {length:g} --stride {stride:g}: expected milliseconds above 0.")
@@ -156,14 +153,14 @@ def check_windows(length: float | None, stride: float | None, suffix: str) -> Wi
 def folder_jobs(folder: Path, suffix: str, out: Path) -> list[ClipJob]:
     """A job for each clip under a folder, without those in `out`; ids are paths without their suffix.
 
-    See files_under for the files that are skipped. Raises MissingDataError if there are none, UserError if
-    embeddings would be written among the features (`out` is the folder), or if two clips have the same id.
+    Files are skipped as in files_under. Raises MissingDataError if there are none, UserError if `out` is the
+    folder of the features or if two clips have the same id.
     """
     if suffix == ".npy" and out.exists() and out.samefile(folder):
         raise UserError(f"--out {out} is --in itself: embeddings would be written among the features.")
     files = sorted(path for path in files_under(folder, skip=out) if path.suffix.lower() == suffix)
     if not files:
-        raise MissingDataError(f"{folder}: it holds no {suffix} file, which this model reads.")
+        raise MissingDataError(f"{folder}: no {suffix} files, which this model reads.")
     jobs: dict[str, ClipJob] = {}
     for path in files:
         name = path.relative_to(folder)

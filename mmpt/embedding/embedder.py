@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class SignCLIP:
-    """Embeds clips and prompts in length-sorted batches; results are in the order given.
+    """Embeds clips and prompts in length-sorted batches; results keep the input order.
 
     >>> model = mmpt.from_pretrained("runs/fslex/model")
     >>> model.score(["clip.pose"], ["Fingerspell the letter A.", "Fingerspell the letter B."])  # [2, 1]
@@ -61,8 +61,8 @@ class SignCLIP:
     ) -> "SignCLIP":
         """Load a model folder, or a checkpoint with the config.yaml that training wrote beside it.
 
-        A model folder needs no network. No code in a file is run. Raises MissingDataError if there is none,
-        UserError if it is damaged.
+        A model folder is loaded offline, and no code in it is run. Raises MissingDataError if it does not
+        exist, UserError if it is damaged.
         """
         if not isinstance(path, str | os.PathLike):
             raise UserError(f"expected the path of a model folder, got {path!r} ({type(path).__name__}).")
@@ -77,7 +77,7 @@ class SignCLIP:
         device: str | None = None,
         batch_size: int = 64,
     ) -> "SignCLIP":
-        """Load a checkpoint, ours or the ancestors', with the config it was trained with.
+        """Load a checkpoint, of mmpt or published, with the config it was trained with.
 
         Reads the sizes and the vocabulary of the text model `dataset.bert_name`, not its weights. trust: see
         load_state_dict_file. Raises UserError if checkpoint and config do not fit.
@@ -89,7 +89,7 @@ class SignCLIP:
         save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer)
 
     def provenance(self) -> dict[str, str]:
-        """Name and hash of the model folder or checkpoint that it was loaded from."""
+        """Name and hash of the model folder or checkpoint."""
         assert self.path is not None, "this model was not loaded from a file"
         return {"folder": self.path.name, "sha256": model_hash(self.path)}
 
@@ -111,10 +111,10 @@ class SignCLIP:
     def embed_video_features(
         self, arrays: Sequence[ArrayLike], normalize: bool = False
     ) -> NDArray[np.float32]:
-        """Clips as features [T, vfeat_dim], arrays or torch tensors -> float32 [N, D].
+        """Features [T, vfeat_dim] of clips, arrays or torch tensors -> float32 [N, D].
 
         Clips over `dataset.max_video_len` frames are handled as `dataset.long_video` says. Raises UserError
-        for features of another dimension, empty or not finite.
+        for features that are empty, not finite or of another dimension.
         """
         check_list(arrays, "arrays")
         if not len(arrays):
@@ -134,7 +134,7 @@ class SignCLIP:
     ) -> NDArray[np.float32]:
         """Poses (pose-format objects or .pose files) -> float32 [N, D], prepared without augmentation.
 
-        mirror: they were signed with the left hand. Raises UserError for poses that are not MediaPipe
+        mirror: signed with the left hand. Raises UserError for poses that are not MediaPipe
         Holistic's.
         """
         check_list(poses, "poses")
@@ -148,17 +148,17 @@ class SignCLIP:
         measure: str = "cosine",
         mirror: bool = False,
     ) -> NDArray[np.float32]:
-        """Similarity of each prompt with each pose, float32 [n_texts, n_poses]; measure: cosine or dot."""
+        """Similarity of each prompt with each pose, float32 [n_texts, n_poses]. measure: cosine or dot."""
         return similarity(self.embed_text(texts), self.embed_pose(poses, mirror=mirror), measure)
 
     @cached_property
     def video_processor(self) -> Any:
-        """File of a clip -> features, not augmented."""
+        """Turns the file of a clip into features, without augmentation."""
         processor = VIDEO_PROCESSORS.get(self.dataset_cfg.video_processor, "dataset.video_processor")
         return processor.from_config(self.dataset_cfg, training=False, vfeat_dim=self.model_cfg.vfeat_dim)
 
     def clip_loader(self, windows: Windows | None = None) -> ClipLoader:
-        """Loads clips as this model reads them; it can be sent to worker processes."""
+        """A picklable loader that prepares clips for this model."""
         return ClipLoader(self.video_processor, self.aligner, self.model_cfg.vfeat_dim, windows)
 
     def _pose(self, number: int, pose: Any, mirror: bool) -> NDArray[np.float32]:
@@ -179,12 +179,12 @@ class SignCLIP:
             )
         try:
             return processor.features(processor.prepare.clip(from_pose(pose), mirror))
-        except UserError as error:  # which names no file here
+        except UserError as error:  # it does not name the pose
             raise UserError(f"pose number {number}: {error}") from error
 
     def _frames(self, name: str, array: ArrayLike) -> NDArray:
-        """The features given for a clip, checked: [T, vfeat_dim]."""
-        if isinstance(array, torch.Tensor):  # on any device and in any precision, which NumPy may not read
+        """Check the features of a clip: [T, vfeat_dim]."""
+        if isinstance(array, torch.Tensor):  # NumPy cannot read every device and dtype
             array = array.detach().to("cpu", torch.float32)
         try:
             frames = np.asarray(array)
@@ -193,16 +193,15 @@ class SignCLIP:
         width = self.model_cfg.vfeat_dim
         if frames.ndim != 2 or not len(frames) or frames.shape[1] != width or frames.dtype.kind not in "fiu":
             raise UserError(
-                f"clip {name} is an array of {frames.dtype} of shape {list(frames.shape)}; numbers [T, "
-                f"{width}] with at least one frame were expected."
+                f"clip {name} has dtype {frames.dtype} and shape {list(frames.shape)}; expected numbers [T, "
+                f"{width}] with at least one frame."
             )
         return frames
 
     def _clip(self, name: str, frames: NDArray) -> NDArray[np.float32]:
-        """The frames that the tower reads."""
         frames = self.aligner.cut(name, frames)
         if not np.isfinite(frames).all():
-            raise UserError(f"clip {name} holds NaN or infinite values.")
+            raise UserError(f"clip {name} contains NaN or infinite values.")
         return frames
 
     def _none(self) -> NDArray[np.float32]:

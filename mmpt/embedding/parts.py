@@ -1,7 +1,6 @@
-"""Parts: the saved portions of an unfinished embedding run, so that it can be resumed.
+"""Save the portions of an unfinished embedding run, so that it can be resumed.
 
-Portions depend on the jobs alone. A run that was killed and resumed ends with the same bytes as one that was
-not.
+Portions depend only on the jobs, so a resumed run gives the same bytes as an uninterrupted one.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ _FORMAT = 2
 
 @dataclass
 class Portion:
-    """The clips of one part that were read: pieces, the job number of each, and id -> error of the others."""
+    """The clips of one part: pieces, the job number of each piece, and id -> error of unreadable clips."""
 
     start: int
     count: int
@@ -35,7 +34,7 @@ class Portion:
     failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, number: int, job: ClipJob, result: list[Piece] | str) -> None:
-        """Add what reading job `number` gave: its pieces, or an error."""
+        """Add the result of job `number`: its pieces, or an error."""
         if isinstance(result, str):
             self.failed[job.id] = result
         else:
@@ -44,7 +43,7 @@ class Portion:
 
 
 class Parts:
-    """The folder `parts`: one .npz file for each portion of the jobs.
+    """The folder `parts` with one .npz file per portion.
 
     Parts of a run with another key are deleted. portion: clips in a part.
     """
@@ -56,18 +55,18 @@ class Parts:
         self._prepare(key)
         starts = range(0, len(jobs), portion)
         self.missing = [start for start in starts if not self._file(start).is_file()]
-        """Job number at which each part that is still to do begins."""
+        """First job number of each part that does not exist yet."""
 
     def count(self, start: int) -> int:
-        """Number of clips in the part that begins with job `start`."""
+        """Number of clips in the part that starts with job `start`."""
         return min(self.portion, len(self.jobs) - start)
 
     def todo(self) -> Iterator[Portion]:
-        """The portions that are still to do, empty."""
+        """The missing portions, empty."""
         return (Portion(start, self.count(start)) for start in self.missing)
 
     def save(self, portion: Portion, vectors: np.ndarray) -> None:
-        """Write a part: the vectors of the portion's pieces, and what they are."""
+        """Write a part: the portion and the vectors of its pieces."""
         pieces = portion.pieces
         spans = np.array([[p.start_ms, p.end_ms] for p in pieces], dtype=np.float64).reshape(-1, 2)
         failed = np.frombuffer(json.dumps(portion.failed).encode(), dtype=np.uint8)
@@ -118,7 +117,7 @@ class Parts:
 
 
 def parts_key(jobs: Sequence[ClipJob], windows: Windows | None, about: dict[str, Any], portion: int) -> str:
-    """Hex digest of all that decides the result: model, options, and the files by size and time of change."""
+    """Hex digest of what determines the result: model, options, and size and time stamp of the files."""
     digest = hashlib.sha256(json.dumps([_FORMAT, about, portion, str(windows)], sort_keys=True).encode())
     for job in jobs:
         path = Path(job.path)

@@ -1,4 +1,4 @@
-"""Embeddings of clips and prompts by a trained model: length-sorted batches in, float32 NumPy out."""
+"""Embed clips and prompts in length-sorted batches; results are float32 NumPy arrays."""
 
 import contextlib
 import itertools
@@ -24,10 +24,9 @@ PREDICTORS: Registry[Any] = Registry("predictor")
 class Predictor:
     """Embeds with `model.encode_video(vfeats, vmasks)` and `model.encode_text(caps, cmasks)`.
 
-    model: on any device; moved to `device`. batch_size: clips or prompts at a time. progress: show a bar
-    (only on a terminal). pool: how many clips are held at once to be sorted by length; a generator of any
-    length is read in such portions. autocast: run the towers in this type (torch.bfloat16, torch.float16)
-    instead of their own.
+    model: moved to `device`. batch_size: clips or prompts per batch. progress: show a progress bar on a
+    terminal. pool: clips that are read and sorted by length at once. autocast: run the towers in this dtype
+    (torch.bfloat16, torch.float16).
     """
 
     def __init__(
@@ -49,9 +48,9 @@ class Predictor:
         self.autocast = autocast
 
     def embed_videos(self, videos: Iterable[ArrayLike]) -> NDArray[np.float32]:
-        """Embeddings [n_videos, H] of clips [T, D], in the order given, whatever the batches they shared.
+        """Embeddings [n_videos, H] of clips [T, D], in input order.
 
-        Raises UserError if a clip is empty or not a matrix, if their widths differ, or if there is none.
+        Raises UserError if a clip is empty or not a matrix, if feature dimensions differ, or without clips.
         """
         total = len(videos) if isinstance(videos, Sequence) else None
         source = iter(videos)
@@ -63,8 +62,8 @@ class Predictor:
                 for i, x in enumerate(pool):
                     if x.shape[1] != width:
                         raise UserError(
-                            f"clip number {count + i} has {x.shape[1]} features a frame, those before it "
-                            f"{width}."
+                            f"clip number {count + i} has feature dimension {x.shape[1]}, those before "
+                            f"it {width}."
                         )
                 done.append(self._embed([len(x) for x in pool], lambda i, p=pool: self._videos(p, i), bar))
                 count += len(pool)
@@ -73,9 +72,10 @@ class Predictor:
         return np.concatenate(done)
 
     def embed_texts(self, texts: Iterable[tuple[ArrayLike, ArrayLike]]) -> NDArray[np.float32]:
-        """Embeddings [n_texts, H] of (caps, cmasks) pairs of equal lengths [L], in the order given.
+        """Embeddings [n_texts, H] of (caps, cmasks) pairs of shape [L], in input order.
 
-        Each distinct prompt is encoded once. Raises UserError if a pair's shapes differ or there is none.
+        Each distinct prompt is encoded once. Raises UserError if the shapes of a pair differ, or if there is
+        none.
         """
         numbers: dict[bytes, int] = {}
         rows: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
@@ -83,11 +83,11 @@ class Predictor:
         for caps, cmasks in texts:
             ids, mask = np.asarray(caps, dtype=np.int64), np.asarray(cmasks, dtype=bool)
             if ids.ndim != 1 or ids.shape != mask.shape or not mask.any():
+                got = f"{ids.shape}, {mask.shape}"
                 raise UserError(
-                    f"expected a prompt as token ids and mask of one length, not all masked; got "
-                    f"{ids.shape}, {mask.shape}."
+                    f"expected prompts as token ids and a mask of one length, not all masked; got {got}."
                 )
-            length = int(np.flatnonzero(mask)[-1]) + 1  # padding behind the text is not part of it
+            length = int(np.flatnonzero(mask)[-1]) + 1  # drop the padding
             ids, mask = ids[:length], mask[:length]
             key = ids.tobytes() + mask.tobytes()
             if key not in numbers:
@@ -101,7 +101,7 @@ class Predictor:
         return embedded[index]
 
     def _embed(self, lengths: list[int], encode: Any, bar: Any) -> NDArray[np.float32]:
-        """Encode in batches of like lengths, longest first, so that too large a batch fails at once."""
+        """Encode in length-sorted batches, longest first, so that too large a batch fails at once."""
         order = np.argsort(-np.asarray(lengths), kind="stable")
         result: NDArray[np.float32] | None = None
         for start in range(0, len(order), self.batch_size):
@@ -139,7 +139,7 @@ class Predictor:
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
-        """No gradients, no dropout; the model's mode is as before afterwards."""
+        """No gradients, no dropout; restores the model's training mode."""
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
@@ -155,7 +155,7 @@ class Predictor:
         return torch.autocast(self.device.type, dtype=self.autocast)
 
     def _bar(self, total: int | None, unit: str) -> Any:
-        # disable=None: tqdm shows itself on a terminal only, so logs stay clean
+        # disable=None: on a terminal only
         return tqdm(
             total=total, desc=f"embedding {unit}", unit=unit[:-1], disable=None if self.progress else True
         )

@@ -1,4 +1,4 @@
-"""Embed thousands of clips into a folder, resumable: reading in worker processes, embedding in this one."""
+"""Embed many clips into a folder, resumable. Worker processes read, this process embeds."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,17 +25,17 @@ from mmpt.utils.parallel import cores, ordered_map
 from mmpt.utils.progress import Progress
 
 PARTS = "parts"
-_CLIPS_A_READ = 16
-"""Clips that a worker reads at a time."""
+_CLIPS_PER_READ = 16
+"""Clips per task of a worker."""
 
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How a run is executed.
+    """How to run an embedding.
 
     Args:
-        workers: processes that read clips; 0: this process reads.
-        portion: clips between two saves; a resumed run needs the same.
+        workers: processes that read clips (0: this process reads).
+        portion: clips between two saves; a resumed run needs the same value.
         file_format: npy or parquet.
         show_progress: show a progress bar or log lines.
     """
@@ -56,9 +56,9 @@ def embed_clips(
 ) -> EmbeddingSet:
     """Embed clips into the folder `out` and return its content. Resumes an interrupted run.
 
-    A folder that is complete, and was made from the same files with the same `about`, is left unchanged.
-    about: provenance of model, source and options. windows: embed sliding windows of each clip. Raises
-    UserError if another run holds the folder, a file name is not UTF-8, or no clip could be read.
+    A complete folder that was made from the same files with the same `about` is not changed. about:
+    provenance of model, source and options. windows: embed sliding windows of each clip. Raises UserError if
+    another run has locked the folder, a file name is not UTF-8, or no clip can be read.
     """
     options = options or EmbedOptions()
     for job in jobs:
@@ -75,7 +75,7 @@ def embed_clips(
         if not made.ids:
             parts.remove()
             raise UserError(
-                f"none of {len(jobs)} clips could be read; the first: {next(iter(made.failed.values()))}"
+                f"none of {len(jobs)} clips could be read; first error: {next(iter(made.failed.values()))}"
             )
         about = {**about, FINGERPRINT: model_fingerprint(model.model), "key": key}
         save_embedding_set(out, made, about, options.file_format)
@@ -84,16 +84,16 @@ def embed_clips(
 
 
 def _embed_missing(model: SignCLIP, parts: Parts, loader: ClipLoader, options: EmbedOptions) -> None:
-    """Embed the missing parts, while workers read ahead."""
+    """Embed the missing parts while workers read ahead."""
     reads = [
-        parts.jobs[first : min(first + _CLIPS_A_READ, start + parts.count(start))]
+        parts.jobs[first : min(first + _CLIPS_PER_READ, start + parts.count(start))]
         for start in parts.missing
-        for first in range(start, start + parts.count(start), _CLIPS_A_READ)
+        for first in range(start, start + parts.count(start), _CLIPS_PER_READ)
     ]
     workers = options.workers
-    ahead = max(4, options.portion // _CLIPS_A_READ // max(workers, 1))
+    ahead = max(4, options.portion // _CLIPS_PER_READ // max(workers, 1))
     total = sum(map(parts.count, parts.missing))
-    with Progress(total, options.show_progress) as progress, _threads_beside(workers):
+    with Progress(total, options.show_progress) as progress, _spare_cores(workers):
         results = chain.from_iterable(ordered_map(loader.read_all, reads, workers, chunk=1, ahead=ahead))
         for portion in parts.todo():
             for number in range(portion.start, portion.start + portion.count):
@@ -104,8 +104,8 @@ def _embed_missing(model: SignCLIP, parts: Parts, loader: ClipLoader, options: E
 
 
 @contextmanager
-def _threads_beside(workers: int) -> Iterator[None]:
-    """Limit torch's threads to the cores that the workers leave free: oversubscribed threads are slow."""
+def _spare_cores(workers: int) -> Iterator[None]:
+    """Limit torch's threads to the cores that the workers leave free; oversubscription is slow."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""SignCLIPScore: similarity of poses with their texts, to evaluate generated signing."""
+"""SignCLIPScore: similarity of poses with their texts, a metric for generated signing."""
 
 import os
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ def score(
     texts: Sequence[str],
     model: "SignCLIP | str | os.PathLike[str] | None" = None,
 ) -> NDArray[np.float32]:
-    """Cosine similarity of each pose with its own text, float32 [N] (SignCLIPScore).
+    """Cosine similarity of each pose with its text, float32 [N] (SignCLIPScore).
 
-    poses: N pose-format objects or files. texts: N prompts, in the form that the model was trained on.
-    model: a SignCLIP or a model folder, which is cached and reloaded when it changes; None uses the folder
-    named by the environment variable SIGNCLIP_MODEL. For all pairs see SignCLIP.score. Raises UserError.
+    poses: N pose-format objects or files. texts: N prompts, in the template that the model was trained on.
+    model: a SignCLIP or a model folder, which is cached and reloaded when it changes; None: the folder in the
+    environment variable SIGNCLIP_MODEL. For all pairs see SignCLIP.score. Raises UserError.
     """
     check_list(poses, "poses")
     check_list(texts, "texts")
@@ -36,9 +36,7 @@ def score(
     if model is None:
         model = os.environ.get(MODEL) or None
         if model is None:
-            raise UserError(
-                f"there is no model to score with: give model=FOLDER, or set {MODEL} to a folder."
-            )
+            raise UserError(f"no model is given: pass model=FOLDER, or set {MODEL} to a model folder.")
     loaded = model if isinstance(model, SignCLIP) else _load(os.path.realpath(model), _stamp(model))
     clips, prompts = loaded.embed_pose(poses, normalize=True), loaded.embed_text(texts, normalize=True)
     return np.einsum("nh,nh->n", clips, prompts)
@@ -50,6 +48,6 @@ def _load(folder: str, stamp: tuple[tuple[int, int], ...]) -> SignCLIP:
 
 
 def _stamp(folder: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
-    """Time of change and size of a model's files: a model that changed is reloaded."""
+    """Modification time and size of a model's files, so that a changed model is reloaded."""
     files = [file.stat() for file in model_files(folder) if file.is_file()]
     return tuple((stat.st_mtime_ns, stat.st_size) for stat in files)

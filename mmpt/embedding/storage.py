@@ -1,4 +1,4 @@
-"""A folder of embeddings on disk.
+"""Write and read a folder of embeddings.
 
 embeddings.npy    float32 [N, D], or embeddings.parquet with ids and vectors
 ids.csv           one row per vector: id, path, and start_ms, end_ms of windows
@@ -21,15 +21,15 @@ from mmpt.utils.files import atomic_write, read_json, sha256, write_json
 FORMATS = ("npy", "parquet")
 EMBEDDINGS, IDS, PROVENANCE = "embeddings", "ids.csv", "provenance.json"
 FINGERPRINT = "model_fingerprint"
-"""Provenance key that names the model of the vectors; a search index compares it."""
+"""Provenance key of the model's fingerprint, which a search index compares."""
 
 
 @dataclass
 class EmbeddingSet:
     """Embeddings float32 [N, D] with the id row of each vector.
 
-    failed: id -> reason why a clip has no embedding. reused: clips embedded by an earlier run. cut: vectors
-    whose clip or window has more frames than the model reads.
+    failed: id -> error of an unreadable clip. reused: clips embedded by an earlier run. cut: vectors whose
+    clip or window has more frames than the model reads.
     """
 
     vectors: NDArray[np.float32]
@@ -40,17 +40,17 @@ class EmbeddingSet:
 
 
 def check_name(path: str | Path) -> None:
-    """Raises UserError for a path that is not UTF-8: ids.csv and provenance.json could not hold it."""
+    """Raises UserError for a path that is not UTF-8, which ids.csv and provenance.json cannot store."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{str(path)!r}: its name is not UTF-8: rename it.") from error
+        raise UserError(f"{str(path)!r}: the file name is not UTF-8: rename it.") from error
 
 
 def save_embedding_set(out: Path, made: EmbeddingSet, about: dict[str, Any], file_format: str) -> None:
-    """Write vectors, ids and, last, the provenance, which holds the hashes of both files.
+    """Write vectors, ids and, last, the provenance with the hashes of both files.
 
-    An older file of embeddings in the other format is deleted, because it does not match the new ids.
+    An older file in the other format is deleted, because it does not match the new ids.
     """
     vectors = out / f"{EMBEDDINGS}.{file_format}"
     if file_format == "parquet":
@@ -106,7 +106,7 @@ def read_embedding_set(folder: Path) -> EmbeddingSet:
 def read_if_current(folder: Path, key: str, file_format: str) -> EmbeddingSet | None:
     """The embeddings in `folder` if they are complete and were made with the same key and format, else None.
 
-    The hashes are checked: a killed run on other clips may have left its vectors beside an old provenance.
+    Checks the hashes: a killed run on other clips may have left its vectors with an old provenance.
     """
     try:
         about = read_json(folder / PROVENANCE)

@@ -1,4 +1,4 @@
-"""Embed the splits of a table for the recognition protocols; leaks are refused before embedding."""
+"""Embed the splits of a table for the recognition protocols, after checking for leaks."""
 
 import logging
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ def embed_table(
     folder: Path | None = None,
     workers: int = 0,
 ) -> tuple[dict[str, Split], dict[str, Any]]:
-    """Embed the splits in `needed` that the table has: split by name, and their provenance with warnings.
+    """Embed the splits in `needed` that the table has; returns them by name, and provenance with warnings.
 
-    The first of `needed` must exist. out: folder of the embeddings, which a later call reuses. folder: of the
+    The first of `needed` must exist. out: folder of the embeddings, reused by later calls. folder: of the
     features (dataset.vfeat_dir). Raises UserError for leaks that are not allowed.
     """
     table.of_split(needed[0])
@@ -58,7 +58,7 @@ def embed_table(
     warnings = [f"Leak, allowed: {line}" for line in allowed]
     if made.failed:
         first = next(iter(made.failed.values()))
-        warnings.append(f"{len(made.failed)} of {len(rows)} clips could not be read; the first: {first}")
+        warnings.append(f"{len(made.failed)} of {len(rows)} clips could not be read; first error: {first}")
     if made.cut:
         limits = model.dataset_cfg
         warnings.append(
@@ -73,8 +73,8 @@ def prompt_texts(
 ) -> list[str]:
     """The prompt of each row.
 
-    template: None uses the first one that the model was trained with. Raises UserError for a template that
-    does not fit the table, and for different prompts with the same token ids.
+    template: None: the first template of the model's training. Raises UserError for a template that does not
+    fit the table, and for different prompts with the same token ids.
     """
     chosen = template or model.dataset_cfg.prompt_templates[0]
     texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]

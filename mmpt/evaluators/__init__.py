@@ -3,9 +3,9 @@
 metrics       similarities, ranks, recall@k and the other metrics, bootstrap intervals
 recognition   classifiers on embeddings, the protocols of isolated sign recognition, their report
 reports       results.json, results.md and the tables in them
-pictures      confusion matrix, recall by class, embedding map (matplotlib: not imported here)
+pictures      confusion matrix, recall by class, embedding map (not imported here: matplotlib is slow)
 evaluation    evaluates the checkpoint of a task
-provenance    digests of the settings and data that decide a result
+provenance    digests of the settings and data that determine a result
 """
 
 from mmpt.evaluators.metrics.retrieval import METRICS, rank_metrics, retrieval_metrics

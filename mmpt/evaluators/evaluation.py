@@ -28,13 +28,13 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
     """
     path = task.checkpoint_path()
     if not weights_file(path).is_file():
-        train = "Train first: python locallaunch.py with the config whose name has no test_."
+        train = "Train first: run locallaunch.py with the config without test_ in its name."
         raise MissingDataError(
             f"there is no checkpoint {path}. {where_checkpoint_comes_from(path) or train} "
-            "Or give another one: fairseq.common_eval.path=FILE."
+            "Or name another checkpoint: fairseq.common_eval.path=FILE."
         )
     device = choose_device(task.config.eval.device)
-    # opened before the folder is created: errors in the data leave no empty folder
+    # before the folder is created, so that errors in the data leave no empty folder
     task.dataset(task.config.dataset.split or "test", training=False)
     with folder_lock(task.results_path(), "another evaluation"):
         return _evaluate(task, path, device, config_name, command)

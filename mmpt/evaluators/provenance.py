@@ -1,4 +1,4 @@
-"""A record of what results depend on: a digest of the settings, and hashes of the data files."""
+"""Record what results depend on: a digest of the settings, and hashes of the data files."""
 
 import dataclasses
 import hashlib
@@ -11,8 +11,8 @@ from mmpt.config.fields import saved_name
 from mmpt.utils.files import sha256
 
 DATA_FILES = ("table_path", "train_path", "val_path", "test_path", "gesture_id_path")
-"""Keys of `dataset` that name the files which choose clips and prompts."""
-# paths and options of speed: no result depends on them
+"""Keys of `dataset` that name the files with the clips and prompts."""
+# paths and performance options, which do not affect results
 _IRRELEVANT = {
     "dataset": ("vfeat_dir", "cache_dir", "allow_trial_features"),
     "eval": ("save_path", "after_training", "batch_size", "device", "trust_checkpoint"),
@@ -28,8 +28,8 @@ def digest(content: Any) -> str:
 def evaluation_facts(config: Config) -> dict[str, Any]:
     """What the results of an evaluation depend on, besides the checkpoint.
 
-    {"settings": a digest, "files": see data_files}. Neither paths nor default values are part of the digest:
-    so a key that is new in mmpt does not change the digest of old results.
+    {"settings": a digest, "files": see data_files}. The digest excludes paths, and default values so that new
+    keys of mmpt do not change the digest of old results.
     """
     content: dict[str, Any] = {}
     for section, irrelevant in _IRRELEVANT.items():
@@ -41,18 +41,18 @@ def evaluation_facts(config: Config) -> dict[str, Any]:
 
 
 def data_files(config: Config) -> dict[str, str]:
-    """Hex SHA-256 of each existing file that the config names in DATA_FILES, by dotted key."""
+    """Hex SHA-256 of each existing file of DATA_FILES, by dotted key."""
     paths = {key: getattr(config.dataset, key) for key in DATA_FILES}
     return {f"dataset.{key}": sha256(path) for key, path in paths.items() if path and Path(path).is_file()}
 
 
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Keys of files (see data_files) that differ in content; a file in only one of them is not compared."""
+    """Keys of files (see data_files) whose content differs. Files in only one of the two are not compared."""
     return sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
 
 
 def without_defaults(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, nested dataclasses included."""
+    """The fields of a dataclass, and of nested ones, that differ from their defaults."""
     kept = {}
     for field in dataclasses.fields(part):
         name, value = saved_name(field), getattr(part, field.name)

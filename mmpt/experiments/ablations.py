@@ -1,4 +1,4 @@
-"""Configs that differ in one setting: mean over seeds, and the paired difference to the first config."""
+"""Compare configs that differ in one setting: mean over seeds, paired difference to the first config."""
 
 import json
 import textwrap
@@ -42,10 +42,7 @@ class Ablation:
 
 
 def about(path: Path, first: Path) -> str:
-    """A description of a config: the comment in its first line, else its differences to `first`.
-
-    Paths are not compared.
-    """
+    """A description of a config: the comment in its first line, else the changes to `first` without paths."""
     line = path.read_text(encoding="utf-8").partition("\n")[0]
     if line.startswith("#"):
         return line.removeprefix("#").strip()
@@ -59,7 +56,7 @@ def about(path: Path, first: Path) -> str:
 
 
 def compare(ablations: Sequence[Ablation]) -> list[dict[str, Any]]:
-    """A row for each: metrics, 95 % intervals over clips, and the paired difference to the first."""
+    """A row for each config: metrics, 95 % intervals over clips, and the paired difference to the first."""
     first = ablations[0]
     rows = []
     for one in ablations:
@@ -88,7 +85,7 @@ def compare(ablations: Sequence[Ablation]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[dict[str, Any]], first: Ablation) -> str:
     """The rows in Markdown."""
-    header = ["config", "what is other", "V2T R@1", "seeds", "difference", "T2V P@1"]
+    header = ["config", "change", "V2T R@1", "seeds", "difference", "T2V P@1"]
     cells = [
         [
             row["config"],
@@ -102,7 +99,7 @@ def table(rows: Sequence[dict[str, Any]], first: Ablation) -> str:
     ]
     return (
         f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {first.chance:.3f}. In brackets: "
-        "95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"
+        "95 % intervals (bootstrap over clips; differences are paired).\n"
     )
 
 
@@ -112,7 +109,7 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def picture(path: Path, rows: Sequence[dict[str, Any]], title: str) -> Path:
-    """Draw the mean of each config with its interval, and a dot for each seed."""
+    """Plot the mean of each config with its interval, and a dot for each seed."""
     from matplotlib.figure import Figure
 
     labels = [

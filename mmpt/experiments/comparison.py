@@ -1,4 +1,4 @@
-"""A table of experiments: the paper's columns, the published values beside them, and notes."""
+"""A table of experiments: measured values, published values and notes."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ _CHART = (("v2t", "R@1", "video to text, R@1"), ("t2v", "P@1", "text to video, P
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a paper's table. values: by column, such as "t2v P@1". note: what the experiment is."""
+    """A row of a paper's table. values: by column, such as "t2v P@1". note: description of the experiment."""
 
     values: dict[str, float]
     note: str
@@ -27,7 +27,7 @@ class Published:
 
 @dataclass
 class Row:
-    """An experiment. results: as in results.json, None if there are none yet. notes: one fact each."""
+    """An experiment. results: as in results.json, None if it has not been run. notes: one fact each."""
 
     name: str
     results: Mapping[str, Any] | None
@@ -40,7 +40,7 @@ class Row:
         return None if self.results is None else self.results[direction].get(metric)
 
     @property
-    def remarks(self) -> str:
+    def note(self) -> str:
         """The published note, the state and the notes of the row."""
         first = [self.published.note] if self.published else []
         state = [] if self.results is not None else ["not run yet"]
@@ -48,18 +48,15 @@ class Row:
 
 
 def read_published(path: Path) -> dict[str, Published]:
-    """Read a CSV file of published rows, in its order.
-
-    Columns: config, the metrics ("t2v P@1" and so on, see COLUMNS), note. Raises UserError.
-    """
+    """Read a CSV file of published rows, with the columns config, the metrics (see COLUMNS) and note."""
     if not path.is_file():
         raise UserError(f"there is no file {path} of published numbers.")
     rows: dict[str, Published] = {}
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        lacking = [key for key in ("config", *KEYS, "note") if key not in (reader.fieldnames or ())]
-        if lacking:
-            raise UserError(f"{path}: the columns {', '.join(lacking)} are missing.")
+        missing = [key for key in ("config", *KEYS, "note") if key not in (reader.fieldnames or ())]
+        if missing:
+            raise UserError(f"{path}: the columns {', '.join(missing)} are missing.")
         for row in reader:
             try:
                 rows[row["config"]] = Published(
@@ -71,7 +68,7 @@ def read_published(path: Path) -> dict[str, Published]:
 
 
 def in_published_order(names: Iterable[str], published: Mapping[str, Published]) -> list[str]:
-    """Names without repeats: the published ones in the paper's order, then the others as given."""
+    """Distinct names: the published ones in the paper's order, then the others in the given order."""
     given = list(dict.fromkeys(names))
     return [name for name in published if name in given] + [name for name in given if name not in published]
 
@@ -87,13 +84,13 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
             paper = row.published.values.get(key) if row.published else None
             ours = number(metric, row.value(key))
             cells.append(ours if paper is None else f"{ours} ({number(metric, paper)})")
-        lines.append([*cells, row.remarks])
+        lines.append([*cells, row.note])
     table = markdown_table(header, lines)
     return f"{table}\n\nIn brackets: the published value. N: clips of the test split.\n"
 
 
 def comparison_csv(rows: Sequence[Row]) -> str:
-    """The table as CSV: for each column the measured and the published value, empty if there is none."""
+    """The table as CSV, with the measured and published value of each column; missing values are empty."""
     file = io.StringIO()
     both = [name for key in KEYS for name in (key, f"{key} published")]
     writer = csv.writer(file, lineterminator="\n")
@@ -104,7 +101,7 @@ def comparison_csv(rows: Sequence[Row]) -> str:
             paper = row.published.values.get(key) if row.published else None
             numbers += [_plain(row.value(key)), _plain(paper)]
         writer.writerow(
-            [row.name, *(_count(row, key) for key in ("n_videos", "n_prompts")), *numbers, row.remarks]
+            [row.name, *(_count(row, key) for key in ("n_videos", "n_prompts")), *numbers, row.note]
         )
     return file.getvalue()
 
@@ -118,7 +115,7 @@ def _plain(value: float | None) -> str:
 
 
 def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
-    """Draw V2T R@1 and T2V P@1 of each experiment beside the published value, with 95 % intervals."""
+    """Plot V2T R@1 and T2V P@1 of each experiment with the published value and 95 % intervals."""
     from matplotlib.figure import Figure
 
     from mmpt.utils.figures import save_figure

@@ -1,7 +1,7 @@
-"""Leave one language out: a model and an SVM on the same features for each fold, a table and a picture.
+"""Leave one language out: a model and an SVM on the same features for each fold, a table and a figure.
 
-A fold holds some sign languages out and trains on all others. Nothing is chosen on the held-out languages,
-and the number of epochs is fixed beforehand.
+A fold holds some sign languages out and trains on all others. Nothing is tuned on the held-out languages; the
+number of epochs is fixed.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
-# besides the languages, the keys of `dataset` that choose clips and prompts
+# keys of `dataset` that select clips and prompts, besides the languages
 _CLIPS = ("meta_processor", "vfeat_dir", "letters", "extra_letters", "prompt")
 
 
@@ -36,7 +36,7 @@ class Fold:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Overrides that turn a config into this fold, without validation languages."""
+        """Overrides that select this fold in a config, without validation languages."""
         return (
             f"dataset.test_languages=[{','.join(self.held_out)}]",
             "dataset.valid_languages=[]",
@@ -45,7 +45,7 @@ class Fold:
 
 
 def folds_of(languages: Sequence[str], together: Sequence[Sequence[str]] | None = None) -> list[Fold]:
-    """A fold for each language, or for each group of `together`, that trains on the other `languages`.
+    """A fold for each language, or for each group in `together`, that trains on the other `languages`.
 
     Raises UserError for names that are empty or repeated, a language in two folds, and a fold that holds out
     nothing or leaves nothing to train on.
@@ -68,23 +68,23 @@ def folds_of(languages: Sequence[str], together: Sequence[Sequence[str]] | None 
 
 
 def with_clips_of(features: Config, config: Config) -> Config:
-    """The config `features` with the clips and prompts of `config`, whatever its own YAML says."""
+    """The config `features` with the clips and prompts of `config`."""
     chosen = {key: getattr(config.dataset, key) for key in _CLIPS}
     return dataclasses.replace(features, dataset=dataclasses.replace(features.dataset, **chosen))
 
 
 def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Config]) -> None:
-    """Raises UserError, before any training, for folds that the corpus or the configs do not allow.
+    """Raises UserError for folds that the corpus or the configs do not allow, before any training.
 
-    That is: languages that the corpus does not have, a corpus without languages, and configs of `others` (by
-    name) whose SVM would see other clips than the SVM of `config`.
+    Those are languages that the corpus does not have, a corpus without languages, and configs of `others`
+    (by name) whose SVM would use other clips than the SVM of `config`.
     """
     for fold in folds:
         of_config = _clips(config, fold)
         groups = {example.group for example in of_config["test"]}
         if groups != set(fold.held_out):
             raise UserError(
-                f"the fold {fold.name} would be tested on clips of {', '.join(sorted(groups)) or 'nobody'}: "
+                f"the fold {fold.name} would be tested on clips of {', '.join(sorted(groups)) or 'none'}: "
                 f"leave-one-out needs a corpus of sign languages, not {config.dataset.meta_processor}."
             )
         for name, other in others.items():
@@ -102,8 +102,8 @@ def check_folds(config: Config, folds: Sequence[Fold], others: Mapping[str, Conf
 class FoldResult:
     """The results of a fold.
 
-    correct, svm: bool [N], whether each clip is right (of the model also [seeds, N]). other_svms: the same
-    for SVMs on other features, by name. n_prompts: how many prompts each clip is ranked against.
+    correct, svm: bool [N], whether each clip is classified correctly (`correct` may be [seeds, N]).
+    other_svms: the same for SVMs on other features, by name. n_prompts: candidates of each clip.
     """
 
     fold: Fold
@@ -125,9 +125,9 @@ class FoldResult:
 
 
 def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
-    """Which clips of a fold an SVM gets right: bool [N], in the order of the test split.
+    """Which test clips of a fold an SVM classifies correctly: bool [N].
 
-    Its features are the model's, without augmentation: the mean over a clip's frames, standardised. RBF
+    Its features are those of the model, without augmentation, averaged over frames and standardised. RBF
     kernel, C=10 (scikit-learn).
     """
     from sklearn.pipeline import make_pipeline
@@ -137,13 +137,13 @@ def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
     task = _task(config, fold)
     train, train_prompts = _means(task, "train")
     test, test_prompts = _means(task, "test")
-    machine = make_pipeline(StandardScaler(), SVC(C=10))
-    machine.fit(train, train_prompts)
-    return np.equal(machine.predict(test), test_prompts)
+    svm = make_pipeline(StandardScaler(), SVC(C=10))
+    svm.fit(train, train_prompts)
+    return np.equal(svm.predict(test), test_prompts)
 
 
 def _task(config: Config, fold: Fold) -> Any:
-    """The task whose splits the SVM of a fold is trained and tested on."""
+    """The task with the splits of a fold."""
     from mmpt.tasks import Task
 
     dataset = dataclasses.replace(
@@ -172,7 +172,7 @@ def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
 def table(results: Sequence[FoldResult]) -> str:
     """The results in Markdown: a row for each fold, then the mean over folds.
 
-    With 95 % intervals (bootstrap over the clips of each fold), also of the mean paired difference to the
+    Gives 95 % intervals (bootstrap over the clips of each fold), also of the mean paired difference to the
     SVM.
     """
     others = list(results[0].other_svms)
@@ -215,14 +215,14 @@ def table(results: Sequence[FoldResult]) -> str:
         "T2V P@1",
         *(f"SVM, {name}" for name in others),
     ]
-    standing = " ".join(_standing(name, results, correct) for name, correct in svms.items())
+    ahead = " ".join(_ahead(name, results, correct) for name, correct in svms.items())
     return (
         f"{markdown_table(header, rows)}\n\n"
-        f"Chance: V2T R@1 of random scores. In brackets: 95 % intervals (bootstrap over clips). {standing}\n"
+        f"Chance: V2T R@1 of random scores. In brackets: 95 % intervals (bootstrap over clips). {ahead}\n"
     )
 
 
-def _standing(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) -> str:
+def _ahead(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) -> str:
     which = f"the SVM on the features of {name}" if name else "the SVM"
     ahead = sum(r.model > correct.mean() for r, correct in zip(results, svm))
     level = sum(r.model == correct.mean() for r, correct in zip(results, svm))
@@ -243,7 +243,7 @@ def _interval(*folds: np.ndarray) -> str:
 
 
 def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:
-    """Bars of the model and the SVMs for each fold, with intervals and a line at its chance."""
+    """Plot the model and the SVMs for each fold, with intervals and chance."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6.0, 0.8 * len(results) + 2), 4), layout="constrained")
@@ -270,5 +270,5 @@ def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:
     axes.set_xlabel("sign language held out")
     axes.set_ylabel("video to text, R@1")
     axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=2)  # outside the axes: inside, it would hide bars
+    figure.legend(loc="outside lower center", ncols=2)
     return save_figure(figure, path)

@@ -1,7 +1,7 @@
-"""Many runs of one kind (seeds, folds, ablations), each trained and evaluated once.
+"""Run many trainings with their evaluations (seeds, folds, ablations), each once.
 
-A run is a config with overrides and a folder. A run that is done with the same settings is not repeated, and
-an interrupted one resumes. Checkpoints are deleted when the results are complete.
+A run is a config with overrides and a folder. A finished run with the same settings is not repeated, and an
+interrupted one is resumed. Checkpoints are deleted once the results are complete.
 """
 
 import json
@@ -36,8 +36,8 @@ _POLL = 0.2
 class Run:
     """One training and its evaluation. Raises UserError if the config is wrong.
 
-    select: "best" evaluates the checkpoint that was best on the validation split; "last" trains without
-    validation, for a fixed number of epochs, and evaluates the last checkpoint.
+    select: "best" evaluates the checkpoint that is best on the validation split; "last" trains without
+    validation for a fixed number of epochs and evaluates the last checkpoint.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """All overrides, including those for folders and for what is evaluated."""
+        """All overrides, including those for the folders and the evaluation."""
         chosen = [
             f"fairseq.checkpoint.save_dir={as_yaml(self.folder)}",
             f"eval.save_path={as_yaml(self.folder / 'eval')}",
@@ -62,41 +62,41 @@ class Run:
         return (*self.overrides, *chosen)
 
     def results(self) -> dict[str, Any] | None:
-        """The saved results, or None. Raises UserError where they are those of other settings or data."""
+        """The saved results, or None. Raises UserError if they are of other settings or data."""
         record = self._record()
         if record is None:
             return None
-        do = "move it away, or give another folder with --out."
+        remedy = "move it away, or give another folder with --out."
         if record.get("settings") != self.digest():
-            raise UserError(f"{self.folder} holds a run with other settings than {self.name} has now: {do}")
+            raise UserError(f"{self.folder} holds a run of {self.name} with other settings: {remedy}")
         if changed := changed_files(record.get("files", {}), self.files()):
             raise UserError(
                 f"{self.folder} holds a run of {self.name} on other data: the files of {', '.join(changed)} "
-                f"have changed since: {do}"
+                f"have changed: {remedy}"
             )
         return read_results(self.folder / "eval")
 
     def data_not_recorded(self) -> bool:
-        """Whether it was made, of files, when it was not yet kept what they held."""
+        """Whether it is a finished run of an older mmpt, which did not record the hashes of data files."""
         record = self._record()
         return record is not None and "files" not in record and bool(self.files())
 
     def correct(self) -> np.ndarray:
-        """bool [N]: which clips of the test split are closest to their own prompt."""
+        """bool [N]: which clips of the test split are nearest to their own prompt."""
         ids = read_json(self.folder / "eval" / "ids.json")
         return np.equal(ids["prompt_of_video"], ids["nearest_prompt"])
 
     def digest(self) -> str:
-        """A digest of the settings that decide the outcome: no paths and no default values.
+        """A digest of the settings that affect results, without paths and default values.
 
-        Without defaults, a key that is new in mmpt does not turn an old run into another one.
+        Default values are left out so that new keys of mmpt do not change the digest of an old run.
         """
         config = load_config(self.config, list(self.overrides))
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
         return digest([without_defaults(config), self.select])
 
     def mark_done(self, files: dict[str, str]) -> None:
-        """Record that the results are complete and the data `files` at the start; delete the checkpoints."""
+        """Record the results as complete, with the data `files` at the start; delete the checkpoints."""
         facts = {"settings": self.digest(), "files": files, "arguments": list(self.arguments)}
         write_json(self.folder / _RECORD, facts)
         for path in self.folder.glob("*.pt"):
@@ -107,10 +107,7 @@ class Run:
         return read_json(record) if record.is_file() else None
 
     def files(self) -> dict[str, str]:
-        """Hashes of the data files as they are now (see data_files).
-
-        Empty if the config is wrong, which the launcher reports.
-        """
+        """Current hashes of the data files (see data_files); empty if the config is wrong."""
         try:
             return data_files(load_config(self.config, list(self.overrides)))
         except UserError:
@@ -118,18 +115,18 @@ class Run:
 
 
 def as_yaml(path: Path) -> str:
-    """A path as the value of an override, quoted if YAML would not read it as it is."""
+    """A path as the value of an override, quoted if YAML requires it."""
     plain = re.fullmatch(r"[\w./+-]*[A-Za-z/][\w./+-]*", str(path))
     return str(path) if plain else json.dumps(str(path), ensure_ascii=False)
 
 
-def overrides_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate the values of an option from the overrides (key=value) that argparse added to them."""
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
 def seeds_of(words: Sequence[str]) -> list[int]:
-    """Parse seeds. Raises UserError for a word that is no number and for a seed that is given twice."""
+    """Parse seeds. Raises UserError for a word that is not a number and for a repeated seed."""
     try:
         seeds = [int(word) for word in words]
     except ValueError:
@@ -140,9 +137,9 @@ def seeds_of(words: Sequence[str]) -> list[int]:
 
 
 def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
-    """Run what is not done yet, `jobs` at a time, each in its own process and with its own log file.
+    """Run the unfinished runs, `jobs` at a time, each in its own process with its own log file.
 
-    Returns the runs that failed. A failure does not stop the other runs; an interruption stops all.
+    Returns the failed runs. A failure does not stop the other runs; an interruption stops all.
     """
     from tqdm import tqdm
 
@@ -152,7 +149,7 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
     if len(waiting) < len(runs):
         log.info("%d of %d runs are already done", len(runs) - len(waiting), len(runs))
     if old := sum(run.data_not_recorded() for run in runs):
-        log.warning("%d of them have no record of their data files: not compared", old)
+        log.warning("%d finished runs have no hashes of their data files, which are not compared", old)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     running: dict[Run, subprocess.Popen[bytes]] = {}

@@ -1,6 +1,6 @@
-"""The state of an experiment: whether it is trained and evaluated, and how it differs from its config.
+"""The status of an experiment: whether it is trained and evaluated, and how it differs from its config.
 
-An experiment is named by its evaluation config, test_X.yaml. X.yaml beside it, if there is one, trains it.
+An experiment is named by its evaluation config, test_X.yaml. X.yaml in the same folder, if any, trains it.
 """
 
 import logging
@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 _FINISHED = "training_finished.json"
 _TEST_FILE = "dataset.test_path"  # training does not read it
 _SECTIONS = ("dataset", "model", "loss", "fairseq")
-# paths and options of speed, which do not change results; of files that choose the data, the content is
-# compared
+# paths and performance options, which do not affect results; data files are compared by content
 _IRRELEVANT = (
     *("_path", "_dir", ".path", ".split", "finetune_from_model", "restore_file"),
     *(
@@ -38,8 +37,8 @@ _IRRELEVANT = (
         "no_last_checkpoints",
     ),
 )
-# options that may be raised later: training resumes
-_MAY_BE_RAISED = (
+# options that may be increased later: training resumes
+_MAY_INCREASE = (
     "fairseq.optimization.max_epoch",
     "fairseq.optimization.max_update",
     "fairseq.checkpoint.patience",
@@ -55,7 +54,7 @@ class Experiment:
         self.config = load_config(path, overrides)
         if not evaluates(path, self.config):
             raise UserError(
-                f"{path} is a training config: give the config that evaluates it, such as "
+                f"{path} is a training config: give its evaluation config, such as "
                 f"{path.with_name(f'test_{path.name}')}."
             )
         task = Task(self.config)
@@ -66,14 +65,14 @@ class Experiment:
 
     @cached_property
     def training_config(self) -> Config | None:
-        """The config that trains it, or None if nothing is trained."""
+        """The training config, or None if nothing is trained."""
         return None if self.trained_by is None else load_config(self.trained_by, self.overrides)
 
     # ---- training
     def needs_training(self) -> bool:
-        """Whether a model has to be trained, or an interrupted training resumed.
+        """Whether the model has to be trained or an interrupted training resumed.
 
-        A checkpoint_best.pt without checkpoint_last.pt was copied in and is used as it is. Raises UserError
+        A checkpoint_best.pt without checkpoint_last.pt was copied in and is used unchanged. Raises UserError
         if the checkpoints are of a training with other settings.
         """
         if self.training_config is None:
@@ -85,7 +84,7 @@ class Experiment:
             and not self._finished_file.is_file()
         ):
             return False
-        changed = [key for key in self._changed_since_training() if key not in _MAY_BE_RAISED]
+        changed = [key for key in self._changed_since_training() if key not in _MAY_INCREASE]
         if changed:
             raise UserError(
                 f"{self.checkpoint.parent} holds a training of {self.name} with other settings "
@@ -94,7 +93,7 @@ class Experiment:
         return self._finished().get("settings") != self._digest()
 
     def mark_trained(self, files: dict[str, str]) -> None:
-        """Record that the training is complete, and the `files` (see training_files) at its start."""
+        """Record the training as complete, with the `files` (see training_files) at its start."""
         facts = {"settings": self._digest(), "files": files, "overrides": self.overrides}
         write_json(self._finished_file, facts)
 
@@ -112,10 +111,7 @@ class Experiment:
         return digest(_settings(self.training_config))
 
     def _finished(self) -> dict[str, Any]:
-        """What mark_trained wrote; {} if there is no such file or it is not ours.
-
-        Then training starts, and ends at once if nothing is left to do.
-        """
+        """The record of mark_trained; {} if it is missing or unreadable."""
         try:
             content = read_json(self._finished_file)
         except (OSError, ValueError):
@@ -125,8 +121,8 @@ class Experiment:
     def _changed_since_training(self) -> list[str]:
         """Changed settings and data files.
 
-        Hashes of the data files are recorded when a training ends. Before that, the files that its config
-        names are compared with those that are named now.
+        Until a training is complete, no hashes are recorded, and the files of its config are compared with
+        those of the current config.
         """
         saved = self.checkpoint.with_name("config.yaml")
         if self.training_config is None or not saved.is_file():
@@ -140,7 +136,7 @@ class Experiment:
 
     # ---- evaluation
     def needs_evaluation(self) -> bool:
-        """Whether results are missing, or are of another checkpoint, other settings or other data.
+        """Whether results are missing, or of another checkpoint, other settings or other data.
 
         Results without a record of settings and data count as missing.
         """
@@ -161,7 +157,7 @@ class Experiment:
 
     # ---- notes
     def stand_ins(self) -> list[str]:
-        """Notes on stand-ins that the experiment uses: data, features, initial weights."""
+        """Notes on stand-in data that the experiment uses: clips, features, initial weights."""
         dataset = self.config.dataset
         folders = [Path(p).parent for p in (dataset.test_path,) if p] + [
             Path(p) for p in (dataset.vfeat_dir,) if p
@@ -172,23 +168,23 @@ class Experiment:
         weights = trial_weights(dataset.vfeat_dir) if dataset.vfeat_dir else None
         return notes + ([f"features of a network with random weights ({weights})"] if weights else [])
 
-    def departures(self) -> list[str]:
+    def changed_settings(self) -> list[str]:
         """Settings of the run that differ from the config files, such as `max_epoch=1`."""
         results = self.results()
         overrides = self.overrides if results is None else _overrides_in(results.get("command"))
-        found = _departures(load_config(self.path), load_config(self.path, _that_matter(overrides)))
+        found = _changed_settings(load_config(self.path), load_config(self.path, _relevant(overrides)))
         saved = self.checkpoint.with_name("config.yaml")
         if self.trained_by is not None and saved.is_file():
             try:
                 trained = load_config(saved)
-            except UserError as error:  # saved by another version of the project
-                return [f"the config it was trained with cannot be read ({error})"]
-            found |= _departures(load_config(self.trained_by), trained)
+            except UserError as error:  # saved by another version
+                return [f"its training config cannot be read ({error})"]
+            found |= _changed_settings(load_config(self.trained_by), trained)
         return [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(found.items())]
 
 
-def _departures(config: Config, other: Config) -> dict[str, Any]:
-    """Key -> its value in `other`, for settings and for data files whose content differs."""
+def _changed_settings(config: Config, other: Config) -> dict[str, Any]:
+    """Key -> its value in `other`, for settings that differ and data files whose content differs."""
     found = _differences(_settings(config), _settings(other))
     for key in changed_files(data_files(config), data_files(other)):
         found[key] = getattr(other.dataset, key.removeprefix("dataset."))
@@ -201,13 +197,13 @@ def _overrides_in(command: str | None) -> list[str]:
     return [word for word in words if "=" in word and not word.startswith("-") and not word.endswith(".yaml")]
 
 
-def _that_matter(overrides: list[str]) -> list[str]:
-    """The overrides that an evaluation depends on: not fairseq's, since the checkpoint itself is compared."""
+def _relevant(overrides: list[str]) -> list[str]:
+    """The overrides that an evaluation depends on: not those of `fairseq`, which only affect training."""
     return sorted(override for override in overrides if not override.startswith("fairseq."))
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The settings that decide the outcome, by dotted key."""
+    """The settings that affect results, by dotted key."""
     content = {name: getattr(config, name) for name in _SECTIONS}
     return {key: value for key, value in dotted(content).items() if not key.endswith(_IRRELEVANT)}
 

@@ -1,7 +1,7 @@
-"""Frozen feature extractors: videos to the arrays that the models read.
+"""Frozen feature extractors: videos -> the arrays that the models read.
 
-A new one is one file with a subclass of `Extractor` (base.py) and a line here. Heavy libraries (torch,
-MediaPipe) are imported only when an extractor is requested.
+To add one, write a subclass of `Extractor` (base.py) and register it here. Heavy libraries (torch, MediaPipe)
+are imported only when an extractor is requested.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def _npy() -> type[Extractor]:
 
 
 def get_extractor(name: str) -> type[Extractor]:
-    """The extractor class called `name`. Raises UserError, listing the known names, if there is none."""
+    """The extractor class called `name`. Raises UserError if there is none."""
     return EXTRACTORS.get(name)()
 
 

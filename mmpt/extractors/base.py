@@ -1,8 +1,8 @@
 """Base classes of extractors: a reader for the worker processes and, optionally, a network runner.
 
-Two kinds. A `FileReader` does all the work in the worker process and writes the result (poses, copied
-arrays). A `StreamReader` only decodes there; its windows travel to the main process, where one network runs
-on those of all clips together.
+A `FileReader` does all the work in the worker process and writes the result (poses, copied arrays). A
+`StreamReader` only decodes there; its windows go to the main process, where one network runs on the windows
+of all clips.
 """
 
 import abc
@@ -18,7 +18,7 @@ _SUFFIXES = """
 3gp asf avi flv gif h264 m1v m2ts m2v m4v mj2 mkv mov mp4 mpeg mpg mts mxf ogg ogv ts vob webm wmv y4m
 """
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-"""Endings of the files that are taken for videos; whether one is, the decoder decides."""
+"""Suffixes of video files."""
 
 
 @dataclass
@@ -30,37 +30,37 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     """Warnings to review."""
     status: Literal["done", "skipped"] = "done"
-    """"skipped": by policy nothing is written for this source."""
+    """"skipped": nothing is written for this source, as an option asked."""
 
 
 class FileReader(abc.ABC):
-    """Picklable: is sent to the worker processes. Its module must import quickly."""
+    """Picklable, because it is sent to the worker processes. Its module must import quickly."""
 
     @abc.abstractmethod
     def convert(self, source: Path, target: Path) -> Outcome:
-        """Read `source`, write the finished result to `target`. Raises UserError when `source` is unfit."""
+        """Read `source` and write the result to `target`. Raises UserError if `source` cannot be used."""
 
 
 class StreamReader(abc.ABC):
-    """Picklable: is sent to the worker processes. Its module may not import torch."""
+    """Picklable, because it is sent to the worker processes. Its module must not import torch."""
 
     @abc.abstractmethod
     def windows(self, source: Path) -> Generator[np.ndarray, None, Outcome]:
-        """Windows uint8 [T, H, W, 3], at least one, each to become a token; at the end an Outcome.
+        """Yield windows uint8 [T, H, W, 3], at least one, one per token; return an Outcome.
 
-        Raises UserError when `source` is unfit.
+        Raises UserError if `source` cannot be used.
         """
 
 
 class Extractor(abc.ABC):
-    """One way of making features, with its options."""
+    """A method of computing features, with its options."""
 
     name: ClassVar[str]
-    """As on the command line and in manifests."""
+    """Name on the command line and in manifests."""
     suffix: ClassVar[str] = ".npy"
-    """Of the files it writes."""
+    """Suffix of the output files."""
     source_suffixes: ClassVar[frozenset[str]] = VIDEO_SUFFIXES
-    """Endings, in lower case, of the files it reads."""
+    """Suffixes of the input files, in lower case."""
     version: ClassVar[int] = 2
     """Increased when the code changes the output, so that older files are recomputed."""
 
@@ -72,7 +72,7 @@ class Extractor(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def from_args(cls, args: argparse.Namespace) -> Self:
-        """Make it from parsed options. Raises UserError on values that cannot be."""
+        """Build the extractor from parsed options. Raises UserError for invalid values."""
 
     @abc.abstractmethod
     def reader(self) -> FileReader | StreamReader:
@@ -80,36 +80,36 @@ class Extractor(abc.ABC):
 
     @abc.abstractmethod
     def options(self) -> dict[str, Any]:
-        """Options that affect the output, as JSON values. If one changes, all files are recomputed."""
+        """Options that affect the output, as JSON values. A change recomputes all files."""
 
     def tools(self) -> dict[str, str]:
         """Versions and hardware for the manifest. A change of these alone recomputes nothing."""
         return {}
 
     def network(self) -> "NetworkRunner | None":
-        """For a StreamReader: what turns its windows into tokens, ready to run."""
+        """For a StreamReader: the network that turns its windows into tokens."""
         return None
 
     def finish(self, tokens: np.ndarray) -> np.ndarray:
-        """The array to save, of a clip's tokens float32 [n, D] in their order."""
+        """The array to save for a clip's tokens float32 [n, D]."""
         return tokens
 
     def default_workers(self, cores: int) -> int:
-        """Worker processes on a machine of so many cores."""
+        """Default number of worker processes on a machine with `cores` cores."""
         return cores
 
 
 class NetworkRunner(abc.ABC):
-    """Runs a network on windows as they come, from several threads."""
+    """Runs a network on windows that several threads submit."""
 
     @abc.abstractmethod
     def start(self, deliver: "Callable[[Any, np.ndarray | BaseException], None]") -> None:
-        """Begin; `deliver(key, token [D])`, or an exception in its place, is called from other threads."""
+        """Start. Other threads call `deliver(key, token [D])`, or with an exception in place of the token."""
 
     @abc.abstractmethod
     def submit(self, key: Any, window: np.ndarray) -> None:
-        """Hand over a window. Waits while enough others are waiting; returns without effect after `stop`."""
+        """Queue a window. Blocks while the queue is full; does nothing after `stop`."""
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Drop what waits and end the threads. May be called twice."""
+        """Discard queued windows and end the threads. May be called twice."""

@@ -1,4 +1,4 @@
-"""Videos -> I3D tokens, as BSL-1K's features are made: 1024 numbers for each window of 16 frames."""
+"""Videos -> I3D features of dimension 1024 for each window of 16 frames, as for BSL-1K."""
 
 import argparse
 from fractions import Fraction
@@ -43,7 +43,7 @@ class I3DExtractor(NetworkExtractor):
             "--stride",
             type=int,
             default=FPS,
-            help=f"frames from one window to the next, at {FPS} a second (default {FPS}: one token a second)",
+            help=f"frames from one window to the next, at {FPS} fps (default {FPS}: one token per second)",
         )
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Run a frozen network on windows from many clips: one window per thread on CPU, fixed-size batches on GPU.
+"""Run a frozen network on windows of many clips: one window per thread on CPU, fixed-size batches on GPU.
 
-A token does not depend on the other windows of its batch: the same window always gives the same bits, so a
-run that was killed and resumed writes the same files.
+The same window always gives the same bits, whatever else is in its batch, so a resumed run writes the same
+files.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WAIT_FOR_MORE = 0.2
-"""Seconds that an incomplete GPU batch waits for another window."""
+"""Seconds for which an incomplete GPU batch waits for another window."""
 
 
 def cpu_cores() -> int:
@@ -51,12 +51,12 @@ class Inference(NetworkRunner):
     """Runs windows uint8 [T, H, W, 3] through `network`, which sees them as pixels / 255 + `offset`.
 
     Args:
-        network: weights loaded; it is frozen here, in `dtype`, on `device`.
+        network: with its weights; frozen here, in `dtype`, on `device`.
         offset: added to pixels in [0, 1].
-        threads: on a CPU, windows computed concurrently, one core each (0: as many as cores). This is faster
-            than all cores on one window, especially on a shared machine.
-        batch: on a GPU, windows computed at the same time.
-        compile_for: use torch.compile for windows of this shape, which takes minutes; None: do not.
+        threads: on a CPU, windows computed at once, one core each (0: all cores). This is faster than all
+        cores on one window, especially on a shared machine.
+        batch: on a GPU, windows computed at once.
+        compile_for: use torch.compile for windows of this shape, which takes minutes (None: do not).
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class Inference(NetworkRunner):
             self.run([np.zeros(compile_for, np.uint8)])
 
     def run(self, windows: list[np.ndarray]) -> np.ndarray:
-        """Windows, no more than `batch` -> tokens float32 [len(windows), D]."""
+        """At most `batch` windows -> tokens float32 [len(windows), D]."""
         pixels = torch.from_numpy(windows[0])[None] if self.batch == 1 else self._stacked(windows)
         with torch.inference_mode():
             frames = pixels.to(self.device, non_blocking=True).float().div_(255).add_(self.offset)
             return self.network(frames.permute(0, 4, 1, 2, 3))[: len(windows)].cpu().numpy()
 
     def _stacked(self, windows: list[np.ndarray]) -> torch.Tensor:
-        """Always a full batch: kernels are chosen by its size, and their sums differ in the last bits."""
+        """Always a full batch: the kernel depends on the batch size, and with it the last bits."""
         stacked = np.zeros((self.batch, *windows[0].shape), np.uint8)
         for slot, window in zip(stacked, windows):
             slot[...] = window
@@ -135,9 +135,9 @@ class Inference(NetworkRunner):
             try:
                 tokens = self.run([window for _, window in items])
             except torch.OutOfMemoryError:
-                said = f"{self.device} has too little memory for {self.batch} windows at a time"
-                return deliver(items[0][0], UserError(f"{said}: give --batch-size a smaller number."))
-            except Exception as error:  # the run ends with it, in the main thread
+                what = f"{self.device} has too little memory for {self.batch} windows at once"
+                return deliver(items[0][0], UserError(f"{what}: give a smaller --batch-size."))
+            except Exception as error:  # re-raised in the main thread
                 return deliver(items[0][0], error)
             for (key, _), token in zip(items, tokens):
                 deliver(key, token)

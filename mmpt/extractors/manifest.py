@@ -43,7 +43,7 @@ class Manifest:
 
     Args:
         folder: the output folder.
-        extractor: its name; a folder holds the files of one.
+        extractor: its name. A folder holds the output of one extractor.
         options, tools: of this run (see Extractor).
 
     Raises UserError when the folder belongs to another extractor or its manifest cannot be read.
@@ -54,8 +54,8 @@ class Manifest:
         content = read_manifest(folder)
         if content.get("extractor", extractor) != extractor:
             raise UserError(
-                f"{folder} holds what the extractor {content['extractor']!r} made; give {extractor!r} "
-                f"a folder of its own with --out."
+                f"{folder} holds the output of the extractor {content['extractor']!r}; give {extractor!r} "
+                f"another folder with --out."
             )
         self.extractor = extractor
         self.runs: dict[str, Any] = content.get("runs", {})
@@ -67,8 +67,8 @@ class Manifest:
         if (folder / JOURNAL).exists():  # left by a killed run: save its records first
             self.save()
 
-    def ask_again(self, keys: Iterable[str]) -> None:
-        """Mark sources to be recomputed, and save the marks, so that an interrupted run can resume.
+    def mark_for_extraction(self, keys: Iterable[str]) -> None:
+        """Mark sources to be recomputed and save the marks, so that an interrupted run can resume.
 
         If sources are still marked by an interrupted run, only those stay marked.
         """
@@ -89,7 +89,7 @@ class Manifest:
         if record is None:
             return "new"
         if record.get("again"):
-            return "asked for"
+            return "to recompute"
         if record["status"] == "failed":
             return "failed before"
         if self.runs.get(record["run"], {}).get("options") != self.runs[self.run]["options"]:
@@ -152,16 +152,16 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
             content = read_json(path, errors="surrogateescape")
             ours = content["format"] == FORMAT and {"extractor", "runs", "files"} <= content.keys()
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} is no readable manifest ({error}): move it away.") from error
+            raise UserError(f"{path} is not a readable manifest ({error}): move it away.") from error
         if not ours:
-            raise UserError(f"{path} is no manifest of features of format {FORMAT}: move it away.")
+            raise UserError(f"{path} is not a feature manifest of format {FORMAT}: move it away.")
     with contextlib.suppress(FileNotFoundError):
         lines = (folder / JOURNAL).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-        _take_up(content, lines)
+        _add_journal(content, lines)
     return content
 
 
-def _take_up(content: dict[str, Any], lines: list[str]) -> None:
+def _add_journal(content: dict[str, Any], lines: list[str]) -> None:
     """Add a journal's records. The last line may be half written."""
     for line in lines:
         try:
@@ -181,9 +181,8 @@ def _take_up(content: dict[str, Any], lines: list[str]) -> None:
 def trial_weights(folder: str | os.PathLike[str]) -> str | None:
     """`random:SEED` if features in the folder come from a network with random weights, else None.
 
-    This is read from the manifest of the folder or, inside an output folder, from the manifest of that. A
-    folder without a manifest counts as real, since nothing is known about it. Raises UserError as
-    read_manifest.
+    Reads the manifest of the folder, or of the nearest parent that has one. A folder without a manifest
+    counts as real features.
     """
     folder = Path(folder).resolve()
     content, root = read_manifest(folder), folder

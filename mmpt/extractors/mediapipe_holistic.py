@@ -1,7 +1,7 @@
-"""Videos -> poses: MediaPipe Holistic through pose-format, as the published fingerspelling lexicon was made.
+"""Videos -> poses with MediaPipe Holistic through pose-format, as for the published fingerspelling lexicon.
 
-Landmarks: 33 of the body, 478 of the face (468 without the irises), 21 of each hand, and the body's 33 once
-more in metres. A part that is not seen in a frame has zeros and confidence 0 there.
+Landmarks: 33 of the body, 478 of the face (468 without the irises), 21 of each hand, and 33 of the body in
+metres. A part that is not detected in a frame has zeros and confidence 0.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class HolisticReader(FileReader):
     """Runs in a worker process; MediaPipe is imported with the first video.
 
     Attributes: `complexity` of the body model, 0 to 2; `refine_face` adds the irises; `fps` resamples (None:
-    every frame of the file, once); `no_hand` is what becomes of a clip in which no hand is ever seen.
+    every frame of the file); `no_hand` what to do with a clip in which no hand is detected.
     """
 
     complexity: int
@@ -43,8 +43,8 @@ class HolisticReader(FileReader):
         if not facts["left_hand"] and not facts["right_hand"]:
             seen = "no hand" if facts["person"] else "no person"
             if self.no_hand == "error":
-                raise UserError(f"{source}: {seen} is seen in any of {facts['frames']} frames.")
-            outcome.notes.append(f"{seen} is seen in any frame")
+                raise UserError(f"{source}: {seen} is detected in any of {facts['frames']} frames.")
+            outcome.notes.append(f"{seen} is detected in any frame")
             if self.no_hand == "skip":
                 outcome.status = "skipped"
                 return outcome
@@ -53,10 +53,7 @@ class HolisticReader(FileReader):
         return outcome
 
     def pose(self, source: Path) -> "tuple[Pose, Outcome]":
-        """The pose of a video, and the shares of frames with `left_hand`, `right_hand` and `person`.
-
-        Raises UserError if the video cannot be read.
-        """
+        """The pose of a video, and the shares of frames with `left_hand`, `right_hand` and `person`."""
         from mmpt.extractors.video import Video, cached_pictures
 
         load_holistic = _import_holistic()
@@ -70,7 +67,7 @@ class HolisticReader(FileReader):
                     fps=float(self.fps or video.rate),
                     width=video.width,
                     height=video.height,
-                    # a pool would carry its trackers' state over from the video before
+                    # a reused model would keep the tracking state of the previous video
                     reuse=False,
                     additional_holistic_config={
                         "model_complexity": self.complexity,
@@ -79,15 +76,16 @@ class HolisticReader(FileReader):
                 )
             except URLError as error:
                 raise UserError(
-                    f"MediaPipe brings the model of complexity 1 and has to download that of "
-                    f"{self.complexity}, which failed ({error.reason}): use --complexity 1, or run it once "
-                    f"with a network."
+                    f"MediaPipe ships the model of complexity 1 only; downloading that of complexity "
+                    f"{self.complexity} failed ({error.reason}). Use --complexity 1, or run it once with "
+                    f"internet access."
                 ) from error
             facts, notes = video.facts(), list(video.decoded.notes)
             if self.fps is None and video.decoded.variable_rate:
                 notes.append(
                     f"the frame rate varies ({float(video.decoded.shortest_gap or 0):.4f} to "
-                    f"{float(video.decoded.longest_gap):.4f} s a frame), but a pose file has one: use --fps"
+                    f"{float(video.decoded.longest_gap):.4f} s per frame), but a pose file has one rate: "
+                    f"use --fps"
                 )
         parts = {
             "person": "POSE_LANDMARKS",
@@ -100,7 +98,7 @@ class HolisticReader(FileReader):
 
 
 def seen_share(pose: "Pose", component: str) -> float:
-    """The share of frames in which any point of a component has been seen."""
+    """The share of frames in which any landmark of a component was detected."""
     start = 0
     for part in pose.header.components:
         if part.name == component:
@@ -111,7 +109,7 @@ def seen_share(pose: "Pose", component: str) -> float:
 
 
 def _import_holistic() -> Any:
-    # MediaPipe's C++ side tells the terminal about every graph it builds
+    # MediaPipe's C++ code logs every graph that it builds
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -148,18 +146,18 @@ class HolisticExtractor(Extractor):
             "--complexity",
             type=int,
             default=1,
-            help="of the body model: 0, 1 (default) or 2; MediaPipe has to download 0 and 2",
+            help="complexity of the body model: 0, 1 (default) or 2; MediaPipe downloads 0 and 2",
         )
         parser.add_argument(
-            "--no-refine-face", action="store_true", help="468 face points, without the irises"
+            "--no-refine-face", action="store_true", help="468 face landmarks, without the irises"
         )
-        parser.add_argument("--fps", help="resample to so many frames a second (default: every frame, once)")
+        parser.add_argument("--fps", help="resample to this frame rate (default: keep every frame)")
         parser.add_argument(
             "--no-hand",
             choices=["keep", "skip", "error"],
             default="keep",
-            help="a clip in which no hand (or no person) is ever seen: keep its pose and say so, skip it "
-            "(nothing is written, it is on record), or count it as failed",
+            help="a clip in which no hand (or no person) is detected: keep its pose and warn, skip it (the "
+            "manifest records it), or count it as failed",
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the extractors that run a frozen network share: weights, device, dtype, batching."""
+"""Base class of extractors that run a frozen network: weights, device, dtype, batching."""
 
 import abc
 import argparse
@@ -17,20 +17,20 @@ from mmpt.utils.errors import UserError
 
 
 class NetworkExtractor(Extractor):
-    """A video encoder with weights from a file. Subclasses say what its windows are and build the network.
+    """A video encoder with weights from a file. Subclasses define its windows and build the network.
 
     Args:
         weights: a file, or `random:SEED`.
         device, dtype: names, or "auto".
-        threads: windows computed at the same time on a CPU (0: one for each core); batch: the same on a GPU.
+        threads: windows computed at once on a CPU (0: one per core); batch: the same on a GPU.
         compiled: use torch.compile.
         trust_checkpoint: read a weights file that could run code.
     """
 
     origin: ClassVar[str]
-    """A sentence: where the official weights come from."""
+    """A sentence that says where to get the official weights."""
     gain: ClassVar[float]
-    """Of random weights (see fill_randomly)."""
+    """Gain of random weights (see fill_randomly)."""
     offset: ClassVar[float]
     """Added to pixels in [0, 1]."""
 
@@ -59,33 +59,33 @@ class NetworkExtractor(Extractor):
             "--weights",
             required=True,
             metavar="FILE|random:SEED",
-            help="official weights, or random for trials",
+            help="file of the official weights, or random weights for a test run",
         )
         parser.add_argument(
-            "--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:N"
+            "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:N"
         )
         parser.add_argument(
             "--dtype",
             default="auto",
             choices=["auto", *DTYPES],
-            help="of the network's arithmetic; auto: bfloat16 on GPUs and CPUs with AMX, else float32",
+            help="dtype of the network; auto: bfloat16 on GPUs and CPUs with AMX, else float32",
         )
         parser.add_argument(
-            "--threads", type=int, default=0, help="windows at a time on a CPU (default: one for each core)"
+            "--threads", type=int, default=0, help="windows at once on a CPU (default: one per core)"
         )
-        parser.add_argument("--batch-size", type=int, default=16, help="windows at a time on a GPU")
+        parser.add_argument("--batch-size", type=int, default=16, help="windows at once on a GPU")
         parser.add_argument(
             "--compile", action="store_true", help="torch.compile the network (slow to start)"
         )
         parser.add_argument(
             "--trust-checkpoint",
             action="store_true",
-            help="read a weights file even if that can run code in it: only for files whose author you trust",
+            help="read a weights file that could run code; only for files whose author you trust",
         )
 
     @classmethod
     def keywords(cls, args: argparse.Namespace) -> dict[str, Any]:
-        """The constructor's arguments in parsed options."""
+        """The constructor's arguments, from parsed options."""
         return {
             "weights": args.weights,
             "device": args.device,
@@ -102,11 +102,11 @@ class NetworkExtractor(Extractor):
 
     @abc.abstractmethod
     def reader(self) -> WindowReader:
-        """How videos become the network's windows."""
+        """Turns videos into the network's windows."""
 
     @abc.abstractmethod
     def build(self, state: dict[str, torch.Tensor] | None, where: str) -> FrozenNetwork:
-        """The network, with the weights of a state dict loaded strictly if one is given. Raises UserError."""
+        """The network, with a state dict loaded strictly if one is given."""
 
     @functools.cached_property
     def _weights(self) -> tuple[dict[str, torch.Tensor] | int, dict[str, Any]]:
@@ -157,5 +157,5 @@ class NetworkExtractor(Extractor):
         )
 
     def default_workers(self, cores: int) -> int:
-        """Decoding a window takes a small part of the time that a core needs to compute it."""
+        """Fewer on a CPU: decoding takes a small part of the time of the network."""
         return max(1, min(8, cores // 4)) if self.device.type == "cpu" else min(8, cores)

@@ -1,4 +1,4 @@
-"""Features that somebody else computed (SignVQNet's 1024 numbers a second, say), checked and recorded."""
+"""Check and copy features that were computed elsewhere (such as SignVQNet's), with a manifest."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ from mmpt.utils.errors import UserError
 class NpyReader(FileReader):
     """Copies an array [T, D] (or [1, T, D]) after checking it.
 
-    Attributes: `dim` is the D expected; `dtype` of what is written.
+    Attributes: `dim` the expected D; `dtype` of the output.
     """
 
     dim: int
@@ -35,19 +35,18 @@ class NpyReader(FileReader):
         with np.errstate(over="ignore"):
             features = np.ascontiguousarray(array, self.dtype)
         if not np.isfinite(features).all():
-            raise UserError(f"{source} holds NaN or numbers too large for {self.dtype}.")
+            raise UserError(f"{source} contains NaN or numbers too large for {self.dtype}.")
         np.save(target, features)
         return Outcome({"tokens": len(features), "dim": self.dim})
 
 
 class NpyExtractor(Extractor):
-    """Arrays in, the same arrays out, so that precomputed features have a manifest like all others.
+    """Copies precomputed features and gives them a manifest.
 
     Args:
-        dim: numbers in a token, the same in every file.
+        dim: feature dimension of every file.
         save_dtype: "float16" or "float32".
-        trial: `random:SEED` where the arrays come from a network with random weights; then the copies'
-            manifest says so too.
+        trial: `random:SEED` if the arrays come from a network with random weights; the manifest keeps it.
     """
 
     name = "npy"
@@ -57,12 +56,12 @@ class NpyExtractor(Extractor):
         self, dim: int, save_dtype: Literal["float16", "float32"] = "float32", trial: str | None = None
     ):
         if dim < 1:
-            raise UserError(f"--dim {dim}: expected the width of the features, 1 or more.")
+            raise UserError(f"--dim {dim}: expected a feature dimension of 1 or more.")
         self.dim, self.save_dtype, self.trial = dim, save_dtype, trial
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--dim", type=int, required=True, help="numbers in a token (SignVQNet: 1024)")
+        parser.add_argument("--dim", type=int, required=True, help="feature dimension (SignVQNet: 1024)")
         parser.add_argument("--save-dtype", default="float32", choices=["float16", "float32"])
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Poses -> pictures and small films: figures drawn by pose-format, alone or over the frames of a video."""
+"""Draw poses with pose-format, on white or over video frames; write images and MPEG-1 videos."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -22,23 +22,23 @@ HANDS = ("LEFT_HAND_LANDMARKS", HAND)
 FACE = "FACE_LANDMARKS"
 DRAWN = (BODY, FACE, *HANDS)
 
-_SURE = 0.5  # a point that the estimator only guessed (legs below the picture) does not decide what is shown
+_MIN_CONFIDENCE = 0.5  # landmarks that the estimator guessed (legs outside the frame) are not framed
 _MARGIN = 0.12
 
 
 # ---- poses
 def read_drawable(path: Path) -> Pose:
-    """A `.pose` file as `drawable` makes it. Raises UserError, which names the file."""
+    """Read a `.pose` file; see `drawable`."""
     try:
         return drawable(Pose.read(path.read_bytes()))
-    except Exception as error:  # whatever pose-format stumbles over in foreign bytes
+    except Exception as error:  # pose-format raises errors of many types on invalid bytes
         raise UserError(f"{path}: cannot be read as a pose ({type(error).__name__}: {error}).") from error
 
 
 def drawable(pose: Pose) -> Pose:
-    """Body, face and hands of the first person, without the world coordinates, which are no pixels.
+    """Body, face and hands of the first person, without the world coordinates.
 
-    The face is points only: its 2,600 lines would hide it, and take most of the time.
+    The face keeps only its points: its 2,600 lines would hide it and take most of the time.
     """
     found = {component.name for component in pose.header.components}
     kept = pose.get_components([name for name in DRAWN if name in found])
@@ -53,7 +53,7 @@ def drawable(pose: Pose) -> Pose:
 
 
 def sample_middle(pose: Pose, fps: float, frames: int) -> Pose:
-    """At most `frames` frames from the middle of a pose, at another rate: the nearest, none made up."""
+    """At most `frames` frames from the middle of a pose, resampled to `fps` by nearest frame."""
     count = len(pose.body.data)
     total = max(1, round(count * fps / pose.body.fps))
     start = max(0, (total - frames) // 2)
@@ -67,7 +67,7 @@ def _with_frames(pose: Pose, kept: "slice | NDArray[np.int64]", fps: float) -> P
 
 
 def _points(pose: Pose) -> Iterator[tuple[str, slice]]:
-    """Each component's name and its columns."""
+    """(name, slice of landmarks) of each component."""
     start = 0
     for component in pose.header.components:
         yield component.name, slice(start, start + len(component.points))
@@ -75,26 +75,26 @@ def _points(pose: Pose) -> Iterator[tuple[str, slice]]:
 
 
 def box_of(pose: Pose, component: str) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of a component's surely seen points in the middle half of the clip.
+    """Left, top, right, bottom of a component's confident landmarks in the middle half of the clip.
 
-    (At its ends the hand is on its way up or down.) Raises UserError if nothing is seen of it.
+    At the ends of a clip the hands move up or down. Raises UserError if there are none.
     """
     frames = len(pose.body.data)
     middle = slice(frames // 4, frames - frames // 4)
     for name, columns in _points(pose):
-        seen = np.asarray(pose.body.confidence)[middle, :, columns] > _SURE
+        seen = np.asarray(pose.body.confidence)[middle, :, columns] > _MIN_CONFIDENCE
         if name == component and seen.any():
             points = np.asarray(pose.body.data.data)[middle, :, columns, :2][seen]
             (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
             return float(left), float(top), float(right), float(bottom)
-    raise UserError(f"the pose shows no {component}.")
+    raise UserError(f"the pose has no visible {component}.")
 
 
 def fit(pose: Pose, box: tuple[float, float, float, float], width: int, height: int) -> Pose:
-    """The pose in the pixels of a picture of that size, so that `box` fills it but for a margin."""
+    """Scale and move a pose so that `box` fills a picture of that size, with a margin."""
     left, top, right, bottom = box
     scale = (1 - 2 * _MARGIN) * min(width / max(right - left, 1e-6), height / max(bottom - top, 1e-6))
-    data = pose.body.data * scale  # z in the same unit
+    data = pose.body.data * scale
     data[..., 0] += width / 2 - scale * (left + right) / 2
     data[..., 1] += height / 2 - scale * (top + bottom) / 2
     body = NumPyPoseBody(pose.body.fps, data.astype(np.float32), pose.body.confidence)
@@ -106,8 +106,8 @@ def _header(pose: Pose, width: int, height: int) -> PoseHeader:
     return PoseHeader(pose.header.version, size, pose.header.components)
 
 
-def telling_frame(pose: Pose) -> int:
-    """The frame to show of a clip: the middle one of those in which a hand is seen, of all where none is."""
+def representative_frame(pose: Pose) -> int:
+    """The frame to show for a clip: the middle one of the frames with a visible hand (or of all frames)."""
     confidence = np.asarray(pose.body.confidence)
     seen = np.zeros(len(confidence), bool)
     for name, columns in _points(pose):
@@ -119,13 +119,13 @@ def telling_frame(pose: Pose) -> int:
 
 # ---- pictures, uint8 RGB [H, W, 3]
 def pictures(pose: Pose, thickness: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """The pose drawn on white, a picture a frame, as large as the pose's header says."""
+    """Draw each frame of a pose on white, in the size that its header gives."""
     for picture in PoseVisualizer(pose, thickness).draw():
         yield np.ascontiguousarray(picture[..., ::-1])
 
 
 def draw_on(pose: Pose, index: int, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Frame `index` of a pose over a picture in whose pixels its coordinates are; the face as fine dots."""
+    """Draw frame `index` of a pose, in pixel coordinates, on a picture. The face is drawn as small dots."""
     height, width = picture.shape[:2]
     frame = _with_frames(pose, slice(index, index + 1), pose.body.fps)
     frame = Pose(_header(pose, width, height), frame.body)
@@ -145,17 +145,17 @@ def blank(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def picture_of(path: Path, index: int) -> NDArray[np.uint8]:
-    """Frame `index` of a video, upright; its last one if it is shorter. Raises UserError."""
+    """Frame `index` of a video, or its last frame if it is shorter."""
     with Video(path) as video:
         frame = None
-        for _, frame in itertools.islice(video.frames(), index + 1):  # noqa: B007  the last one is wanted
+        for _, frame in itertools.islice(video.frames(), index + 1):  # noqa: B007  uses the last one
             pass
         assert frame is not None  # a video that opens has a frame
         return video.picture(frame, video.width, video.height)
 
 
 def write_mpg(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int = 25) -> None:
-    """Write pictures of even height and width as an MPEG-1 film. The file is whole or not there."""
+    """Write pictures of even height and width as an MPEG-1 video, atomically."""
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mpeg") as container:
         stream = container.add_stream("mpeg1video", rate=fps)
         stream.pix_fmt = "yuv420p"

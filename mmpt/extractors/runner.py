@@ -1,8 +1,7 @@
-"""Extract features for a folder of sources: resumable, with a manifest of inputs and outputs.
+"""Extract features for a folder of sources: resumable, with a manifest.
 
-Used by every extractor. Worker processes decode (and, for poses, do all the work). A network, if any, runs in
-this process on the windows of all clips. Only this process renames results into place, so partial or stale
-files never appear.
+Worker processes decode (and, for poses, do all the work). A network, if any, runs in this process on the
+windows of all clips. Only this process renames results into place, so partial files never appear.
 """
 
 import logging
@@ -42,7 +41,7 @@ class Summary:
     kept: int = 0
     """Already finished; not recomputed."""
     skipped: list[str] = field(default_factory=list)
-    """Sources for which nothing was written, by policy."""
+    """Sources for which nothing was written, as an option asked."""
     failed: dict[str, str] = field(default_factory=dict)
     """Source -> error message."""
     noted: dict[str, list[str]] = field(default_factory=dict)
@@ -72,19 +71,15 @@ def extract_folder(
     """Extract every source under `folder` whose result is not yet under `out`.
 
     workers: reader processes (0: a thread of this process). again: recompute everything; if such a run was
-    interrupted, recompute the rest. verify: check the hashes of finished sources and results. Raises
-    UserError if there are no sources, if two sources have the same output, or if the output folder is locked
-    or belongs to another extractor. Failed sources are listed in the summary.
+    interrupted, recompute the rest. verify: check the hashes of finished sources and results. Failed sources
+    are listed in the summary.
     """
     started = time.monotonic()
     folder, out = Path(folder), Path(out)
     sources = find_sources(folder, out, extractor.source_suffixes, extractor.suffix)
     if extractor.suffix in extractor.source_suffixes and out.exists() and out.samefile(folder):
-        raise UserError(f"--out {out} is --in itself: the results would take the sources' place.")
-    options, tools = (
-        extractor.options(),
-        extractor.tools(),
-    )  # fail early on missing weights
+        raise UserError(f"--out {out} is --in itself: the results would overwrite the sources.")
+    options, tools = extractor.options(), extractor.tools()  # fail early on missing weights
     with folder_lock(out, "another extraction"):
         removed = remove_unfinished(out, extractor.suffix)
         if removed:
@@ -92,7 +87,7 @@ def extract_folder(
         manifest = Manifest(out, extractor.name, options, tools)
         summary = Summary()
         if again:
-            manifest.ask_again(source.key for source in sources)
+            manifest.mark_for_extraction(source.key for source in sources)
         todo = _outstanding(manifest, sources, summary, verify)
         if todo:
             try:
@@ -110,7 +105,7 @@ def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, ve
     for source in sources:
         try:
             reason = manifest.why_not_finished(source.key, source.path, source.output, verify)
-        except OSError:  # unreadable: the reader reports why
+        except OSError:  # the reader reports it
             reason = "new"
         if reason is not None:
             todo.append(source)
@@ -122,26 +117,25 @@ def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, ve
             summary.skipped.append(source.key)
         if record.get("notes"):
             summary.noted[source.key] = record["notes"]
-    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    why = f" ({told})" if told else ""
-    log.info("%d sources: %d finished before, %d to do%s", len(sources), summary.kept, len(todo), why)
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    why = f" ({counts})" if counts else ""
+    log.info("%d sources: %d already finished, %d to extract%s", len(sources), summary.kept, len(todo), why)
     return todo
 
 
 class _Run:
-    """State of one run, owned by the main thread except for the two queues and the slots."""
+    """State of one run. Other threads touch only the two queues and the slots."""
 
     def __init__(self, extractor: Extractor, manifest: Manifest, out: Path, summary: Summary):
         self.extractor, self.manifest, self.out, self.summary = extractor, manifest, out, summary
         self.tasks: queue.SimpleQueue[tuple[int, Source] | None] = queue.SimpleQueue()
         self.events: queue.SimpleQueue[tuple[int, int, Any]] = queue.SimpleQueue()
-        """(clip, window number or number of windows, token or Finished or Failed or an exception of ours)."""
+        """(clip, window number or number of windows, token or Finished or Failed or an exception)."""
         self.clips: dict[int, _Clip] = {}
         self.network: NetworkRunner | None = None
         self.stopped = threading.Event()
 
     def all(self, todo: list[Source], workers: int, progress: Progress) -> None:
-        """Extract `todo`, in any order."""
         self.clips = {number: _Clip(source) for number, source in enumerate(todo)}
         for number, source in enumerate(todo):
             self.tasks.put((number, source))
@@ -182,7 +176,7 @@ class _Run:
                     if self.stopped.is_set():
                         return
                     if isinstance(message, np.ndarray):
-                        assert self.network is not None, "a reader gives windows, but there is no network"
+                        assert self.network is not None, "a reader yields windows, but there is no network"
                         self.network.submit((number, windows), message)
                         windows += 1
                     else:
@@ -194,20 +188,20 @@ class _Run:
         finally:
             slot.close()
 
-    def _handle(self, number: int, index: int, news: Any) -> bool:
+    def _handle(self, number: int, index: int, message: Any) -> bool:
         """Handle one event. Returns whether it completed a clip."""
-        if isinstance(news, BaseException):
-            raise news
+        if isinstance(message, BaseException):
+            raise message
         clip = self.clips.get(number)
-        if clip is None:  # a window of a clip that failed later
+        if clip is None:  # a window of a clip that has failed since
             return False
-        if isinstance(news, Failed):
-            self._fail(clip.source, news)
+        if isinstance(message, Failed):
+            self._fail(clip.source, message)
         else:
-            if isinstance(news, Finished):
-                clip.finished, clip.windows = news, index
+            if isinstance(message, Finished):
+                clip.finished, clip.windows = message, index
             else:
-                clip.tokens[index] = news
+                clip.tokens[index] = message
                 self.summary.tokens += 1
             if clip.finished is None or len(clip.tokens) < clip.windows:
                 return False
@@ -217,13 +211,13 @@ class _Run:
 
     def _fail(self, source: Source, failure: Failed) -> None:
         if failure.fault is not None:
-            log.error("a fault of this program, not of the file:\n%s", failure.fault)
-        self._forget(source)
+            log.error("a bug in the extractor, not a fault of the file:\n%s", failure.fault)
+        self._remove_outdated(source)
         self.summary.failed[source.key] = failure.message
         self.manifest.add(source.key, {"status": "failed", "output": source.output, "error": failure.message})
 
-    def _forget(self, source: Source) -> None:
-        """Delete an outdated result of an earlier run."""
+    def _remove_outdated(self, source: Source) -> None:
+        """Delete the result of an earlier run."""
         if source.key in self.manifest.files:
             (self.out / source.output).unlink(missing_ok=True)
 
@@ -234,7 +228,7 @@ class _Run:
         result = finished.result
         try:
             if outcome.status == "skipped":
-                self._forget(source)
+                self._remove_outdated(source)
                 self.summary.skipped.append(source.key)
             elif finished.temporary is not None:
                 os.replace(finished.temporary, target)

@@ -1,4 +1,4 @@
-"""Videos -> S3D tokens, as VideoCLIP's features were made: one for each second, 512 numbers, of length 1."""
+"""Videos -> S3D features as in VideoCLIP: one unit vector of dimension 512 per second."""
 
 from fractions import Fraction
 
@@ -41,7 +41,7 @@ class S3DExtractor(NetworkExtractor):
     def build(self, state: dict[str, torch.Tensor] | None, where: str) -> S3D:
         network = S3D()
         if state is not None:
-            # the published file also holds the sentence model that was trained beside it
+            # the published file also holds the text model that was trained with it
             load_strictly(network, state, where, skip="text_module.")
         return network
 

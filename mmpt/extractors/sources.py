@@ -1,4 +1,4 @@
-"""Find the files to extract in a folder, and name their results."""
+"""Find the files to extract in a folder and name their outputs."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A file to extract. key: its path in the input folder, with `/`. output: the path of its result."""
+    """A file to extract. key: its path in the input folder, with `/`. output: the path of its output."""
 
     key: str
     path: Path
@@ -25,10 +25,9 @@ class Source:
 
 
 def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffix: str) -> list[Source]:
-    """All files of a folder, at any depth, whose ending (in any case) is one of `suffixes`, sorted by path.
+    """All files under a folder (see files_under) with one of `suffixes`, in any case, sorted by path.
 
-    Which files are looked at, see files_under. Raises UserError when there is none, or when two would give
-    the same result.
+    Raises UserError if there are none, or if two would have the same output.
     """
     if not folder.is_dir():
         raise UserError(f"--in {folder}: there is no such folder.")
@@ -36,15 +35,17 @@ def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffi
     ignored: Counter[str] = Counter()
     for path in files_under(folder, skip=out):
         if path.suffix.lower() not in suffixes:
-            ignored[path.suffix.lower() or "no ending"] += 1
+            ignored[path.suffix.lower() or "without a suffix"] += 1
             continue
         relative = path.relative_to(folder)
         found.append(Source(relative.as_posix(), path, relative.with_suffix(output_suffix).as_posix()))
     if ignored:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in ignored.most_common(5))
-        log.info("%s: %d other files are left alone (%s)", folder, sum(ignored.values()), kinds)
+        log.info("%s: ignored %d other files (%s)", folder, sum(ignored.values()), kinds)
     if not found:
-        raise UserError(f"--in {folder}: no file to read; expected some of {' '.join(sorted(suffixes))}.")
+        raise UserError(
+            f"--in {folder}: no file to extract; expected files ending in {' '.join(sorted(suffixes))}."
+        )
     _refuse_collisions(found)
     return sorted(found, key=lambda source: source.key)
 
@@ -52,19 +53,18 @@ def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffi
 def _refuse_collisions(sources: list[Source]) -> None:
     by_output: dict[str, Source] = {}
     for source in sources:
-        # one name on file systems that keep accents apart from letters, or upper case apart from lower, on
-        # others
+        # file systems differ in the Unicode normalization of names
         name = unicodedata.normalize("NFC", source.output)
         if name in by_output:
             raise UserError(
-                f"{by_output[name].path} and {source.path} would both become {source.output}: "
+                f"{by_output[name].path} and {source.path} would both be written to {source.output}: "
                 f"rename one of them."
             )
         by_output[name] = source
 
 
 def remove_unfinished(out: Path, suffix: str) -> int:
-    """Delete leftover temporary files of killed runs; returns how many. Hold the folder's lock."""
+    """Delete leftover temporary files of killed runs; returns the count. Lock the folder first."""
     pattern = re.compile(rf"{TEMPORARY}")
     removed = 0
     for root, _, files in os.walk(out):

@@ -1,7 +1,7 @@
-"""Video files -> frames, one at a time, with exact times: any container that PyAV reads, of any length.
+"""Decode video files frame by frame, with exact time stamps, through PyAV.
 
-Handled here for all extractors: variable and missing time stamps, rotation tags, odd sizes, cover pictures,
-truncated files. The sample aspect ratio is ignored, as the published pipelines do.
+Handles variable and missing time stamps, rotation tags, odd sizes, cover pictures and truncated files. The
+sample aspect ratio is ignored, as in the published pipelines.
 """
 
 import logging
@@ -21,21 +21,18 @@ from mmpt.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 FALLBACK_RATE = Fraction(25)
-"""Frames a second of a stream that states none."""
+"""Frames per second of a stream that declares none."""
 JUMP = Fraction(1)
-"""A time stamp that goes back by this many seconds or more begins a new count; less than that is taken for
-jitter.
-"""
+"""A time stamp that goes back by at least this many seconds is a discontinuity; less is jitter."""
 LEAP = Fraction(10)
-"""So many seconds forward begin a new count too, in formats whose time stamps may break off (MPEG's streams).
-"""
+"""A forward gap longer than this is a discontinuity too, in formats that allow them (MPEG streams)."""
 
 Interpolation = Literal["bilinear", "bicubic", "area"]
 
 
 @dataclass
 class Decoded:
-    """What is known about a video once it has been read to its end."""
+    """Statistics of a video, complete once all its frames have been read."""
 
     frames: int = 0
     seconds: Fraction = Fraction(0)
@@ -43,11 +40,11 @@ class Decoded:
     shortest_gap: Fraction | None = None
     longest_gap: Fraction = Fraction(0)
     notes: list[str] = field(default_factory=list)
-    """What a person should know, one sentence each."""
+    """Warnings, one sentence each."""
 
     @property
     def variable_rate(self) -> bool:
-        """Whether the times between pictures differ by more than a container's rounding explains."""
+        """Whether the gaps between frames differ by more than the container's rounding."""
         return self.shortest_gap is not None and self.longest_gap > Fraction(
             5, 4
         ) * self.shortest_gap + Fraction(1, 500)
@@ -60,16 +57,15 @@ class Video:
     ...     for time, frame in video.frames():
     ...         picture = video.picture(frame, video.width, video.height)
 
-    Attributes: `width` and `height` in pixels as displayed (a rotation tag is obeyed), `rotation`
-    counter-clockwise in degrees (0, 90, 180 or 270), `rate` the stated mean frames a second, `codec`, and
-    `decoded` (Decoded), which is complete when `frames` has ended. Raises UserError when the file cannot be
-    opened or has no pictures.
+    Attributes: `width` and `height` in pixels after rotation, `rotation` counter-clockwise in degrees (0, 90,
+    180 or 270), `rate` the declared mean frames per second, `codec`, and `decoded` (Decoded). Raises
+    UserError if the file cannot be opened or no frame can be decoded.
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 1):
         self.path = Path(path)
         self.decoded = Decoded()
-        self._scaler = VideoReformatter()  # keeps its filters from frame to frame
+        self._scaler = VideoReformatter()  # reuses its filters
         try:
             self._container = av.open(str(self.path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -87,13 +83,11 @@ class Video:
             self._first = next(self._frames, None)
             if self._first is None:
                 why = f" ({self.decoded.notes[-1]})" if self.decoded.notes else ""
-                raise UserError(
-                    f"{self.path} has a video stream, but no picture of it could be decoded{why}."
-                )
+                raise UserError(f"{self.path} has a video stream, but no frame of it could be decoded{why}.")
         except BaseException:
             self._container.close()
             raise
-        # the tag is read from a picture: the decoder attaches it there whatever the container calls it
+        # read from a frame: the decoder attaches the tag there for every container
         self.rotation = round(self._first.rotation / 90) % 4 * 90
         turned = self.rotation % 180 == 90
         size = (self._first.width, self._first.height)
@@ -116,7 +110,7 @@ class Video:
         return best if best in streams else streams[0]
 
     def _decode(self) -> Generator[Any, None, None]:
-        """Pictures as the decoder gives them. Damage is counted and stepped over."""
+        """Decode all frames. Packets that cannot be decoded are counted and skipped."""
         known, last_error = self.decoded, None
         try:
             for packet in self._container.demux(self._stream):
@@ -130,11 +124,11 @@ class Video:
             known.errors, last_error = known.errors + 1, error
         if last_error is not None:
             known.notes.append(
-                f"{known.errors} damaged places ({_reason(last_error)}); kept what could be decoded"
+                f"{known.errors} packets cannot be decoded ({_reason(last_error)}); the other frames are kept"
             )
 
     def frames(self) -> Iterator[tuple[Fraction, Any]]:
-        """(seconds since the first frame, never decreasing; av.VideoFrame) for each frame, once only."""
+        """Yield (seconds since the first frame, never decreasing; av.VideoFrame). Can be read once."""
         known, step = self.decoded, 1 / self.rate
         origin: Fraction | None = None
         last: Fraction | None = None
@@ -150,7 +144,7 @@ class Video:
             else:
                 time = stamp - origin
                 if time <= last - JUMP or (self._may_leap and time > last + LEAP):
-                    known.notes.append("the time stamps jump; they were taken as one film")
+                    known.notes.append("the time stamps jump; the parts were read as one video")
                     time = last + step
                     origin = stamp - time
                 gap = max(time - last, Fraction(0))
@@ -167,14 +161,14 @@ class Video:
             frame = next(self._frames, None)
         declared = self._stream.frames
         if declared > known.frames + 1:
-            known.notes.append(f"the file breaks off: {known.frames} of {declared} frames")
+            known.notes.append(f"the file is truncated: {known.frames} of {declared} frames")
 
     def sampled(self, fps: Fraction) -> Iterator[Any]:
-        """A picture for each of the times 0, 1/fps, 2/fps, ..., as FFmpeg's `fps` filter gives them.
+        """Resample to `fps` as FFmpeg's `fps` filter does, which the published pipelines use.
 
-        The published pipelines sample by that filter. It rounds each picture's time to the nearest multiple
-        of 1/fps (up, from halfway); the last picture with a time stays until the next one's. A clip of s
-        seconds gives round(s * fps) pictures, at least one. Pictures may repeat (the same object).
+        It rounds each frame's time to the nearest multiple of 1/fps (half up) and shows the last frame at
+        that time until the next one. A clip of s seconds gives round(s * fps) frames, at least one. A frame
+        may repeat (the same object).
         """
         index = 0
         shown: Any = None
@@ -186,13 +180,13 @@ class Video:
             yield shown
 
     def sampled_count(self, fps: Fraction) -> int:
-        """How many pictures `sampled` gives; known when the video has been read."""
+        """The number of frames that `sampled` yields. Read the video first."""
         return max(int(self.decoded.seconds * fps + Fraction(1, 2)), 1)
 
     def picture(
         self, frame: Any, width: int, height: int, interpolation: Interpolation = "bicubic"
     ) -> np.ndarray:
-        """One frame as uint8 RGB [height, width, 3], turned upright and scaled to the size asked for."""
+        """One frame as uint8 RGB [height, width, 3], rotated upright and scaled."""
         turned = self.rotation % 180 == 90
         scaled = self._scaler.reformat(
             frame,
@@ -205,7 +199,7 @@ class Video:
         return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
 
     def facts(self) -> dict[str, Any]:
-        """What goes into a manifest about the source, once it has been read."""
+        """Properties of the video for the manifest. Read the video first."""
         return {
             "frames": self.decoded.frames,
             "seconds": round(float(self.decoded.seconds), 6),
@@ -230,5 +224,5 @@ def cached_pictures(
 
 
 def _reason(error: BaseException) -> str:
-    """FFmpeg's words for what went wrong, without its error number and the file name."""
+    """FFmpeg's error message, without the error number and the file name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

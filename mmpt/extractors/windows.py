@@ -1,4 +1,4 @@
-"""Videos -> fixed windows of pictures for a 3D network. Runs in the decoding processes and needs no torch."""
+"""Videos -> fixed-length windows of frames for a 3D network. Runs in worker processes, without torch."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -14,13 +14,12 @@ from mmpt.extractors.video import Interpolation, Video, cached_pictures
 
 @dataclass(frozen=True)
 class WindowReader(StreamReader):
-    """How one network wants its input.
+    """How a network's input is prepared.
 
-    Attributes: `fps` frames a second; `fit` "short_side" scales the shorter side to `size` (the other rounded
-    down), "square" scales both, whatever the aspect; `crop` pixels a side are cut from the centre; `length`
-    frames a window; `stride` frames from one window to the next; `tail` "zeros" fills the last window up with
-    black frames, "aligned" lets the last window end with the clip (and repeats the last frame of a clip
-    shorter than a window).
+    Attributes: `fps` frames per second; `fit` "short_side" scales the shorter side to `size` (the other is
+    rounded down), "square" scales both sides; `crop` size of the centre crop; `length` frames per window;
+    `stride` frames from one window to the next; `tail` "zeros" pads the last window with black frames,
+    "aligned" makes the last window end with the clip (a clip shorter than a window repeats its last frame).
     """
 
     fps: Fraction
@@ -61,7 +60,7 @@ class WindowReader(StreamReader):
 
 
 def fill_windows(pictures: Iterator[np.ndarray], length: int, stride: int) -> Iterator[np.ndarray]:
-    """Windows without overlap, uint8 [length, H, W, 3], the last padded with zeros; stride == length."""
+    """Windows uint8 [length, H, W, 3] without overlap, the last one padded with zeros."""
     assert stride == length
     window: np.ndarray | None = None
     filled = 0
@@ -78,17 +77,16 @@ def fill_windows(pictures: Iterator[np.ndarray], length: int, stride: int) -> It
 
 
 def aligned_windows(pictures: Iterator[np.ndarray], length: int, stride: int) -> Iterator[np.ndarray]:
-    """Windows that begin every `stride` frames, the last moved so that it ends with the clip.
+    """Windows every `stride` frames; the last one is shifted to end with the clip.
 
-    A clip of n frames has ceil((n - length) / stride) + 1 windows, as published, where windows touch or
-    overlap (stride <= length); where they do not, ceil(n / stride): one for each stride begun. A clip of
-    fewer than `length` frames is one window, its last frame repeated.
+    A clip of n frames gives ceil((n - length) / stride) + 1 windows if stride <= length, as published, else
+    ceil(n / stride). A clip shorter than `length` gives one window, padded with its last frame.
     """
     recent: list[np.ndarray] = []
     waiting: np.ndarray | None = None
     begun = count = 0
     for picture in pictures:
-        # a window is let go once the next one is sure to begin: else it is the last, and moves to the end
+        # yield a window only once the next one has begun: the last one is shifted instead
         if waiting is not None and count == begun + stride:
             yield waiting
             waiting = None

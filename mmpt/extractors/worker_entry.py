@@ -1,4 +1,4 @@
-"""What a worker process runs: `python -m mmpt.extractors.worker_entry FD`. See workers.ReaderProcess."""
+"""Main program of a worker process: `python -m mmpt.extractors.worker_entry FD` (workers.ReaderProcess)."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ from mmpt.extractors.workers import work
 
 
 def main(descriptor: int) -> None:
-    """A reader comes in, then sources; messages go out, until the other end closes."""
-    threading.Thread(target=_end_with_the_other_side, args=(descriptor,), daemon=True).start()
+    """Receive a reader and then sources; send messages until the other end closes."""
+    threading.Thread(target=_exit_with_parent, args=(descriptor,), daemon=True).start()
     with (
         Connection(descriptor) as connection,
         contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError),
@@ -23,8 +23,8 @@ def main(descriptor: int) -> None:
                 connection.send(message)
 
 
-def _end_with_the_other_side(descriptor: int) -> None:
-    """End this process at once when the one that started it is gone, so that it writes nothing more."""
+def _exit_with_parent(descriptor: int) -> None:
+    """Exit at once when the parent process ends, so that nothing more is written."""
     poll = select.poll()
     poll.register(descriptor, 0)  # a hang-up is always reported
     poll.poll()

@@ -1,7 +1,4 @@
-"""Reader workers of an extraction: the work itself, and the process that runs it.
-
-This module does not import torch, so worker processes start fast.
-"""
+"""Worker processes that read the sources of an extraction. Does not import torch, so they start fast."""
 
 import contextlib
 import logging
@@ -25,12 +22,12 @@ from mmpt.utils.files import sha256
 log = logging.getLogger(__name__)
 
 TEMPORARY = r"\..*\.[a-z0-9_]{8}\.tmp(\.[^.]+)?"
-"""Names of unfinished files (those of mmpt.utils.files.atomic_write too), as a regular expression."""
+"""Names of temporary files (including those of mmpt.utils.files.atomic_write), as a regular expression."""
 
 
 @dataclass
 class Finished:
-    """A source was read completely. `temporary` is the result file to rename, if the reader wrote one."""
+    """A source was read completely. `temporary` is the file to rename, if the reader wrote one."""
 
     outcome: Outcome
     source: dict[str, Any]
@@ -40,24 +37,24 @@ class Finished:
 
 @dataclass
 class Failed:
-    """One source could not be read. `fault` is a traceback if the bug is in this program."""
+    """A source could not be read. `fault` is the traceback of an unexpected exception."""
 
     message: str
     fault: str | None = None
 
 
 Message = np.ndarray | Finished | Failed | UserError
-"""A UserError ends the run: every other source would fail too."""
+"""A UserError ends the run, because every other source would fail too."""
 
 
 def cannot_be_written(target: Path, error: OSError) -> UserError:
     """The error for a result that cannot be written."""
     why = "the disk is full" if disk_is_full(error) else error.strerror or error
-    return UserError(f"{target} cannot be written: {why}; the others are kept.")
+    return UserError(f"{target} cannot be written: {why}; the finished results are kept.")
 
 
 def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Generator[Message, None, None]:
-    """Read one source: windows, if the reader gives any, and then one Finished, Failed or UserError."""
+    """Read one source: yield its windows, if any, then one Finished, Failed or UserError."""
     temporary: Path | None = None
     try:
         before = source.stat()
@@ -70,7 +67,7 @@ def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Gener
                 return
             outcome = reader.convert(source, temporary)
             if outcome.status == "done":
-                result = _seal(temporary)
+                result = _sync(temporary)
             else:
                 temporary.unlink()
                 temporary = None
@@ -78,19 +75,19 @@ def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Gener
             outcome = yield from reader.windows(source)
         stamp = source_stamp(source)
         if (before.st_size, before.st_mtime_ns) != (stamp["size"], stamp["mtime_ns"]):
-            raise UserError(f"{source} was changed while it was read; run again when it is complete.")
+            raise UserError(f"{source} changed while it was being read; run again when it is complete.")
         yield Finished(outcome, stamp, temporary, result)
         temporary = None  # now owned by the receiver of the message
     except UserError as error:
         yield Failed(str(error))
     except OSError as error:
         if disk_is_full(error):
-            if temporary is not None:  # before yielding: this process is killed then
+            if temporary is not None:  # before yielding: the receiver kills this process
                 temporary.unlink(missing_ok=True)
             yield cannot_be_written(target, error)
         else:
             yield Failed(f"{source}: {error.strerror or error}.")
-    except Exception as error:  # one clip must not end a run of thousands
+    except Exception as error:  # one source must not end the whole run
         import traceback
 
         yield Failed(f"{source}: {type(error).__name__}: {error}", traceback.format_exc())
@@ -107,8 +104,8 @@ def _temporary(target: Path) -> Path:
     return Path(name)
 
 
-def _seal(path: Path) -> dict[str, Any]:
-    """Fsync a result and set its permissions. Returns its size and hash."""
+def _sync(path: Path) -> dict[str, Any]:
+    """Fsync a result and set its permissions; returns its size and hash."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
     umask = os.umask(0)
@@ -120,18 +117,18 @@ def _seal(path: Path) -> dict[str, Any]:
 class ReaderProcess:
     """A worker process, controlled by one thread: started on first use, restarted if it dies.
 
-    It is a new interpreter that imports only what its reader needs. Ctrl-C does not reach it, and it exits
-    when this process is gone.
+    It is a new interpreter that imports only what its reader needs. It does not receive Ctrl-C and exits when
+    the parent process ends.
     """
 
     def __init__(self, reader: FileReader | StreamReader):
         self._reader = reader
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
-        self._said: IO[bytes] | None = None
+        self._output: IO[bytes] | None = None
 
     def read(self, source: Path, target: Path) -> Iterator[Message]:
-        """See `work`. A process that dies is a Failed."""
+        """See `work`. If the process dies, yields a Failed."""
         try:
             if self._process is None:
                 self._start()
@@ -142,10 +139,10 @@ class ReaderProcess:
                 if isinstance(message, Finished | Failed | UserError):
                     return
         except (EOFError, ConnectionError):
-            yield Failed(f"{source}: the process that read it ended by itself ({self._autopsy()})")
+            yield Failed(f"{source}: its worker process died ({self._collect()})")
 
     def close(self) -> None:
-        """Let the process end when it is idle. Called by the thread that reads."""
+        """End the idle process. Called by the thread that reads."""
         if self._process is not None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._connection.send(None)
@@ -153,21 +150,21 @@ class ReaderProcess:
             self._drop()
 
     def kill(self) -> None:
-        """End the process now, from any thread; a `read` that is under way ends with a Failed."""
+        """Kill the process, from any thread; a running `read` ends with a Failed."""
         process = self._process
         if process is not None:
             process.kill()
 
     def _start(self) -> None:
         self._connection, theirs = multiprocessing.Pipe()
-        # what it prints (C++ libraries are talkative) is kept, and shown only if it dies
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        # its output is kept and shown only if it dies: C++ libraries print much
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mmpt.extractors.worker_entry", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
+                stdout=self._output,
+                stderr=self._output,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 env={
@@ -177,29 +174,29 @@ class ReaderProcess:
             )
         self._connection.send(self._reader)
 
-    def _autopsy(self) -> str:
-        """Clean up the dead process. Returns its exit status and last output."""
-        assert self._process is not None and self._said is not None
+    def _collect(self) -> str:
+        """Clean up after a dead process; returns its exit status and last output."""
+        assert self._process is not None and self._output is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         code = self._process.returncode
-        self._said.seek(0)
-        words = " ".join(self._said.read().decode(errors="replace").split())[-300:]
+        self._output.seek(0)
+        output = " ".join(self._output.read().decode(errors="replace").split())[-300:]
         self._drop()
         how = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-        return f"{how}; its last words: {words}" if words else f"{how}; was the memory used up?"
+        return f"{how}; its last output: {output}" if output else f"{how}; possibly out of memory"
 
     def _drop(self) -> None:
-        assert self._process is not None and self._said is not None
+        assert self._process is not None and self._output is not None
         self._process.kill()
         self._process.wait()
         self._connection.close()
-        self._said.close()
+        self._output.close()
         self._process = None
 
 
 class ReaderInThisProcess:
-    """The same interface without a process, for a few files or for debugging."""
+    """The same interface in this process, for a few files or for debugging."""
 
     def __init__(self, reader: FileReader | StreamReader):
         self._reader = reader

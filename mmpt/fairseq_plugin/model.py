@@ -1,4 +1,4 @@
-"""The dual encoder as a fairseq model; saved parameters begin with `mmmodel.`, as in the ancestors'."""
+"""The dual encoder as a fairseq model; saved parameter names begin with `mmmodel.`, as in MMPT."""
 
 from typing import Any
 

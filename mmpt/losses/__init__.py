@@ -23,9 +23,9 @@ __all__ = [
 
 
 def build_loss(loss_cfg: Any, ensemble_size: int = 1) -> nn.Module:
-    """The loss that the config section `loss` describes, for an ensemble of that size.
+    """The loss of the config section `loss`, for an ensemble of that size.
 
-    Raises UserError for an unknown loss.loss_cls and for options that the loss does not have.
+    Raises UserError for an unknown loss.loss_cls and for unsupported options.
     """
     loss = LOSSES.get(loss_cfg.loss_cls, "loss.loss_cls").from_config(loss_cfg)
     return loss if ensemble_size == 1 else EnsembleLoss(loss, ensemble_size)

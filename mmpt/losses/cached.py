@@ -29,8 +29,8 @@ def cached_loss_backward(
     with the same dropout, and the gradient is propagated through it. Activation memory is that of one
     micro-batch, at the cost of a second forward pass.
 
-    Equals the plain gradient up to rounding, with the micro-batches' dropout masks, if embeddings do not
-    depend on the batch. DistributedDataParallel averages gradients once, in the last micro-batch.
+    The gradient equals that of one batch up to rounding, with the micro-batches' dropout masks, if embeddings
+    do not depend on the batch. DistributedDataParallel averages gradients once, in the last micro-batch.
 
     Args:
         model: `model(vfeats, vmasks, caps, cmasks) -> {"pooled_video": [b, H], "pooled_text": [b, H]}`.
@@ -68,12 +68,10 @@ def cached_loss_backward(
             out_video, out_text = _embed(model, batch)
             end = start + len(out_video)
             sides = [(out_video, video.grad[start:end]), (out_text, text.grad[start:end])]
-            trained = [
-                (out, gradient) for out, gradient in sides if out.requires_grad
-            ]  # not of a frozen tower
+            trained = [(out, grad) for out, grad in sides if out.requires_grad]  # skips a frozen tower
             if trained:
-                # the gradients contain the scale of `backward` already
-                torch.autograd.backward([out for out, _ in trained], [gradient for _, gradient in trained])
+                # the gradients already contain the scale of `backward`
+                torch.autograd.backward([out for out, _ in trained], [grad for _, grad in trained])
         start = end
     _set_random_state(after, microbatches[0]["vfeats"].device)
     return float(value.detach())

@@ -14,8 +14,8 @@ from mmpt.utils.errors import UserError
 SIMILARITIES = ("dot", "cosine")
 
 
-def give_numbers_a_shape(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load hook: scalars of this module that were saved without a shape get the shape [1]."""
+def reshape_scalars(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Load hook: reshape this module's parameters that were saved as scalars to [1]."""
     for name, _parameter in module.named_parameters(recurse=False):
         held = state.get(prefix + name)
         if isinstance(held, Tensor) and held.ndim == 0:
@@ -39,14 +39,14 @@ class LogitScale(nn.Module):
         self.fixed = 1.0 / temperature
         self.max_log = math.log(max_scale)
         self.log_scale = nn.Parameter(torch.tensor([-math.log(temperature)])) if learnable else None
-        # of shape [1] for fairseq's legacy_ddp; older checkpoints hold a scalar
-        self.register_load_state_dict_pre_hook(give_numbers_a_shape)
+        # shape [1] for fairseq's legacy_ddp; older checkpoints have a scalar
+        self.register_load_state_dict_pre_hook(reshape_scalars)
 
     def forward(self) -> float | Tensor:
         """The factor of the logits, of shape [1] if it is learnt."""
         if self.log_scale is None:
             return self.fixed
-        with torch.no_grad():  # the parameter itself, as in CLIP: a clamped value would have no gradient back
+        with torch.no_grad():  # clamps the parameter, as CLIP: a clamped value would have no gradient
             self.log_scale.clamp_(max=self.max_log)
         return self.log_scale.exp()
 
@@ -83,15 +83,15 @@ class Block:
 def similarity_block(
     video: Tensor, text: Tensor, labels: Tensor | None, similarity: str, gather: bool
 ) -> Block:
-    """Compare n clips [n, H] with their n prompts [n, H] (and, with `gather`, with those of all processes).
+    """Similarities of n clips [n, H] and their n prompts [n, H], with `gather` also those of all processes.
 
-    Half precision is compared in float32. labels: int64 [n] or None. With `gather`, a process without rows
-    (n = 0) must call this too.
+    Computed in float32 or wider. labels: int64 [n] or None. With `gather`, a process without rows (n = 0)
+    must call this too.
     """
     if video.ndim != 2 or video.shape != text.shape:
         raise UserError(
             f"a contrastive loss got embeddings of shapes {tuple(video.shape)} and {tuple(text.shape)}; "
-            "as many clips as prompts, of the same width, were expected."
+            "expected as many clips as prompts, of the same dimension."
         )
     kind = torch.promote_types(video.dtype, torch.float32)
     with torch.autocast(video.device.type, enabled=False):
@@ -118,6 +118,6 @@ def needs_common_batches(loss_cfg: Any) -> bool:
 
 
 def check_similarity(similarity: str) -> None:
-    """Raises UserError for a similarity that does not exist."""
+    """Raises UserError for an unknown similarity."""
     if similarity not in SIMILARITIES:
-        raise UserError(f"loss.similarity is {similarity!r}; {' or '.join(SIMILARITIES)} was expected.")
+        raise UserError(f"loss.similarity is {similarity!r}; expected {' or '.join(SIMILARITIES)}.")

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class EnsembleLoss(nn.Module):
-    """Mean over the ensemble's models of a loss on each model's own part of the embeddings.
+    """Mean of a loss over the ensemble's models, each on its part of the embeddings.
 
     The models share the parameters of the loss.
 

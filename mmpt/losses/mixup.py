@@ -11,7 +11,7 @@ from mmpt.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Mixup:
-    """How the clips of a batch are mixed: `share` of clip i plus 1 - `share` of clip `order[i]`."""
+    """Mixes the clips of a batch: `share` of clip i plus 1 - `share` of clip `order[i]`."""
 
     order: Tensor
     share: float
@@ -19,7 +19,7 @@ class Mixup:
     def clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
         """Clips [B, T, D] with masks [B, T], all of the same length -> mixed clips [B, T, D].
 
-        Raises UserError if the lengths differ: the end of a longer clip would be mixed with nothing.
+        Raises UserError if the lengths differ.
         """
         if not bool((vmasks == vmasks[:1]).all()):
             raise UserError(

@@ -44,7 +44,7 @@ class MMContraLoss(nn.Module):
         check_similarity(similarity)
         if not 0 <= label_smoothing < 1:
             raise UserError(
-                f"loss.label_smoothing is {label_smoothing}; a share from 0 to below 1 was expected."
+                f"loss.label_smoothing is {label_smoothing}; expected a number from 0 to below 1."
             )
         self.similarity = similarity
         self.label_smoothing = label_smoothing
@@ -75,7 +75,7 @@ class MMContraLoss(nn.Module):
 
     @classmethod
     def from_config(cls, loss_cfg: Any) -> "MMContraLoss":
-        """The loss that the config section `loss` describes."""
+        """The loss of the config section `loss`."""
         return cls(
             similarity=loss_cfg.similarity,
             temperature=loss_cfg.temperature,

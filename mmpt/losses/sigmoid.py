@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.losses.contrastive import LogitScale, check_similarity, give_numbers_a_shape, similarity_block
+from mmpt.losses.contrastive import LogitScale, check_similarity, reshape_scalars, similarity_block
 from mmpt.losses.registry import LOSSES
 from mmpt.utils.errors import UserError
 
@@ -43,13 +43,13 @@ class MMSigmoidLoss(nn.Module):
         super().__init__()
         check_similarity(similarity)
         if not math.isfinite(bias):
-            raise UserError(f"the starting bias of the sigmoid loss is {bias}; a finite number was expected.")
+            raise UserError(f"the starting bias of the sigmoid loss is {bias}; expected a finite number.")
         self.similarity = similarity
         self.label_aware = label_aware
         self.gather = gather
         self.logit_scale = LogitScale(temperature, learnable_temperature, max_logit_scale)
         self.bias = nn.Parameter(torch.tensor([float(bias)]))
-        self.register_load_state_dict_pre_hook(give_numbers_a_shape)
+        self.register_load_state_dict_pre_hook(reshape_scalars)
 
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss, a scalar, of clips [B, H] and their prompts [B, H].
@@ -69,7 +69,7 @@ class MMSigmoidLoss(nn.Module):
 
     @classmethod
     def from_config(cls, loss_cfg: Any) -> "MMSigmoidLoss":
-        """The loss that the config section `loss` describes. Raises UserError for unsupported options."""
+        """The loss of the config section `loss`. Raises UserError for unsupported options."""
         if loss_cfg.label_smoothing:
             raise UserError("loss.label_smoothing belongs to MMContraLoss: with MMSigmoidLoss leave it at 0.")
         return cls(

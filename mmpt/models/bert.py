@@ -1,9 +1,9 @@
-"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): both towers' layers.
+"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805), the layers of both towers.
 
 Parameter names are those of published BERT files (`embeddings.word_embeddings.weight`,
 `encoder.layer.0.attention.self.query.weight`, ...), so that pretrained text models and fairseq checkpoints
-load unchanged. BERT is implemented here because the video tower passes its own positions and masks to the
-layers, and because a saved model then needs no other library.
+load unchanged. It is implemented here because the video tower passes its own positions and masks to the
+layers, and so that a saved model needs no other library.
 """
 
 import torch
@@ -66,7 +66,7 @@ class BertSelfAttention(nn.Module):
 
 
 class ResidualOutput(nn.Module):
-    """Linear layer, dropout, residual and LayerNorm: the end of both halves of a BERT layer."""
+    """Linear layer, dropout, residual and LayerNorm."""
 
     def __init__(self, width_in: int, settings: BertSettings, dropout: float):
         super().__init__()
@@ -148,9 +148,9 @@ class BertEncoder(nn.Module):
 
 
 class BertPooler(nn.Module):
-    """BERT's next-sentence head. Published files hold it, but nothing here uses it.
+    """BERT's next-sentence head: in published files, but unused.
 
-    It needs no gradients: parameters that never receive one stop distributed training.
+    It is frozen, because distributed training fails for parameters that receive no gradient.
     """
 
     def __init__(self, width: int):
@@ -164,7 +164,7 @@ class BertModel(PackedModule):
     """BERT without a head.
 
     Attributes:
-        packed: do not compute padding; False computes it too, for comparison.
+        packed: skip padding; False computes it too, for comparison.
 
     Args:
         settings: sizes.

@@ -1,4 +1,4 @@
-"""The sizes of a BERT, as its `config.json` gives them."""
+"""The sizes of a BERT, as in its `config.json`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class TanhGELU(nn.GELU):
-    """GELU by its tanh approximation, BERT configs' `gelu_new`."""
+    """GELU with the tanh approximation, `gelu_new` in BERT configs."""
 
     def __init__(self) -> None:
         super().__init__(approximate="tanh")
@@ -58,9 +58,7 @@ class BertSettings:
             "intermediate_size",
         ):
             if getattr(self, name) < 1:
-                raise UserError(
-                    f"{name} of the text model is {getattr(self, name)}; at least 1 was expected."
-                )
+                raise UserError(f"{name} of the text model is {getattr(self, name)}; expected at least 1.")
         for name, most in LARGEST.items():
             if getattr(self, name) > most:
                 raise UserError(f"{name} of the text model is {getattr(self, name)}, over {most}.")
@@ -97,9 +95,7 @@ class BertSettings:
             wanted = type(fields[name].default)
             number = wanted is float and isinstance(value, int)
             if (not isinstance(value, wanted) and not number) or isinstance(value, bool):
-                raise UserError(
-                    f"{where}: {name} is {value!r}; a value of type {wanted.__name__} was expected."
-                )
+                raise UserError(f"{where}: {name} is {value!r}; expected a value of type {wanted.__name__}.")
         return cls(**given)
 
 

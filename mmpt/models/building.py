@@ -34,7 +34,7 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
 
 
 def build_video_tower(key: str, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert, layers: int) -> Any:
-    """The video tower that the config key model.`key` names, with so many layers.
+    """The video tower of the config key model.`key`, with `layers` layers.
 
     Initialised from the pretrained text model, or randomly if model.video_hidden_size gives it its own width.
     """

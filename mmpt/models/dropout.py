@@ -1,6 +1,6 @@
 """Fast dropout (Srivastava et al. 2014) on a CPU.
 
-torch draws one double per element there, in one thread: a quarter of a training step of a small BERT. This
+There torch draws one double per element in one thread, a quarter of a training step of a small BERT. This
 draws two random bytes per element.
 """
 

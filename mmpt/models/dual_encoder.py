@@ -1,4 +1,4 @@
-"""The interface of every dual encoder: clips and prompts -> vectors of one space, each side on its own."""
+"""The interface of dual encoders, which embed clips and prompts separately in one space."""
 
 import abc
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from mmpt.utils.errors import UserError
 
 
 class DualEncoder(PackedModule, abc.ABC):
-    """Base class of the models. An embedding depends on its example only, not on batch, order or padding.
+    """Base class of the models. An embedding depends only on its example, not on batch, order or padding.
 
     Attributes:
         text_settings: sizes of the text model that it was built from.

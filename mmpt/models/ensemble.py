@@ -1,4 +1,4 @@
-"""An ensemble trained, saved and used as one model (Lakshminarayanan et al. 2017).
+"""An ensemble that is trained, saved and used as one model (Lakshminarayanan et al. 2017).
 
 https://arxiv.org/abs/1612.01474
 """

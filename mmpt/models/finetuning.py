@@ -10,14 +10,14 @@ from mmpt.utils.errors import UserError
 _TOWERS = ("video_encoder", "text_encoder", "mm_encoder")
 _PROJECTIONS = ("video_projection", "text_projection", "video_pooling")
 _OF_FRAMES = {"videomlp", "videoconv"}
-"""Parts of a video tower that no text model initialises: without a checkpoint they are random."""
+"""Parts of a video tower that the text model does not initialise."""
 
 
 def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lora_rank: int = 0) -> None:
     """Freeze the parameters that the config excludes from training.
 
-    last_layers (model.train_last_layers): train only so many last layers of each tower, with projections and
-    learnt pooling; None: all. projections_only (model.train_projections_only): train no layer of the towers.
+    last_layers (model.train_last_layers): train only this many last layers of each tower, with projections
+    and learnt pooling; None: all. projections_only (model.train_projections_only): freeze the towers.
     A frozen tower stays frozen. lora_rank (model.lora_rank) is only checked against the others here; adapters
     are added once the weights are loaded (add_adapters). Raises UserError if nothing would be trained, or if
     a tower has fewer layers.

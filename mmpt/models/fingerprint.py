@@ -15,8 +15,8 @@ _NUMBERS = 256
 def model_fingerprint(model: nn.Module) -> str:
     """16 hex digits of the names, shapes and some values (256, evenly spaced) of each tensor of the model.
 
-    It is the same for a checkpoint and the model folder converted from it, and different after any training.
-    It does not protect against forgery. It takes milliseconds, whatever the size of the model.
+    It is the same for a checkpoint and the model folder converted from it, and changes with any training. It
+    takes milliseconds for models of any size, and does not protect against forgery.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

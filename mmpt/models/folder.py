@@ -1,7 +1,4 @@
-"""The model folder: `config.json`, `model.safetensors` and `tokenizer/`. It needs no network and no fairseq.
-
-loading.py reads it.
-"""
+"""Write a model folder (`config.json`, `model.safetensors`, `tokenizer/`) and read its config."""
 
 import dataclasses
 import os
@@ -25,13 +22,13 @@ from mmpt.utils.files import atomic_folder, write_json
 
 FORMAT = "signclip-model"
 FORMAT_VERSION = 1
-"""Increase it when older code can no longer read new folders."""
+"""Increase when older versions cannot read new folders."""
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_DIR = "config.json", "model.safetensors", "tokenizer"
 
 
 @dataclass
 class LoadedModel:
-    """A model with the configuration and tokenizer that turn clips and prompts into its inputs."""
+    """A model with its configuration and tokenizer."""
 
     model: DualEncoder
     model_cfg: ModelConfig
@@ -56,12 +53,12 @@ def save_model_folder(
     """
     folder = Path(folder).absolute()
     _check_target(folder)
-    with atomic_folder(folder) as fresh:
-        tokenizer.save_pretrained(str(fresh / TOKENIZER_DIR))
+    with atomic_folder(folder) as temporary:
+        tokenizer.save_pretrained(str(temporary / TOKENIZER_DIR))
         weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         weights = {name: tensor.contiguous() for name, tensor in merge_adapters(weights).items()}
-        save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
-        write_json(fresh / CONFIG_FILE, _config(model, model_cfg, dataset_cfg, tokenizer))
+        save_file(weights, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        write_json(temporary / CONFIG_FILE, _config(model, model_cfg, dataset_cfg, tokenizer))
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, DatasetConfig, PretrainedBert]:
@@ -93,7 +90,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, DatasetConfig, PretrainedBer
 def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dict[str, Any]:
     names = {field.name: saved_name(field) for field in dataclasses.fields(model_cfg)}
     saved = {names[name]: value for name, value in dataclasses.asdict(model_cfg).items()}
-    # keys that older versions of mmpt do not know; the rank of merged adapters does not matter any more
+    # keys that older versions of mmpt do not know; adapters are merged, so their rank is not needed
     del saved["lora_rank"]
     if model_cfg.ensemble_size == 1:
         del saved[names["ensemble_size"]]
@@ -122,13 +119,13 @@ def _text_model(tree: Any, where: str) -> PretrainedBert:
     if not isinstance(tree, Mapping) or not all(
         isinstance(tree.get(key), int) for key in ("cls_id", "sep_id")
     ):
-        raise UserError(f"{where}: text_model must hold the sizes of the text model, cls_id and sep_id.")
+        raise UserError(f"{where}: text_model must contain the sizes of the text model, cls_id and sep_id.")
     settings = BertSettings.from_dict(tree, f"{where}: text_model")
     return PretrainedBert(where, settings, None, tree["cls_id"], tree["sep_id"])
 
 
 def _check_target(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; a folder to write the model to was expected.")
+        raise UserError(f"{folder} is a file; expected a folder for the model.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS_FILE).is_file():
-        raise UserError(f"the folder {folder} exists and holds other things than a model: give a new one.")
+        raise UserError(f"the folder {folder} exists and is not a model folder: give a new one.")

@@ -1,8 +1,8 @@
-"""Load a trained model from a path, whatever format it was saved in.
+"""Load a trained model from a checkpoint or model folder of any format.
 
-The one entry for the demo, evaluation, embedding, search, convert and training. It reads our checkpoints,
-SignCLIP's and VideoCLIP's, plain state dicts (.pt, .safetensors), and model folders; low-rank adapters are
-merged. Nothing needs fairseq, and no code in a file is run unless the file is trusted explicitly.
+Used by all commands. Reads checkpoints of mmpt, SignCLIP and VideoCLIP, plain state dicts (.pt, .safetensors)
+and model folders, and merges low-rank adapters. Does not need fairseq. No code in a file is run unless the
+file is trusted explicitly.
 """
 
 import os
@@ -31,7 +31,7 @@ def load_model(
     Args:
         path: a model folder or a checkpoint file.
         config: the task config that describes the model. None: the one saved in the model folder, or
-            `config.yaml` beside the checkpoint, which training writes.
+            `config.yaml` in the folder of the checkpoint.
         trust: see load_state_dict_file.
 
     Raises MissingDataError if a file is missing, UserError if one is damaged or does not fit the config: the
@@ -75,7 +75,7 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
 
 
 def model_files(path: str | os.PathLike[str]) -> list[Path]:
-    """The files that decide what a saved model computes: weights, then config."""
+    """The files of a saved model: weights, then config."""
     weights = weights_file(path)
     return [weights, weights.with_name(CONFIG_FILE if Path(path).is_dir() else SAVED_CONFIG)]
 
@@ -84,13 +84,13 @@ def _config_beside(checkpoint: Path) -> Config:
     config = trained_with(checkpoint)
     if config is None:
         raise MissingDataError(
-            f"{checkpoint} has no readable {SAVED_CONFIG} beside it that describes the model: convert the "
+            f"{checkpoint} has no readable {SAVED_CONFIG} in its folder: convert the "
             "checkpoint to a model folder with `python -m mmpt.cli.convert`, and use that."
         )
     return config
 
 
 def _compare_config(path: Path, config: Config) -> Config:
-    """Warn where `config` prepares clips or prompts differently than training did."""
+    """Warn about differences to the training config, and return `config`."""
     warn_of_other_preprocessing(path, config)
     return config

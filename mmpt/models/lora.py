@@ -1,7 +1,7 @@
-"""Low-rank adapters (LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685), put in place by `peft`.
+"""Low-rank adapters (LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685), with `peft`.
 
-A linear map W of a tower's BERT layers becomes W + B A, of which only A [rank, in] and B [out, rank] are
-trained. Only training needs peft: model folders are saved, and checkpoints read, with B A merged into W
+A linear map W in a tower's BERT layers becomes W + B A, and only A [rank, in] and B [out, rank] are trained.
+Only training needs peft: saving a model folder and reading a checkpoint merge B A into W
 (mmpt/utils/adapters.py).
 """
 
@@ -22,7 +22,7 @@ def need_peft() -> None:
     if importlib.util.find_spec("peft") is None:
         raise MissingDataError(
             "model.lora_rank needs peft, which is not installed: `pip install -r requirements-train.txt`, or "
-            "`pip install peft`. Only training needs it: a trained model is evaluated and embeds without it."
+            "`pip install peft`. Only training needs it, not evaluation or embedding."
         )
 
 
@@ -41,12 +41,12 @@ def add_adapters(model: nn.Module, rank: int) -> None:
     towers = [module for module in model.modules() if isinstance(module, BertModel)]
     towers = [bert for bert in towers if any(p.requires_grad for p in bert.parameters())]
     if not towers:
-        raise UserError("model.lora_rank: every tower is frozen, so there is nothing to adapt.")
+        raise UserError("model.lora_rank: every tower is frozen, so no adapter can be added.")
     for bert in towers:
         width = bert.settings.hidden_size
         if rank > width:
             raise UserError(
-                f"model.lora_rank is {rank}, but a tower is {width} wide: expected at most {width}; 4 to "
+                f"model.lora_rank is {rank}, but a tower has width {width}: expected at most {width}; 4 to "
                 "64 is usual."
             )
         _inject(bert, rank)

@@ -17,7 +17,7 @@ from mmpt.utils.errors import UserError
 
 @MODELS.register("MMFusionShare")
 class MMFusionShare(DualEncoder):
-    """One tower for both: frames enter through its frame MLP, prompts through its word embeddings.
+    """One tower for clips, through its frame MLP, and prompts, through its word embeddings.
 
     Clips are embedded as in MMFusionSeparate. In a prompt, the tokens after [CLS] have token type 1. The
     tower has all layers of the pretrained text model.

@@ -40,7 +40,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """Which tokens of a padded batch [B, L] are computed, in which order, and in which attention groups.
+    """The computed tokens of a padded batch [B, L], their order, and their attention groups.
 
     Attributes:
         batch, width: B and L.
@@ -141,7 +141,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: fl
     """Scaled dot-product attention, [B, heads, L, D] each, mask as in Group."""
     if plain or dropout == 0 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    # torch has no fused attention with dropout on a CPU: the same steps, with cheaper random numbers
+    # torch has no fused attention with dropout on a CPU
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))

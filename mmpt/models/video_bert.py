@@ -25,9 +25,9 @@ KERNEL = 17
 class VideoConv1D(nn.Module):
     """`num_layers` convolutions over time before the frame MLP, each of `width` channels.
 
-    The ancestor pads every clip with zero frames to `max_video_len` before the convolutions. From the second
-    layer on, padding then holds the bias of the previous layer, which leaks into the last real frames. This
-    gives the same result whatever the batch, and computes only the padding that matters.
+    MMPT pads every clip with zero frames to `max_video_len` before the convolutions. From the second layer
+    on, the padding contains the bias of the previous layer, which leaks into the last real frames. This gives
+    the same result in every batch, and computes only the padding that has an influence.
     """
 
     def __init__(self, width: int, num_layers: int):
@@ -39,7 +39,7 @@ class VideoConv1D(nn.Module):
     def forward(self, frames: Tensor, clip_lengths: Tensor) -> Tensor:
         """Frames [B, T, D], zero at padding -> [B, T, D].
 
-        clip_lengths int64 [B]: length of each clip with the padding that the ancestor would add.
+        clip_lengths int64 [B]: length of each clip with MMPT's padding.
         """
         length = frames.shape[1]
         reach = (KERNEL // 2) * (self.num_layers - 1)  # padded frames that influence a real frame
@@ -71,13 +71,12 @@ class VideoTokenMLP(nn.Module):
 
 @dataclass(frozen=True)
 class VideoTowerOptions:
-    """What a video tower needs to know beside the sizes of the text model.
+    """Options of a video tower, besides the sizes of the text model.
 
     Args:
         vfeat_dim: feature dimension per frame.
-        max_video_len: number of frames to which the ancestor pads every clip.
-        num_layers: BERT layers, at most `settings.num_hidden_layers`: the text model has no others to
-            initialise from.
+        max_video_len: number of frames to which MMPT pads every clip.
+        num_layers: BERT layers, at most `settings.num_hidden_layers`.
         cls_id, sep_id: token ids of [CLS] and [SEP].
         conv1d: convolutions before the frame MLP; 0: none.
         dropout: all dropout rates; None: the text model's in the layers, and none in the frame MLP.
@@ -97,8 +96,8 @@ class MMBertForEncoder(PackedModule):
     """[CLS] frames [SEP] through a frame MLP and the first layers of a BERT.
 
     A clip of n frames counts as m = max(n, max_video_len) frames. Frame i has position i + 1 and [SEP] has
-    position m + 1, whatever the batch: this equals the ancestor padded to max_video_len. If m + 2 exceeds the
-    rows of the position table, the table is interpolated to m + 2 for that clip (see positions.py).
+    position m + 1 in every batch, as in MMPT with padding to max_video_len. If m + 2 exceeds the rows of the
+    position table, the table is interpolated to m + 2 for that clip (see positions.py).
 
     Args:
         settings: sizes of the text model that the layers come from.
@@ -123,11 +122,11 @@ class MMBertForEncoder(PackedModule):
         self.bert = BertModel(settings, options.num_layers, options.dropout)
 
     def forward(self, vfeats: Tensor, vmasks: Tensor) -> tuple[Tensor, Tensor]:
-        """Last hidden states, and which of them count for pooling.
+        """Last hidden states, and the mask for pooling.
 
         Args:
             vfeats: float [B, T, vfeat_dim].
-            vmasks: bool [B, T], true for a real frame. Other frames may hold anything.
+            vmasks: bool [B, T], true for a real frame. Other frames may have any value.
 
         Returns:
             hidden [B, T' + 1, H]: frames, then [SEP], without [CLS]; T' is the longest clip of the batch;
@@ -175,7 +174,7 @@ class MMBertForEncoder(PackedModule):
         place: row and column of each token; `ends` marks [CLS] and [SEP].
         """
         vfeats = vfeats.to(self.videomlp.linear1.weight.dtype)
-        if self.videoconv is not None:  # masked_fill, not a product: a padded frame may hold NaN
+        if self.videoconv is not None:  # masked_fill, because a padded frame may be NaN
             vfeats = self.videoconv(vfeats.masked_fill(~vmasks[..., None], 0), padded)
         row, column = (part[~ends] for part in place)
         frames = pick(vfeats.flatten(0, 1), row * vfeats.shape[1] + column)
@@ -195,8 +194,8 @@ class MMBertForEncoder(PackedModule):
     def _check(self, vfeats: Tensor, vmasks: Tensor) -> None:
         if vfeats.ndim != 3 or vmasks.shape != vfeats.shape[:2]:
             raise UserError(
-                f"vfeats have shape {tuple(vfeats.shape)} and vmasks {tuple(vmasks.shape)}; "
-                "[clips, frames, numbers] and [clips, frames] were expected."
+                f"vfeats have shape {tuple(vfeats.shape)} and vmasks {tuple(vmasks.shape)}; expected "
+                "[clips, frames, features] and [clips, frames]."
             )
         if vfeats.shape[2] != self.vfeat_dim:
             raise UserError(

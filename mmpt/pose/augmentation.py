@@ -1,7 +1,4 @@
-"""The published augmentations. Each draws from the Generator it is given.
-
-Missing points stay missing and 0. The functions return new clips.
-"""
+"""The published augmentations. They return new clips, in which missing points stay missing and 0."""
 
 from dataclasses import replace
 
@@ -60,7 +57,7 @@ def interpolate(clip: PoseClip, fps: float) -> PoseClip:
     frames = len(clip)
     new_frames = max(round(frames * fps / clip.fps), 1)
     old_steps, steps = np.linspace(0, 1, frames), np.linspace(0, 1, new_frames)
-    # all points as if they had no gaps: right for points that are always or never present
+    # correct for points that are always or never present; the others follow
     data, confidence = _between(clip.data, clip.confidence, np.arange(frames), old_steps, steps)
     for pattern, columns in _gappy(clip.present):
         seen = np.flatnonzero(pattern)

@@ -1,4 +1,4 @@
-"""Augmentation of raw landmarks: in space, of the hands' proportions, in time.
+"""Augmentation of raw landmarks in space, in the proportions of the hands, and in time.
 
 Each step takes a clip (a time step: frame positions), a strength and a Generator, and returns a new clip;
 missing points stay missing and 0. Spatial steps expect the same unit on all axes (`dataset.scale_depth`,

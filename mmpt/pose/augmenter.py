@@ -31,7 +31,7 @@ class Augmenter:
         return options
 
     def __call__(self, clip: PoseClip, rng: np.random.Generator, drawn: PoseAugmentation) -> PoseClip:
-        """Augment in the ancestor's order: mirror, (augment3d,) 2-D, temporal, noise. drawn: see `draw`."""
+        """Augment in SignCLIP's order: mirror, (augment3d,) 2-D, temporal, noise. drawn: see `draw`."""
         if self.flip_chance:
             clip = augmentation.flip(clip, rng, self.flip_chance)
         clip = augment3d(clip, drawn, rng)

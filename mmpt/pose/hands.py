@@ -28,7 +28,7 @@ def normalize_hand(clip: PoseClip) -> PoseClip:
     Frame by frame: wrist at 0, the palm's normal along z, wrist to middle knuckle along -y, that distance
     100. As published, the in-plane axes do not have unit length before the last scaling, so this is not a
     rigid rotation; and the smallest x, y and z of the whole clip are subtracted from all points. `palm_frame`
-    has neither fault. Missing frames stay 0; a degenerate hand (no plane, no length) becomes missing.
+    does neither. Missing frames stay 0; a degenerate hand (no plane, no length) becomes missing.
     """
     assert clip.data.shape[1] == len(HAND_POINTS), clip.data.shape
     hand = clip.data.astype(np.float64)
@@ -114,8 +114,8 @@ def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
 def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(axes [T, 3, axis], length [T]) of the palm.
 
-    axes: the orthonormal x, y, z (see palm_frame) as columns. length: the distance from the wrist to the
-    middle knuckle; 0 where the hand is degenerate, whose axes mean nothing.
+    axes: the orthonormal x, y, z (see palm_frame) as columns, undefined for a degenerate hand. length: the
+    distance from the wrist to the middle knuckle; 0 for a degenerate hand.
     """
     wrist = hand[:, WRIST]
     up, length = _unit(hand[:, MIDDLE_MCP] - wrist)

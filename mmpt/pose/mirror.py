@@ -1,4 +1,4 @@
-"""Mirroring: a left-handed signer as a right-handed one."""
+"""Mirror clips, so that a left-handed signer becomes a right-handed one."""
 
 from functools import lru_cache
 
@@ -52,7 +52,7 @@ def mirror_columns(layout: PoseLayout) -> np.ndarray:
 
 
 def right_hand_is_idle(clip: PoseClip) -> bool:
-    """Whether the right hand is never visible or never moves: the ancestor's test for left-handedness."""
+    """Whether the right hand is never visible or never moves, SignCLIP's test for left-handedness."""
     if RIGHT_HAND not in clip.layout.components:
         return False
     data, confidence = clip.component(RIGHT_HAND)

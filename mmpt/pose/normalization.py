@@ -26,8 +26,8 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
     both = (clip.confidence[:, right] != 0) & (clip.confidence[:, left] != 0)
     if not both.any():
         raise UserError(
-            f"none of the {len(clip)} frames has both shoulders, which the pose is normalised by. The whole "
-            f"upper body must be visible; remove this clip"
+            f"none of the {len(clip)} frames has both shoulders, which normalisation needs. The whole upper "
+            f"body must be visible; remove this clip"
         )
     a = clip.data[both, right].astype(np.float64)
     b = clip.data[both, left].astype(np.float64)
@@ -43,9 +43,7 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
 def apply_frame(clip: PoseClip, centre: np.ndarray, scale: float) -> PoseClip:
     """Return (data - centre) * scale; missing points stay 0. Raises UserError for impossible coordinates."""
     with np.errstate(over="ignore"):
-        data = ((clip.data - centre) * scale).astype(
-            np.float32
-        )  # in float64: coordinates are hundreds of pixels
+        data = ((clip.data - centre) * scale).astype(np.float32)  # computed in float64
     data[clip.confidence == 0] = 0
     if max(data.max(), -data.min()) > _BEYOND:  # squares would overflow float32
         raise UserError(
@@ -75,9 +73,9 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     """Scale z to the unit of x and y.
 
     MediaPipe's z is a fraction of the image width. pose-format writes x and y in pixels but keeps z, which
-    makes a hand flat. So z is multiplied by the width, unless it has been scaled already: that is so if the
-    hands (without hands: all points) extend along z at least 3 % as far as along x or y. Raises UserError if
-    z must be scaled and the width is unknown.
+    makes a hand flat. So z is multiplied by the width, unless the hands (or all points, without hands)
+    already extend along z at least 3 % as far as along x or y. Raises UserError if z must be scaled and the
+    width is unknown.
     """
     names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
     data, present = clip.data, clip.confidence != 0
@@ -87,17 +85,14 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     seen = present.any(axis=1)
     if not seen.any():
         return clip
-    axes, here = (
-        np.ascontiguousarray(data[seen].transpose(2, 0, 1)),
-        present[seen],
-    )  # points last: fast to reduce
+    axes, here = np.ascontiguousarray(data[seen].transpose(2, 0, 1)), present[seen]  # points last: faster
     if here.all():
         spread = axes.max(axis=2) - axes.min(axis=2)
     else:
         spread = axes.max(axis=2, initial=-np.inf, where=here) - axes.min(axis=2, initial=np.inf, where=here)
     spread.sort(axis=1)
     middle = spread.shape[1] - 1
-    x, y, z = (spread[:, middle // 2] + spread[:, (middle + 1) // 2]) / 2  # np.median takes ten times as long
+    x, y, z = (spread[:, middle // 2] + spread[:, (middle + 1) // 2]) / 2  # np.median is ten times slower
     if z >= 0.03 * max(x, y):
         return clip
     if not clip.width > 0:

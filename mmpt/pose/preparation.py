@@ -16,7 +16,7 @@ from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
 
 _VERSION = 1
-"""Version of what `PosePreparation.clip` computes: increase it when that changes, to rebuild all caches."""
+"""Increase when the result of `PosePreparation.clip` changes, to rebuild all caches."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ MAX_BYTES = 4 << 30
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
 UNREADABLE = "cannot be read"
-"""In messages about OS errors, which may not occur again although the file is unchanged."""
+"""Marks messages about OS errors, which may be temporary."""
 _warned = {"people": False}
 
 

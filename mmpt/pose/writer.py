@@ -1,4 +1,4 @@
-"""Landmarks -> `.pose` files, for corpora that publish MediaPipe landmarks in another format."""
+"""Write MediaPipe landmarks that a corpus publishes in another format as `.pose` files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,13 +47,14 @@ def write_pixels(
     """
     arrays = _checked(parts)
     data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
-    trust = np.concatenate([np.asarray(confidence[name], np.float32) for name in FULL_BODY], axis=1)
-    if trust.shape != data.shape[:2]:
+    confidences = np.concatenate([np.asarray(confidence[name], np.float32) for name in FULL_BODY], axis=1)
+    if confidences.shape != data.shape[:2]:
         raise UserError(
-            f"got confidences of shape {list(trust.shape)}, expected {list(data.shape[:2])} as the landmarks."
+            f"got confidences of shape {list(confidences.shape)}, expected {list(data.shape[:2])} as "
+            "the landmarks."
         )
-    trust = np.where(np.isfinite(data).all(axis=2) & np.isfinite(trust), trust, 0)
-    _write(path, arrays, np.where(trust[..., None] > 0, data, 0), trust, fps, width, height)
+    confidences = np.where(np.isfinite(data).all(axis=2) & np.isfinite(confidences), confidences, 0)
+    _write(path, arrays, np.where(confidences[..., None] > 0, data, 0), confidences, fps, width, height)
 
 
 def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:
@@ -70,13 +71,19 @@ def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:
 
 
 def _write(
-    path: Path, arrays: Mapping[str, Array], data: Array, trust: Array, fps: float, width: int, height: int
+    path: Path,
+    arrays: Mapping[str, Array],
+    data: Array,
+    confidences: Array,
+    fps: float,
+    width: int,
+    height: int,
 ) -> None:
     components = [
         PoseHeaderComponent(name, _points(name, arrays[name].shape[1]), [], [], "XYZC") for name in FULL_BODY
     ]
     header = PoseHeader(0.2, PoseHeaderDimensions(width, height, width), components)
-    body = NumPyPoseBody(fps, data[:, None].astype(np.float32), trust[:, None].astype(np.float32))
+    body = NumPyPoseBody(fps, data[:, None].astype(np.float32), confidences[:, None].astype(np.float32))
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         Pose(header, body).write(file)
 

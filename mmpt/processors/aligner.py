@@ -1,4 +1,4 @@
-"""Features and token ids -> one sample."""
+"""Combine features and token ids into a sample."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The clips of a split as training and evaluation read them, whatever kind of file they come from."""
+"""The interface through which training and evaluation read the clips of a split."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _LISTED = 10
 
 
 class ClipSource(Protocol):
-    """The readable clips of a split, by index. Each video processor's `open` makes one."""
+    """The readable clips of a split, by index. Returned by `open` of each video processor."""
 
     @property
     def examples(self) -> Sequence[Example]:
@@ -29,13 +29,13 @@ class ClipSource(Protocol):
 
 
 def readable(examples: Sequence[Example], bad: Mapping[int, str]) -> np.ndarray:
-    """Indices of the examples that are not in `bad` (index -> reason), int64; warns of the others.
+    """Indices of the examples that are not in `bad` (index -> reason), int64; warns about the others.
 
     Raises UserError if more than half of the examples are bad.
     """
     if 2 * len(bad) > len(examples):
         reason = next(iter(bad.values()))
-        raise UserError(f"{len(bad)} of {len(examples)} clips cannot be read; the first: {reason}")
+        raise UserError(f"{len(bad)} of {len(examples)} clips cannot be read; first error: {reason}")
     for reason in list(bad.values())[:_LISTED]:
         log.warning("skipped: %s", reason)
     if len(bad) > _LISTED:

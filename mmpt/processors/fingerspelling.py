@@ -1,6 +1,6 @@
-"""The lexicon in the package `spoken-to-signed`: 600 MediaPipe poses of letters in 20 sign languages.
+"""The fingerspelling lexicon of `spoken-to-signed`: 600 MediaPipe poses of letters in 20 sign languages.
 
-Whole sign languages are held out: a test clip shows a signer and an alphabet unseen in training.
+Whole sign languages are held out, so a test clip shows an unseen signer and alphabet.
 """
 
 import importlib.util
@@ -62,7 +62,7 @@ class FingerspellingMetaProcessor(MetaProcessor):
             )
         if "{letter}" not in config.prompt:
             raise UserError(
-                f"dataset.prompt: {config.prompt!r} does not contain {{letter}}: all prompts would be one."
+                f"dataset.prompt: {config.prompt!r} does not contain {{letter}}: all prompts would be equal."
             )
         try:
             return cls(chosen, config.prompt, config.left_handed)

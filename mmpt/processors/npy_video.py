@@ -1,4 +1,4 @@
-"""Features that a frozen video encoder computed: `.npy` files of [T, D]."""
+"""Features of a frozen video encoder: `.npy` files of [T, D]."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ _EXPECTED = "expected a .npy file of numbers, [T, D], as `python -m mmpt.cli.ext
 
 @VIDEO_PROCESSORS.register("VideoProcessor")
 class VideoProcessor:
-    """Reads features as they are.
+    """Reads features without changing them.
 
     vfeat_dim: the feature dimension that `open` expects; None: that of the first file.
     """
@@ -49,7 +49,7 @@ class VideoProcessor:
         cls, config: DatasetConfig, training: bool, vfeat_dim: int | None = None
     ) -> "VideoProcessor":
         """The processor of a config's `dataset` section; it is the same in training and evaluation."""
-        warn_of_pose_options(config)
+        warn_about_pose_options(config)
         return cls(vfeat_dim)
 
     def open(self, examples: Sequence[Example], storage: ClipStorage) -> ClipSource:
@@ -62,7 +62,7 @@ class VideoProcessor:
         for index, example in enumerate(examples):
             where = (example.path, example.mirror, example.span)
             try:
-                if storage.on_bad_example == "skip":  # read all of it: bad clips are skipped before training
+                if storage.on_bad_example == "skip":  # read whole files, to find bad clips before training
                     frames, found = self(where[0], None, *where[1:]).shape
                 else:
                     frames, found = self.shape(*where)
@@ -124,7 +124,7 @@ class RWTHFSVideoProcessor(VideoProcessor):
         cls, config: DatasetConfig, training: bool, vfeat_dim: int | None = None
     ) -> "RWTHFSVideoProcessor":
         """See VideoProcessor."""
-        warn_of_pose_options(config)
+        warn_about_pose_options(config)
         return cls(bool(config.vfeat_custom), vfeat_dim)
 
     def __call__(
@@ -170,8 +170,8 @@ class FeatureFiles:
         return self._lengths
 
 
-def warn_of_pose_options(config: DatasetConfig) -> None:
-    """Warn of pose options of the config, which have no effect on features of videos."""
+def warn_about_pose_options(config: DatasetConfig) -> None:
+    """Warn about pose options of the config, which have no effect on video features."""
     groups = (PoseNormalization, FrameFeatures, FrameSampling, PoseAugmentations)
     names = [field.name for group in groups for field in fields(group)]
     values = {name: getattr(config, name) for name in names}
@@ -182,7 +182,7 @@ def warn_of_pose_options(config: DatasetConfig) -> None:
     ]
     if changed:
         log.warning(
-            "dataset.%s: without effect on features of videos (dataset.video_processor: %s)",
+            "dataset.%s: no effect on video features (dataset.video_processor: %s)",
             ", dataset.".join(changed),
             config.video_processor,
         )

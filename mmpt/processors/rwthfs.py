@@ -21,8 +21,8 @@ _SPLITS = (
     f"{RWTH} Then `python scripts/prepare_rwthfs.py --videos DIR --out data/rwthfs` writes the split files."
 )
 _ELSEWHERE = (
-    "Set SIGNCLIP_DATA if the data is elsewhere. To try the framework without it, run `make mini-rwthfs`, or "
-    "projects/signclip/fslex_scratch_pose.yaml: its data is already installed."
+    "Set SIGNCLIP_DATA if the data is elsewhere. To try the framework without the data, run "
+    "`make mini-rwthfs` or projects/signclip/fslex_scratch_pose.yaml, whose data is installed."
 )
 
 
@@ -33,7 +33,7 @@ class RWTHFSMetaProcessor(MetaProcessor):
     With poses, clips of cam1 are skipped: it shows the hand only, and pose estimation needs the body.
     """
 
-    oversample = True  # the ancestor repeats clips until every batch holds all gestures
+    oversample = True  # SignCLIP repeats clips until every batch contains all gestures
 
     def __init__(self, ids: list[str], letters: dict[str, str], folder: Path, suffix: str):
         self.examples = []

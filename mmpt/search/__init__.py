@@ -1,6 +1,6 @@
 """Top-k search in embeddings: exact with NumPy, approximate with faiss."""
 
-from mmpt.search.approximate import KINDS, faiss_is_there
+from mmpt.search.approximate import KINDS, has_faiss
 from mmpt.search.exact import Hits, top_k
 from mmpt.search.index import Index, build_index
 from mmpt.search.sources import Embeddings, read_embeddings
@@ -11,7 +11,7 @@ __all__ = [
     "Hits",
     "Index",
     "build_index",
-    "faiss_is_there",
+    "has_faiss",
     "read_embeddings",
     "top_k",
 ]

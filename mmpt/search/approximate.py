@@ -1,7 +1,7 @@
-"""Approximate candidates by faiss (Douze et al. 2024, https://arxiv.org/abs/2401.08281).
+"""Approximate candidates with faiss (Douze et al. 2024, https://arxiv.org/abs/2401.08281).
 
-faiss searches a compressed copy of the vectors without comparing all of them. The scores of the candidates
-that it finds are recomputed from the full vectors (see Index).
+faiss searches a compressed copy of the vectors without comparing all of them. The scores of its candidates
+are recomputed from the full vectors (see Index).
 """
 
 import importlib.util
@@ -22,26 +22,26 @@ KINDS = {
     "ivfpq": "inverted lists of product codes (IVF-PQ), 1/16 of the vectors' size: for millions",
 }
 AUTO_FLAT = 50_000
-"""Up to this many vectors `auto` is exact, which takes milliseconds."""
-_FEWEST = 64
-_TRAINING_A_LIST = 50
+"""Up to this many vectors `auto` is exact."""
+_MIN_VECTORS = 64
+_TRAINING_PER_LIST = 50
 _BLOCK = 1 << 16
 
 
-def faiss_is_there() -> bool:
+def has_faiss() -> bool:
     """Whether faiss is installed."""
     return importlib.util.find_spec("faiss") is not None
 
 
 def faiss_module() -> Any:
     """The module faiss. Raises MissingDataError if it is not installed."""
-    if not faiss_is_there():
+    if not has_faiss():
         raise MissingDataError(
             "approximate search needs faiss, which is not installed: `pip install faiss-cpu` "
             "(requirements.txt has the version), or build the index with --kind flat, which is exact and "
             "needs NumPy only."
         )
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs what it loads for which CPU
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs its CPU dispatch
     import faiss
 
     return faiss
@@ -50,10 +50,10 @@ def faiss_module() -> Any:
 def choose_kind(kind: str, count: int) -> str:
     """The kind of index for `count` vectors; "auto" is flat for few, ivfpq for many. Raises UserError."""
     if kind == "auto":
-        return "flat" if count <= AUTO_FLAT or not faiss_is_there() else "ivfpq"
+        return "flat" if count <= AUTO_FLAT or not has_faiss() else "ivfpq"
     if kind not in KINDS:
-        raise UserError(f"there is no index kind {kind!r}; one of auto, {', '.join(KINDS)} was expected.")
-    if kind != "flat" and count < _FEWEST:
+        raise UserError(f"there is no index kind {kind!r}; expected auto, {', '.join(KINDS)}.")
+    if kind != "flat" and count < _MIN_VECTORS:
         raise UserError(
             f"{count} vectors are too few for an index of kind {kind}: build it with --kind flat."
         )
@@ -62,7 +62,7 @@ def choose_kind(kind: str, count: int) -> str:
 
 def lists_for(count: int) -> int:
     """Number of inverted lists: 4 sqrt(count), as faiss advises, with enough vectors to train each."""
-    return max(1, min(int(4 * math.sqrt(count)), count // _TRAINING_A_LIST))
+    return max(1, min(int(4 * math.sqrt(count)), count // _TRAINING_PER_LIST))
 
 
 def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) ->
     factory = {"hnsw": "HNSW32,SQ8", "ivf": f"IVF{lists},SQ8", "ivfpq": f"IVF{lists},PQ{codes}x4fs"}[kind]
     index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
     sample = np.arange(count)
-    if count > (most := max(lists * _TRAINING_A_LIST, 20_000)):
+    if count > (most := max(lists * _TRAINING_PER_LIST, 20_000)):
         sample = np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
     _train(faiss, index, np.ascontiguousarray(vectors[sample], dtype=np.float32))
     for start in range(0, count, _BLOCK):
@@ -84,10 +84,7 @@ def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) ->
 
 
 def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
-    """Train the lists in several threads, and the codes in one.
-
-    The codes are many tiny problems: on a busy machine several threads take forty times as long.
-    """
+    """Train the lists in several threads, and the codes, which are many tiny problems, in one."""
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         lists.train_q1(len(sample), faiss.swig_ptr(sample), False, index.metric_type)
@@ -109,14 +106,14 @@ def load(path: Path, count: int, width: int) -> Any:
     try:
         try:
             index = faiss.read_index(str(path), flags)
-        except RuntimeError:  # blocked product codes cannot be mapped: they are small, so they are read
+        except RuntimeError:  # blocked product codes cannot be mapped
             index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise UserError(f"{path}: faiss cannot read it; build the index again.") from error
     if (index.ntotal, index.d) != (count, width):
         raise UserError(
-            f"{path} holds {index.ntotal} vectors of {index.d} numbers, the index {count} of {width}: build "
-            "it again."
+            f"{path} holds {index.ntotal} vectors of dimension {index.d}, the index {count} of {width}: "
+            "build it again."
         )
     return index
 

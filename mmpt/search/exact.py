@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt.search.approximate import faiss_is_there, faiss_module
+from mmpt.search.approximate import faiss_module, has_faiss
 
 BLOCK = 1 << 16
-"""Rows at a time."""
+"""Rows per block."""
 
 
 class Hits(NamedTuple):
@@ -28,17 +28,17 @@ def top_k(
 ) -> Hits:
     """The k rows of `vectors` [N, D] with the largest dot product, for each of `queries` [Q, D].
 
-    Memory beside the inputs: a block of scores and Q x 2k hits. use_faiss: None uses faiss if it is
-    installed, else NumPy; they differ by rounding.
+    Needs memory for a block of scores and Q x 2k hits. use_faiss: None uses faiss if it is installed, else
+    NumPy; they differ by rounding.
     """
     k = min(k, len(vectors))
-    by_faiss = faiss_is_there() if use_faiss is None else use_faiss
+    with_faiss = has_faiss() if use_faiss is None else use_faiss
     scores = np.empty((len(queries), 0), dtype=np.float32)
     rows = np.empty((len(queries), 0), dtype=np.int64)
-    rows_a_block = max(k, BLOCK * 64 // max(64, len(queries)))  # a block of scores is 16 MiB, or k wide
-    for start in range(0, len(vectors), rows_a_block):
-        block = np.ascontiguousarray(vectors[start : start + rows_a_block], dtype=np.float32)
-        found = (_faiss_block if by_faiss else _numpy_block)(queries, block, min(k, len(block)))
+    rows_per_block = max(k, BLOCK * 64 // max(64, len(queries)))  # scores of 16 MiB, or more for large k
+    for start in range(0, len(vectors), rows_per_block):
+        block = np.ascontiguousarray(vectors[start : start + rows_per_block], dtype=np.float32)
+        found = (_faiss_block if with_faiss else _numpy_block)(queries, block, min(k, len(block)))
         scores = np.concatenate([scores, found.scores], axis=1)
         rows = np.concatenate([rows, found.rows + start], axis=1)
         scores, rows = best(scores, rows, k)

@@ -2,8 +2,7 @@
 
     index.json, vectors.npy (float32 [N, D]), names.bin and offsets.npy (UTF-8), approximate.faiss
 
-All but the first are memory-mapped. Opening an index reads no vectors, an exact query reads all of them, an
-approximate one a few hundred.
+All but the first are memory-mapped. An exact query reads all vectors, an approximate one a few hundred.
 """
 
 import logging
@@ -43,9 +42,9 @@ def build_index(
 
     kind: one of KINDS, or "auto" (flat for few, ivfpq for many). measure: cosine or dot; None uses the
     similarity that the sources were evaluated with, else cosine. An approximate index is compared with exact
-    search on 100 of its vectors; its recall@10 is saved as `recall`. Memory does not grow with the sources,
-    apart from faiss's compressed copy. Raises UserError if there are no vectors, if dimensions or models
-    differ, for NaN, and if `out` holds other things.
+    search on 100 of its vectors; its recall@10 is saved as `recall`. Apart from faiss's compressed copy,
+    memory does not grow with the sources. Raises UserError if there are no vectors, if dimensions or models
+    differ, for NaN, and if `out` is another folder.
     """
     _check_sources(sources)
     out = Path(out)
@@ -53,7 +52,7 @@ def build_index(
     if measure is None:
         measure = next((s.similarity for s in sources if s.similarity in MEASURES), "cosine")
     if measure not in MEASURES:
-        raise UserError(f"there is no measure {measure!r}; {' or '.join(MEASURES)} was expected.")
+        raise UserError(f"there is no measure {measure!r}; expected {' or '.join(MEASURES)}.")
     count, width = sum(len(s.vectors) for s in sources), sources[0].vectors.shape[1]
     kind = approximate.choose_kind(kind, count)
     description = {
@@ -68,23 +67,23 @@ def build_index(
     }
     for leftover in out.parent.glob(f".{out.name}.*.tmp"):
         log.warning("%s is a leftover of a killed build, unless one is running: delete it", leftover)
-    with atomic_folder(out) as fresh:
+    with atomic_folder(out) as temporary:
         vectors = np.lib.format.open_memmap(
-            fresh / VECTORS, mode="w+", dtype=np.float32, shape=(count, width)
+            temporary / VECTORS, mode="w+", dtype=np.float32, shape=(count, width)
         )
         start = 0
         for block in _blocks(sources):
             vectors[start : start + len(block)] = _prepared(block, measure)
             start += len(block)
         vectors.flush()
-        _write_names([name for source in sources for name in source.names], fresh)
+        _write_names([name for source in sources for name in source.names], temporary)
         if kind != "flat":
             log.info("building %s over %d vectors", kind, count)
-            description["approximate"] = approximate.build(kind, vectors, fresh / FAISS)
-        write_json(fresh / DESCRIPTION, description)
+            description["approximate"] = approximate.build(kind, vectors, temporary / FAISS)
+        write_json(temporary / DESCRIPTION, description)
         if kind != "flat":
-            description["recall"] = Index(fresh).recall()
-            write_json(fresh / DESCRIPTION, description)
+            description["recall"] = Index(temporary).recall()
+            write_json(temporary / DESCRIPTION, description)
     return Index(out)
 
 
@@ -103,9 +102,7 @@ class Index:
         shape = (self.description["count"], self.description["dim"])
         whole = self.vectors.shape == shape and self._offsets.shape == (shape[0] + 1,)
         if not whole or self._offsets[-1] != len(self._names):
-            raise UserError(
-                f"{self.folder}: the index is damaged (its files do not fit together): build it again."
-            )
+            raise UserError(f"{self.folder}: the index is damaged (its files do not match): build it again.")
         self._faiss: Any = None
 
     @property
@@ -137,7 +134,7 @@ class Index:
                 "index of this model's embeddings."
             )
         if not (self.model and fingerprint):
-            log.warning("%s: whether it is of the index's model is not recorded, and not checked", what)
+            log.warning("%s: its model or that of the index is not recorded, so they are not compared", what)
 
     def search(self, queries: ArrayLike, k: int = 10, exact: bool = False, effort: int | None = None) -> Hits:
         """The k most similar vectors of each of `queries` [Q, D], with exact scores (cosine or dot).
@@ -145,23 +142,23 @@ class Index:
         exact: compare all vectors. effort: lists (IVF) or graph nodes (HNSW) that approximate search visits;
         more gives higher recall. Raises UserError for queries of another dimension, or not finite.
         """
-        asked = np.asarray(queries)
-        if asked.ndim != 2 or not len(asked) or asked.dtype.kind not in "fiu" or asked.shape[1] != self.dim:
+        given = np.asarray(queries)
+        if given.ndim != 2 or not len(given) or given.dtype.kind not in "fiu" or given.shape[1] != self.dim:
             raise UserError(
-                f"queries are {asked.dtype} of shape {list(asked.shape)}; numbers [N, {self.dim}] were "
-                f"expected, as the vectors of the index {self.folder}."
+                f"queries have dtype {given.dtype} and shape {list(given.shape)}; expected numbers "
+                f"[N, {self.dim}], as the vectors of the index {self.folder}."
             )
         if k < 1 or (effort is not None and effort < 1):
             raise UserError("k and effort must be at least 1.")
-        unit = _prepared(asked, self.measure)
+        unit = _prepared(given, self.measure)
         k = min(k, len(self))
         if exact or self.kind == "flat":
             return top_k(unit, self.vectors, k)
         if self._faiss is None:
             self._faiss = approximate.load(self.folder / FAISS, len(self), self.dim)
-        looked_at, spare = _EFFORT[self.kind]
-        count = min(len(self), max(k * spare, 100))
-        rows = approximate.candidates(self._faiss, unit, count, effort or looked_at)
+        default_effort, per_hit = _EFFORT[self.kind]
+        count = min(len(self), max(k * per_hit, 100))
+        rows = approximate.candidates(self._faiss, unit, count, effort or default_effort)
         return self._scored(unit, rows, k)
 
     def _scored(self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
@@ -177,8 +174,8 @@ class Index:
     ) -> float:
         """Recall@k of approximate against exact search, for `queries` [Q, D] or 100 of its own vectors."""
         if queries is None:
-            places = np.linspace(0, len(self) - 1, min(_RECALL_QUERIES, len(self))).astype(int)
-            queries = np.asarray(self.vectors[places])
+            rows = np.linspace(0, len(self) - 1, min(_RECALL_QUERIES, len(self))).astype(int)
+            queries = np.asarray(self.vectors[rows])
         wanted = self.search(queries, k, exact=True)
         got = self.search(queries, k, effort=effort)
         # by score, so that ties count as found
@@ -188,11 +185,12 @@ class Index:
 
 def _check_sources(sources: Sequence[Embeddings]) -> None:
     if not sources:
-        raise UserError("no embeddings were given to build an index of.")
+        raise UserError("no embeddings were given to build an index.")
     widths = sorted({source.vectors.shape[1] for source in sources})
     if len(widths) > 1:
         raise UserError(
-            f"the sources' vectors are {' and '.join(map(str, widths))} numbers wide: of two models?"
+            f"the sources have vectors of dimension {' and '.join(map(str, widths))}: they come from "
+            "different models."
         )
     for source in sources:
         for number, name in enumerate(source.names):
@@ -200,26 +198,22 @@ def _check_sources(sources: Sequence[Embeddings]) -> None:
                 name.encode()
             except UnicodeEncodeError as error:
                 raise UserError(
-                    f"the name {name!r} of vector {number} is no valid Unicode: was it read as UTF-8?"
+                    f"the name {name!r} of vector {number} is not valid Unicode: read it as UTF-8."
                 ) from error
     models = {source.model for source in sources if source.model}
     unknown = sum(source.model is None for source in sources)
     if unknown and len(sources) > 1:
-        log.warning(
-            "%d of %d sources do not say which model they come from: not compared", unknown, len(sources)
-        )
+        log.warning("%d of %d sources do not name their model, which is not compared", unknown, len(sources))
     if len(models) > 1:
         raise UserError(
-            f"the sources come from different models ({', '.join(sorted(models))}): build one of each."
+            f"the sources come from different models ({', '.join(sorted(models))}): build an index for each."
         )
 
 
 def _check_target(folder: Path) -> None:
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken and not (folder / DESCRIPTION).is_file():
-        raise UserError(
-            f"{folder} is there already and is no index: give a new folder to write the index to."
-        )
+        raise UserError(f"{folder} exists and is not an index: give a new folder.")
 
 
 def _blocks(sources: Sequence[Embeddings]) -> Iterator[NDArray]:
@@ -232,7 +226,7 @@ def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
     """float32, of unit length for cosine (zero stays zero). Raises UserError for NaN and infinities."""
     ready = np.array(vectors, dtype=np.float32, order="C")
     if not np.isfinite(ready).all():
-        raise UserError("the embeddings hold NaN or infinite values: the model or its input is broken.")
+        raise UserError("the embeddings contain NaN or infinite values: check the model and its input.")
     if measure == "cosine":
         length = np.linalg.norm(ready, axis=1, keepdims=True)
         ready /= np.where(length == 0, 1, length)

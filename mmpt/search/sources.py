@@ -1,4 +1,4 @@
-"""Read named embeddings, as evaluation and mmpt.cli.embed write them."""
+"""Read named embeddings, as written by evaluation and mmpt.cli.embed."""
 
 import csv
 import os
@@ -32,9 +32,9 @@ def read_embeddings(
 ) -> Embeddings:
     """Read embeddings with their names, from a folder or a .npy file.
 
-    source: a folder that evaluation wrote (`side`: "video" or "text"), a folder with `embeddings.npy` and
-    `ids.json` or `ids.csv` (as mmpt.cli.embed writes), or a .npy file. ids: the file of names; default: the
-    one beside the vectors. ids.json holds a list of names, or an object with the list as "ids", "videos" or
+    source: a folder of an evaluation (`side`: "video" or "text"), a folder with `embeddings.npy` and
+    `ids.json` or `ids.csv` (of mmpt.cli.embed), or a .npy file. ids: the file of names; default: the one
+    beside the vectors. ids.json is a list of names, or an object with the list as "ids", "videos" or
     "prompts"; ids.csv has one row per vector with a column id, and windows get their milliseconds appended.
     Raises MissingDataError, and UserError if the files do not match.
     """
@@ -75,7 +75,7 @@ def open_array(path: Path) -> NDArray:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a whole .npy file of numbers ({error}).") from error
+        raise UserError(f"{path}: not a complete .npy file of numbers ({error}).") from error
     if (
         not isinstance(array, np.ndarray)
         or array.ndim != 2
@@ -85,7 +85,7 @@ def open_array(path: Path) -> NDArray:
         shape = (
             f"{array.dtype} of shape {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
         )
-        raise UserError(f"{path} holds {shape}; one vector a row, numbers [N, D], was expected.")
+        raise UserError(f"{path} holds {shape}; expected vectors [N, D].")
     return array
 
 
@@ -96,7 +96,7 @@ def _names(path: Path, key: str) -> list[str]:
     if isinstance(tree, dict):
         tree = next((tree[name] for name in (key, "ids", "videos") if name in tree), None)
     if not isinstance(tree, list):
-        raise UserError(f'{path}: a list of names, or an object with such a list as "{key}", was expected.')
+        raise UserError(f'{path}: expected a list of names, or an object with such a list as "{key}".')
     return [name if isinstance(name, str) else str(name) for name in tree]
 
 
@@ -115,7 +115,7 @@ def _names_of_rows(path: Path) -> list[str]:
 
 
 def _origin(array: Path) -> tuple[str | None, str | None]:
-    """Model fingerprint and similarity of a .npy file, from results.json or provenance.json beside it."""
+    """Model fingerprint and similarity of a .npy file, from results.json or provenance.json in its folder."""
     of_evaluation = array.name in [name for name, _ in SIDES.values()]
     if not of_evaluation and (path := array.with_name("provenance.json")).is_file():
         return _text_of(path, "model_fingerprint"), None
@@ -138,6 +138,6 @@ def _json(path: Path) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error}).") from error
 
 
-def model_beside(array: Path) -> str | None:
-    """Fingerprint of the model of a .npy file, if a file beside it records it."""
+def model_of(array: Path) -> str | None:
+    """Fingerprint of the model of a .npy file, if it is recorded."""
     return _origin(array)[0]

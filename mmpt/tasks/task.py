@@ -1,4 +1,4 @@
-"""A config -> data, model, loss: the start of training, embedding and evaluation. Knows no fairseq."""
+"""Build the data, model and loss of a config, for training and evaluation. Does not import fairseq."""
 
 import logging
 from functools import cached_property
@@ -29,7 +29,7 @@ SPLITS = ("train", "valid", "test")
 
 
 class Task:
-    """Builds the parts of an experiment from its config, each when it is first needed.
+    """Builds the parts of an experiment from its config, each on first use.
 
     seed: of augmentation and batches; None takes fairseq.common.seed, or 1. Raises UserError, before anything
     is loaded, for names that are not registered and for settings that contradict each other.
@@ -74,14 +74,14 @@ class Task:
         if wanted is not None and size is not None and wanted != size:
             raise UserError(
                 f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: both are the "
-                "size of a batch of different prompts: set them alike or leave unique_sampler_num out."
+                "size of a batch of different prompts: set them equal or leave unique_sampler_num out."
             )
 
     def _check_mixup(self) -> None:
         dataset = self.config.dataset
         if self._video.suffix == ".npy":
             raise UserError(
-                "loss.mixup mixes clips frame by frame, and features of videos differ in length: leave it "
+                "loss.mixup mixes clips frame by frame, and video features differ in length: leave it "
                 "out, or use poses (dataset.video_processor)."
             )
         if dataset.clip_frames is None:
@@ -122,7 +122,7 @@ class Task:
 
     @cached_property
     def aligner(self) -> Any:
-        """Cuts clips that are longer than max_video_len."""
+        """Cuts clips to max_video_len."""
         return self._aligner(self.config.dataset.max_video_len, self.config.dataset.long_video)
 
     def dataset(self, split: str, training: bool | None = None) -> MMDataset:
@@ -208,7 +208,7 @@ class Task:
         return save_dir(groups) / (LAST if option(groups, "disable_validation", False) else BEST)
 
     def results_path(self) -> Path:
-        """Folder of evaluation results: eval.save_path, or `eval` beside the checkpoint."""
+        """Folder of evaluation results: eval.save_path, or `eval` in the folder of the checkpoint."""
         named = self.config.eval.save_path
         return Path(named) if named else self.checkpoint_path().parent / "eval"
 
@@ -218,6 +218,6 @@ def _refuse_trial_features(folder: Path, allowed: bool) -> None:
     if weights and not allowed:
         raise UserError(
             f"dataset.vfeat_dir: the features in {folder} come from a network with random weights "
-            f"({weights}) and mean nothing. Extract them with the real weights, or, for a trial, set "
+            f"({weights}), so they are meaningless. Extract them with the real weights, or, for a test, set "
             "dataset.allow_trial_features=true."
         )

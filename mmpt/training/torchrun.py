@@ -1,7 +1,7 @@
 """torchrun that ends as the command it runs: `python -m mmpt.training.torchrun [torchrun's arguments]`.
 
-A process that fails has said why; torchrun adds a traceback of its own and an exit status of 1. Here the
-status is that of the process that failed first.
+torchrun adds a traceback to the error that the process has printed, and exits with status 1. This command
+exits with the status of the process that failed first.
 """
 
 import logging
@@ -24,14 +24,14 @@ def _run(argv: list[str]) -> int:
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     try:
         run(parse_args(argv))
-    except SignalException as stopped:  # of this process: it has stopped the others
+    except SignalException as stopped:  # torchrun received a signal and has stopped the processes
         return 128 + stopped.sigval
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         if failure.exitcode >= 0:
             return failure.exitcode
         name = signal.Signals(-failure.exitcode).name
-        print(f"error: process {rank} was ended by {name}, and the others with it.", file=sys.stderr)
+        print(f"error: process {rank} was killed by {name}; the others were stopped.", file=sys.stderr)
         return 128 - failure.exitcode
     return 0
 

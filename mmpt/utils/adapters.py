@@ -11,7 +11,7 @@ _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
 def merge_adapters(state: Mapping[str, Tensor], where: str = "the checkpoint") -> dict[str, Tensor]:
-    """Weights by parameter name, with each adapter added to the weight it belongs to: W + B A.
+    """Add each adapter to its weight, W + B A; returns weights by parameter name.
 
     A state dict without adapters is returned unchanged. Raises UserError if an adapter is incomplete.
     """
@@ -21,8 +21,8 @@ def merge_adapters(state: Mapping[str, Tensor], where: str = "the checkpoint") -
         down, up, weight = (state.get(layer + part) for part in (_A, _B, f"{_BASE}weight"))
         if name not in (layer + _A, layer + _B) or down is None or up is None or weight is None:
             raise UserError(
-                f"{where} holds {name}, of a low-rank adapter that is incomplete, or of another kind than "
-                "model.lora_rank adds."
+                f"{where} has {name}, of a LoRA adapter that is incomplete or of an unknown kind "
+                "(expected those of model.lora_rank)."
             )
         if name.endswith(_A):
             merged[f"{layer}.weight"] = weight + up @ down

@@ -1,4 +1,4 @@
-"""Keep freed memory for the next step instead of returning it to the system after each tensor."""
+"""Make glibc keep freed memory instead of returning it to the system."""
 
 import ctypes
 import logging
@@ -17,14 +17,13 @@ _SPARE = 1 << 26
 
 
 def keep_freed_memory(one_arena: bool = False) -> bool:
-    """Make the C library (glibc) reuse large blocks. Returns whether it accepted.
+    """Make glibc reuse large blocks. Returns whether it accepted.
 
-    By default glibc requests every block over 32 MiB from the system and returns it when it is freed. The
-    gradient of a word table and the activations of a large batch are such blocks, in every step. The system
-    then maps and clears each page again, which on virtual machines can take longer than computing on it.
-    Afterwards, freed blocks up to 1 GiB stay with the process, which keeps its peak memory. one_arena: all
-    threads share one heap, since the heaps of other threads always return memory. Does nothing on other
-    systems, if MALLOC_MMAP_THRESHOLD_ is set, or if another allocator is preloaded.
+    By default glibc requests every block over 32 MiB from the system and returns it when it is freed, such as
+    the gradient of a word table in every step. Mapping and clearing its pages again can take longer than
+    computing on it. After this call the process keeps freed blocks up to 1 GiB, so its memory stays at the
+    peak. one_arena: all threads share one heap, because the heaps of other threads always return memory. Does
+    nothing on other systems, if MALLOC_MMAP_THRESHOLD_ is set, or if another allocator is preloaded.
     """
     if (
         not sys.platform.startswith("linux")
@@ -40,5 +39,5 @@ def keep_freed_memory(one_arena: bool = False) -> bool:
     if one_arena:
         done = bool(mallopt(_ARENA_MAX, 1)) and bool(mallopt(_TOP_PAD, _SPARE)) and done
     if not done:
-        log.debug("the C library refused to keep freed memory")
+        log.debug("glibc refused to keep freed memory")
     return done

@@ -1,4 +1,4 @@
-"""Arrays in files of others, opened without running code in them."""
+"""Open NumPy files without running code in them."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from mmpt.utils.errors import UserError
 
 
 def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
-    """A `.npy` file as an array of numbers of any shape, mapped, so that a false header costs no memory.
+    """A `.npy` file of numbers, memory-mapped, so that a false header costs no memory.
 
     expected: the end of the error, "expected ...". Raises UserError, which names the file.
     """
@@ -17,12 +17,12 @@ def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
         array = np.load(Path(path), mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {expected}") from None
-    except Exception as error:  # whatever numpy stumbles over in foreign bytes
+    except Exception as error:  # numpy raises errors of many types on invalid bytes
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read ({reason}); {expected}") from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise UserError(f"{path}: this is an archive of arrays (.npz); {expected}")
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{path}: it holds values of type {array.dtype}; {expected}")
+        raise UserError(f"{path}: its dtype is {array.dtype}; {expected}")
     return array

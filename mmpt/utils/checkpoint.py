@@ -1,8 +1,8 @@
 """Read weights safely: fairseq checkpoints, plain state dicts and safetensors.
 
-A PyTorch file is a pickle, and reading a pickle can run code. Only tensors, containers, numbers, strings and
-`argparse.Namespace` (fairseq's options) are unpickled; a file with other classes is refused, unless it is
-trusted explicitly. mmpt.models.loading builds models from these weights.
+A PyTorch file is a pickle, which can run code. Only tensors, containers, numbers, strings and
+`argparse.Namespace` (fairseq's options) are unpickled; a file with other classes is refused unless it is
+trusted explicitly.
 """
 
 import argparse
@@ -31,7 +31,7 @@ MAX_NAMED = 12
 
 
 def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> dict[str, Tensor]:
-    """Weights by parameter name, on the CPU, floating-point ones as float32 or wider.
+    """Weights by parameter name, on the CPU, as float32 or wider.
 
     Reads a fairseq checkpoint (weights under "model"), a dict with "state_dict", a bare state dict, or a
     `.safetensors` file. Removes the prefixes `module.` and `mmmodel.` and old position buffers, and merges
@@ -41,8 +41,8 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
         path: the file.
         trust: unpickle any class, which may run any code.
 
-    Raises UserError if the file is missing, damaged, holds no weights or weights that are NaN or infinite, or
-    needs more than `trust=False` allows.
+    Raises UserError if the file is missing or damaged, has no weights, has weights that are NaN or infinite,
+    or has classes that need `trust`.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,14 +57,14 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
         if name.endswith(OLD_BUFFERS):
             continue
         if name in state:
-            raise UserError(f"{path} holds {name!r} twice, with and without a prefix.")
+            raise UserError(f"{path} has {name!r} twice, with and without a prefix.")
         half = tensor.is_floating_point() and tensor.element_size() < 4
-        # a copy: a tensor of the file would keep the whole file mapped
+        # a copy, because a tensor of the file keeps the whole file mapped
         state[name] = tensor.detach().to(torch.float32 if half else tensor.dtype, copy=True)
     broken = [name for name, tensor in state.items() if not _is_finite(tensor)]
     if broken:
         raise UserError(
-            f"{path} holds weights that are NaN or infinite ({len(broken)} of {len(state)}: "
+            f"{path} has weights that are NaN or infinite ({len(broken)} of {len(state)}: "
             f"{_listed(broken)}): the training diverged, or the file is damaged. Use an earlier checkpoint."
         )
     return merge_adapters(state, str(path))
@@ -80,20 +80,19 @@ def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
     """The whole content of a PyTorch file, on the CPU, with the checks of load_state_dict_file."""
     path = Path(path)
     try:
-        mapped = zipfile.is_zipfile(path)  # the optimizer state is then not read
-        # torch removes these classes from its list afterwards, even if they were there before
+        mapped = zipfile.is_zipfile(path)  # mmap skips the optimizer state
+        # torch removes these classes from its list afterwards, even if they were in it before
         needed = {argparse.Namespace} - set(torch.serialization.get_safe_globals())
         with torch.serialization.safe_globals(list(needed)):
             return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
-    except Exception as error:  # a damaged pickle can fail with nearly any exception
+    except Exception as error:  # a damaged pickle can raise nearly any exception
         wanted = _refused_classes(str(error))
         if wanted and not trust:
             raise UserError(
-                f"{path} is refused: to read it, objects of {', '.join(wanted)} would have to be built, "
-                "which can "
-                "run code. If you trust whoever made the file, load it with --trust-checkpoint."
+                f"{path} is refused: it contains objects of {', '.join(wanted)}, which can run code. If you "
+                "trust the author of the file, load it with --trust-checkpoint."
             ) from error
-        # not torch's message: it advises weights_only=False
+        # torch's own message advises weights_only=False
         raise UserError(
             f"{path} cannot be read as a checkpoint: it is damaged, truncated or of another format "
             f"({path.stat().st_size:,} bytes; {type(error).__name__})."
@@ -101,10 +100,7 @@ def load_torch_file(path: str | os.PathLike[str], trust: bool = False) -> Any:
 
 
 def find_weights(content: Any, where: str) -> dict[str, Tensor]:
-    """The state dict in what a checkpoint holds; `where` names the file in errors.
-
-    If fairseq saved EMA weights (`fairseq.ema.store_ema`), these are returned.
-    """
+    """The state dict in a checkpoint's content; the EMA weights (fairseq.ema.store_ema) if there are any."""
     averaged = content.get("extra_state") if isinstance(content, Mapping) else None
     if isinstance(averaged, Mapping) and isinstance(averaged.get("ema"), Mapping):
         log.info("%s: using the EMA weights", where)
@@ -114,25 +110,18 @@ def find_weights(content: Any, where: str) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{where} has no weights: expected a dict of tensors, got {_describe(content)}.")
+    invalid = [str(key) for key, value in content.items() if not isinstance(key, str) or not _is_plain(value)]
+    if invalid:
         raise UserError(
-            f"{where} holds no weights: a dict of tensors was expected, got {_describe(content)}."
-        )
-    strangers = [
-        str(key) for key, value in content.items() if not isinstance(key, str) or not _is_plain(value)
-    ]
-    if strangers:
-        raise UserError(
-            f"{where} holds no plain weights: {_listed(strangers)} {'is' if len(strangers) == 1 else 'are'} "
-            "not tensors with a name and all their numbers."
+            f"{where} has invalid weights: {_listed(invalid)} {'is' if len(invalid) == 1 else 'are'} "
+            "not a named dense tensor with all its values in the file."
         )
     return dict(content)
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a dense tensor whose values are all in the file.
-
-    A few values expanded to a huge shape would exhaust the memory.
-    """
+    """Whether it is a dense tensor with all its values in the file (not expanded to a huge shape)."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -143,7 +132,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def strip_prefixes(key: str) -> str:
-    """A parameter's name without the prefixes of wrappers."""
+    """A parameter's name without `module.` and `mmmodel.`."""
     while key.startswith(PREFIXES):
         key = key.split(".", 1)[1]
     return key
@@ -156,22 +145,21 @@ def load_into(
     where: str = "the checkpoint",
     assign: bool = False,
 ) -> list[str]:
-    """Copy weights into a model, strictly; position tables are enlarged to the rows of the file's tables.
+    """Copy weights into a model, strictly; position tables are enlarged to the size in the file.
 
     Args:
         model: unchanged if the weights do not fit.
         state: weights by parameter name (load_state_dict_file).
         ignore: patterns (`video_encoder.videomlp.*`) of names that may be missing, unexpected or of another
-            shape; these parameters of the model keep their values.
+        shape; the model keeps its values for them.
         where: names the file in errors.
-        assign: use the tensors of `state` as parameters instead of copying them (for a model on the meta
-            device).
+        assign: use the tensors of `state` as parameters instead of copying them (for the meta device).
 
-    Returns the names skipped because of `ignore`. Raises UserError that names every other difference.
+    Returns the names skipped because of `ignore`. Raises UserError, which names the other differences.
     """
     patterns = list(ignore)
-    taller = _taller_position_tables(model, state)
-    wanted = model.state_dict() | {name: state[name] for name in taller}
+    larger = _larger_position_tables(model, state)
+    wanted = model.state_dict() | {name: state[name] for name in larger}
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     misshaped = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
@@ -193,16 +181,15 @@ def load_into(
         problems.append(f"{len(shapes)} of another shape: {_listed(shapes)}")
     if problems:
         raise UserError(
-            f"{where} does not fit the model. Parameters {'; '.join(problems)}. Check the model section of "
-            "the config "
-            "against the one it was trained with; names that may differ (fine-tuning) go into "
+            f"{where} does not fit the model. Parameters {'; '.join(problems)}. Compare the model section of "
+            "the config with the one it was trained with; list names that may differ (fine-tuning) in "
             "model.init_ignore."
         )
     skipped = [key for key in [*missing, *unexpected, *misshaped] if tolerated(key)]
     if skipped:
         log.info("%s: %d parameters skipped (model.init_ignore): %s", where, len(skipped), _listed(skipped))
     fit_position_tables(model, state)
-    fitting = {  # of the model's dtype: `assign` would keep the file's
+    fitting = {  # in the model's dtype, because `assign` keeps the file's
         key: tensor.to(wanted[key].dtype)
         for key, tensor in state.items()
         if key in wanted and key not in misshaped
@@ -212,20 +199,17 @@ def load_into(
 
 
 def fit_position_tables(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Enlarge the position tables of a model to the rows of those in a state dict.
-
-    The ancestor interpolates its table for a longer clip and saves the larger table.
-    """
-    for name, module in _taller_position_tables(model, state).items():
+    """Enlarge position tables to their size in a state dict: training may have interpolated them."""
+    for name, module in _larger_position_tables(model, state).items():
         rows, width = state[name].shape
-        log.info("%s: a table of %d positions, enlarged in training", name, rows)
+        log.info("%s: the position table was enlarged to %d in training", name, rows)
         old = module.position_embeddings.weight
         module.position_embeddings = nn.Embedding(rows, width, device=old.device, dtype=old.dtype)
         module.position_embeddings.weight.requires_grad_(old.requires_grad)
 
 
-def _taller_position_tables(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Name of a table's weights -> module that holds it."""
+def _larger_position_tables(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Name of a position table's weight -> its module."""
     found = {}
     for name, module in model.named_modules():
         table = getattr(module, "position_embeddings", None)

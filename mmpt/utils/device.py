@@ -6,12 +6,12 @@ from mmpt.utils.errors import UserError
 
 
 def choose_device(name: str | None = "auto") -> torch.device:
-    """The torch device `name`; "auto" or None: a GPU if there is one, else the CPU. Raises UserError."""
+    """The torch device `name`; "auto" or None: a GPU if available, else the CPU. Raises UserError."""
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device).cpu()  # "meta" makes tensors, but none that can be read
+        torch.empty(0, device=device).cpu()  # refuses "meta", whose tensors have no values
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"device {name!r} cannot be used here: expected auto, cpu, cuda or cuda:N."

@@ -1,4 +1,4 @@
-"""Gathering across the processes of a distributed run. On one process everything here is the identity."""
+"""Gather tensors and objects across ranks. With a single process, every function is the identity."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Number of processes (1 where torch.distributed is not initialised)."""
+    """Number of processes (1 if torch.distributed is not initialised)."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def all_gather_counts(tensor: Tensor) -> list[int]:
-    """Rows of `tensor` on each process, by rank."""
+    """Number of rows of `tensor` on each rank."""
     if world_size() == 1:
         return [len(tensor)]
     count = torch.tensor([len(tensor)], device=tensor.device)
@@ -28,9 +28,9 @@ def all_gather_counts(tensor: Tensor) -> list[int]:
 
 
 def all_gather(tensor: Tensor, counts: list[int] | None = None) -> Tensor:
-    """Rows of all processes in rank order, [N, ...] from [n, ...] each, without gradient.
+    """Rows of all ranks in order, [n, ...] each -> [N, ...], without gradient.
 
-    The processes may hold different numbers of rows; `counts` (all_gather_counts) saves asking again.
+    The number of rows may differ by rank; pass `counts` (all_gather_counts) to avoid gathering it again.
     """
     if world_size() == 1:
         return tensor.detach()
@@ -44,7 +44,7 @@ def all_gather(tensor: Tensor, counts: list[int] | None = None) -> Tensor:
 
 
 def gather_objects(item: Any) -> list[Any]:
-    """What each process holds, by rank, on every process. Tensors in it should be on the CPU."""
+    """The `item` of each rank, on every rank. Tensors in it should be on the CPU."""
     if world_size() == 1:
         return [item]
     items: list[Any] = [None] * world_size()
@@ -53,7 +53,7 @@ def gather_objects(item: Any) -> list[Any]:
 
 
 class _GatherRows(torch.autograd.Function):
-    """Gather forwards; backwards, add up what every process says of my rows."""
+    """Forward gathers; backward sums the gradients of this rank's rows over all ranks."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, counts: list[int]) -> Tensor:
@@ -69,14 +69,11 @@ class _GatherRows(torch.autograd.Function):
 
 
 def all_gather_with_grad(tensor: Tensor, counts: list[int] | None = None) -> Tensor:
-    """Rows of all processes in rank order, [N, ...] from [n, ...] each, with gradient.
+    """Rows of all ranks in order, [n, ...] each -> [N, ...], with gradient.
 
-    The gradient that arrives at a process's rows is the sum of the gradients of all processes' losses, so
-    every process must run backward. Under DistributedDataParallel, which averages parameter gradients, let
-    the losses of the processes *average* to the loss of the global batch (as MMContraLoss does): then the
-    averaged parameter gradients are those of a single process on the whole batch.
-
-    On one process: the tensor itself.
+    The gradient of a rank's rows is the sum over the losses of all ranks, so every rank must run backward.
+    Under DistributedDataParallel, which averages parameter gradients, the losses of the ranks must average to
+    the loss of the global batch (as MMContraLoss does); the gradients then equal those of a single process.
     """
     if world_size() == 1:
         return tensor

@@ -1,4 +1,4 @@
-"""Errors that the user can fix, and how commands print them."""
+"""Errors that users can fix, and how commands print them."""
 
 import errno
 import logging
@@ -15,8 +15,7 @@ log = logging.getLogger(__name__)
 class UserError(ValueError):
     """A mistake in the user's input: one line that says what was got, what was expected, and what to do.
 
-    Line breaks in the message are escaped. An error from a DataLoader worker is reduced to its message,
-    without the worker's traceback.
+    Line breaks in the message are escaped. The traceback of a DataLoader worker is removed.
     """
 
     def __init__(self, message: object):
@@ -27,7 +26,7 @@ class UserError(ValueError):
 
 
 class MissingDataError(UserError):
-    """Data or weights are missing on this machine; the message says how to get them and where to put them."""
+    """Data or weights are missing on this machine; the message says how to get them."""
 
 
 def run_cli(main: Callable[..., int | None], *args: object) -> int:
@@ -48,10 +47,10 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (OSError, RuntimeError) as error:
-        told = _about_the_system(error)
-        if told is None:
+        message = _system_error(error)
+        if message is None:
             raise
-        print(f"error: {UserError(told)}", file=sys.stderr)
+        print(f"error: {UserError(message)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -59,7 +58,7 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
 
 
 def show_user_errors_in_one_line() -> None:
-    """Print uncaught UserErrors without a traceback; for when another program runs the main function."""
+    """Print uncaught UserErrors without a traceback, when another program runs the main function."""
     _show_in_one_line(UserError, "error: {}")
 
 
@@ -80,23 +79,23 @@ def _show_in_one_line(which: type[BaseException], line: str) -> None:
     sys.excepthook = show
 
 
-def _about_the_system(error: OSError | RuntimeError) -> str | None:
+def _system_error(error: OSError | RuntimeError) -> str | None:
     """A message for a full disk or an inaccessible file, or None for other errors."""
     file = error.filename if isinstance(error, OSError) else None
     if disk_is_full(error):
         where = f" {file}" if file else ""
         return (
-            f"the disk is full, or a limit on files is reached: could not write{where} ({error}). "
-            "Nothing half-written is left; make room and start the same command again."
+            f"the disk is full, or a quota is reached: could not write{where} ({error}). No partial file is "
+            "left; free some space and run the same command again."
         )
     if not file:
         return None
     assert isinstance(error, OSError)
-    return f"{file}: {error.strerror or error}. Check that path, what is there and who may use it."
+    return f"{file}: {error.strerror or error}. Check the path and its permissions."
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error or one of its causes means a full disk, also as torch and NumPy report it."""
+    """Whether an error or one of its causes means a full disk, including errors of torch and NumPy."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -1,4 +1,4 @@
-"""Save matplotlib figures: atomically, without a display, and with texts unchanged."""
+"""Save matplotlib figures atomically, without a display."""
 
 import functools
 import logging
@@ -15,19 +15,18 @@ from mmpt.utils.files import atomic_write
 
 log = logging.getLogger(__name__)
 
-MOST_PIXELS = 4000
+MAX_PIXELS = 4000
 _MARGIN = 0.05  # inches
 _FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Arial Unicode MS")
-"""Those of them that are installed are looked through for each character, in this order."""
-_told = {"fonts": False}
+"""Fonts to try for each character, in this order, if installed."""
+_warned = {"fonts": False}
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a picture in one step, at most 4000 pixels wide or high. Returns its path.
+    """Write an image atomically, at most 4000 pixels wide or high. Returns its path.
 
-    It is as large as what is drawn: a title wider than its figure is not cut off. A `$` is a `$`: glosses
-    such as `$INDEX1` would be read as formulas otherwise. Characters that no installed font has are boxes,
-    which is said once.
+    The image grows so that no text is cut off. `$` is literal, for glosses such as `$INDEX1`. Warns once
+    about characters that no installed font has.
     """
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
@@ -38,16 +37,16 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
         warnings.simplefilter("always")
         figure.draw_without_rendering()
         drawn = figure.get_tightbbox().padded(_MARGIN)
-        resolution = min(dpi, math.floor(MOST_PIXELS / max(drawn.size)))
+        resolution = min(dpi, math.floor(MAX_PIXELS / max(drawn.size)))
         canvas.print_figure(temporary, dpi=resolution, bbox_inches=drawn)
     for warning in caught:
         if "missing from" not in str(warning.message):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        elif not _told["fonts"]:
-            _told["fonts"] = True
+        elif not _warned["fonts"]:
+            _warned["fonts"] = True
             log.warning(
-                "%s: some characters of its texts are in no installed font, and are boxes: install one, such "
-                "as Noto Sans CJK",
+                "%s: no installed font has some of its characters, which are drawn as boxes: install a font "
+                "such as Noto Sans CJK",
                 path,
             )
     return path

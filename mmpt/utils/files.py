@@ -1,4 +1,4 @@
-"""Atomic writes, and reading of text and JSON."""
+"""Atomic writes, reading of text and JSON, file hashes."""
 
 import contextlib
 import hashlib
@@ -21,12 +21,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; when the block succeeds, rename it to `path`.
 
     After an error or a kill, `path` has its old content or does not exist; an error also removes the
-    temporary file. A missing folder is created. The temporary name ends with the suffix of `path`, which
-    np.save and matplotlib look at.
+    temporary file. Creates the folder if it is missing. The temporary name keeps the suffix of `path`, which
+    np.save and matplotlib use.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _told_of(path):
+    with _rename_in_errors(path):
         descriptor, name = tempfile.mkstemp(
             prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent
         )
@@ -45,8 +45,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """Replace the temporary file by `path` in errors."""
+def _rename_in_errors(path: Path) -> Iterator[None]:
+    """Replace the temporary file's name by `path` in errors."""
     try:
         yield
     except OSError as error:
@@ -58,49 +58,49 @@ def _told_of(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; when the block succeeds, it replaces `folder`.
+    """Yield a temporary folder next to `folder`; when the block succeeds, it replaces `folder`.
 
-    After an error or a kill `folder` is unchanged (between two renames it is missing for an instant); an
+    After an error or a kill `folder` is unchanged (it is missing for an instant between two renames); an
     error also removes the temporary folder.
     """
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
-        yield fresh
+        yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        for path in fresh.rglob("*"):
+        for path in temporary.rglob("*"):
             if path.is_file():
                 path.chmod(0o666 & ~umask)  # some writers create private files
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
-        fresh.chmod(0o777 & ~umask)  # mkdtemp creates private folders
+        temporary.chmod(0o777 & ~umask)  # mkdtemp creates private folders
         if not folder.exists():
-            fresh.rename(folder)
+            temporary.rename(folder)
             return
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
         folder.rename(old / folder.name)
-        fresh.rename(folder)
+        temporary.rename(folder)
         shutil.rmtree(old)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def files_under(folder: Path, skip: Path) -> Iterator[Path]:
-    """The files of a folder, at any depth, in a fixed order.
+    """The files under a folder, at any depth, in a fixed order.
 
-    Skips hidden files and folders, and the folder `skip` if it is inside (it need not exist). Follows links,
-    and visits each folder once. A broken link counts as a file. Warns of folders that may not be read.
+    Skips hidden files and folders, and the folder `skip`, which need not exist. Follows links and visits each
+    folder once. A broken link counts as a file. Warns about folders that cannot be read.
     """
 
-    def closed(error: OSError) -> None:
+    def unreadable(error: OSError) -> None:
         log.warning("%s cannot be read (%s): its files are skipped", error.filename, error.strerror)
 
     seen: set[tuple[int, int]] = set()
     if skip.is_dir() and not skip.samefile(folder):
         seen.add(_identity(skip))
-    for root, folders, files in os.walk(folder, onerror=closed, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         if (identity := _identity(Path(root))) in seen:
             folders.clear()
             continue
@@ -115,9 +115,9 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
-    """Delete the leftover temporary files of atomic_write in `folder`, and files that match `patterns`.
+    """Delete leftover temporary files of atomic_write in `folder`, and files that match `patterns`.
 
-    Only for a process that holds the folder's lock: files of a running writer would be deleted too.
+    Lock the folder first: the files of a running writer would be deleted too.
     """
     for pattern in (".*.tmp", ".*.tmp.*", *patterns):
         for path in Path(folder).glob(pattern):
@@ -125,7 +125,7 @@ def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file in one step (see atomic_write)."""
+    """Write a UTF-8 text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -138,11 +138,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: it is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write JSON, indented and with keys in the order given, in one step (see atomic_write)."""
+    """Write indented JSON atomically, with keys in the order given."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -155,11 +155,11 @@ def read_json(path: str | os.PathLike[str], errors: str = "strict") -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON -> objects. Raises ValueError for whatever is not JSON, text that is nested too deep included."""
+    """JSON -> objects. Raises ValueError for invalid or too deeply nested JSON."""
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""Locks between processes, based on the package `filelock`. A lock ends with the process that holds it."""
+"""Locks between processes, with `filelock`. A lock ends with its process."""
 
 import contextlib
 import logging
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def folder_lock(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
-    """Lock `folder` (created if missing) for one writer; a second process is refused at once.
+    """Lock `folder` (created if missing) for one writer; a second process fails at once.
 
-    who: the other holder's name in the error, such as "another training run". Raises UserError, which names
-    the holder's process id, if the folder is locked, and OSError if the folder cannot be written.
+    who: the holder's name in the error, such as "another training run". Raises UserError with the holder's
+    process id if the folder is locked, OSError if it cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,10 +40,10 @@ def folder_lock(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def wait_for_lock(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` while the block runs, and wait for another holder first.
+    """Hold the lock file `path` while the block runs, after waiting for another holder.
 
-    The file and its folder are created if missing; the file is removed at the end. Yields True, or False if
-    the file system has no locks. Raises OSError if the file cannot be written.
+    Creates the file and its folder, and removes the file at the end. Yields False if the file system has no
+    locks, else True. Raises OSError if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
@@ -51,20 +51,20 @@ def wait_for_lock(path: Path) -> Iterator[bool]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            log.info("another process works on %s: waiting for it", path.with_suffix(""))
+            log.info("another process is using %s: waiting for it", path.with_suffix(""))
             lock.acquire()
     except OSError as error:
-        log.warning("%s: no file locks here (%s)", path.parent, error.strerror)
+        log.warning("%s: this file system has no locks (%s)", path.parent, error.strerror)
         yield False
         return
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)  # before the release: a process that waits sees it and opens a new file
+        path.unlink(missing_ok=True)  # before the release, so that a waiting process opens a new file
         lock.release()
 
 
 def _lock(path: Path) -> FileLock:
-    """A lock on `path`, not yet acquired. Raises OSError if the file cannot be opened for writing."""
+    """An unacquired lock on `path`. Raises OSError if the file cannot be written."""
     path.open("ab").close()  # so that a later OSError comes from locking
     return FileLock(path, thread_local=False, fallback_to_soft=False)

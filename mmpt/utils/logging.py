@@ -1,4 +1,4 @@
-"""How log messages are shown: one handler on the root logger, set by the commands and nowhere else."""
+"""Set up logging: one handler on the root logger, set by the commands only."""
 
 import logging
 import sys
@@ -13,9 +13,8 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> None:
     """Show messages from `level` up on `stream` (default: stderr), one line each.
 
-    Calling it again, or after a library has put up a handler for a terminal of its own, replaces that
-    handler, so no message is shown twice; handlers of other kinds (files, a test's capture) stay. Raises
-    UserError on a level that does not exist.
+    Replaces earlier terminal handlers, so no message is shown twice; other handlers (files, a test's capture)
+    stay. Raises UserError for an unknown level.
     """
     number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
     if number is None:
@@ -32,5 +31,5 @@ def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> No
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:
-    """Names in a message: the first few, and how many more there are."""
+    """The first few names, and how many more there are, for a message."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,27 +1,28 @@
-"""Hints for errors about missing data: where corpora and weights that mmpt may not ship come from."""
+"""Hints for errors about missing data: where to get corpora and weights that mmpt may not ship."""
 
 from pathlib import Path
 
 RWTH = (
-    "The RWTH German Fingerspelling Database is asked for at "
+    "Request the RWTH German Fingerspelling Database at "
     "https://www-i6.informatik.rwth-aachen.de/aslr/fingerspelling.php."
 )
 VIDEOCLIP = (
-    "VideoCLIP's checkpoint is https://dl.fbaipublicfiles.com/MMPT/retri/videoclip/checkpoint_best.pt (from "
-    "https://github.com/facebookresearch/fairseq/tree/main/examples/MMPT)."
+    "Get VideoCLIP's checkpoint from https://dl.fbaipublicfiles.com/MMPT/retri/videoclip/checkpoint_best.pt "
+    "(see https://github.com/facebookresearch/fairseq/tree/main/examples/MMPT)."
 )
 S3D = (
-    "S3D's weights are https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/s3d_howto100m.pth (from "
+    "Get S3D's weights from "
+    "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/s3d_howto100m.pth (see "
     "https://github.com/antoine77340/S3D_HowTo100M)."
 )
 I3D = (
-    "I3D's weights are https://www.robots.ox.ac.uk/~vgg/research/bslattend/data/bsl5k.pth.tar (from "
+    "Get I3D's weights from https://www.robots.ox.ac.uk/~vgg/research/bslattend/data/bsl5k.pth.tar (from "
     "https://github.com/gulvarol/bsl1k)."
 )
 
 
 def how_to_get_features(folder: str | None, suffix: str) -> str:
-    """How the features of RWTH's videos are made: poses, or what its folder's name says (s3d, i3d)."""
+    """How to extract the features of RWTH's videos: poses, or s3d or i3d by the name of the folder."""
     out = folder or "FOLDER"
     if suffix == ".pose":
         return f"Make the poses: `python -m mmpt.cli.extract pose --in VIDEOS --out {out}`."
@@ -33,5 +34,5 @@ def how_to_get_features(folder: str | None, suffix: str) -> str:
 
 
 def where_checkpoint_comes_from(path: Path) -> str | None:
-    """What to do about a checkpoint that is missing, where the path tells whose it is; else None."""
-    return f"{VIDEOCLIP} Put it there." if "videoclip" in path.parts else None
+    """How to get a missing checkpoint, if its path shows whose it is; else None."""
+    return f"{VIDEOCLIP} Save it as this file." if "videoclip" in path.parts else None

@@ -1,4 +1,4 @@
-"""A function over many items in several processes, results in order."""
+"""Map a function over items in several processes, with results in order."""
 
 import multiprocessing
 import os
@@ -17,12 +17,12 @@ AHEAD = 4
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_workers(workers: int | None, default: int) -> int:
-    """The number of processes asked for, or `default`. Raises UserError below 0."""
+    """`workers`, or `default` if it is None. Raises UserError below 0."""
     if workers is not None and workers < 0:
         raise UserError(f"--workers {workers}: expected 0 or more.")
     return default if workers is None else workers
@@ -31,12 +31,11 @@ def check_workers(workers: int | None, default: int) -> int:
 def ordered_map(
     function: Callable[[T], R], items: Iterable[T], workers: int = 0, chunk: int = 8, ahead: int = AHEAD
 ) -> Iterator[R]:
-    """function(item) for each item, in order; in this process when `workers` is 0.
+    """function(item) for each item, in order; in this process if `workers` is 0.
 
-    function and items are sent to fresh processes ("spawn": forking a process in which torch runs threads can
-    hang), so they must be picklable. What the function raises is raised here. ahead: chunks that each
-    process may
-    be ahead of the reader, so that memory stays flat.
+    function and items must be picklable: processes are spawned, because forking a process with torch threads
+    can hang. Exceptions of the function are raised here. ahead: chunks that each process may be ahead of the
+    reader, which bounds the memory.
     """
     if workers < 1:
         yield from map(function, items)

@@ -1,4 +1,4 @@
-"""Commands that start other commands, and forward signals to them."""
+"""Run other commands and forward signals to them."""
 
 import contextlib
 import signal
@@ -10,8 +10,8 @@ from types import FrameType
 def run_forwarding_signals(command: Sequence[str]) -> int:
     """Run a command to its end, forward SIGTERM and Ctrl-C to it, and return its exit status.
 
-    The command gets a process group of its own, so that Ctrl-C in a terminal reaches it once. If a signal
-    ended it, the status is 128 + the signal's number, as in a shell.
+    The command gets its own process group, so that Ctrl-C in a terminal reaches it once. If a signal ended
+    it, the status is 128 + the signal's number, as in a shell.
     """
     process = subprocess.Popen(command, process_group=0)
     before = {
@@ -28,7 +28,7 @@ def run_forwarding_signals(command: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """While the block runs, SIGTERM raises KeyboardInterrupt, so that child processes are stopped as well."""
+    """While the block runs, SIGTERM raises KeyboardInterrupt, so that child processes stop too."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

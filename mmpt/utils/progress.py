@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, log lines elsewhere."""
+"""Show the progress of a run: a bar on a terminal, else log lines."""
 
 import contextlib
 import logging
@@ -12,11 +12,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 log = logging.getLogger(__name__)
 
 LINE_EVERY = 30.0
-"""Seconds between two lines in the log."""
+"""Seconds between two log lines."""
 
 
 class Progress:
-    """Clips done, clips a second, time left, and tokens a second where there is a network."""
+    """Clips done, clips per second, time left, and tokens per second if a network runs."""
 
     def __init__(self, total: int, shown: bool = True):
         terminal = shown and sys.stderr.isatty()
@@ -49,6 +49,6 @@ class Progress:
             self._last = now
             rate = self._done / spent
             minutes = (self._total - self._done) / rate / 60 if rate else 0.0
-            left = f"{minutes:.1f} min left" if rate else "none done yet"
+            left = f"{minutes:.1f} min left" if rate else "none finished yet"
             network = f", {tokens / spent:.2f} tokens/s" if tokens else ""
             log.info("%d of %d clips, %.2f clips/s%s, %s", self._done, self._total, rate, network, left)

@@ -1,6 +1,6 @@
-"""Folders whose content stands in for something else, such as rendered videos: a note in a file says so.
+"""Mark folders of stand-in data, such as rendered videos, with a note in a file.
 
-Tables of results repeat the notes, and refuse to be made of stand-ins unless they are told to.
+Tables of results repeat the notes, and refuse stand-in data unless it is allowed.
 """
 
 import os
@@ -12,12 +12,12 @@ NAME = "STAND_IN.txt"
 
 
 def mark_stand_in(folder: str | os.PathLike[str], note: str) -> None:
-    """Say that what is in `folder` stands in for something else; `note` is one line."""
+    """Mark the content of `folder` as stand-in data; `note` is one line."""
     write_text(Path(folder) / NAME, f"{' '.join(note.split())}\n")
 
 
 def stand_in_note(folder: str | os.PathLike[str]) -> str | None:
-    """What the content of `folder` is in truth, where it is marked as a stand-in."""
+    """The note of a folder of stand-in data, else None."""
     path = Path(folder) / NAME
     if not path.is_file():
         return None

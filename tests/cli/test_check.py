@@ -57,7 +57,7 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert f"column 'signer': '{train[0]['signer']}' is in" in errors
     assert len(found["errors"]) == 4
     assert "1 of 6 classes of test have no clip in train: Omega." in warnings
-    assert "an uncased text model cannot tell these texts apart: A, a, ä" in warnings
+    assert "an uncased text model cannot distinguish these texts: A, a, ä" in warnings
     assert f"1 clips show no hand at all: {train[5]['id']}" in warnings
     assert f"1 clips have fewer than 3 frames: {train[5]['id']}" in warnings
     assert found["splits"]["train"]["unreadable"] == 2

@@ -259,7 +259,7 @@ def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
     "source, options, words",
     [
         ("gone", [], "there is no"),
-        ("empty", [], "it holds no .pose file"),
+        ("empty", [], "no .pose files"),
         ("poses", ["--stride", "5"], "give --window too"),
         ("poses", ["--window", "0"], "milliseconds above 0"),
         ("poses", ["--window", "nan"], "milliseconds above 0"),
@@ -316,7 +316,7 @@ def test_names_that_are_not_utf_8_are_refused_before_anything_is_embedded(
     (source / os.fsdecode("Fünf.pose".encode("latin-1"))).write_bytes(pose)
     assert embed(model_folder, source, tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "its name is not UTF-8" in error and "Traceback" not in error
+    assert "the file name is not UTF-8" in error and "Traceback" not in error
     assert not (tmp_path / "out").exists()
 
 
@@ -333,4 +333,4 @@ def test_prompts_that_the_model_cannot_tell_apart_are_counted(model_folder, tmp_
     long = "word " * mmpt.from_pretrained(model_folder).dataset_cfg.max_len
     (tmp_path / "list.txt").write_text(f"{long} a\n{long} b\n{long} c\nhouse\n")
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
-    assert "2 of 4 prompts have the same token ids as another" in caplog.text
+    assert "2 of 4 prompts have the same token ids, and so the same embedding" in caplog.text

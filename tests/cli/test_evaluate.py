@@ -57,7 +57,7 @@ def test_evaluate_on_train_needs_allow_train(model_folder, small_table, tmp_path
     assert "**Evaluated on training data" in (tmp_path / "protocols.md").read_text()
     options = ("--protocol", "v2v", "--split", "train", "--allow-train")
     assert evaluate(model_folder, small_table, tmp_path, *options) == 2
-    assert "each clip would find itself" in capsys.readouterr().err
+    assert "its support is the training split" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -84,7 +84,7 @@ def interrupt_and_finish(
         command(*arguments, "--out", out), cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-    assert " 0 finished before" not in again.stderr, "what was finished was done again"
+    assert " 0 already finished" not in again.stderr, "finished files were extracted again"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -139,7 +139,7 @@ def test_s3d_of_videos_good_and_bad(tmp_path, capsys):
     arguments = ["s3d", "--in", str(folder), "--out", str(out), "--weights", "random:5", "--workers", "0"]
     assert main(arguments) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert "2 made, 3 tokens" in lines[-3] and "2 failed" in lines[-3]
+    assert "2 extracted, 3 tokens" in lines[-3] and "2 failed" in lines[-3]
     assert "failed" in lines[-2] and "bad.mp4" in lines[-2]
     assert "sound.mp4" in lines[-1] and "no video stream" in lines[-1]
     features = np.load(out / "Zürich.npy")
@@ -157,7 +157,7 @@ def test_s3d_of_videos_good_and_bad(tmp_path, capsys):
         assert trial_weights(copies) == "random:5"
     # the same again only tries what failed
     assert main(arguments) == 1
-    assert "2 finished before" in capsys.readouterr().err
+    assert "2 already finished" in capsys.readouterr().err
 
 
 def test_a_manifest_of_something_else_beside_arrays_says_nothing_of_them(tmp_path):

@@ -109,7 +109,7 @@ def test_mistakes_end_with_one_line_and_status_2(
         (["query", index], "no query: give"),
         (["query", index, "--text", "B"], "need --model FOLDER"),
         (["query", index, "--text", "B", "--model", other], "another model"),
-        (["query", index, "--npy", str(tmp_path / "wide.npy")], "33 numbers wide"),
+        (["query", index, "--npy", str(tmp_path / "wide.npy")], "dimension 33"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),
         (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: cannot be read"),
         (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and compares every"),

@@ -237,7 +237,7 @@ def test_full_disk_is_one_line_and_leaves_no_checkpoint(tiny_yaml, tmp_path):
     full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
     done = run_module("-m", "mmpt.cli.train", str(tiny_yaml), f"{O}.max_epoch=2", preexec_fn=full)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "error: the disk is full, or a limit on files is reached" in done.stderr
+    assert "error: the disk is full, or a quota is reached" in done.stderr
     assert sorted((tmp_path / "run").iterdir()) == known
 
 

@@ -56,4 +56,4 @@ def test_a_checkpoint_without_its_config(trained, tiny_yaml, tmp_path, caplog):
     assert trained_with(tmp_path / "other.pt") is None and "cannot be read" not in caplog.text
     (trained.parent / "config.yaml").write_text("nonsense: 1\n")
     warn_of_other_preprocessing(trained, load_config(tiny_yaml))
-    assert "cannot be read: settings are not compared" in caplog.text
+    assert "cannot be read, so its settings are not compared" in caplog.text

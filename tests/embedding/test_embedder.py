@@ -128,7 +128,7 @@ def test_long_clips_are_cut_as_the_config_says(
         ("embed_pose", ["nowhere.pose"], "nowhere.pose"),
         ("embed_video_features", [np.zeros((4, 62))], r"\[T, 63\]"),
         ("embed_video_features", [np.zeros((0, 63))], "at least one frame"),
-        ("embed_video_features", [np.zeros((4, 63)), np.full((4, 63), np.nan)], "number 1 holds NaN"),
+        ("embed_video_features", [np.zeros((4, 63)), np.full((4, 63), np.nan)], "number 1 contains NaN"),
         ("embed_video_features", [np.array([["a"] * 63])], "numbers"),
         ("embed_video_features", [[[0.0] * 63, [0.0] * 62]], "clip number 0 is not an array"),
     ],

@@ -130,7 +130,7 @@ def test_autocast_runs_the_towers_in_a_narrower_type(model: Towers) -> None:
 
 def test_what_cannot_be_embedded_is_named(model: Towers) -> None:
     predictor = Predictor(model, batch_size=1, pool=1)
-    with pytest.raises(UserError, match=r"clip number 1 .*4 features.* 5"):
+    with pytest.raises(UserError, match=r"clip number 1 .*dimension 4.* 5"):
         predictor.embed_videos([*clips([2]), *clips([2], width=4)])
     with pytest.raises(UserError, match="clip number 0"):
         predictor.embed_videos([np.zeros(5)])

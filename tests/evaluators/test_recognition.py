@@ -109,7 +109,7 @@ def test_c_is_chosen_on_validation_clips_alone():
     "name, change, words",
     [
         ("v2v", {"queries": "train"}, "cannot be evaluated on train"),
-        ("knn", {"support": None}, "needs clips of train"),
+        ("knn", {"support": None}, "needs training clips"),
         ("linear_probe", {"valid": None}, "C is chosen on valid"),
         ("linear_probe", {"queries": "valid"}, "chosen on the clips that are evaluated"),
     ],

@@ -97,8 +97,8 @@ def test_memory_does_not_grow_with_prompts_times_videos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "video", "kind", "message"),
     [
-        (np.ones((2, 3)), np.ones((2, 4)), "cosine", "one width"),
-        (np.ones(3), np.ones((2, 3)), "cosine", "one width"),
+        (np.ones((2, 3)), np.ones((2, 4)), "cosine", "one dimension"),
+        (np.ones(3), np.ones((2, 3)), "cosine", "one dimension"),
         (np.ones((2, 3)), np.ones((2, 3)), "euclid", "unknown similarity 'euclid'"),
         (np.ones((2, 3)), np.full((2, 3), np.nan), "dot", "NaN"),
     ],

@@ -141,5 +141,5 @@ def test_files_of_data_that_changed_are_refused(
     record = json.loads((run.folder / "run.json").read_text())
     del record["files"]  # as records were: hours of training are not thrown away
     (run.folder / "run.json").write_text(json.dumps(record))
-    assert run_all([run]) == [] and "1 of them have no record" in caplog.text
+    assert run_all([run]) == [] and "1 finished runs have no hashes" in caplog.text
     assert len(calls.read_text().splitlines()) == 1

@@ -71,18 +71,18 @@ def test_nobody_in_the_picture(tmp_path, policy, status, capsys):
     arguments = ["pose", "--in", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--no-hand", policy]
     arguments += ["--workers", "1", "--no-refine-face"]
     assert main(arguments) == status
-    assert "no person is seen in any" in capsys.readouterr().err
+    assert "no person is detected in any" in capsys.readouterr().err
     assert (tmp_path / "out" / "grey.pose").exists() == (policy == "keep")
     record = read_manifest(tmp_path / "out")["files"]["grey.mp4"]
     assert record["status"] == {"keep": "done", "skip": "skipped", "error": "failed"}[policy]
     if policy == "keep":
         pose = read_pose(tmp_path / "out" / "grey.pose")
         assert pose.body.data.shape == (4, 1, 576, 3) and not np.asarray(pose.body.confidence).any()
-    # done, skipped: left alone the next time, and still told
+    # the next run keeps what is done or skipped, and reports it again
     assert main(arguments) == status
     said = capsys.readouterr().err
-    assert "no person is seen in any" in said
-    assert ("1 finished before" in said) == (policy != "error")
+    assert "no person is detected in any" in said
+    assert ("1 already finished" in said) == (policy != "error")
 
 
 def test_another_frame_rate_and_a_variable_one(tmp_path):

@@ -201,7 +201,7 @@ def test_names_that_would_give_one_result_are_refused(folders):
         source_suffixes = frozenset({".npy", ".npz"})
 
     save(folder / "a.npz.npy").rename(folder / "deep" / "b.npz")
-    with pytest.raises(UserError, match=r"b\.npy and .*b\.npz would both become deep/b\.npy"):
+    with pytest.raises(UserError, match=r"b\.npy and .*b\.npz would both be written to deep/b\.npy"):
         extract(folder, out, Two(4))
     assert not out.exists()
 
@@ -228,7 +228,7 @@ def test_nothing_to_do_and_nothing_there(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         extract(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in").mkdir()
-    with pytest.raises(UserError, match=r"no file to read; expected some of \.npy"):
+    with pytest.raises(UserError, match=r"no file to extract; expected files ending in \.npy"):
         extract(tmp_path / "in", tmp_path / "out")
 
 
@@ -246,7 +246,7 @@ def test_one_extractor_a_folder(folders):
     class Other(NpyExtractor):
         name = "other"
 
-    with pytest.raises(UserError, match=r"what the extractor 'npy' made"):
+    with pytest.raises(UserError, match=r"the output of the extractor 'npy'"):
         extract(folder, out, Other(4))
 
 
@@ -425,7 +425,7 @@ def test_a_source_that_is_still_being_written_fails(texts):
     folder, out = texts
     (folder / "a.txt").write_text("grow")
     summary = extract(folder, out, Copying())
-    assert "a.txt was changed while it was read" in summary.failed["a.txt"] and summary.made == 4
+    assert "a.txt changed while it was being read" in summary.failed["a.txt"] and summary.made == 4
     assert sorted(content(out)) == ["b.copy", "c.copy", "d.copy", "e.copy", "manifest.json"]
     assert extract(folder, out, Copying()).made == 1
 
@@ -436,7 +436,9 @@ def test_a_full_disk_ends_the_run_and_is_no_fault_of_the_source(texts, workers):
     extract(folder, out, Copying())
     for name in ("b", "d"):
         (folder / f"{name}.txt").write_text("full")
-    with pytest.raises(UserError, match=r"b\.copy cannot be written: the disk is full; the others are kept"):
+    with pytest.raises(
+        UserError, match=r"b\.copy cannot be written: the disk is full; the finished results are kept"
+    ):
         extract(folder, out, Copying(), workers=workers)
     assert sorted(content(out)) == [*(f"{name}.copy" for name in "abcde"), "manifest.json"], "none was taken"
     for name in ("b", "d"):

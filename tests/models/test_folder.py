@@ -131,7 +131,7 @@ def test_replaces_a_model_but_nothing_else(
     precious = folder.parent / "photos"
     precious.mkdir()
     (precious / "me.jpg").write_bytes(b"1")
-    with pytest.raises(UserError, match="photos exists and holds other things"):
+    with pytest.raises(UserError, match="photos exists and is not a model folder"):
         save_model_folder(precious, other, MODEL_CFG, dataset_cfg, tokenizer)
     with pytest.raises(UserError, match="is a file"):
         save_model_folder(precious / "me.jpg", other, MODEL_CFG, dataset_cfg, tokenizer)

@@ -191,7 +191,7 @@ def test_what_cannot_be(make_model: Any, options: dict[str, Any], words: str) ->
 
 
 def test_ranks_and_towers_that_cannot_be(make_model: Any) -> None:
-    with pytest.raises(UserError, match="lora_rank is 33, but a tower is 32 wide"):
+    with pytest.raises(UserError, match="lora_rank is 33, but a tower has width 32"):
         add_adapters(make_model(), 33)
     with pytest.raises(UserError, match="every tower is frozen"):
         add_adapters(make_model().requires_grad_(False), 4)
@@ -202,5 +202,5 @@ def test_half_an_adapter_is_refused(adapted: Any, part: str) -> None:
     _, model = adapted()
     state = model.state_dict()
     del state[f"text_encoder.encoder.layer.0.output.dense.{part}"]
-    with pytest.raises(UserError, match=r"the file holds text_encoder.*is incomplete"):
+    with pytest.raises(UserError, match=r"the file has text_encoder.*is incomplete"):
         merge_adapters(state, "the file")

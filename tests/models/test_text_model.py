@@ -132,7 +132,7 @@ def test_incomplete_folders(bert_copy: Path) -> None:
 
 def test_damaged_files(bert_copy: Path) -> None:
     (bert_copy / "config.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match="holds a list"):
+    with pytest.raises(UserError, match="contains a list"):
         load_bert(str(bert_copy))
     (bert_copy / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):

@@ -334,9 +334,7 @@ def test_mistakes_run_nothing(launcher, tmp_path, items, capsys):
 def test_the_config_of_a_training_is_no_experiment(launcher, tmp_path, capsys):
     """Its changes would not be seen: old results stood in the table as those of other settings."""
     assert run(tmp_path, SCRATCH, SCRATCH.replace("test_", "")) == 2
-    assert f"is a training config: give the config that evaluates it, such as {SCRATCH}" in (
-        capsys.readouterr().err
-    )
+    assert f"is a training config: give its evaluation config, such as {SCRATCH}" in (capsys.readouterr().err)
     assert launcher.take() == [] and not (tmp_path / "table").exists()
 
 

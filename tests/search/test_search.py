@@ -117,10 +117,10 @@ def test_auto_takes_an_approximate_index_for_many(monkeypatch: pytest.MonkeyPatc
     ("sources", "options", "words"),
     [
         ([], {}, "no embeddings"),
-        ([named(vectors(9)), named(vectors(9, 20))], {}, "20 and 24 numbers wide"),
+        ([named(vectors(9)), named(vectors(9, 20))], {}, "dimension 20 and 24"),
         ([named(vectors(9), model="a"), named(vectors(9), model="b")], {}, "different models"),
         ([named(vectors(9) * np.nan)], {}, "NaN"),
-        ([Embeddings(vectors(2), ["a", "F\udcfcnf"])], {}, "vector 1 is no valid Unicode"),
+        ([Embeddings(vectors(2), ["a", "F\udcfcnf"])], {}, "vector 1 is not valid Unicode"),
         ([named(vectors(9))], {"kind": "tree"}, "no index kind 'tree'"),
         ([named(vectors(9))], {"kind": "hnsw"}, "too few"),
         ([named(vectors(9))], {"measure": "l2"}, "no measure 'l2'"),
@@ -142,14 +142,14 @@ def test_an_index_takes_the_place_of_an_index_only(tmp_path: Path, caplog: pytes
     assert len(Index(tmp_path / "index")) == 8  # what was there is still there
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.txt").write_text("!")
-    with pytest.raises(UserError, match="is no index"):
+    with pytest.raises(UserError, match="is not an index"):
         build_index([named(vectors(9))], tmp_path / "work")
 
 
 def test_queries_that_do_not_fit(tmp_path: Path) -> None:
     index = build_index([named(vectors(9), model="abc")], tmp_path / "index")
     for queries in (vectors(2, 20), vectors(2)[0], [], np.array([["a"]])):
-        with pytest.raises(UserError, match=r"\[N, 24\] were expected"):
+        with pytest.raises(UserError, match=r"expected numbers \[N, 24\]"):
             index.search(queries)
     with pytest.raises(UserError, match="NaN"):
         index.search(np.full((1, 24), np.nan))
@@ -218,7 +218,7 @@ def test_sources(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=error):
             read_embeddings(plain)
     np.save(plain / "embeddings.npy", np.array([{"code": "run"}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="not a whole"):
+    with pytest.raises(UserError, match="not a complete"):
         read_embeddings(plain)
     for missing in (tmp_path / "nothing", tmp_path / "index"):
         with pytest.raises(MissingDataError):

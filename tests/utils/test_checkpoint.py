@@ -191,7 +191,7 @@ NO_WEIGHTS: list[Any] = [
 @pytest.mark.parametrize("content", NO_WEIGHTS)
 def test_files_without_weights(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(UserError, match=r"other\.pt holds no"):
+    with pytest.raises(UserError, match=r"other\.pt has .* weights"):
         load_state_dict_file(tmp_path / "other.pt")
 
 

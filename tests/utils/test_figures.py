@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from mmpt.utils import figures
-from mmpt.utils.figures import MOST_PIXELS, save_figure
+from mmpt.utils.figures import MAX_PIXELS, save_figure
 
 GLOSS = "$INDEX1^$GEST"  # of the DGS Corpus; between two $ matplotlib expects a formula
 
@@ -28,16 +28,16 @@ def test_dollars_are_no_formulas(tmp_path):
 
 def test_no_picture_is_larger_than_it_can_be_shown(tmp_path):
     height, width, _ = imread(save_figure(Figure(figsize=(60, 10)), tmp_path / "x.png")).shape
-    assert width <= MOST_PIXELS and height <= MOST_PIXELS
+    assert width <= MAX_PIXELS and height <= MAX_PIXELS
 
 
 def test_characters_without_a_font_are_told_once(tmp_path, caplog, recwarn, monkeypatch):
-    monkeypatch.setitem(figures._told, "fonts", False)
+    monkeypatch.setitem(figures._warned, "fonts", False)
     for _ in range(2):
         figure = Figure()
         figure.suptitle("\U000f1234 \U000f1235")  # of private use: in no font
         save_figure(figure, tmp_path / "x.png")
-    assert len(caplog.messages) == 1 and "x.png: some characters" in caplog.text
+    assert len(caplog.messages) == 1 and "x.png: no installed font has some of its characters" in caplog.text
     assert not [w for w in recwarn if "missing from" in str(w.message)]
 
 

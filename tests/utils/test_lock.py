@@ -71,7 +71,7 @@ def test_wait_for_lock_without_file_locks_warns(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
     with wait_for_lock(tmp_path / "x.lock") as held:
         assert not held
-    assert "no file locks here (No locks available)" in caplog.text
+    assert "has no locks (No locks available)" in caplog.text
 
 
 def test_locks_report_a_path_that_cannot_be_written(tmp_path):

@@ -1,13 +1,13 @@
 """Confidence intervals by the percentile bootstrap (Efron, 1979) over queries.
 
 Each resample draws N of the N queries with replacement: clips for V2T, prompts for T2V. The candidates are
-not resampled. T2V is not resampled by clips, because a clip that is drawn twice or not at all changes the
-ranking. With few clips for each prompt, the best right clip is missing in a third of such resamples, and the
-interval is too low. In simulations (26 prompts with 3 clips to 100 prompts with 4), 95 % intervals of T2V P@1
-covered the true mean in 57 to 95 % of test sets when resampled by clips, and in 90 to 93 % by queries.
+not resampled. T2V is not resampled by clips, because duplicate or missing clips change the ranking: with few
+clips per prompt, the best relevant clip is missing in a third of such resamples, and the interval is too low.
+In simulations (26 prompts with 3 clips to 100 prompts with 4), 95 % intervals of T2V P@1 covered the true
+mean in 57 to 95 % of test sets when resampled by clips, and in 90 to 93 % by queries.
 
-The interval covers the choice of test clips or prompts. It does not cover the variance between training runs,
-and it assumes independent queries, which clips of one signer may not be.
+The interval covers the sampling of test clips or prompts, not the variance between training runs. It assumes
+independent queries, which clips of one signer may not be.
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,8 @@ def bootstrap_intervals(
 ) -> dict[str, Intervals]:
     """Intervals of every metric of `metrics_from_ranks(ranks)`.
 
-    resamples: number of resamples. level: coverage of an interval. The same seed gives the same intervals.
-    Returns {"t2v": {"P@1": [low, high], ...}, "v2t": {"R@1": [low, high],
-    ...}}. Raises UserError if resamples or level are out of range.
+    resamples: number of resamples. level: coverage of an interval. Returns {"t2v": {"P@1": [low, high],
+    ...}, "v2t": {"R@1": [low, high], ...}}. Raises UserError if resamples or level are out of range.
     """
     if resamples < 1 or not 0 < level < 1:
         raise UserError(

@@ -2,7 +2,7 @@
 
 The rank of a candidate is one plus the number of candidates before it: those with a higher score, and those
 with the same score and a lower index (the order of a stable sort of the negated scores). Counting needs
-neither a sorted order nor the whole matrix, so it also works for matrices that do not fit in memory.
+neither sorting nor the whole matrix, so it also works for matrices that do not fit in memory.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class Ranks:
 
     v2t: int64 [n_videos], the rank of each video's own prompt among the prompts.
     queries: int64 [n_queries], the prompts that have at least one video, in increasing order.
-    t2v: int64 [n_queries], the rank of the first right video among the videos.
-    relevant: int64 [n_queries], how many videos are right for the query.
-    hits: for each k, int64 [n_queries], how many of the first k videos are right.
+    t2v: int64 [n_queries], the rank of the first relevant video among the videos.
+    relevant: int64 [n_queries], the number of relevant videos.
+    hits: for each k, int64 [n_queries], the number of relevant videos among the first k.
     """
 
     v2t: NDArray[np.int64]
@@ -39,7 +39,7 @@ def check_prompt_ids(prompt_ids: ArrayLike, n_prompts: int, n_videos: int) -> ND
     """Return `prompt_ids` as int64 [n_videos]. Raises UserError unless each is from 0 to n_prompts - 1."""
     ids = np.asarray(prompt_ids)
     if n_videos == 0 or n_prompts == 0:
-        raise UserError(f"there is nothing to rank: got {n_prompts} prompts and {n_videos} videos.")
+        raise UserError(f"nothing to rank: got {n_prompts} prompts and {n_videos} videos.")
     if ids.shape != (n_videos,) or not np.issubdtype(ids.dtype, np.integer):
         raise UserError(
             f"expected one integer prompt id for each of the {n_videos} videos, got an array of {ids.dtype} "
@@ -56,12 +56,12 @@ def check_prompt_ids(prompt_ids: ArrayLike, n_prompts: int, n_videos: int) -> ND
 def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
     """Return the cut-offs as a tuple. Raises UserError if there are none or one is below 1."""
     if not ks or any(k < 1 for k in ks):
-        raise UserError(f"the cut-offs k must be whole numbers from 1 up, got {list(ks)}.")
+        raise UserError(f"the cut-offs k must be whole numbers of at least 1, got {list(ks)}.")
     return tuple(int(k) for k in ks)
 
 
 class RankCounter:
-    """Counts, tile by tile, the candidates before each right answer.
+    """Counts, tile by tile, the candidates ranked before each relevant one.
 
     own_scores: [n_videos], the score of each video with its own prompt, bit for bit as in the tiles.
     prompt_ids: int64 [n_videos], the row of each video's own prompt.
@@ -73,14 +73,14 @@ class RankCounter:
         self._depth = max(self._ks)
         self._prompt_ids = prompt_ids
         self._own = own_scores
-        # x >= s equals x > (the next smaller number): one comparison works on both sides of a target.
+        # x >= s equals x > (the next smaller number), so one comparison works on both sides of a target
         self._own_or_tie = _just_below(own_scores)
         self._v2t = np.ones(len(prompt_ids), dtype=np.int64)
         self._relevant = np.bincount(prompt_ids, minlength=n_prompts)
         self._set_targets(own_scores, prompt_ids, n_prompts)
 
     def _set_targets(self, own: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int) -> None:
-        """Store for each prompt its right videos, best first, at most the largest k."""
+        """Store the relevant videos of each prompt, best first, at most the largest k."""
         index = np.arange(len(prompt_ids))
         order = np.lexsort((index, -own, prompt_ids))
         starts = np.cumsum(self._relevant) - self._relevant
@@ -99,19 +99,15 @@ class RankCounter:
         """Count the tile that starts at matrix element (row, column). Raises UserError on NaN or inf."""
         assert tile.shape[0] <= 255, "the column counts of a tile are held in uint8"
         with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(
-                tile.sum()
-            )  # cheap check; a sum that overflows is checked element by element
+            finite = np.isfinite(tile.sum())  # fast, but may overflow
         if not finite and not np.isfinite(tile).all():
-            raise UserError(
-                "the similarities hold NaN or infinite values; check the embeddings they come from."
-            )
+            raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
         self._count_prompts_before(tile, row, column)
         for slot in range(len(self._target)):
             self._count_videos_before(tile, row, column, slot)
 
     def _count_prompts_before(self, tile: NDArray, row: int, column: int) -> None:
-        """V2T: for each video of the tile, the prompts of the tile that come before its own."""
+        """V2T: for each video of the tile, the prompts of the tile ranked before its own."""
         columns = slice(column, column + tile.shape[1])
         own_row = self._prompt_ids[columns] - row
         bound = np.where(own_row >= tile.shape[0], self._own_or_tie[columns], self._own[columns])
@@ -124,11 +120,11 @@ class RankCounter:
         self._v2t[columns] += count
 
     def _count_videos_before(self, tile: NDArray, row: int, column: int, slot: int) -> None:
-        """T2V: for each prompt of the tile, the videos of the tile before its slot-th right video."""
+        """T2V: for each prompt of the tile, the videos of the tile ranked before its slot-th relevant one."""
         end = column + tile.shape[1]
         target_column = self._target_column[slot, row : row + tile.shape[0]]
         wanted = target_column >= 0
-        if slot:  # only the first right video needs its exact rank; others only whether it is <= depth
+        if slot:  # only the first relevant video needs its exact rank; for others, whether it is <= depth
             wanted &= self._t2v[slot, row : row + tile.shape[0]] <= self._depth
         rows = np.flatnonzero(wanted)
         if not rows.size:
@@ -160,7 +156,7 @@ def _just_below(scores: NDArray) -> NDArray:
 
 
 def _true_per_row(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many flags of each row are set: as 8 bytes at a time, added up while no byte can overflow."""
+    """Number of set flags in each row, summed as 8 bytes at a time while no byte can overflow."""
     rows, columns = flags.shape
     if columns % 8 or columns > 8 * 255:
         return np.count_nonzero(flags, axis=1)
@@ -169,7 +165,7 @@ def _true_per_row(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def rank_matrix(similarity: NDArray, prompt_ids: NDArray[np.int64], ks: Sequence[int]) -> Ranks:
-    """Ranks of a floating point matrix [n_prompts, n_videos] that is in memory."""
+    """Ranks of a floating-point matrix [n_prompts, n_videos]."""
     n_prompts, n_videos = similarity.shape
     own = similarity[prompt_ids, np.arange(n_videos)]
     counter = RankCounter(own, prompt_ids, n_prompts, ks)

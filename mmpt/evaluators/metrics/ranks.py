@@ -5,7 +5,7 @@ always wrong: its rank is one after the last candidate.
 
     R@k       share of clips whose class is among the first k
     MRR       mean reciprocal rank
-    DCG       mean of 1 / log2(1 + rank), the discounted cumulative gain of the one right class
+    DCG       mean of 1 / log2(1 + rank), the discounted cumulative gain of the one relevant class
     MedianR   median rank (the mean of the middle two if their number is even); MeanR: mean rank
 """
 
@@ -32,7 +32,7 @@ def class_ranks(scores: ArrayLike, truth: ArrayLike) -> NDArray[np.int64]:
     if values.ndim != 2 or own.shape != values.shape[:1] or not np.issubdtype(own.dtype, np.integer):
         raise UserError(f"expected scores [N, C] and class numbers [N], got {values.shape} and {own.shape}.")
     if np.isnan(values).any():
-        raise UserError("the scores hold NaN; check the embeddings they come from.")
+        raise UserError("the scores contain NaN; check the embeddings.")
     if len(own) and (own.min() < ABSENT or own.max() >= values.shape[1]):
         raise UserError(f"class numbers must be from 0 to {values.shape[1] - 1}, or {ABSENT} for none.")
     score = values[np.arange(len(own)), np.maximum(own, 0)][:, None]
@@ -46,8 +46,8 @@ def class_rank_metrics(
 ) -> dict[str, float]:
     """The metrics above. ranks: [N], or [draws, N]; metrics are averaged over the draws.
 
-    n_candidates: number of classes that were ranked; a higher rank is never a hit, however large k is. Needed
-    if clips may be of absent classes.
+    n_candidates: number of classes that were ranked; a higher rank is never a hit, even for a larger k.
+    Required if clips may be of absent classes.
     """
     given = np.asarray(ranks)
     values = _values(given.reshape(-1, given.shape[-1]), ks, n_candidates)
@@ -93,9 +93,9 @@ def chance_metrics(
 ) -> dict[str, float]:
     """Expected metrics of random scores.
 
-    coverage: share of the queries whose class is among the candidates. relevant: number of right candidates,
-    one for all queries or one for each; the rank is that of the first right one. MedianR is the median of the
-    distribution of ranks.
+    coverage: share of the queries whose class is among the candidates. relevant: number of relevant
+    candidates, for all queries or for each; the rank is that of the first relevant one. MedianR is the median
+    of the distribution of ranks.
     """
     counts, queries = np.unique(relevant, return_counts=True)
     ranks = np.arange(1, n_candidates + 2)  # the last: the class is absent

@@ -4,11 +4,11 @@ A similarity matrix is always [n_prompts, n_videos]. Ranks start at 1; fractions
 the candidate with the lower index.
 
 T2V, text to video. Queries are the prompts that have a video; all videos are candidates.
-    P@k      right videos among the first k, summed over queries, divided by k times the number of queries.
+    P@k      relevant videos among the first k, summed over queries, divided by k times the number of queries.
              P@10 cannot reach 1 for prompts with 5 videos.
-    R@k      right videos among the first k, summed over queries, divided by all right videos: recall pooled
-             over queries. It cannot reach 1 for prompts with more than k videos.
-    MedianR  median over queries of the rank of the first right video (the mean of the middle two if even).
+    R@k      relevant videos among the first k, summed over queries, divided by all relevant videos: recall
+             pooled over queries. It cannot reach 1 for prompts with more than k videos.
+    MedianR  median over queries of the rank of the first relevant video (mean of the middle two if even).
     MeanR    mean of those ranks.
 V2T, video to text. Every video is a query; the candidates are the distinct prompts.
     R@k      share of videos whose prompt is among the first k.
@@ -89,14 +89,12 @@ def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[
     texts: the N prompts; equal strings are one prompt.
     Returns {"t2v": ..., "v2t": ...} as defined above.
 
-    Usually the rows of equal texts are equal (one encoder, one string). If they are not, T2V uses the first
-    row of each text, and V2T ranks each text by its best row: the ranked list of all N rows, keeping the
-    first occurrence of each text.
+    Usually the rows of equal texts are equal. If they are not, T2V uses the first row of each text, and V2T
+    ranks each text by its best row.
 
-    MMPT's metric always gives the same T2V. Its V2T removes a repeated text from the ranked list only if the
-    repeats are adjacent; if rows of other texts come between them (ties, or unequal rows of one text), the
-    repeats take up ranks and push the right text down. So its R@1 always equals ours, and so do the other
-    metrics unless repeats are interleaved; then its ranks are never better than ours.
+    MMPT's metric gives the same T2V. Its V2T removes a repeated text from the ranked list only if the repeats
+    are adjacent. If rows of other texts come between them (ties, or unequal rows of one text), the repeats
+    take up ranks, and MMPT's ranks are the same or worse. R@1 is always equal.
     """
     matrix = as_similarity(similarity)
     if matrix.shape != (len(texts), len(texts)):
@@ -125,7 +123,7 @@ def _repeats_equal(matrix: NDArray, ids: NDArray[np.int64], first: NDArray[np.in
 def _v2t_by_best_row(matrix: NDArray, ids: NDArray[np.int64], n_prompts: int) -> NDArray[np.int64]:
     """Rank of each video's text [N] where a text scores as its best row and ties go by row index."""
     if not np.isfinite(matrix).all():
-        raise UserError("the similarities hold NaN or infinite values; check the embeddings they come from.")
+        raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
     n_videos = matrix.shape[1]
     best = np.full((n_prompts, n_videos), -np.inf, dtype=matrix.dtype)
     best_row = np.zeros((n_prompts, n_videos), dtype=np.int32)

@@ -1,9 +1,9 @@
 """Similarity of text and video embeddings: the whole matrix, or ranks computed block by block.
 
-A score must not depend on the block it is computed in; otherwise rounding would break ties and ranks would
-change with the block size. So products are summed in float64, rounded to a fixed grid (2^-40 of the product
-of the two norms, far coarser than the rounding of different summation orders), then converted to float32.
-Equal vectors tie exactly, and orthogonal vectors score 0.
+A score must not depend on the block it is computed in, or rounding would break ties and ranks would change
+with the block size. So products are summed in float64, rounded to a fixed grid (2^-40 of the product of the
+two norms, far coarser than rounding errors), then converted to float32. Equal vectors tie exactly, and
+orthogonal vectors score 0.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def check_kind(kind: str) -> None:
 def on_grid(products: NDArray[np.float64]) -> NDArray[np.float64]:
     """Round products of vectors of norm at most 1 in place to multiples of 2^-40.
 
-    Products of equal vectors become equal, whatever block they were computed in.
+    Products of equal vectors become equal in every block.
     """
     products += _TO_GRID
     products -= _TO_GRID
@@ -81,10 +81,10 @@ def rank_embeddings(
 ) -> Ranks:
     """Ranks of `similarity(text, video, kind)`, without holding the matrix in memory.
 
-    text: [n_prompts, H], one row for each distinct prompt. video: [n_videos, H], an array or a memory map; it
-    is read twice, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Memory beside the
-    inputs: the texts in float64, a few blocks of chunk x 240 scores, and a few values for each video. Raises
-    UserError as `similarity` does.
+    text: [n_prompts, H], one row for each distinct prompt. video: [n_videos, H], an array or a memory map,
+    read twice, `chunk` rows at a time. prompt_ids_of_videos: integers [n_videos]. Needs memory for the texts
+    in float64, a few blocks of chunk x 240 scores, and a few values per video. Raises UserError as
+    `similarity` does.
     """
     texts, videos = _check(text, video, kind)
     ids = check_prompt_ids(prompt_ids_of_videos, len(texts), len(videos))
@@ -101,8 +101,8 @@ def rank_embeddings(
         block = _prepare(videos[part], kind)
         for row in range(0, len(texts), TILE_ROWS):
             tile = _tile(rows.part(slice(row, row + TILE_ROWS)), block)
-            # In about one of 10^8 cases two summation orders still round to different grid points; a clip
-            # must not be counted as ranking before itself.
+            # in about one of 10^8 cases two summation orders round to different grid points; a clip must
+            # not rank before itself
             inside = np.flatnonzero((ids[part] >= row) & (ids[part] < row + len(tile)))
             tile[ids[part][inside] - row, inside] = own[part][inside]
             counter.add(tile, row, column)
@@ -124,8 +124,8 @@ def _check(text: ArrayLike, video: ArrayLike, kind: str) -> tuple[NDArray, NDArr
     texts, videos = np.asarray(text), np.asarray(video)
     if texts.ndim != 2 or videos.ndim != 2 or texts.shape[1] != videos.shape[1]:
         raise UserError(
-            "expected text embeddings [n_texts, H] and video embeddings [n_videos, H] of one width H, got "
-            f"shapes {texts.shape} and {videos.shape}."
+            "expected text embeddings [n_texts, H] and video embeddings [n_videos, H] of one dimension H, "
+            f"got shapes {texts.shape} and {videos.shape}."
         )
     return texts, videos
 
@@ -133,7 +133,7 @@ def _check(text: ArrayLike, video: ArrayLike, kind: str) -> tuple[NDArray, NDArr
 def _prepare(vectors: NDArray, kind: str) -> _Side:
     wide = np.ascontiguousarray(vectors, dtype=np.float64)
     if not np.isfinite(wide).all():
-        raise UserError("the embeddings hold NaN or infinite values: the model or its input is broken.")
+        raise UserError("the embeddings contain NaN or infinite values: check the model and its input.")
     length = np.linalg.norm(wide, axis=1)
     if kind == "cosine":
         return _Side(wide / np.where(length == 0, 1, length)[:, None], None)

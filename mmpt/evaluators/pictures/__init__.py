@@ -1,1 +1,1 @@
-"""Pictures of an evaluation. Import each from its module: matplotlib is slow to import."""
+"""Figures of an evaluation. Import each from its module: matplotlib is slow to import."""

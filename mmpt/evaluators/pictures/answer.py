@@ -1,4 +1,4 @@
-"""What a model says of one clip, as a picture: the signer, and the prompts it found nearest."""
+"""Draw a model's prediction for one clip: the signer and the nearest prompts."""
 
 import tempfile
 from collections.abc import Sequence
@@ -16,9 +16,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 
 def check_picture_name(path: Path) -> None:
-    """Raises UserError if a picture cannot be written under that name. Its folder is made."""
+    """Create the folder of an image. Raises UserError if the image cannot be written."""
     if path.suffix.lower() not in SUFFIXES or path.is_dir():
-        raise UserError(f"{path}: expected the name of a picture, ending in one of {', '.join(SUFFIXES)}.")
+        raise UserError(
+            f"{path}: expected the file name of an image, ending in one of {', '.join(SUFFIXES)}."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -29,10 +31,10 @@ def check_picture_name(path: Path) -> None:
 def answer_picture(
     path: Path, signer: NDArray[np.uint8], prompts: Sequence[str], scores: Sequence[float], title: str
 ) -> Path:
-    """Draw the signer beside the prompts with their similarities, best first.
+    """Draw the signer next to the prompts and their similarities, best first.
 
-    signer: uint8 RGB [H, W, 3]. prompts, scores: as many as are to be shown, at least one. Returns `path`.
-    Raises UserError for a name that is no picture's.
+    signer: uint8 RGB [H, W, 3]. prompts, scores: at least one. Returns `path`. Raises UserError if the image
+    cannot be written.
     """
     check_picture_name(path)
     height, width = signer.shape[:2]
@@ -41,12 +43,12 @@ def answer_picture(
     left, right = figure.subplots(1, 2, width_ratios=[size * width / height, 5.5])
     left.imshow(signer)
     left.set_axis_off()
-    places = np.arange(len(prompts))
+    positions = np.arange(len(prompts))
     colours = ["#2f6db3"] + ["#b9c6d6"] * (len(prompts) - 1)
     start = min(0.0, *scores) if len(scores) > 1 else 0.0
-    bars = right.barh(places, np.subtract(scores, start), left=start, color=colours, height=0.7)
+    bars = right.barh(positions, np.subtract(scores, start), left=start, color=colours, height=0.7)
     right.bar_label(bars, [f"{score:+.3f}" for score in scores], fontsize=8, padding=3)
-    right.set_yticks(places, short_labels(prompts, longest=32), fontsize=9)
+    right.set_yticks(positions, short_labels(prompts, longest=32), fontsize=9)
     right.invert_yaxis()
     right.set_xlim(start, max(max(scores) * 1.2, start + 0.1))
     right.set_xlabel("cosine similarity", fontsize=8)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation. Drawn without a display and without touching matplotlib's global state."""
+"""Confusion matrix and recall by class, drawn without a display or matplotlib's global state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 from mmpt.evaluators.reports.tables import name_of
 from mmpt.utils.figures import save_figure
 
-MOST_CLASSES = 60  # more than this cannot be told apart in one picture
-_MOST_MISTAKEN = 40
+MAX_CLASSES = 60  # more are not legible
+_MAX_CONFUSED = 40
 _INK, _ACCENT, _MUTED, _GRID = "#222222", "#2f6db3", "#8a8a8a", "#e4e8ee"
 
 
 def confusion_matrix(
     path: Path, truth: NDArray, predicted: NDArray, labels: Sequence[str], results: Mapping[str, Any]
 ) -> Path:
-    """Draw which prompt stood first (columns) for the clips of each prompt (rows), with counts in the cells.
+    """Draw the confusion matrix: true prompts (rows), predicted prompts (columns), counts in the cells.
 
     truth, predicted: integers [n_videos], indices of `labels`. Rows are the prompts that have clips, columns
-    all prompts, the right ones framed. With more than 60 prompts only the 40 of the commonest mistakes are
-    drawn, and the title says so. Returns `path`.
+    all prompts; the diagonal is framed. With more than 60 prompts only the 40 most confused ones are drawn,
+    and the title says so. Returns `path`.
     """
     pairs, counts = np.unique(np.stack([truth, predicted]), axis=1, return_counts=True)
-    columns = _most_mistaken(pairs, counts) if len(labels) > MOST_CLASSES else np.arange(len(labels))
+    columns = _most_confused(pairs, counts) if len(labels) > MAX_CLASSES else np.arange(len(labels))
     clips = np.bincount(truth, minlength=len(labels))
     rows = columns[clips[columns] > 0]
-    place = np.full((2, len(labels)), -1)
-    place[0, rows], place[1, columns] = np.arange(len(rows)), np.arange(len(columns))
-    row, column = place[0, pairs[0]], place[1, pairs[1]]
+    position = np.full((2, len(labels)), -1)
+    position[0, rows], position[1, columns] = np.arange(len(rows)), np.arange(len(columns))
+    row, column = position[0, pairs[0]], position[1, pairs[1]]
     kept = (row >= 0) & (column >= 0)
     shown = np.zeros((len(rows), len(columns)), dtype=np.int64)
     shown[row[kept], column[kept]] = counts[kept]
@@ -46,10 +46,10 @@ def confusion_matrix(
         colour = "white" if share[y, x] > 0.55 else _INK
         axes.text(x, y, str(shown[y, x]), ha="center", va="center", color=colour, fontsize=7)
     for y, prompt in enumerate(rows):
-        axes.plot(*_box(place[1, prompt], y), color=_MUTED, linewidth=0.7)
+        axes.plot(*_box(position[1, prompt], y), color=_MUTED, linewidth=0.7)
     axes.set_xticks(range(len(columns)), [labels[i] for i in columns], fontsize=8)
     axes.set_yticks(range(len(rows)), [labels[i] for i in rows], fontsize=8)
-    axes.tick_params(axis="x", rotation=_turn(labels))
+    axes.tick_params(axis="x", rotation=_rotation(labels))
     axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
     axes.grid(which="minor", color=_GRID, linewidth=0.5)
@@ -61,18 +61,18 @@ def confusion_matrix(
     bar.set_label(f"share of the {noun}'s clips", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     all_shown = len(columns) == len(labels)
-    some = "" if all_shown else f"\n{len(columns)} of {len(labels)} {nouns}, those of the commonest mistakes"
+    some = "" if all_shown else f"\n{len(columns)} of {len(labels)} {nouns}, the most confused ones"
     axes.set_title(_title(results) + some, fontsize=10)
     return save_figure(figure, path)
 
 
-def _most_mistaken(pairs: NDArray, counts: NDArray) -> NDArray:
-    """The prompts of the commonest (true, predicted) mistakes, sorted."""
+def _most_confused(pairs: NDArray, counts: NDArray) -> NDArray:
+    """The prompts of the most frequent confusions, sorted."""
     order = np.argsort(-np.where(pairs[0] == pairs[1], 0, counts), kind="stable")
     chosen: dict[int, None] = {}
     for pair in order:
         chosen.update(dict.fromkeys(pairs[:, pair].tolist()))
-        if len(chosen) >= _MOST_MISTAKEN:
+        if len(chosen) >= _MAX_CONFUSED:
             break
     return np.sort(list(chosen))
 
@@ -80,9 +80,9 @@ def _most_mistaken(pairs: NDArray, counts: NDArray) -> NDArray:
 def per_class(
     path: Path, truth: NDArray, predicted: NDArray, labels: Sequence[str], results: Mapping[str, Any]
 ) -> Path:
-    """Draw the share of each prompt's clips for which it stood first (V2T R@1), best first, mean and chance.
+    """Draw V2T R@1 of each prompt, best first, with the mean and chance.
 
-    Up to 60 prompts are bars with names and counts; more are one curve. Returns `path`.
+    Up to 60 prompts are bars with names and counts; more are a curve. Returns `path`.
     """
     clips = np.bincount(truth, minlength=len(labels))
     right = np.bincount(truth[truth == predicted], minlength=len(labels))
@@ -90,11 +90,11 @@ def per_class(
     share = right[prompts] / clips[prompts]
     order = np.argsort(-share, kind="stable")
     width = max(
-        7.5, 1.5 + 0.3 * min(len(order), MOST_CLASSES / 2 if len(order) > MOST_CLASSES else MOST_CLASSES)
+        7.5, 1.5 + 0.3 * min(len(order), MAX_CLASSES / 2 if len(order) > MAX_CLASSES else MAX_CLASSES)
     )
     figure = Figure(figsize=(width, 4), layout="constrained")
     axes = figure.add_subplot()
-    if len(order) <= MOST_CLASSES:
+    if len(order) <= MAX_CLASSES:
         names = [labels[prompts[i]] for i in order]
         counts = [f"{right[prompts[i]]}/{clips[prompts[i]]}" for i in order]
         _bars(axes, share[order], names, counts)
@@ -118,7 +118,7 @@ def _bars(axes: Axes, share: NDArray, names: Sequence[str], counts: Sequence[str
     bars = axes.bar(range(len(share)), share, color=_ACCENT, width=0.75)
     axes.bar_label(bars, counts, fontsize=6.5, color=_INK, padding=1)
     axes.set_xticks(range(len(share)), names, fontsize=8)
-    axes.tick_params(axis="x", rotation=_turn(names), length=0)
+    axes.tick_params(axis="x", rotation=_rotation(names), length=0)
     axes.set_xlim(-0.7, max(len(share) - 0.3, 8))
 
 
@@ -138,8 +138,8 @@ def _metric(results: Mapping[str, Any]) -> str:
     return "R@1" if results.get("noun") == "class" else "V2T R@1"
 
 
-def _turn(labels: Sequence[str]) -> int:
-    """Degrees: names of more than a few letters stand upright, so that neighbours do not run together."""
+def _rotation(labels: Sequence[str]) -> int:
+    """Rotation of tick labels in degrees: long names are vertical, so that they do not overlap."""
     return 90 if max(len(label) for label in labels) > 3 else 0
 
 

@@ -1,4 +1,4 @@
-"""A 2-D map of embeddings by t-SNE."""
+"""A 2-D map of embeddings with t-SNE."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,29 +12,29 @@ from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.recognition.classifiers import unit
 from mmpt.utils.figures import save_figure
 
-MOST_POINTS = 2000
-MOST_NAMED = 40
-MOST_TEXTS = 400
-MOST_COLOURED = 20
-_ALIKE = 1e-6
+MAX_POINTS = 2000
+MAX_NAMED = 40
+MAX_TEXTS = 400
+MAX_COLOURED = 20
+_EQUAL = 1e-6
 
 
 def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: Sequence[str]) -> Path:
-    """Draw clips by t-SNE of their directions (van der Maaten and Hinton, 2008), coloured by group.
+    """Draw clips with t-SNE (van der Maaten and Hinton, 2008), coloured by group.
 
-    vectors: [N, H]. classes: written beside the points if there are few, and shortened. groups: signers, ""
-    for unknown; if all clips have one group, colours show classes. Of more than 2,000 clips, 2,000 are drawn
-    at even spacing, and the title says so. Returns `path`.
+    vectors: [N, H]. classes: drawn as shortened labels if there are few. groups: signers, "" for unknown; if
+    all clips have one group, colours show classes. Of more than 2,000 clips, 2,000 evenly spaced ones are
+    drawn, and the title says so. Returns `path`.
     """
-    chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_POINTS)).astype(int)
+    chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MAX_POINTS)).astype(int)
     points = project(vectors[chosen])
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot()
     names = sorted(set(groups))
-    few = 1 < len(names) <= MOST_COLOURED
+    few = 1 < len(names) <= MAX_COLOURED
     palette = colormaps["tab20" if not few or len(names) > 10 else "tab10"]
     distinct = sorted(set(classes))
-    named = len(distinct) <= MOST_NAMED and len(chosen) <= MOST_TEXTS
+    named = len(distinct) <= MAX_NAMED and len(chosen) <= MAX_TEXTS
     labels = dict(zip(distinct, short_labels(distinct, longest=12)))
     handles = []
     size = 8 if max(map(len, labels.values())) <= 6 else 6
@@ -49,26 +49,25 @@ def embedding_map(path: Path, vectors: NDArray, classes: Sequence[str], groups: 
             axes.annotate(text, point, (0, 3), textcoords="offset points", fontsize=size, color=colour)
     some = f"{len(chosen)} of {len(vectors)} clips" if len(chosen) < len(vectors) else f"{len(vectors)} clips"
     axes.set_title(
-        f"{some}, {len(set(classes))} classes (t-SNE: only near neighbours mean something)", fontsize=9
+        f"{some}, {len(set(classes))} classes (t-SNE: only neighbourhoods are meaningful)", fontsize=9
     )
     axes.set_xticks([])
     axes.set_yticks([])
     if few:
         known = [name or "(unknown)" for name in short_labels(names, longest=24)]
         style = {"title": "signer", "fontsize": 8, "title_fontsize": 8, "frameon": False}
-        # outside the axes: clips may lie anywhere inside
         figure.legend(handles, known, loc="outside right upper", **style)
     return save_figure(figure, path, dpi=120)
 
 
 def project(vectors: NDArray) -> NDArray[np.float64]:
-    """Project the directions of vectors [N, H] to [N, 2], deterministically.
+    """Project vectors [N, H], normalised, to [N, 2], deterministically.
 
-    Fewer than four vectors, or vectors that are all alike, are placed in a row.
+    Fewer than four vectors, or equal ones, are placed in a row.
     """
     directions = unit(vectors)
-    # t-SNE scales the principal components to unit variance: without variance it gets NaN and crashes
-    if len(directions) < 4 or np.ptp(directions, axis=0).max() < _ALIKE:
+    # t-SNE divides by the variance of the principal components and crashes if it is 0
+    if len(directions) < 4 or np.ptp(directions, axis=0).max() < _EQUAL:
         return np.column_stack([np.arange(len(directions)), np.zeros(len(directions))])
     from sklearn.manifold import TSNE
 

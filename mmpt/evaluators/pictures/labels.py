@@ -1,17 +1,17 @@
-"""Short names for prompts: what tells each apart from the others."""
+"""Short labels for prompts: the words that distinguish them."""
 
 from collections.abc import Sequence
 
 
 def short_labels(prompts: Sequence[str], longest: int = 18) -> list[str]:
-    """The prompts without the words they all begin and end with, cut to `longest` characters.
+    """The prompts without their common first and last words, shortened to `longest` characters.
 
     >>> short_labels(["Fingerspell the letter A.", "Fingerspell the letter SCH."])
     ['A', 'SCH']
 
-    A prompt of another form ("random text") keeps its words and does not spoil the others: what most prompts
-    share is taken off where it is there. Labels that would come out equal or empty stay whole prompts. Where
-    cut ones would be equal, their middle is cut out; where that is of no use, the prompt's number follows.
+    Words that most prompts share are removed where they occur; a prompt of another form ("random text")
+    keeps its words. If labels would be equal or empty, all are whole prompts. If shortened labels would be
+    equal, the middle is shortened instead of the end; if still equal, the prompt's number is appended.
     """
     words = [prompt.split() for prompt in prompts]
     front = _shared(words)
@@ -39,12 +39,12 @@ def _cut(label: str, longest: int, start: int, end: str) -> str:
 
 
 def front_length(row: list[str], front: list[str]) -> int:
-    """How many words of `row` are the shared beginning: all of `front` or none, and never the whole row."""
+    """Number of words of `row` in the shared beginning: all of `front` or none, and never the whole row."""
     return len(front) if row[: len(front)] == front and len(row) > len(front) else 0
 
 
 def _shared(rows: list[list[str]]) -> list[str]:
-    """The longest beginning that more than half of the rows have and go on after."""
+    """The longest proper beginning of more than half of the rows."""
     shared: list[str] = []
     while True:
         counts: dict[str, int] = {}

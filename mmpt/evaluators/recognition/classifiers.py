@@ -111,8 +111,8 @@ def linear_probe(
     scores = np.full((len(np.asarray(queries)), n_classes), -np.inf)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # one clip of each
-        # scikit-learn's default tol=1e-4 is too coarse with a large C: predictions would depend on rounding
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # one clip per class
+        # with scikit-learn's default tol=1e-4 and a large C, predictions depend on rounding
         probe = LogisticRegression(C=c, max_iter=5000, tol=1e-6).fit(s, own)
     scores[:, probe.classes_] = probe.predict_log_proba(unit(queries))
     return scores

@@ -120,17 +120,17 @@ def check_protocol(name: str, queries: str, there: Collection[str], options: Opt
     if name == "zero_shot":
         return
     if "train" not in there:
-        raise UserError(f"protocol {name}: it needs clips of train, and the table has none.")
+        raise UserError(f"protocol {name}: needs training clips, and the table has none.")
     if queries == "train":
         raise UserError(
-            f"protocol {name}: its support is train, so it cannot be evaluated on train: each clip would "
-            "find itself. Give another --split, or use zero_shot."
+            f"protocol {name}: its support is the training split, so it cannot be evaluated on train. Give "
+            "another --split, or use zero_shot."
         )
     if name == "linear_probe" and options.c is None:
         if "valid" not in there:
             raise UserError(
-                "protocol linear_probe: C is chosen on valid, and the table has no clips of it: add some, or "
-                "give --c."
+                "protocol linear_probe: C is chosen on valid, and the table has no clips of valid: add some, "
+                "or give --c."
             )
         if queries == "valid":
             raise UserError(
@@ -191,13 +191,13 @@ def _zero_shot(
     t2v = Outcome("zero_shot", "t2v", len(ranks.queries), prompts, 1.0, metrics, intervals, chance)
     t2v.notes += [
         f"queries are the {len(ranks.queries)} prompts, candidates the {len(queries)} clips",
-        "R@k and P@k count every right clip, MRR, DCG and MedianR the first one",
+        "R@k and P@k count every relevant clip, MRR, DCG and MedianR the first one",
     ]
     return [v2t, t2v]
 
 
 def _t2v_chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
-    """Chance: P@k and R@k count every right clip, the other metrics the first right clip."""
+    """Chance: P@k and R@k count every relevant clip, the other metrics the first one."""
     first = chance_metrics(len(ranks.v2t), relevant=ranks.relevant)
     every = retrieval_chance(ranks, n_prompts)
     return first | {name.removeprefix("t2v "): v for name, v in every.items() if name.startswith("t2v")}
@@ -257,7 +257,7 @@ def _outcome(
     notes = []
     if coverage < 1:
         missed = int((truth == ABSENT).sum())
-        notes.append(f"{missed} clips are of classes that the support lacks: they count as wrong")
+        notes.append(f"{missed} clips are of classes without support clips: they count as wrong")
     return Outcome(
         protocol,
         setting,

@@ -1,4 +1,4 @@
-"""Outcomes of recognition protocols as JSON, Markdown, CSV and pictures."""
+"""Write the outcomes of recognition protocols as JSON, Markdown, CSV and figures."""
 
 import itertools
 from collections import Counter, defaultdict
@@ -23,10 +23,10 @@ _MAP, _PICTURES = "map.png", ("confusions.png", "per_class.png")
 def save_recognition(
     folder: Path, about: dict[str, Any], outcomes: Sequence[Outcome], queries: Split, pictures: bool = True
 ) -> list[Path]:
-    """Write a report into `folder` and return its files. The files of an earlier report are deleted first.
+    """Write a report into `folder` and return its files. Deletes the files of an earlier report first.
 
-    These are protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and, last,
-    pictures. about: facts about model, table and split; its "warnings" stand at the top.
+    The files are protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and figures.
+    about: facts about model, table and split; its "warnings" are printed first.
     """
     by_clips = [outcome for outcome in outcomes if outcome.predicted is not None]
     classes, signers = _breakdown(by_clips, queries, "class"), _breakdown(by_clips, queries, "signer")
@@ -94,7 +94,7 @@ def _number(name: str, value: float | None) -> str:
 
 
 def _breakdown(outcomes: Sequence[Outcome], queries: Split, by: str) -> list[dict[str, Any]]:
-    """R@1 of each class or signer under each protocol's last setting, as rows for CSV."""
+    """R@1 of each class or signer with each protocol's last setting, as rows for CSV."""
     rows = []
     for outcome in _last(outcomes):
         assert outcome.truth is not None and outcome.predicted is not None
@@ -105,7 +105,7 @@ def _breakdown(outcomes: Sequence[Outcome], queries: Split, by: str) -> list[dic
         for name in sorted(groups) if by == "class" or set(groups) != {""} else []:
             chosen = np.array(groups[name])
             wrong = chosen[outcome.predicted[chosen] != outcome.truth[chosen]]
-            taken = Counter(outcome.classes[n] for n in outcome.predicted[wrong]).most_common(3)
+            confused = Counter(outcome.classes[n] for n in outcome.predicted[wrong]).most_common(3)
             rows.append(
                 {
                     "protocol": outcome.protocol,
@@ -113,7 +113,7 @@ def _breakdown(outcomes: Sequence[Outcome], queries: Split, by: str) -> list[dic
                     by: name,
                     "clips": len(chosen),
                     "R@1": 1 - len(wrong) / len(chosen),
-                    "taken for": ", ".join(f"{other} ({count})" for other, count in taken),
+                    "taken for": ", ".join(f"{other} ({count})" for other, count in confused),
                 }
             )
     return rows
@@ -128,7 +128,7 @@ def _class_names(outcome: Outcome, queries: Split) -> list[str]:
 
 
 def _last(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Each protocol's last setting: prototypes of all clips rather than of one."""
+    """The last setting of each protocol, such as prototypes of all clips."""
     return list({outcome.protocol: outcome for outcome in outcomes}.values())
 
 
@@ -154,7 +154,7 @@ def _page(
     parts = [f"# {about['model']['folder']} on {about['table']['file']}, split {about['split']}\n"]
     parts += [f"**{line}**\n" for line in about["warnings"]]
     parts += [results_table(outcomes) + "\n"]
-    parts.append("Intervals: 95 % bootstrap over clips (t2v: prompts). Chance: scores drawn at random.\n")
+    parts.append("Intervals: 95 % bootstrap over clips (t2v: prompts). Chance: random scores.\n")
     notes = [f"- {o.protocol} {o.setting}: {'; '.join(o.notes)}" for o in outcomes if o.notes]
     parts.append("\n".join(notes) + "\n" if notes else "")
     facts = {
@@ -177,9 +177,9 @@ def _page(
 
 
 def _wide(rows: Sequence[dict[str, Any]], by: str, heading: str) -> str:
-    """A Markdown table of R@1 with a column for each protocol; of over 100 names, the lowest.
+    """A Markdown table of R@1 with a column for each protocol; at most the 100 lowest rows.
 
-    by: the column of `rows` with the names. heading: the heading of that column.
+    by: the key of the names in `rows`. heading: of their column.
     """
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     values: dict[str, dict[str, float]] = defaultdict(dict)

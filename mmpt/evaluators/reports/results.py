@@ -1,4 +1,4 @@
-"""The results of a retrieval evaluation, and the folder they are saved in."""
+"""Compute the results of a retrieval evaluation and save them in a folder."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ _PICTURES = ("confusion_matrix.png", "per_class.png")
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
-    """Embeddings of a split's prompts and clips. Raises UserError unless there is one name for each.
+    """Embeddings of a split's prompts and clips. Raises UserError if lengths differ.
 
     texts: [P, H], one row for each distinct prompt. videos: [N, H]. labels: integers [N], the row of each
     clip's prompt. prompts: P strings. video_ids: N strings.
@@ -49,7 +49,7 @@ class EmbeddedSplit:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the results were made, saved as given. seed: of the training; the bootstrap has a fixed one."""
+    """How the results were made. seed: of the training (the bootstrap's is fixed)."""
 
     checkpoint: str | None = None
     config: str | None = None
@@ -100,10 +100,10 @@ def save_report(
 ) -> list[Path]:
     """Write the report of an evaluation into `folder`. Returns the files, results.json last.
 
-    Deletes the results of an earlier evaluation first, so that they never lie beside new embeddings. Each
+    Deletes the results of an earlier evaluation first, so that they are never mixed with new embeddings. Each
     file is written atomically: text_embeddings.npy and video_embeddings.npy (float32), ids.json ({"prompts",
     "videos", "prompt_of_video", "nearest_prompt"}), results.md, results.json and, with `plots`,
-    confusion_matrix.png and per_class.png. results: what `make_results` returned for `split`.
+    confusion_matrix.png and per_class.png. results: of `make_results` for `split`.
     """
     folder = Path(folder)
     texts, videos = np.asarray(split.texts, np.float32), np.asarray(split.videos, np.float32)
@@ -154,13 +154,13 @@ def _markdown(
 
 
 def _per_class_markdown(truth: NDArray, predicted: NDArray, labels: Sequence[str]) -> str:
-    """Clips, R@1 and the most frequent confusions of each prompt; at most the 100 with most mistakes."""
+    """Clips, R@1 and the most frequent confusions of each prompt; at most the 100 with most errors."""
     clips = np.bincount(truth, minlength=len(labels))
     right = np.bincount(truth[truth == predicted], minlength=len(labels))
     prompts = np.flatnonzero(clips)
     note = ""
     if len(prompts) > _PROMPTS_LISTED:
-        note = f"The {_PROMPTS_LISTED} prompts with the most mistakes, of {len(prompts)}.\n\n"
+        note = f"The {_PROMPTS_LISTED} prompts with the most errors, of {len(prompts)}.\n\n"
         worst_first = np.argsort(right[prompts] - clips[prompts], kind="stable")
         prompts = np.sort(prompts[worst_first[:_PROMPTS_LISTED]])
     rows = []
@@ -168,13 +168,13 @@ def _per_class_markdown(truth: NDArray, predicted: NDArray, labels: Sequence[str
         chosen = predicted[truth == prompt]
         wrong, counts = np.unique(chosen[chosen != prompt], return_counts=True)
         commonest = np.argsort(-counts, kind="stable")[:3]
-        taken_for = ", ".join(f"{labels[wrong[i]]} ({counts[i]})" for i in commonest)
-        rows.append([labels[prompt], str(clips[prompt]), f"{right[prompt] / clips[prompt]:.3f}", taken_for])
+        confusions = ", ".join(f"{labels[wrong[i]]} ({counts[i]})" for i in commonest)
+        rows.append([labels[prompt], str(clips[prompt]), f"{right[prompt] / clips[prompt]:.3f}", confusions])
     return note + markdown_table(["prompt", "clips", "R@1", "taken for"], rows) + "\n"
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a results.json, or the one in a folder. Raises UserError if it is missing or of another kind."""
+    """Read a results.json, or the one in a folder. Raises UserError if it is missing or invalid."""
     path = Path(path)
     path = path / "results.json" if path.is_dir() else path
     try:
@@ -186,5 +186,5 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     needed = ("t2v", "v2t", "n_videos", "n_prompts", "chance", "similarity")
     missing = [key for key in needed if key not in results] if isinstance(results, dict) else list(needed)
     if missing:
-        raise UserError(f"{path}: not the results.json of an evaluation, it lacks {', '.join(missing)}.")
+        raise UserError(f"{path}: not the results.json of an evaluation: {', '.join(missing)} missing.")
     return results

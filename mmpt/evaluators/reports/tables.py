@@ -1,4 +1,4 @@
-"""Tables of results: the paper's columns for a terminal, in Markdown and in CSV."""
+"""Tables of results with the paper's columns, for a terminal, in Markdown and in CSV."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def number(metric: str, value: float | None) -> str:
-    """A metric as text: four decimals for a fraction, as few as needed for a rank, a dash for none."""
+    """A metric as text: four decimals for a fraction, at most one for a rank, a dash for None."""
     if value is None:
         return "-"
     return f"{value:.4f}" if "@" in metric else f"{value:.1f}".removesuffix(".0")
@@ -38,7 +38,7 @@ def _interval(metric: str, bounds: Sequence[float] | None) -> str:
 
 
 def name_of(results: Results) -> str:
-    """The name of a row: the stem of the config's file, else of the checkpoint's; or "model"."""
+    """The name of a row: the stem of the config file, else of the checkpoint, else "model"."""
     for key in ("config", "checkpoint"):
         if results.get(key):
             return Path(str(results[key])).stem
@@ -46,7 +46,7 @@ def name_of(results: Results) -> str:
 
 
 def facts(results: Results) -> str:
-    """One line: how many clips and prompts, which similarity, what the intervals are."""
+    """One line with the number of clips and prompts, the similarity, and the kind of intervals."""
     line = (
         f"{results['n_videos']} clips, {results['n_prompts']} prompts, {results['similarity']} similarity; "
         f"chance: T2V P@1 {results['chance']['t2v P@1']:.4f}, V2T R@1 {results['chance']['v2t R@1']:.4f}"
@@ -58,7 +58,7 @@ def facts(results: Results) -> str:
 
 
 def _rows(results: Results) -> list[list[str]]:
-    """The value, interval and chance rows, the row's name first."""
+    """The value, interval and chance rows, each with its name first."""
     intervals, chance = results.get("intervals") or {}, results["chance"]
     rows = [[name_of(results)] + [number(m, results[d].get(m)) for d, m, _ in COLUMNS]]
     if intervals:
@@ -69,7 +69,7 @@ def _rows(results: Results) -> list[list[str]]:
 
 
 def format_table(results: Results) -> str:
-    """The paper's columns for a terminal: values, intervals, chance, and a line with N."""
+    """The paper's columns for a terminal: values, intervals, chance, and a line of facts."""
     rows = _rows(results)
     first = max(len(row[0]) for row in rows)
     widths = [max(len(row[i + 1]) for row in rows) for i in range(len(COLUMNS))]
@@ -89,7 +89,7 @@ def format_table(results: Results) -> str:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, the first column left-aligned, the others right-aligned.
 
-    Cells are escaped: a prompt such as `<en> <ase> house` would be read as HTML and not shown.
+    Cells are escaped: a prompt such as `<en> <ase> house` would be read as HTML.
     """
     lines = [" | ".join(header), " | ".join(["---"] + ["---:"] * (len(header) - 1))]
     lines += [" | ".join(_plain(cell) for cell in row) for row in rows]
@@ -102,13 +102,13 @@ def _plain(cell: str) -> str:
 
 
 def format_markdown(results: Results) -> str:
-    """The paper's columns as a Markdown table with a line of facts under it."""
+    """The paper's columns as a Markdown table, followed by a line of facts."""
     header = [""] + [f"{d.upper()} {heading}" for d, _, heading in COLUMNS]
     return markdown_table(header, _rows(results)) + f"\n\n{facts(results)}.\n"
 
 
 def all_metrics_markdown(results: Results) -> str:
-    """Every metric with interval and chance, one a line, as a Markdown table."""
+    """Every metric with interval and chance, one per line, as a Markdown table."""
     rows = []
     for direction in ("t2v", "v2t"):
         bounds = (results.get("intervals") or {}).get(direction, {})
@@ -125,11 +125,11 @@ def compare_table(
 ) -> tuple[str, list[dict[str, Any]]]:
     """Several results in one table, in the order given.
 
-    results: as in results.json. Results of one config (several seeds) are grouped, each with its seed, and
-    their mean follows. published: {config name: {"t2v": {...}, "v2t": {...}}}, below the row of the same
-    name, or alone if there is none.
+    results: as in results.json. Several seeds of one config are grouped and followed by their mean.
+    published: {config name: {"t2v": {...}, "v2t": {...}}}, listed below the results of that config.
+
     Returns the Markdown table and its rows for CSV: {"config", "what" ("measured", "mean" or "published"),
-    "seed", "n_videos", "n_prompts", then "t2v P@1" and so on, None where a number is missing}.
+    "seed", "n_videos", "n_prompts", "t2v P@1", ...}; missing numbers are None.
     """
     groups: dict[str, list[Results]] = {}
     for result in results:
@@ -153,7 +153,7 @@ def compare_table(
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV with a header line, in full precision; missing values are empty."""
+    """Rows as CSV with a header line; missing values are empty."""
     file = io.StringIO()
     if rows:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -173,7 +173,7 @@ def _row(name: str, what: str, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mean(members: Sequence[Results]) -> dict[str, Any]:
-    """The mean of each metric, and the counts on which all results agree."""
+    """The mean of each metric, and the counts that are equal in all results."""
     mean: dict[str, Any] = {"seed": f"{len(members)} seeds"}
     for key in ("n_videos", "n_prompts"):
         if len({member[key] for member in members}) == 1:
