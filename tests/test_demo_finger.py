@@ -46,7 +46,7 @@ def ranking(text):
     return re.findall(r"^ *\d+\. [+-]\d\.\d{3}  (.*?) +#*$", text, re.MULTILINE)
 
 
-def test_without_a_clip(config, capsys):
+def test_demo_without_a_clip(config, capsys):
     assert demo_finger.main(["--config", str(config), "--letter", "B", "--text", "something else"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("clip: gsg/") and "(B, held out of training)" in said
@@ -58,7 +58,7 @@ def test_without_a_clip(config, capsys):
     assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
 
 
-def test_prompts_that_name_the_language(tiny_yaml, capsys):
+def test_demo_prompts_with_a_language(tiny_yaml, capsys):
     path = tiny_yaml.with_name("test_tiny.yaml")
     prompt = "<{code}> {letter} in {language}"
     path.write_text(f'includes: tiny.yaml\ndataset:\n  prompt: "{prompt}"\n')
@@ -67,7 +67,7 @@ def test_prompts_that_name_the_language(tiny_yaml, capsys):
     assert "(B, held out of training)" in said and "<gsg> B in German Sign Language" in ranking(said)
 
 
-def test_a_pose_file_and_its_picture(config, lexicon_pose, tmp_path, capsys):
+def test_demo_pose_file_and_image(config, lexicon_pose, tmp_path, capsys):
     picture = tmp_path / "out" / "answer.png"
     assert (
         demo_finger.main([str(lexicon_pose), "--config", str(config), "--out", str(picture), "--top", "3"])
@@ -81,7 +81,7 @@ def test_a_pose_file_and_its_picture(config, lexicon_pose, tmp_path, capsys):
     assert (np.abs(pixels[:, width // 2 :, :3] - [0x2F, 0x6D, 0xB3]).sum(axis=2) < 30).sum() > 500
 
 
-def test_a_name_that_is_no_utf8(config, lexicon_pose, tmp_path, capsys):
+def test_demo_name_that_is_not_utf_8(config, lexicon_pose, tmp_path, capsys):
     """As those of old discs: it can be neither printed nor drawn."""
     clip, picture = tmp_path / os.fsdecode(b"gr\xf6\xdfe.pose"), tmp_path / "answer.png"
     shutil.copyfile(lexicon_pose, clip)
@@ -89,7 +89,7 @@ def test_a_name_that_is_no_utf8(config, lexicon_pose, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("clip: gr??e.pose\n") and picture.is_file()
 
 
-def test_a_left_handed_signer_is_mirrored(config, lexicon_pose, capsys):
+def test_demo_left_handed(config, lexicon_pose, capsys):
     said = []
     for options in ([], ["--left-handed"]):
         assert demo_finger.main([str(lexicon_pose), "--config", str(config), *options]) == 0
@@ -97,7 +97,7 @@ def test_a_left_handed_signer_is_mirrored(config, lexicon_pose, capsys):
     assert said[0] != said[1]
 
 
-def test_a_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
+def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
     """All but MediaPipe: a film of the drawn pose, whose pose is known, gives what the pose file gives."""
     pose = rendering.read_drawable(lexicon_pose)
     pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 352, 288)
@@ -122,7 +122,7 @@ def test_a_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_real_videos(config, tmp_path, capsys, shared_videos):
+def test_demo_real_videos(config, tmp_path, capsys, shared_videos):
     for name, right in (("sign_example.mp4", 0.98), ("pose_test_video.mp4", 0.34)):
         picture = tmp_path / f"{name}.png"
         assert (
@@ -134,14 +134,14 @@ def test_real_videos(config, tmp_path, capsys, shared_videos):
         assert read_png(picture).std() > 10
 
 
-def test_a_video_of_nobody(config, tmp_path, capsys):
+def test_demo_video_without_a_person(config, tmp_path, capsys):
     film = tmp_path / "white.mpg"
     rendering.write_mpg(film, [rendering.blank(160, 120)] * 3)
     assert demo_finger.main([str(film), "--config", str(config)]) == 2
     assert "no person is detected" in capsys.readouterr().err
 
 
-def test_rwth_prompts_need_no_database(lexicon_pose, tmp_path, data_dir, capsys, monkeypatch):
+def test_demo_rwth_prompts_need_no_database(lexicon_pose, tmp_path, data_dir, capsys, monkeypatch):
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
     path = tmp_path / "test_rwth.yaml"
     path.write_text(
@@ -167,13 +167,13 @@ def test_rwth_prompts_need_no_database(lexicon_pose, tmp_path, data_dir, capsys,
         (["--left-handed"], "--left-handed has no effect here: no clip is given"),
     ],
 )
-def test_mistakes(config, arguments, words, capsys):
+def test_demo_errors_are_one_line_and_status_2(config, arguments, words, capsys):
     assert demo_finger.main([*arguments, "--config", str(config)]) == 2
     *_, error = capsys.readouterr().err.splitlines()  # before it, only that a video is being read
     assert words in error and error.startswith("error:")
 
 
-def test_a_picture_that_cannot_be_written_is_found_first(config, lexicon_pose, tmp_path, capsys):
+def test_demo_image_that_cannot_be_written(config, lexicon_pose, tmp_path, capsys):
     """Not behind the minutes that a video takes."""
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
@@ -184,13 +184,13 @@ def test_a_picture_that_cannot_be_written_is_found_first(config, lexicon_pose, t
         assert f"error: {out}" in said.err and words in said.err and "clip:" not in said.out
 
 
-def test_a_checkpoint_that_is_not_there_is_no_reason_to_train(config, capsys):
+def test_demo_missing_checkpoint(config, capsys):
     assert demo_finger.main(["--checkpoint", "no.pt", "--config", str(config)]) == 2
     error = capsys.readouterr().err
     assert "--checkpoint: there is no trained model no.pt" in error and "make" not in error
 
 
-def test_from_another_folder_the_command_that_it_tells_can_be_typed(tmp_path, monkeypatch, capsys):
+def test_demo_from_another_folder_names_the_training_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
     assert demo_finger.main([]) == 2
@@ -201,7 +201,7 @@ def test_from_another_folder_the_command_that_it_tells_can_be_typed(tmp_path, mo
     assert (ROOT / "projects/signclip/fslex_demo.yaml").samefile(config)
 
 
-def test_from_another_folder_it_finds_the_model_beside_it(tiny_yaml, lexicon_pose, monkeypatch, capsys):
+def test_demo_from_another_folder_finds_the_model(tiny_yaml, lexicon_pose, monkeypatch, capsys):
     place = tiny_yaml.parent
     path = place / "test_beside.yaml"
     path.write_text("includes: tiny.yaml\nfairseq: {checkpoint: {save_dir: beside}}\n")
@@ -215,12 +215,12 @@ def test_from_another_folder_it_finds_the_model_beside_it(tiny_yaml, lexicon_pos
     assert demo_finger.main([str(lexicon_pose), "--config", str(path)]) == 0
 
 
-def test_a_model_of_video_features(capsys):
+def test_demo_model_of_video_features(capsys):
     assert demo_finger.main(["--config", str(ROOT / "projects/signclip/test_rwthfs_scratch.yaml")]) == 2
     assert "pose model" in capsys.readouterr().err
 
 
-def test_clips_of_a_table_are_named(capsys):
+def test_demo_table_config_needs_a_clip(capsys):
     """Its prompts need not be letters, nor its groups sign languages."""
     table = ["--config", str(ROOT / "projects/signclip/test_asl_signs.yaml")]
     assert demo_finger.main(table) == 2 and "name a .pose file" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def test_only_the_plugin_imports_fairseq(path):
 @pytest.mark.parametrize(
     "path", [p for p in MODULES if len(p.relative_to(ROOT).parts) > 2], ids=lambda p: str(p.relative_to(ROOT))
 )
-def test_imports_run_one_way(path):
+def test_imports_between_packages_go_one_way(path):
     room = path.relative_to(ROOT).parts[1]
     for name in imports(path):
         if name.startswith("mmpt."):
@@ -53,7 +53,7 @@ def test_imports_run_one_way(path):
             assert level(other) <= level(room), f"{room} may not import {name}"
 
 
-def test_importing_mmpt_costs_nothing():
+def test_import_mmpt_imports_nothing_else():
     """Under 0.1 s: because it imports nothing, which a loaded machine cannot blur."""
     code = "import sys; before = set(sys.modules); import mmpt; print(sorted(set(sys.modules) - before))"
     output = subprocess.run(
@@ -96,7 +96,7 @@ import runpy
 @pytest.mark.parametrize(
     "path", [path for path in COMMANDS if path.name != "setup.py"], ids=lambda p: str(p.relative_to(ROOT))
 )
-def test_ctrl_c_while_a_command_loads_has_no_traceback(path):
+def test_ctrl_c_during_imports_has_no_traceback(path):
     first = "import mmpt.cli" if path.parent.name == "cli" else f"sys.path.insert(0, {str(path.parent)!r})"
     run = f"{first}; runpy.run_path({str(path)!r}, run_name='__main__')"
     ended = subprocess.run([sys.executable, "-c", LOADING + run], capture_output=True, text=True, cwd=ROOT)

@@ -9,7 +9,7 @@ from mmpt.utils.errors import UserError
 from tests.conftest import run_module
 
 
-def test_dryrun_prints_the_commands(tiny_yaml, capsys):
+def test_locallaunch_dryrun_prints_the_commands(tiny_yaml, capsys):
     test_yaml = tiny_yaml.with_name("test_tiny.yaml")
     test_yaml.write_text("includes: tiny.yaml\n")
     assert train.main(["--dryrun", f"{tiny_yaml},{test_yaml}", "eval.after_training=true"]) == 0
@@ -33,7 +33,7 @@ def test_job_types(tiny_yaml, task_type, jobtype, processes):
     assert command[0] == sys.executable
 
 
-def test_a_local_type_that_there_is_not(tiny_yaml):
+def test_locallaunch_unknown_local_job_type(tiny_yaml):
     with pytest.raises(UserError, match="task_type: expected one of local_single, local_small"):
         train.commands(str(tiny_yaml), ["task_type=local_smal"], None, [])
 
@@ -43,14 +43,14 @@ def test_predict_by_job_type(tiny_yaml):
     assert command[1:4] == ["-m", "mmpt", "evaluate"]
 
 
-def test_exit_status_is_the_jobs(tiny_yaml):
+def test_locallaunch_exit_status_is_the_jobs(tiny_yaml):
     """And of two processes that find the same mistake, one says it."""
     failed = run_module("locallaunch.py", str(tiny_yaml), "model.vfeat_dim=64", "--jobtype", "local_small")
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr and failed.stderr.count("error:") == 1
 
 
-def test_missing_rwth_data(tmp_path):
+def test_locallaunch_missing_rwth_data(tmp_path):
     """One clear message, exit 2, no traceback; it names what to run instead."""
     failed = run_module(
         "locallaunch.py", "projects/signclip/rwthfs_scratch_pose.yaml", env={"SIGNCLIP_DATA": str(tmp_path)}
@@ -66,7 +66,7 @@ def test_no_config(arguments, capsys):
     assert "error:" in capsys.readouterr().err
 
 
-def test_two_evaluations_into_one_folder_are_refused(tiny_yaml, tmp_path, capsys):
+def test_locallaunch_lock_refuses_two_evaluations(tiny_yaml, tmp_path, capsys):
     from mmpt.cli.evaluate import main
     from mmpt.utils.lock import folder_lock
 
@@ -79,7 +79,7 @@ def test_two_evaluations_into_one_folder_are_refused(tiny_yaml, tmp_path, capsys
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["loss.learnable_temperature=true", "loss.loss_cls=MMSigmoidLoss"])
-def test_two_processes_learn_numbers_of_the_loss(tiny_yaml, loss):
+def test_locallaunch_two_processes_train_loss_parameters(tiny_yaml, loss):
     """A temperature, a bias: fairseq's way to sum gradients takes no parameter without a shape."""
     options = [loss, "loss.gather=true", "fairseq.optimization.max_epoch=1"]
     command = ["locallaunch.py", str(tiny_yaml), "--jobtype", "local_small", *options]

@@ -17,7 +17,7 @@ def report(table: Path) -> dict:
     return json.loads((table.parent / f"{table.stem}_check" / "check.json").read_text())
 
 
-def test_a_sound_table(tmp_path, capsys):
+def test_check_table_without_errors(tmp_path, capsys):
     table = write_table(tmp_path / "t.csv", table_rows())
     assert main([str(table)]) == 0
     found = report(table)
@@ -30,7 +30,7 @@ def test_a_sound_table(tmp_path, capsys):
     assert "| train | 12 | 6 | 2-2 | 2 |" in capsys.readouterr().out
 
 
-def test_everything_that_is_wrong_is_found(tmp_path, capsys):
+def test_check_table_finds_all_errors(tmp_path, capsys):
     rows = table_rows()
     train = [row for row in rows if row["split"] == "train"]
     test = [row for row in rows if row["split"] == "test"]
@@ -64,7 +64,7 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert "error: " in capsys.readouterr().out
 
 
-def test_clips_that_training_would_refuse_are_errors(tmp_path):
+def test_check_table_clips_that_training_refuses(tmp_path):
     """The body is not seen: whatever place such a clip has among those that are drawn."""
     rows = table_rows()
     clip = fake_clip(frames=4)
@@ -82,14 +82,14 @@ def test_clips_that_training_would_refuse_are_errors(tmp_path):
     assert (tmp_path / "t_check" / "clips.png").is_file()
 
 
-def test_glosses_with_dollars(tmp_path):
+def test_check_table_glosses_with_dollars(tmp_path):
     rows = table_rows()
     for row in rows:
         row["text"] = f"$INDEX1^{row['text']}^$GEST"
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
 
 
-def test_a_recording_is_parsed_once_for_all_its_rows(tmp_path, monkeypatch):
+def test_check_table_parses_a_recording_once(tmp_path, monkeypatch):
     from mmpt.pose import reader
 
     write_pose(tmp_path / "long.pose", fake_clip(frames=60))
@@ -102,7 +102,7 @@ def test_a_recording_is_parsed_once_for_all_its_rows(tmp_path, monkeypatch):
     assert read == [str(tmp_path / "long.pose")]
 
 
-def test_leaks_that_are_meant_are_warnings(tmp_path, capsys):
+def test_check_table_allow_leak(tmp_path, capsys):
     rows = [{**row, "signer": "one"} for row in table_rows()]
     table = write_table(tmp_path / "t.csv", rows)
     assert main([str(table)]) == 1
@@ -112,7 +112,7 @@ def test_leaks_that_are_meant_are_warnings(tmp_path, capsys):
     assert any("'one' is in" in line for line in report(table)["warnings"])
 
 
-def test_features_have_no_hands_and_no_drawings(tmp_path):
+def test_check_table_of_features(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((5, 8), np.float32))
     np.save(tmp_path / "b.npy", np.ones((9, 8), np.float32))
     (tmp_path / "t.csv").write_text("id,path,text,split,start_frame\na,a.npy,x,train,\nb,b.npy,x,test,2\n")
@@ -127,13 +127,13 @@ def test_features_have_no_hands_and_no_drawings(tmp_path):
     "table, words",
     [("id,path,text\na,a.mp4,x\n", "is a video; extract first"), ("id,path\n", "there is no column text")],
 )
-def test_what_cannot_be_checked(tmp_path, capsys, table, words):
+def test_check_table_errors_and_status_2(tmp_path, capsys, table, words):
     (tmp_path / "t.csv").write_text(table)
     assert main([str(tmp_path / "t.csv")]) == 2
     assert words in capsys.readouterr().err
 
 
-def test_a_left_handed_signer_is_seen_as_the_model_does(tmp_path):
+def test_check_table_left_handed_signer(tmp_path):
     rows = [{**row, "left_handed": "false"} for row in table_rows()]
     write_pose(tmp_path / "left.pose", one_hand := fake_clip(frames=8, missing=0))
     right = one_hand.layout.columns(RIGHT_HAND)
@@ -154,7 +154,7 @@ def test_a_left_handed_signer_is_seen_as_the_model_does(tmp_path):
     assert any(told in line for line in found["warnings"])
 
 
-def test_features_of_two_widths_or_to_be_mirrored_are_errors(tmp_path):
+def test_check_table_feature_dimensions_and_mirroring(tmp_path):
     for name, shape in (("a", (5, 8)), ("b", (9, 8)), ("c", (5, 6)), ("d", (5, 8))):
         np.save(tmp_path / f"{name}.NPY".lower(), np.ones(shape, np.float32))
     (tmp_path / "d.npy").rename(tmp_path / "d.NPY")

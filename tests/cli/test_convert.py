@@ -28,7 +28,7 @@ def check_vectors(folder, io, out):
     np.testing.assert_allclose(got["text"], expected["pooled_text_pad32"], rtol=0, atol=1e-5)
 
 
-def test_the_reference_checkpoint(shared_reference, data_dir, tmp_path):
+def test_convert_reference_checkpoint(shared_reference, data_dir, tmp_path):
     reference = shared_reference / "mmfusion"
     config = tmp_path / "c.yaml"
     config.write_text(
@@ -47,7 +47,7 @@ def test_the_reference_checkpoint(shared_reference, data_dir, tmp_path):
     check_vectors(tmp_path / "m", data_dir / "mmfusion" / "io.npz", tmp_path / "v.npz")
 
 
-def test_a_plain_state_dict(data_dir, tmp_path):
+def test_convert_plain_state_dict(data_dir, tmp_path):
     """The same weights without the fairseq wrapping: needs no file from outside the project."""
     folder = data_dir / "mmfusion"
     config = tmp_path / "c.yaml"

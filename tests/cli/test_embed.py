@@ -62,7 +62,7 @@ def embed(model_folder, source, out, *options):
     )
 
 
-def test_a_folder_gives_the_vectors_of_one_at_a_time(model_folder, folder, tmp_path):
+def test_embed_folder_equals_one_clip_at_a_time(model_folder, folder, tmp_path):
     assert embed(model_folder, folder, tmp_path / "out", "--portion", "16") == 0
     made = read_embedding_set(tmp_path / "out")
     assert made.ids[0] == {"id": "00", "path": "00.pose"} and made.ids[-1]["id"] == "deep/39"
@@ -75,7 +75,7 @@ def test_a_folder_gives_the_vectors_of_one_at_a_time(model_folder, folder, tmp_p
     assert not (tmp_path / "out" / "parts").exists()
 
 
-def test_workers_and_formats_give_the_same(model_folder, folder, tmp_path, one_thread):
+def test_embed_workers_and_formats(model_folder, folder, tmp_path, one_thread):
     embed(model_folder, folder, tmp_path / "a", "--portion", "16")
     embed(model_folder, folder, tmp_path / "b", "--portion", "16", "--workers", "2", "--format", "parquet")
     one, two = read_embedding_set(tmp_path / "a"), read_embedding_set(tmp_path / "b")
@@ -84,7 +84,7 @@ def test_workers_and_formats_give_the_same(model_folder, folder, tmp_path, one_t
     assert not (tmp_path / "b" / "embeddings.npy").exists()
 
 
-def test_bad_files_among_good_ones_harm_nobody(model_folder, folder, tmp_path):
+def test_embed_lists_unreadable_files(model_folder, folder, tmp_path):
     source = tmp_path / "poses"
     source.mkdir()
     for number in range(33):  # over two readings, the last clip of one and the last of all are bad
@@ -101,7 +101,7 @@ def test_bad_files_among_good_ones_harm_nobody(model_folder, folder, tmp_path):
     np.testing.assert_allclose(made.vectors, alone, atol=1e-5)
 
 
-def test_what_is_done_is_not_done_again(model_folder, folder, tmp_path):
+def test_embed_skips_a_finished_folder(model_folder, folder, tmp_path):
     embed(model_folder, folder, tmp_path / "out")
     before = (tmp_path / "out" / "embeddings.npy").stat().st_mtime_ns
     embed(model_folder, folder, tmp_path / "out")
@@ -110,7 +110,7 @@ def test_what_is_done_is_not_done_again(model_folder, folder, tmp_path):
     assert (tmp_path / "out" / "embeddings.npy").stat().st_mtime_ns != before
 
 
-def test_what_another_run_left_is_not_taken_for_this_ones(model_folder, folder, tmp_path):
+def test_embed_ignores_the_leftovers_of_another_run(model_folder, folder, tmp_path):
     """Of another format, or of a run that was killed before its provenance was written."""
     few = tmp_path / "few"
     few.mkdir()
@@ -131,7 +131,7 @@ def test_what_another_run_left_is_not_taken_for_this_ones(model_folder, folder, 
     np.testing.assert_array_equal(read_embedding_set(out).vectors, second)
 
 
-def test_clips_and_windows_longer_than_the_model_reads_are_counted(model_folder, tmp_path, caplog):
+def test_embed_counts_long_clips_and_windows(model_folder, tmp_path, caplog):
     limit = mmpt.from_pretrained(model_folder).aligner.max_video_len
     source = tmp_path / "poses"
     source.mkdir()
@@ -152,7 +152,7 @@ def test_clips_and_windows_longer_than_the_model_reads_are_counted(model_folder,
     assert f"1 of 2 clips are longer than max_video_len={limit}" in caplog.text
 
 
-def test_linked_folders_are_embedded_and_embeddings_are_not(model_folder, folder, tmp_path):
+def test_embed_follows_links_and_skips_its_output(model_folder, folder, tmp_path):
     source = tmp_path / "poses"
     (source / "deep").mkdir(parents=True)
     (source / "one.POSE").write_bytes((folder / "00.pose").read_bytes())
@@ -179,9 +179,7 @@ def test_linked_folders_are_embedded_and_embeddings_are_not(model_folder, folder
         ("list", ["--stride", "500"]),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(
-    model_folder, folder, small_table, tmp_path, source, options, capsys
-):
+def test_embed_refuses_unused_options(model_folder, folder, small_table, tmp_path, source, options, capsys):
     (tmp_path / "list.txt").write_text("a prompt\n")
     where = {"folder": folder, "table": small_table, "list": tmp_path / "list.txt"}[source]
     assert embed(model_folder, where, tmp_path / "out", *options) == 2
@@ -190,7 +188,7 @@ def test_options_that_would_be_ignored_are_refused(
     assert f"{named} is for" in message and not (tmp_path / "out").exists()
 
 
-def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(model_folder, folder, tmp_path):
+def test_resume_embed_after_kill_gives_the_same_bytes(model_folder, folder, tmp_path):
     for name in ("killed", "whole"):
         command = [sys.executable, "-m", "mmpt.cli.embed", "--model", str(model_folder), "--in", str(folder)]
         command += ["--out", str(tmp_path / name), "--portion", "2", "--workers", "0"]
@@ -212,7 +210,7 @@ def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(model_folder, fold
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_tables_their_prompts_and_lists(model_folder, small_table, tmp_path):
+def test_embed_tables_prompts_and_lists(model_folder, small_table, tmp_path):
     assert embed(model_folder, small_table, tmp_path / "test", "--split", "test") == 0
     made = read_embedding_set(tmp_path / "test")
     assert [row["id"] for row in made.ids] == [row.id for row in read_table(small_table).of_split("test")]
@@ -225,7 +223,7 @@ def test_tables_their_prompts_and_lists(model_folder, small_table, tmp_path):
     np.testing.assert_array_equal(read_embedding_set(tmp_path / "list").vectors, prompts.vectors)
 
 
-def test_windows(model_folder, tmp_path):
+def test_embed_windows(model_folder, tmp_path):
     whole = fake_clip(frames=50, seed=1)
     write_pose(tmp_path / "long.pose", whole)
     write_pose(tmp_path / "part.pose", whole.frames(slice(10, 30)))
@@ -246,7 +244,7 @@ def test_windows(model_folder, tmp_path):
     assert Windows(1000, 300).spans(4, 25.0) == [slice(0, 4)]
 
 
-def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
+def test_embed_unreadable_clips(model_folder, folder, tmp_path, caplog):
     (tmp_path / "t.csv").write_text(f"id,path,text\na,{folder}/00.pose,x\nb,broken.pose,x\nc,gone.pose,x\n")
     (tmp_path / "broken.pose").write_bytes(b"no pose")
     assert embed(model_folder, tmp_path / "t.csv", tmp_path / "out") == 1
@@ -270,7 +268,9 @@ def test_clips_that_cannot_be_read(model_folder, folder, tmp_path, caplog):
         ("poses", ["--prompts"], "is a folder"),
     ],
 )
-def test_mistakes(model_folder, folder, tmp_path, capsys, source, options, words):
+def test_embed_errors_are_one_line_and_status_2(
+    model_folder, folder, tmp_path, capsys, source, options, words
+):
     (tmp_path / "empty").mkdir()
     (tmp_path / "latin.txt").write_bytes("Fünf".encode("latin-1"))
     source = folder if source == "poses" else tmp_path / source
@@ -278,7 +278,7 @@ def test_mistakes(model_folder, folder, tmp_path, capsys, source, options, words
     assert words in capsys.readouterr().err
 
 
-def test_score_is_of_pairs(model_folder, folder, monkeypatch):
+def test_score_of_pairs(model_folder, folder, monkeypatch):
     model = mmpt.from_pretrained(model_folder)
     poses, texts = [folder / "00.pose", folder / "02.pose"], ["a", "b"]
     expected = np.diag(model.score(poses, texts))
@@ -294,7 +294,7 @@ def test_score_is_of_pairs(model_folder, folder, monkeypatch):
         mmpt.score(poses, texts)
 
 
-def test_score_sees_that_the_model_was_replaced(model_folder, folder, tmp_path):
+def test_score_reloads_a_replaced_model(model_folder, folder, tmp_path):
     place, poses = tmp_path / "model", [folder / "00.pose"]
     shutil.copytree(model_folder, place)
     before = mmpt.score(poses, ["a"], place)
@@ -306,9 +306,7 @@ def test_score_sees_that_the_model_was_replaced(model_folder, folder, tmp_path):
     assert after == pytest.approx(mmpt.score(poses, ["a"], model)) and after != pytest.approx(before)
 
 
-def test_names_that_are_not_utf_8_are_refused_before_anything_is_embedded(
-    model_folder, folder, tmp_path, capsys
-):
+def test_embed_refuses_names_that_are_not_utf_8(model_folder, folder, tmp_path, capsys):
     source = tmp_path / "poses"
     source.mkdir()
     pose = (folder / "00.pose").read_bytes()
@@ -320,7 +318,7 @@ def test_names_that_are_not_utf_8_are_refused_before_anything_is_embedded(
     assert not (tmp_path / "out").exists()
 
 
-def test_two_clips_of_one_id_are_refused(model_folder, folder, tmp_path, capsys):
+def test_embed_refuses_two_clips_of_one_id(model_folder, folder, tmp_path, capsys):
     source = tmp_path / "poses"
     source.mkdir()
     for name in ("a.pose", "a.POSE"):
@@ -329,7 +327,7 @@ def test_two_clips_of_one_id_are_refused(model_folder, folder, tmp_path, capsys)
     assert "would both have the id 'a'" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_prompts_that_the_model_cannot_tell_apart_are_counted(model_folder, tmp_path, caplog):
+def test_embed_counts_prompts_with_equal_token_ids(model_folder, tmp_path, caplog):
     long = "word " * mmpt.from_pretrained(model_folder).dataset_cfg.max_len
     (tmp_path / "list.txt").write_text(f"{long} a\n{long} b\n{long} c\nhouse\n")
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0

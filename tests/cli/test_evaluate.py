@@ -38,7 +38,7 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
     assert "| v2v | 1-NN | 6 | 6 | 1.000 |" in capsys.readouterr().out
 
 
-def test_prompts_by_template(model_folder, small_table, tmp_path):
+def test_evaluate_prompt_template(model_folder, small_table, tmp_path):
     template = "<{spoken_language}> <{signed_language}> {text}"
     options = ("--protocol", "zero_shot", "--prompt", template, "--split", "valid")
     assert evaluate(model_folder, small_table, tmp_path, *options) == 0
@@ -127,7 +127,7 @@ def test_evaluate_rejects_bad_options_early(model_folder, small_table, tmp_path,
     assert out.exists() == (words is None), "an error is reported before anything is embedded"
 
 
-def test_a_table_without_splits(model_folder, tmp_path, capsys):
+def test_evaluate_table_without_splits(model_folder, tmp_path, capsys):
     rows = [{key: row[key] for key in ("id", "path", "text")} for row in table_rows()]
     assert evaluate(model_folder, write_table(tmp_path / "t.csv", rows), tmp_path, "--protocol", "v2v") == 2
     assert "there is no column 'split'" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from tests.extractors.test_runner import content, save
 from tests.extractors.videos import write_audio, write_video
 
 
-def test_a_folder_may_have_the_name_of_an_extractor() -> None:
+def test_extract_folder_named_like_an_extractor() -> None:
     for line, kind in (
         ("--out s3d i3d --in videos", "i3d"),
         ("pose --in pose --out s3d", "pose"),
@@ -88,7 +88,7 @@ def interrupt_and_finish(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_with_the_same_files(tmp_path, how):
+def test_resume_extract_after_a_signal_gives_the_same_files(tmp_path, how):
     folder = tmp_path / "in"
     for index in range(400):
         save(folder / f"{index % 7}" / f"{index}.npy", 1 + index % 5, value=index)
@@ -100,7 +100,7 @@ def test_an_interrupted_run_ends_with_the_same_files(tmp_path, how):
     assert content(tmp_path / "broken") == whole
 
 
-def test_a_killed_pose_run_ends_with_the_same_files(shared_videos, tmp_path):
+def test_resume_extract_pose_after_kill_gives_the_same_files(shared_videos, tmp_path):
     """MediaPipe on real people: the kill comes after the short first clip, in the midst of the second."""
     (tmp_path / "in").mkdir()
     for name in ("asl_book.mp4", "pose_test_video.mp4"):
@@ -114,7 +114,7 @@ def test_a_killed_pose_run_ends_with_the_same_files(shared_videos, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [["s3d"], ["i3d", "--stride", "8"]])
-def test_a_killed_network_run_ends_with_the_same_files(tmp_path, network):
+def test_resume_extract_network_after_kill_gives_the_same_files(tmp_path, network):
     for index in range(8):
         write_video(tmp_path / "in" / f"{index}.mp4", 20 + 9 * index, 25)
     arguments = [*network, "--in", tmp_path / "in", "--weights", "random:1", "--dtype", "float32"]
@@ -130,7 +130,7 @@ def test_a_killed_network_run_ends_with_the_same_files(tmp_path, network):
     assert content(tmp_path / "broken") == content(tmp_path / "whole")
 
 
-def test_s3d_of_videos_good_and_bad(tmp_path, capsys):
+def test_extract_s3d_of_readable_and_unreadable_videos(tmp_path, capsys):
     folder, out = tmp_path / "in", tmp_path / "out"
     write_video(folder / "Zürich.mpg", 30, 25, codec="mpeg1video")
     write_video(folder / "sub" / "short.mp4", 3, 25)
@@ -160,7 +160,7 @@ def test_s3d_of_videos_good_and_bad(tmp_path, capsys):
     assert "2 already finished" in capsys.readouterr().err
 
 
-def test_a_manifest_of_something_else_beside_arrays_says_nothing_of_them(tmp_path):
+def test_extract_npy_ignores_a_manifest_of_another_kind(tmp_path):
     save(tmp_path / "in" / "a.npy")
     (tmp_path / "in" / "manifest.json").write_text('{"name": "a browser extension"}')
     arguments = ["npy", "--in", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--dim", "4"]
@@ -168,7 +168,7 @@ def test_a_manifest_of_something_else_beside_arrays_says_nothing_of_them(tmp_pat
     assert trial_weights(tmp_path / "out") is None
 
 
-def test_mistakes_end_with_2_and_one_line(tmp_path, capsys):
+def test_extract_errors_are_one_line_and_status_2(tmp_path, capsys):
     folder, out = tmp_path / "in", tmp_path / "out"
     save(folder / "a.npy")
     write_video(folder / "a.mp4", 1)
@@ -190,13 +190,13 @@ def test_mistakes_end_with_2_and_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["s4d"], [], ["npy"], ["s3d", "--in", "x", "--out", "y"]])
-def test_bad_options_are_argparses(arguments):
+def test_extract_invalid_options(arguments):
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2
 
 
-def test_help_of_each_extractor(capsys):
+def test_extract_help_of_each_extractor(capsys):
     for name, option in (("pose", "--no-hand"), ("s3d", "--dtype"), ("i3d", "--stride"), ("npy", "--dim")):
         with pytest.raises(SystemExit) as end:
             main([name, "--help"])

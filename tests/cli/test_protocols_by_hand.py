@@ -56,7 +56,7 @@ def agree(judged, protocol, theirs, accuracy):
     assert accuracy == np.mean(np.array(truth) == theirs) and 0 < accuracy < 1
 
 
-def test_the_linear_probe(judged):
+def test_protocol_linear_probe_by_hand(judged):
     """Logistic regression on vectors of unit length, with the C that is best on the validation clips. In
     float32, in which the vectors are saved, its solver stops a little elsewhere."""
     splits, _, outcomes = judged
@@ -71,14 +71,14 @@ def test_the_linear_probe(judged):
     agree(judged, "linear_probe", probes[c].predict(test), probes[c].score(test, truth))
 
 
-def test_the_nearest_neighbour(judged):
+def test_protocol_v2v_by_hand(judged):
     splits, _, _ = judged
     (train, labels, _), _, (test, truth, _) = splits.values()
     theirs = KNeighborsClassifier(1, metric="cosine", algorithm="brute").fit(train, labels)
     agree(judged, "v2v", theirs.predict(test), theirs.score(test, truth))
 
 
-def test_k_neighbours(judged):
+def test_protocol_knn_by_hand(judged):
     splits, _, _ = judged
     (train, labels, _), _, (test, truth, _) = splits.values()
     theirs = KNeighborsClassifier(K, metric="cosine", algorithm="brute").fit(train, labels)

@@ -59,7 +59,9 @@ def work(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, poses: list[P
     return work
 
 
-def test_ask(work: Path, poses: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_search_build_query_and_info(
+    work: Path, poses: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     model = ["--model", str(work / "model")]
     assert (
         main(
@@ -99,7 +101,7 @@ def test_ask(work: Path, poses: list[Path], capsys: pytest.CaptureFixture[str], 
     assert "3 vectors of dimension 32, flat, cosine; model " in capsys.readouterr().out
 
 
-def test_mistakes_end_with_one_line_and_status_2(
+def test_search_errors_are_one_line_and_status_2(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index, other = str(work / "index"), str(work / "other")
@@ -125,7 +127,7 @@ def test_mistakes_end_with_one_line_and_status_2(
     assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]
 
 
-def test_embeddings_of_another_model_are_refused(
+def test_search_refuses_embeddings_of_another_model(
     work: Path,
     poses: list[Path],
     tmp_path: Path,

@@ -19,7 +19,7 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_train_evaluate_and_ask(tiny_yaml, tmp_path):
+def test_train_evaluate_and_search(tiny_yaml, tmp_path):
     """The whole path, by the commands of the README."""
     done = run_module(
         "locallaunch.py",
@@ -222,7 +222,7 @@ def test_fine_tuning_refuses_a_frame_mlp_that_would_stay_random(tiny_yaml, tmp_p
     assert train(tiny_yaml, *start).returncode == 0
 
 
-def test_training_nothing_is_an_error(tiny_yaml, tmp_path):
+def test_train_without_an_epoch_is_an_error(tiny_yaml, tmp_path):
     done = train(tiny_yaml, f"{O}.stop_min_lr=1")  # where the learning rate never is
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert f"error: nothing was trained, and no checkpoint is in {tmp_path}/run" in done.stderr
@@ -274,7 +274,7 @@ def test_two_processes_gather_and_resume(tiny_yaml, tmp_path):
 
 
 @pytest.mark.slow
-def test_non_finite_batches_end_the_run_and_name_their_clips(tiny_yaml):
+def test_train_non_finite_batches_end_the_run(tiny_yaml):
     blown_up = [
         "fairseq.optimization.lr=[1.0e+30]",
         "fairseq.optimization.clip_norm=0",

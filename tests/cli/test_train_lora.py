@@ -29,7 +29,7 @@ def options(model_folder, folder, epochs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ema", [[], EMA], ids=["plain", "ema"])
-def test_train_resume_evaluate_and_convert(tiny_yaml, model_folder, tmp_path, monkeypatch, ema):
+def test_lora_train_resume_evaluate_and_convert(tiny_yaml, model_folder, tmp_path, monkeypatch, ema):
     """From a model folder to adapters, interrupted and not, to a model folder again, which needs no peft."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     done = train(tiny_yaml, *options(model_folder, whole, 2), *ema)
@@ -88,9 +88,7 @@ def test_mistakes(tiny_yaml, tmp_path, capsys, overrides, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_without_peft_training_says_what_to_install_before_anything_is_written(
-    tiny_yaml, tmp_path, monkeypatch, capsys
-):
+def test_lora_training_without_peft_names_the_package(tiny_yaml, tmp_path, monkeypatch, capsys):
     import importlib.util
 
     find = importlib.util.find_spec
@@ -100,7 +98,7 @@ def test_without_peft_training_says_what_to_install_before_anything_is_written(
     assert "pip install peft" in error and not (tmp_path / "run").exists()
 
 
-def test_a_run_goes_on_with_the_adapters_it_began_with(tiny_yaml, tmp_path, capsys):
+def test_resume_lora_with_another_rank_is_refused(tiny_yaml, tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "checkpoint_last.pt").touch()

@@ -27,7 +27,7 @@ def test_differences_are_named_with_both_values(tiny_yaml):
     assert found["fairseq.common.seed"][1] == 3 and found["fairseq.ema.store_ema"] == (None, True)
 
 
-def test_other_preprocessing_than_in_training_is_told(trained, tiny_yaml, caplog):
+def test_preprocessing_different_from_training_warns(trained, tiny_yaml, caplog):
     with caplog.at_level(logging.WARNING):
         same = load_config(tiny_yaml, ["dataset.clip_frames=8", "dataset.augment2d=true", "loss.mixup=0.1"])
         warn_of_other_preprocessing(trained, same)
@@ -47,12 +47,12 @@ def test_other_preprocessing_than_in_training_is_told(trained, tiny_yaml, caplog
         ("model.dropout=0.3", None),
     ],
 )
-def test_what_weights_do_not_tell_of_a_vector(trained, tiny_yaml, caplog, key, told):
+def test_embedding_settings_different_from_training_warn(trained, tiny_yaml, caplog, key, told):
     warn_of_other_preprocessing(trained, load_config(tiny_yaml, ["dataset.clip_frames=8", key]))
     assert [message.partition(",")[0] for message in caplog.messages] == ([told] if told else [])
 
 
-def test_a_checkpoint_without_its_config(trained, tiny_yaml, tmp_path, caplog):
+def test_compare_with_a_checkpoint_without_a_config(trained, tiny_yaml, tmp_path, caplog):
     assert trained_with(tmp_path / "other.pt") is None and "cannot be read" not in caplog.text
     (trained.parent / "config.yaml").write_text("nonsense: 1\n")
     warn_of_other_preprocessing(trained, load_config(tiny_yaml))

@@ -27,7 +27,7 @@ def yaml(tmp_path: Path):
     return write
 
 
-def test_layers_later_ones_win(yaml):
+def test_later_includes_and_overrides_win(yaml):
     yaml("model: {vfeat_dim: 1, conv1d: 1}\ndataset: {max_len: 10}", "base/a.yaml")
     yaml("includes: a.yaml\nmodel: {vfeat_dim: 2}", "base/b.yaml")
     path = yaml("includes: [base/b.yaml]\n" + MINIMAL + "model: {dropout: 0.5}\n")
@@ -84,7 +84,7 @@ def test_layers_later_ones_win(yaml):
         ("dataset.letters=[A, B] # two", ["'# two' as a comment"]),
     ],
 )
-def test_what_is_wrong_is_named(yaml, override, words):
+def test_override_errors_name_the_key_and_expectation(yaml, override, words):
     with pytest.raises(UserError) as caught:
         load_config(yaml(MINIMAL), [override])
     message = str(caught.value)
@@ -95,12 +95,12 @@ def test_what_is_wrong_is_named(yaml, override, words):
 
 
 @pytest.mark.parametrize("value", ["'The letter #1'", '"The letter #1"', " 'The letter #1' "])
-def test_a_quoted_number_sign_is_no_comment(yaml, value):
+def test_quoted_hash_in_an_override_is_no_comment(yaml, value):
     assert load_config(yaml(MINIMAL), [f"dataset.prompt={value}"]).dataset.prompt == "The letter #1"
     assert load_config(yaml(MINIMAL), ["dataset.prompt=C#"]).dataset.prompt == "C#"
 
 
-def test_errors_name_the_file_the_key_came_from(yaml):
+def test_config_errors_name_the_file_of_the_key(yaml):
     yaml("model: {vfeat_dimm: 3}", "part.yaml")
     with pytest.raises(UserError, match=r"part\.yaml: unknown key model\.vfeat_dimm"):
         load_config(yaml("includes: part.yaml\n" + MINIMAL))
@@ -137,7 +137,7 @@ def test_includes_cannot_loop(yaml):
         load_config(yaml("includes: y.yaml\n" + MINIMAL))
 
 
-def test_environment_only_with_our_prefix(yaml, monkeypatch):
+def test_interpolation_reads_only_signclip_variables(yaml, monkeypatch):
     path = yaml(
         MINIMAL.replace("max_len: 32", "max_len: 32, vfeat_dir: '${oc.env:SIGNCLIP_DATA,data}/poses'")
     )
@@ -147,7 +147,7 @@ def test_environment_only_with_our_prefix(yaml, monkeypatch):
     assert load_config(path).dataset.vfeat_dir == "/elsewhere/poses"
 
 
-def test_two_names_for_a_thing(yaml):
+def test_alias_and_key_together_are_refused(yaml):
     config = load_config(
         yaml(MINIMAL.replace("max_len: 32", "max_len: 32, valid_path: v.txt") + "input_dim: 63")
     )
@@ -172,7 +172,7 @@ def test_alias_in_a_later_layer_wins(yaml):
         load_config(yaml(MINIMAL + "model: {ensemble_size: 2, members: 2}"))
 
 
-def test_saved_config_is_read_back_the_same(yaml, tmp_path):
+def test_saved_config_round_trip(yaml, tmp_path):
     config = load_config(yaml(MINIMAL), ["dataset.augment3d.rotation=0.3", "dataset.prompt='Ä {letter}'"])
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config
@@ -186,7 +186,7 @@ def test_saved_config_is_read_back_the_same(yaml, tmp_path):
         ("dataset:\n  augment3d:\n", ["dataset.augment3d is empty", "rotation"]),
     ],
 )
-def test_an_empty_section_does_not_throw_away_what_is_included(yaml, section, named):
+def test_empty_section_over_an_include_is_refused(yaml, section, named):
     yaml(MINIMAL + "loss: {temperature: 0.1}\n", "base.yaml")
     yaml("includes: base.yaml\ndataset: {augment3d: {rotation: 0.5}}\n", "other.yaml")
     with pytest.raises(UserError) as caught:
@@ -197,14 +197,14 @@ def test_an_empty_section_does_not_throw_away_what_is_included(yaml, section, na
     assert load_config(yaml("includes: other.yaml\nmodel:\n")).loss.temperature == 0.1, "nothing is lost here"
 
 
-def test_an_override_of_a_section_keeps_its_other_keys(yaml):
+def test_section_override_keeps_the_other_keys(yaml):
     path = yaml(MINIMAL + "loss: {temperature: 0.1, mixup: 0.2}\n")
     loss = load_config(path, ["loss={mixup: 0.3}"]).loss
     assert (loss.temperature, loss.mixup) == (0.1, 0.3)
 
 
 @pytest.mark.parametrize("override", ["checkpoint.max_epoch=25", "checkpoint.max_epoch=null"])
-def test_an_option_may_stand_twice_if_it_says_one_thing(yaml, override):
+def test_fairseq_option_in_two_groups_with_equal_values(yaml, override):
     config = load_config(yaml(MINIMAL), ["fairseq.optimization.max_epoch=25", f"fairseq.{override}"])
     assert option(config.fairseq, "max_epoch") == 25
 
@@ -220,7 +220,7 @@ def test_fairseq_arguments(yaml):
     assert option(groups, "ddp_backend") == "no_c10d"
 
 
-def test_the_table_of_fairseq_options_is_that_of_fairseq():
+def test_fairseq_options_json_is_up_to_date():
     """Options are checked without fairseq; the table must not fall behind the fairseq that is installed."""
     from mmpt.fairseq_plugin.options import table as installed
 
@@ -230,11 +230,11 @@ def test_the_table_of_fairseq_options_is_that_of_fairseq():
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "projects" / "signclip").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_our_own_configs_load(path):
+def test_all_project_configs_load(path):
     config = load_config(path)
     assert config.dataset.split == ("test" if path.name.startswith("test_") else None)
 
 
-def test_the_former_name_of_ensemble_yaml_can_still_be_included(tmp_path):
+def test_members_yaml_alias_of_ensemble_yaml_can_be_included(tmp_path):
     (tmp_path / "x.yaml").write_text("includes: [configs/fslex.yaml, configs/members.yaml]\n")
     assert load_config(tmp_path / "x.yaml").model.ensemble_size == 8

@@ -136,7 +136,7 @@ CASES = [
 @pytest.mark.parametrize(
     "base, section, extra", CASES, ids=[f"{i}-{'-'.join(c[2])}" for i, c in enumerate(CASES)]
 )
-def test_loads_without_edits_or_warnings(tmp_path, caplog, base, section, extra):
+def test_published_configs_load_without_warnings(tmp_path, caplog, base, section, extra):
     path = tmp_path / "published.yaml"
     path.write_text(yaml.safe_dump({**base, section: {**base[section], **extra}}))
     with caplog.at_level(logging.INFO):
@@ -161,7 +161,7 @@ def test_loads_without_edits_or_warnings(tmp_path, caplog, base, section, extra)
         ("model", {"checkpoint_path": "bsl5k.pth.tar"}),
     ],
 )
-def test_what_we_do_not_have_is_said_rather_than_left_out(tmp_path, section, extra):
+def test_published_unsupported_options_are_refused(tmp_path, section, extra):
     path = tmp_path / "published.yaml"
     path.write_text(yaml.safe_dump({**TRAINING, section: {**TRAINING[section], **extra}}))
     with pytest.raises(UserError, match=next(iter(extra))):
@@ -177,7 +177,7 @@ def test_what_we_do_not_have_is_said_rather_than_left_out(tmp_path, section, ext
         {"dataset": {"tfeat_dir": "/somewhere", "mm_prob": 0.5}, "task": "VideoRetriTask", "num_cands": 64},
     ],
 )
-def test_keys_of_readers_that_are_not_here_are_said_to_be_ignored(tmp_path, caplog, extra):
+def test_published_keys_of_other_data_sets_are_reported_as_ignored(tmp_path, caplog, extra):
     path = tmp_path / "published.yaml"
     merged = {**TRAINING, **extra, "dataset": {**DATASET, **extra["dataset"]}}
     path.write_text(yaml.safe_dump(merged))
@@ -188,7 +188,7 @@ def test_keys_of_readers_that_are_not_here_are_said_to_be_ignored(tmp_path, capl
     assert all(record.levelno < logging.WARNING for record in caplog.records)
 
 
-def test_includes_from_the_top_of_a_published_tree(tmp_path, monkeypatch):
+def test_published_includes_relative_to_a_parent_folder(tmp_path, monkeypatch):
     """The ancestors name included files from the folder that they were started in."""
     folder = tmp_path / "projects" / "task"
     folder.mkdir(parents=True)

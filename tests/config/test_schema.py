@@ -44,12 +44,12 @@ def refused(tmp_path, key, value, named):
 
 
 @pytest.mark.parametrize("key, hint, bounds", KEYS, ids=NAMES)
-def test_wrong_type(tmp_path, key, hint, bounds):
+def test_schema_wrong_type_is_refused(tmp_path, key, hint, bounds):
     refused(tmp_path, key, {"a": "section"}, key)
 
 
 @pytest.mark.parametrize("key, hint, bounds", KEYS, ids=NAMES)
-def test_unknown_sibling(tmp_path, key, hint, bounds):
+def test_schema_unknown_key_is_refused(tmp_path, key, hint, bounds):
     refused(tmp_path, key + "_x", 1, key + "_x")
 
 
@@ -61,7 +61,7 @@ BOUNDED = [
 
 
 @pytest.mark.parametrize("key, hint, bounds", BOUNDED, ids=[row[0] for row in BOUNDED])
-def test_out_of_range(tmp_path, key, hint, bounds):
+def test_schema_out_of_range_value_is_refused(tmp_path, key, hint, bounds):
     if bounds.get("choices"):
         refused(tmp_path, key, 999 if isinstance(bounds["choices"][0], int) else "none of these", key)
     for side, step in (("min", -1), ("max", 1)):
@@ -70,5 +70,5 @@ def test_out_of_range(tmp_path, key, hint, bounds):
 
 
 @pytest.mark.parametrize("key, hint, bounds", KEYS, ids=NAMES)
-def test_every_key_is_explained(key, hint, bounds):
+def test_schema_documents_every_key(key, hint, bounds):
     assert len(bounds["doc"]) > 5

@@ -57,7 +57,7 @@ def poses() -> list[Path]:
     return sorted((find_lexicon(None) / "ase").glob("*.pose"))[:3]
 
 
-def test_video_features(model: SignCLIP, clips: list[np.ndarray], io: dict[str, np.ndarray]) -> None:
+def test_embed_video_features(model: SignCLIP, clips: list[np.ndarray], io: dict[str, np.ndarray]) -> None:
     got = model.embed_video_features(clips)
     assert got.dtype == np.float32
     assert got.shape == (5, 32) == (5, model.dim)
@@ -67,7 +67,7 @@ def test_video_features(model: SignCLIP, clips: list[np.ndarray], io: dict[str, 
     np.testing.assert_allclose(unit, got / np.linalg.norm(got, axis=1, keepdims=True), rtol=1e-5)
 
 
-def test_texts(model: SignCLIP) -> None:
+def test_embed_text(model: SignCLIP) -> None:
     got = model.embed_text(TEXTS)
     assert got.dtype == np.float32 and got.shape == (4, 32)
     assert np.array_equal(got[1], got[3])
@@ -76,7 +76,7 @@ def test_texts(model: SignCLIP) -> None:
     np.testing.assert_allclose(np.linalg.norm(model.embed_text(TEXTS, normalize=True), axis=1), 1, rtol=1e-5)
 
 
-def test_poses_as_files_and_objects(model: SignCLIP, poses: list[Path]) -> None:
+def test_embed_pose_files_and_objects(model: SignCLIP, poses: list[Path]) -> None:
     objects = [Pose.read(path.read_bytes()) for path in poses]
     before = [pose.body.data.copy() for pose in objects]
     got = model.embed_pose(objects)
@@ -98,15 +98,13 @@ def test_score_is_texts_by_poses(model: SignCLIP, poses: list[Path]) -> None:
     np.testing.assert_allclose(dot, model.embed_text(TEXTS) @ model.embed_pose(poses).T, rtol=1e-5)
 
 
-def test_nothing_in_nothing_out(model: SignCLIP) -> None:
+def test_embed_empty_lists(model: SignCLIP) -> None:
     for embed in (model.embed_text, model.embed_video_features, model.embed_pose):
         assert embed([]).shape == (0, 32)
     assert model.score([], TEXTS).shape == (4, 0)
 
 
-def test_long_clips_are_cut_as_the_config_says(
-    config: Config, data_dir: Path, io: dict[str, np.ndarray]
-) -> None:
+def test_embed_long_clips(config: Config, data_dir: Path, io: dict[str, np.ndarray]) -> None:
     long = io["long_vfeats"][0]
     weights = data_dir / "mmfusion" / "weights.safetensors"
     cut = SignCLIP.from_checkpoint(weights, config).embed_video_features([long])
@@ -133,18 +131,18 @@ def test_long_clips_are_cut_as_the_config_says(
         ("embed_video_features", [[[0.0] * 63, [0.0] * 62]], "clip number 0 is not an array"),
     ],
 )
-def test_mistakes(model: SignCLIP, method: str, value: Any, message: str) -> None:
+def test_embedder_input_errors(model: SignCLIP, method: str, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         getattr(model, method)(value)
 
 
 @pytest.mark.parametrize("folder", [None, 5])
-def test_what_is_no_path_of_a_model(folder: Any) -> None:
+def test_from_pretrained_path_errors(folder: Any) -> None:
     with pytest.raises(UserError, match="expected the path of a model folder"):
         SignCLIP.from_pretrained(folder)
 
 
-def test_torch_tensors_are_taken(model: SignCLIP) -> None:
+def test_embed_torch_tensors(model: SignCLIP) -> None:
     """Of any precision, and in the middle of a training."""
     frames = torch.rand(6, 63)
     expected = model.embed_video_features([frames.numpy()])
@@ -154,7 +152,7 @@ def test_torch_tensors_are_taken(model: SignCLIP) -> None:
     np.testing.assert_array_equal(model.embed_video_features([rounded]), expected)
 
 
-def test_which_pose_of_many_is_wrong(model: SignCLIP, poses: list[Path]) -> None:
+def test_embed_pose_error_names_the_pose(model: SignCLIP, poses: list[Path]) -> None:
     """An object has no name: its place in the list is told."""
     good, bad = (Pose.read(poses[0].read_bytes()) for _ in range(2))
     bad.body.confidence[:] = 0
@@ -162,7 +160,9 @@ def test_which_pose_of_many_is_wrong(model: SignCLIP, poses: list[Path]) -> None
         model.embed_pose([good, bad])
 
 
-def test_model_of_video_features_takes_no_poses(config: Config, data_dir: Path, poses: list[Path]) -> None:
+def test_embed_pose_with_a_video_feature_model_is_refused(
+    config: Config, data_dir: Path, poses: list[Path]
+) -> None:
     dataset = dataclasses.replace(config.dataset, video_processor="VideoProcessor")
     model = SignCLIP.from_checkpoint(
         data_dir / "mmfusion" / "weights.safetensors", dataclasses.replace(config, dataset=dataset)
@@ -171,13 +171,13 @@ def test_model_of_video_features_takes_no_poses(config: Config, data_dir: Path, 
         model.embed_pose(poses)
 
 
-def test_checkpoint_of_another_model_is_refused(config: Config, data_dir: Path) -> None:
+def test_from_checkpoint_of_another_model_is_refused(config: Config, data_dir: Path) -> None:
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, vfeat_dim=64))
     with pytest.raises(UserError, match=r"weights\.safetensors does not fit.*linear1"):
         SignCLIP.from_checkpoint(data_dir / "mmfusion" / "weights.safetensors", other)
 
 
-def test_folder_in_a_process_without_fairseq_or_network(
+def test_from_pretrained_without_fairseq_or_network(
     model: SignCLIP, tmp_path: Path, clips: list[np.ndarray]
 ) -> None:
     """The same vectors, with fairseq not importable and every connection refused."""
@@ -202,7 +202,7 @@ np.savez({str(tmp_path / "out.npz")!r}, video=video, text=model.embed_text({TEXT
     np.testing.assert_allclose(out["text"], model.embed_text(TEXTS), rtol=0, atol=1e-5)
 
 
-def test_device(model: SignCLIP, tmp_path: Path) -> None:
+def test_embedder_device(model: SignCLIP, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     assert SignCLIP.from_pretrained(tmp_path / "model", device="cpu").device == torch.device("cpu")
     with pytest.raises(UserError, match="device"):

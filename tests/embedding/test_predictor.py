@@ -58,9 +58,7 @@ LENGTHS = [3, 9, 1, 9, 4, 30, 2, 5, 5, 8]
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 @pytest.mark.parametrize("pool", [1, 4, 1000])
-def test_embeddings_come_in_input_order_whatever_the_batches(
-    model: Towers, batch_size: int, pool: int
-) -> None:
+def test_predictor_keeps_the_input_order(model: Towers, batch_size: int, pool: int) -> None:
     videos = clips(LENGTHS)
     got = Predictor(model, batch_size=batch_size, pool=pool).embed_videos(videos)
     wanted = [model.video(torch.from_numpy(clip)).mean(dim=0).detach().numpy() for clip in videos]
@@ -68,7 +66,7 @@ def test_embeddings_come_in_input_order_whatever_the_batches(
     np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-def test_a_generator_is_read_in_portions(model: Towers) -> None:
+def test_predictor_reads_a_generator_in_pools(model: Towers) -> None:
     read = []
 
     def source() -> Iterator[np.ndarray]:
@@ -81,12 +79,12 @@ def test_a_generator_is_read_in_portions(model: Towers) -> None:
     assert [batches for _, batches in read] == [0] * 4 + [2] * 4 + [4] * 2
 
 
-def test_clips_of_like_length_share_a_batch(model: Towers) -> None:
+def test_predictor_sorts_batches_by_length(model: Towers) -> None:
     Predictor(model, batch_size=2).embed_videos(clips([1, 9, 1, 9, 2, 30]))
     assert model.batches == [(2, 30), (2, 9), (2, 1)]
 
 
-def test_each_distinct_prompt_is_encoded_once(model: Towers) -> None:
+def test_predictor_encodes_each_distinct_prompt_once(model: Towers) -> None:
     a, b, c = prompt(1, 2, 3), prompt(1, 2, 4, 5), prompt(9)
     texts = [a, b, a, c, prompt(1, 2, 3, padded=4), b]
     got = Predictor(model, batch_size=8).embed_texts(texts)
@@ -100,7 +98,7 @@ def test_each_distinct_prompt_is_encoded_once(model: Towers) -> None:
     np.testing.assert_allclose(got[[0, 1, 3]], wanted, atol=1e-6)
 
 
-def test_tensors_are_taken_as_well_as_arrays(model: Towers) -> None:
+def test_predictor_accepts_tensors(model: Towers) -> None:
     videos, text = clips([2, 3]), prompt(4, 5)
     predictor = Predictor(model)
     tensors = [torch.from_numpy(clip) for clip in videos]
@@ -109,7 +107,7 @@ def test_tensors_are_taken_as_well_as_arrays(model: Towers) -> None:
     np.testing.assert_array_equal(predictor.embed_texts([as_tensors]), predictor.embed_texts([text]))
 
 
-def test_the_model_is_left_in_the_mode_it_was_in(model: Towers) -> None:
+def test_predictor_restores_the_training_mode(model: Towers) -> None:
     model.frozen.eval()
     predictor = Predictor(model)
     predictor.embed_videos(clips([2]))
@@ -120,7 +118,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(model: Towers) -> None:
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
-def test_autocast_runs_the_towers_in_a_narrower_type(model: Towers) -> None:
+def test_predictor_autocast(model: Towers) -> None:
     videos = clips([3, 4])
     exact = Predictor(model).embed_videos(videos)
     narrow = Predictor(model, autocast=torch.bfloat16).embed_videos(videos)
@@ -128,7 +126,7 @@ def test_autocast_runs_the_towers_in_a_narrower_type(model: Towers) -> None:
     assert 0 < np.abs(exact - narrow).max() < 0.05
 
 
-def test_what_cannot_be_embedded_is_named(model: Towers) -> None:
+def test_predictor_errors(model: Towers) -> None:
     predictor = Predictor(model, batch_size=1, pool=1)
     with pytest.raises(UserError, match=r"clip number 1 .*dimension 4.* 5"):
         predictor.embed_videos([*clips([2]), *clips([2], width=4)])
@@ -144,5 +142,5 @@ def test_what_cannot_be_embedded_is_named(model: Towers) -> None:
         Predictor(model, batch_size=0)
 
 
-def test_the_predictor_is_found_by_its_name_in_yaml() -> None:
+def test_predictor_registry_name() -> None:
     assert PREDICTORS.get("RetrievalPredictor") is Predictor

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_eval_benchmark(tmp_path: Path) -> None:
+def test_benchmark_eval(tmp_path: Path) -> None:
     sizes = ["--clips", "120", "--prompts", "7", "--repeats", "1"]
     large = ["--large-clips", "700", "--large-prompts", "50", "--width", "8"]
     command = [

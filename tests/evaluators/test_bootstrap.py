@@ -23,7 +23,7 @@ def random_ranks(seed: int = 0, prompts: int = 30, videos: int = 200) -> Ranks:
     )
 
 
-def test_every_metric_has_an_interval_around_it() -> None:
+def test_bootstrap_interval_of_every_metric() -> None:
     ranks = random_ranks()
     metrics, intervals = metrics_from_ranks(ranks), bootstrap_intervals(ranks)
     assert intervals.keys() == metrics.keys()
@@ -34,7 +34,7 @@ def test_every_metric_has_an_interval_around_it() -> None:
             assert low < high or name == "MedianR", (direction, name)
 
 
-def test_against_a_plain_bootstrap() -> None:
+def test_bootstrap_equals_a_plain_one() -> None:
     """The same resamples, drawn one by one and measured by the definitions."""
     ranks = random_ranks(1)
     n = len(ranks.v2t)
@@ -57,20 +57,20 @@ def test_against_a_plain_bootstrap() -> None:
     np.testing.assert_allclose([got["P@5"], got["R@5"], got["MedianR"]], wanted, atol=1e-12)
 
 
-def test_nothing_varies_where_all_queries_agree() -> None:
+def test_bootstrap_of_equal_queries() -> None:
     intervals = bootstrap_intervals(ranks_of([2] * 9))
     assert intervals["v2t"] == {"R@1": [0, 0], "R@5": [1, 1], "MedianR": [2, 2], "MeanR": [2, 2]}
     assert intervals["t2v"]["P@1"] == [1, 1]
 
 
-def test_one_clip_and_even_numbers_of_clips() -> None:
+def test_bootstrap_of_one_clip_and_even_numbers() -> None:
     assert bootstrap_intervals(ranks_of([3]))["v2t"]["MedianR"] == [3, 3]
     low, high = bootstrap_intervals(ranks_of([1, 4]), level=0.6)["v2t"]["MedianR"]
     assert (low, high) == (1, 4)
     assert bootstrap_intervals(ranks_of([1, 4]), level=0.1)["v2t"]["MedianR"] == [2.5, 2.5]
 
 
-def test_the_same_seed_gives_the_same_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrap_seed_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = random_ranks(2)
     wanted = bootstrap_intervals(ranks, seed=3)
     assert bootstrap_intervals(ranks, seed=3) == wanted
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_and_blocks_do_not_matter(monkeypatch: pyte
             assert interval == pytest.approx(wanted[direction][name], abs=1e-12)
 
 
-def test_the_truth_is_inside_about_as_often_as_promised() -> None:
+def test_bootstrap_coverage() -> None:
     """Many test sets of one simulated model, 3 clips for each of 26 prompts: 90 % intervals of V2T R@1 and
     T2V P@1 hold the mean over test sets in 80 to 98 % of them. (By clips, those of T2V P@1 do in far
     fewer.)"""
@@ -104,7 +104,7 @@ def test_the_truth_is_inside_about_as_often_as_promised() -> None:
 
 
 @pytest.mark.parametrize("options", [{"resamples": 0}, {"level": 0.0}, {"level": 1.0}, {"level": 95}])
-def test_options_out_of_range(options: dict) -> None:
+def test_bootstrap_option_errors(options: dict) -> None:
     with pytest.raises(UserError, match="level between 0 and 1"):
         bootstrap_intervals(ranks_of([1]), **options)
 

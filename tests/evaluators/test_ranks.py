@@ -15,7 +15,7 @@ from mmpt.evaluators.metrics.ranks import (
 from mmpt.utils.errors import UserError
 
 
-def test_a_clip_whose_class_is_absent_is_never_found() -> None:
+def test_class_ranks_of_an_absent_class() -> None:
     """Few classes: the place behind the last is among the first ten, and still no hit."""
     scores = np.random.default_rng(0).normal(size=(20, 4))
     truth = np.array([ABSENT] * 15 + [0] * 5)
@@ -26,7 +26,7 @@ def test_a_clip_whose_class_is_absent_is_never_found() -> None:
     assert max(class_rank_intervals(places[:15], resamples=20, n_candidates=4)["R@10"]) == 0
 
 
-def test_places_by_sorting():
+def test_class_ranks_equal_sorting():
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 4, (200, 7)).astype(float)  # many ties
     truth = rng.integers(-1, 7, 200)
@@ -37,7 +37,7 @@ def test_places_by_sorting():
     assert class_ranks(scores, truth).tolist() == expected
 
 
-def test_metrics_by_hand():
+def test_class_rank_metrics_by_hand():
     metrics = class_rank_metrics(np.array([1, 2, 4, 11]))
     assert metrics["R@1"] == 0.25 and metrics["R@5"] == 0.75 and metrics["R@10"] == 0.75
     assert metrics["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 11) / 4)
@@ -47,7 +47,7 @@ def test_metrics_by_hand():
     assert class_rank_metrics(draws)["R@1"] == (0.25 + 1) / 2
 
 
-def test_chance_is_what_random_scores_give():
+def test_chance_metrics_equal_random_scores():
     rng = np.random.default_rng(1)
     truth = np.where(rng.random(40_000) < 0.8, rng.integers(0, 12, 40_000), -1)
     metrics = class_rank_metrics(class_ranks(rng.random((40_000, 12)), truth))
@@ -56,7 +56,7 @@ def test_chance_is_what_random_scores_give():
         assert metrics[name] == pytest.approx(expected, rel=0.03), name
 
 
-def test_chance_where_several_are_right():
+def test_chance_metrics_with_several_relevant():
     """Places of the first right one, of random orders."""
     rng = np.random.default_rng(2)
     relevant = np.array([1, 3, 3, 10])
@@ -67,7 +67,7 @@ def test_chance_where_several_are_right():
     assert chance_metrics(26)["MedianR"] == 13.5 and chance_metrics(26, 0.4)["MedianR"] == 27
 
 
-def test_intervals_hold_the_estimate_and_narrow_with_more_clips():
+def test_class_rank_intervals():
     rng = np.random.default_rng(2)
     widths = {}
     for count in (50, 800):
@@ -83,7 +83,7 @@ def test_intervals_hold_the_estimate_and_narrow_with_more_clips():
     assert class_rank_intervals(repeated, resamples=50) == class_rank_intervals(places, resamples=50)
 
 
-def test_what_does_not_fit():
+def test_class_ranks_errors():
     with pytest.raises(UserError, match="NaN"):
         class_ranks([[1.0, math.nan]], [0])
     with pytest.raises(UserError, match="from 0 to 1"):

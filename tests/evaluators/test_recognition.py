@@ -54,7 +54,7 @@ def test_shuffled_labels_give_chance_in_every_protocol(name):
 
 
 @pytest.mark.parametrize("name", ["v2v", "knn"])
-def test_no_metric_exceeds_the_share_of_clips_that_can_be_right(name):
+def test_recognition_metrics_are_bounded_by_coverage(name):
     """The support has three of the twelve classes: the place behind the last is among the first five."""
     test, train, valid, prompts = make()
     kept = [i for i, letter in enumerate(train.classes) if letter in LETTERS[:3]]
@@ -72,7 +72,7 @@ def test_no_metric_exceeds_the_share_of_clips_that_can_be_right(name):
     assert one.metrics["R@5"] == pytest.approx(share) == one.chance["R@5"]
 
 
-def test_settings_n_classes_and_coverage():
+def test_recognition_settings_classes_and_coverage():
     test, train, valid, prompts = make()
     kept = [i for i, name in enumerate(train.classes) if name != LETTERS[0]]
     train = Split(
@@ -92,7 +92,7 @@ def test_settings_n_classes_and_coverage():
     assert [o.setting for o in both] == ["v2t", "t2v"] and both[1].n == 12
 
 
-def test_c_is_chosen_on_validation_clips_alone():
+def test_linear_probe_chooses_c_on_valid():
     test, train, valid, prompts = make()
     (chosen,) = run_protocol("linear_probe", test, train, valid, prompts, Options(resamples=0))
     other_test = make(seed=5)[0]
@@ -114,7 +114,7 @@ def test_c_is_chosen_on_validation_clips_alone():
         ("linear_probe", {"queries": "valid"}, "chosen on the clips that are evaluated"),
     ],
 )
-def test_what_is_refused(name, change, words):
+def test_check_protocol_errors(name, change, words):
     test, train, valid, prompts = make()
     given = {"queries": test, "support": train, "valid": valid}
     for key, value in change.items():
@@ -123,7 +123,7 @@ def test_what_is_refused(name, change, words):
         run_protocol(name, *given.values(), prompts, Options(resamples=0))
 
 
-def test_the_report(tmp_path):
+def test_recognition_report(tmp_path):
     test, train, valid, prompts = make()
     outcomes = [o for name in PROTOCOLS for o in run_protocol(name, test, train, valid, prompts, Options())]
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
@@ -153,7 +153,7 @@ def test_the_report(tmp_path):
 
 
 @pytest.mark.parametrize("count", [4, 6, 50])
-def test_a_map_of_clips_that_are_all_alike(count):
+def test_embedding_map_of_equal_clips(count):
     """scikit-learn's t-SNE is handed NaN for them, and the process ends without a word."""
     for vectors in (np.ones((count, 32), np.float32), np.zeros((count, 32), np.float32)):
         points = project(vectors)
@@ -161,7 +161,7 @@ def test_a_map_of_clips_that_are_all_alike(count):
         assert len(np.unique(points, axis=0)) == count
 
 
-def test_an_earlier_report_leaves_nothing_beside_a_new_one(tmp_path, monkeypatch):
+def test_recognition_report_replaces_an_earlier_one(tmp_path, monkeypatch):
     """Numbers are there before pictures are drawn, which may fail."""
     test, train, valid, prompts = make()
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
@@ -185,7 +185,7 @@ def test_an_earlier_report_leaves_nothing_beside_a_new_one(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("groups", [[""] * 12, ["s1", "s2"] * 6])
-def test_a_map_names_its_classes_however_long_they_are(tmp_path, monkeypatch, groups):
+def test_embedding_map_with_long_class_names(tmp_path, monkeypatch, groups):
     drawn = {}
     monkeypatch.setattr(embedding_map, "save_figure", lambda figure, path, dpi: drawn.update(figure=figure))
     classes = ["HOUSE", "good morning everybody", "good morning all"] * 4
@@ -198,7 +198,7 @@ def test_a_map_names_its_classes_however_long_they_are(tmp_path, monkeypatch, gr
     assert len(colours) == (2 if groups[0] else 3), "of signers, or of classes where there is one signer"
 
 
-def test_the_signers_of_a_map_stand_beside_it_each_with_a_name(tmp_path, monkeypatch):
+def test_embedding_map_legend_of_signers(tmp_path, monkeypatch):
     """Within the axes the names hide clips; a signer who is not known has a colour too."""
     drawn = {}
     monkeypatch.setattr(embedding_map, "save_figure", lambda figure, path, dpi: drawn.update(figure=figure))

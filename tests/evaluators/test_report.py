@@ -55,7 +55,7 @@ def results() -> dict[str, Any]:
     return make_results(embedded(*embeddings()), provenance=Provenance(seed=3, **origin))
 
 
-def test_results_hold_metrics_intervals_chance_and_origin(results: dict[str, Any]) -> None:
+def test_make_results_content(results: dict[str, Any]) -> None:
     text, video = embeddings()
     assert {key: results[key] for key in ("t2v", "v2t")} == rank_metrics(similarity(text, video), IDS)
     assert list(results["t2v"]) == ["P@1", "P@5", "P@10", "R@1", "R@5", "R@10", "MedianR", "MeanR"]
@@ -70,7 +70,7 @@ def test_results_hold_metrics_intervals_chance_and_origin(results: dict[str, Any
     assert dot["v2t"] == rank_metrics(similarity(text, video, "dot"), IDS)["v2t"] != results["v2t"]
 
 
-def test_chance_is_what_random_scores_give(results: dict[str, Any]) -> None:
+def test_chance_equals_random_scores(results: dict[str, Any]) -> None:
     chance = results["chance"]
     assert chance["v2t R@1"] == 1 / 6 and chance["v2t R@10"] == 1
     assert chance["t2v P@1"] == pytest.approx(4 / 20)
@@ -87,7 +87,7 @@ def test_chance_is_what_random_scores_give(results: dict[str, Any]) -> None:
         )
 
 
-def test_the_folder(tmp_path: Path, results: dict[str, Any]) -> None:
+def test_save_report_folder(tmp_path: Path, results: dict[str, Any]) -> None:
     text, video = embeddings()
     files = save_report(tmp_path / "out", results, embedded(text, video, IDS, PROMPTS, VIDEO_IDS))
     names = {
@@ -116,7 +116,7 @@ def test_the_folder(tmp_path: Path, results: dict[str, Any]) -> None:
         assert expected in page
 
 
-def test_without_pictures_and_with_many_prompts(tmp_path: Path) -> None:
+def test_save_report_without_figures_and_with_many_prompts(tmp_path: Path) -> None:
     """Hundreds of prompts still give pictures of a readable size and a page of a hundred lines."""
     random = np.random.default_rng(1)
     prompts = [f"sign {i}" for i in range(300)]
@@ -138,7 +138,7 @@ def test_without_pictures_and_with_many_prompts(tmp_path: Path) -> None:
     assert ".png" not in (tmp_path / "no" / "results.md").read_text()
 
 
-def test_interrupted_it_leaves_no_results_of_an_earlier_evaluation(
+def test_save_report_interrupted_leaves_no_old_results(
     tmp_path: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would stand beside the new embeddings, as if they were theirs."""
@@ -160,7 +160,7 @@ def test_embedded_split_needs_one_name_for_each_embedding() -> None:
         embedded(*embeddings(), IDS, PROMPTS[1:], VIDEO_IDS)
 
 
-def test_results_that_cannot_be_read(tmp_path: Path) -> None:
+def test_read_results_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"results\.json: cannot be read"):
         read_results(tmp_path)
     for content, message in (
@@ -173,7 +173,7 @@ def test_results_that_cannot_be_read(tmp_path: Path) -> None:
             read_results(tmp_path)
 
 
-def test_the_table_for_a_terminal() -> None:
+def test_format_table() -> None:
     results = {
         "t2v": {"P@1": 0.5429, "P@5": 0.3543, "P@10": 0.2829, "MedianR": 1.0},
         "v2t": {"R@1": 0.2772, "R@5": 0.6898, "R@10": 0.868, "MedianR": 2.5},
@@ -201,7 +201,7 @@ def test_the_table_for_a_terminal() -> None:
     assert "interval" not in without
 
 
-def test_several_results_in_one_table(results: dict[str, Any]) -> None:
+def test_compare_table(results: dict[str, Any]) -> None:
     better = json.loads(json.dumps(results)) | {"seed": 4}
     better["v2t"]["R@1"] = results["v2t"]["R@1"] + 0.1
     other = results | {"config": "projects/b.yaml"}
@@ -243,7 +243,7 @@ def test_short_labels(prompts: list[str], labels: list[str]) -> None:
     assert short_labels(prompts) == labels
 
 
-def test_names_stand_in_a_markdown_table_as_they_are_written() -> None:
+def test_markdown_table_escapes_names() -> None:
     """SignCLIP's prompts look like HTML, which a page does not show."""
     table = markdown_table(["prompt", "clips"], [["<en> <ase> a|b", "1"], ["two\nlines, *one* `x`", "2"]])
     assert table.splitlines()[2:] == ["| \\<en> \\<ase> a\\|b | 1 |", "| two lines, \\*one\\* \\`x\\` | 2 |"]

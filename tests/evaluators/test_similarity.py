@@ -27,7 +27,7 @@ def assert_same(a: Ranks, b: Ranks) -> None:
         np.testing.assert_array_equal(a.hits[k], b.hits[k])
 
 
-def test_kinds_by_hand() -> None:
+def test_similarity_by_hand() -> None:
     text, video = np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 2.0], [6.0, 8.0]])
     np.testing.assert_allclose(similarity(text, video), [[0.6, 0.8, 1.0], [0, 0, 0]], rtol=1e-6)
     np.testing.assert_allclose(similarity(text, video, "dot"), [[3, 8, 50], [0, 0, 0]])
@@ -36,13 +36,13 @@ def test_kinds_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
 @pytest.mark.parametrize("chunk", [1, 7, 100, 4096])
-def test_blocks_of_any_size_give_the_places_of_the_whole_matrix(kind: str, chunk: int) -> None:
+def test_rank_embeddings_in_blocks_equals_the_matrix(kind: str, chunk: int) -> None:
     text, video, ids = embeddings(0, prompts=300, videos=500)
     whole = rank_matrix(similarity(text, video, kind), ids, (1, 5, 10))
     assert_same(rank_embeddings(text, video, ids, kind, chunk=chunk), whole)
 
 
-def test_ties_are_exact_across_blocks() -> None:
+def test_similarity_ties_across_blocks() -> None:
     """Many equal clips and prompts, spread over all blocks: the same places as the matrix, by lower index."""
     random = np.random.default_rng(1)
     text = np.unique(random.integers(-1, 2, size=(400, 5)), axis=0).astype(np.float32)
@@ -54,7 +54,7 @@ def test_ties_are_exact_across_blocks() -> None:
             assert_same(rank_embeddings(text, video, ids, kind, chunk=chunk), whole)
 
 
-def test_equal_vectors_score_the_same_wherever_they_stand() -> None:
+def test_similarity_of_equal_vectors_is_equal() -> None:
     text, video, _ = embeddings(2, prompts=37, videos=50, width=333)
     video[[3, 17, 49]] = video[8]
     text[[5, 36]] = text[11]
@@ -65,7 +65,7 @@ def test_equal_vectors_score_the_same_wherever_they_stand() -> None:
         np.testing.assert_array_equal(scores[row], scores[11])
 
 
-def test_a_clip_is_not_counted_before_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_embeddings_does_not_rank_a_clip_before_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if its own score were rounded lower than in its block, which happens too rarely to wait for."""
     text, video, ids = embeddings(5, prompts=30, videos=80)
     wanted = rank_embeddings(text, video, ids, chunk=16)
@@ -76,13 +76,13 @@ def test_a_clip_is_not_counted_before_itself(monkeypatch: pytest.MonkeyPatch) ->
     assert_same(rank_embeddings(text, video, ids, chunk=16), wanted)
 
 
-def test_nearest_prompt_is_the_first_of_the_best() -> None:
+def test_nearest_prompts_ties() -> None:
     text, video, _ = embeddings(3, prompts=40, videos=600)
     np.testing.assert_array_equal(nearest_prompts(text, video), similarity(text, video).argmax(axis=0))
     assert nearest_prompts(np.ones((3, 2)), np.ones((1, 2))).tolist() == [0]
 
 
-def test_memory_does_not_grow_with_prompts_times_videos(tmp_path: Path) -> None:
+def test_rank_embeddings_memory(tmp_path: Path) -> None:
     """20,000 clips from a file x 2,000 prompts would be a matrix of 160 MB."""
     text, video, ids = embeddings(4, prompts=2000, videos=20_000, width=8)
     np.save(tmp_path / "video.npy", video)
@@ -103,15 +103,13 @@ def test_memory_does_not_grow_with_prompts_times_videos(tmp_path: Path) -> None:
         (np.ones((2, 3)), np.full((2, 3), np.nan), "dot", "NaN"),
     ],
 )
-def test_embeddings_that_cannot_be_compared(
-    text: np.ndarray, video: np.ndarray, kind: str, message: str
-) -> None:
+def test_similarity_errors(text: np.ndarray, video: np.ndarray, kind: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         similarity(text, video, kind)
     with pytest.raises(UserError, match=message):
         rank_embeddings(text, video, [0, 1], kind)
 
 
-def test_a_chunk_must_hold_a_clip() -> None:
+def test_rank_embeddings_chunk_error() -> None:
     with pytest.raises(UserError, match="chunk"):
         rank_embeddings(np.ones((1, 2)), np.ones((1, 2)), [0], chunk=0)

@@ -18,7 +18,7 @@ from mmpt.experiments.folds import (
 from mmpt.utils.errors import UserError
 
 
-def test_folds() -> None:
+def test_folds_of_languages() -> None:
     assert [fold.name for fold in folds_of(["a", "b", "c"])] == ["a", "b", "c"]
     fold = folds_of(["a", "b", "c"], [["a", "c"]])[0]
     assert fold.name == "a+c" and fold.train == ("b",)
@@ -39,12 +39,12 @@ def test_folds() -> None:
         (["a", "b"], [["b", "a"]], "leaves no languages"),
     ],
 )
-def test_folds_that_make_no_sense(languages: list[str], together: Any, words: str) -> None:
+def test_folds_errors(languages: list[str], together: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         folds_of(languages, together)
 
 
-def test_svm_sees_the_folds_own_clips(tiny_yaml: Path) -> None:
+def test_svm_baseline_uses_the_clips_of_the_fold(tiny_yaml: Path) -> None:
     from mmpt.config import load_config
 
     fold = folds_of(["svk", "swl", "psr", "gsg"], [["gsg"]])[0]
@@ -53,7 +53,9 @@ def test_svm_sees_the_folds_own_clips(tiny_yaml: Path) -> None:
     assert correct.mean() > 1 / 6, "above chance on real hands"
 
 
-def test_svm_sees_no_more_of_a_clip_than_the_model(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svm_baseline_uses_the_features_of_the_model(
+    tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A clip over max_video_len is cut for both."""
     from sklearn.svm import SVC
 
@@ -69,7 +71,7 @@ def test_svm_sees_no_more_of_a_clip_than_the_model(tiny_yaml: Path, monkeypatch:
     assert whole.shape == cut.shape and not np.allclose(whole, cut, atol=0.1)
 
 
-def test_an_svm_on_other_features_is_given_the_same_clips_and_prompts(tiny_yaml: Path) -> None:
+def test_svm_on_other_features_uses_the_same_clips(tiny_yaml: Path) -> None:
     from mmpt.config import load_config
 
     [fold] = folds_of(["svk", "swl", "psr", "gsg"], [["gsg"]])
@@ -83,7 +85,7 @@ def test_an_svm_on_other_features_is_given_the_same_clips_and_prompts(tiny_yaml:
     assert other.dataset.hand_frame == "palm"
 
 
-def test_table_and_picture(tmp_path: Path) -> None:
+def test_folds_table_and_figure(tmp_path: Path) -> None:
     one, other = folds_of(["a", "b"])
     results = [
         FoldResult(one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5, 4),
@@ -99,7 +101,7 @@ def test_table_and_picture(tmp_path: Path) -> None:
     assert picture(tmp_path / "folds.png", results, "title").stat().st_size > 5000
 
 
-def test_table_and_picture_with_svms_on_other_features(tmp_path: Path) -> None:
+def test_folds_table_and_figure_with_other_svms(tmp_path: Path) -> None:
     one, other = folds_of(["a", "b"])
     right, wrong = np.ones(4, bool), np.zeros(4, bool)
     half = np.array([1, 0, 1, 0], bool)

@@ -43,7 +43,7 @@ def series(config: Path, folder: Path, *seeds: int, overrides: tuple[str, ...] =
     ]
 
 
-def test_each_is_made_once(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+def test_runs_are_made_once(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
     assert run_all(series(tiny_yaml, tmp_path, 1, 2), jobs=2) == []
     assert len(calls.read_text().splitlines()) == 2
     assert "fairseq.dataset.disable_validation=true" in calls.read_text()
@@ -54,7 +54,7 @@ def test_each_is_made_once(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None
     assert not list(tmp_path.glob("*/*.pt")), "checkpoints are deleted"
 
 
-def test_a_failure_does_not_stop_the_others(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+def test_runs_continue_after_a_failure(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
     all_runs = series(tiny_yaml, tmp_path, 13, 2)
     assert run_all(all_runs) == [all_runs[0]]
     assert all_runs[1].results() is not None
@@ -62,13 +62,13 @@ def test_a_failure_does_not_stop_the_others(tiny_yaml: Path, tmp_path: Path, cal
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
-def test_no_jobs_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path, jobs: int) -> None:
+def test_runs_refuse_zero_jobs(tiny_yaml: Path, tmp_path: Path, calls: Path, jobs: int) -> None:
     with pytest.raises(UserError, match="at least 1"):
         run_all(series(tiny_yaml, tmp_path, 1), jobs=jobs)
     assert not calls.exists()
 
 
-def test_other_settings_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+def test_runs_with_other_settings_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
     run_all(series(tiny_yaml, tmp_path, 1))
     with pytest.raises(UserError, match="other settings"):
         run_all(series(tiny_yaml, tmp_path, 1, overrides=("loss.temperature=0.5",)))
@@ -76,7 +76,7 @@ def test_other_settings_are_refused(tiny_yaml: Path, tmp_path: Path, calls: Path
         series(tiny_yaml, tmp_path, 1, overrides=("loss.temprature=0.5",))
 
 
-def test_a_new_key_with_its_default_is_the_same_run(
+def test_run_digest_ignores_new_default_keys(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An update of mmpt that brings options does not throw away hours of done runs; an option that is set
@@ -99,7 +99,7 @@ def test_a_new_key_with_its_default_is_the_same_run(
         assert series(tiny_yaml, tmp_path, 1, overrides=(override,))[0].digest() != before
 
 
-def test_files_of_data_are_those_at_the_start_of_a_run(
+def test_run_records_the_data_files_at_its_start(
     tiny_yaml: Path, tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, start = tmp_path / "table.csv", runs._start
@@ -118,7 +118,7 @@ def test_files_of_data_are_those_at_the_start_of_a_run(
 
 
 @pytest.mark.parametrize("name", ["a #b", "a: b", "[a", "'a'", "ä b", "plain-1.5"])
-def test_folders_of_any_name(tiny_yaml: Path, tmp_path: Path, name: str) -> None:
+def test_run_folders_of_any_name(tiny_yaml: Path, tmp_path: Path, name: str) -> None:
     from mmpt.config import load_config
 
     folder = tmp_path / name
@@ -127,7 +127,7 @@ def test_folders_of_any_name(tiny_yaml: Path, tmp_path: Path, name: str) -> None
     assert config.eval.save_path == str(folder / "1" / "eval")
 
 
-def test_files_of_data_that_changed_are_refused(
+def test_runs_with_changed_data_files_are_refused(
     tiny_yaml: Path, tmp_path: Path, calls: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = tmp_path / "table.csv"

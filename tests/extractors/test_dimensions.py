@@ -37,17 +37,17 @@ def extract(extractor: Extractor, folder: Path, out: Path) -> Path:
     return out / f"ten{extractor.suffix}"
 
 
-def test_s3d(ten_seconds, tmp_path):
+def test_feature_dimension_of_s3d(ten_seconds, tmp_path):
     features = np.load(extract(S3DExtractor("random:0", dtype="float32"), ten_seconds, tmp_path))
     assert features.shape == (10, 512) and features.dtype == np.float16
 
 
-def test_i3d(ten_seconds, tmp_path):
+def test_feature_dimension_of_i3d(ten_seconds, tmp_path):
     features = np.load(extract(I3DExtractor("random:0", dtype="float32"), ten_seconds, tmp_path))
     assert features.shape == (10, 1024) and features.dtype == np.float32
 
 
-def test_mediapipe(ten_seconds, tmp_path):
+def test_feature_dimension_of_mediapipe(ten_seconds, tmp_path):
     """543: 33 of the body, 468 of the face, 21 of each hand; the body's 33 in metres not counted."""
     from pose_format import Pose
 
@@ -58,7 +58,7 @@ def test_mediapipe(ten_seconds, tmp_path):
     assert (len(pose.body.data), sum(points.values())) == (300, 543)
 
 
-def test_signvqnet(tmp_path):
+def test_feature_dimension_of_signvqnet(tmp_path):
     (tmp_path / "in").mkdir()
     np.save(tmp_path / "in" / "ten.npy", np.random.default_rng(0).normal(size=(10, 1024)).astype(np.float32))
     assert np.load(extract(NpyExtractor(1024), tmp_path / "in", tmp_path / "out")).shape == (10, 1024)

@@ -28,7 +28,7 @@ def read_pose(path):
     return Pose.read(path.read_bytes())
 
 
-def test_the_sample_videos(shared_videos, tmp_path):
+def test_holistic_sample_videos(shared_videos, tmp_path):
     """The figures in the README beside them."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -56,7 +56,7 @@ def test_the_sample_videos(shared_videos, tmp_path):
     assert 0.05 < unseen.mean() < 0.12 and not np.asarray(pose.body.data.data)[unseen, 0, 33 + 478].any()
 
 
-def test_a_clip_gives_the_same_pose_after_another(shared_videos, tmp_path):
+def test_holistic_pose_does_not_depend_on_the_previous_clip(shared_videos, tmp_path):
     """No tracker's state goes from clip to clip: else files would depend on where a run was interrupted."""
     reader = HolisticExtractor().reader()
     first, _ = reader.pose(shared_videos / "asl_book.mp4")
@@ -66,7 +66,7 @@ def test_a_clip_gives_the_same_pose_after_another(shared_videos, tmp_path):
 
 
 @pytest.mark.parametrize("policy, status", [("keep", 0), ("skip", 0), ("error", 1)])
-def test_nobody_in_the_picture(tmp_path, policy, status, capsys):
+def test_holistic_without_a_person(tmp_path, policy, status, capsys):
     write_video(tmp_path / "in" / "grey.mp4", 4)
     arguments = ["pose", "--in", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--no-hand", policy]
     arguments += ["--workers", "1", "--no-refine-face"]
@@ -85,7 +85,7 @@ def test_nobody_in_the_picture(tmp_path, policy, status, capsys):
     assert ("1 already finished" in said) == (policy != "error")
 
 
-def test_another_frame_rate_and_a_variable_one(tmp_path):
+def test_holistic_fps_and_variable_frame_rate(tmp_path):
     times = [Fraction(t, 1000) for t in (0, 40, 80, 400, 440)]
     path = write_video(tmp_path / "a.mkv", 5, times=times)
     pose, outcome = HolisticExtractor().reader().pose(path)
@@ -94,7 +94,7 @@ def test_another_frame_rate_and_a_variable_one(tmp_path):
     assert len(pose.body.data) == 5 and pose.body.fps == 10 and outcome.notes == []
 
 
-def test_a_broken_video_is_named(tmp_path):
+def test_holistic_damaged_video_is_named(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"x" * 1000)
     with pytest.raises(UserError, match=r"bad\.mp4"):
         HolisticExtractor().reader().pose(tmp_path / "bad.mp4")

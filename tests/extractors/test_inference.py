@@ -46,7 +46,7 @@ def run_all(inference: Inference, inputs: list[np.ndarray]) -> dict[int, np.ndar
     return tokens
 
 
-def test_tokens_are_the_networks(seed=0):
+def test_inference_tokens_equal_the_network(seed=0):
     inputs = windows(5)
     tokens = run_all(make(threads=2), inputs)
     network = S3D()
@@ -57,14 +57,14 @@ def test_tokens_are_the_networks(seed=0):
     np.testing.assert_allclose(np.stack([tokens[key] for key in range(5)]), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_token_has_the_same_bits_whatever_is_computed_beside_it():
+def test_inference_token_does_not_depend_on_its_batch():
     inputs = windows(6)
     alone = [make(threads=1).run([window])[0] for window in inputs[:2]]
     together = run_all(make(threads=3), inputs)
     assert all(np.array_equal(together[key], alone[key]) for key in range(2))
 
 
-def test_a_full_batch_is_always_computed(monkeypatch):
+def test_inference_always_computes_a_full_batch(monkeypatch):
     """As on a GPU: sums differ in the last bits with the size of a batch, so there is only one size."""
     inference = make()
     inference.batch = 4
@@ -77,7 +77,7 @@ def test_a_full_batch_is_always_computed(monkeypatch):
     assert np.array_equal(inference.run(inputs[:1])[0], inference.run(inputs)[0])
 
 
-def test_the_number_of_waiting_windows_is_bounded():
+def test_inference_queue_is_bounded():
     inference = make(threads=1)
     blocked = threading.Event()
     inference.run = lambda items: blocked.wait() and np.zeros((len(items), 512))
@@ -107,7 +107,7 @@ def too_much(frames):
     ("network", "kind", "said"),
     [(lambda frames: torch.zeros(1)[5], IndexError, ""), (too_much, UserError, "--batch-size")],
 )
-def test_an_error_of_the_network_is_delivered(network, kind, said):
+def test_inference_error_is_delivered(network, kind, said):
     inference = make(threads=1)
     inference.network = network
     got = []
@@ -120,7 +120,7 @@ def test_an_error_of_the_network_is_delivered(network, kind, said):
     assert got[0][0] == "k" and type(got[0][1]) is kind and said in str(got[0][1])
 
 
-def test_the_number_of_threads_is_given_back(monkeypatch):
+def test_inference_restores_the_number_of_threads(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network, **options: network)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -136,7 +136,7 @@ def test_the_number_of_threads_is_given_back(monkeypatch):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_dtypes(monkeypatch, caplog, fast):
+def test_inference_dtypes(monkeypatch, caplog, fast):
     """A GPU before Ampere only emulates bfloat16, as CPUs without AMX or its like do."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": fast})
     monkeypatch.setattr(
@@ -158,7 +158,7 @@ def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", [S3DExtractor, I3DExtractor])
-def test_bfloat16_is_close_on_a_real_clip(shared_videos, kind):
+def test_inference_bfloat16_is_close_to_float32(shared_videos, kind):
     """The middle of a window, small, because most CPUs compute bfloat16 slowly."""
     extractor = kind("random:0", device="cpu")
     window = next(extractor.reader().windows(shared_videos / "sign_example.mp4"))
@@ -172,7 +172,7 @@ def test_bfloat16_is_close_on_a_real_clip(shared_videos, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [S3DExtractor, I3DExtractor])
-def test_compiled_networks_give_the_same(kind):
+def test_inference_compiled_network(kind):
     extractor = kind("random:0", device="cpu", dtype="float32")
     reader = extractor.reader()
     rng = np.random.default_rng(0)
@@ -182,7 +182,7 @@ def test_compiled_networks_give_the_same(kind):
     np.testing.assert_allclose(compiled.run([window]), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_i3d_takes_half_off_its_pixels():
+def test_inference_offset_of_i3d():
     assert (S3DExtractor.offset, I3DExtractor.offset) == (0.0, -0.5)
     network = I3D(num_classes=3)
     fill_randomly(network, 0, 2.0)

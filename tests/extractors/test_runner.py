@@ -43,7 +43,7 @@ def folders(tmp_path):
     return tmp_path / "in", tmp_path / "out"
 
 
-def test_files_and_their_record(folders):
+def test_extract_writes_files_and_manifest(folders):
     folder, out = folders
     summary = extract(folder, out)
     assert (summary.made, summary.kept, summary.failed) == (3, 0, {})
@@ -59,7 +59,7 @@ def test_files_and_their_record(folders):
     assert sorted(content(out)) == ["a.npy", "deep/b.npy", "deep/er/手話 ü.npy", "manifest.json"]
 
 
-def test_finished_files_are_left_alone(folders):
+def test_extract_skips_finished_files(folders):
     folder, out = folders
     extract(folder, out)
     before, times = content(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")}
@@ -69,7 +69,7 @@ def test_finished_files_are_left_alone(folders):
     assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")}
 
 
-def test_what_is_done_again(folders):
+def test_extract_recomputes_outdated_files(folders):
     folder, out = folders
     extract(folder, out)
     save(folder / "new.npy")
@@ -80,7 +80,7 @@ def test_what_is_done_again(folders):
     assert len(np.load(out / "a.npy")) == 9 and (out / "deep" / "b.npy").exists()
 
 
-def test_a_changed_option_makes_everything_again(folders):
+def test_extract_with_a_changed_option_recomputes_all(folders):
     folder, out = folders
     extract(folder, out)
     summary = extract(folder, out, NpyExtractor(4, "float16"))
@@ -89,7 +89,7 @@ def test_a_changed_option_makes_everything_again(folders):
     assert len(read_manifest(out)["runs"]) == 1, "options that no file has any more are not kept on record"
 
 
-def test_a_touched_but_equal_source_is_not_done_again(folders):
+def test_extract_skips_a_touched_but_equal_source(folders):
     folder, out = folders
     extract(folder, out)
     os.utime(folder / "a.npy", ns=(1, 1))
@@ -99,7 +99,7 @@ def test_a_touched_but_equal_source_is_not_done_again(folders):
     assert extract(folder, out).made == 1 and np.load(out / "a.npy")[0, 0] == 7
 
 
-def test_verify_sees_a_result_of_the_same_size_that_was_changed(folders):
+def test_extract_verify_finds_a_changed_result(folders):
     folder, out = folders
     extract(folder, out)
     save(out / "a.npy", 3, value=99)
@@ -110,7 +110,7 @@ def test_verify_sees_a_result_of_the_same_size_that_was_changed(folders):
 
 @pytest.mark.parametrize("saved", [True, False], ids=["interrupted", "killed"])
 @pytest.mark.parametrize("same_command", [True, False])
-def test_all_again_goes_on_where_it_was_interrupted(folders, monkeypatch, same_command, saved):
+def test_resume_extract_again(folders, monkeypatch, same_command, saved):
     folder, out = folders
     extract(folder, out)
     before = content(out)
@@ -133,7 +133,7 @@ def test_all_again_goes_on_where_it_was_interrupted(folders, monkeypatch, same_c
     assert extract(folder, out).made == 0 and extract(folder, out, again=True).made == 3
 
 
-def test_broken_sources_are_passed_over_and_listed(folders, caplog):
+def test_extract_lists_unreadable_sources(folders, caplog):
     folder, out = folders
     (folder / "bad.npy").write_bytes(b"garbage")
     (folder / "zip.npy").write_bytes(b"PK\x03\x04 and no archive")
@@ -158,7 +158,7 @@ def test_broken_sources_are_passed_over_and_listed(folders, caplog):
     assert extract(folder, out).made == 1
 
 
-def test_a_result_goes_when_its_source_has_become_broken(folders):
+def test_extract_deletes_the_result_of_a_source_that_became_unreadable(folders):
     folder, out = folders
     extract(folder, out)
     (folder / "a.npy").write_bytes(b"garbage")
@@ -166,7 +166,7 @@ def test_a_result_goes_when_its_source_has_become_broken(folders):
     assert not (out / "a.npy").exists()
 
 
-def test_half_written_files_of_killed_runs_are_removed(folders):
+def test_extract_removes_leftover_temporary_files(folders):
     folder, out = folders
     for name in ("deep/.b.abcd_123.tmp.npy", ".manifest.x1y2z3w4.tmp.json"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def test_half_written_files_of_killed_runs_are_removed(folders):
     assert hidden == [".b.abcd_123.tmp.txt", ".mine.npy", "b.tmp.npy"]
 
 
-def test_a_journal_of_a_killed_run_is_taken_up(folders):
+def test_resume_extract_from_the_journal_of_a_killed_run(folders):
     folder, out = folders
     extract(folder, out)
     complete = content(out)
@@ -194,7 +194,7 @@ def test_a_journal_of_a_killed_run_is_taken_up(folders):
     assert content(out) == complete
 
 
-def test_names_that_would_give_one_result_are_refused(folders):
+def test_extract_refuses_sources_with_one_output(folders):
     folder, out = folders
 
     class Two(NpyExtractor):
@@ -206,7 +206,7 @@ def test_names_that_would_give_one_result_are_refused(folders):
     assert not out.exists()
 
 
-def test_links(folders):
+def test_extract_follows_links(folders):
     folder, out = folders
     (folder / "deep" / "loop").symlink_to(folder)
     (folder / "deep" / "er" / "self").symlink_to(folder / "deep" / "er")
@@ -216,7 +216,7 @@ def test_links(folders):
     assert summary.made == 4 and (out / "linked" / "c.npy").exists()
 
 
-def test_results_inside_the_source_folder_are_no_sources(folders):
+def test_extract_into_the_source_folder(folders):
     folder, _ = folders
     assert extract(folder, folder / "features").made == 3
     assert extract(folder, folder / "features").made == 0
@@ -224,7 +224,7 @@ def test_results_inside_the_source_folder_are_no_sources(folders):
         extract(folder, folder)
 
 
-def test_nothing_to_do_and_nothing_there(tmp_path):
+def test_extract_without_sources(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         extract(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in").mkdir()
@@ -232,14 +232,14 @@ def test_nothing_to_do_and_nothing_there(tmp_path):
         extract(tmp_path / "in", tmp_path / "out")
 
 
-def test_one_run_at_a_time(folders):
+def test_extract_lock_refuses_a_second_run(folders):
     folder, out = folders
     with folder_lock(out, "a test"), pytest.raises(UserError, match="in use"):
         extract(folder, out)
     assert extract(folder, out).made == 3
 
 
-def test_one_extractor_a_folder(folders):
+def test_extract_refuses_the_folder_of_another_extractor(folders):
     folder, out = folders
     extract(folder, out)
 
@@ -250,7 +250,7 @@ def test_one_extractor_a_folder(folders):
         extract(folder, out, Other(4))
 
 
-def test_a_foreign_manifest_is_not_touched(folders):
+def test_extract_refuses_an_invalid_manifest(folders):
     folder, out = folders
     out.mkdir()
     for text in ("{", '{"format": 7}', "[]"):
@@ -339,7 +339,7 @@ def texts(tmp_path):
     return tmp_path / "in", tmp_path / "out"
 
 
-def test_tokens_come_together_in_order(texts, caplog):
+def test_extract_orders_the_tokens_of_a_clip(texts, caplog):
     folder, out = texts
     summary = extract(folder, out, Spelling())
     spelled = {path.stem: "".join(map(chr, np.load(path)[:, 0].astype(int))) for path in out.glob("*.npy")}
@@ -351,7 +351,7 @@ def test_tokens_come_together_in_order(texts, caplog):
     assert trial_weights(out) == "random:3" and trial_weights(folder) is None
 
 
-def test_features_of_random_weights_are_known_in_folders_inside(texts):
+def test_trial_weights_of_subfolders(texts):
     folder, out = texts
     (folder / "films" / "deep").mkdir(parents=True)
     (folder / "a.txt").rename(folder / "films" / "deep" / "a.txt")
@@ -363,7 +363,7 @@ def test_features_of_random_weights_are_known_in_folders_inside(texts):
     assert trial_weights(out / "films") is None
 
 
-def test_a_reader_that_dies_takes_one_source_with_it(texts):
+def test_extract_worker_that_dies_fails_one_source(texts):
     folder, out = texts
     (folder / "b.txt").write_text("we#lt")
     summary = extract(folder, out, Spelling(), workers=1)
@@ -371,7 +371,7 @@ def test_a_reader_that_dies_takes_one_source_with_it(texts):
     assert "signal 9" in summary.failed["b.txt"] and "I am dying" in summary.failed["b.txt"]
 
 
-def test_a_network_that_breaks_ends_the_run_and_keeps_what_is_done(texts):
+def test_extract_network_error_ends_the_run(texts):
     folder, out = texts
 
     class Broken(Spelling):
@@ -409,7 +409,7 @@ class Copying(Spelling):
         return None
 
 
-def test_sources_skipped_by_policy_stay_skipped(texts):
+def test_extract_skipped_sources_stay_skipped(texts):
     folder, out = texts
     assert extract(folder, out, Copying()).made == 5
     (folder / "a.txt").write_text("skip")
@@ -421,7 +421,7 @@ def test_sources_skipped_by_policy_stay_skipped(texts):
     assert sorted(content(out)) == ["b.copy", "c.copy", "d.copy", "e.copy", "manifest.json"]
 
 
-def test_a_source_that_is_still_being_written_fails(texts):
+def test_extract_fails_a_source_that_changes_while_it_is_read(texts):
     folder, out = texts
     (folder / "a.txt").write_text("grow")
     summary = extract(folder, out, Copying())
@@ -431,7 +431,7 @@ def test_a_source_that_is_still_being_written_fails(texts):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_full_disk_ends_the_run_and_is_no_fault_of_the_source(texts, workers):
+def test_full_disk_ends_extract(texts, workers):
     folder, out = texts
     extract(folder, out, Copying())
     for name in ("b", "d"):
@@ -446,7 +446,7 @@ def test_a_full_disk_ends_the_run_and_is_no_fault_of_the_source(texts, workers):
     assert extract(folder, out, Copying()).made == 2 and (out / "b.copy").read_text() == "b"
 
 
-def test_a_place_that_cannot_be_written_to_is_no_fault_of_the_source(folders):
+def test_extract_output_that_cannot_be_written_ends_the_run(folders):
     folder, out = folders
     out.mkdir()
     (out / "deep").touch()
@@ -454,7 +454,7 @@ def test_a_place_that_cannot_be_written_to_is_no_fault_of_the_source(folders):
         extract(folder, out)
 
 
-def test_progress_is_logged_where_there_is_no_terminal(folders, caplog, monkeypatch):
+def test_extract_logs_progress_without_a_terminal(folders, caplog, monkeypatch):
     folder, out = folders
     monkeypatch.setattr("mmpt.utils.progress.LINE_EVERY", 0.0)
     with caplog.at_level(logging.INFO):

@@ -54,7 +54,7 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_every_frame_of_any_container(tmp_path, name):
+def test_video_frames_of_any_container(tmp_path, name):
     times, pictures, video = read(write_video(tmp_path / name, 30, **CONTAINERS[name]))
     assert [number(picture) for picture in pictures] == [index % 18 for index in range(30)]
     assert (video.width, video.height, video.rate, video.decoded.notes) == (64, 48, 25, [])
@@ -66,12 +66,12 @@ def test_every_frame_of_any_container(tmp_path, name):
 
 @pytest.mark.parametrize("fps", [30, 25, 12, 50, Fraction(30000, 1001), Fraction(1, 10)])
 @pytest.mark.parametrize("rate", [25, 24, Fraction(30000, 1001)])
-def test_resampling_is_that_of_ffmpeg(tmp_path, rate, fps):
+def test_video_resampling_equals_ffmpeg(tmp_path, rate, fps):
     path = write_video(tmp_path / "a.mp4", 37, rate)
     assert sampled(path, fps) == (by_ffmpeg(path, fps) or [0])  # ours gives at least one picture
 
 
-def test_variable_frame_rate(tmp_path):
+def test_video_variable_frame_rate(tmp_path):
     times = [Fraction(t, 1000) for t in (0, 40, 80, 400, 410, 420, 1000, 1040, 1080, 1120)]
     path = write_video(tmp_path / "a.mkv", len(times), times=times)
     stamps, _, video = read(path)
@@ -81,7 +81,7 @@ def test_variable_frame_rate(tmp_path):
 
 
 @pytest.mark.parametrize("forward", [True, False])
-def test_time_stamps_that_break_off_make_no_film_of_hours(tmp_path, forward):
+def test_video_time_stamp_discontinuity(tmp_path, forward):
     """Two files end to end. FFmpeg takes the step back for an overflow: a day forward."""
     early = write_video(tmp_path / "a.ts", 12, codec="mpeg2video")
     parts = [early, remux(early, tmp_path / "b.ts", later=7200)]
@@ -93,19 +93,19 @@ def test_time_stamps_that_break_off_make_no_film_of_hours(tmp_path, forward):
         assert "time stamps jump" in video.decoded.notes[0]
 
 
-def test_a_long_pause_is_a_pause_in_a_container_without_such_breaks(tmp_path):
+def test_video_long_pause_in_a_container_without_discontinuities(tmp_path):
     times = [Fraction(t) for t in (0, 1, 14, 15)]
     path = write_video(tmp_path / "a.mkv", 4, times=times)
     assert sampled(path, 1) == [0, *[1] * 13, 2]
 
 
-def test_one_picture_is_a_video(tmp_path):
+def test_video_of_one_frame(tmp_path):
     path = write_video(tmp_path / "a.mp4", 1)
     assert sampled(path, 30) == [0]
 
 
 @pytest.mark.parametrize("rotation, red", [(90, (-1, 0)), (180, (-1, -1)), (270, (0, -1)), (-90, (0, -1))])
-def test_rotation_tags_are_obeyed(tmp_path, rotation, red):
+def test_video_rotation_tag(tmp_path, rotation, red):
     """Counter-clockwise by so many degrees: where the red top left corner goes."""
     path = write_video(tmp_path / "a.mp4", 3, rotation=rotation, corner=(255, 0, 0))
     with Video(path) as video:
@@ -116,14 +116,14 @@ def test_rotation_tags_are_obeyed(tmp_path, rotation, red):
     assert reds == [red]
 
 
-def test_a_rotated_video_is_scaled_upright(tmp_path):
+def test_video_rotation_tag_and_scaling(tmp_path):
     path = write_video(tmp_path / "a.mp4", 1, rotation=90, corner=(255, 0, 0))
     with Video(path) as video:
         assert video.picture(next(video.frames())[1], 20, 30).shape == (30, 20, 3)
 
 
 @pytest.mark.parametrize("size", [(63, 47), (1, 1), (353, 17)])
-def test_odd_sizes(tmp_path, size):
+def test_video_odd_sizes(tmp_path, size):
     path = write_video(tmp_path / "a.mkv", 2, size=size, codec="ffv1", pixels="bgr0")
     _, pictures, _ = read(path)
     assert [picture.shape for picture in pictures] == [(size[1], size[0], 3)] * 2
@@ -135,7 +135,7 @@ def test_odd_sizes(tmp_path, size):
 @pytest.mark.parametrize(
     "name, codec", [("a.ts", "mpeg2video"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.mpg", "mpeg1video")]
 )
-def test_a_cut_off_file_gives_what_is_left(tmp_path, name, codec):
+def test_truncated_video_gives_the_remaining_frames(tmp_path, name, codec):
     path = write_video(tmp_path / name, 200, codec=codec, size=(160, 120))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     _, pictures, _ = read(path)
@@ -143,7 +143,7 @@ def test_a_cut_off_file_gives_what_is_left(tmp_path, name, codec):
     assert [number(picture) for picture in pictures[:50]] == [index % 18 for index in range(50)]
 
 
-def test_a_cut_off_mp4_says_how_many_frames_are_missing(tmp_path):
+def test_truncated_mp4_reports_the_missing_frames(tmp_path):
     path = write_video(tmp_path / "a.mp4", 100, size=(160, 120), options={"movflags": "faststart"})
     moved = remux(path, tmp_path / "b.mp4", {"movflags": "faststart"})
     moved.write_bytes(moved.read_bytes()[: moved.stat().st_size * 6 // 10])
@@ -152,7 +152,7 @@ def test_a_cut_off_mp4_says_how_many_frames_are_missing(tmp_path):
     assert f"{len(pictures)} of 100 frames" in " ".join(video.decoded.notes)
 
 
-def test_damage_in_the_middle_is_stepped_over(tmp_path):
+def test_damaged_video_packets_are_skipped(tmp_path):
     path = write_video(tmp_path / "a.avi", 60, size=(160, 120))
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -164,29 +164,29 @@ def test_damage_in_the_middle_is_stepped_over(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no video at all" * 100, bytes(5000)])
-def test_garbage_is_refused_by_name(tmp_path, content):
+def test_video_of_garbage_is_refused(tmp_path, content):
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"bad\.mp4"):
         Video(path)
 
 
-def test_sound_without_pictures_is_refused(tmp_path):
+def test_video_without_a_video_stream_is_refused(tmp_path):
     with pytest.raises(UserError, match="no video stream, only audio"):
         Video(write_audio(tmp_path / "a.mp4"))
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_missing_video_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"gone\.mp4 cannot be opened"):
         Video(tmp_path / "gone.mp4")
 
 
-def test_unicode_names(tmp_path):
+def test_video_with_a_unicode_name(tmp_path):
     _, pictures, _ = read(write_video(tmp_path / "Zürich 手話 \u2028.mp4", 3))
     assert len(pictures) == 3
 
 
-def test_frames_that_repeat_are_converted_once(tmp_path, monkeypatch):
+def test_video_repeated_frames_are_converted_once(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", 5, 25)
     calls = []
     original = Video.picture
@@ -194,7 +194,7 @@ def test_frames_that_repeat_are_converted_once(tmp_path, monkeypatch):
     assert len(sampled(path, 100)) == 20 and len(calls) == 5
 
 
-def test_the_example_video(shared_videos):
+def test_video_of_the_example(shared_videos):
     times, _, video = read(shared_videos / "sign_example.mp4")
     assert (len(times), video.width, video.height) == (133, 640, 480)
     assert float(video.rate) == pytest.approx(24.17, abs=0.01)

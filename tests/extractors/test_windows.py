@@ -22,25 +22,25 @@ def starts(count, length, stride):
 
 @pytest.mark.parametrize("count", [16, 17, 23, 24, 31, 32, 33, 100])
 @pytest.mark.parametrize("stride", [1, 3, 8, 15, 16])
-def test_windows_that_touch_are_the_published_ones(count, stride):
+def test_aligned_windows_are_the_published_ones(count, stride):
     """ceil((n - 16) / stride) + 1 windows, the last moved back to end with the clip."""
     published = [min(j * stride, count - 16) for j in range(-(-(count - 16) // stride) + 1)]
     assert starts(count, 16, stride) == published
 
 
-def test_one_token_a_second_for_each_second_begun():
+def test_aligned_windows_with_a_large_stride():
     assert starts(250, 16, 25) == [0, 25, 50, 75, 100, 125, 150, 175, 200, 234]
     assert starts(251, 16, 25)[-2:] == [225, 235]
     assert starts(241, 16, 25)[-2:] == [200, 225]
     assert starts(25, 16, 25) == [9]
 
 
-def test_a_short_clip_repeats_its_last_frame():
+def test_aligned_windows_of_a_short_clip_repeat_its_last_frame():
     (window,) = aligned_windows(frames(3), 16, 25)
     assert window[:, 0, 0, 0].tolist() == [0, 1] + [2] * 14
 
 
-def test_the_last_second_is_filled_up_with_black():
+def test_fill_windows_pads_the_last_window_with_zeros():
     first, last = fill_windows((picture + 1 for picture in frames(35)), 30, 30)
     assert first[:, 0, 0, 0].tolist() == list(range(1, 31))
     assert last[:, 0, 0, 0].tolist() == [31, 32, 33, 34, 35] + [0] * 25
@@ -55,12 +55,12 @@ def test_the_last_second_is_filled_up_with_black():
         ((1920, 1080), (398, 224)),
     ],
 )
-def test_the_short_side_is_scaled(size, scaled):
+def test_window_reader_scales_the_short_side(size, scaled):
     assert S3D.scaled_size(*size) == scaled
     assert I3D.scaled_size(*size) == (256, 256)
 
 
-def test_a_video_becomes_windows(tmp_path):
+def test_window_reader_of_a_video(tmp_path):
     path = write_video(tmp_path / "a.mp4", 50, 25, size=(96, 64))
     generator = S3D.windows(path)
     windows = []
@@ -76,7 +76,7 @@ def test_a_video_becomes_windows(tmp_path):
     assert outcome.facts["tokens"] == 2 and outcome.notes == []
 
 
-def test_the_crop_is_the_centre(tmp_path):
+def test_window_reader_crops_the_centre(tmp_path):
     """A wide video, its left half red at the top: after scaling to 448x224, columns 112 to 336 are left."""
     path = write_video(tmp_path / "a.mkv", 1, size=(128, 64), codec="ffv1", pixels="bgr0", corner=(255, 0, 0))
     window = next(S3D.windows(path))[0]

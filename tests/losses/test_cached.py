@@ -29,7 +29,7 @@ def split(batch: dict[str, torch.Tensor], *sizes: int) -> list[dict[str, torch.T
     ],
 )
 @pytest.mark.parametrize("sizes", [(13,), (4, 4, 4, 1), (6, 7)])
-def test_equals_the_big_batch(loss: nn.Module, sizes: tuple[int, ...]) -> None:
+def test_cached_loss_equals_the_whole_batch(loss: nn.Module, sizes: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     model = LinearTowers()
     batch = make_batch(13)
@@ -52,7 +52,7 @@ class NoisyLoss(nn.Module):
         return MMContraLoss()(video * torch.rand(len(video), 1), text, labels)
 
 
-def test_dropout_is_replayed() -> None:
+def test_cached_loss_replays_dropout() -> None:
     torch.manual_seed(0)
     model = LinearTowers(dropout=0.5).train()
     loss = NoisyLoss()
@@ -72,7 +72,7 @@ def test_dropout_is_replayed() -> None:
         close(got, want, rtol=1e-5, atol=1e-6)
 
 
-def test_distributed_gradients_are_averaged_once() -> None:
+def test_cached_loss_averages_distributed_gradients_once() -> None:
     held_back = []
 
     class Wrapped(LinearTowers):
@@ -85,7 +85,7 @@ def test_distributed_gradients_are_averaged_once() -> None:
     assert len(held_back) == 2
 
 
-def test_scaled_backward() -> None:
+def test_cached_loss_with_scaled_backward() -> None:
     """What an fp16 optimizer does: it multiplies the loss before it goes backward."""
     torch.manual_seed(0)
     model = LinearTowers()
@@ -98,7 +98,7 @@ def test_scaled_backward() -> None:
         close(got, want * 8)
 
 
-def test_gradients_are_added_to_those_that_are_there() -> None:
+def test_cached_loss_accumulates_gradients() -> None:
     torch.manual_seed(0)
     model = LinearTowers()
     parts = split(make_batch(6), 3, 3)
@@ -109,7 +109,7 @@ def test_gradients_are_added_to_those_that_are_there() -> None:
         close(got, want * 2)
 
 
-def test_a_frozen_side_gets_no_gradient() -> None:
+def test_cached_loss_with_a_frozen_tower() -> None:
     torch.manual_seed(0)
     model, loss = LinearTowers(), MMContraLoss("cosine", 0.2, learnable_temperature=True)
     batch = make_batch(6)
@@ -122,7 +122,7 @@ def test_a_frozen_side_gets_no_gradient() -> None:
     assert model.words.weight.grad is None
 
 
-def test_mistakes() -> None:
+def test_cached_loss_errors() -> None:
     model = LinearTowers()
     with pytest.raises(UserError, match="no micro-batch"):
         cached_loss_backward(model, MMContraLoss(), [])

@@ -19,7 +19,7 @@ from mmpt.utils.distributed import (
 HERE = Path(__file__).resolve().parent
 
 
-def test_two_processes(tmp_path: Path) -> None:
+def test_gather_two_processes_equal_one(tmp_path: Path) -> None:
     """See gather_worker.py for what is compared: loss and gradients, plain and cached, equal and unequal
     shares."""
     command = [sys.executable, str(HERE / "gather_worker.py")]
@@ -42,7 +42,7 @@ def test_two_processes(tmp_path: Path) -> None:
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(outputs)
 
 
-def test_one_process_is_the_identity() -> None:
+def test_gather_one_process_is_the_identity() -> None:
     rows = torch.randn(3, 2, requires_grad=True)
     assert (rank(), world_size()) == (0, 1)
     assert all_gather_with_grad(rows) is rows

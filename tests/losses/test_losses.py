@@ -79,7 +79,7 @@ def test_sigmoid_value(cosine: bool, label_aware: bool) -> None:
     assert loss(video, text, LABELS).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_default_is_the_ancestors() -> None:
+def test_contrastive_default_is_videoclips() -> None:
     """Both directions added, raw dot products, labels not looked at."""
     video, text = pairs()
     logits = video @ text.T
@@ -101,19 +101,19 @@ def test_default_is_the_ancestors() -> None:
         MMSigmoidLoss("dot", temperature=1.0, label_aware=True, bias=0.5),
     ],
 )
-def test_gradients(loss: torch.nn.Module) -> None:
+def test_loss_gradients(loss: torch.nn.Module) -> None:
     loss = loss.double()
     video, text = pairs()
     parameters = list(loss.parameters())
     assert torch.autograd.gradcheck(lambda v, t, *_: loss(v, t, LABELS), (video, text, *parameters))
 
 
-def test_label_aware_without_repeats_changes_nothing() -> None:
+def test_label_aware_without_repeated_prompts_changes_nothing() -> None:
     video, text = pairs()
     close(MMContraLoss(label_aware=True)(video, text, torch.arange(6)), MMContraLoss()(video, text))
 
 
-def test_learnt_temperature_starts_where_told_and_stays_bounded() -> None:
+def test_learnable_temperature_start_and_bound() -> None:
     video, text = pairs(torch.float32)
     loss = MMContraLoss("cosine", temperature=0.1, learnable_temperature=True, max_logit_scale=12.0)
     close(loss(video, text), MMContraLoss("cosine", temperature=0.1)(video, text))
@@ -133,7 +133,7 @@ def test_learnt_temperature_starts_where_told_and_stays_bounded() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_half_precision_is_compared_in_float32(kind: torch.dtype) -> None:
+def test_loss_of_half_precision_is_computed_in_float32(kind: torch.dtype) -> None:
     video, text = (side.detach().to(kind) * 40 for side in pairs(torch.float32))
     loss = MMContraLoss()(video, text)
     assert loss.dtype == torch.float32
@@ -152,12 +152,12 @@ def test_half_precision_is_compared_in_float32(kind: torch.dtype) -> None:
         ({"label_smoothing": 1.0}, "label_smoothing"),
     ],
 )
-def test_bad_options(options: dict[str, Any], message: str) -> None:
+def test_loss_option_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         MMContraLoss(**options)
 
 
-def test_bad_batches() -> None:
+def test_loss_batch_errors() -> None:
     video, text = pairs()
     for loss in (MMContraLoss, MMSigmoidLoss):
         with pytest.raises(UserError, match="shapes"):
@@ -166,7 +166,7 @@ def test_bad_batches() -> None:
             loss(label_aware=True)(video, text)
 
 
-def test_from_config() -> None:
+def test_loss_from_config() -> None:
     config = LossConfig(similarity="cosine", temperature=0.5, label_aware=True, label_smoothing=0.1)
     video, text = pairs()
     expected = MMContraLoss("cosine", 0.5, label_smoothing=0.1, label_aware=True)(video, text, LABELS)
@@ -179,7 +179,7 @@ def test_from_config() -> None:
         build_loss(LossConfig(loss_cls="MMContrastLoss"))
 
 
-def test_numbers_saved_without_a_shape_are_read() -> None:
+def test_load_scalar_loss_parameters_of_older_checkpoints() -> None:
     """As checkpoints of before have them."""
     for kind in (MMContraLoss, MMSigmoidLoss):
         loss = kind(learnable_temperature=True)

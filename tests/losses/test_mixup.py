@@ -9,7 +9,7 @@ from mmpt.losses.mixup import Mixup, draw_mixup
 from mmpt.utils.errors import UserError
 
 
-def test_loss_is_that_of_mixed_targets() -> None:
+def test_mixup_loss_of_mixed_targets() -> None:
     torch.manual_seed(0)
     video, text = torch.randn(6, 8), torch.randn(6, 8)
     mixup = Mixup(torch.tensor([1, 2, 3, 4, 5, 0]), 0.7)
@@ -20,7 +20,7 @@ def test_loss_is_that_of_mixed_targets() -> None:
 
 
 @pytest.mark.parametrize("loss", [MMContraLoss(label_aware=True), MMSigmoidLoss()])
-def test_a_share_of_one_is_the_plain_loss(loss) -> None:
+def test_mixup_share_of_one_is_the_plain_loss(loss) -> None:
     torch.manual_seed(1)
     video, text, labels = torch.randn(4, 8), torch.randn(4, 8), torch.tensor([0, 1, 0, 2])
     mixup = Mixup(torch.tensor([3, 0, 1, 2]), 1.0)
@@ -30,7 +30,7 @@ def test_a_share_of_one_is_the_plain_loss(loss) -> None:
     torch.testing.assert_close(mixup.clips(clips, masks), clips)
 
 
-def test_clips_are_mixed_frame_by_frame() -> None:
+def test_mixup_mixes_clips_frame_by_frame() -> None:
     clips, masks = torch.randn(3, 5, 2), torch.ones(3, 5, dtype=torch.bool)
     mixed = Mixup(torch.tensor([2, 0, 1]), 0.6).clips(clips, masks)
     torch.testing.assert_close(mixed[1, 4], 0.6 * clips[1, 4] + 0.4 * clips[0, 4])
@@ -39,7 +39,7 @@ def test_clips_are_mixed_frame_by_frame() -> None:
         Mixup(torch.tensor([2, 0, 1]), 0.6).clips(clips, masks)
 
 
-def test_drawn_from_torchs_seed() -> None:
+def test_mixup_depends_on_torchs_seed() -> None:
     def draw(seed: int) -> Mixup:
         torch.manual_seed(seed)
         return draw_mixup(50, 0.2)

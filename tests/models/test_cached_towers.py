@@ -34,7 +34,7 @@ def batch_of(clips: int) -> list[dict[str, torch.Tensor]]:
         {"ensemble_size": 2, "freeze_text": True, "multimodal_projection": "l2_norm", "dropout": 0.3},
     ],
 )
-def test_gradients_with_dropout(make_model: Any, options: dict[str, Any]) -> None:
+def test_cached_loss_gradients_with_dropout(make_model: Any, options: dict[str, Any]) -> None:
     """Within 1e-4 of the largest of each parameter, as one backward pass with the same dropout gives them."""
     loss, parts = MMContraLoss("cosine", 0.2), batch_of(13)
     model = make_model(**options).train()

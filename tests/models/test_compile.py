@@ -19,7 +19,7 @@ def batch_of(clips: int, frames: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_a_compiled_model_is_the_same(make_model: Any) -> None:
+def test_compiled_model_gives_the_same_embeddings(make_model: Any) -> None:
     plain, compiled = make_model(), make_model(compile=True)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     copy.deepcopy(compiled)  # a running mean of the weights is one

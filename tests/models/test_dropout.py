@@ -9,7 +9,7 @@ from mmpt.models.packing import Packing
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_rate_and_scale(rate: float, dtype: torch.dtype) -> None:
+def test_quick_dropout_rate_and_scale(rate: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     out = quick_dropout(torch.ones(401, 503, dtype=dtype), rate)
     assert out.dtype == dtype
@@ -23,7 +23,7 @@ def test_rate_and_scale(rate: float, dtype: torch.dtype) -> None:
         assert (first * second).mean().item() == pytest.approx(rate**2, abs=0.005)
 
 
-def test_gradient_passes_where_values_do() -> None:
+def test_quick_dropout_gradient() -> None:
     values = torch.randn(37, 5, requires_grad=True)
     out = quick_dropout(values, 0.3)
     out.sum().backward()
@@ -31,7 +31,7 @@ def test_gradient_passes_where_values_do() -> None:
     assert 0 < (values.grad == 0).sum() < values.numel()
 
 
-def test_off_in_evaluation_all_gone_at_one_and_the_seed_rules() -> None:
+def test_dropout_in_evaluation_at_one_and_with_a_seed() -> None:
     layer = Dropout(0.4)
     values = torch.randn(64, 7)
     drawn = []
@@ -45,7 +45,7 @@ def test_off_in_evaluation_all_gone_at_one_and_the_seed_rules() -> None:
     assert torch.equal(Dropout(0.0)(values), values)
 
 
-def test_attention_with_dropout_has_the_mean_of_attention_without() -> None:
+def test_attention_dropout_keeps_the_mean() -> None:
     torch.manual_seed(0)
     mask = torch.arange(9) < torch.tensor([9, 7, 3])[:, None]
     packing = Packing.of(mask)

@@ -24,7 +24,7 @@ def trained(model: Any, io: dict[str, torch.Tensor]) -> set[str]:
     return {name for name, parameter in model.named_parameters() if (parameter != before[name]).any()}
 
 
-def test_the_last_layers_and_the_projections(make_model: Any, io: dict[str, torch.Tensor]) -> None:
+def test_train_last_layers(make_model: Any, io: dict[str, torch.Tensor]) -> None:
     changed = trained(make_model(train_last_layers=1, multimodal_projection=True), io)
     parts = {".".join(name.split(".")[:5]) for name in changed if "layer" in name}
     assert any(name.startswith("video_encoder.bert.encoder.layer.1") for name in parts)
@@ -33,23 +33,23 @@ def test_the_last_layers_and_the_projections(make_model: Any, io: dict[str, torc
     assert {"video_projection.linear.weight", "text_projection.linear.weight"} <= changed
 
 
-def test_a_frozen_text_tower_stays_frozen(make_model: Any, io: dict[str, torch.Tensor]) -> None:
+def test_train_last_layers_keeps_a_frozen_text_tower(make_model: Any, io: dict[str, torch.Tensor]) -> None:
     changed = trained(make_model(train_last_layers=1, freeze_text=True), io)
     assert changed and not any(name.startswith("text_encoder") for name in changed)
 
 
-def test_projections_only(make_model: Any, io: dict[str, torch.Tensor]) -> None:
+def test_train_projections_only(make_model: Any, io: dict[str, torch.Tensor]) -> None:
     changed = trained(make_model(train_projections_only=True, multimodal_projection=True), io)
     assert changed == {"video_projection.linear.weight", "text_projection.linear.weight"}
 
 
-def test_one_shared_tower(make_model: Any, io: dict[str, torch.Tensor]) -> None:
+def test_train_last_layers_of_a_shared_tower(make_model: Any, io: dict[str, torch.Tensor]) -> None:
     model = make_model(model_cls="MMFusionShare", train_last_layers=1)
     layers = len(model.mm_encoder.bert.encoder.layer)
     assert all(f"layer.{layers - 1}." in name for name in trained(model, io))
 
 
-def test_vectors_do_not_depend_on_what_is_trained(make_model: Any, io: dict[str, torch.Tensor]) -> None:
+def test_freeze_does_not_change_embeddings(make_model: Any, io: dict[str, torch.Tensor]) -> None:
     one, two = make_model(seed=3), make_model(seed=3, train_last_layers=1)
     torch.testing.assert_close(
         one.encode_video(io["vfeats"], io["vmasks"]), two.encode_video(io["vfeats"], io["vmasks"])
@@ -64,12 +64,12 @@ def test_vectors_do_not_depend_on_what_is_trained(make_model: Any, io: dict[str,
         ({"train_last_layers": 1, "train_projections_only": True}, "contradict"),
     ],
 )
-def test_what_cannot_be(make_model: Any, options: dict[str, Any], words: str) -> None:
+def test_freeze_option_errors(make_model: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_model(**options)
 
 
-def test_a_frame_mlp_that_is_neither_loaded_nor_trained(make_model: Any) -> None:
+def test_check_filled_refuses_a_random_frame_mlp(make_model: Any) -> None:
     """For frames of another width the checkpoint has none: it would stay as it was drawn."""
     state = {name: tensor for name, tensor in make_model().state_dict().items() if "videomlp" not in name}
     ignored = ["video_encoder.videomlp.*", "*.pooler.*"]

@@ -11,7 +11,7 @@ def make(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Linear(40, 30), nn.Dropout(), nn.LayerNorm(30), nn.Embedding(3, 1))
 
 
-def test_of_the_same_and_of_other_weights() -> None:
+def test_model_fingerprint() -> None:
     model = make()
     first = model_fingerprint(model)
     assert first == model_fingerprint(make().eval()) and len(first) == 16

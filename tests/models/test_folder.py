@@ -41,7 +41,7 @@ def edit(folder: Path, change: Any) -> None:
     (folder / "config.json").write_text(json.dumps(tree))
 
 
-def test_round_trip(folder: Path, io: dict[str, torch.Tensor], tiny_bert: str) -> None:
+def test_model_folder_round_trip(folder: Path, io: dict[str, torch.Tensor], tiny_bert: str) -> None:
     parts = load_model(folder)
     assert not parts.model.training
     assert parts.model_cfg == MODEL_CFG
@@ -53,7 +53,7 @@ def test_round_trip(folder: Path, io: dict[str, torch.Tensor], tiny_bert: str) -
     assert parts.tokenizer(text)["input_ids"] == load_tokenizer(tiny_bert)(text)["input_ids"]
 
 
-def test_loaded_model_can_be_trained_on(folder: Path, io: dict[str, torch.Tensor], make_model: Any) -> None:
+def test_model_folder_can_be_trained(folder: Path, io: dict[str, torch.Tensor], make_model: Any) -> None:
     model = load_model(folder).model.train()
     model(io["vfeats"], io["vmasks"], io["caps"], io["cmasks"])["pooled_video"].sum().backward()
     fresh = dict(make_model().named_parameters())
@@ -70,7 +70,7 @@ def test_loaded_model_can_be_trained_on(folder: Path, io: dict[str, torch.Tensor
         {"ensemble_size": 3, "multimodal_projection": "l2_norm", "video_hidden_size": 64},
     ],
 )
-def test_every_shape_of_model(
+def test_model_folder_of_every_model(
     tmp_path: Path,
     make_model: Any,
     dataset_cfg: DatasetConfig,
@@ -88,7 +88,7 @@ def test_every_shape_of_model(
         torch.testing.assert_close(first[side], second[side])
 
 
-def test_a_stretched_position_table_comes_back(
+def test_model_folder_with_an_enlarged_position_table(
     tmp_path: Path, make_model: Any, dataset_cfg: DatasetConfig, tiny_bert: str, io: dict[str, torch.Tensor]
 ) -> None:
     name = "video_encoder.bert.embeddings.position_embeddings.weight"
@@ -102,7 +102,7 @@ def test_a_stretched_position_table_comes_back(
     torch.testing.assert_close(first, second)
 
 
-def test_what_is_in_it(folder: Path) -> None:
+def test_model_folder_content(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer"]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]  # nothing temporary is left
     tree = json.loads((folder / "config.json").read_text())
@@ -111,7 +111,7 @@ def test_what_is_in_it(folder: Path) -> None:
     assert "members" not in tree["model"], "of a single model: readers without that key load it too"
 
 
-def test_no_path_of_this_machine_gets_in(folder: Path, tiny_bert: str) -> None:
+def test_model_folder_has_no_local_paths(folder: Path, tiny_bert: str) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -119,7 +119,7 @@ def test_no_path_of_this_machine_gets_in(folder: Path, tiny_bert: str) -> None:
             assert SECRET.encode() not in content, path
 
 
-def test_replaces_a_model_but_nothing_else(
+def test_save_model_folder_replaces_only_a_model(
     folder: Path, make_model: Any, dataset_cfg: DatasetConfig, tiny_bert: str
 ) -> None:
     other = make_model(seed=5)
@@ -137,7 +137,7 @@ def test_replaces_a_model_but_nothing_else(
         save_model_folder(precious / "me.jpg", other, MODEL_CFG, dataset_cfg, tokenizer)
 
 
-def test_failed_save_leaves_the_old_model(
+def test_save_model_folder_failure_keeps_the_old_model(
     folder: Path, make_model: Any, dataset_cfg: DatasetConfig, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (folder / "model.safetensors").read_bytes()
@@ -172,13 +172,13 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), BAD)
-def test_damaged_configs(folder: Path, change: Any, message: str) -> None:
+def test_model_folder_with_a_damaged_config(folder: Path, change: Any, message: str) -> None:
     edit(folder, change)
     with pytest.raises(UserError, match=message):
         load_model(folder)
 
 
-def test_missing_and_damaged_files(folder: Path) -> None:
+def test_model_folder_with_missing_or_damaged_files(folder: Path) -> None:
     with pytest.raises(MissingDataError, match=r"mmpt\.cli\.convert"):
         load_model(folder / "nowhere")
     weights = folder / "model.safetensors"
@@ -193,7 +193,7 @@ def test_missing_and_damaged_files(folder: Path) -> None:
         load_model(folder)
 
 
-def test_code_beside_a_tokenizer_does_not_run(folder: Path) -> None:
+def test_model_folder_code_is_not_run(folder: Path) -> None:
     """Nor is anybody asked whether it may."""
     tokenizer = folder / "tokenizer"
     (tokenizer / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")

@@ -49,7 +49,7 @@ def adapted(make_model: Any) -> Any:
 
 
 @pytest.mark.parametrize("options", [{}, {"model_cls": "MMFusionShare"}])
-def test_at_first_nothing_is_different(
+def test_lora_initially_changes_nothing(
     make_model: Any, io: dict[str, Tensor], options: dict[str, Any]
 ) -> None:
     model = make_model(**options)
@@ -59,7 +59,7 @@ def test_at_first_nothing_is_different(
         close(one, other, rtol=0, atol=1e-6)
 
 
-def test_every_linear_map_of_every_layer_is_adapted(make_model: Any) -> None:
+def test_lora_adapts_every_linear_layer(make_model: Any) -> None:
     model = make_model()
     add_adapters(model, 4)
     names = [name for name, _ in model.named_parameters() if "lora_A" in name]
@@ -70,9 +70,7 @@ def test_every_linear_map_of_every_layer_is_adapted(make_model: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{"multimodal_projection": True}, {"pooling": "attention"}])
-def test_only_adapters_and_what_stands_around_the_towers_are_trained(
-    make_model: Any, io: dict[str, Tensor], options: dict[str, Any]
-) -> None:
+def test_lora_trainable_parameters(make_model: Any, io: dict[str, Tensor], options: dict[str, Any]) -> None:
     model = make_model(lora_rank=4, **options)
     add_adapters(model, 4)
     changed = trained(model, io)  # B is zero, so the first step leaves A as it is
@@ -86,7 +84,7 @@ def test_only_adapters_and_what_stands_around_the_towers_are_trained(
     assert sum("lora_" in name for name in changed) == 72, "two factors, six maps, six layers"
 
 
-def test_a_frozen_text_tower_gets_none(make_model: Any, io: dict[str, Tensor]) -> None:
+def test_lora_skips_a_frozen_text_tower(make_model: Any, io: dict[str, Tensor]) -> None:
     model = make_model(lora_rank=4, freeze_text=True)
     add_adapters(model, 4)
     assert not any("lora_" in name for name in model.text_encoder.state_dict())
@@ -94,9 +92,7 @@ def test_a_frozen_text_tower_gets_none(make_model: Any, io: dict[str, Tensor]) -
 
 
 @pytest.mark.parametrize("options", [{}, {"model_cls": "MMFusionShare"}, {"activation_checkpointing": True}])
-def test_packed_and_padded_agree_in_vectors_and_gradients(
-    adapted: Any, io: dict[str, Tensor], options: dict[str, Any]
-) -> None:
+def test_lora_packed_equals_padded(adapted: Any, io: dict[str, Tensor], options: dict[str, Any]) -> None:
     plain, model = adapted(**options)
     found = []
     for packed in (True, False):
@@ -111,7 +107,7 @@ def test_packed_and_padded_agree_in_vectors_and_gradients(
 
 
 @pytest.mark.parametrize("options", [{"multimodal_projection": True}, {"model_cls": "MMFusionShare"}])
-def test_merged_equals_unmerged(
+def test_lora_merged_equals_unmerged(
     adapted: Any, make_model: Any, io: dict[str, Tensor], options: dict[str, Any]
 ) -> None:
     _, model = adapted(**options)
@@ -121,7 +117,7 @@ def test_merged_equals_unmerged(
         close(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_each_of_the_six_maps_acts(adapted: Any, io: dict[str, Tensor]) -> None:
+def test_lora_each_adapted_layer_has_an_effect(adapted: Any, io: dict[str, Tensor]) -> None:
     """A path that looks at the weights of a map alone would not notice its adapter."""
     plain, model = adapted()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -138,7 +134,7 @@ def test_each_of_the_six_maps_acts(adapted: Any, io: dict[str, Tensor]) -> None:
         assert (embed(model, io)[0] - embed(plain, io)[0]).abs().max() > 1e-4, part
 
 
-def test_a_saved_model_is_ordinary(
+def test_lora_model_folder_has_merged_weights(
     adapted: Any, io: dict[str, Tensor], dataset_cfg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mmpt.config.schema import ModelConfig
@@ -168,7 +164,7 @@ def without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", refuse)
 
 
-def test_without_peft(make_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lora_without_peft(make_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     without_peft(monkeypatch)
     model = make_model(lora_rank=4)  # to evaluate needs none
     with pytest.raises(MissingDataError, match="pip install peft"):
@@ -185,12 +181,12 @@ def test_without_peft(make_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_what_cannot_be(make_model: Any, options: dict[str, Any], words: str) -> None:
+def test_lora_option_errors(make_model: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_model(lora_rank=4, **options)
 
 
-def test_ranks_and_towers_that_cannot_be(make_model: Any) -> None:
+def test_lora_rank_and_tower_errors(make_model: Any) -> None:
     with pytest.raises(UserError, match="lora_rank is 33, but a tower has width 32"):
         add_adapters(make_model(), 33)
     with pytest.raises(UserError, match="every tower is frozen"):
@@ -198,7 +194,7 @@ def test_ranks_and_towers_that_cannot_be(make_model: Any) -> None:
 
 
 @pytest.mark.parametrize("part", ["lora_A.default.weight", "lora_B.default.weight", "base_layer.weight"])
-def test_half_an_adapter_is_refused(adapted: Any, part: str) -> None:
+def test_lora_incomplete_adapter_is_refused(adapted: Any, part: str) -> None:
     _, model = adapted()
     state = model.state_dict()
     del state[f"text_encoder.encoder.layer.0.output.dense.{part}"]

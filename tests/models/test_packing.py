@@ -118,9 +118,7 @@ def gradients(model: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("lengths", CLIPS.values(), ids=CLIPS)
 @pytest.mark.parametrize("options", [{}, {"conv1d": 2}, {"model_cls": "MMFusionShare"}], ids=str)
-def test_outputs_and_gradients_of_the_padded_path(
-    make_model: Any, lengths: tuple[int, ...], options: dict[str, Any]
-) -> None:
+def test_packing_equals_padding(make_model: Any, lengths: tuple[int, ...], options: dict[str, Any]) -> None:
     model = make_model(**options)
     inputs = batch(lengths)
     shared = getattr(model, "mm_encoder", None)
@@ -147,7 +145,7 @@ def test_outputs_and_gradients_of_the_padded_path(
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
-def test_padding_computed_or_not(make_model: Any, pooling: str) -> None:
+def test_packing_can_be_switched_off(make_model: Any, pooling: str) -> None:
     """`packed` off is the same model on the same batch, padding and repeated prompts included."""
     model = make_model(pooling=pooling, conv1d=1)
     if pooling == "attention":
@@ -171,7 +169,7 @@ def test_padding_computed_or_not(make_model: Any, pooling: str) -> None:
     assert any(gradient.abs().max() > 1e-3 for gradient in got.values())
 
 
-def test_work_follows_real_tokens(make_model: Any) -> None:
+def test_packing_computes_only_real_tokens(make_model: Any) -> None:
     """Counted, not timed: rows that go through the first feed-forward layer of each tower."""
     model = make_model()
     vfeats, vmasks, caps, cmasks = batch(CLIPS["long_tail"])
@@ -187,7 +185,7 @@ def test_work_follows_real_tokens(make_model: Any) -> None:
     assert rows == {"video_encoder.bert": 6 * 260, "text_encoder": 6 * 13}
 
 
-def test_groups_of_attention_hold_every_token_once() -> None:
+def test_packing_groups_contain_every_token_once() -> None:
     torch.manual_seed(0)
     lengths = torch.randint(1, 200, (64,))
     packing = Packing.of(torch.arange(200) < lengths[:, None])

@@ -28,7 +28,7 @@ def backward(model: Any, io: IO) -> tuple[dict[str, torch.Tensor], dict[str, tor
 @pytest.mark.parametrize(
     "options", [{}, {"model_cls": "MMFusionShare"}, {"conv1d": 1, "pooling": "attention"}], ids=str
 )
-def test_bf16_is_close_to_fp32(
+def test_autocast_bf16_is_close_to_fp32(
     make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(precision, "computes_in", lambda kind, device: True)
@@ -50,7 +50,7 @@ def test_bf16_is_close_to_fp32(
 
 
 @pytest.mark.parametrize("model_cls", ["MMFusionSeparate", "MMFusionShare"])
-def test_options_of_the_config_reach_the_towers(make_model: Any, model_cls: str) -> None:
+def test_autocast_and_checkpointing_options_reach_the_towers(make_model: Any, model_cls: str) -> None:
     for model, wanted in (
         (make_model(model_cls=model_cls), (None, {False})),
         (make_model(model_cls=model_cls, autocast="bf16", activation_checkpointing=True), ("bf16", {True})),
@@ -59,7 +59,7 @@ def test_options_of_the_config_reach_the_towers(make_model: Any, model_cls: str)
         assert (model.autocast, {tower.checkpointing for tower in towers}) == wanted
 
 
-def test_emulated_bf16_is_not_used_and_that_is_said_once(
+def test_autocast_without_hardware_support_warns_once(
     make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
@@ -77,16 +77,16 @@ def test_emulated_bf16_is_not_used_and_that_is_said_once(
     ("flags", "bf16", "fp16"),
     [({"avx2"}, False, False), ({"amx_bf16"}, True, False), ({"avx512_fp16", "avx512_bf16"}, True, True)],
 )
-def test_hardware_is_asked(monkeypatch: pytest.MonkeyPatch, flags: set[str], bf16: bool, fp16: bool) -> None:
+def test_autocast_checks_the_hardware(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], bf16: bool, fp16: bool
+) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset(flags))
     assert precision.autocast_dtype("bf16", "cpu") == (torch.bfloat16 if bf16 else None)
     assert precision.autocast_dtype("fp16", "cpu") == (torch.float16 if fp16 else None)
     assert precision.autocast_dtype(None, "cpu") is None
 
 
-def test_training_in_fp16_without_loss_scaling_is_refused(
-    make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_autocast_fp16_training_is_refused(make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "computes_in", lambda kind, device: True)
     model = make_model().train()
     model.autocast = "fp16"
@@ -108,7 +108,7 @@ def kept_bytes(model: Any, io: IO) -> int:
     return sum(size for place, size in kept.items() if place not in weights)
 
 
-def test_checkpointing_keeps_less_and_gives_the_same_gradients(make_model: Any, io: IO) -> None:
+def test_activation_checkpointing_gives_the_same_gradients(make_model: Any, io: IO) -> None:
     results, kept = [], []
     for checkpointing in (False, True):
         model = make_model().train()  # with dropout: it has to fall the same way twice

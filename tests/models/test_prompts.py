@@ -35,7 +35,7 @@ def frozen(make_model: Any) -> Any:
 A, B, C = (7, 8, 9), (7, 8), (40, 41, 42, 43, 44)
 
 
-def test_each_prompt_is_computed_once(frozen: Any, make_model: Any) -> None:
+def test_text_cache_computes_each_prompt_once(frozen: Any, make_model: Any) -> None:
     plain = make_model(multimodal_projection=True)
     plain.load_state_dict(frozen.state_dict())
     for batch, computed in (((A, B, A), 2), ((B, C), 3), ((A, B, C, C), 3)):
@@ -45,7 +45,7 @@ def test_each_prompt_is_computed_once(frozen: Any, make_model: Any) -> None:
     assert frozen.encode_text(*(part[:0] for part in prompts(A))).shape == (0, 32)
 
 
-def test_projection_learns_from_cached_features(frozen: Any, make_model: Any) -> None:
+def test_text_cache_trains_the_projection(frozen: Any, make_model: Any) -> None:
     plain = make_model(multimodal_projection=True)
     plain.load_state_dict(frozen.state_dict())
     caps, cmasks = prompts(A, B, A)
@@ -60,7 +60,7 @@ def test_projection_learns_from_cached_features(frozen: Any, make_model: Any) ->
 
 
 @pytest.mark.parametrize("change", ["load_state_dict", "assign", "in place", "double", "new parameter"])
-def test_changed_weights_empty_the_cache(frozen: Any, change: str) -> None:
+def test_text_cache_is_cleared_by_changed_weights(frozen: Any, change: str) -> None:
     caps, cmasks = prompts(A, B)
     before = frozen.encode_text(caps, cmasks).detach()
     bias = frozen.text_encoder.encoder.layer[0].output.dense.bias
@@ -88,7 +88,7 @@ def test_changed_weights_empty_the_cache(frozen: Any, change: str) -> None:
         assert (after - before).abs().max() > 1e-3
 
 
-def test_copies_start_empty_and_are_bounded(make_model: Any) -> None:
+def test_text_cache_copies_and_limit(make_model: Any) -> None:
     frozen = make_model(freeze_text=True)
     caps, cmasks = prompts(A, B)
     frozen.encode_text(caps, cmasks)
@@ -113,7 +113,7 @@ def test_copies_start_empty_and_are_bounded(make_model: Any) -> None:
     assert calls == [1, 1, 1, 1]
 
 
-def test_a_tower_that_learns_has_no_cache(make_model: Any) -> None:
+def test_text_cache_only_for_a_frozen_tower(make_model: Any) -> None:
     model = make_model()
     caps, cmasks = prompts(A, B)
     model.encode_text(caps, cmasks)

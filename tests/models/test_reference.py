@@ -23,14 +23,14 @@ def pad(batch: torch.Tensor, length: int, value: Any = 0) -> torch.Tensor:
     return torch.cat([batch, padding], 1)
 
 
-def test_parameters_are_those_of_the_checkpoint(make_model: Any, mmfusion_dir: Path) -> None:
+def test_reference_parameter_names(make_model: Any, mmfusion_dir: Path) -> None:
     listed = json.loads((mmfusion_dir / "state_dict.json").read_text())
     expected = {key.removeprefix("mmmodel."): shape for key, shape, _ in listed}
     assert {key: list(tensor.shape) for key, tensor in make_model().state_dict().items()} == expected
 
 
 @pytest.mark.parametrize(("frames", "tokens"), [(68, 21), (128, 32), (100, 22)])
-def test_embeddings_from_any_padding(
+def test_reference_embeddings_with_any_padding(
     reference_model: MMFusionSeparate, io: IO, frames: int, tokens: int
 ) -> None:
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_embeddings_from_any_padding(
     close(loss, io["loss_pad128"], rtol=1e-5, atol=1e-4)
 
 
-def test_embeddings_alone_and_in_another_order(reference_model: MMFusionSeparate, io: IO) -> None:
+def test_reference_embeddings_alone_and_reordered(reference_model: MMFusionSeparate, io: IO) -> None:
     with torch.no_grad():
         for i, (frames, tokens) in enumerate(zip(io["vmasks"].sum(1), io["cmasks"].sum(1))):
             video = reference_model.encode_video(
@@ -64,13 +64,15 @@ def test_embeddings_alone_and_in_another_order(reference_model: MMFusionSeparate
     close(shuffled["pooled_text"], io["pooled_text_pad32"][order], **TOLERANCE)
 
 
-def test_padded_longest_reference_differs_as_documented(io: IO) -> None:
+def test_reference_padded_to_the_longest_clip(io: IO) -> None:
     """Guards the fixture: were the two equal, the tests above could not tell where [SEP] stands."""
     assert (io["pooled_video_longest"] - io["pooled_video_pad128"]).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("frames", [510, 600])
-def test_long_clips_do_not_change_the_model(reference_model: MMFusionSeparate, io: IO, frames: int) -> None:
+def test_long_clips_do_not_change_the_position_table(
+    reference_model: MMFusionSeparate, io: IO, frames: int
+) -> None:
     table = reference_model.video_encoder.bert.embeddings.position_embeddings.weight.clone()
     with torch.no_grad():
         video = reference_model.encode_video(
@@ -93,9 +95,7 @@ def test_long_clip_batched_with_short_ones(reference_model: MMFusionSeparate, io
     close(video[-1:], io["long_pooled_video_600"], **TOLERANCE)
 
 
-def test_a_checkpoint_saved_after_the_ancestor_stretched_its_table(
-    make_model: Any, mmfusion_dir: Path, io: IO
-) -> None:
+def test_load_checkpoint_with_an_enlarged_position_table(make_model: Any, mmfusion_dir: Path, io: IO) -> None:
     """The reference keeps the table that it stretched for a long clip, and what it saves has that table."""
     state = load_state_dict_file(mmfusion_dir / "weights.safetensors")
     name = "video_encoder.bert.embeddings.position_embeddings.weight"

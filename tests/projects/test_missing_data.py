@@ -44,13 +44,13 @@ def test_no_database(roots, capsys):
         ("rwthfs_scratch_hand_dominant", ["extract pose", "rwthfs/pose"]),
     ],
 )
-def test_no_features(roots, capsys, name, words):
+def test_missing_data_features(roots, capsys, name, words):
     split_files(roots)
     error = error_of(train_cli.main, name, capsys, "--in-process")
     assert all(word in error for word in words)
 
 
-def test_no_videoclip(roots, capsys):
+def test_missing_data_videoclip_checkpoint(roots, capsys):
     error = error_of(evaluate.main, "test_rwthfs_zs", capsys)
     assert (
         "dl.fbaipublicfiles.com" in error and str(roots / "runs/retri/videoclip/checkpoint_best.pt") in error
@@ -58,6 +58,6 @@ def test_no_videoclip(roots, capsys):
     assert "Train first" not in error  # zero-shot: there is nothing to train
 
 
-def test_not_trained(roots, capsys):
+def test_missing_data_trained_checkpoint(roots, capsys):
     error = error_of(evaluate.main, "test_rwthfs_scratch", capsys)
     assert "Train first" in error and "fbaipublicfiles" not in error

@@ -33,14 +33,14 @@ TRAINING = list(EXPERIMENTS)
 TESTING = [f"test_{name}" for name in EXPERIMENTS] + ["test_rwthfs_zs"]
 
 
-def test_the_ten_rows_are_the_published_ones():
+def test_rwthfs_configs_are_the_published_rows():
     published = read_published(ROOT / "configs" / "published_rwthfs.csv")
     assert sorted(published) == sorted(TESTING) and len(TESTING) == 10
     assert sorted(path.stem for path in PROJECT.glob("*rwthfs*.yaml")) == sorted(TRAINING + TESTING)
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_published_values(name):
+def test_rwthfs_configs_have_published_values(name):
     config = load_config(PROJECT / f"{name}.yaml")
     frames, tokens, width, epochs = EXPERIMENTS[name]
     assert (config.dataset.max_video_len, config.dataset.max_len) == (frames, tokens)
@@ -66,14 +66,14 @@ def test_published_values(name):
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_the_twin_evaluates_what_was_trained(name):
+def test_rwthfs_test_config_evaluates_the_training_config(name):
     train, test = (Task(load_config(PROJECT / f"{prefix}{name}.yaml")) for prefix in ("", "test_"))
     assert test.checkpoint_path() == train.checkpoint_path() and test.results_path() == train.results_path()
     assert (test.config.dataset.split, test.config.task_type) == ("test", "local_predict")
     assert test.config.model == train.config.model
 
 
-def test_zero_shot_evaluates_videoclip_itself(monkeypatch, tmp_path):
+def test_rwthfs_zero_shot_evaluates_videoclip(monkeypatch, tmp_path):
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
     task = Task(load_config(PROJECT / "test_rwthfs_zs.yaml"))
     start = option(load_config(PROJECT / "rwthfs_videoclip.yaml").fairseq, "finetune_from_model")
@@ -81,7 +81,7 @@ def test_zero_shot_evaluates_videoclip_itself(monkeypatch, tmp_path):
     assert task.results_path() == tmp_path / "rwthfs_zs" / "eval"
 
 
-def test_data_root_is_an_environment_variable(monkeypatch, tmp_path):
+def test_rwthfs_data_root_is_an_environment_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("SIGNCLIP_DATA", str(tmp_path))
     for name in TRAINING:
         dataset = load_config(PROJECT / f"{name}.yaml").dataset
@@ -96,7 +96,7 @@ def test_data_root_is_an_environment_variable(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", TRAINING + TESTING)
-def test_dry_run_and_a_typo(name, tmp_path, capsys):
+def test_dryrun_finds_a_typo_in_a_key(name, tmp_path, capsys):
     assert locallaunch.main([str(PROJECT / f"{name}.yaml"), "--dryrun"]) == 0
     module = "mmpt.cli.evaluate" if name.startswith("test_") else "mmpt.cli.train"
     assert f" -m {module} " in capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_dry_run_and_a_typo(name, tmp_path, capsys):
         ("loss.loss_cls=MMContraLos", "MMContraLoss"),
     ],
 )
-def test_a_dry_run_finds_a_typo_in_a_value(override, meant, capsys):
+def test_dryrun_finds_a_typo_in_a_value(override, meant, capsys):
     path = str(PROJECT / "rwthfs_scratch_hand_dominant.yaml")
     assert locallaunch.main([path, "--dryrun", override]) == 2
     said = capsys.readouterr()
@@ -131,12 +131,12 @@ def test_a_dry_run_finds_a_typo_in_a_value(override, meant, capsys):
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_each_is_a_few_lines(name):
+def test_rwthfs_configs_are_short(name):
     lines = (PROJECT / f"{name}.yaml").read_text().splitlines()
     assert len([line for line in lines if not line.startswith("#")]) <= 10
 
 
-def test_the_settings_of_the_miniature_are_taken(monkeypatch, tmp_path):
+def test_mini_rwthfs_settings_are_accepted(monkeypatch, tmp_path):
     """`make mini-rwthfs` takes minutes; this tells at once if training refuses what it asks for."""
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
     asked = subprocess.run(

@@ -8,7 +8,7 @@ from mmpt.cli.experiment import ablate
 from mmpt.experiments.ablations import about, picture
 
 
-def test_other_clips_are_refused(tiny_yaml, tmp_path, capsys):
+def test_ablate_refuses_other_clips(tiny_yaml, tmp_path, capsys):
     other = tmp_path / "other.yaml"
     other.write_text(f"includes: [{tiny_yaml.name}]\ndataset:\n  test_languages: [ase]\n")
     assert ablate.main([str(tiny_yaml), str(other), "--out", str(tmp_path / "out")]) == 2
@@ -18,7 +18,7 @@ def test_other_clips_are_refused(tiny_yaml, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("comment", ["short", "a long comment of many words " * 12, "x" * 300])
-def test_comments_of_any_length_leave_room_for_the_picture(tmp_path, comment):
+def test_ablate_figure_with_long_comments(tmp_path, comment):
     row = {"about": comment, "config": "c", "v2t R@1": 0.5, "v2t R@1 low": 0.4, "v2t R@1 high": 0.6}
     row["v2t R@1 of each seed"] = [0.45, 0.55]
     with warnings.catch_warnings():
@@ -26,7 +26,7 @@ def test_comments_of_any_length_leave_room_for_the_picture(tmp_path, comment):
         assert picture(tmp_path / "a.png", [row, row], "title").stat().st_size > 5000
 
 
-def test_seeds_are_given_once_and_overrides_may_follow(tiny_yaml, tmp_path, capsys, monkeypatch):
+def test_ablate_seeds_and_overrides(tiny_yaml, tmp_path, capsys, monkeypatch):
     started = []
     monkeypatch.setattr("mmpt.experiments.runs.run_all", lambda runs, jobs: started.extend(runs) or runs)
     command = [str(tiny_yaml), "--out", str(tmp_path / "out"), "--seeds", "1"]
@@ -37,7 +37,7 @@ def test_seeds_are_given_once_and_overrides_may_follow(tiny_yaml, tmp_path, caps
     assert all("loss.temperature=0.5" in run.overrides for run in started)
 
 
-def test_a_config_without_a_comment_is_told_by_what_it_has_other_than_the_first(tiny_yaml, tmp_path):
+def test_ablate_describes_a_config_without_a_comment(tiny_yaml, tmp_path):
     other = tmp_path / "other.yaml"
     changes = "loss: {label_smoothing: 0.3}\ndataset: {letters: [A, Ä], hand_frame: null}\n"
     folder = f"fairseq: {{checkpoint: {{save_dir: {tmp_path}/other}}}}\n"

@@ -19,7 +19,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
 
 
-def test_both_ways_are_the_same_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmark_cached_equals_plain_training(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import cached
     from benchmarks.updates import Trainer, fresh_model, generated_batch, without_dropout
 
@@ -37,7 +37,7 @@ def test_both_ways_are_the_same_training(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
-def test_a_batch_of_1024_in_the_memory_of_64() -> None:
+def test_benchmark_cached_memory() -> None:
     from benchmarks import cached
 
     parser = argparse.ArgumentParser()

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.conftest import run_module
 
 
-def test_the_search_benchmark(tmp_path: Path) -> None:
+def test_benchmark_search(tmp_path: Path) -> None:
     sizes = ["--sizes", "300", "900", "--width", "16", "--queries", "20", "--repeats", "1", "--kinds", "ivf"]
     out = tmp_path / "search.json"
     done = run_module("scripts/benchmark.py", "search", *sizes, "--out", str(out), "--folder", str(tmp_path))

@@ -31,7 +31,7 @@ def trainer(way: str, dropout: bool = False) -> Any:
     return Trainer(model, MMContraLoss(), way, torch.device("cpu"), rate=1e-3)
 
 
-def test_plain_and_packed_updates_are_the_same_training() -> None:
+def test_benchmark_train_packed_equals_plain() -> None:
     from benchmarks.updates import PARTS, generated_batch
 
     batch = generated_batch(6, 40, 7, 9, vary=True)
@@ -46,7 +46,7 @@ def test_plain_and_packed_updates_are_the_same_training() -> None:
     assert dropped[0] != dropped[1]
 
 
-def test_operations_counted_are_those_of_the_tokens() -> None:
+def test_benchmark_train_operations() -> None:
     """A product of n tokens by a weight is 2 operations a number, and twice that in the backward pass."""
     from benchmarks.updates import Products, generated_batch
 
@@ -62,7 +62,7 @@ def test_operations_counted_are_those_of_the_tokens() -> None:
     assert products.flops == products.times * 2 * len(products.matrix) ** 3
 
 
-def test_an_epoch_pads_only_the_plain_way() -> None:
+def test_benchmark_train_padding() -> None:
     from benchmarks.updates import Trainer, fresh_model
 
     class Clips:
@@ -92,7 +92,7 @@ def test_an_epoch_pads_only_the_plain_way() -> None:
         assert run.seconds["data"] > 0
 
 
-def test_store_of_generated_clips(tmp_path: Path) -> None:
+def test_benchmark_data_store(tmp_path: Path) -> None:
     from benchmarks import data
 
     found = data._parsing(tmp_path, clips=3, repeats=1)
@@ -113,7 +113,7 @@ LAST_LINE = r"train: (\d+\.\dx|not tried: emulated on this CPU) \(bf16\) (\d+\.\
 
 
 @pytest.mark.parametrize("baseline", ["plain", "fp32"])
-def test_the_table_of_training(
+def test_benchmark_train_table(
     tiny_yaml: Path, baseline: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from benchmarks import train
@@ -152,7 +152,7 @@ def test_the_table_of_training(
         assert recipe["plain"][2] != full["plain"][2]  # the recipe warms up
 
 
-def test_every_benchmark_says_what_it_is_compared_with(capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmarks_describe_their_baselines(capsys: pytest.CaptureFixture[str]) -> None:
     import benchmark
 
     for name in benchmark.BENCHMARKS:
@@ -164,7 +164,7 @@ def test_every_benchmark_says_what_it_is_compared_with(capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_the_whole_benchmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import data, extract, train
 
     for module, arguments in (

@@ -8,7 +8,7 @@ from scripts.export_lexicon import main
 from tests.processors.test_fingerspelling import CONFIG
 
 
-def test_the_table_is_the_protocol_unseen_language(tmp_path):
+def test_export_lexicon_table(tmp_path):
     assert main(["--out", str(tmp_path)]) == 0
     table = read_table(tmp_path / "table.csv")
     for split in ("train", "valid", "test"):
@@ -20,7 +20,7 @@ def test_the_table_is_the_protocol_unseen_language(tmp_path):
     assert check([str(tmp_path / "table.csv"), "--workers", "0"]) == 0
 
 
-def test_everything(tmp_path):
+def test_export_lexicon_everything(tmp_path):
     assert main(["--out", str(tmp_path), "--everything"]) == 0
     table = read_table(tmp_path / "table.csv")
     assert len(table.of_split("test")) == 78 and len({row.text for row in table.rows}) > 150

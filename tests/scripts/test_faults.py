@@ -20,7 +20,7 @@ def faults(monkeypatch: pytest.MonkeyPatch):
     sys.modules.pop("faults")
 
 
-def test_what_is_torn_or_left_is_seen(faults, tmp_path: Path) -> None:
+def test_faults_detects_damaged_and_leftover_files(faults, tmp_path: Path) -> None:
     np.save(tmp_path / "good.npy", np.arange(3))
     torch.save({"w": torch.ones(1)}, tmp_path / "good.pt")
     assert faults.damaged(tmp_path) == [] and faults.leftovers(tmp_path) == []
@@ -37,7 +37,7 @@ def test_what_is_torn_or_left_is_seen(faults, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_each_command_killed_and_asked_to_stop(tmp_path: Path) -> None:
+def test_faults_of_each_command(tmp_path: Path) -> None:
     done = run_module("scripts/faults.py", "--trials", "8", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     trials = json.loads((tmp_path / "faults.json").read_text())["trials"]

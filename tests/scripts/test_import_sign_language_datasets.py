@@ -52,7 +52,7 @@ def table(tmp_path):
     return lambda: read_table(tmp_path / "out" / "table.csv").rows
 
 
-def test_splits_columns_and_poses(run, table, tmp_path, capsys):
+def test_import_datasets_splits_columns_and_poses(run, table, tmp_path, capsys):
     made = {name: [example(n) for n in range(3)] for name in ("train", "validation", "test", "unlabelled")}
     made["train"][1]["pose"] = pose_of(1, frames=0)  # how the package says that there is none
     for number, name in enumerate(("validation", "test"), start=1):
@@ -79,7 +79,7 @@ def test_splits_columns_and_poses(run, table, tmp_path, capsys):
     assert check([str(tmp_path / "out" / "table.csv"), "--workers", "0"]) == 0
 
 
-def test_it_goes_on_where_it_stopped(run, table, tmp_path, monkeypatch):
+def test_resume_import_datasets(run, table, tmp_path, monkeypatch):
     def interrupted():
         yield example(0)
         raise KeyboardInterrupt
@@ -96,12 +96,12 @@ def test_it_goes_on_where_it_stopped(run, table, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("points, face, axes", [(543, 468, 4), (553, 478, 3), (576, 468, 3), (586, 478, 3)])
-def test_kinds_of_holistic_poses(run, table, points, face, axes):
+def test_import_datasets_kinds_of_holistic_poses(run, table, points, face, axes):
     assert run({"train": [example(0, pose=pose_of(0, points=points, axes=axes))]}) == 0
     assert read_pose(table()[0].path).component(FACE)[0].shape == (6, face, 3)
 
 
-def test_one_split_holds_out_signers_or_else_examples(run, table):
+def test_import_datasets_with_one_split(run, table):
     assert run({"train": [example(n) for n in range(12)]}) == 0
     of_signer = {}
     for row in table():
@@ -113,7 +113,7 @@ def test_one_split_holds_out_signers_or_else_examples(run, table):
     assert {row.split for row in table()} == {"train", "valid", "test"} and table()[0].signer == ""
 
 
-def test_views_that_are_files(run, table, tmp_path):
+def test_import_datasets_views_as_files(run, table, tmp_path):
     """dgs_types: several views of a sign, each the path of a file; names that no file may have; glosses."""
     clips = [write_pose(tmp_path / f"{n}.pose", fake_clip(seed=n)) for n in range(3)]
     download = (tmp_path / "0.pose").rename(
@@ -140,7 +140,7 @@ def test_views_that_are_files(run, table, tmp_path):
     assert rows[1].path.resolve() == clips[1] and len({r.split for r in rows[:2]}) == 1
 
 
-def test_keys_by_name(run, table, capsys):
+def test_import_datasets_text_key(run, table, capsys):
     """autsl: nested texts, and numbers as signers; dicta_sign: text, gloss and languages of each example."""
     nested = {**example(0, meaning={"english": b"sister"}, signer=np.int32(7)), "gloss_id": np.int32(3)}
     del nested["text"]
@@ -165,20 +165,20 @@ def test_keys_by_name(run, table, capsys):
         ({"text": b" "}, "--text"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(run, capsys, change, words):
+def test_import_datasets_errors_are_one_line(run, capsys, change, words):
     assert run({"train": [example(0, **change)]}) == 2
     error = capsys.readouterr().err
     assert words in error and len([line for line in error.splitlines() if line.startswith("error:")]) == 1
 
 
-def test_pictures_of_unknown_size(run, table, capsys):
+def test_import_datasets_without_image_size(run, table, capsys):
     assert run({"train": [example(0)]}, size=None) == 2
     assert "give --size WIDTH HEIGHT" in capsys.readouterr().err
     assert run({"train": [example(0)]}, "--size", "320", "240", size=None) == 0
     assert read_pose(table()[0].path).width == 320
 
 
-def test_names_that_are_numbered_do_not_take_the_place_of_others(run, table):
+def test_import_datasets_numbers_duplicate_names(run, table):
     ids = ("a", "a", "a-2", "a")
     assert run({"train": [example(n, id=name.encode()) for n, name in enumerate(ids)]}) == 0
     for number, row in enumerate(table()):
@@ -188,7 +188,7 @@ def test_names_that_are_numbered_do_not_take_the_place_of_others(run, table):
 
 
 @pytest.mark.parametrize("change", ["another data set", "another size"])
-def test_poses_of_another_run_are_not_taken_for_this_ones(run, table, tmp_path, capsys, monkeypatch, change):
+def test_import_datasets_refuses_poses_of_another_run(run, table, tmp_path, capsys, monkeypatch, change):
     assert run({"train": [example(0)]}) == 0
     before = (tmp_path / "out" / "table.csv").read_bytes()
     if change == "another size":
@@ -203,7 +203,7 @@ def test_poses_of_another_run_are_not_taken_for_this_ones(run, table, tmp_path, 
     assert run({"train": [example(0), example(1)]}) == 0 and len(table()) == 2
 
 
-def test_without_the_package(monkeypatch, tmp_path, capsys):
+def test_import_datasets_without_the_package(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "sign_language_datasets", None)
     monkeypatch.setitem(sys.modules, "sign_language_datasets.datasets", None)
     assert importer.main(["dicta_sign", "--out", str(tmp_path / "out")]) == 2
@@ -211,7 +211,7 @@ def test_without_the_package(monkeypatch, tmp_path, capsys):
     assert "pip install sign-language-datasets" in error and not (tmp_path / "out").exists()
 
 
-def test_help_says_how_to_get_the_data(capsys):
+def test_import_datasets_help_names_the_data(capsys):
     with pytest.raises(SystemExit):
         importer.main(["--help"])
     shown = capsys.readouterr().out

@@ -19,7 +19,7 @@ KINDS = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}
 """ASL Signs: kinds of landmarks in the order of its files."""
 
 
-def test_ids_stay_different_whatever_they_are():
+def test_unique_ids():
     assert unique_ids(["a", "a", "a-2", "a", "b"]) == ["a", "a-3", "a-2", "a-4", "b"]
 
 
@@ -32,13 +32,13 @@ def test_ids_stay_different_whatever_they_are():
         (b'Video file,Gloss\nx.mp4,"DO', "is the file truncated"),
     ],
 )
-def test_a_corpus_file_that_is_not_whole(tmp_path, content, words):
+def test_read_csv_of_a_truncated_file(tmp_path, content, words):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(UserError, match=words):
         read_csv(tmp_path / "x.csv", ["Video file", "Gloss"])
 
 
-def test_a_table_that_cannot_be_read_is_not_written(tmp_path):
+def test_write_table_refuses_an_unreadable_table(tmp_path):
     path = tmp_path / "table.csv"
     write_table(path, [{"id": "a", "path": "a.pose", "text": "tree"}])
     before = path.read_text()
@@ -53,7 +53,7 @@ def pose(path, seed):
     return write_pose(path, fake_clip(frames=30, seed=seed))
 
 
-def test_asl_citizen(tmp_path):
+def test_import_asl_citizen(tmp_path):
     (tmp_path / "ASL_Citizen" / "splits").mkdir(parents=True)
     for number, name in enumerate(("train", "val", "test")):
         lines = ["Participant ID,Video file,Gloss,ASL-LEX Code"]
@@ -71,7 +71,7 @@ def test_asl_citizen(tmp_path):
     assert check([str(tmp_path / "out" / "table.csv")]) == 0
 
 
-def test_wlasl(tmp_path):
+def test_import_wlasl(tmp_path):
     def instance(video, split, start, end):
         return {
             "bbox": [0, 0, 1, 1],
@@ -117,7 +117,7 @@ def test_wlasl(tmp_path):
     assert import_wlasl.main([*arguments, "--out", str(tmp_path / "cut")]) == 2
 
 
-def test_sem_lex(tmp_path):
+def test_import_sem_lex(tmp_path):
     rng = np.random.default_rng(0)
     landmarks = rng.uniform(0.1, 0.9, (6, 553, 3))
     landmarks[2, 532:] = 0  # the right hand is not seen
@@ -162,7 +162,7 @@ def landmarks_table(frames, rng):
     return pyarrow.table({name: pyarrow.array(v, types.get(name)) for name, v in columns.items()}), columns
 
 
-def test_asl_signs(tmp_path, capsys):
+def test_import_asl_signs(tmp_path, capsys):
     from pyarrow import parquet
 
     rng = np.random.default_rng(0)
@@ -197,7 +197,7 @@ def test_asl_signs(tmp_path, capsys):
     assert check([str(out / "table.csv"), "--workers", "0"]) == 0
 
 
-def test_signsuisse(tmp_path):
+def test_import_signsuisse(tmp_path):
     entries = [
         {"uid": str(n), "name": f"Haus  {n}", "kategorie": "x", "sprache": "de", "link": "http://x"}
         for n in range(30)
@@ -220,14 +220,14 @@ def test_signsuisse(tmp_path):
 @pytest.mark.parametrize(
     "module", [import_asl_citizen, import_asl_signs, import_sem_lex, import_signsuisse, import_wlasl]
 )
-def test_help_says_how_to_get_the_data(module, capsys):
+def test_import_scripts_help_names_the_data(module, capsys):
     with pytest.raises(SystemExit):
         module.main(["--help"])
     shown = capsys.readouterr().out
     assert "Get the data:" in shown and "https://" in shown and "--out" in shown
 
 
-def test_missing_files_are_one_line(tmp_path, capsys):
+def test_import_scripts_missing_files_are_one_line(tmp_path, capsys):
     assert import_asl_signs.main(["--in", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "there is no file" in capsys.readouterr().err
     (tmp_path / "train.csv").write_text("path,sign\n")
@@ -235,7 +235,7 @@ def test_missing_files_are_one_line(tmp_path, capsys):
     assert "expected the columns participant_id, sequence_id" in capsys.readouterr().err
 
 
-def test_splits_by_hash_are_the_same_everywhere_and_never_empty():
+def test_split_by_hash():
     keys = [f"signer {n}" for n in range(21)]
     split = split_by(keys)
     assert split == split_by(keys[::-1]) and sorted(split.values()).count("test") == 2
@@ -244,7 +244,7 @@ def test_splits_by_hash_are_the_same_everywhere_and_never_empty():
     assert unique_ids(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
 
 
-def test_an_empty_array_is_named(tmp_path):
+def test_import_sem_lex_of_an_empty_array(tmp_path):
     (tmp_path / "x.npy").touch()
     with pytest.raises(UserError, match=r"x.npy: cannot be read as an array"):
         import_sem_lex.convert(tmp_path / "x.npy", tmp_path / "x.pose")
@@ -259,14 +259,14 @@ def test_an_empty_array_is_named(tmp_path):
         (["--limit", "-1"], "--limit -1: expected 1 or more"),
     ],
 )
-def test_numbers_that_make_no_sense(tmp_path, capsys, options, words):
+def test_import_asl_signs_option_errors(tmp_path, capsys, options, words):
     assert import_asl_signs.main(["--in", str(tmp_path), "--out", str(tmp_path / "out"), *options]) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
     wlasl = ["--json", "x", "--poses", "x", "--out", str(tmp_path), "--classes", "0"]
     assert import_wlasl.main(wlasl) == 2 and "--classes 0" in capsys.readouterr().err
 
 
-def test_landmarks_that_are_none(tmp_path, capsys):
+def test_import_asl_signs_without_landmarks(tmp_path, capsys):
     from pyarrow import parquet
 
     table, _ = landmarks_table([], np.random.default_rng(0))

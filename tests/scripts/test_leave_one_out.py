@@ -37,7 +37,7 @@ def leave(tiny_yaml: Path, tmp_path: Path, *words: str) -> int:
         ["--languages", "svk", "swl", "psr", "--folds", "svk,swl", "psr", "--svm-features", "tiny.yaml"],
     ],
 )
-def test_overrides_may_stand_behind_any_list(
+def test_leave_one_out_overrides_after_any_list(
     tiny_yaml: Path, tmp_path: Path, started: list[Run], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where tiny.yaml is
@@ -56,7 +56,7 @@ def test_overrides_may_stand_behind_any_list(
         (["--svm-features", "tiny.yaml", "other/tiny.yaml"], "configs with different names"),
     ],
 )
-def test_mistakes_train_nothing(
+def test_leave_one_out_errors_train_nothing(
     tiny_yaml: Path,
     tmp_path: Path,
     started: list[Run],
@@ -72,7 +72,7 @@ def test_mistakes_train_nothing(
     assert error in capsys.readouterr().err and not started
 
 
-def test_the_svm_on_other_features_takes_over_the_overrides(
+def test_leave_one_out_overrides_apply_to_svm_features(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
@@ -87,7 +87,7 @@ def test_the_svm_on_other_features_takes_over_the_overrides(
 
 
 @pytest.mark.slow
-def test_leave_one_out_by_command(tiny_yaml: Path, tmp_path: Path) -> None:
+def test_leave_one_out_command(tiny_yaml: Path, tmp_path: Path) -> None:
     from tests.conftest import run_module
 
     command = ["scripts/leave_one_out.py", "--config", str(tiny_yaml), "--out", str(tmp_path / "loo")]

@@ -28,7 +28,7 @@ def decode(path):
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], float(rate)
 
 
-def test_names_and_sizes(clips):
+def test_mini_rwthfs_names_and_sizes(clips):
     wanted = [
         f"{signer}_{letter}_1_cam{camera}" for signer in (1, 2) for letter in (1, 3) for camera in (1, 2)
     ]
@@ -39,7 +39,7 @@ def test_names_and_sizes(clips):
     assert "RWTH" in stand_in_note(clips)
 
 
-def test_the_pose_is_the_one_drawn(clips):
+def test_mini_rwthfs_pose_is_the_drawn_one(clips):
     """In each frame the drawn figure is where the pose says, and nowhere near where it says nothing."""
     frames, _ = decode(clips / "1_1_1_cam2.mpg")
     pose = read_pose(clips / "rendered" / "1_1_1_cam2.pose")
@@ -56,7 +56,7 @@ def test_the_pose_is_the_one_drawn(clips):
     assert features.shape[0] == 12 and np.isfinite(features).all()
 
 
-def test_cam1_shows_the_hand_large(clips):
+def test_mini_rwthfs_cam1_shows_the_hand(clips):
     body, hand = (decode(clips / f"2_1_1_cam{camera}.mpg")[0][6] for camera in (2, 1))
 
     def coloured(picture):  # fingers are drawn in colours, the body in red
@@ -65,7 +65,7 @@ def test_cam1_shows_the_hand_large(clips):
     assert coloured(hand) > 3 * coloured(body) > 0
 
 
-def test_what_is_drawn_is_left_alone(clips):
+def test_mini_rwthfs_keeps_existing_clips(clips):
     before = {path: path.stat().st_mtime_ns for path in clips.rglob("*.mpg")}
     options = ["--signers", "svk", "gsg", "--letters", "AC", "--frames", "12"]
     (clips / "rendered" / "1_3_1_cam2.pose").unlink()  # the last thing written: this clip was not finished
@@ -74,7 +74,7 @@ def test_what_is_drawn_is_left_alone(clips):
     assert changed == {"1_3_1_cam1.mpg", "1_3_1_cam2.mpg"}
 
 
-def test_missing_poses_are_filled_in(clips, tmp_path):
+def test_mini_rwthfs_adds_missing_poses(clips, tmp_path):
     rendered = sorted(path.name for path in (clips / "rendered").iterdir())
     (tmp_path / rendered[0]).write_bytes(b"MediaPipe's own")
     for _ in range(2):  # again changes nothing
@@ -84,14 +84,14 @@ def test_missing_poses_are_filled_in(clips, tmp_path):
         assert stand_in_note(tmp_path).startswith("3 of 4 poses")
 
 
-def test_no_mark_where_mediapipe_saw_everything(clips, tmp_path):
+def test_mini_rwthfs_without_missing_poses(clips, tmp_path):
     for path in (clips / "rendered").iterdir():
         (tmp_path / path.name).write_bytes(b"MediaPipe's own")
     assert make_mini_rwthfs.main(["poses", "--clips", str(clips), "--out", str(tmp_path)]) == 0
     assert stand_in_note(tmp_path) is None
 
 
-def test_stand_in_for_videoclip(tmp_path, data_dir, monkeypatch):
+def test_mini_rwthfs_videoclip_checkpoint(tmp_path, data_dir, monkeypatch):
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
     overrides = [f"dataset.bert_name={data_dir / 'mmfusion' / 'bert'}", "model.num_hidden_video_layers=2"]
     assert make_mini_rwthfs.main(["videoclip", *overrides]) == 0
@@ -109,6 +109,6 @@ def test_stand_in_for_videoclip(tmp_path, data_dir, monkeypatch):
     "arguments",
     [["clips", "--signers", "xyz"], ["clips", "--frames", "0"], ["poses", "--clips", "nowhere"]],
 )
-def test_mistakes(arguments, tmp_path, capsys):
+def test_mini_rwthfs_errors(arguments, tmp_path, capsys):
     assert make_mini_rwthfs.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert "error:" in capsys.readouterr().err and not (tmp_path / "out").exists()

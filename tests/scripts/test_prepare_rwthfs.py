@@ -34,7 +34,7 @@ def issue_names() -> list[str]:
     ]
 
 
-def test_published_split_of_the_real_names():
+def test_rwthfs_published_split():
     split = published_split(real_names())
     for part, digest in PUBLISHED.items():
         assert hashlib.sha256("".join(f"{name}\n" for name in split[part]).encode()).hexdigest() == digest
@@ -45,7 +45,7 @@ def test_published_split_of_the_real_names():
 
 
 @pytest.mark.parametrize("names", [real_names(), issue_names()], ids=["real", "1400"])
-def test_split_is_deterministic_disjoint_and_in_proportion(names):
+def test_rwthfs_split_is_deterministic_and_disjoint(names):
     shuffled = names[:]
     random.Random(1).shuffle(shuffled)
     split = published_split(shuffled)
@@ -55,7 +55,7 @@ def test_split_is_deterministic_disjoint_and_in_proportion(names):
     assert len(split["val"]) == len(split["test"]) == int(0.1 * len(names))
 
 
-def test_split_by_signer_shares_no_signer():
+def test_rwthfs_split_by_signer():
     split = signer_split(real_names())
     signers = {part: {parse_name(name).signer for name in names} for part, names in split.items()}
     assert not signers["train"] & signers["test"] and not signers["val"] & (
@@ -73,12 +73,12 @@ def test_split_by_signer_shares_no_signer():
 @pytest.mark.parametrize(
     "stem", ["1_1_1", "1_1_1_cam3", "01_1_1_cam1", "1_36_1_cam1", "1_0_1_cam1", "x_1_1_cam1", "1_1_1_cam1_b"]
 )
-def test_bad_names(stem):
+def test_rwthfs_invalid_names(stem):
     with pytest.raises(UserError, match="expected"):
         parse_name(stem)
 
 
-def test_names():
+def test_rwthfs_names():
     name = parse_name("3_30_1_cam2")
     assert (name.signer, name.gesture, name.sequence, name.camera) == (3, "SCH", 1, "cam2")
     assert str(name) == "3_30_1_cam2"
@@ -102,7 +102,7 @@ def run(videos, out, *options):
     return prepare_rwthfs.main(["--videos", str(videos), "--out", str(out), *options])
 
 
-def test_writes_the_files(videos, tmp_path, capsys):
+def test_prepare_rwthfs_writes_the_files(videos, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(videos, out) == 0
     lists = {path.stem: path.read_text().split() for path in out.glob("*.txt") if path.stem != "gesture_ids"}
@@ -115,7 +115,7 @@ def test_writes_the_files(videos, tmp_path, capsys):
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_lists_what_is_wrong(videos, tmp_path, capsys):
+def test_prepare_rwthfs_lists_problems(videos, tmp_path, capsys):
     (videos / "sub").mkdir()
     for name in ("1_1_1_cam2.mpg", "a_b.mpg", "99_36_1_cam1.mpg", "3_3_9_cam1.MPG", "3_3_7_cam1.mp4"):
         (videos / "sub" / name).write_bytes(b"another")
@@ -135,19 +135,19 @@ def test_lists_what_is_wrong(videos, tmp_path, capsys):
     )  # the .MPG counts, the bad ones do not
 
 
-def test_same_content_under_two_names(videos, tmp_path, capsys):
+def test_prepare_rwthfs_duplicate_content(videos, tmp_path, capsys):
     (videos / "9_3_1_cam2.mpg").write_bytes((videos / "1_1_1_cam2.mpg").read_bytes())
     assert run(videos, tmp_path / "out") == 0
     assert "duplicate content: 1_1_1_cam2, 9_3_1_cam2" in capsys.readouterr().err
 
 
-def test_strict_writes_nothing(videos, tmp_path, capsys):
+def test_prepare_rwthfs_strict(videos, tmp_path, capsys):
     assert run(videos, tmp_path / "out", "--strict") == 2  # 32 letters are missing
     assert "error: 1 problems" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_other_content_is_not_lost(videos, tmp_path, capsys):
+def test_prepare_rwthfs_force(videos, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(videos, out) == 0
     assert run(videos, out) == 0  # the same again is fine
@@ -161,7 +161,7 @@ def test_other_content_is_not_lost(videos, tmp_path, capsys):
     assert (out / "test.txt").read_text() != "mine\n"
 
 
-def test_by_signer(videos, tmp_path):
+def test_prepare_rwthfs_by_signer(videos, tmp_path):
     assert run(videos, tmp_path / "out", "--by-signer") == 0
     signers = [
         {n.split("_")[0] for n in (tmp_path / "out" / f"{p}.txt").read_text().split()}
@@ -170,7 +170,7 @@ def test_by_signer(videos, tmp_path):
     assert not signers[0] & signers[1] and not signers[0] & signers[2] and not signers[1] & signers[2]
 
 
-def test_links(videos, tmp_path):
+def test_prepare_rwthfs_links(videos, tmp_path):
     (videos / "deep").mkdir()
     (videos / "1_1_1_cam2.mpg").rename(videos / "deep" / "1_1_1_cam2.mpg")
     out = tmp_path / "out"
@@ -183,7 +183,7 @@ def test_links(videos, tmp_path):
     assert not (out / "videos" / "2_1_1_cam1.mpg").is_symlink()
 
 
-def test_cameras_in_linked_folders_and_out_among_the_videos(videos, tmp_path):
+def test_prepare_rwthfs_linked_folders(videos, tmp_path):
     whole = tmp_path / "whole"
     whole.mkdir()
     (whole / "cam").symlink_to(videos)
@@ -193,7 +193,7 @@ def test_cameras_in_linked_folders_and_out_among_the_videos(videos, tmp_path):
     assert take_inventory(whole, whole / "out").problems == take_inventory(videos, tmp_path / "out").problems
 
 
-def test_too_few_videos_for_a_split(videos, tmp_path, capsys):
+def test_prepare_rwthfs_too_few_videos(videos, tmp_path, capsys):
     for path in sorted(videos.iterdir())[9:]:
         path.unlink()
     assert run(videos, tmp_path / "out") == 2
@@ -202,7 +202,7 @@ def test_too_few_videos_for_a_split(videos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("folder", ["no_such", "empty"])
-def test_no_videos(tmp_path, folder, capsys):
+def test_prepare_rwthfs_without_videos(tmp_path, folder, capsys):
     (tmp_path / "empty").mkdir()
     assert run(tmp_path / folder, tmp_path / "out") == 2
     assert "rwth-aachen.de" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def table(tmp_path):
         return {row["config"]: row for row in csv.DictReader(file)}
 
 
-def test_runs_what_is_missing_and_sets_it_beside_the_paper(launcher, tmp_path, with_picture):
+def test_results_runs_what_is_missing(launcher, tmp_path, with_picture):
     assert run(tmp_path, *CONFIGS) == 0
     assert launcher.take() == [
         *("rwthfs_scratch", "test_rwthfs_scratch"),
@@ -119,14 +119,14 @@ def test_runs_what_is_missing_and_sets_it_beside_the_paper(launcher, tmp_path, w
     ]
 
 
-def test_a_second_start_runs_nothing(launcher, tmp_path):
+def test_results_second_run_does_nothing(launcher, tmp_path):
     assert run(tmp_path, *CONFIGS) == 0
     launcher.take()
     assert run(tmp_path, *CONFIGS) == 0
     assert launcher.take() == []
 
 
-def test_an_interrupted_training_is_finished_first(launcher, tmp_path):
+def test_resume_results_finishes_an_interrupted_training(launcher, tmp_path):
     launcher.fail["rwthfs_scratch"] = 137
     assert run(tmp_path, SCRATCH) == 137
     assert launcher.take() == ["rwthfs_scratch"]  # not evaluated: its checkpoint is an early one
@@ -136,7 +136,7 @@ def test_an_interrupted_training_is_finished_first(launcher, tmp_path):
     assert launcher.take() == ["rwthfs_scratch", "test_rwthfs_scratch"]
 
 
-def test_one_failure_does_not_stop_the_others(launcher, tmp_path, capsys):
+def test_results_continues_after_a_failure(launcher, tmp_path, capsys):
     launcher.fail["rwthfs_scratch"] = 2
     assert run(tmp_path, *CONFIGS) == 2
     assert launcher.take()[-1] == "test_rwthfs_scratch_hand_dominant"
@@ -144,7 +144,7 @@ def test_one_failure_does_not_stop_the_others(launcher, tmp_path, capsys):
     assert "1 of 2 failed: test_rwthfs_scratch." in capsys.readouterr().err
 
 
-def test_collect_only_reads(launcher, tmp_path):
+def test_results_collect(launcher, tmp_path):
     assert run(tmp_path, SCRATCH) == 0
     launcher.take()
     assert run(tmp_path, "--collect", *CONFIGS, ZS) == 0
@@ -154,7 +154,7 @@ def test_collect_only_reads(launcher, tmp_path):
     assert "not run yet" in rows["test_rwthfs_zs"]["notes"]
 
 
-def test_a_checkpoint_from_elsewhere_is_not_trained_over(launcher, tmp_path):
+def test_results_does_not_train_a_copied_checkpoint(launcher, tmp_path):
     best = tmp_path / "runs" / "rwthfs_scratch" / "checkpoint_best.pt"
     best.parent.mkdir(parents=True)
     best.write_bytes(b"published")
@@ -163,7 +163,7 @@ def test_a_checkpoint_from_elsewhere_is_not_trained_over(launcher, tmp_path):
     assert best.read_bytes() == b"published"
 
 
-def test_a_broken_run_does_not_spoil_the_table(launcher, tmp_path, capsys):
+def test_results_with_a_damaged_run(launcher, tmp_path, capsys):
     assert run(tmp_path, *CONFIGS) == 0
     (tmp_path / "runs" / "rwthfs_scratch" / "config.yaml").write_text("dataset: {no_such_key: 1}\n")
     launcher.take()
@@ -174,18 +174,18 @@ def test_a_broken_run_does_not_spoil_the_table(launcher, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_the_run(launcher, tmp_path):
+def test_results_ctrl_c(launcher, tmp_path):
     launcher.fail["rwthfs_scratch"] = 130
     assert run(tmp_path, *CONFIGS) == 130
     assert launcher.take() == ["rwthfs_scratch"]
 
 
-def test_zero_shot_trains_nothing(launcher, tmp_path):
+def test_results_zero_shot_trains_nothing(launcher, tmp_path):
     assert run(tmp_path, ZS) == 0
     assert launcher.take() == ["test_rwthfs_zs"]
 
 
-def test_a_newer_checkpoint_is_evaluated(launcher, tmp_path):
+def test_results_evaluates_a_newer_checkpoint(launcher, tmp_path):
     assert run(tmp_path, SCRATCH) == 0
     best = tmp_path / "runs" / "rwthfs_scratch" / "checkpoint_best.pt"
     os.utime(best, (best.stat().st_mtime + 60,) * 2)
@@ -194,7 +194,7 @@ def test_a_newer_checkpoint_is_evaluated(launcher, tmp_path):
     assert launcher.take() == ["test_rwthfs_scratch"]
 
 
-def test_more_epochs_go_on_and_other_settings_are_refused(launcher, tmp_path, capsys):
+def test_results_with_more_epochs_or_other_settings(launcher, tmp_path, capsys):
     assert run(tmp_path, SCRATCH, "fairseq.optimization.max_epoch=1") == 0
     assert "max_epoch=1" in table(tmp_path)["test_rwthfs_scratch"]["notes"]
     launcher.take()
@@ -207,7 +207,7 @@ def test_more_epochs_go_on_and_other_settings_are_refused(launcher, tmp_path, ca
     assert "model.num_hidden_video_layers" in said and "SIGNCLIP_RUNS" in said
 
 
-def test_where_the_data_lies_is_no_setting(launcher, tmp_path, monkeypatch):
+def test_results_ignores_data_paths(launcher, tmp_path, monkeypatch):
     assert run(tmp_path, SCRATCH) == 0
     launcher.take()
     monkeypatch.setenv("SIGNCLIP_DATA", str(tmp_path / "moved"))
@@ -218,7 +218,7 @@ def test_where_the_data_lies_is_no_setting(launcher, tmp_path, monkeypatch):
     assert "num_workers" not in table(tmp_path)["test_rwthfs_scratch"]["notes"]
 
 
-def test_a_file_that_is_edited_while_a_model_trains_is_not_what_it_was_trained_on(launcher, tmp_path, capsys):
+def test_results_records_data_files_at_the_start_of_training(launcher, tmp_path, capsys):
     train = tmp_path / "data" / "rwthfs" / "train.txt"
     train.parent.mkdir(parents=True)
     train.write_text("1_1_1_cam1\n")
@@ -240,7 +240,7 @@ def own_config(tmp_path):
 @pytest.mark.parametrize(
     "more", ["dataset: {letters: [A]}", "eval: {similarity: dot}", "dataset: {split: valid}"]
 )
-def test_an_edited_config_is_evaluated_again(launcher, tmp_path, own_config, more):
+def test_results_evaluates_an_edited_config_again(launcher, tmp_path, own_config, more):
     assert run(tmp_path, str(own_config)) == 0
     launcher.take()
     with open(own_config, "a") as file:
@@ -251,7 +251,7 @@ def test_an_edited_config_is_evaluated_again(launcher, tmp_path, own_config, mor
     assert launcher.take() == []
 
 
-def test_results_of_before_settings_were_recorded_are_made_again_without_training(launcher, tmp_path):
+def test_results_without_recorded_settings_are_evaluated_again(launcher, tmp_path):
     assert run(tmp_path, SCRATCH) == 0
     launcher.take()
     found = next((tmp_path / "runs").rglob("results.json"))
@@ -262,7 +262,7 @@ def test_results_of_before_settings_were_recorded_are_made_again_without_trainin
     assert launcher.take() == ["test_rwthfs_scratch"]
 
 
-def test_files_of_data_count_by_their_content(launcher, tmp_path, monkeypatch, capsys):
+def test_results_compares_data_files_by_content(launcher, tmp_path, monkeypatch, capsys):
     """Wherever they lie."""
     for folder in ("data", "moved"):
         (tmp_path / folder / "rwthfs").mkdir(parents=True)
@@ -281,7 +281,7 @@ def test_files_of_data_count_by_their_content(launcher, tmp_path, monkeypatch, c
     assert launcher.take() == [] and "(dataset.train_path)" in capsys.readouterr().err
 
 
-def test_stand_ins_are_refused_or_told(launcher, tmp_path, capsys):
+def test_results_refuses_stand_ins(launcher, tmp_path, capsys):
     mark_stand_in(tmp_path / "data" / "rwthfs", "drawn figures")
     write_json(
         tmp_path / "data" / "rwthfs" / "s3d" / "manifest.json",
@@ -308,7 +308,7 @@ def test_stand_ins_are_refused_or_told(launcher, tmp_path, capsys):
     ]
 
 
-def test_two_configs_of_one_name_are_refused(launcher, tmp_path, own_config, capsys):
+def test_results_refuses_two_configs_of_one_name(launcher, tmp_path, own_config, capsys):
     """One of them was dropped. One that is given twice is one."""
     assert run(tmp_path, SCRATCH, str(own_config)) == 2
     assert "each with a name of its own" in capsys.readouterr().err and launcher.take() == []
@@ -325,26 +325,26 @@ def test_two_configs_of_one_name_are_refused(launcher, tmp_path, own_config, cap
         [SCRATCH, "--published", "none.csv"],
     ],
 )
-def test_mistakes_run_nothing(launcher, tmp_path, items, capsys):
+def test_results_errors_run_nothing(launcher, tmp_path, items, capsys):
     assert run(tmp_path, *items) == 2
     assert "error:" in capsys.readouterr().err and launcher.take() == []
     assert not (tmp_path / "table").exists()
 
 
-def test_the_config_of_a_training_is_no_experiment(launcher, tmp_path, capsys):
+def test_results_refuses_a_training_config(launcher, tmp_path, capsys):
     """Its changes would not be seen: old results stood in the table as those of other settings."""
     assert run(tmp_path, SCRATCH, SCRATCH.replace("test_", "")) == 2
     assert f"is a training config: give its evaluation config, such as {SCRATCH}" in (capsys.readouterr().err)
     assert launcher.take() == [] and not (tmp_path / "table").exists()
 
 
-def test_a_table_that_has_no_place_runs_nothing(launcher, tmp_path, capsys):
+def test_results_with_an_unwritable_table(launcher, tmp_path, capsys):
     (tmp_path / "table").touch()
     assert run(tmp_path, ZS, SCRATCH) == 2
     assert f"error: {tmp_path / 'table'}" in capsys.readouterr().err and launcher.take() == []
 
 
-def test_launches_the_launcher(monkeypatch, tmp_path):
+def test_results_calls_locallaunch(monkeypatch, tmp_path):
     """The real call: locallaunch.py, whose exit status is ours."""
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
     assert results._launch("no_such.yaml", []) == 2
@@ -363,7 +363,7 @@ def test_published_numbers(tmp_path):
         read_published(tmp_path / "bad.csv")
 
 
-def test_a_row_that_was_never_published():
+def test_results_row_without_published_numbers():
     text = comparison_markdown(
         [Row("mine", None, None, ["a | b"]), Row("x", None, Published({"v2t R@1": 0.5}, "note"), [])]
     )

@@ -36,7 +36,7 @@ def by_loop(queries: np.ndarray, array: np.ndarray, k: int, measure: str) -> lis
 
 @pytest.mark.parametrize("use_faiss", [True, False])
 @pytest.mark.parametrize("k", [1, 7, 300])
-def test_top_k_is_exact(use_faiss: bool, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_top_k_equals_a_plain_loop(use_faiss: bool, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "BLOCK", 64)  # several blocks
     array, queries = vectors(300), vectors(5, seed=2)
     hits = top_k(queries, array, k, use_faiss)
@@ -46,15 +46,13 @@ def test_top_k_is_exact(use_faiss: bool, k: int, monkeypatch: pytest.MonkeyPatch
     assert top_k(queries, array, 1000, use_faiss).rows.shape == (5, 300)
 
 
-def test_equal_scores_come_by_row_number() -> None:
+def test_top_k_ties_are_sorted_by_row() -> None:
     array = np.repeat(vectors(3), 4, axis=0)
     assert top_k(array[:1], array, 4).rows.tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize("block", [32, 1 << 16])
-def test_equal_scores_are_cut_by_row_number_without_faiss(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_top_k_ties_at_k_without_faiss(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more are as good as the last hit, the first rows of them are hits."""
     monkeypatch.setattr(exact, "BLOCK", block)
     random = np.random.default_rng(0)
@@ -66,7 +64,7 @@ def test_equal_scores_are_cut_by_row_number_without_faiss(
 
 
 @pytest.mark.parametrize("measure", ["cosine", "dot"])
-def test_a_flat_index(tmp_path: Path, measure: str) -> None:
+def test_flat_index_search(tmp_path: Path, measure: str) -> None:
     array = vectors(200) * np.linspace(0.1, 3, 200, dtype=np.float32)[:, None]
     queries = vectors(4, seed=3)
     index = build_index([named(array[:150]), named(array[150:])], tmp_path / "index", measure=measure)
@@ -81,7 +79,7 @@ def test_a_flat_index(tmp_path: Path, measure: str) -> None:
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
 @pytest.mark.parametrize("measure", ["cosine", "dot"])
-def test_approximate_search_finds_nearly_all(tmp_path: Path, kind: str, measure: str) -> None:
+def test_approximate_index_recall(tmp_path: Path, kind: str, measure: str) -> None:
     array, queries = vectors(6000), vectors(50, seed=4)
     index = build_index([named(array)], tmp_path / "index", kind, measure)
     got, wanted = index.search(queries, 10), index.search(queries, 10, exact=True)
@@ -96,7 +94,7 @@ def test_approximate_search_finds_nearly_all(tmp_path: Path, kind: str, measure:
     assert np.array_equal(Index(tmp_path / "index").search(queries, 10).rows, got.rows)
 
 
-def test_without_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_without_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approximate.importlib.util, "find_spec", lambda name: None)
     array = vectors(300)
     monkeypatch.setattr(approximate, "AUTO_FLAT", 10)
@@ -108,7 +106,7 @@ def test_without_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_auto_takes_an_approximate_index_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_kind_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     assert approximate.choose_kind("auto", 50_000) == "flat"
     assert approximate.choose_kind("auto", 50_001) == "ivfpq"
 
@@ -126,13 +124,13 @@ def test_auto_takes_an_approximate_index_for_many(monkeypatch: pytest.MonkeyPatc
         ([named(vectors(9))], {"measure": "l2"}, "no measure 'l2'"),
     ],
 )
-def test_what_cannot_be_built(tmp_path: Path, sources: Any, options: Any, words: str) -> None:
+def test_build_index_errors(tmp_path: Path, sources: Any, options: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         build_index(sources, tmp_path / "index", **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_index_takes_the_place_of_an_index_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_build_index_replaces_only_an_index(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / ".index.killed.tmp").mkdir()
     build_index([named(vectors(9))], tmp_path / "index")
     assert ".index.killed.tmp is a leftover of a killed build" in caplog.text
@@ -146,7 +144,7 @@ def test_an_index_takes_the_place_of_an_index_only(tmp_path: Path, caplog: pytes
         build_index([named(vectors(9))], tmp_path / "work")
 
 
-def test_queries_that_do_not_fit(tmp_path: Path) -> None:
+def test_search_query_errors(tmp_path: Path) -> None:
     index = build_index([named(vectors(9), model="abc")], tmp_path / "index")
     for queries in (vectors(2, 20), vectors(2)[0], [], np.array([["a"]])):
         with pytest.raises(UserError, match=r"expected numbers \[N, 24\]"):
@@ -161,7 +159,7 @@ def test_queries_that_do_not_fit(tmp_path: Path) -> None:
         index.check_model("abd", "this")
 
 
-def test_damaged_indexes(tmp_path: Path) -> None:
+def test_damaged_index_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     with pytest.raises(MissingDataError, match="there is no index"):
         Index(folder)
@@ -192,7 +190,7 @@ def test_damaged_indexes(tmp_path: Path) -> None:
         Index(folder).search(vectors(1))
 
 
-def test_sources(tmp_path: Path) -> None:
+def test_read_embeddings_sources(tmp_path: Path) -> None:
     evaluation = tmp_path / "eval"
     evaluation.mkdir()
     np.save(evaluation / "video_embeddings.npy", vectors(3))

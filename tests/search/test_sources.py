@@ -11,7 +11,7 @@ from mmpt.search import read_embeddings
 from mmpt.utils.errors import MissingDataError, UserError
 
 
-def test_what_embedding_writes(tmp_path: Path) -> None:
+def test_read_embeddings_of_the_embed_command(tmp_path: Path) -> None:
     vectors = np.eye(2, 4, dtype=np.float32)
     save_embedding_set(tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {}, "npy")
     assert read_embeddings(tmp_path).names == ["a", "b, ü"]
@@ -29,14 +29,14 @@ def test_what_embedding_writes(tmp_path: Path) -> None:
         read_embeddings(tmp_path, ids=str(tmp_path / "gone.csv"))
 
 
-def test_parquet_is_not_read(tmp_path: Path) -> None:
+def test_read_embeddings_refuses_parquet(tmp_path: Path) -> None:
     made = EmbeddingSet(np.eye(2, dtype=np.float32), [{"id": "a"}, {"id": "b"}])
     save_embedding_set(tmp_path, made, {}, "parquet")
     with pytest.raises(UserError, match="embed with --format npy"):
         read_embeddings(tmp_path)
 
 
-def test_prompts_are_not_named_after_clips(tmp_path: Path) -> None:
+def test_read_embeddings_names_prompts(tmp_path: Path) -> None:
     """As many prompts as clips, and the file named by itself."""
     for side in ("text", "video"):
         np.save(tmp_path / f"{side}_embeddings.npy", np.eye(2, dtype=np.float32))

@@ -20,7 +20,7 @@ def task(tiny_yaml):
     return Task(load_config(tiny_yaml))
 
 
-def test_samples_follow_the_contract(task):
+def test_task_samples_have_the_expected_shapes(task):
     dataset = task.dataset("train")
     batch = collate([dataset[index] for index in dataset.batches(4, 1)[0]])
     assert batch["vfeats"].dtype == torch.float32 and batch["vfeats"].shape[2] == 63
@@ -29,7 +29,7 @@ def test_samples_follow_the_contract(task):
     assert len(set(batch["text"])) == len(batch["text"]), "different gestures"
 
 
-def test_augmentation_depends_on_seed_epoch_and_index_alone(task, tiny_yaml):
+def test_augmentation_depends_only_on_seed_epoch_and_index(task, tiny_yaml):
     dataset, again = task.dataset("train"), Task(load_config(tiny_yaml)).dataset("train")
     dataset.set_epoch(3), again.set_epoch(3)
     again[0], again[1]  # what was asked for before does not matter
@@ -71,7 +71,7 @@ def test_evaluation_is_not_augmented(task):
     assert dataset.batches(4, 1) == dataset.batches(4, 2)
 
 
-def test_batches_differ_from_epoch_to_epoch_and_repeat_with_the_seed(task, tiny_yaml):
+def test_batches_differ_by_epoch_and_repeat_with_the_seed(task, tiny_yaml):
     dataset = task.dataset("train")
     assert dataset.batches(4, 1) != dataset.batches(4, 2)
     assert dataset.batches(4, 1) == Task(load_config(tiny_yaml)).dataset("train").batches(4, 1)
@@ -121,7 +121,7 @@ def test_clips_cut_to_max_video_len_are_counted(tiny_yaml, caplog):
         ("predictor=Retrieval", "Did you mean 'RetrievalPredictor'"),
     ],
 )
-def test_contradictions_are_found_before_anything_is_loaded(tiny_yaml, override, words):
+def test_task_refuses_contradicting_options(tiny_yaml, override, words):
     with pytest.raises(UserError, match=words):
         Task(load_config(tiny_yaml, [override]))
 
@@ -137,7 +137,7 @@ def test_mixup_refuses_options_that_change_the_length(tiny_yaml, name):
         Task(load_config(tiny_yaml, [*mixed, f"dataset.{name}={value}"]))
 
 
-def test_unreadable_clips_stop_or_are_skipped(tiny_yaml, tmp_path, caplog):
+def test_on_bad_example_error_and_skip(tiny_yaml, tmp_path, caplog):
     import csv
     import shutil
 
@@ -167,7 +167,7 @@ def test_unreadable_clips_stop_or_are_skipped(tiny_yaml, tmp_path, caplog):
         Task(load_config(tiny_yaml, here)).dataset("valid")
 
 
-def test_features_of_random_weights_are_refused(tmp_path):
+def test_trial_features_are_refused(tmp_path):
     folder = tmp_path / "rwthfs" / "s3d"
     folder.mkdir(parents=True)
     content = {

@@ -28,7 +28,7 @@ print(done[1], *mapped)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_large_blocks_come_from_the_heap() -> None:
+def test_keep_freed_memory() -> None:
     plain = {
         key: value
         for key, value in os.environ.items()

@@ -60,17 +60,17 @@ def same(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> b
     return state.keys() == expected.keys() and all(torch.equal(state[k], expected[k]) for k in expected)
 
 
-def test_fairseq_layout(tmp_path: Path) -> None:
+def test_load_fairseq_checkpoint(tmp_path: Path) -> None:
     assert same(load_state_dict_file(fairseq_file(tmp_path / "checkpoint_best.pt", weights())), weights())
 
 
-def test_reference_checkpoint(shared_reference: Path, data_dir: Path) -> None:
+def test_load_reference_checkpoint(shared_reference: Path, data_dir: Path) -> None:
     theirs = load_state_dict_file(shared_reference / "mmfusion" / "checkpoint_best.pt")
     assert len(theirs) == 116
     assert same(theirs, load_state_dict_file(data_dir / "mmfusion" / "weights.safetensors"))
 
 
-def test_plain_wrapped_and_old_format(tmp_path: Path) -> None:
+def test_load_state_dict_formats(tmp_path: Path) -> None:
     plain, wrapped, old = (tmp_path / name for name in ("plain.pt", "wrapped.pth.tar", "old.bin"))
     torch.save(weights(), plain)
     torch.save({"state_dict": {f"module.mmmodel.{k}": v for k, v in weights().items()}, "epoch": 3}, wrapped)
@@ -79,13 +79,13 @@ def test_plain_wrapped_and_old_format(tmp_path: Path) -> None:
         assert same(load_state_dict_file(path), weights())
 
 
-def test_safetensors(tmp_path: Path) -> None:
+def test_load_safetensors(tmp_path: Path) -> None:
     save_file(weights(), tmp_path / "model.safetensors")
     assert same(load_state_dict_file(tmp_path / "model.safetensors"), weights())
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_half_precision_comes_back_as_float32(tmp_path: Path, kind: torch.dtype) -> None:
+def test_load_half_precision_as_float32(tmp_path: Path, kind: torch.dtype) -> None:
     half = {name: t.to(kind) if t.is_floating_point() else t for name, t in weights().items()}
     for path in (fairseq_file(tmp_path / "half.pt", half), tmp_path / "half.safetensors"):
         if path.suffix == ".safetensors":
@@ -96,12 +96,12 @@ def test_half_precision_comes_back_as_float32(tmp_path: Path, kind: torch.dtype)
         assert state["steps"].dtype == torch.int64
 
 
-def test_position_counters_of_older_transformers_are_left_out(tmp_path: Path) -> None:
+def test_load_ignores_old_position_buffers(tmp_path: Path) -> None:
     old = {**weights(), "text_encoder.embeddings.position_ids": torch.arange(512)[None]}
     assert same(load_state_dict_file(fairseq_file(tmp_path / "old.pt", old)), weights())
 
 
-def test_weights_survive_their_file(tmp_path: Path) -> None:
+def test_loaded_weights_do_not_need_the_file(tmp_path: Path) -> None:
     path = fairseq_file(tmp_path / "checkpoint.pt", weights())
     state = load_state_dict_file(path)
     path.write_bytes(b"\0" * path.stat().st_size)
@@ -109,7 +109,7 @@ def test_weights_survive_their_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, zipped: bool) -> None:
+def test_checkpoint_code_is_not_run(tmp_path: Path, zipped: bool) -> None:
     marker = tmp_path / "ran"
     path = tmp_path / "evil.pt"
     torch.save({"model": weights(), "extra": Bomb(marker)}, path, _use_new_zipfile_serialization=zipped)
@@ -120,14 +120,14 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, zipped: bool) -> None
     assert marker.exists()  # so the file does hold code, and trust is trust
 
 
-def test_refused_class_is_named(tmp_path: Path) -> None:
+def test_checkpoint_refused_class_is_named(tmp_path: Path) -> None:
     path = fairseq_file(tmp_path / "checkpoint.pt", weights(), extra_state=Custom())
     with pytest.raises(UserError, match=r"test_checkpoint\.Custom"):
         load_state_dict_file(path)
     assert same(load_state_dict_file(path, trust=True), weights())
 
 
-def test_allowing_namespace_is_not_global(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_checkpoint_safe_globals_are_restored(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     before = torch.serialization.get_safe_globals()  # the plugin adds it for good
     request.addfinalizer(lambda: torch.serialization.add_safe_globals(before))
     torch.serialization.clear_safe_globals()
@@ -138,7 +138,7 @@ def test_allowing_namespace_is_not_global(tmp_path: Path, request: pytest.Fixtur
         torch.load(path, weights_only=True)
 
 
-def test_a_class_that_was_allowed_before_still_is_afterwards(tmp_path: Path) -> None:
+def test_checkpoint_keeps_earlier_safe_globals(tmp_path: Path) -> None:
     """fairseq's own reading of checkpoints, in the process that trains, relies on it."""
     torch.save({"cfg": argparse.Namespace(seed=1), "model": {"w": torch.ones(1)}}, tmp_path / "c.pt")
     code = f"""
@@ -151,7 +151,7 @@ torch.load({str(tmp_path / "c.pt")!r}, weights_only=True)
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
+def test_checkpoint_missing_or_damaged(tmp_path: Path) -> None:
     good = fairseq_file(tmp_path / "good.pt", weights()).read_bytes()
     save_file(weights(), tmp_path / "good.safetensors")
     tensors = (tmp_path / "good.safetensors").read_bytes()
@@ -189,13 +189,13 @@ NO_WEIGHTS: list[Any] = [
 
 
 @pytest.mark.parametrize("content", NO_WEIGHTS)
-def test_files_without_weights(tmp_path: Path, content: Any) -> None:
+def test_checkpoint_without_weights(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"other\.pt has .* weights"):
         load_state_dict_file(tmp_path / "other.pt")
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_checkpoint_with_nan_weights_is_refused(tmp_path: Path) -> None:
     huge = torch.full((4,), 3e38)  # finite, though its sum is not
     torch.save({"good": torch.ones(2), "huge": huge}, tmp_path / "good.pt")
     assert set(load_state_dict_file(tmp_path / "good.pt")) == {"good", "huge"}
@@ -204,7 +204,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         load_state_dict_file(tmp_path / "bad.pt")
 
 
-def test_name_twice(tmp_path: Path) -> None:
+def test_checkpoint_with_a_duplicate_name(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1), "module.a": torch.zeros(1)}, tmp_path / "twice.pt")
     with pytest.raises(UserError, match="'a' twice"):
         load_state_dict_file(tmp_path / "twice.pt")
@@ -230,7 +230,7 @@ def test_load_into_names_every_difference() -> None:
     assert same(target.state_dict(), before)
 
 
-def test_load_into_ignores_what_it_is_told() -> None:
+def test_load_into_ignore_patterns() -> None:
     target = model()
     state = {
         "first.weight": torch.zeros(3, 5),
@@ -248,13 +248,13 @@ def test_load_into_ignores_what_it_is_told() -> None:
     assert load_into(model(), model().state_dict()) == []
 
 
-def test_long_lists_are_counted() -> None:
+def test_load_into_shortens_long_lists() -> None:
     state = {f"extra.{i}": torch.zeros(1) for i in range(100)}
     with pytest.raises(UserError, match=r"100 unexpected: .*and 88 more"):
         load_into(nn.Linear(1, 1), {**state, "weight": torch.zeros(1, 1), "bias": torch.zeros(1)})
 
 
-def test_the_running_mean_of_the_weights_is_taken(tmp_path):
+def test_load_ema_weights(tmp_path):
     path = tmp_path / "checkpoint_best.pt"
     content = {"model": {"mmmodel.w": torch.zeros(2)}, "extra_state": {"ema": {"mmmodel.w": torch.ones(2)}}}
     torch.save(content, path)

@@ -18,7 +18,7 @@ def ends(error: BaseException):
     return run_cli(main)
 
 
-def test_a_users_mistake_is_one_line(capsys):
+def test_run_cli_user_error_is_one_line(capsys):
     assert ends(UserError("no such clip")) == 2
     assert capsys.readouterr().err == "error: no such clip\n"
 
@@ -30,34 +30,34 @@ def test_a_users_mistake_is_one_line(capsys):
         RuntimeError("PytorchStreamWriter failed writing file data/17: file write failed"),
     ],
 )
-def test_a_full_disk_is_one_line(error, capsys):
+def test_full_disk_is_one_line(error, capsys):
     assert ends(error) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: the disk is full") and said.count("\n") == 1
     assert "runs/x.npy" in said or isinstance(error, RuntimeError)
 
 
-def test_a_full_disk_under_numpy_is_one_line(capsys):
+def test_full_disk_in_numpy_is_one_line(capsys):
     """NumPy does not say what the system said."""
     assert run_cli(lambda: np.zeros(100_000).tofile("/dev/full")) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: the disk is full") and said.count("\n") == 1
 
 
-def test_what_a_full_disk_led_to(capsys):
+def test_full_disk_as_the_cause_of_an_error(capsys):
     wrapped = RuntimeError("could not save")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert ends(wrapped) == 2
 
 
-def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys):
+def test_run_cli_inaccessible_file_is_one_line(tmp_path, capsys):
     (tmp_path / "a\nfile").write_text("")
     assert run_cli(lambda: (tmp_path / "a\nfile" / "x").mkdir()) == 2
     said = capsys.readouterr().err
     assert "Not a directory" in said and r"a\nfile/x" in said and said.count("\n") == 1
 
 
-def test_a_reader_that_goes_away():
+def test_run_cli_broken_pipe():
     """`python -m mmpt.cli.search query ... | head -1`."""
     code = "from mmpt.utils.errors import run_cli; import sys; sys.exit(run_cli(lambda: print('x' * 10**6)))"
     with subprocess.Popen(
@@ -70,19 +70,19 @@ def test_a_reader_that_goes_away():
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), RuntimeError("a bug")])
-def test_anything_else_keeps_its_traceback(error):
+def test_run_cli_bug_keeps_its_traceback(error):
     with pytest.raises(type(error)):
         ends(error)
 
 
-def test_an_interruption(capsys):
+def test_run_cli_ctrl_c(capsys):
     assert ends(KeyboardInterrupt()) == 130
 
 
 @pytest.mark.parametrize(
     "error, last", [("UserError('theirs')", "error: theirs"), ("ValueError('ours')", "ValueError: ours")]
 )
-def test_under_another_programs_main(error, last):
+def test_user_errors_in_one_line_under_another_program(error, last):
     code = f"from mmpt.utils.errors import *\nshow_user_errors_in_one_line()\nraise {error}"
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -98,7 +98,7 @@ class _Broken(torch.utils.data.Dataset):
         raise UserError("clip 7: it breaks\noff")
 
 
-def test_a_mistake_found_by_a_reading_process_has_no_traceback(capsys):
+def test_user_error_of_a_dataloader_worker(capsys):
     """torch sends the error with the other process's traceback in its text."""
     loader = torch.utils.data.DataLoader(_Broken(), num_workers=1)
     assert run_cli(lambda: next(iter(loader))) == 2

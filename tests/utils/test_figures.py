@@ -13,7 +13,7 @@ from mmpt.utils.figures import MAX_PIXELS, save_figure
 GLOSS = "$INDEX1^$GEST"  # of the DGS Corpus; between two $ matplotlib expects a formula
 
 
-def test_dollars_are_no_formulas(tmp_path):
+def test_save_figure_dollar_is_literal(tmp_path):
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], label=GLOSS)
@@ -26,12 +26,12 @@ def test_dollars_are_no_formulas(tmp_path):
     assert save_figure(figure, tmp_path / "x.png").stat().st_size > 5000
 
 
-def test_no_picture_is_larger_than_it_can_be_shown(tmp_path):
+def test_save_figure_maximum_size(tmp_path):
     height, width, _ = imread(save_figure(Figure(figsize=(60, 10)), tmp_path / "x.png")).shape
     assert width <= MAX_PIXELS and height <= MAX_PIXELS
 
 
-def test_characters_without_a_font_are_told_once(tmp_path, caplog, recwarn, monkeypatch):
+def test_save_figure_warns_once_about_missing_fonts(tmp_path, caplog, recwarn, monkeypatch):
     monkeypatch.setitem(figures._warned, "fonts", False)
     for _ in range(2):
         figure = Figure()
@@ -41,7 +41,7 @@ def test_characters_without_a_font_are_told_once(tmp_path, caplog, recwarn, monk
     assert not [w for w in recwarn if "missing from" in str(w.message)]
 
 
-def test_other_warnings_of_drawing_are_still_heard(tmp_path):
+def test_save_figure_keeps_other_warnings(tmp_path):
     class Loud(Text):
         def draw(self, *args, **kwargs):
             warnings.warn("a fault of ours", stacklevel=1)
@@ -52,7 +52,7 @@ def test_other_warnings_of_drawing_are_still_heard(tmp_path):
         save_figure(figure, tmp_path / "x.png")
 
 
-def test_a_text_wider_than_its_figure_is_not_cut(tmp_path):
+def test_save_figure_does_not_cut_wide_text(tmp_path):
     figure = Figure(figsize=(2, 2), layout="constrained")
     figure.subplots().set_title("a title that is more than two inches wide")
     picture = imread(save_figure(figure, tmp_path / "x.png"))

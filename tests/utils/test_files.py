@@ -9,7 +9,7 @@ import pytest
 from mmpt.utils.files import atomic_folder, files_under, write_text
 
 
-def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+def test_atomic_write_errors_name_the_file(tmp_path: Path) -> None:
     """Not the temporary one, which nobody knows and which is gone."""
     folder, long = tmp_path / "answer.json", tmp_path / ("a" * 300)
     folder.mkdir()
@@ -20,7 +20,7 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+def test_atomic_folder_after_an_error(tmp_path: Path) -> None:
     target = tmp_path / "some" / "folder"
     with atomic_folder(target) as fresh:
         (fresh / "a").write_text("1")
@@ -37,7 +37,7 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == (target / "b").stat().st_mode & 0o777 | 0o111
 
 
-def test_a_folders_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
+def test_atomic_folder_permissions(tmp_path: Path) -> None:
     """Whatever wrote them: a model is to be read by colleagues."""
     before = os.umask(0o022)
     try:
@@ -49,7 +49,7 @@ def test_a_folders_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_a_folder_that_may_not_be_read_is_told(
+def test_files_under_warns_about_unreadable_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its clips would be missing, and nobody would know. (Who runs the tests may be allowed everything.)"""

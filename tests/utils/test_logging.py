@@ -19,7 +19,7 @@ def root_as_before() -> Iterator[None]:
     root.handlers[:], root.level = handlers, level
 
 
-def test_each_message_is_shown_once_from_the_level_up() -> None:
+def test_setup_logging_shows_each_message_once() -> None:
     logging.getLogger().addHandler(logging.StreamHandler(old := io.StringIO()))  # as a library would
     setup_logging("info", first := io.StringIO())
     setup_logging("warning", second := io.StringIO())
@@ -31,7 +31,7 @@ def test_each_message_is_shown_once_from_the_level_up() -> None:
     assert second.getvalue().rstrip().endswith("WARNING mmpt.somewhere: shown")
 
 
-def test_handlers_that_are_not_for_a_terminal_stay(tmp_path: Path) -> None:
+def test_setup_logging_keeps_other_handlers(tmp_path: Path) -> None:
     file = logging.FileHandler(tmp_path / "run.log")
     logging.getLogger().addHandler(file)
     setup_logging(logging.INFO, io.StringIO())
@@ -39,6 +39,6 @@ def test_handlers_that_are_not_for_a_terminal_stay(tmp_path: Path) -> None:
     file.close()
 
 
-def test_an_unknown_level_is_named() -> None:
+def test_setup_logging_unknown_level() -> None:
     with pytest.raises(UserError, match=r"'loud'.*WARNING"):
         setup_logging("loud")

@@ -8,7 +8,7 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.parallel import check_workers, ordered_map
 
 
-def test_results_are_in_order_whatever_the_workers():
+def test_ordered_map_order():
     numbers = list(range(100))
     expected = [math.sqrt(n) for n in numbers]
     assert list(ordered_map(math.sqrt, numbers)) == expected
@@ -16,7 +16,7 @@ def test_results_are_in_order_whatever_the_workers():
     assert list(ordered_map(math.sqrt, [], workers=2)) == []
 
 
-def test_errors_of_the_function_arrive():
+def test_ordered_map_errors():
     with pytest.raises(ValueError, match="math domain"):
         list(ordered_map(math.sqrt, [1, -1, 2], workers=2, chunk=1))
     with pytest.raises(UserError, match="--workers -1"):

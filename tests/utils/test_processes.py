@@ -50,7 +50,7 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_handed_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_run_forwarding_signals_forwards_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", FORWARDING, sys.executable, "-c", CHILD, str(tmp_path)]
     process = subprocess.Popen(command)
     wait_for(tmp_path / "there")
@@ -59,14 +59,14 @@ def test_a_signal_is_handed_on(tmp_path: Path, number: signal.Signals) -> None:
     assert (tmp_path / "stopped").read_text() == number.name
 
 
-def test_the_status_of_a_command_that_a_signal_ended() -> None:
+def test_run_forwarding_signals_status_after_a_signal() -> None:
     died = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     assert run_forwarding_signals(died) == 128 + signal.SIGKILL
     assert run_forwarding_signals([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_series_of_runs_leaves_no_run_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_run_forwarding_signals_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     launcher = tmp_path / "launcher.py"
     launcher.write_text(CHILD)
     process = subprocess.Popen([sys.executable, "-c", SERIES, str(launcher), str(tmp_path)])

@@ -5,7 +5,7 @@ import numpy as np
 from mmpt.utils.seed import generator
 
 
-def test_a_generator_depends_on_its_three_numbers_and_nothing_else() -> None:
+def test_generator_depends_only_on_its_three_numbers() -> None:
     wanted = generator(1, 2, 3).random(4)
     np.random.seed(0)  # noqa: NPY002 - the global state must not matter
     generator(1, 2, 4).random(100)
@@ -14,7 +14,7 @@ def test_a_generator_depends_on_its_three_numbers_and_nothing_else() -> None:
     assert len({float(generator(*numbers).random()) for numbers in [(1, 2, 3), *others]}) == 7
 
 
-def test_neighbouring_examples_are_unrelated() -> None:
+def test_generators_of_neighbouring_examples_are_independent() -> None:
     draws = np.array([generator(7, epoch, index).random(50) for epoch in range(20) for index in range(20)])
     correlations = np.corrcoef(draws)[np.triu_indices(400, 1)]
     assert abs(draws.mean() - 0.5) < 0.01

@@ -84,7 +84,7 @@ def _frozen_twin(network, twin):
     return twin.freeze(fast=True)
 
 
-def test_the_state_dicts_are_the_references(s3d, i3d, data_dir):
+def test_s3d_and_i3d_state_dicts_are_the_references(s3d, i3d, data_dir):
     listed = json.loads((data_dir / "s3d" / "state_dict.json").read_text())["compared"]
     assert [[k, list(v.shape), str(v.dtype)[6:]] for k, v in s3d.state_dict().items()] == listed
     listed = json.loads((data_dir / "i3d" / "state_dict.json").read_text())
@@ -92,7 +92,7 @@ def test_the_state_dicts_are_the_references(s3d, i3d, data_dir):
     assert list(S3D().freeze().state_dict()) == list(s3d.state_dict())
 
 
-def test_training_mode_changes_nothing(s3d):
+def test_frozen_network_ignores_training_mode(s3d):
     frames = torch.rand(1, 3, 4, 32, 32)
     with torch.inference_mode():
         before = s3d.eval()(frames)
@@ -101,7 +101,7 @@ def test_training_mode_changes_nothing(s3d):
     assert torch.equal(s3d.conv1.bn1.running_mean, statistics)
 
 
-def test_odd_sizes_are_refused_by_s3d(s3d):
+def test_s3d_refuses_odd_sizes(s3d):
     for shape in ((1, 3, 5, 32, 32), (1, 3, 4, 33, 32), (1, 1, 4, 32, 32), (3, 4, 32, 32)):
         with pytest.raises(UserError, match=r"expected \[N, 3, T, H, W\]"):
             s3d(torch.zeros(shape))
@@ -132,14 +132,14 @@ def test_the_official_file_of_i3d_loads(i3d, tmp_path, wrapped):
     assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), i3d.state_dict().values()))
 
 
-def test_another_number_of_signs(tmp_path):
+def test_i3d_with_another_number_of_classes(tmp_path):
     from mmpt.extractors.i3d_extractor import I3DExtractor
 
     torch.save(I3D(num_classes=11).state_dict(), tmp_path / "weights.pth")
     assert I3DExtractor(str(tmp_path / "weights.pth")).load().logits.conv3d.out_channels == 11
 
 
-def test_loading_is_strict(s3d):
+def test_network_weights_are_loaded_strictly(s3d):
     state = dict(s3d.state_dict())
     del state["mixed_4c.conv_b1_b.bn2.running_var"]
     with pytest.raises(UserError, match=r"1 missing: mixed_4c\.conv_b1_b\.bn2\.running_var"):
@@ -152,7 +152,7 @@ def test_loading_is_strict(s3d):
         load_strictly(S3D(), state, "weights.pth")
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path):
+def test_network_weights_that_would_run_code_are_refused(tmp_path):
     import pathlib
 
     torch.save({"fc.bias": torch.zeros(512), "path": pathlib.PurePosixPath("x")}, tmp_path / "evil.pth")
@@ -160,7 +160,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         read_weights(str(tmp_path / "evil.pth"), "origin")
 
 
-def test_missing_weights_say_where_they_come_from(tmp_path):
+def test_missing_network_weights_name_the_source(tmp_path):
     with pytest.raises(MissingDataError, match="published by somebody"):
         read_weights(str(tmp_path / "gone.pth"), "They are published by somebody.")
     for spec in ("random:", "random:x", "random:-1"):
