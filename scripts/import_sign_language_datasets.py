@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Write the table of a data set with MediaPipe Holistic poses from the package `sign-language-datasets`.
 
-The package downloads the data, or says what else a corpus requires; its data sets are listed at
+Get the data: the package downloads it, or says what else a corpus requires. Its data sets are listed at
 https://github.com/sign-language-processing/datasets. It installs TensorFlow, which needs another protobuf
 version than MediaPipe, so install it in a separate environment and run this script there:
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach for a hub
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the Hugging Face hub
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: a core each, for the commands they start too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Small numeric fixtures that travel with the project."""
+    """Small numeric fixtures in the repository."""
     return ROOT / "tests" / "data"
 
 
@@ -31,13 +31,13 @@ def _shared(folder: str) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_reference() -> Path:
-    """Numbers of the reference implementations, where they are at hand."""
+    """Outputs of the reference implementations, if available."""
     return _shared("reference")
 
 
 @pytest.fixture(scope="session")
 def shared_videos() -> Path:
-    """A few real videos, where they are at hand."""
+    """A few real videos, if available."""
     return _shared("data")
 
 

@@ -1,4 +1,4 @@
-"""The demo: poses and videos in, a ranking and a picture out."""
+"""The demo: a ranking and an image for poses and videos."""
 
 import os
 import re
@@ -82,7 +82,7 @@ def test_demo_pose_file_and_image(config, lexicon_pose, tmp_path, capsys):
 
 
 def test_demo_name_that_is_not_utf_8(config, lexicon_pose, tmp_path, capsys):
-    """As those of old discs: it can be neither printed nor drawn."""
+    """A name that can be neither printed nor drawn."""
     clip, picture = tmp_path / os.fsdecode(b"gr\xf6\xdfe.pose"), tmp_path / "answer.png"
     shutil.copyfile(lexicon_pose, clip)
     assert demo_finger.main([str(clip), "--config", str(config), "--out", str(picture)]) == 0
@@ -98,7 +98,7 @@ def test_demo_left_handed(config, lexicon_pose, capsys):
 
 
 def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
-    """All but MediaPipe: a film of the drawn pose, whose pose is known, gives what the pose file gives."""
+    """Without MediaPipe: a video of a drawn pose gives the same ranking as the pose file."""
     pose = rendering.read_drawable(lexicon_pose)
     pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 352, 288)
     film = tmp_path / "film.mpg"
@@ -174,7 +174,7 @@ def test_demo_errors_are_one_line_and_status_2(config, arguments, words, capsys)
 
 
 def test_demo_image_that_cannot_be_written(config, lexicon_pose, tmp_path, capsys):
-    """Not behind the minutes that a video takes."""
+    """Before the video is read, which takes minutes."""
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
     for name, words in (("folder.png", "expected the file name"), ("file/a.png", "cannot be written")):

@@ -1,4 +1,4 @@
-"""Who may import what, and what importing costs."""
+"""Which packages may import which, and what an import costs."""
 
 import ast
 import subprocess

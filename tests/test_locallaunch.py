@@ -1,4 +1,4 @@
-"""The launcher: which command for which config, and whose exit status."""
+"""locallaunch.py: the commands for a config, and the exit status."""
 
 import sys
 
@@ -80,7 +80,7 @@ def test_locallaunch_lock_refuses_two_evaluations(tiny_yaml, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["loss.learnable_temperature=true", "loss.loss_cls=MMSigmoidLoss"])
 def test_locallaunch_two_processes_train_loss_parameters(tiny_yaml, loss):
-    """A temperature, a bias: fairseq's way to sum gradients takes no parameter without a shape."""
+    """Temperature and bias: fairseq's legacy_ddp cannot sum gradients of parameters without a shape."""
     options = [loss, "loss.gather=true", "fairseq.optimization.max_epoch=1"]
     command = ["locallaunch.py", str(tiny_yaml), "--jobtype", "local_small", *options]
     done = run_module(*command, "fairseq.dataset.batch_size=3")

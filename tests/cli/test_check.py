@@ -1,4 +1,4 @@
-"""The check of a table, as it is typed."""
+"""mmpt.cli.check."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def test_check_table_finds_all_errors(tmp_path, capsys):
     train = [row for row in rows if row["split"] == "train"]
     test = [row for row in rows if row["split"] == "test"]
     shutil.copy(train[0]["path"], tmp_path / "copy.pose")
-    test[0]["path"] = "copy.pose"  # a clip of training, under another name
+    test[0]["path"] = "copy.pose"  # a training clip under another name
     test[1]["signer"] = train[0]["signer"]
     test[2]["text"] = "Omega"
     (tmp_path / "broken.pose").write_bytes(b"no pose")
@@ -65,7 +65,7 @@ def test_check_table_finds_all_errors(tmp_path, capsys):
 
 
 def test_check_table_clips_that_training_refuses(tmp_path):
-    """The body is not seen: whatever place such a clip has among those that are drawn."""
+    """The body is missing, in a clip that is drawn and in one that is not."""
     rows = table_rows()
     clip = fake_clip(frames=4)
     shoulders = [clip.index(POSE, name) for name in ("LEFT_SHOULDER", "RIGHT_SHOULDER")]
@@ -146,7 +146,7 @@ def test_check_table_left_handed_signer(tmp_path):
     assert report(tmp_path / "t.csv")["splits"]["test"]["without_right_hand"] == 0
     assert not any("left-handed" in line for line in report(tmp_path / "t.csv")["warnings"])
     other = next(row for row in rows if row["split"] == "valid")
-    other["left_handed"] = "true"  # whose left hand is never seen
+    other["left_handed"] = "true"  # its left hand is never visible
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
     found = report(tmp_path / "t.csv")
     assert found["splits"]["valid"]["without_right_hand"] == 1

@@ -1,4 +1,4 @@
-"""Checkpoint -> folder -> the same vectors, in a process that has no fairseq."""
+"""mmpt.cli.convert: a checkpoint and its model folder give the same embeddings."""
 
 import json
 
@@ -20,7 +20,7 @@ np.savez(sys.argv[3], video=model.embed_video_features(frames), text=text)
 
 
 def check_vectors(folder, io, out):
-    """The folder gives the reference's vectors, in a process without fairseq."""
+    """The folder gives the reference embeddings, in a process without fairseq."""
     done = run_module("-c", EMBED, str(folder), str(io), str(out))
     assert done.returncode == 0, done.stderr
     got, expected = np.load(out), np.load(io)

@@ -1,4 +1,4 @@
-"""Embedding folders, tables and lists, as it is typed."""
+"""mmpt.cli.embed: folders, tables and lists of prompts."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Readers take threads from the towers, and another number of them sums in another order."""
+    """Equal up to rounding: workers change torch's number of threads, and with it the order of sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -87,7 +87,9 @@ def test_embed_workers_and_formats(model_folder, folder, tmp_path, one_thread):
 def test_embed_lists_unreadable_files(model_folder, folder, tmp_path):
     source = tmp_path / "poses"
     source.mkdir()
-    for number in range(33):  # over two readings, the last clip of one and the last of all are bad
+    for number in range(
+        33
+    ):  # in two reads: the last clip of the first read and the last clip of all are unreadable
         file = source / f"{number:02d}.pose"
         if number in (3, 15, 32):
             file.write_bytes(b"no pose")
@@ -111,7 +113,7 @@ def test_embed_skips_a_finished_folder(model_folder, folder, tmp_path):
 
 
 def test_embed_ignores_the_leftovers_of_another_run(model_folder, folder, tmp_path):
-    """Of another format, or of a run that was killed before its provenance was written."""
+    """Vectors in another format, or of a run that was killed before it wrote its provenance."""
     few = tmp_path / "few"
     few.mkdir()
     one, two, three = sorted(folder.glob("*.pose"))[:3]
@@ -144,7 +146,7 @@ def test_embed_counts_long_clips_and_windows(model_folder, tmp_path, caplog):
     assert (
         embed(model_folder, source, tmp_path / "windows", "--window", f"{40 * limit}", "--stride", "40") == 0
     )
-    assert "longer" not in caplog.text  # windows of as many frames as it reads
+    assert "longer" not in caplog.text  # windows of max_video_len frames
     assert embed(model_folder, source, tmp_path / "windows", "--window", "99999") == 0
     assert "1 of 2 windows are longer" in caplog.text
     caplog.clear()

@@ -96,7 +96,7 @@ def test_evaluate_refuses_leaks_without_allow_leak(model_folder, tmp_path, capsy
 
 
 def test_protocol_all_skips_what_the_table_does_not_allow(model_folder, small_table, tmp_path, capsys):
-    options = ("--split", "valid", "--k", "3")  # on which the probe's C would be chosen
+    options = ("--split", "valid", "--k", "3")  # C of the probe would be chosen on it
     assert evaluate(model_folder, small_table, tmp_path, "--protocol", "linear_probe", *options) == 2
     capsys.readouterr()
     assert evaluate(model_folder, small_table, tmp_path, "--protocol", "all", *options) == 0

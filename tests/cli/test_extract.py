@@ -1,4 +1,4 @@
-"""The command as a user runs it: interrupted, killed, started again."""
+"""mmpt.cli.extract: interrupted, killed and resumed."""
 
 import math
 import os
@@ -46,7 +46,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def recorded(out: Path) -> float:
-    """Results that a start after a kill knows of: lines of the journal; all, where the run has ended."""
+    """Number of recorded results: lines of the journal, or all if the run has ended."""
     try:
         return (out / JOURNAL).read_bytes().count(b"\n") - 1
     except FileNotFoundError:
@@ -54,7 +54,7 @@ def recorded(out: Path) -> float:
 
 
 def wait_for_results(process: subprocess.Popen[str], out: Path, suffix: str, count: int) -> None:
-    """Until so many results are there and recorded, which happens a moment later, in another process."""
+    """Wait until this many results are written and recorded (the main process records them later)."""
     deadline = time.monotonic() + 120
     while min(len(list(out.rglob(f"[!.]*{suffix}"))), recorded(out)) < count:
         assert process.poll() is None, process.communicate()
@@ -65,7 +65,7 @@ def wait_for_results(process: subprocess.Popen[str], out: Path, suffix: str, cou
 def interrupt_and_finish(
     arguments: list[object], out: Path, suffix: str, after: int, how: signal.Signals
 ) -> None:
-    """Start, end it `how` after some results, check that none is half, start again and let it finish."""
+    """Start, end with the signal `how` after some results, check that no file is half-written, resume."""
     for _attempt in range(5):
         process = start(*arguments, "--out", out)
         wait_for_results(process, out, suffix, after)
@@ -73,7 +73,7 @@ def interrupt_and_finish(
         _, stderr = process.communicate(timeout=60)
         if process.returncode != 0:
             break
-        shutil.rmtree(out)  # it had ended before the signal came: the machine is busy with other things
+        shutil.rmtree(out)  # it ended before the signal, on a busy machine
     if how == signal.SIGINT:
         assert process.returncode == 130, stderr
         assert "interrupted" in stderr and "Traceback" not in stderr
@@ -101,7 +101,7 @@ def test_resume_extract_after_a_signal_gives_the_same_files(tmp_path, how):
 
 
 def test_resume_extract_pose_after_kill_gives_the_same_files(shared_videos, tmp_path):
-    """MediaPipe on real people: the kill comes after the short first clip, in the midst of the second."""
+    """MediaPipe on real videos, killed during the second clip."""
     (tmp_path / "in").mkdir()
     for name in ("asl_book.mp4", "pose_test_video.mp4"):
         shutil.copy(shared_videos / name, tmp_path / "in")
@@ -150,12 +150,12 @@ def test_extract_s3d_of_readable_and_unreadable_videos(tmp_path, capsys):
     run = next(iter(read_manifest(out)["runs"].values()))
     assert run["options"]["fps"] == "30" and run["options"]["dtype"] == "float32"
     assert {"torch", "av", "device"} <= run["tools"].keys()
-    # copies of them are no better; of a sub-folder too
+    # copies keep the mark, also of a subfolder
     for source in (out, out / "sub"):
         copies = tmp_path / "copies" / source.name
         assert main(["npy", "--in", str(source), "--out", str(copies), "--dim", "512", "--workers", "0"]) == 0
         assert trial_weights(copies) == "random:5"
-    # the same again only tries what failed
+    # the second run retries only the failed files
     assert main(arguments) == 1
     assert "2 already finished" in capsys.readouterr().err
 

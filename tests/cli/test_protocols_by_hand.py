@@ -1,4 +1,4 @@
-"""What the protocols say of a table, against scikit-learn run by hand on the embeddings that were saved."""
+"""The recognition protocols of a table, against scikit-learn on the saved embeddings."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def judged(model_folder, tmp_path_factory):
 
 
 def agree(judged, protocol, theirs, accuracy):
-    """The protocol's predictions are theirs, clip by clip, and its accuracy is."""
+    """The protocol gives these predictions, clip by clip, and their accuracy."""
     splits, predictions, outcomes = judged
     _, truth, ids = splits["test"]
     assert [predictions[i]["class"] for i in ids] == truth and len(ids) == len(predictions) == 72

@@ -1,4 +1,4 @@
-"""mmpt.cli.search as it is typed: an index of a model's own clips, asked by text, pose and vectors."""
+"""mmpt.cli.search: an index of clips, queried by text, pose and vectors."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def poses() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, poses: list[Path]) -> Path:
-    """A folder with a `model`, an `other` model, and embeddings of three clips, as evaluation writes them."""
+    """A folder with a `model`, an `other` model, and the embeddings of three clips."""
     work = tmp_path_factory.mktemp("search")
     dataset = DatasetConfig(
         meta_processor="RWTHFSMetaProcessor",
@@ -134,7 +134,7 @@ def test_search_refuses_embeddings_of_another_model(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Those of mmpt.cli.embed, clips and prompts, say which model made them."""
+    """Embeddings of mmpt.cli.embed, of clips and prompts, name their model."""
     (tmp_path / "poses").mkdir()
     for path in poses:
         (tmp_path / "poses" / path.name).write_bytes(path.read_bytes())

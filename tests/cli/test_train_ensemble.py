@@ -28,7 +28,7 @@ def test_ensemble_loss_of_a_task(tiny_yaml):
 
 
 def test_ensemble_train_resume_evaluate_and_convert(tiny_yaml, tmp_path):
-    """The resumed run's folder names the key as before its rename, `members`."""
+    """The folder of the resumed run has the key's former name, `members`."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     for folder, epochs in ((whole, 2), (halves, 1), (halves, 2)):
         where = f"fairseq.checkpoint.save_dir={folder}"

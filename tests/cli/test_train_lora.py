@@ -1,4 +1,4 @@
-"""Training of low-rank adapters as users start it, and what they do with the result."""
+"""Training of low-rank adapters with mmpt.cli.train, and evaluation and conversion of the result."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ def options(model_folder, folder, epochs):
 @pytest.mark.slow
 @pytest.mark.parametrize("ema", [[], EMA], ids=["plain", "ema"])
 def test_lora_train_resume_evaluate_and_convert(tiny_yaml, model_folder, tmp_path, monkeypatch, ema):
-    """From a model folder to adapters, interrupted and not, to a model folder again, which needs no peft."""
+    """Fine-tune a model folder with adapters, resume, and convert to a model folder without peft."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     done = train(tiny_yaml, *options(model_folder, whole, 2), *ema)
     assert done.returncode == 0, done.stderr
@@ -59,7 +59,7 @@ def test_lora_train_resume_evaluate_and_convert(tiny_yaml, model_folder, tmp_pat
     assert len([name for name in changed if ".layer." in name]) == 6 * (2 + 4)
     assert all(".layer." in name and name.endswith("weight") for name in changed if "videomlp" not in name)
 
-    # what evaluation embedded with the checkpoint is what the folder embeds
+    # the checkpoint and the folder give the same embeddings
     ids = json.loads((whole / "eval" / "ids.json").read_text())
     prompts = SignCLIP.from_pretrained(folder).embed_text(ids["prompts"])
     np.testing.assert_allclose(prompts, np.load(whole / "eval" / "text_embeddings.npy"), atol=1e-5)

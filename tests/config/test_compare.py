@@ -1,4 +1,4 @@
-"""What a model was trained with, against what it is used with."""
+"""The config that a model was trained with, compared with the config it is used with."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Any text as a config, and any change to a good one, loads or is refused by an error of ours."""
+"""Random text as a config, and random changes of a valid one: it loads or raises UserError."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Layers, strictness and messages of the config loader."""
+"""The config loader: includes, overrides, strict checks and messages."""
 
 from pathlib import Path
 
@@ -221,7 +221,7 @@ def test_fairseq_arguments(yaml):
 
 
 def test_fairseq_options_json_is_up_to_date():
-    """Options are checked without fairseq; the table must not fall behind the fairseq that is installed."""
+    """The table of options must match the installed fairseq."""
     from mmpt.fairseq_plugin.options import table as installed
 
     assert installed() == table()

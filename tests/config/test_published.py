@@ -1,4 +1,4 @@
-"""Every key that the published FingerCLIP and SignCLIP configs use loads as it is."""
+"""Published FingerCLIP and SignCLIP configs load unchanged."""
 
 import logging
 
@@ -189,7 +189,7 @@ def test_published_keys_of_other_data_sets_are_reported_as_ignored(tmp_path, cap
 
 
 def test_published_includes_relative_to_a_parent_folder(tmp_path, monkeypatch):
-    """The ancestors name included files from the folder that they were started in."""
+    """Published configs name includes relative to the folder in which training was started."""
     folder = tmp_path / "projects" / "task"
     folder.mkdir(parents=True)
     (folder / "default.yaml").write_text("task_type: sweep_small\n")

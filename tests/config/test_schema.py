@@ -1,4 +1,4 @@
-"""Every key of the schema, wrongly set: generated, so that new keys are covered."""
+"""Invalid values for every key of the schema, generated so that new keys are covered."""
 
 import dataclasses
 import typing

@@ -1,4 +1,4 @@
-"""docs/architecture.md: files and levels are those of the code, the picture is up to date."""
+"""docs/architecture.md: its files and levels match the code, and its picture is up to date."""
 
 import importlib.util
 import re

@@ -83,7 +83,7 @@ def apply(project: Path, section: str) -> tuple[set[str], list[str]]:
 
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name.startswith("A new ")])
 def test_contributing_examples_apply_to_the_code(project: Path, name: str) -> None:
-    """All files named in the table are there; the code passes ruff; everything runs but the training."""
+    """All files in the table exist, the code passes ruff, and everything runs except training."""
     files, scripts = apply(project, SECTIONS[name])
     for named in re.findall(r"^\| `([\w/.]+)` \|", SECTIONS[name], re.MULTILINE):
         assert (project / named).is_file(), named

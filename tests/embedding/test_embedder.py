@@ -1,4 +1,4 @@
-"""The model as users hold it: lists in, vectors out."""
+"""The SignCLIP class: lists in, embeddings out."""
 
 import dataclasses
 import subprocess
@@ -143,7 +143,7 @@ def test_from_pretrained_path_errors(folder: Any) -> None:
 
 
 def test_embed_torch_tensors(model: SignCLIP) -> None:
-    """Of any precision, and in the middle of a training."""
+    """Tensors of any dtype, with gradients."""
     frames = torch.rand(6, 63)
     expected = model.embed_video_features([frames.numpy()])
     np.testing.assert_array_equal(model.embed_video_features([frames.requires_grad_()]), expected)
@@ -153,7 +153,7 @@ def test_embed_torch_tensors(model: SignCLIP) -> None:
 
 
 def test_embed_pose_error_names_the_pose(model: SignCLIP, poses: list[Path]) -> None:
-    """An object has no name: its place in the list is told."""
+    """The error names the position in the list."""
     good, bad = (Pose.read(poses[0].read_bytes()) for _ in range(2))
     bad.body.confidence[:] = 0
     with pytest.raises(UserError, match=r"^pose number 1: none of the 24 frames"):

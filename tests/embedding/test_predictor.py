@@ -1,4 +1,4 @@
-"""The predictor: input order, batches by length, each prompt once, and a model left as it was found."""
+"""The predictor: input order, length-sorted batches, distinct prompts, unchanged training mode."""
 
 from collections.abc import Iterator
 

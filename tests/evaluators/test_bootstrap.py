@@ -1,4 +1,4 @@
-"""Intervals: hand-checkable cases, the seed, and whether they hold the truth as often as they say."""
+"""Bootstrap intervals: small cases by hand, seeds, and coverage."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_bootstrap_interval_of_every_metric() -> None:
 
 
 def test_bootstrap_equals_a_plain_one() -> None:
-    """The same resamples, drawn one by one and measured by the definitions."""
+    """The same resamples, one at a time, with the metrics by their definitions."""
     ranks = random_ranks(1)
     n = len(ranks.v2t)
     random = np.random.default_rng(5)

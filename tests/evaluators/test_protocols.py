@@ -1,4 +1,4 @@
-"""Recognition protocols, against scikit-learn run by hand, and on labels that mean nothing."""
+"""Recognition classifiers, against scikit-learn, and on shuffled labels."""
 
 import numpy as np
 import pytest

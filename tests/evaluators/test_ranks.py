@@ -1,4 +1,4 @@
-"""Metrics of places, against a loop and numbers worked out by hand."""
+"""Metrics of class ranks, against a loop and by hand."""
 
 import math
 
@@ -16,7 +16,7 @@ from mmpt.utils.errors import UserError
 
 
 def test_class_ranks_of_an_absent_class() -> None:
-    """Few classes: the place behind the last is among the first ten, and still no hit."""
+    """With few classes, the rank of an absent class may be below k, but is no hit."""
     scores = np.random.default_rng(0).normal(size=(20, 4))
     truth = np.array([ABSENT] * 15 + [0] * 5)
     places = class_ranks(scores, truth)
@@ -57,7 +57,7 @@ def test_chance_metrics_equal_random_scores():
 
 
 def test_chance_metrics_with_several_relevant():
-    """Places of the first right one, of random orders."""
+    """Ranks of the first relevant candidate in random orders."""
     rng = np.random.default_rng(2)
     relevant = np.array([1, 3, 3, 10])
     orders = rng.random((4, 10_000, 10)).argsort(axis=2)
@@ -79,7 +79,7 @@ def test_class_rank_intervals():
         widths[count] = intervals["MRR"][1] - intervals["MRR"][0]
     assert widths[800] < widths[50] / 2
     assert class_rank_intervals(places, resamples=50) == class_rank_intervals(places, resamples=50)
-    repeated = np.stack([places, places])  # two draws that are alike say what one says
+    repeated = np.stack([places, places])  # two equal draws give the metrics of one
     assert class_rank_intervals(repeated, resamples=50) == class_rank_intervals(places, resamples=50)
 
 

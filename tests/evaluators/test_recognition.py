@@ -1,5 +1,4 @@
-"""The named protocols on splits: what they report, what they refuse, and chance on labels that mean
-nothing."""
+"""Recognition protocols on splits: results, errors, and chance on shuffled labels."""
 
 import csv
 import dataclasses
@@ -55,7 +54,7 @@ def test_shuffled_labels_give_chance_in_every_protocol(name):
 
 @pytest.mark.parametrize("name", ["v2v", "knn"])
 def test_recognition_metrics_are_bounded_by_coverage(name):
-    """The support has three of the twelve classes: the place behind the last is among the first five."""
+    """The support has three of the twelve classes, so the rank of an absent class is at most five."""
     test, train, valid, prompts = make()
     kept = [i for i, letter in enumerate(train.classes) if letter in LETTERS[:3]]
     few = Split(
@@ -154,7 +153,7 @@ def test_recognition_report(tmp_path):
 
 @pytest.mark.parametrize("count", [4, 6, 50])
 def test_embedding_map_of_equal_clips(count):
-    """scikit-learn's t-SNE is handed NaN for them, and the process ends without a word."""
+    """scikit-learn's t-SNE would get NaN and crash the process."""
     for vectors in (np.ones((count, 32), np.float32), np.zeros((count, 32), np.float32)):
         points = project(vectors)
         assert points.shape == (count, 2) and np.isfinite(points).all()
@@ -162,7 +161,7 @@ def test_embedding_map_of_equal_clips(count):
 
 
 def test_recognition_report_replaces_an_earlier_one(tmp_path, monkeypatch):
-    """Numbers are there before pictures are drawn, which may fail."""
+    """Numbers are written before figures, which may fail."""
     test, train, valid, prompts = make()
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
     about |= {"split": "test", "command": "c", "warnings": []}
@@ -199,7 +198,7 @@ def test_embedding_map_with_long_class_names(tmp_path, monkeypatch, groups):
 
 
 def test_embedding_map_legend_of_signers(tmp_path, monkeypatch):
-    """Within the axes the names hide clips; a signer who is not known has a colour too."""
+    """The legend is outside the axes, and unknown signers have a colour too."""
     drawn = {}
     monkeypatch.setattr(embedding_map, "save_figure", lambda figure, path, dpi: drawn.update(figure=figure))
     vectors = np.random.default_rng(0).normal(size=(12, 8))

@@ -1,4 +1,4 @@
-"""Results, tables, and the folder an evaluation leaves behind."""
+"""Results of an evaluation, their tables and the report folder."""
 
 import csv
 import io
@@ -141,7 +141,7 @@ def test_save_report_without_figures_and_with_many_prompts(tmp_path: Path) -> No
 def test_save_report_interrupted_leaves_no_old_results(
     tmp_path: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They would stand beside the new embeddings, as if they were theirs."""
+    """They would be mixed with the new embeddings."""
     given = (results, embedded(*embeddings(), IDS, PROMPTS, VIDEO_IDS))
     save_report(tmp_path, *given)
     with monkeypatch.context() as patch:
@@ -244,6 +244,6 @@ def test_short_labels(prompts: list[str], labels: list[str]) -> None:
 
 
 def test_markdown_table_escapes_names() -> None:
-    """SignCLIP's prompts look like HTML, which a page does not show."""
+    """SignCLIP's prompts look like HTML tags."""
     table = markdown_table(["prompt", "clips"], [["<en> <ase> a|b", "1"], ["two\nlines, *one* `x`", "2"]])
     assert table.splitlines()[2:] == ["| \\<en> \\<ase> a\\|b | 1 |", "| two lines, \\*one\\* \\`x\\` | 2 |"]

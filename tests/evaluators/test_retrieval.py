@@ -1,4 +1,4 @@
-"""Retrieval metrics against the reference's numbers, brute force, and numbers worked out by hand."""
+"""Retrieval metrics against the reference, brute force and cases by hand."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Languages held out in turn: folds, the SVM beside the model, the table."""
+"""Leave-one-language-out: folds, SVM baseline and table."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Series of runs: each is made once, failures do not stop the others, other settings are refused."""
+"""Many runs: each is made once, failures do not stop the others, other settings are refused."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The table of the README: what ten seconds of 640x480 at 30 pictures a second become."""
+"""Feature dimensions of ten seconds of 640x480 video at 30 fps, as in the README."""
 
 from pathlib import Path
 

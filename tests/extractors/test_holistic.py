@@ -1,4 +1,4 @@
-"""MediaPipe on real people."""
+"""MediaPipe Holistic on real videos."""
 
 import shutil
 from fractions import Fraction
@@ -57,7 +57,7 @@ def test_holistic_sample_videos(shared_videos, tmp_path):
 
 
 def test_holistic_pose_does_not_depend_on_the_previous_clip(shared_videos, tmp_path):
-    """No tracker's state goes from clip to clip: else files would depend on where a run was interrupted."""
+    """No tracking state is kept between clips, or files would depend on where a run was interrupted."""
     reader = HolisticExtractor().reader()
     first, _ = reader.pose(shared_videos / "asl_book.mp4")
     reader.pose(write_video(tmp_path / "a.mp4", 3))

@@ -137,7 +137,7 @@ def test_inference_restores_the_number_of_threads(monkeypatch):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_inference_dtypes(monkeypatch, caplog, fast):
-    """A GPU before Ampere only emulates bfloat16, as CPUs without AMX or its like do."""
+    """GPUs before Ampere and CPUs without AMX emulate bfloat16."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": fast})
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: fast or including_emulation

@@ -153,7 +153,7 @@ def test_extract_lists_unreadable_sources(folders, caplog):
     assert "[3, 5], expected [T, 4]" in summary.failed["flat.npy"]
     assert "transposed" in summary.failed["turned.npy"]
     assert read_manifest(out)["files"]["nan.npy"]["status"] == "failed"
-    # a failure is tried again, and mended
+    # a failed source is retried
     save(folder / "bad.npy")
     assert extract(folder, out).made == 1
 
@@ -263,7 +263,7 @@ def test_extract_refuses_an_invalid_manifest(folders):
 
 
 class Letters(StreamReader):
-    """Text files: a window for each letter; `!` breaks off, `?` is a fault of ours, `#` kills the process."""
+    """Text files: one window per letter; `!` raises UserError, `?` is a bug, `#` kills the process."""
 
     def windows(self, source):
         for letter in source.read_text():

@@ -1,4 +1,4 @@
-"""What is trained when fine-tuning."""
+"""Fine-tuning: which parameters are trained."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_freeze_option_errors(make_model: Any, options: dict[str, Any], words: s
 
 
 def test_check_filled_refuses_a_random_frame_mlp(make_model: Any) -> None:
-    """For frames of another width the checkpoint has none: it would stay as it was drawn."""
+    """With another feature dimension the checkpoint has no frame MLP, so it would stay random."""
     state = {name: tensor for name, tensor in make_model().state_dict().items() if "videomlp" not in name}
     ignored = ["video_encoder.videomlp.*", "*.pooler.*"]
     model = make_model(train_last_layers=1)

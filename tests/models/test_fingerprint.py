@@ -1,4 +1,4 @@
-"""A fingerprint is the model's, not its file's or its moment's."""
+"""A fingerprint depends on the model, not on the file."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A model folder: whole, plain, and the same model again."""
+"""Saving and loading a model folder."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Low-rank adapters: at first the same model, then another, with nothing else changed; merged, that one."""
+"""Low-rank adapters (LoRA): training, merging, errors."""
 
 import builtins
 import importlib.util

@@ -1,4 +1,4 @@
-"""Packed towers give what padded ones give: outputs and gradients, for every shape of batch."""
+"""Packing gives the same outputs and gradients as padding, for batches of every shape."""
 
 import math
 from typing import Any

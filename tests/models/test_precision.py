@@ -1,4 +1,4 @@
-"""Autocast and activation checkpointing change memory and speed, not what is learnt."""
+"""Autocast and activation checkpointing change memory and speed, but not the result."""
 
 import logging
 from typing import Any

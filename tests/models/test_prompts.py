@@ -1,4 +1,4 @@
-"""Features of a frozen text tower are computed once, and never used beyond the weights they belong to."""
+"""The cache of a frozen text tower."""
 
 import copy
 import pickle
@@ -21,7 +21,7 @@ def prompts(*rows: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def frozen(make_model: Any) -> Any:
-    """A model with a frozen text tower, and how many prompts went through that tower."""
+    """A model with a frozen text tower, and the number of prompts that it has computed."""
     model = make_model(freeze_text=True, multimodal_projection=True).train()
     model.computed = 0
 

@@ -1,4 +1,4 @@
-"""The reference implementation's numbers, and that an embedding depends on its own example only."""
+"""Embeddings equal those of the reference implementation and depend only on their own example."""
 
 import json
 from pathlib import Path

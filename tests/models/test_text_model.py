@@ -1,4 +1,4 @@
-"""Where text models come from, and what is said when they do not."""
+"""Finding and reading text models, and errors for missing ones."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The video tower's options: convolutions, stretched positions, dropout, widths."""
+"""The video tower: convolutions, position tables, dropout, dimensions."""
 
 import dataclasses
 from typing import Any

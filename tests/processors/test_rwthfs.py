@@ -85,8 +85,8 @@ def test_clips_shared_with_training_are_reported(corpus, tmp_path):
 
 def test_split_files_that_are_not_utf8(corpus, tmp_path):
     (tmp_path / "train.txt").write_bytes("1_1_1_cam2\n# Übung".encode("latin-1"))
-    with pytest.raises(UserError, match=r"train\.txt: it is not UTF-8 text"):
+    with pytest.raises(UserError, match=r"train\.txt: not UTF-8 text"):
         RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")
     (tmp_path / "ids.txt").write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"ids\.txt: it is not UTF-8 text"):
+    with pytest.raises(UserError, match=r"ids\.txt: not UTF-8 text"):
         read_gesture_ids(tmp_path / "ids.txt")

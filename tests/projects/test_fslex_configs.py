@@ -1,4 +1,4 @@
-"""The configs of the embedded lexicon: who trains, who chooses, who is tested."""
+"""The configs of the fingerspelling lexicon: their training, validation and test splits."""
 
 import dataclasses
 from pathlib import Path

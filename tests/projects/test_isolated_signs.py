@@ -1,4 +1,4 @@
-"""The configs of isolated sign recognition: they load, fit together, and say what is missing."""
+"""The configs of isolated sign recognition: they load, match, and name missing data."""
 
 from pathlib import Path
 

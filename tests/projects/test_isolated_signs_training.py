@@ -1,4 +1,4 @@
-"""The configs of isolated signs, trained and judged, on corpora of a few clips in their own layouts."""
+"""The configs of isolated signs, trained and evaluated on corpora of a few clips."""
 
 import csv
 import json

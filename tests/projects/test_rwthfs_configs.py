@@ -1,4 +1,4 @@
-"""The ten RWTH experiments: published values, and no typo goes unnoticed."""
+"""The ten RWTH experiments: published values, and typos are found."""
 
 import re
 import shutil

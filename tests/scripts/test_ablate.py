@@ -1,4 +1,4 @@
-"""Configs that cannot be compared are refused before they train; and the picture of those that were."""
+"""scripts/ablate.py: errors before training, and the figure."""
 
 import warnings
 

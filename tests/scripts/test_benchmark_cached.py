@@ -1,4 +1,4 @@
-"""The benchmark of cached accumulation: it does the same training, and shows what was promised."""
+"""The benchmark of loss.cached_chunk: equal training, less memory."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The benchmarks of training and data: what they compare is the same work, and their numbers add up."""
+"""The benchmarks of training and data: both sides do the same work, and the numbers add up."""
 
 import argparse
 import re

@@ -1,4 +1,4 @@
-"""The lexicon as a table of one's own."""
+"""scripts/export_lexicon.py."""
 
 from mmpt.cli.check import main as check
 from mmpt.processors.fingerspelling import FingerspellingMetaProcessor

@@ -1,4 +1,4 @@
-"""The script of faults: it sees what is torn or left behind, and its trials end as runs without a fault."""
+"""scripts/faults.py: it detects damaged and leftover files, and its trials pass."""
 
 import json
 import sys

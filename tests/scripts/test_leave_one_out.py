@@ -1,4 +1,4 @@
-"""What the command line of leave-one-out says, and what is refused before anything trains."""
+"""scripts/leave_one_out.py: the command line, and errors before training."""
 
 import json
 from pathlib import Path

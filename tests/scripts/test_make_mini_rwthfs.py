@@ -1,4 +1,4 @@
-"""The miniature RWTH: films of the right form, poses that are those of the films, stand-ins that say so."""
+"""scripts/make_mini_rwthfs.py: videos, poses and marks of stand-in data."""
 
 import shutil
 
@@ -40,7 +40,7 @@ def test_mini_rwthfs_names_and_sizes(clips):
 
 
 def test_mini_rwthfs_pose_is_the_drawn_one(clips):
-    """In each frame the drawn figure is where the pose says, and nowhere near where it says nothing."""
+    """In each frame the figure is drawn where the pose is, and nowhere else."""
     frames, _ = decode(clips / "1_1_1_cam2.mpg")
     pose = read_pose(clips / "rendered" / "1_1_1_cam2.pose")
     assert len(pose.data) == len(frames) == 12

@@ -1,4 +1,4 @@
-"""Preparing the RWTH database: names, the published split, files that are whole and never lost."""
+"""scripts/prepare_rwthfs.py: names, the published split, and the written files."""
 
 import hashlib
 import random

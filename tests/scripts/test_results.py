@@ -1,4 +1,4 @@
-"""The table of experiments: what is run, what is not run again, what the table says."""
+"""scripts/results.py: which experiments run, and the table."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ CONFIGS = [HAND, SCRATCH]
 
 
 class FakeLauncher:
-    """Stands where locallaunch.py is called: leaves the files that training and evaluation leave."""
+    """Replaces locallaunch.py: writes the files of training and evaluation."""
 
     def __init__(self):
         self.calls: list[str] = []
@@ -79,7 +79,7 @@ def launcher(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_picture(request, monkeypatch):
-    """Pictures take most of the time: only the test that looks at one draws it."""
+    """Drawing takes most of the time: only the test of the figure does it."""
     if "with_picture" not in request.fixturenames:
         monkeypatch.setattr("mmpt.experiments.comparison.comparison_chart", lambda path, rows, title: path)
 
@@ -311,7 +311,7 @@ def test_results_refuses_stand_ins(launcher, tmp_path, capsys):
 def test_results_refuses_two_configs_of_one_name(launcher, tmp_path, own_config, capsys):
     """One of them was dropped. One that is given twice is one."""
     assert run(tmp_path, SCRATCH, str(own_config)) == 2
-    assert "each with a name of its own" in capsys.readouterr().err and launcher.take() == []
+    assert "expected configs with different names" in capsys.readouterr().err and launcher.take() == []
     assert run(tmp_path, SCRATCH, f"./{SCRATCH}") == 0
     assert len(table(tmp_path)) == 1
 
@@ -332,7 +332,7 @@ def test_results_errors_run_nothing(launcher, tmp_path, items, capsys):
 
 
 def test_results_refuses_a_training_config(launcher, tmp_path, capsys):
-    """Its changes would not be seen: old results stood in the table as those of other settings."""
+    """Its changes would not be detected, and old results would be listed as current."""
     assert run(tmp_path, SCRATCH, SCRATCH.replace("test_", "")) == 2
     assert f"is a training config: give its evaluation config, such as {SCRATCH}" in (capsys.readouterr().err)
     assert launcher.take() == [] and not (tmp_path / "table").exists()

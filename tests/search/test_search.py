@@ -1,4 +1,4 @@
-"""Exact search against a plain loop, approximate against exact search, folders that are not whole."""
+"""Exact search against a plain loop, approximate against exact search, and damaged indexes."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What names the vectors: each of our own commands' output can be searched, by its own names."""
+"""Names of the embeddings that evaluation and mmpt.cli.embed write."""
 
 import json
 from pathlib import Path

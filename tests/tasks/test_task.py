@@ -1,4 +1,4 @@
-"""From a config to samples, model and loss."""
+"""Task: samples, batches and checks of a config."""
 
 import json
 
@@ -78,7 +78,7 @@ def test_batches_differ_by_epoch_and_repeat_with_the_seed(task, tiny_yaml):
 
 
 def test_an_embedding_does_not_depend_on_its_batch(task):
-    """Real clips, each alone, in a batch, in another order, and under the ancestor's fixed padding."""
+    """Real clips alone, in a batch, in another order, and with SignCLIP's fixed padding."""
     model = task.build_model().eval()
     dataset = task.dataset("valid")
     samples = [dataset[index] for index in range(len(dataset))]

@@ -1,4 +1,4 @@
-"""Large blocks stay with the process."""
+"""glibc keeps large freed blocks."""
 
 import os
 import subprocess

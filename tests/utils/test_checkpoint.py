@@ -1,4 +1,4 @@
-"""The loader of weights: every published layout, nothing run, every difference named."""
+"""Loading weights: every published format, no code is run, every difference is named."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""How commands end: what is the user's, what is the disk's, and what is ours."""
+"""Messages and exit status of commands after errors."""
 
 import errno
 import subprocess

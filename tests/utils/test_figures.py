@@ -1,4 +1,4 @@
-"""Pictures show texts as they are written, and are not too large."""
+"""Figures: literal text, maximum size, missing fonts."""
 
 import warnings
 

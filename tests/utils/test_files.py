@@ -1,4 +1,4 @@
-"""Files and folders that are written in one step: whole, or as they were."""
+"""Atomic writes of files and folders."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from mmpt.utils.files import atomic_folder, files_under, write_text
 
 
 def test_atomic_write_errors_name_the_file(tmp_path: Path) -> None:
-    """Not the temporary one, which nobody knows and which is gone."""
+    """And not the temporary file."""
     folder, long = tmp_path / "answer.json", tmp_path / ("a" * 300)
     folder.mkdir()
     for path in (folder, long):

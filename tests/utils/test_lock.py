@@ -1,4 +1,4 @@
-"""Locks between processes: one holder at a time, and none after a holder's death."""
+"""Locks between processes: one holder at a time, released when its process ends."""
 
 import errno
 import os

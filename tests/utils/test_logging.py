@@ -1,4 +1,4 @@
-"""One handler, whoever asked for one before."""
+"""Setting up logging."""
 
 import io
 import logging

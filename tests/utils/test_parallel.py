@@ -1,4 +1,4 @@
-"""Many items in several processes."""
+"""Mapping a function over items in several processes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Signals reach what a command has started, and its end is told as a shell tells it."""
+"""Running commands: signals are forwarded, and the exit status is that of a shell."""
 
 import os
 import signal

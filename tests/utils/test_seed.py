@@ -1,4 +1,4 @@
-"""One seed, one stream for each example."""
+"""Random generators of examples."""
 
 import numpy as np
 
