@@ -1,1 +1,1 @@
-"""The benchmarks of scripts/benchmark.py, one a file."""
+"""The benchmarks of scripts/benchmark.py, one per file."""

@@ -1,9 +1,9 @@
-"""Cached accumulation (`loss.cached_chunk`): memory and time of a large batch against those of one chunk.
+"""GradCache (`loss.cached_chunk`): memory and time of a large batch against those of one chunk.
 
-One update of MiniLM towers on generated clips of 1 to --frames frames, each way in a process of its own: a
-batch of --chunk clips at once, and a batch of --clips clips by --chunk. Memory is the most resident memory of
-the process, all of it (libraries, weights, optimizer, data) and what the update added. Then the gradients of
-a smaller batch, by chunks and at once, without dropout.
+One update of MiniLM towers on generated clips of 1 to --frames frames, each variant in its own process: a
+batch of --chunk clips at once, and a batch of --clips clips in chunks of --chunk. Memory is the peak resident
+memory of the process (libraries, weights, optimizer, data) and what the update added. Then the gradients of a
+smaller batch, in chunks and at once, without dropout.
 """
 
 import argparse
@@ -30,16 +30,18 @@ WIDTH = 63
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sizes."""
-    parser.add_argument("--clips", type=int, default=1024, help="the large batch (default 1024)")
-    parser.add_argument("--chunk", type=int, default=64, help="clips at a time (default 64)")
-    parser.add_argument("--frames", type=int, default=64, help="of the longest clip (default 64)")
-    parser.add_argument("--checked", type=int, default=160, help="batch of the gradients (default 160)")
+    """Options of this benchmark."""
+    parser.add_argument("--clips", type=int, default=1024, help="size of the large batch (default: 1024)")
+    parser.add_argument("--chunk", type=int, default=64, help="chunk size in clips (default: 64)")
+    parser.add_argument("--frames", type=int, default=64, help="frames of the longest clip (default: 64)")
+    parser.add_argument(
+        "--checked", type=int, default=160, help="batch size of the gradient check (default: 160)"
+    )
     parser.add_argument(
         "--repeats", type=int, default=0, help="updates after the first, of large batches (default 0)"
     )
     parser.add_argument("--at-once", action="store_true", help="measure the large batch at once as well")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    parser.add_argument("--threads", type=int, help="number of torch threads (default: torch's)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

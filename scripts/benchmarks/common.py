@@ -1,4 +1,4 @@
-"""What benchmarks share: alternating repeats, growth with size, memory of a process, the machine."""
+"""Shared by the benchmarks: alternating repeats, growth with size, memory of a process, the machine."""
 
 import math
 import multiprocessing
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 
 class Taken(NamedTuple):
-    """Seconds of one call: wall time, and processor time, which other load disturbs less."""
+    """Seconds of one call: wall time, and processor time, which other load affects less."""
 
     wall: float
     cpu: float
@@ -27,7 +27,7 @@ def clocked(work: Callable[[], object]) -> Taken:
 
 
 def alternate(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[Taken]]:
-    """Seconds of each way, `repeats` times in turn, so that a slow spell of the machine meets all of them."""
+    """Seconds of each variant, `repeats` times in turn, so that a slow phase of the machine affects all."""
     times: dict[str, list[Taken]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, work in ways.items():
@@ -46,7 +46,7 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
 
 
 def in_own_process(work: Callable[..., Any], *args: Any) -> tuple[Any, int]:
-    """What `work(*args)` returns in a fresh process, and that process's peak resident memory in bytes."""
+    """The result of `work(*args)` in a new process, and that process's peak resident memory in bytes."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (work, args))
 
@@ -57,7 +57,7 @@ def _measured(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, int
 
 
 def peak_memory() -> int:
-    """Most resident memory this process has had, in bytes."""
+    """Peak resident memory of this process, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage counts what the parent had before this program was started in its place
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -72,7 +72,7 @@ def resident_memory() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and versions, to stand beside the numbers."""
+    """Processor, cores and versions."""
     import numpy
 
     info = Path("/proc/cpuinfo")

@@ -1,9 +1,8 @@
-"""Data: poses from the mapped store against parsing each file in every epoch, and a store of many clips.
+"""Data: poses from the cache against parsing each file in every epoch, and a cache of many clips.
 
-The store holds generated clips of one hand, as long as those of the embedded data (6 to 258 frames, mean 26).
-It is opened and read whole, in random order and augmented, in a process of its own, which shows its memory.
-Then the share of an epoch that reading, augmenting and collating take beside the updates themselves, in one
-process without workers.
+The cache holds generated clips of one hand, as long as those of the lexicon (6 to 258 frames, mean 26). It is
+opened and read completely, in random order with augmentation, in its own process to measure the memory. Then
+the share of an epoch that reading, augmenting and collating take compared with the updates, without workers.
 """
 
 import argparse
@@ -35,9 +34,9 @@ RECIPE = PoseOptions(pose_components=[HAND], augment2d=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sizes."""
+    """Options of this benchmark."""
     parser.add_argument("--clips", type=int, default=100_000, help="clips of the store (default 100000)")
-    parser.add_argument("--folder", help="where to make it (default: a temporary folder)")
+    parser.add_argument("--folder", help="folder for it (default: a temporary folder)")
     parser.add_argument(
         "--updates", type=int, default=5, help="updates that the data is set against (default 5)"
     )
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parsed", type=int, default=40, help="embedded clips parsed the plain way (default 40)"
     )
     parser.add_argument("--repeats", type=int, default=3, help="alternating repeats (default 3)")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    parser.add_argument("--threads", type=int, help="number of torch threads (default: torch's)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def _table(found: dict[str, Any], clips: int) -> list[str]:
 
 
 class Generated:
-    """A stand-in for reading a pose: a random clip that depends on the file's name alone."""
+    """Replaces reading a pose: a random clip that depends on the file name only."""
 
     def __init__(self) -> None:
         self.layout = PoseLayout.of([(HAND, f"{i}") for i in range(POINTS)])
@@ -110,7 +109,7 @@ class Generated:
 
 
 def _paths(folder: Path, clips: int) -> list[str]:
-    """Names of that many files, which are made where they are not there yet (each a link to one)."""
+    """Names of that many files, created as links to one file if missing."""
     sources = folder / "poses"
     paths = [f"{sources}/{i}.pose" for i in range(clips)]
     if not sources.exists():
@@ -171,7 +170,7 @@ def _read_all(folder: Path, clips: int) -> tuple[float, dict[str, int]]:
 
 
 def _parsing(folder: Path, clips: int, repeats: int) -> dict[str, Any]:
-    """An epoch's clips, parsed anew and from the store, in turn."""
+    """The clips of an epoch, parsed and from the cache, in turn."""
     from mmpt.config import load_config
     from mmpt.processors.fingerspelling import FingerspellingMetaProcessor
     from mmpt.processors.pose_video import PoseProcessor
@@ -193,7 +192,7 @@ def _parsing(folder: Path, clips: int, repeats: int) -> dict[str, Any]:
 
 
 def _epoch(folder: Path, clips: int, updates: int, threads: int | None) -> dict[str, Any]:
-    """Part of an epoch of MMDataset, without workers, beside the updates of MiniLM towers."""
+    """Part of an epoch of MMDataset, without workers, and the updates of MiniLM towers."""
     import torch
 
     from benchmarks.train import MINILM

@@ -1,4 +1,4 @@
-"""Thousands of pose files embedded by `mmpt.cli.embed`'s way, against one at a time in a plain loop."""
+"""Embedding thousands of pose files with `mmpt.cli.embed`, against one at a time in a plain loop."""
 
 import argparse
 import os
@@ -29,13 +29,15 @@ BASELINES = {"plain": "one pose at a time, read and embedded in turn"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--config", default="projects/signclip/fslex_demo.yaml", help="untrained model")
-    parser.add_argument("--clips", type=int, default=5000, help="pose files, the lexicon's over and over")
-    parser.add_argument("--plain", type=int, default=500, help="of them in the plain loop (evenly chosen)")
+    parser.add_argument(
+        "--clips", type=int, default=5000, help="number of pose files (the lexicon's, repeated)"
+    )
+    parser.add_argument("--plain", type=int, default=500, help="files in the plain loop (evenly spaced)")
     parser.add_argument("--workers", type=int, default=cores(), help="processes that read")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Time both ways and compare their vectors."""
+    """Time both variants and compare their embeddings."""
     keep_freed_memory()
     config = load_config(options.config)
     tokenizer = load_tokenizer(config.dataset.bert_name)
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _copy(sources: list[Path], number: int, folder: Path) -> Path:
-    """One of the lexicon's files, where it can be linked to."""
+    """A copy of one of the lexicon's files, to link to."""
     target = folder / f"source_{number % len(sources)}.pose"
     if not target.exists():
         shutil.copyfile(sources[number % len(sources)], target)

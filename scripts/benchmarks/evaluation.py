@@ -1,7 +1,7 @@
-"""Retrieval metrics: ours against a plain evaluator that sorts each ranking and walks it in Python.
+"""Retrieval metrics of mmpt against a plain evaluator that sorts each ranking and loops over it in Python.
 
 Both get the same similarity matrix and must give the same numbers. Measured with few prompts that share clips
-(the 35 of RWTH) and with as many prompts as clips. Then how the time of ours grows with N, and the time and
+(the 35 of RWTH) and with as many prompts as clips. Then the growth of mmpt's time with N, and the time and
 peak memory of ranking embeddings whose matrix would not fit.
 """
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def plain_metrics(similarity: np.ndarray, texts: list[str]) -> dict[str, dict[str, float]]:
-    """The same metrics the plain way: argsort each row and each column, then walk along it in Python."""
+    """The same metrics with plain loops: argsort each row and column, then loop over it in Python."""
     first: dict[str, int] = {}
     for i, text in enumerate(texts):
         first.setdefault(text, i)
@@ -94,7 +94,7 @@ def plain_metrics(similarity: np.ndarray, texts: list[str]) -> dict[str, dict[st
 
 
 def _example(clips: int, prompts: int) -> tuple[np.ndarray, list[str]]:
-    """A matrix [clips, clips] as of a fair model: the right prompt stands well ahead, not always first."""
+    """A matrix [clips, clips] as of a fair model: the own prompt ranks high, but not always first."""
     random = np.random.default_rng(0)
     ids = np.arange(clips) % prompts
     scores = random.standard_normal((prompts, clips), dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Feature extraction: ours against a plain loop, for S3D and I3D.
+"""Feature extraction of mmpt against a plain loop, for S3D and I3D.
 
-The plain loop decodes a window, computes it with all cores in float32, takes the next. Both read the same
-videos with the same decoder and the same random weights, in turn, and must give the same features; ours is
-the whole run, worker start and manifest included. Beside wall-clock time stands processor time, which other
-work on the machine disturbs less. Then the peak memory of the command on a short and on a long video.
+The plain loop decodes a window, computes it with all cores in float32, and takes the next. Both read the same
+videos with the same decoder and the same random weights, in turn, and must give the same features; mmpt's
+time includes worker start and manifest. Processor time is reported too, because other load affects it less.
+Then the peak memory of the command on a short and on a long video.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""S3D and I3D computed the plain way, on the parameters of ours: what the `extract` benchmark compares with.
+"""Plain S3D and I3D on the parameters of mmpt's networks: the baseline of the `extract` benchmark.
 
 Each layer is its own 3D operation on [N, C, T, H, W] in PyTorch's default layout: convolution, batch norm,
 ReLU, zero padding and max pooling, as in the published implementations.

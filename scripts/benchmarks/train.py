@@ -1,4 +1,4 @@
-"""Training updates: ours against the plain way, which pads every clip and prompt to the maximum in fp32.
+"""Training updates of mmpt against plain ones, which pad every clip and prompt to the maximum in fp32.
 
 Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
 their losses are compared update by update, and with what the order of sums alone does to them; the times are

@@ -1,4 +1,4 @@
-"""One training update, the plain way or ours, with the time that each part of it takes."""
+"""One training update, plain or of mmpt, with the time of each part."""
 
 import contextlib
 import time
@@ -145,7 +145,7 @@ class Products:
 
 
 def without_dropout(model: nn.Module) -> None:
-    """Switch dropout off, so that two ways of training can be compared number by number."""
+    """Switch dropout off, so that two variants can be compared exactly."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -154,7 +154,7 @@ def without_dropout(model: nn.Module) -> None:
 
 
 def fresh_model(settings: BertSettings, vfeat_dim: int, frames: int, video_layers: int) -> MMFusionSeparate:
-    """Two towers of these sizes with random weights, for speed alone."""
+    """Two towers of these sizes with random weights, to measure speed."""
     torch.manual_seed(0)
     layers = min(video_layers, settings.num_hidden_layers)
     options = VideoTowerOptions(vfeat_dim, frames, layers, cls_id=101, sep_id=102)
