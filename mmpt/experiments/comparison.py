@@ -82,8 +82,8 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
         for key in KEYS:
             metric = key.split(" ", 1)[1]
             paper = row.published.values.get(key) if row.published else None
-            ours = number(metric, row.value(key))
-            cells.append(ours if paper is None else f"{ours} ({number(metric, paper)})")
+            measured = number(metric, row.value(key))
+            cells.append(measured if paper is None else f"{measured} ({number(metric, paper)})")
         lines.append([*cells, row.note])
     table = markdown_table(header, lines)
     return f"{table}\n\nIn brackets: the published value. N: clips of the test split.\n"
@@ -125,11 +125,13 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
     axes = figure.subplots(1, len(_CHART), sharey=True)
     for axis, (direction, metric, heading) in zip(axes, _CHART):
         key = f"{direction} {metric}"
-        ours = [row.value(key) for row in rows]
+        measured = [row.value(key) for row in rows]
         paper = [row.published.values.get(key) if row.published else None for row in rows]
-        bars = axis.barh(positions - 0.2, [_height(v) for v in ours], 0.38, color="#2f6db3", label="measured")
+        bars = axis.barh(
+            positions - 0.2, [_height(v) for v in measured], 0.38, color="#2f6db3", label="measured"
+        )
         axis.bar_label(
-            bars, [number(metric, v) if v is not None else "not run" for v in ours], fontsize=7, padding=3
+            bars, [number(metric, v) if v is not None else "not run" for v in measured], fontsize=7, padding=3
         )
         bars = axis.barh(
             positions + 0.2, [_height(v) for v in paper], 0.38, color="#c3cad3", label="published"
@@ -137,7 +139,7 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
         axis.bar_label(
             bars, [number(metric, v) if v is not None else "" for v in paper], fontsize=7, padding=3
         )
-        for position, row, value in zip(positions, rows, ours):
+        for position, row, value in zip(positions, rows, measured):
             bounds = ((row.results or {}).get("intervals") or {}).get(direction, {}).get(metric)
             if bounds is not None and value is not None:
                 label = None if "95 % interval" in axis.get_legend_handles_labels()[1] else "95 % interval"

@@ -1,7 +1,6 @@
 """Run a frozen network on windows of many clips: one window per thread on CPU, fixed-size batches on GPU.
 
-The same window always gives the same bits, whatever else is in its batch, so a resumed run writes the same
-files.
+The same window gives the same bits in any batch, so a resumed run writes the same files.
 """
 
 import logging

@@ -150,10 +150,10 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if path.is_file():
         try:
             content = read_json(path, errors="surrogateescape")
-            ours = content["format"] == FORMAT and {"extractor", "runs", "files"} <= content.keys()
+            valid = content["format"] == FORMAT and {"extractor", "runs", "files"} <= content.keys()
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is not a readable manifest ({error}): move it away.") from error
-        if not ours:
+        if not valid:
             raise UserError(f"{path} is not a feature manifest of format {FORMAT}: move it away.")
     with contextlib.suppress(FileNotFoundError):
         lines = (folder / JOURNAL).read_text(encoding="utf-8", errors="surrogateescape").split("\n")

@@ -33,7 +33,7 @@ _warned = {"people": False}
 def read_pose(path: str | os.PathLike[str]) -> PoseClip:
     """Read the first person of a `.pose` file (pose-format 0.0 to 0.2).
 
-    A point with confidence 0 is missing, whatever its coordinates; confidences that interpolation left
+    A point with confidence 0 is missing; confidences that interpolation left
     outside [0, 1] are clipped without making points missing. Of several people the first is read, with one
     warning per process. Raises UserError, which names the file, for an invalid file.
     """

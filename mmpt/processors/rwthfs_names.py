@@ -201,7 +201,7 @@ def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list
 
 
 def describe_split(split: Mapping[str, Sequence[str]]) -> list[str]:
-    """One line of counts for each split, and the gestures that training lacks."""
+    """One line of counts for each split, and the gestures that are missing in train."""
     lines, gestures = [], {}
     for part, stems in split.items():
         names = [parse_name(stem) for stem in stems]
@@ -210,9 +210,9 @@ def describe_split(split: Mapping[str, Sequence[str]]) -> list[str]:
         signers = len({name.signer for name in names})
         counts = f"{len(names):5d} clips ({body} of cam2), {len(gestures[part])} gestures"
         lines.append(f"{part:5s} {counts}, {signers} signers")
-    lacking = {part: sorted(gestures[part] - gestures["train"], key=GESTURES.index) for part in SPLITS}
+    absent = {part: sorted(gestures[part] - gestures["train"], key=GESTURES.index) for part in SPLITS}
     return lines + [
-        f"{part} has gestures that train lacks: {', '.join(missing)}"
-        for part, missing in lacking.items()
+        f"{part} has gestures that are not in train: {', '.join(missing)}"
+        for part, missing in absent.items()
         if missing
     ]
