@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mmpt.config.build import Source, aliases, build
 from mmpt.config.fairseq_options import check_fairseq
 from mmpt.config.package_files import PREFIX, config_path
-from mmpt.config.published import take_out_ignored
+from mmpt.config.published import remove_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.registry import nearest
 from mmpt.utils.errors import UserError

@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
     from mmpt.config import config_path
     from mmpt.evaluators.reports.tables import csv_text
     from mmpt.experiments.ablations import Ablation, compare, picture, table
-    from mmpt.experiments.runs import overrides_apart, run_all, seeds_of
+    from mmpt.experiments.runs import run_all, seeds_of, split_overrides
 
-    names, given = overrides_apart(args.configs)
-    words, more = overrides_apart(args.seeds)
+    names, given = split_overrides(args.configs)
+    words, more = split_overrides(args.seeds)
     configs, overrides, seeds = [config_path(name) for name in names], (*given, *more), seeds_of(words)
     if len({path.stem for path in configs}) < len(configs) or not configs:
         raise UserError("expected one or more configs with different names.")

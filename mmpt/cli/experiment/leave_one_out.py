@@ -75,11 +75,11 @@ def run(args: argparse.Namespace) -> int:
         table,
         with_clips_of,
     )
-    from mmpt.experiments.runs import overrides_apart, run_all, seeds_of
+    from mmpt.experiments.runs import run_all, seeds_of, split_overrides
 
     for name in ("languages", "folds", "seeds", "svm_features"):
         if getattr(args, name) is not None:
-            words, overrides = overrides_apart(getattr(args, name))
+            words, overrides = split_overrides(getattr(args, name))
             setattr(args, name, words)
             args.overrides = [*args.overrides, *overrides]
     runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))

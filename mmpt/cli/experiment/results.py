@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
     """
     setup_logging(logging.INFO)
     from mmpt.experiments.comparison import in_published_order, read_published
-    from mmpt.experiments.runs import overrides_apart
+    from mmpt.experiments.runs import split_overrides
     from mmpt.experiments.status import Experiment
 
-    names, overrides = overrides_apart(args.configs)
+    names, overrides = split_overrides(args.configs)
     paths: dict[str, Path] = {}
     for path in map(config_path, names):
         if paths.setdefault(path.stem, path).resolve() != path.resolve():
@@ -133,7 +133,7 @@ def _write(
 
     rows = []
     for experiment in experiments:
-        notes = experiment.stand_ins() + experiment.departures()
+        notes = experiment.stand_ins() + experiment.changed_settings()
         if statuses.get(experiment.name):
             notes.append(f"failed with exit status {statuses[experiment.name]}")
         rows.append(Row(experiment.name, experiment.results(), published.get(experiment.name), notes))

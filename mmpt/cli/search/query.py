@@ -70,7 +70,7 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
     """A label for each query, and the query vectors [Q, D]."""
     import numpy as np
 
-    from mmpt.search.sources import model_beside, open_array
+    from mmpt.search.sources import model_of, open_array
 
     labels, parts = [], []
     if args.text or args.pose:
@@ -87,7 +87,7 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
         ]
     if args.npy:
         array = open_array(Path(args.npy))
-        index.check_model(model_beside(Path(args.npy)), args.npy)
+        index.check_model(model_of(Path(args.npy)), args.npy)
         labels += [f"{args.npy}[{i}]" for i in range(len(array))]
         parts.append(array)
     if not labels:
