@@ -162,4 +162,4 @@ def test_search_refuses_embeddings_of_another_model(
     assert main(["search", "build", made, *index, "--model", model]) == 0
     assert "does not say which model it comes from" in caplog.text
     assert main(["search", "build", made, of_other, *index]) == 0
-    assert "1 of 2 sources do not say which model" in caplog.text
+    assert "1 of 2 sources do not name their model" in caplog.text

@@ -95,7 +95,7 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
     widths = {part.shape[1] for part in parts if len(part)} - {index.dim}
     if widths:
         raise UserError(
-            f"the queries are {widths.pop()} numbers wide, the vectors of the index {args.index} "
+            f"the queries have dimension {widths.pop()}, the vectors of the index {args.index} "
             f"{index.dim}: they come from different models."
         )
     return labels, np.concatenate([part for part in parts if len(part)])
