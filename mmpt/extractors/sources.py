@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from mmpt.extractors.workers import TEMPORARY
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import files_under
+from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def _refuse_collisions(sources: list[Source]) -> None:
     for source in sources:
         # one name on file systems that keep accents apart from letters, or upper case apart from lower, on
         # others
-        name = unicodedata.normalize("NFC", source.output)
+        name = nfc(source.output)
         if name in by_output:
             raise UserError(
                 f"{by_output[name].path} and {source.path} would both become {source.output}: "
