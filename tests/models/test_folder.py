@@ -1,6 +1,7 @@
 """A model folder: whole, plain, and the same model again."""
 
 import contextlib
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -175,6 +176,19 @@ BAD: list[tuple[Any, str]] = [
 def test_damaged_configs(folder: Path, change: Any, message: str) -> None:
     edit(folder, change)
     with pytest.raises(UserError, match=message):
+        load_model(folder)
+
+
+def test_the_tokenizer_of_another_model(folder: Path, tiny_bert: str) -> None:
+    tokenizer = load_tokenizer(tiny_bert)
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens(["<ase>"])
+    more.save_pretrained(str(folder / "tokenizer"))
+    with pytest.raises(UserError, match=r"token ids up to 300 \('<ase>'\), but the word table has 300 rows"):
+        load_model(folder)
+    tokenizer.save_pretrained(str(folder / "tokenizer"))
+    edit(folder, lambda tree: tree["text_model"].update(cls_id=4))
+    with pytest.raises(UserError, match=r"\[CLS\] and \[SEP\] are \(4, 3\) in config.json, but \(2, 3\)"):
         load_model(folder)
 
 
