@@ -19,6 +19,7 @@ from mmpt.config import load_config
 from mmpt.config.schema import Config
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.text import nfc
 
 if TYPE_CHECKING:
     from pose_format import Pose
@@ -58,12 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoint", help="checkpoint (default: the one of the config)")
     parser.add_argument(
-        "--text", action="append", default=[], help="additional prompt to rank (may be repeated)"
+        "--text", action="append", type=nfc, default=[], help="one more prompt to rank (may be repeated)"
     )
     parser.add_argument(
         "--left-handed", action="store_true", help="the signer spells with the left hand: mirror the clip"
     )
-    parser.add_argument("--letter", help=f"without a clip: its letter (default: {LETTER})")
+    parser.add_argument("--letter", type=nfc, help=f"without a clip: the letter to take (default: {LETTER})")
     parser.add_argument("--language", help=f"without a clip: its sign language (default: {LANGUAGE}, German)")
     parser.add_argument(
         "--top", type=int, default=12, help="number of prompts to show (default: %(default)s)"

@@ -26,7 +26,7 @@ from pose_format import Pose
 from mmpt.cli import run_cli
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import write_landmarks
-from mmpt.processors.table_file import parquet_module
+from mmpt.processors.table_lines import parquet_module
 from mmpt.processors.table_writer import read_csv, split_by, write_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging

@@ -148,12 +148,12 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
     from mmpt.models.fingerprint import model_fingerprint
     from mmpt.processors.table_file import read_table
     from mmpt.processors.templates import PromptTemplates
-    from mmpt.utils.files import read_text, sha256
+    from mmpt.utils.files import sha256
     from mmpt.utils.lock import folder_lock
+    from mmpt.utils.text import read_lines
 
     if args.source.suffix.lower() == ".txt":
-        lines = read_text(args.source).splitlines()
-        prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+        prompts = list(dict.fromkeys(line for line in read_lines(args.source) if line.strip()))
     elif args.source.is_dir():
         raise UserError(f"--prompts: {args.source} is a folder: expected a table.")
     else:
@@ -166,12 +166,6 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
         raise UserError(f"{args.source}: no prompts.")
     about["source"] = {"prompts": args.source.name, "sha256": sha256(args.source)}
     about[FINGERPRINT] = model_fingerprint(model.model)
-    if same := len(prompts) - len({model.text_processor(prompt)[0].tobytes() for prompt in prompts}):
-        log.warning(
-            "%d of %d prompts have the same token ids, and so the same embedding, as another one: the "
-            "tokenizer does not distinguish them, or they differ after the first %d ids (dataset.max_len)",
-            *(same, len(prompts), model.dataset_cfg.max_len),
-        )
     with folder_lock(args.out, "another embedding"):
         made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts])
         save_embedding_set(args.out, made, about, args.format)

@@ -53,6 +53,7 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
         if name not in known:
             raise UserError(
                 f"{source.of(dotted)}: unknown key {dotted}.{_nearest(str(key), [*known, *names], prefix)}"
+                f"{_unquoted(key, str)}"
             )
         if name in values:
             raise UserError(
@@ -80,7 +81,7 @@ def _nearest(key: str, candidates: list[str], prefix: str) -> str:
 def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:
     converted = _convert(value, hint)
     if converted is _WRONG:
-        raise UserError(f"{where}: expected {_describe(hint)}, got {_show(value)}.")
+        raise UserError(f"{where}: expected {_describe(hint)}, got {_show(value)}.{_unquoted(value, hint)}")
     choices = bounds.get("choices")
     if choices is not None and converted is not None and converted not in choices:
         raise UserError(f"{where}: expected one of {', '.join(map(str, choices))}, got {_show(value)}.")
@@ -135,6 +136,18 @@ def _convert(value: Any, hint: Any) -> Any:
         return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
     assert hint in (bool, str), f"the schema uses a type that the loader does not support: {hint}"
     return value if isinstance(value, hint) else _WRONG
+
+
+def _unquoted(value: Any, hint: Any) -> str:
+    """What to do if a text is not in quotes and YAML read it as something else, as a sentence; or ""."""
+    if isinstance(value, list):
+        value = next((item for item in value if not isinstance(item, str)), "")
+    if isinstance(value, str | list | dict) or "text" not in _describe(hint):
+        return ""
+    return (
+        " YAML reads no, off, yes and on as false and true, and 012 or 1:30 as a number: put a text in "
+        "quotes, as in 'no'."
+    )
 
 
 def _numbers(value: Any) -> list[float]:

@@ -9,6 +9,8 @@ LAST = "checkpoint_last.pt"
 BEST = "checkpoint_best.pt"
 SAVED_CONFIG = "config.yaml"
 """The resolved config that the checkpoints beside it were trained with."""
+DATA = "data.json"
+"""Hashes of the data that they were trained with."""
 
 _DEFAULT_SAVE_DIR = "checkpoints"
 

@@ -22,7 +22,8 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     data as an uninterrupted one, with any number of workers.
 
     sampler: draws the batches. prompt_weights: in training, the probabilities of an example's text and each
-    of its other_texts. Raises UserError for an empty split, and for prompts with the same token ids.
+    of its other_texts. Raises UserError for an empty split, for prompts with the same token ids and, in
+    training, for prompts of which the tokenizer knows no word.
     """
 
     def __init__(
@@ -52,7 +53,10 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         number = {prompt: label for label, prompt in enumerate(self.prompts)}
         self.labels = [number[example.text] for example in examples]
         others = (text for example in examples for text in example.other_texts) if training else ()
-        text_processor.check_distinct([*self.prompts, *others])
+        self._all_prompts = [*self.prompts, *others]
+        text_processor.check_classes(self._all_prompts)
+        if training:
+            text_processor.check_known(self._all_prompts)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -91,6 +95,10 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def n_cut(self) -> int:
         """Number of clips longer than the model's max_video_len."""
         return int((self.clips.lengths() > self.aligner.max_video_len).sum())
+
+    def lost_of_prompts(self) -> list[str]:
+        """What the model does not see of the prompts, one line for each kind (TextProcessor.what_is_lost)."""
+        return self.text_processor.what_is_lost(self._all_prompts)
 
     def batches(self, batch_size: int, epoch: int, processes: int = 1) -> list[list[int]]:
         """The batches of an epoch, as indices; evaluation has the same batches in every epoch.

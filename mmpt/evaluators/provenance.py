@@ -1,18 +1,23 @@
-"""Record what results depend on: a digest of the settings, and hashes of the data files."""
+"""A record of what results depend on: a digest of the settings, and hashes of the data."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config
 from mmpt.config.fields import saved_name
+from mmpt.datasets.identity import clips_digest
+from mmpt.utils.errors import UserError
 from mmpt.utils.files import sha256
 
 DATA_FILES = ("table_path", "train_path", "val_path", "test_path", "gesture_id_path")
-"""Keys of `dataset` that name the files with the clips and prompts."""
-# paths and performance options, which do not affect results
+"""Keys of `dataset` that name the files which choose clips and prompts."""
+CLIPS = "clips of "
+# paths and options of speed: no result depends on them
 _IRRELEVANT = {
     "dataset": ("vfeat_dir", "cache_dir", "allow_trial_features"),
     "eval": ("save_path", "after_training", "batch_size", "device", "trust_checkpoint"),
@@ -37,13 +42,20 @@ def evaluation_facts(config: Config) -> dict[str, Any]:
         content[section] = {key: value for key, value in kept.items() if key not in irrelevant}
     for key in DATA_FILES:
         content["dataset"][key] = getattr(config.dataset, key) is not None
-    return {"settings": digest(content), "files": data_files(config)}
+    return {"settings": digest(content), "files": data_files(config, (config.dataset.split or "test",))}
 
 
-def data_files(config: Config) -> dict[str, str]:
-    """Hex SHA-256 of each existing file of DATA_FILES, by dotted key."""
+def data_files(config: Config, splits: Sequence[str] = ()) -> dict[str, str]:
+    """Hex SHA-256 of each existing file that the config names in DATA_FILES, by dotted key.
+
+    With "clips of SPLIT" for each of `splits` that can be read: see clips_digest.
+    """
     paths = {key: getattr(config.dataset, key) for key in DATA_FILES}
-    return {f"dataset.{key}": sha256(path) for key, path in paths.items() if path and Path(path).is_file()}
+    found = {f"dataset.{key}": sha256(path) for key, path in paths.items() if path and Path(path).is_file()}
+    for split in splits:
+        with contextlib.suppress(UserError):
+            found[f"{CLIPS}{split}"] = clips_digest(config.dataset, split)
+    return found
 
 
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:

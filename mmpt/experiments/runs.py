@@ -21,6 +21,7 @@ import numpy as np
 from mmpt.config import load_config
 from mmpt.evaluators.provenance import changed_files, data_files, digest, without_defaults
 from mmpt.evaluators.reports.results import read_results
+from mmpt.processors.table_file import SPLITS
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.processes import sigterm_as_interrupt
@@ -109,7 +110,7 @@ class Run:
     def files(self) -> dict[str, str]:
         """Current hashes of the data files (see data_files); empty if the config is wrong."""
         try:
-            return data_files(load_config(self.config, list(self.overrides)))
+            return data_files(load_config(self.config, list(self.overrides)), SPLITS)
         except UserError:
             return {}
 

@@ -16,6 +16,7 @@ from mmpt.evaluators.provenance import changed_files, data_files, digest, evalua
 from mmpt.evaluators.reports.results import read_results
 from mmpt.extractors.manifest import trial_weights
 from mmpt.tasks import Task
+from mmpt.training.resume import TRAINING_SPLITS, read_data
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.stand_in import stand_in_note
@@ -72,8 +73,8 @@ class Experiment:
     def needs_training(self) -> bool:
         """Whether the model has to be trained or an interrupted training resumed.
 
-        A checkpoint_best.pt without checkpoint_last.pt was copied in and is used unchanged. Raises UserError
-        if the checkpoints are of a training with other settings.
+        A checkpoint_best.pt without checkpoint_last.pt was copied in and is used as it is. Raises UserError
+        if the checkpoints are of a training with other settings or data.
         """
         if self.training_config is None:
             return False
@@ -87,7 +88,7 @@ class Experiment:
         changed = [key for key in self._changed_since_training() if key not in _MAY_INCREASE]
         if changed:
             raise UserError(
-                f"{self.checkpoint.parent} holds a training of {self.name} with other settings "
+                f"{self.checkpoint.parent} holds a training of {self.name} with other settings or data "
                 f"({', '.join(changed)}): move it away, or set SIGNCLIP_RUNS to another folder."
             )
         return self._finished().get("settings") != self._digest()
@@ -98,9 +99,10 @@ class Experiment:
         write_json(self._finished_file, facts)
 
     def training_files(self) -> dict[str, str]:
-        """Hashes of the files that the training reads (see data_files)."""
+        """Hashes of the data that the training reads (see data_files)."""
         assert self.training_config is not None
-        return {key: sha for key, sha in data_files(self.training_config).items() if key != _TEST_FILE}
+        found = data_files(self.training_config, TRAINING_SPLITS)
+        return {key: sha for key, sha in found.items() if key != _TEST_FILE}
 
     @property
     def _finished_file(self) -> Path:
@@ -121,14 +123,14 @@ class Experiment:
     def _changed_since_training(self) -> list[str]:
         """Changed settings and data files.
 
-        Until a training is complete, no hashes are recorded, and the files of its config are compared with
-        those of the current config.
+        Hashes of the data are recorded when a training ends, and by training itself when it starts. Without a
+        record, the files that its config names are compared with those that are named now.
         """
         saved = self.checkpoint.with_name("config.yaml")
         if self.training_config is None or not saved.is_file():
             return []
         trained = load_config(saved)
-        files = self._finished().get("files") or data_files(trained)
+        files = self._finished().get("files") or read_data(saved.parent) or data_files(trained)
         return [
             *sorted(_differences(_settings(trained), _settings(self.training_config))),
             *changed_files(files, self.training_files()),

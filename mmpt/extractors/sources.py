@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from mmpt.extractors.workers import TEMPORARY
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import files_under
+from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,9 @@ def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffi
 def _refuse_collisions(sources: list[Source]) -> None:
     by_output: dict[str, Source] = {}
     for source in sources:
-        # file systems differ in the Unicode normalization of names
-        name = unicodedata.normalize("NFC", source.output)
+        # one name on file systems that keep accents apart from letters, or upper case apart from lower, on
+        # others
+        name = nfc(source.output)
         if name in by_output:
             raise UserError(
                 f"{by_output[name].path} and {source.path} would both be written to {source.output}: "

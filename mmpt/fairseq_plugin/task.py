@@ -191,6 +191,6 @@ def _plan_of_arguments(args: Namespace) -> TrainingPlan:
     )
     given = {"fairseq.checkpoint.save_dir": str(args.save_dir), "fairseq.common.seed": args.seed}
     plan = prepare(args.taskconfig, [*args.override, *(f"{k}={json.dumps(v)}" for k, v in given.items())])
-    check_resume(plan.config, plan.start)
+    check_resume(plan.config, plan.start, plan.data)
     adopt_best(plan.start)
     return plan

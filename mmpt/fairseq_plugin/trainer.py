@@ -72,7 +72,7 @@ class MMTrainer(Trainer):
                 self.ema.update_freq_counter = self.get_num_updates() % self.cfg.ema.ema_update_freq
             self._report(filename, state)
         if rank() == 0:
-            self.task.plan.save_config()
+            self.task.plan.save_record()
         return state
 
     def _resume_scheduler(self, state: dict[str, Any]) -> None:

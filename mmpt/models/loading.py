@@ -18,9 +18,15 @@ from mmpt.config.run_folder import SAVED_CONFIG
 from mmpt.config.schema import Config
 from mmpt.models.building import build_model
 from mmpt.models.folder import CONFIG_FILE, TOKENIZER_DIR, WEIGHTS_FILE, LoadedModel, read_config
-from mmpt.models.text_model import load_bert, load_tokenizer, read_tokenizer
+from mmpt.models.text_model import (
+    PretrainedBert,
+    check_vocabulary,
+    load_bert,
+    load_tokenizer,
+    read_tokenizer,
+)
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
-from mmpt.utils.errors import MissingDataError
+from mmpt.utils.errors import MissingDataError, UserError
 
 
 def load_model(
@@ -50,6 +56,8 @@ def load_model(
     load_weights(model, path, trust=trust, assign=True)
     if tokenizer is None:
         tokenizer = read_tokenizer(path / TOKENIZER_DIR)
+        check_vocabulary(tokenizer, text_model.settings, str(path / CONFIG_FILE))
+        _check_special_ids(tokenizer, text_model, path)
     return LoadedModel(model.eval(), model_cfg, dataset_cfg, tokenizer, path)
 
 
@@ -78,6 +86,15 @@ def model_files(path: str | os.PathLike[str]) -> list[Path]:
     """The files of a saved model: weights, then config."""
     weights = weights_file(path)
     return [weights, weights.with_name(CONFIG_FILE if Path(path).is_dir() else SAVED_CONFIG)]
+
+
+def _check_special_ids(tokenizer: Any, text_model: PretrainedBert, folder: Path) -> None:
+    there, ours = (tokenizer.cls_token_id, tokenizer.sep_token_id), (text_model.cls_id, text_model.sep_id)
+    if there != ours:
+        raise UserError(
+            f"{folder}: the ids of [CLS] and [SEP] are {ours} in {CONFIG_FILE}, but {there} in its "
+            f"{TOKENIZER_DIR}: these are of two models. Convert the checkpoint again."
+        )
 
 
 def _config_beside(checkpoint: Path) -> Config:

@@ -28,7 +28,10 @@ SMALL_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
 )
+_PADDING = 128
+"""Rows of a word table without a token that are no reason for a warning: sizes are rounded up."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
     for token in ("cls_token_id", "sep_token_id"):
         if getattr(tokenizer, token) is None:
             raise UserError(f"the tokenizer of {name} has no {token}: both towers need [CLS] and [SEP].")
+    check_vocabulary(tokenizer, settings, str(folder / "config.json"))
     return PretrainedBert(
         name,
         settings,
@@ -102,11 +106,66 @@ def read_tokenizer(folder: Path) -> Any:
             f"{folder} has neither vocab.txt nor tokenizer.json: the vocabulary is missing."
         )
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # the Rust tokenizers raise plain Exception for files that they cannot read
         raise UserError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    _check_capitals(tokenizer, folder)
+    return tokenizer
+
+
+def check_vocabulary(tokenizer: Any, settings: BertSettings, where: str) -> None:
+    """Raises UserError for token ids beyond the word table; warns if much of the table has no token.
+
+    where: the file that says how many words the table has.
+    """
+    vocabulary = tokenizer.get_vocab()
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    if vocabulary[last] >= settings.vocab_size:
+        raise UserError(
+            f"the tokenizer has token ids up to {vocabulary[last]} ({last!r}), but the word table has "
+            f"{settings.vocab_size} rows (vocab_size in {where}): were tokens added without resizing the "
+            "model? Take the tokenizer that the weights were trained with, or resize them with "
+            "resize_token_embeddings of transformers."
+        )
+    if settings.vocab_size - len(vocabulary) > _PADDING:
+        log.warning(
+            "the tokenizer has %d tokens, but the word table has %d rows (vocab_size in %s): is its "
+            "vocabulary complete?",
+            *(len(vocabulary), settings.vocab_size, where),
+        )
+
+
+def _check_capitals(tokenizer: Any, folder: Path) -> None:
+    """Compare the tokenizer's treatment of capitals with its vocabulary.
+
+    Without tokenizer_config.json, transformers lower-cases: a UserError if the vocabulary has capitals.
+    """
+    added = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+    words = [token for token in tokenizer.get_vocab() if token not in added]
+    capitals = [token for token in words if token != token.lower()]
+    if len(capitals) * 1000 < len(words):  # a few odd characters
+        capitals = []
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    lowers = normalizer is not None and normalizer.normalize_str("A") == "a"
+    if lowers and capitals:
+        problem = (
+            f"the tokenizer in {folder} lower-cases text, but {len(capitals)} tokens of its vocabulary have "
+            f"capitals, such as {min(capitals)!r}"
+        )
+        if not any((folder / name).is_file() for name in ("tokenizer_config.json", "tokenizer.json")):
+            raise UserError(
+                f"{problem}, and there is no tokenizer_config.json that says whether it should: write "
+                '{"do_lower_case": false} into that file (true if a model was trained so).'
+            )
+        log.warning("%s (do_lower_case in its tokenizer_config.json)", problem)
+    if not lowers and not capitals and any(token.isascii() and token.isalpha() for token in words):
+        log.warning(
+            "the tokenizer in %s keeps capitals, but its vocabulary has none: words with capitals become "
+            "[UNK] (do_lower_case in its tokenizer_config.json)",
+            folder,
+        )
 
 
 def find_text_model(name: str, weights: bool = True) -> Path:

@@ -8,11 +8,12 @@ from pathlib import Path
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.span import Span
 from mmpt.processors.table_file import Table
+from mmpt.utils.text import nfc
 
 
 @dataclass(frozen=True)
 class Example:
-    """One clip and its prompt.
+    """One clip and its prompt, whose texts become NFC.
 
     video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the
     features. mirror: the clip was signed with the left hand and is mirrored. group: results are also reported
@@ -27,6 +28,10 @@ class Example:
     group: str = ""
     span: Span | None = None
     other_texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", nfc(self.text))
+        object.__setattr__(self, "other_texts", tuple(map(nfc, self.other_texts)))
 
 
 class MetaProcessor(abc.ABC):

@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from mmpt.utils.text import nfc
+
 #: ISO 639-3 codes of the sign languages in the fingerspelling lexicon
 SIGN_LANGUAGES = {
     "ase": "American Sign Language",
@@ -37,7 +39,7 @@ def write_out(letter: str) -> str:
     """
     if letter.isascii():
         return letter.upper()
-    return " ".join(_name(character) for character in unicodedata.normalize("NFC", letter))
+    return " ".join(_name(character) for character in nfc(letter))
 
 
 def _name(character: str) -> str:

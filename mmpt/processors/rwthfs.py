@@ -11,9 +11,9 @@ from mmpt.config.schema import DatasetConfig
 from mmpt.processors.example import Example, MetaProcessor
 from mmpt.processors.registry import META_PROCESSORS
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import read_text
 from mmpt.utils.logging import some_of
 from mmpt.utils.origins import RWTH, how_to_get_features
+from mmpt.utils.text import read_lines
 
 PROMPT = "Fingerspell the letter {letter} in German Sign Language."
 _NAME = re.compile(r"(?P<signer>\d+)_(?P<letter>\d+)_(?P<sequence>\d+)_(?P<camera>cam\d+)")
@@ -97,7 +97,7 @@ class RWTHFSMetaProcessor(MetaProcessor):
 def read_gesture_ids(path: Path) -> dict[str, str]:
     """Read lines such as ` 1 = A` as {"1": "A"}. Raises UserError for an invalid line or duplicate number."""
     letters: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         found = re.fullmatch(r"\s*(\d+)\s*=\s*(\S+)\s*", line)
@@ -110,7 +110,7 @@ def read_gesture_ids(path: Path) -> dict[str, str]:
 
 
 def _read_ids(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    return [line for line in read_lines(path) if line.strip()]
 
 
 def _how_to_get(config: DatasetConfig, suffix: str) -> str:

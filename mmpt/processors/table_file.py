@@ -12,16 +12,15 @@
 Any other column may be named in a prompt template.
 """
 
-import csv
-import itertools
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmpt.pose.span import Span
+from mmpt.processors.table_lines import csv_rows, header_hint, parquet_rows, separator_of
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.text import nfc
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -29,7 +28,11 @@ _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "dev": "valid
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 _STARTS = {"start": "ms", "start_ms": "ms", "start_frame": "frames"}
 _ENDS = {"end": "ms", "end_ms": "ms", "end_frame": "frames"}
-_OPTIONAL = ("split", "signed_language", "spoken_language", "signer", "left_handed", *_STARTS, *_ENDS)
+_KNOWN = (
+    *("id", "path", "text", "gloss", "split", "signed_language", "spoken_language", "signer", "left_handed"),
+    *_STARTS,
+    *_ENDS,
+)
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,12 @@ def read_table(path: str | Path) -> Table:
         )
     if not is_table(path):
         raise UserError(f"{path}: expected a table, a .csv, .tsv or .parquet file.")
+    separator = separator_of(path)
     parquet = path.suffix.lower() == ".parquet"
-    lines = _parquet_lines(path) if parquet else _text_lines(path)
+    lines = parquet_rows(path, _KNOWN) if parquet else csv_rows(path, separator)
     _, header = next(lines, (1, []))
     columns = [name.strip() for name in header]
-    _check_columns(path, columns)
+    _check_columns(path, columns, separator)
     rows, seen = [], dict[str, int]()
     for line, cells in lines:
         if len(cells) != len(columns):
@@ -118,82 +122,17 @@ def read_table(path: str | Path) -> Table:
     return Table(path, columns, rows)
 
 
-def _text_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of a CSV or TSV file, without empty lines."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            line = 1
-            columns = 0
-            for cells in reader:
-                columns = columns or len(cells)
-                if any(cell.strip() for cell in cells):
-                    _check_quotes(path, line, cells, delimiter, columns)
-                    yield line, cells
-                line = reader.line_num + 1  # of the next row: quoted cells may hold line breaks
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: it is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
-    except csv.Error as error:
-        raise UserError(f"{path}, line {line}: not readable as a table ({error}).") from error
-
-
-def _check_quotes(path: Path, line: int, cells: Sequence[str], delimiter: str, columns: int) -> None:
-    """Raises UserError for a cell that holds whole rows, because it starts with an unclosed quote."""
-    for cell in cells:
-        swallowed = [part for part in cell.splitlines()[1:] if part.count(delimiter) >= columns - 1 > 0]
-        if swallowed:
-            raise UserError(
-                f"{path}, line {line}: a cell that starts with {cell[:20]!r} spans the next rows: its quote "
-                'is not closed. Double quotes within a quoted cell ("" for "), or remove it.'
-            )
-
-
-def _parquet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number as in a CSV file of the same rows, cells); missing values are empty."""
-    parquet = parquet_module()
-    try:
-        table = parquet.read_table(path)
-    except Exception as error:  # pyarrow raises all kinds of exceptions on invalid bytes
-        raise UserError(f"{path}: not readable as Parquet ({str(error).splitlines()[0][:160]}).") from None
-    yield 1, list(table.column_names)
-    columns = [column.to_pylist() for column in table.columns]
-    for line, cells in zip(itertools.count(2), zip(*columns)):
-        yield line, [_text(cell) for cell in cells]
-
-
-def _text(value: Any) -> str:
-    """A cell as text. Integers that are floats, because other cells are missing, become integers again."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def parquet_module() -> Any:
-    """pyarrow.parquet. Raises MissingDataError if it is not installed."""
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingDataError(
-            "Parquet needs the package pyarrow: `pip install pyarrow==21.0.0` (newer versions need NumPy 2), "
-            "or use CSV."
-        ) from error
-    return parquet
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
+def _check_columns(path: Path, columns: Sequence[str], separator: str) -> None:
     for name in columns:
         if columns.count(name) > 1:
             raise UserError(f"{path}, line 1: the column {name!r} occurs twice.")
-    known = ("id", "path", "text", "gloss", *_OPTIONAL)
     missing = [name for name in ("id", "path") if name not in columns]
     missing += [] if {"text", "gloss"} & set(columns) else ["text (or gloss)"]
     if missing:
         raise UserError(
             f"{path}, line 1: there is no column {', '.join(missing)}; got "
-            f"{', '.join(columns) or 'nothing'}. Known columns: {', '.join(known)}."
+            f"{', '.join(columns) or 'nothing'}.{header_hint(columns, _KNOWN, separator)} Known columns: "
+            f"{', '.join(_KNOWN)}."
         )
     for kind in (_STARTS, _ENDS):
         given = [name for name in kind if name in columns]
@@ -206,8 +145,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 def _row(path: Path, line: int, values: dict[str, str]) -> TableRow:
     for column, cell in values.items():
-        if column != "path" and not cell.isascii():  # é as one or two characters must be one class
-            values[column] = unicodedata.normalize("NFC", cell)
+        if column != "path":  # é as one or two characters must be one class
+            values[column] = nfc(cell)
     for one, other in (("text", "gloss"), ("gloss", "text")):
         values.setdefault(one, values.get(other, ""))
     text_column = "text" if values["text"] or not values["gloss"] else "gloss"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmpt.processors.table_file import Table, read_table
+from mmpt.processors.table_lines import csv_rows, header_hint
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
@@ -47,20 +48,13 @@ def csv_lines(path: Path) -> list[list[str]]:
             f"there is no file {path}, which is part of the corpus: see --help for how to get it."
         )
     lines: list[list[str]] = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for cells in filter(None, reader):
-                if lines and len(cells) != len(lines[0]):
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: expected {len(lines[0])} cells, as in the first "
-                        f"line, got {len(cells)}; is the file truncated?"
-                    )
-                lines.append(cells)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: expected UTF-8 ({error}): save it as UTF-8.") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error}); is the file truncated?") from None
+    for number, cells in csv_rows(path, ","):
+        if lines and len(cells) != len(lines[0]):
+            raise UserError(
+                f"{path}, line {number}: expected {len(lines[0])} cells, as in the first "
+                f"line, got {len(cells)}; is the file truncated?"
+            )
+        lines.append(cells)
     return lines
 
 
@@ -69,7 +63,9 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     header, *lines = csv_lines(path) or [[]]
     missing = [name for name in columns if name not in header]
     if missing:
-        raise UserError(f"{path}: expected the columns {', '.join(missing)}, got {header}.")
+        raise UserError(
+            f"{path}: expected the columns {', '.join(missing)}, got {header}.{header_hint(header, missing)}"
+        )
     return [dict(zip(header, cells)) for cells in lines]
 
 

@@ -5,6 +5,7 @@ from string import Formatter
 
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import UserError
+from mmpt.utils.text import nfc
 
 KEY = "dataset.prompt_templates"
 
@@ -40,7 +41,7 @@ class PromptTemplates:
                         f"{self._table.path}, line {row.line}, column {name!r}: it is empty, and the prompt "
                         f"{template!r} needs it."
                     )
-            filled.append(template.format_map(row.values))
+            filled.append(nfc(template.format_map(row.values)))
         return filled
 
     def of_rows(self, rows: Sequence[TableRow]) -> list[list[str]]:

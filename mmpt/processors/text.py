@@ -1,20 +1,37 @@
 """A prompt -> token ids."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mmpt.processors.registry import TEXT_PROCESSORS
 from mmpt.utils.errors import UserError
+from mmpt.utils.logging import some_of
+from mmpt.utils.text import nfc
+
+_SHOWN = 60
+"""Characters of a prompt in a message."""
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """A prompt as the model reads it. length: its tokens before cutting. known: how many have an id."""
+
+    caps: np.ndarray
+    mask: np.ndarray
+    length: int
+    known: int
 
 
 @TEXT_PROCESSORS.register("TextProcessor")
 class TextProcessor:
     """Prompt -> `[CLS] [SEP] tokens [SEP]`, the layout of VideoCLIP's captions, without padding.
 
-    tokenizer: a transformers tokenizer with [CLS] and [SEP]; UserError if it has none. max_len: the most ids;
-    a longer prompt is truncated before the final [SEP].
+    Prompts are normalised to NFC. tokenizer: a transformers tokenizer with [CLS] and [SEP]; UserError if it
+    has none. max_len: the most ids; a longer prompt is truncated before the final [SEP], which `what_is_lost`
+    reports.
     """
 
     def __init__(self, tokenizer: Any, max_len: int):
@@ -25,7 +42,7 @@ class TextProcessor:
             )
         self.tokenizer = tokenizer
         self.max_len = max_len
-        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._kept: dict[str, _Tokens] = {}
 
     @property
     def pad_id(self) -> int:
@@ -34,33 +51,76 @@ class TextProcessor:
 
     def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Token ids int64 [L] and an all-true mask bool [L], 3 <= L <= max_len. Raises UserError."""
-        if text not in self._kept:
-            _check_characters(text)
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][
-                : self.max_len - 3
-            ]
-            cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-            caps = np.array([cls, sep, *ids, sep], dtype=np.int64)
-            self._kept[text] = (caps, np.ones(len(caps), dtype=bool))
-        return self._kept[text]
+        tokens = self._read(text)
+        return tokens.caps, tokens.mask
 
-    def check_distinct(self, prompts: Iterable[str]) -> None:
+    def what_is_lost(self, prompts: Iterable[str]) -> list[str]:
+        """What the model does not see of these prompts, one line for each kind of loss."""
+        texts = list(dict.fromkeys(map(nfc, prompts)))
+        read = {text: self._read(text) for text in texts}
+        most = self.max_len - 3
+        cut = [_short(text) for text in texts if read[text].length > most]
+        nothing = [_short(text) for text in texts if not read[text].known]
+        in_part = [_short(text) for text in texts if 0 < read[text].known < read[text].length]
+        alike = [f"{_short(text)} as {_short(first)}" for first, text in self._alike(texts)]
+        kinds = {
+            f"have more than {most} tokens and are cut (dataset.max_len={self.max_len})": cut,
+            "hold no word that the tokenizer knows, only [UNK] (training refuses them)": nothing,
+            "hold words that the tokenizer does not know, which become [UNK]": in_part,
+            "have the same token ids as another one, and so the same vector (training refuses them)": alike,
+        }
+        return [
+            f"{len(found)} of {len(texts)} prompts {kind}: {some_of(found)}"
+            for kind, found in kinds.items()
+            if found
+        ]
+
+    def check_classes(self, prompts: Iterable[str]) -> None:
         """Raises UserError for different prompts with the same token ids, which no model can tell apart.
 
         An uncased tokenizer strips accents, so that 'the letter Ä' equals 'the letter A', and maps all words
         with unknown characters to one id.
         """
+        for first, text in self._alike(dict.fromkeys(map(nfc, prompts))):
+            raise UserError(
+                f"the prompts {first!r} and {text!r} have the same token ids: an uncased "
+                "tokenizer strips accents and maps words with unknown characters to one id, and "
+                f"prompts are cut to max_len={self.max_len}. Write them out (AE for Ä), or set another "
+                "dataset.bert_name."
+            )
+
+    def check_known(self, texts: Iterable[str]) -> None:
+        """Raises UserError for texts of which the tokenizer knows no word: nothing is learnt from them."""
+        distinct = list(dict.fromkeys(map(nfc, texts)))
+        unknown = [text for text in distinct if not self._read(text).known]
+        if unknown:
+            raise UserError(
+                f"the tokenizer knows no word of {len(unknown)} of {len(distinct)} texts ([UNK] only): "
+                f"{some_of([_short(text) for text in unknown])}. Write them in characters that "
+                "dataset.bert_name knows, or set another dataset.bert_name."
+            )
+
+    def _read(self, text: str) -> _Tokens:
+        if text not in self._kept:
+            _check_characters(text)
+            ids = self.tokenizer(nfc(text), add_special_tokens=False, verbose=False)["input_ids"]
+            cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+            caps = np.array([cls, sep, *ids[: self.max_len - 3], sep], dtype=np.int64)
+            known = sum(number != self.tokenizer.unk_token_id for number in ids)
+            self._kept[text] = _Tokens(caps, np.ones(len(caps), dtype=bool), len(ids), known)
+        return self._kept[text]
+
+    def _alike(self, texts: Iterable[str]) -> Iterable[tuple[str, str]]:
+        """The prompts with the token ids of an earlier one: (the earlier one, prompt)."""
         seen: dict[bytes, str] = {}
-        for prompt in dict.fromkeys(prompts):
-            key = self(prompt)[0].tobytes()
-            if key in seen:
-                raise UserError(
-                    f"the prompts {seen[key]!r} and {prompt!r} have the same token ids: an uncased "
-                    "tokenizer strips accents and maps words with unknown characters to one id, and "
-                    f"prompts are cut to max_len={self.max_len}. Write them out (AE for Ä), or set another "
-                    "dataset.bert_name."
-                )
-            seen[key] = prompt
+        for text in texts:
+            first = seen.setdefault(self._read(text).caps.tobytes(), text)
+            if first != text:
+                yield first, text
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else repr(text[:_SHOWN]) + "..."
 
 
 def _check_characters(text: str) -> None:

@@ -145,6 +145,8 @@ class Task:
         corpus = self._meta.from_config(config, split, processor.suffix)
         clips = processor.open(corpus.examples, config)
         corpus.examples = list(clips.examples)  # without the skipped ones
+        if corpus.table is not None and training:  # a template adds words that the tokenizer knows
+            self.text_processor.check_known(row.text for row in corpus.table.of_split(split))
         self._check_width(clips)
         sampler = BatchSampler(
             config.batch_sampler,
@@ -164,6 +166,8 @@ class Task:
         shared = [] if corpus.table is None or split == "train" else shared_with_training(corpus.table, split)
         for leak in [*corpus.leaks, *shared]:
             log.warning("%s: results will be too optimistic: %s", split, leak)
+        for lost in dataset.lost_of_prompts():
+            log.warning("%s: %s", split, lost)
         if dataset.n_cut():
             log.warning(
                 "%s: %d of %d clips are longer than max_video_len=%d (long_video: %s)",

@@ -28,7 +28,7 @@ def preflight(plan: TrainingPlan) -> None:
     if not option(config.fairseq, "disable_validation"):
         task.dataset("valid")
     plan.start.check_exists()
-    check_resume(config, plan.start)
+    check_resume(config, plan.start, plan.data)
     task.build_loss()
     with torch.device("meta"):  # shapes only
         task.build_model(pretrained=False)

@@ -13,7 +13,7 @@ applies wins:
 | none of these                                             | SCRATCH   | the pretrained text model          |
 
 `check_resume` refuses to resume with settings that the checkpoint does not fit, and, in a run's own folder,
-with settings of another experiment.
+with settings or data of another experiment.
 """
 
 import contextlib
@@ -30,11 +30,12 @@ from typing import Any
 from mmpt.config import Config
 from mmpt.config.compare import differences, trained_with
 from mmpt.config.fairseq_options import option
-from mmpt.config.run_folder import BEST, LAST, SAVED_CONFIG, save_dir
+from mmpt.config.run_folder import BEST, DATA, LAST, SAVED_CONFIG, save_dir
+from mmpt.evaluators.provenance import CLIPS, changed_files, data_files
 from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_write
+from mmpt.utils.files import atomic_write, read_json
 from mmpt.utils.origins import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ _OPTIMIZER_OPTIONS = (
     ("common", "amp", False),
     ("ema", "store_ema", False),
 )
+TRAINING_SPLITS = ("train", "valid")
 _TRAINING_STATE = ("model", "optimizer_history", "last_optimizer_state", "extra_state")
 
 
@@ -179,16 +181,18 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def check_resume(config: Config, start: Start) -> None:
+def check_resume(config: Config, start: Start, data: dict[str, str]) -> None:
     """Raises UserError if a run may not resume from its checkpoint.
 
-    That is if the settings do not fit it, if it belongs to another experiment, or if the file holds no
-    training state.
+    That is if the settings do not fit it, if it belongs to another experiment, in its own folder if it began
+    with other `data` (see training_data), or if the file holds no training state.
     """
     if not start.resumes:
         return
     assert start.checkpoint is not None
     _check_settings(config, start)
+    if start.own:
+        _check_data(config, start, data)
     content = load_torch_file(start.checkpoint)
     if not isinstance(content, Mapping) or not all(part in content for part in _TRAINING_STATE):
         raise UserError(
@@ -200,6 +204,39 @@ def check_resume(config: Config, start: Start) -> None:
     now = int(os.environ.get("WORLD_SIZE", 1))
     if then not in (None, now):
         log.warning("resuming with world size %d, was %d: an update is made of as many batches", now, then)
+
+
+def training_data(config: Config) -> dict[str, str]:
+    """Hashes of the data that a training reads (see data_files). Where the data lies does not matter."""
+    return data_files(config, TRAINING_SPLITS)
+
+
+def read_data(folder: Path) -> dict[str, str]:
+    """The hashes that a training in `folder` began with; {} if there is no record that can be read."""
+    try:
+        content = read_json(folder / DATA)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _check_data(config: Config, start: Start, data: dict[str, str]) -> None:
+    assert start.checkpoint is not None
+    folder = start.checkpoint.parent
+    before = read_data(folder)
+    changed = [key for key in changed_files(before, data) if key.startswith(CLIPS)]
+    if changed:
+        raise UserError(
+            f"the {' and the '.join(changed)}{_in_table(config)} differ from those that the run in {folder} "
+            f"began with{_in_table(trained_with(start.checkpoint))} (ids, prompts, spans or content): this "
+            f"would be another experiment. Resume with the data that it began with, {start.alternative()}."
+        )
+    if not any(key.startswith(CLIPS) for key in before):
+        log.warning("%s has no record of its data (%s): not compared with the data now", folder, DATA)
+
+
+def _in_table(config: Config | None) -> str:
+    return f" in {config.dataset.table_path}" if config is not None and config.dataset.table_path else ""
 
 
 def _check_settings(config: Config, start: Start) -> None:

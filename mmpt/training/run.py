@@ -1,6 +1,7 @@
 """A task config -> the plan of a training run: one config, one task, one decision what it starts from."""
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,13 @@ from pathlib import Path
 
 from mmpt.config import Config, load_config, save_config
 from mmpt.config.fairseq_options import option, to_argv
-from mmpt.config.run_folder import LAST, SAVED_CONFIG, save_dir
+from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, save_dir
 from mmpt.tasks import Task
 from mmpt.training.options import Groups, check_fine_tuning, check_options, normalise
-from mmpt.training.resume import Start, adopt_best, find_start
+from mmpt.training.resume import Start, adopt_best, find_start, training_data
 from mmpt.training.signals import StopRequest
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import remove_leftovers
+from mmpt.utils.files import remove_leftovers, write_json
 from mmpt.utils.lock import folder_lock
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,18 @@ class TrainingPlan:
             finally:
                 remove_leftovers(self.folder, _HALF_WRITTEN)
 
-    def save_config(self) -> None:
-        """Write the resolved config beside the checkpoints.
+    @functools.cached_property
+    def data(self) -> dict[str, str]:
+        """Hashes of the data (see training_data), as it was when they were first asked for."""
+        return training_data(self.config)
+
+    def save_record(self) -> None:
+        """Write the resolved config and the hashes of the data beside the checkpoints.
 
         Not before the checkpoint has been loaded: until then the file there describes what it was made with.
         """
         save_config(self.config, self.folder / SAVED_CONFIG)
+        write_json(self.folder / DATA, self.data)
 
     def report(self) -> None:
         """Log where the checkpoints are. Raises UserError if there are none because nothing was trained."""

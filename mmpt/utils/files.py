@@ -131,12 +131,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a UTF-8 file, without a byte order mark.
+    """The text of a UTF-8 file with its line ends as they are, and without a byte order mark.
 
     Raises OSError, and UserError for bytes that are not UTF-8.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from mmpt.cli.check import main
+from mmpt.datasets.table_check import MAX_LEN, TEXT_MODEL
 from mmpt.pose.components import POSE, RIGHT_HAND
+from tests.conftest import ROOT
 from tests.pose.pose_fakes import fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 
@@ -30,7 +33,27 @@ def test_check_table_without_errors(tmp_path, capsys):
     assert "| train | 12 | 6 | 2-2 | 2 |" in capsys.readouterr().out
 
 
-def test_check_table_finds_all_errors(tmp_path, capsys):
+def test_texts_that_the_model_does_not_see_whole_are_named(tmp_path, capsys):
+    rows = table_rows()
+    for row in rows:
+        long = "word " * 80
+        row["text"] = {"A": f"{long}a", "B": f"{long}b", "C": "ሰላም", "D": "D ሰላም"}.get(
+            row["text"], row["text"]
+        )
+    assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
+    warnings = "\n".join(report(tmp_path / "t.csv")["warnings"])
+    assert "2 of 6 prompts have more than 61 tokens and are cut" in warnings
+    assert "1 of 6 prompts have the same token ids as another one" in warnings
+    assert "1 of 6 prompts hold no word that the tokenizer knows" in warnings and "'ሰላም'" in warnings
+    assert "1 of 6 prompts hold words that the tokenizer does not know" in warnings
+
+
+def test_texts_are_checked_as_table_yaml_reads_them():
+    dataset = yaml.safe_load((ROOT / "configs" / "table.yaml").read_text())["dataset"]
+    assert (dataset["bert_name"], dataset["max_len"]) == (TEXT_MODEL, MAX_LEN)
+
+
+def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     rows = table_rows()
     train = [row for row in rows if row["split"] == "train"]
     test = [row for row in rows if row["split"] == "test"]
@@ -57,7 +80,8 @@ def test_check_table_finds_all_errors(tmp_path, capsys):
     assert f"column 'signer': '{train[0]['signer']}' is in" in errors
     assert len(found["errors"]) == 4
     assert "1 of 6 classes of test have no clip in train: Omega." in warnings
-    assert "an uncased text model cannot distinguish these texts: A, a, ä" in warnings
+    assert "2 of 9 prompts have the same token ids as another one" in warnings
+    assert "'ä' as 'A', 'a' as 'A'" in warnings
     assert f"1 clips show no hand at all: {train[5]['id']}" in warnings
     assert f"1 clips have fewer than 3 frames: {train[5]['id']}" in warnings
     assert found["splits"]["train"]["unreadable"] == 2

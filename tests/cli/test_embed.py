@@ -333,4 +333,12 @@ def test_embed_counts_prompts_with_equal_token_ids(model_folder, tmp_path, caplo
     long = "word " * mmpt.from_pretrained(model_folder).dataset_cfg.max_len
     (tmp_path / "list.txt").write_text(f"{long} a\n{long} b\n{long} c\nhouse\n")
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
-    assert "2 of 4 prompts have the same token ids, and so the same embedding" in caplog.text
+    assert "2 of 4 prompts have the same token ids as another" in caplog.text
+    assert "3 of 4 prompts have more than 21 tokens and are cut" in caplog.text
+
+
+def test_prompts_of_a_list_end_with_the_line_and_are_normalised(model_folder, tmp_path):
+    odd = "one\u2028two\x85three\x0cfour"
+    (tmp_path / "list.txt").write_bytes(f"{odd}\r\ne\u0301\n\u00e9\n".encode())
+    assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
+    assert [row["id"] for row in read_embedding_set(tmp_path / "out").ids] == [odd, "\u00e9"]

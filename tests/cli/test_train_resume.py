@@ -13,6 +13,7 @@ from mmpt.config import load_config, save_config
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from tests.cli.test_train import same_weights
 from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
+from tests.processors.table_data import table_rows, write_table
 from tests.train_command import O, train, train_runs
 
 
@@ -393,6 +394,22 @@ def test_resume_as_another_experiment_is_refused(finished, capsys, change, words
     message = capsys.readouterr().err
     assert words in message and "this would be another experiment" in message
     assert {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()} == before
+
+
+def test_resume_with_an_edited_table_is_refused(tiny_yaml, tmp_path, capsys):
+    from mmpt.cli.train import main
+
+    rows = table_rows("ABCD")
+    table = write_table(tmp_path / "table.csv", rows)
+    options = ["dataset.meta_processor=TableMetaProcessor", f"dataset.table_path={table}"]
+    done = train(tiny_yaml, *options, f"{O}.max_epoch=1")
+    assert done.returncode == 0, done.stderr
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
+    write_table(table, [{**row, "text": {"A": "B", "B": "A"}.get(row["text"], row["text"])} for row in rows])
+    assert main([str(tiny_yaml), *options, f"{O}.max_epoch=2"]) == 2
+    message = capsys.readouterr().err
+    assert "the clips of train and the clips of valid in" in message and "began with" in message
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
 
 
 def test_resume_with_other_speed_length_or_place(finished, tmp_path):

@@ -94,6 +94,15 @@ def test_override_errors_name_the_key_and_expectation(yaml, override, words):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("key", ["train_languages", "letters", "prompt_templates"])
+def test_a_text_that_yaml_reads_as_something_else_is_to_be_quoted(yaml, key):
+    hint = rf"dataset\.{key}: expected a list.*False.*put a text in quotes, as in 'no'"
+    with pytest.raises(UserError, match=hint):
+        load_config(yaml(f"{{dataset: {{{key}: [no, svk]}}}}"))
+    with pytest.raises(UserError, match=hint):
+        load_config(yaml("{}"), [f"dataset.{key}=[no,svk]"])
+
+
 @pytest.mark.parametrize("value", ["'The letter #1'", '"The letter #1"', " 'The letter #1' "])
 def test_quoted_hash_in_an_override_is_no_comment(yaml, value):
     assert load_config(yaml(MINIMAL), [f"dataset.prompt={value}"]).dataset.prompt == "The letter #1"

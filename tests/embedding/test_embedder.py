@@ -76,7 +76,19 @@ def test_embed_text(model: SignCLIP) -> None:
     np.testing.assert_allclose(np.linalg.norm(model.embed_text(TEXTS, normalize=True), axis=1), 1, rtol=1e-5)
 
 
-def test_embed_pose_files_and_objects(model: SignCLIP, poses: list[Path]) -> None:
+def test_prompts_that_are_cut_or_alike_are_reported(
+    model: SignCLIP, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = "a " * 40
+    model.embed_text([f"{long}b", f"{long}c", "A", "A"])
+    assert "2 of 3 prompts have more than 29 tokens and are cut (dataset.max_len=32)" in caplog.text
+    assert "1 of 3 prompts have the same token ids as another one" in caplog.text and "'a a a" in caplog.text
+    caplog.clear()
+    model.embed_text(TEXTS)
+    assert not caplog.records
+
+
+def test_poses_as_files_and_objects(model: SignCLIP, poses: list[Path]) -> None:
     objects = [Pose.read(path.read_bytes()) for path in poses]
     before = [pose.body.data.copy() for pose in objects]
     got = model.embed_pose(objects)

