@@ -257,7 +257,7 @@ def test_training_without_fairseq_says_what_to_install(tiny_yaml, monkeypatch, c
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert command.main([str(tiny_yaml), "--in-process"]) == 2
-    assert "pip install --no-deps ve-fairseq" in capsys.readouterr().err
+    assert 'pip install "mmpt[train]"' in capsys.readouterr().err
 
 
 def test_two_processes_gather_and_resume(tiny_yaml, tmp_path):

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-stand-ins",
         action="store_true",
-        help="run on stand-in data or weights too; the table says so",
+        help="allow stand-in data and weights; the table notes them",
     )
     parser.add_argument(
         "--published",
@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     for path in map(config_path, names):
         if paths.setdefault(path.stem, path).resolve() != path.resolve():
             raise UserError(
-                f"{paths[path.stem]} and {path} would be one row: expected configs, each with a name of its "
-                "own."
+                f"{paths[path.stem]} and {path} have the same name: expected configs with different names."
             )
     if args.allow_stand_ins:
         overrides.append("dataset.allow_trial_features=true")
