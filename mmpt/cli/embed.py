@@ -108,6 +108,7 @@ def _refuse_unused_options(args: argparse.Namespace) -> None:
 def _embed_clips(args: argparse.Namespace, model: "SignCLIP", about: dict[str, Any]) -> int:
     from mmpt.embedding.clip_loader import check_windows, folder_jobs, table_jobs
     from mmpt.embedding.run import EmbedOptions, embed_clips
+    from mmpt.processors.clip_source import blank_warning
     from mmpt.processors.table_file import read_table
     from mmpt.utils.files import sha256
     from mmpt.utils.parallel import check_workers, cores
@@ -138,6 +139,10 @@ def _embed_clips(args: argparse.Namespace, model: "SignCLIP", about: dict[str, A
             *(made.cut, len(made.ids), "windows" if windows else "clips"),
             *(limits.max_video_len, limits.long_video),
         )
+    if made.blank:
+        what = "windows" if windows else "clips"
+        means = model.video_processor.blank_means
+        log.warning("%s", blank_warning(made.blank_names(), len(made.ids), means, what))
     for message in made.failed.values():
         log.error("failed: %s", message)
     return 1 if made.failed else 0

@@ -224,8 +224,15 @@ def _warn_about_clips(report: TableReport) -> None:
             f"{len(idle)} clips are marked as left-handed, but only their right hand is visible: "
             f"{some_of(idle)}."
         )
-    for what, matches in named.items():
-        found = [row.id for row, clip in readable if matches(clip)]
+    left_only = [row.id for row, clip in readable if clip.right == 0 and clip.left and not row.left_handed]
+    if left_only:
+        report.warnings.append(
+            f"{len(left_only)} clips show the left hand only and are not marked as left-handed: a model "
+            "of the right hand reads nothing of them; mark them in the column 'left_handed': "
+            f"{some_of(left_only)}."
+        )
+    for what, is_so in named.items():
+        found = [row.id for row, clip in readable if is_so(clip)]
         if found:
             report.warnings.append(f"{len(found)} clips {what}: {some_of(found)}.")
 

@@ -58,12 +58,14 @@ class Piece:
     """Features float32 [T, D] of a clip or of a window of it.
 
     start_ms, end_ms: of the window; None for a whole clip. cut: it has more frames than the model reads.
+    blank: it shows no hand that the model reads (see PoseFeatures.blank).
     """
 
     frames: NDArray[np.float32]
     start_ms: float | None = None
     end_ms: float | None = None
     cut: bool = False
+    blank: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class ClipLoader:
                 f"{job.path}: its features have shape {list(frames.shape)}; [T, {self.width}] was expected."
             )
         kept = self.aligner.cut(job.id, frames)
-        return Piece(kept, start, end, cut=len(kept) < len(frames))
+        return Piece(kept, start, end, cut=len(kept) < len(frames), blank=self.processor.blank(kept))
 
 
 def check_windows(length: float | None, stride: float | None, suffix: str) -> Windows | None:

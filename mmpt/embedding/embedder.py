@@ -18,7 +18,9 @@ from mmpt.models import DualEncoder
 from mmpt.models.fingerprint import model_hash
 from mmpt.models.folder import LoadedModel, save_model_folder
 from mmpt.models.loading import load_model
+from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.registry import ALIGNERS, TEXT_PROCESSORS, VIDEO_PROCESSORS
+from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import UserError
 
@@ -106,9 +108,13 @@ class SignCLIP:
                 raise UserError(f"texts must be strings, got {text!r} ({type(text).__name__}).")
         if not len(texts):
             return self._none()
-        for lost in self.text_processor.what_is_lost(texts):
-            log.warning("%s", lost)
-        return _finish(self._predictor.embed_texts([self.text_processor(text) for text in texts]), normalize)
+        vectors = self._predictor.embed_texts([self.text_processor(text) for text in texts])
+        for row in non_finite(vectors):
+            raise UserError(
+                f"the embedding of the prompt {texts[row]!r} is NaN or infinite: check the model's weights "
+                "and --autocast."
+            )
+        return _finish(vectors, normalize)
 
     def embed_video_features(
         self, arrays: Sequence[ArrayLike], normalize: bool = False
@@ -119,29 +125,45 @@ class SignCLIP:
         for features that are empty, not finite or of another dimension.
         """
         check_list(arrays, "arrays")
-        if not len(arrays):
-            return self._none()
-        whole = [self._frames(f"number {i}", array) for i, array in enumerate(arrays)]
-        clips = [self._clip(f"number {i}", frames) for i, frames in enumerate(whole)]
+        return _finish(self._embed(arrays, [f"number {i}" for i in range(len(arrays))]), normalize)
+
+    def embed_prepared(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Features of `clip_loader` -> float32 [N, D], unchecked: an overflow gives a row of NaN."""
+        return self._predictor.embed_videos(clips) if len(clips) else self._none()
+
+    def _embed(self, arrays: Sequence[ArrayLike], names: Sequence[str]) -> NDArray[np.float32]:
+        """Embed clips; warn of those that are cut or blank. Raises UserError, which names the clip."""
+        whole = [self._frames(name, array) for name, array in zip(names, arrays)]
+        clips = [self._clip(name, frames) for name, frames in zip(names, whole)]
         cut = sum(len(clip) < len(frames) for clip, frames in zip(clips, whole))
         if cut:
             log.warning(
                 "%d of %d clips are longer than max_video_len=%d (long_video: %s)",
                 *(cut, len(clips), self.aligner.max_video_len, self.aligner.long_video),
             )
-        return _finish(self._predictor.embed_videos(clips), normalize)
+        processor = self.video_processor
+        if blank := [name for name, clip in zip(names, clips) if processor.blank(clip)]:
+            log.warning("%s", blank_warning(blank, len(clips), processor.blank_means))
+        vectors = self.embed_prepared(clips)
+        for row in non_finite(vectors):
+            raise UserError(why_non_finite(f"clip {names[row]}", clips[row]))
+        return vectors
 
     def embed_pose(
         self, poses: "Sequence[Pose | str | os.PathLike[str]]", normalize: bool = False, mirror: bool = False
     ) -> NDArray[np.float32]:
         """Poses (pose-format objects or .pose files) -> float32 [N, D], prepared without augmentation.
 
-        mirror: signed with the left hand. Raises UserError for poses that are not MediaPipe
-        Holistic's.
+        mirror: they were signed with the left hand. Warns of clips without a hand that the model reads.
+        Raises UserError for poses that are not MediaPipe Holistic's.
         """
         check_list(poses, "poses")
         clips = [self._pose(i, pose, mirror) for i, pose in enumerate(poses)]
-        return self.embed_video_features(clips, normalize)
+        files = [
+            str(pose) if isinstance(pose, str | os.PathLike) else f"number {i}"
+            for i, pose in enumerate(poses)
+        ]
+        return _finish(self._embed(clips, files), normalize)
 
     def score(
         self,

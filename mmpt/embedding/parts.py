@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmpt.embedding.clip_loader import ClipJob, Piece, Windows
 from mmpt.embedding.storage import EmbeddingSet
+from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.files import atomic_write, remove_leftovers
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass
@@ -40,6 +42,18 @@ class Portion:
         else:
             self.pieces += result
             self.owners += [number] * len(result)
+
+    def fail_non_finite(self, jobs: Sequence[ClipJob], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move the clips with a NaN or infinite vector to `failed`; returns the vectors of the others."""
+        bad: set[int] = set()
+        for row in non_finite(vectors):
+            job = jobs[self.owners[row]]
+            bad.add(self.owners[row])
+            self.failed.setdefault(job.id, why_non_finite(job.path, self.pieces[row].frames))
+        kept = [row for row, owner in enumerate(self.owners) if owner not in bad]
+        self.pieces = [self.pieces[row] for row in kept]
+        self.owners = [self.owners[row] for row in kept]
+        return vectors[kept]
 
 
 class Parts:
@@ -77,17 +91,20 @@ class Parts:
                 owners=np.array(portion.owners, int),
                 spans=spans,
                 cut=np.array([piece.cut for piece in pieces], bool),
+                blank=np.array([piece.blank for piece in pieces], bool),
                 failed=failed,
             )
 
     def gather(self, windowed: bool) -> EmbeddingSet:
         """All parts as one set of embeddings."""
-        vectors, ids, failed, cut = [], [], dict[str, str](), 0
+        vectors, ids, failed, cut = [], list[dict[str, str]](), dict[str, str](), 0
+        blank: list[int] = []
         for start in range(0, len(self.jobs), self.portion):
             with np.load(self._file(start), allow_pickle=False) as part:
                 vectors.append(part["vectors"])
                 failed |= json.loads(part["failed"].tobytes())
                 cut += int(part["cut"].sum())
+                blank += (len(ids) + np.flatnonzero(part["blank"])).tolist()
                 for owner, (begin, end) in zip(part["owners"], part["spans"]):
                     job = self.jobs[owner]
                     row = {"id": job.id, "path": job.listed}
@@ -95,7 +112,7 @@ class Parts:
                         row | ({"start_ms": f"{begin:.1f}", "end_ms": f"{end:.1f}"} if windowed else {})
                     )
         reused = len(self.jobs) - sum(map(self.count, self.missing))
-        return EmbeddingSet(np.concatenate(vectors), ids, failed, reused, cut)
+        return EmbeddingSet(np.concatenate(vectors), ids, failed, reused, cut, blank)
 
     def remove(self) -> None:
         """Delete the folder."""

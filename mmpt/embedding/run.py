@@ -56,9 +56,9 @@ def embed_clips(
 ) -> EmbeddingSet:
     """Embed clips into the folder `out` and return its content. Resumes an interrupted run.
 
-    A complete folder that was made from the same files with the same `about` is not changed. about:
-    provenance of model, source and options. windows: embed sliding windows of each clip. Raises UserError if
-    another run has locked the folder, a file name is not UTF-8, or no clip can be read.
+    A folder that is complete, and was made from the same files with the same `about`, is left unchanged.
+    about: provenance of model, source and options. windows: embed sliding windows of each clip. Raises
+    UserError if another run holds the folder, a file name is not UTF-8, or no clip could be embedded.
     """
     options = options or EmbedOptions()
     for job in jobs:
@@ -75,7 +75,7 @@ def embed_clips(
         if not made.ids:
             parts.remove()
             raise UserError(
-                f"none of {len(jobs)} clips could be read; first error: {next(iter(made.failed.values()))}"
+                f"none of {len(jobs)} clips could be embedded; the first: {next(iter(made.failed.values()))}"
             )
         about = {**about, FINGERPRINT: model_fingerprint(model.model), "key": key}
         save_embedding_set(out, made, about, options.file_format)
@@ -100,7 +100,8 @@ def _embed_missing(model: SignCLIP, parts: Parts, loader: ClipLoader, options: E
                 portion.add(number, parts.jobs[number], next(results))
                 progress.advance()
                 progress.show(0)
-            parts.save(portion, model.embed_video_features([piece.frames for piece in portion.pieces]))
+            vectors = model.embed_prepared([piece.frames for piece in portion.pieces])
+            parts.save(portion, portion.fail_non_finite(parts.jobs, vectors))
 
 
 @contextmanager

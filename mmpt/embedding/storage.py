@@ -2,7 +2,7 @@
 
 embeddings.npy    float32 [N, D], or embeddings.parquet with ids and vectors
 ids.csv           one row per vector: id, path, and start_ms, end_ms of windows
-provenance.json   model and its hash, options, source, and the clips that failed
+provenance.json   model and its hash, options, source, the clips that failed, and the blank ones
 """
 
 import csv
@@ -28,8 +28,9 @@ FINGERPRINT = "model_fingerprint"
 class EmbeddingSet:
     """Embeddings float32 [N, D] with the id row of each vector.
 
-    failed: id -> error of an unreadable clip. reused: clips embedded by an earlier run. cut: vectors whose
-    clip or window has more frames than the model reads.
+    failed: id -> reason why a clip has no embedding. reused: clips embedded by an earlier run. cut: vectors
+    whose clip or window has more frames than the model reads. blank: rows of the vectors whose clip or window
+    shows no hand that the model reads.
     """
 
     vectors: NDArray[np.float32]
@@ -37,6 +38,12 @@ class EmbeddingSet:
     failed: dict[str, str] = field(default_factory=dict)
     reused: int = 0
     cut: int = 0
+    blank: list[int] = field(default_factory=list)
+
+    def blank_names(self) -> list[str]:
+        """The id of each blank vector, with the start of a window."""
+        rows = [self.ids[row] for row in self.blank]
+        return [f"{row['id']} {row['start_ms']} ms" if row.get("start_ms") else row["id"] for row in rows]
 
 
 def check_name(path: str | Path) -> None:
@@ -72,6 +79,7 @@ def save_embedding_set(out: Path, made: EmbeddingSet, about: dict[str, Any], fil
         "count": len(made.ids),
         "dim": int(made.vectors.shape[1]),
         "cut": made.cut,
+        "blank": {"count": len(made.blank), "rows": made.blank},
         "failed": made.failed,
     }
     files = {path.name: sha256(path) for path in (vectors, out / IDS)}
@@ -100,7 +108,8 @@ def read_embedding_set(folder: Path) -> EmbeddingSet:
         ) from error
     if vectors.shape != (len(ids), about.get("dim")):
         raise UserError(f"{folder}: {len(ids)} ids, but embeddings of shape {list(vectors.shape)}.")
-    return EmbeddingSet(vectors, ids, about.get("failed", {}), cut=about.get("cut", 0))
+    blank = about.get("blank", {}).get("rows", [])
+    return EmbeddingSet(vectors, ids, about.get("failed", {}), cut=about.get("cut", 0), blank=blank)
 
 
 def read_if_current(folder: Path, key: str, file_format: str) -> EmbeddingSet | None:

@@ -14,6 +14,7 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.run import EmbedOptions, embed_clips
 from mmpt.evaluators.metrics.retrieval import distinct
 from mmpt.evaluators.recognition.protocols import Split
+from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.templates import PromptTemplates
 from mmpt.utils.errors import UserError
@@ -54,11 +55,14 @@ def embed_table(
             name, vectors, [r.id for r in chosen], [r.text for r in chosen], [r.signer for r in chosen]
         )
     if not len(splits[needed[0]]):
-        raise UserError(f"{table.path}: no clip of {needed[0]} could be read.")
+        raise UserError(f"{table.path}: no clip of {needed[0]} could be embedded.")
     warnings = [f"Leak, allowed: {line}" for line in allowed]
     if made.failed:
         first = next(iter(made.failed.values()))
-        warnings.append(f"{len(made.failed)} of {len(rows)} clips could not be read; first error: {first}")
+        warnings.append(f"{len(made.failed)} of {len(rows)} clips could not be embedded; the first: {first}")
+    if made.blank:
+        means = model.video_processor.blank_means
+        warnings.append(blank_warning(made.blank_names(), len(made.ids), means) + ".")
     if made.cut:
         limits = model.dataset_cfg
         warnings.append(

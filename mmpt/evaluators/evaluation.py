@@ -1,19 +1,23 @@
 """Evaluate a task: load the checkpoint, embed a split, compute the metrics, write the report."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmpt.evaluators.provenance import evaluation_facts
 from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, save_report
 from mmpt.evaluators.reports.tables import format_table
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
+from mmpt.processors.clip_source import blank_warning
+from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.device import choose_device
-from mmpt.utils.errors import MissingDataError
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.origins import where_checkpoint_comes_from
 
@@ -49,14 +53,27 @@ def _evaluate(
     model = load_model(path, config, trust=config.eval.trust_checkpoint).model
     dataset = task.dataset(split, training=False)
     predictor = task.predictor(model, device, config.eval.batch_size)
-    samples = (dataset[index] for index in range(len(dataset)))
-    videos = predictor.embed_videos(sample["vfeats"] for sample in samples)
-    texts = predictor.embed_texts([dataset.text_processor(prompt) for prompt in dataset.prompts])
     video_ids = [example.video_id for example in dataset.examples]
+    processor = task.video_processor(training=False)
+    blank: list[str] = []
+
+    def clips() -> Iterator[NDArray[np.float32]]:
+        for index, name in enumerate(video_ids):
+            frames = dataset[index]["vfeats"]
+            if processor.blank(frames):
+                blank.append(name)
+            yield frames
+
+    videos = predictor.embed_videos(clips())
+    for row in non_finite(videos):
+        raise UserError(why_non_finite(f"the clip {video_ids[row]}", dataset[row]["vfeats"]))
+    texts = predictor.embed_texts([dataset.text_processor(prompt) for prompt in dataset.prompts])
     embedded = EmbeddedSplit(texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)
     provenance = Provenance(str(path), config_name, command, task.seed)
     results = make_results(embedded, config.eval.similarity, provenance, config.eval.bootstrap)
-    results |= {"split": split, "model": model_fingerprint(model), "evaluated": facts}
+    results |= {"split": split, "model": model_fingerprint(model), "evaluated": facts, "blank": blank}
+    if blank:
+        results["warnings"] = [blank_warning(blank, len(video_ids), processor.blank_means)]
     files = save_report(task.results_path(), results, embedded)
     listing = "\n".join(f"  {Path(file)}" for file in files)
     return f"{format_table(results)}\n\nresults of the {split} split are in\n{listing}"

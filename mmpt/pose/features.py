@@ -5,7 +5,15 @@ import numpy as np
 from mmpt.config.dataset_options import FrameFeatures
 from mmpt.pose import hands
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, PoseComponents, component_names, n_points
+from mmpt.pose.components import (
+    COMPONENT_POINTS,
+    FACE,
+    HANDS,
+    RIGHT_HAND,
+    PoseComponents,
+    component_names,
+    n_points,
+)
 
 _VELOCITY_FPS = 25.0
 
@@ -49,6 +57,37 @@ class PoseFeatures:
             present = [clip.component(name)[1].any(axis=1, keepdims=True) for name in self.hands]
             blocks.append(np.concatenate(present, axis=1).astype(np.float32))
         return np.concatenate(blocks, axis=1) if len(blocks) > 1 else out
+
+    def blank(self, features: np.ndarray) -> bool:
+        """Whether features [T, D] are 0 for all selected hands; without a hand, whether all are 0.
+
+        The embedding of such a clip does not depend on the signs.
+        """
+        return not (features[:, self._hand_columns(features.shape[1])] if self.hands else features).any()
+
+    @property
+    def blank_means(self) -> str:
+        """What `blank` says of a clip, for messages."""
+        hint = " (left-handed signers must be mirrored, right-handed ones must not)" if self.hands else ""
+        return (
+            f"show nothing of {' or '.join(self.hands or self.components)} in the frames that are read{hint}"
+        )
+
+    def _hand_columns(self, width: int) -> np.ndarray:
+        """The columns of the hands' coordinates in features of `width` numbers, bool [width]."""
+        coordinates = (width - len(self.hands) * self.options.presence) // (2 if self.options.velocity else 1)
+        frame = self.options.hand_frame
+        hand = 3 * COMPONENT_POINTS[RIGHT_HAND] if frame is None else HAND_FRAMES[frame][1]
+        sizes = {name: 3 * COMPONENT_POINTS.get(name, 0) for name in self.components}
+        sizes |= dict.fromkeys(self.hands, hand)
+        rest = coordinates - sum(sizes.values())  # the face's, whose number of points differs
+        columns = np.zeros(width, dtype=bool)
+        start = 0
+        for name, size in sizes.items():
+            end = start + (rest if name == FACE else size)
+            columns[start:end] = name in HANDS
+            start = end
+        return columns
 
     def _component(self, clip: PoseClip, name: str) -> np.ndarray:
         data, confidence = clip.component(name)

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmpt.processors.example import Example
 from mmpt.utils.errors import UserError
+from mmpt.utils.logging import some_of
 
 log = logging.getLogger(__name__)
 
@@ -41,3 +42,11 @@ def readable(examples: Sequence[Example], bad: Mapping[int, str]) -> np.ndarray:
     if len(bad) > _LISTED:
         log.warning("and %d more clips skipped", len(bad) - _LISTED)
     return np.array([i for i in range(len(examples)) if i not in bad], dtype=np.int64)
+
+
+def blank_warning(names: Sequence[str], total: int, means: str, what: str = "clips") -> str:
+    """Say which of `total` clips show no hand that the model reads. means: blank_means of the processor."""
+    return (
+        f"{len(names)} of {total} {what} {means}: their embeddings do not depend on the signs: "
+        f"{some_of(names)}"
+    )

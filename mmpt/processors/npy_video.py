@@ -40,6 +40,8 @@ class VideoProcessor:
     suffix = ".npy"
     feature_dim: int | None = None
     """Unknown until a file is read."""
+    blank_means = "hold only zeros"
+    """What `blank` says of a clip, for messages."""
 
     def __init__(self, vfeat_dim: int | None = None):
         self.vfeat_dim = vfeat_dim
@@ -91,6 +93,10 @@ class VideoProcessor:
         """
         _refuse_mirror(path, mirror)
         return load_features(path, span)
+
+    def blank(self, features: np.ndarray) -> bool:
+        """Whether features [T, D] are all 0."""
+        return not features.any()
 
     def shape(
         self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None

@@ -161,6 +161,15 @@ class PoseProcessor:
         ends = np.cumsum([len(clip) for clip in chosen])[:-1]
         return np.split(self._features(together, together.fps), ends)
 
+    def blank(self, features: np.ndarray) -> bool:
+        """See PoseFeatures.blank."""
+        return self._features.blank(features)
+
+    @property
+    def blank_means(self) -> str:
+        """See PoseFeatures.blank_means."""
+        return self._features.blank_means
+
     def feature_lengths(self, frames: np.ndarray) -> np.ndarray:
         """Frames of `features` for clips of int64 [N] frames, before augmentation."""
         return self._sampler.lengths(frames)

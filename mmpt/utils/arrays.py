@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmpt.utils.errors import UserError
 
@@ -26,3 +27,16 @@ def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
     if array.dtype.kind not in "fiu":
         raise UserError(f"{path}: its dtype is {array.dtype}; {expected}")
     return array
+
+
+def non_finite(vectors: NDArray[np.float32]) -> list[int]:
+    """The rows that hold NaN or infinite values."""
+    return np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
+
+
+def why_non_finite(name: str, frames: NDArray[np.float32]) -> str:
+    """The error message for a clip whose embedding is NaN or infinite. frames: its features [T, D]."""
+    return (
+        f"{name}: its embedding is NaN or infinite, its largest feature is {np.abs(frames).max():g}: extract "
+        "its features again; if those of other clips fail too, check the model's weights and --autocast."
+    )

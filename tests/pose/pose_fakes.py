@@ -32,6 +32,15 @@ def fake_clip(frames: int = 12, seed: int = 0, missing: float = 0.3, **kwargs) -
     return PoseClip(data, confidence, 25.0, names, 500.0)
 
 
+def without(clip: PoseClip, *components: str) -> PoseClip:
+    """A copy of the clip in which these components are never visible."""
+    data, confidence = clip.data.copy(), clip.confidence.copy()
+    for component in components:
+        columns = clip.layout.columns(component)
+        data[:, columns], confidence[:, columns] = 0, 0
+    return clip.with_data(data, confidence)
+
+
 def header(names: PoseLayout, point_format: str = "XYZC") -> PoseHeader:
     parts = [
         PoseHeaderComponent(name, [p for c, p in names.points if c == name], [], [], point_format)

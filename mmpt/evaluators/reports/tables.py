@@ -83,7 +83,8 @@ def format_table(results: Results) -> str:
     lines += [
         f"{row[0]:{first}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths)) for row in rows
     ]
-    return "\n".join([*lines, facts(results)])
+    warnings = [f"warning: {line}" for line in results.get("warnings", ())]
+    return "\n".join([*lines, facts(results), *warnings])
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -104,7 +105,8 @@ def _plain(cell: str) -> str:
 def format_markdown(results: Results) -> str:
     """The paper's columns as a Markdown table, followed by a line of facts."""
     header = [""] + [f"{d.upper()} {heading}" for d, _, heading in COLUMNS]
-    return markdown_table(header, _rows(results)) + f"\n\n{facts(results)}.\n"
+    warnings = "".join(f"\nWarning: {_plain(line)}.\n" for line in results.get("warnings", ()))
+    return markdown_table(header, _rows(results)) + f"\n\n{facts(results)}.\n{warnings}"
 
 
 def all_metrics_markdown(results: Results) -> str:
