@@ -108,6 +108,8 @@ class SignCLIP:
                 raise UserError(f"texts must be strings, got {text!r} ({type(text).__name__}).")
         if not len(texts):
             return self._none()
+        for lost in self.text_processor.what_is_lost(texts):
+            log.warning("%s", lost)
         vectors = self._predictor.embed_texts([self.text_processor(text) for text in texts])
         for row in non_finite(vectors):
             raise UserError(
