@@ -51,6 +51,8 @@ setup(
         "matplotlib>=3.8",
         "pyarrow>=17",
         "filelock>=4.2",
+        "huggingface_hub>=1",
+        "shtab>=1.7",
     ],
     extras_require={
         # ve-fairseq is fairseq for current Pythons. The last two hold the demo's poses and its text tower.

@@ -7,7 +7,7 @@ scores how well poses match texts. Importing this package imports nothing else u
 import sys
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["SignCLIP", "__version__", "from_pretrained", "score"]
 

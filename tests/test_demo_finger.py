@@ -3,19 +3,20 @@
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pose_format import Pose
 
-import demo_finger
+from mmpt.cli import demo as demo_finger
 from mmpt.config import load_config
 from mmpt.extractors import rendering
 from mmpt.processors.fingerspelling import find_lexicon, read_index
 from mmpt.tasks import Task
 
-ROOT = demo_finger.Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 def with_model(path):
@@ -193,12 +194,22 @@ def test_demo_missing_checkpoint(config, capsys):
 def test_demo_from_another_folder_names_the_training_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
-    assert demo_finger.main([]) == 2
+    assert demo_finger.main(["--no-train"]) == 2
     error = capsys.readouterr().err
     assert f"there is no trained model {tmp_path}/runs/fslex_demo/checkpoint_best.pt" in error
-    launcher, config = re.findall(r"`python (\S+) (\S+)`", error)[0]
-    assert (ROOT / "locallaunch.py").samefile(launcher)
-    assert (ROOT / "projects/signclip/fslex_demo.yaml").samefile(config)
+    assert error.endswith("train one with `signclip train package:fslex_demo`.\n")
+
+
+def test_demo_trains_the_model_that_is_missing(tmp_path, monkeypatch, capsys):
+    """Only that of the default config, and a failure of training is the demo's."""
+    started = []
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("mmpt.cli.train.main", lambda words: started.append(words) or 7)
+    assert demo_finger.main([]) == 7
+    assert started == [["package:fslex_demo", "eval.after_training=false"]]
+    own = f"{ROOT}/projects/signclip/test_fslex_best.yaml"
+    assert demo_finger.main(["--config", own]) == 2 and len(started) == 1
+    assert f"signclip train {ROOT}/projects/signclip/fslex_best.yaml`" in capsys.readouterr().err
 
 
 def test_demo_from_another_folder_finds_the_model(tiny_yaml, lexicon_pose, monkeypatch, capsys):
@@ -211,7 +222,7 @@ def test_demo_from_another_folder_finds_the_model(tiny_yaml, lexicon_pose, monke
     monkeypatch.chdir(place / "elsewhere")
     assert demo_finger.main([str(lexicon_pose), "--config", str(path)]) == 2
     assert "no trained model beside/checkpoint_best.pt" in capsys.readouterr().err
-    monkeypatch.setattr(demo_finger, "ROOT", place)
+    monkeypatch.setattr(demo_finger, "package_root", lambda: place)
     assert demo_finger.main([str(lexicon_pose), "--config", str(path)]) == 0
 
 

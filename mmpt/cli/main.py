@@ -73,10 +73,11 @@ def _module(name: str) -> str:
 def _table(names: Sequence[str]) -> str:
     """The names with the first line of each module's docstring, read without importing the module."""
     width = max(map(len, names))
-    return "\n".join(f"  {name:<{width}}  {_summary(name)}" for name in names)
+    return "\n".join(f"  {name:<{width}}  {summary(name)}" for name in names)
 
 
-def _summary(name: str) -> str:
+def summary(name: str) -> str:
+    """The first line of the docstring of a command's module, without importing it."""
     spec = importlib.util.find_spec(_module(name))
     assert spec is not None and spec.origin is not None
     docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))

@@ -88,3 +88,11 @@ def test_help_imports_no_heavy_library(name: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_completion_knows_nested_commands_and_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert "leave-one-out" in script and "--allow-leak" in script and "zero_shot" in script
+    check = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert check.returncode == 0, check.stderr
