@@ -3,8 +3,9 @@
 Scripts import this package first, so that Ctrl-C during the other imports prints no traceback.
 """
 
-from mmpt.utils.errors import run_cli, show_interruptions_in_one_line
+from mmpt.utils.errors import escape_unprintable, run_cli, show_interruptions_in_one_line
 
 __all__ = ["run_cli"]
 
 show_interruptions_in_one_line()
+escape_unprintable()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mmpt.cli.command import Command
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.outputs import FORCE_HELP
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +40,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="report this kind of leak as a warning (may be repeated)",
     )
     parser.add_argument("--workers", type=int, help="processes that read clips (default: one per core)")
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read the table, write the report and print a summary."""
     setup_logging(logging.INFO)
     from mmpt.datasets.table_check import check_table
-    from mmpt.datasets.table_page import save_page, splits_table
+    from mmpt.datasets.table_page import checked, save_page, splits_table
     from mmpt.processors.table_file import read_table
+    from mmpt.utils.output_kinds import TABLE_CHECK
+    from mmpt.utils.outputs import check_output
     from mmpt.utils.parallel import check_workers, cores
 
     workers = check_workers(args.workers, cores())
+    out = args.out or args.table.parent / f"{args.table.stem}_check"
+    check_output(out, TABLE_CHECK, checked(args.table), args.force)
     report = check_table(read_table(args.table), args.vfeat_dir, args.allow_leak, workers)
-    files = save_page(args.out or args.table.parent / f"{args.table.stem}_check", report)
+    files = save_page(out, report, args.force)
     print(splits_table(report))
     for kind, lines in (("error", report.errors), ("warning", report.warnings)):
         for line in lines[:MAX_SHOWN]:

@@ -12,6 +12,7 @@ import sys
 
 from mmpt.cli.command import Command
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.outputs import FORCE_HELP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="unpickle any class in the file, which can run code; only for files whose author you trust",
     )
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
 
     config = load_config(args.config, args.overrides)
     model = SignCLIP.from_checkpoint(args.checkpoint, config, trust=args.trust_checkpoint)
-    model.save_pretrained(args.out)
+    model.save_pretrained(args.out, args.force)
     print(f"wrote {args.out}: load it with mmpt.from_pretrained({args.out!r})")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mmpt.cli.command import Command
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.outputs import FORCE_HELP
 
 if TYPE_CHECKING:
     from mmpt.embedding.embedder import SignCLIP
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes that read clips (default: one per core)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--autocast", choices=["bf16", "fp16"], help="compute in half precision")
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
 
@@ -125,7 +127,7 @@ def _embed_clips(args: argparse.Namespace, model: "SignCLIP", about: dict[str, A
         about["source"] = {"table": args.source.name, "sha256": sha256(args.source), "split": args.split}
     about["options"] |= {"window_ms": args.window, "stride_ms": windows.stride if windows else None}
     workers = check_workers(args.workers, cores())
-    options = EmbedOptions(workers, args.portion, args.format, show_progress=not args.quiet)
+    options = EmbedOptions(workers, args.portion, args.format, show_progress=not args.quiet, force=args.force)
     made = embed_clips(model, jobs, args.out, about, windows, options)
     log.info(
         "%s: %d embeddings of %d clips, %d clips already embedded, %d failed",
@@ -149,12 +151,18 @@ def _embed_clips(args: argparse.Namespace, model: "SignCLIP", about: dict[str, A
 
 
 def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str, Any]) -> int:
-    from mmpt.embedding.storage import FINGERPRINT, EmbeddingSet, save_embedding_set
-    from mmpt.models.fingerprint import model_fingerprint
+    from mmpt.embedding.storage import (
+        FINGERPRINT,
+        EmbeddingSet,
+        made_of,
+        save_embedding_set,
+    )
     from mmpt.processors.table_file import read_table
     from mmpt.processors.templates import PromptTemplates
     from mmpt.utils.files import sha256
     from mmpt.utils.lock import folder_lock
+    from mmpt.utils.output_kinds import EMBEDDINGS
+    from mmpt.utils.outputs import check_output
     from mmpt.utils.text import read_lines
 
     if args.source.suffix.lower() == ".txt":
@@ -170,10 +178,11 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
     if not prompts:
         raise UserError(f"{args.source}: no prompts.")
     about["source"] = {"prompts": args.source.name, "sha256": sha256(args.source)}
-    about[FINGERPRINT] = model_fingerprint(model.model)
+    about[FINGERPRINT] = model.fingerprint
+    check_output(args.out, EMBEDDINGS, made_of(about, model.fingerprint), args.force)
     with folder_lock(args.out, "another embedding"):
         made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts])
-        save_embedding_set(args.out, made, about, args.format)
+        save_embedding_set(args.out, made, about, args.format, args.force)
     log.info("%s: embeddings of %d prompts", args.out, len(prompts))
     return 0
 

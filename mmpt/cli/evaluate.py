@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.outputs import FORCE_HELP
 
 if TYPE_CHECKING:
     from mmpt.evaluators.recognition.protocols import Options
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mmpt.datasets.leaks import KINDS
     from mmpt.evaluators.recognition.protocols import PROTOCOLS
 
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
     config = parser.add_argument_group("a task config")
     config.add_argument(
         "taskconfig", nargs="?", help="YAML file, such as projects/signclip/test_fslex_demo.yaml"
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate a task config, or a model folder on a table. Wrong combinations of options exit with 2."""
     setup_logging(logging.INFO)
     if args.taskconfig is not None:
-        of_config = ("taskconfig", "overrides", "command_line", "parser")
+        of_config = ("taskconfig", "overrides", "force", "command_line", "parser")
         given = [k for k, v in vars(args).items() if k not in of_config and v != args.parser.get_default(k)]
         if given:
             option = given[0].replace("_", "-")
@@ -105,12 +107,13 @@ def _evaluate_config(args: argparse.Namespace) -> None:
 
     keep_freed_memory()
     config = load_config(args.taskconfig, args.overrides)
-    print(evaluate_task(Task(config), config_name=args.taskconfig, command=args.command_line))
+    print(evaluate_task(Task(config), args.taskconfig, args.command_line, args.force))
 
 
 def _evaluate_table(args: argparse.Namespace) -> None:
     """Check the table, embed the splits that the protocols need, run the protocols, write the report."""
     from mmpt.embedding.embedder import SignCLIP
+    from mmpt.embedding.run import EmbedOptions
     from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of
     from mmpt.evaluators.recognition.protocols import (
         PROTOCOLS,
@@ -118,9 +121,11 @@ def _evaluate_table(args: argparse.Namespace) -> None:
         check_protocol,
         run_protocol,
     )
-    from mmpt.evaluators.recognition.report import results_table, save_recognition
+    from mmpt.evaluators.recognition.report import report_of, results_table, save_recognition
     from mmpt.processors.table_file import read_table
     from mmpt.utils.allocator import keep_freed_memory
+    from mmpt.utils.output_kinds import PROTOCOL_REPORT
+    from mmpt.utils.outputs import check_output
     from mmpt.utils.parallel import check_workers, cores
 
     keep_freed_memory()
@@ -140,11 +145,19 @@ def _evaluate_table(args: argparse.Namespace) -> None:
             check_protocol(name, args.split, {row.split for row in table.rows}, options)
             names.append(name)
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
+    of = report_of(args.split, model.provenance(), {"file": table.path.name})
+    check_output(out, PROTOCOL_REPORT, of, args.force)
     if "zero_shot" in names:  # errors in the prompts are reported before hours of embedding
         prompt_texts(model, table, evaluated, args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
     splits, about = embed_table(
-        model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, workers
+        model,
+        table,
+        needed,
+        out / "embeddings",
+        args.allow_leak,
+        args.vfeat_dir,
+        EmbedOptions(workers, force=args.force),
     )
     if args.split == "train":
         about["warnings"].insert(0, "Evaluated on training data: this says nothing about new clips.")
@@ -161,7 +174,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     if not outcomes:
         raise UserError(skipped[-1])
     about["warnings"] += skipped
-    files = save_recognition(out, about, outcomes, queries, not args.no_pictures)
+    files = save_recognition(out, about, outcomes, queries, not args.no_pictures, args.force)
     _show(about, results_table(outcomes), files)
 
 

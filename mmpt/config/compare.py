@@ -25,7 +25,7 @@ _EMBEDDING_KEYS = (
         "face_points",
     ),
     *("clip_window", "clip_frames", "flip_pose"),
-    *("pooling", "multimodal_projection"),
+    *("model_cls", "pooling", "multimodal_projection"),
 )
 """Keys of `dataset` and `model` that change embeddings without changing the shapes of weights."""
 
@@ -48,6 +48,28 @@ def dotted(section: Any, prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{name}"] = value
     return found
+
+
+def embedding_settings(dataset: Any, model: Any) -> dict[str, Any]:
+    """The settings of a model that change embeddings and that the weights do not show, without defaults.
+
+    Without defaults, a key that is new in mmpt does not turn an old model into another one.
+    """
+    found: dict[str, Any] = {}
+    for section in (dataset, model):
+        for field in dataclasses.fields(section):
+            value = getattr(section, field.name)
+            if field.name == "flip_pose" and value != "right":  # a number only augments
+                continue
+            if field.name in _EMBEDDING_KEYS and value != _default(field):
+                found[field.name] = value
+    return found
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def trained_with(checkpoint: str | os.PathLike[str]) -> Config | None:

@@ -16,6 +16,8 @@ from mmpt.pose.normalization import apply_frame, shoulder_frame
 from mmpt.pose.reader import read_pose
 from mmpt.utils.figures import save_figure
 from mmpt.utils.files import write_json, write_text
+from mmpt.utils.output_kinds import TABLE_CHECK
+from mmpt.utils.outputs import replace_output
 
 _COLOURS = {"train": "#2f6db3", "valid": "#d08a2e", "test": "#3a8f5c", NO_SPLIT: "#8a8a8a"}
 _SHOWN = 12
@@ -24,14 +26,25 @@ _FINGERS = [[0, *range(start, start + 4)] for start in range(1, 21, 4)]
 _BODY = [[15, 13, 11, 12, 14, 16], [11, 23, 24, 12], [0, 11], [0, 12]]
 
 
-def save_page(folder: Path, report: TableReport) -> list[Path]:
-    """Write check.md, check.json, lengths.png and, for poses, clips.png into `folder`; returns the files."""
-    pictures = [_lengths(folder / "lengths.png", report)]
-    if any(file.suffix == ".pose" for file in report.files) and any(c.error is None for c in report.clips):
-        pictures.append(_clips(folder / "clips.png", report))
-    write_text(folder / "check.md", page(report, [picture.name for picture in pictures]))
-    write_json(folder / "check.json", report.as_json())
-    return [folder / "check.md", folder / "check.json", *pictures]
+def save_page(folder: Path, report: TableReport, force: bool = False) -> list[Path]:
+    """Write check.md, check.json, lengths.png and, for poses, clips.png into `folder`; returns the files.
+
+    force: see replace_output.
+    """
+    with replace_output(folder, TABLE_CHECK, checked(report.table.path), force) as fresh:
+        pictures = [_lengths(fresh / "lengths.png", report)]
+        poses = any(file.suffix == ".pose" for file in report.files)
+        if poses and any(clip.error is None for clip in report.clips):
+            pictures.append(_clips(fresh / "clips.png", report))
+        names = [picture.name for picture in pictures]
+        write_text(fresh / "check.md", page(report, names))
+        write_json(fresh / "check.json", report.as_json())
+    return [folder / name for name in ("check.md", "check.json", *names)]
+
+
+def checked(table: Path) -> dict[str, str]:
+    """What a page is of."""
+    return {"table": table.name}
 
 
 def page(report: TableReport, pictures: Sequence[str] = ()) -> str:

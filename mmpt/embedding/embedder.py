@@ -15,9 +15,9 @@ from mmpt.embedding.clip_loader import ClipLoader, Windows
 from mmpt.embedding.predictor import Predictor
 from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.models import DualEncoder
-from mmpt.models.fingerprint import model_hash
+from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.folder import LoadedModel, save_model_folder
-from mmpt.models.loading import load_model
+from mmpt.models.loading import load_model, model_hash
 from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.registry import ALIGNERS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.utils.arrays import non_finite, why_non_finite
@@ -86,9 +86,18 @@ class SignCLIP:
         """
         return cls(load_model(checkpoint, config, trust), device, batch_size)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a model folder for from_pretrained. Raises UserError (see save_model_folder)."""
-        save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer)
+    def save_pretrained(self, folder: str | os.PathLike[str], force: bool = False) -> None:
+        """Write a model folder for from_pretrained. force: replace another model there.
+
+        Raises UserError (see save_model_folder).
+        """
+        save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer, force)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies the model: weights, settings and tokenizer (see model_fingerprint)."""
+        loaded = LoadedModel(self.model, self.model_cfg, self.dataset_cfg, self.tokenizer)
+        return model_fingerprint(loaded)
 
     def provenance(self) -> dict[str, str]:
         """Name and hash of the model folder or checkpoint."""

@@ -6,6 +6,8 @@ Portions depend only on the jobs, so a resumed run gives the same bytes as an un
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +20,13 @@ from numpy.typing import NDArray
 from mmpt.embedding.clip_loader import ClipJob, Piece, Windows
 from mmpt.embedding.storage import EmbeddingSet
 from mmpt.utils.arrays import non_finite, why_non_finite
-from mmpt.utils.files import atomic_write, remove_leftovers
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import UNREADABLE, atomic_write, file_stamp, read_text, remove_leftovers, write_text
 
 log = logging.getLogger(__name__)
 
 _FORMAT = 3
+_KEY = "key.txt"
 
 
 @dataclass
@@ -56,13 +60,23 @@ class Portion:
         return vectors[kept]
 
 
+@dataclass(frozen=True)
+class PartsKey:
+    """key: of the run (see parts_key). of: what it embeds (see made_of). force: replace parts of others."""
+
+    key: str
+    of: dict[str, Any]
+    force: bool = False
+
+
 class Parts:
     """The folder `parts` with one .npz file per portion.
 
-    Parts of a run with another key are deleted. portion: clips in a part.
+    Parts of a run with another key are deleted. portion: clips in a part. Raises UserError if the folder
+    holds anything else, or, unless key.force, parts of another model, source or other options.
     """
 
-    def __init__(self, folder: Path, key: str, jobs: Sequence[ClipJob], portion: int):
+    def __init__(self, folder: Path, key: PartsKey, jobs: Sequence[ClipJob], portion: int):
         self.folder = folder
         self.jobs = jobs
         self.portion = portion
@@ -118,28 +132,67 @@ class Parts:
         """Delete the folder."""
         shutil.rmtree(self.folder)
 
-    def _prepare(self, key: str) -> None:
-        known = self.folder / "key.txt"
-        if self.folder.is_dir() and (not known.is_file() or known.read_text() != key):
-            log.info("%s: deleting parts of a run with other clips, model or options", self.folder)
-            shutil.rmtree(self.folder)
+    def finish(self, failed: dict[str, str]) -> None:
+        """Delete the folder, or, if clips may be read the next time, only the parts that lack them."""
+        if not may_pass(failed):
+            return self.remove()
+        for start in range(0, len(self.jobs), self.portion):
+            ids = [job.id for job in self.jobs[start : start + self.count(start)]]
+            if may_pass({name: failed[name] for name in ids if name in failed}):
+                self._file(start).unlink()
+        return None
+
+    def _prepare(self, key: PartsKey) -> None:
+        known = self.folder / _KEY
+        if os.path.lexists(self.folder):
+            self._check_entries()
+            before = read_text(known).split("\n") if known.is_file() else ["", "{}"]
+            if before[0] != key.key:
+                self._check_same(before[-1], key)
+                shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         if not known.is_file():
-            with atomic_write(known) as temporary:
-                temporary.write_text(key)
+            write_text(known, f"{key.key}\n{json.dumps(key.of, sort_keys=True)}")
+
+    def _check_entries(self) -> None:
+        """Raises UserError for files that are not of an embedding run."""
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            raise UserError(f"{self.folder}: a folder was expected, for parts of the run: move it away.")
+        names = {path.name for path in self.folder.iterdir()}
+        names -= {name for name in names if re.fullmatch(r"\.(\d{9}|key)\.\w+\.tmp\.(npz|txt)", name)}
+        foreign = sorted(name for name in names if name != _KEY and not re.fullmatch(r"\d{9}\.npz", name))
+        if foreign or (names and _KEY not in names):
+            raise UserError(
+                f"{self.folder} holds {(foreign or sorted(names))[0]!r}, which is not of an embedding run: "
+                "move it away, or give another folder with --out."
+            )
+
+    def _check_same(self, before: str, key: PartsKey) -> None:
+        """Raises UserError if an unfinished run embedded something else. before: its `of`, as JSON."""
+        if before != json.dumps(key.of, sort_keys=True) and not key.force and any(self.folder.glob("*.npz")):
+            raise UserError(
+                f"{self.folder} holds parts of an unfinished run with another model, source or other options "
+                f"({before}): give another folder with --out, or --force to delete them."
+            )
+        log.info("%s: deleting parts of a run with other clips", self.folder)
 
     def _file(self, start: int) -> Path:
         return self.folder / f"{start:09d}.npz"
 
 
+def may_pass(failed: dict[str, str]) -> bool:
+    """Whether a clip failed by an error of the system, which may not occur again."""
+    return any(UNREADABLE in reason for reason in failed.values())
+
+
 def parts_key(jobs: Sequence[ClipJob], windows: Windows | None, about: dict[str, Any], portion: int) -> str:
-    """Hex digest of what determines the result: model, options, and size and time stamp of the files."""
+    """Hex digest of what determines the result: model, options, and the stamps of the files."""
     digest = hashlib.sha256(json.dumps([_FORMAT, about, portion, str(windows)], sort_keys=True).encode())
     for job in jobs:
         path = Path(job.path)
         stat = path.stat() if path.is_file() else None
-        stamp = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+        stamp = None if stat is None else file_stamp(stat)
         described = [job.id, job.path, job.listed, repr(job.span), job.mirror, stamp]
         digest.update(json.dumps(described).encode())
     return digest.hexdigest()

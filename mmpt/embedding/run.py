@@ -9,18 +9,20 @@ from typing import Any
 
 from mmpt.embedding.clip_loader import ClipJob, ClipLoader, Windows
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.embedding.parts import Parts, parts_key
+from mmpt.embedding.parts import Parts, PartsKey, may_pass, parts_key
 from mmpt.embedding.storage import (
     FINGERPRINT,
     EmbeddingSet,
     check_name,
+    made_of,
     read_if_current,
     save_embedding_set,
 )
-from mmpt.models.fingerprint import model_fingerprint
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import remove_leftovers
 from mmpt.utils.lock import folder_lock
+from mmpt.utils.output_kinds import EMBEDDINGS
+from mmpt.utils.outputs import check_output
 from mmpt.utils.parallel import cores, ordered_map
 from mmpt.utils.progress import Progress
 
@@ -38,12 +40,14 @@ class EmbedOptions:
         portion: clips between two saves; a resumed run needs the same value.
         file_format: npy or parquet.
         show_progress: show a progress bar or log lines.
+        force: replace embeddings of another model, source or options.
     """
 
     workers: int = 0
     portion: int = 512
     file_format: str = "npy"
     show_progress: bool = True
+    force: bool = False
 
 
 def embed_clips(
@@ -57,8 +61,10 @@ def embed_clips(
     """Embed clips into the folder `out` and return its content. Resumes an interrupted run.
 
     A folder that is complete, and was made from the same files with the same `about`, is left unchanged.
+    Clips that failed by an error of the system, such as missing permission, are tried again.
     about: provenance of model, source and options. windows: embed sliding windows of each clip. Raises
-    UserError if another run holds the folder, a file name is not UTF-8, or no clip could be embedded.
+    UserError if another run holds the folder, it holds embeddings of another model, source or options, a file
+    name is not UTF-8, or no clip could be embedded.
     """
     options = options or EmbedOptions()
     for job in jobs:
@@ -66,10 +72,13 @@ def embed_clips(
     key = parts_key(jobs, windows, about, options.portion)
     with folder_lock(out, "another embedding"):
         remove_leftovers(out)
-        if (done := read_if_current(out, key, options.file_format)) is not None:
+        done = read_if_current(out, key, options.file_format)
+        if done is not None and not may_pass(done.failed):
             done.reused = len(jobs)
             return done
-        parts = Parts(out / PARTS, key, jobs, options.portion)
+        of = made_of(about, model.fingerprint)
+        check_output(out, EMBEDDINGS, of, options.force)
+        parts = Parts(out / PARTS, PartsKey(key, of, options.force), jobs, options.portion)
         _embed_missing(model, parts, model.clip_loader(windows), options)
         made = parts.gather(windowed=windows is not None)
         if not made.ids:
@@ -77,9 +86,9 @@ def embed_clips(
             raise UserError(
                 f"none of {len(jobs)} clips could be embedded; the first: {next(iter(made.failed.values()))}"
             )
-        about = {**about, FINGERPRINT: model_fingerprint(model.model), "key": key}
-        save_embedding_set(out, made, about, options.file_format)
-        parts.remove()
+        about = {**about, FINGERPRINT: model.fingerprint, "key": key}
+        save_embedding_set(out, made, about, options.file_format, options.force)
+        parts.finish(made.failed)
     return made
 
 

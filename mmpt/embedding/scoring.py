@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmpt.embedding.embedder import SignCLIP, check_list
 from mmpt.models.loading import model_files
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_stamp
 
 if TYPE_CHECKING:
     from pose_format import Pose
@@ -43,11 +44,10 @@ def score(
 
 
 @lru_cache(maxsize=2)
-def _load(folder: str, stamp: tuple[tuple[int, int], ...]) -> SignCLIP:
+def _load(folder: str, stamp: tuple[tuple[int, ...], ...]) -> SignCLIP:
     return SignCLIP.from_pretrained(folder)
 
 
-def _stamp(folder: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
-    """Modification time and size of a model's files, so that a changed model is reloaded."""
-    files = [file.stat() for file in model_files(folder) if file.is_file()]
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in files)
+def _stamp(folder: str | os.PathLike[str]) -> tuple[tuple[int, ...], ...]:
+    """Stamps of a model's files: a model that changed is reloaded."""
+    return tuple(file_stamp(file.stat()) for file in model_files(folder) if file.is_file())

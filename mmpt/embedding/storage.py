@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 
 from mmpt import __version__
 from mmpt.processors.table_lines import parquet_module
+from mmpt.utils import output_kinds
+from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, read_json, sha256, write_json
+from mmpt.utils.files import read_json, write_json
+from mmpt.utils.outputs import check_files, replace_output
 
 FORMATS = ("npy", "parquet")
-EMBEDDINGS, IDS, PROVENANCE = "embeddings", "ids.csv", "provenance.json"
+EMBEDDINGS, IDS, PROVENANCE = "embeddings", "ids.csv", output_kinds.EMBEDDINGS.record
 FINGERPRINT = "model_fingerprint"
 """Provenance key of the model's fingerprint, which a search index compares."""
+_NO_IDENTITY = ("sha256", "batch_size")
+"""Provenance that may differ: the source may have been extended, and batches do not change vectors."""
 
 
 @dataclass
@@ -54,50 +59,57 @@ def check_name(path: str | Path) -> None:
         raise UserError(f"{str(path)!r}: the file name is not UTF-8: rename it.") from error
 
 
-def save_embedding_set(out: Path, made: EmbeddingSet, about: dict[str, Any], file_format: str) -> None:
-    """Write vectors, ids and, last, the provenance with the hashes of both files.
+def made_of(about: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """What a set of embeddings is identified by: model, source and the options that change vectors."""
+    parts = {**about.get("source", {}), **about.get("table", {}), **about.get("options", {})}
+    of = {key: value for key, value in parts.items() if value is not None and key not in _NO_IDENTITY}
+    return {"model": fingerprint, **of}
 
-    An older file in the other format is deleted, because it does not match the new ids.
+
+def save_embedding_set(
+    out: Path, made: EmbeddingSet, about: dict[str, Any], file_format: str, force: bool = False
+) -> None:
+    """Write vectors, ids and provenance, which holds the hashes of both files.
+
+    about: provenance, with the key FINGERPRINT. force: see replace_output. Older embeddings of the same
+    source, model and options are replaced. Raises UserError if `out` holds others.
     """
-    vectors = out / f"{EMBEDDINGS}.{file_format}"
-    if file_format == "parquet":
-        import pyarrow
+    of = made_of(about, about[FINGERPRINT])
+    with replace_output(out, output_kinds.EMBEDDINGS, of, force) as fresh:
+        vectors = fresh / f"{EMBEDDINGS}.{file_format}"
+        if file_format == "parquet":
+            import pyarrow
 
-        dim = made.vectors.shape[1]
-        columns: dict[str, Any] = {name: [row[name] for row in made.ids] for name in made.ids[0]}
-        columns["embedding"] = pyarrow.FixedSizeListArray.from_arrays(made.vectors.ravel(), dim)
-        with atomic_write(vectors) as temporary:
-            parquet_module().write_table(pyarrow.table(columns), temporary)
-    else:
-        with atomic_write(vectors) as temporary:
-            np.save(temporary, made.vectors)
-    with atomic_write(out / IDS) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(made.ids[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(made.ids)
-    counts = {
-        "count": len(made.ids),
-        "dim": int(made.vectors.shape[1]),
-        "cut": made.cut,
-        "blank": {"count": len(made.blank), "rows": made.blank},
-        "failed": made.failed,
-    }
-    files = {path.name: sha256(path) for path in (vectors, out / IDS)}
-    write_json(out / PROVENANCE, {"mmpt_version": __version__, **about, **counts, "files": files})
-    for other in FORMATS:
-        if other != file_format:
-            (out / f"{EMBEDDINGS}.{other}").unlink(missing_ok=True)
+            dim = made.vectors.shape[1]
+            columns: dict[str, Any] = {name: [row[name] for row in made.ids] for name in made.ids[0]}
+            columns["embedding"] = pyarrow.FixedSizeListArray.from_arrays(made.vectors.ravel(), dim)
+            parquet_module().write_table(pyarrow.table(columns), vectors)
+        else:
+            np.save(vectors, made.vectors)
+        with open(fresh / IDS, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(made.ids[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(made.ids)
+        counts = {
+            "count": len(made.ids),
+            "dim": int(made.vectors.shape[1]),
+            "cut": made.cut,
+            "blank": {"count": len(made.blank), "rows": made.blank},
+            "failed": made.failed,
+        }
+        write_json(fresh / PROVENANCE, {"mmpt_version": __version__, **about, **counts})
 
 
 def read_embedding_set(folder: Path) -> EmbeddingSet:
     """Read a folder of save_embedding_set. Raises UserError if it is missing or incomplete."""
+    check_files(folder, output_kinds.EMBEDDINGS)
     try:
         about = read_json(folder / PROVENANCE)
         with open(folder / IDS, encoding="utf-8", newline="") as file:
             ids = list(csv.DictReader(file))
         formats = [name for name in FORMATS if f"{EMBEDDINGS}.{name}" in about.get("files", {})]
         if "npy" in formats or (not formats and (folder / f"{EMBEDDINGS}.npy").is_file()):
-            vectors = np.load(folder / f"{EMBEDDINGS}.npy", allow_pickle=False)
+            vectors = np.array(open_array(folder / f"{EMBEDDINGS}.npy", "expected embeddings"))
         else:
             column = parquet_module().read_table(folder / f"{EMBEDDINGS}.parquet")["embedding"]
             flat = column.combine_chunks().flatten().to_numpy()
@@ -122,7 +134,6 @@ def read_if_current(folder: Path, key: str, file_format: str) -> EmbeddingSet | 
         files = about["files"]
         if about["key"] != key or f"{EMBEDDINGS}.{file_format}" not in files:
             return None
-        unchanged = all(sha256(folder / name) == known for name, known in files.items())
-        return read_embedding_set(folder) if unchanged else None
+        return read_embedding_set(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -30,12 +30,12 @@ def embed_table(
     out: Path,
     allowed_leaks: Sequence[str] = (),
     folder: Path | None = None,
-    workers: int = 0,
+    options: EmbedOptions | None = None,
 ) -> tuple[dict[str, Split], dict[str, Any]]:
     """Embed the splits in `needed` that the table has; returns them by name, and provenance with warnings.
 
     The first of `needed` must exist. out: folder of the embeddings, reused by later calls. folder: of the
-    features (dataset.vfeat_dir). Raises UserError for leaks that are not allowed.
+    features (dataset.vfeat_dir). options: see EmbedOptions. Raises UserError for leaks that are not allowed.
     """
     table.of_split(needed[0])
     suffix = model.video_processor.suffix
@@ -45,7 +45,7 @@ def embed_table(
     about: dict[str, Any] = {"model": model.provenance()}
     about["table"] = {"file": table.path.name, "sha256": sha256(table.path)}
     jobs = table_jobs(table, rows, suffix, folder)
-    made = embed_clips(model, jobs, out, about, options=EmbedOptions(workers=workers))
+    made = embed_clips(model, jobs, out, about, options=options)
     number = {row["id"]: n for n, row in enumerate(made.ids)}
     splits = {}
     for name in dict.fromkeys(needed):

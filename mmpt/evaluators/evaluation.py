@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmpt.evaluators.provenance import evaluation_facts
-from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, save_report
+from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, make_results, save_report
 from mmpt.evaluators.reports.tables import format_table
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
@@ -20,15 +20,20 @@ from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.origins import where_checkpoint_comes_from
+from mmpt.utils.output_kinds import EVALUATION
+from mmpt.utils.outputs import check_output
 
 log = logging.getLogger(__name__)
 
 
-def evaluate_task(task: Any, config_name: str | None = None, command: str | None = None) -> str:
+def evaluate_task(
+    task: Any, config_name: str | None = None, command: str | None = None, force: bool = False
+) -> str:
     """Evaluate the checkpoint of a task (mmpt.tasks.Task) on dataset.split (default: test).
 
     Writes the report into task.results_path() and returns the table to print. Raises MissingDataError if
-    there is no checkpoint, UserError if it does not fit the config.
+    there is no checkpoint, UserError if it does not fit the config, or if the folder holds results of another
+    checkpoint or split (unless `force`) or other files of these names.
     """
     path = task.checkpoint_path()
     if not weights_file(path).is_file():
@@ -39,20 +44,20 @@ def evaluate_task(task: Any, config_name: str | None = None, command: str | None
         )
     device = choose_device(task.config.eval.device)
     # before the folder is created, so that errors in the data leave no empty folder
-    task.dataset(task.config.dataset.split or "test", training=False)
+    split = task.config.dataset.split or "test"
+    task.dataset(split, training=False)
+    check_output(task.results_path(), EVALUATION, evaluated(task.results_path(), path, split), force)
     with folder_lock(task.results_path(), "another evaluation"):
-        return _evaluate(task, path, device, config_name, command)
+        return _evaluate(task, Provenance(str(path), config_name, command, task.seed), device, force)
 
 
-def _evaluate(
-    task: Any, path: Path, device: torch.device, config_name: str | None, command: str | None
-) -> str:
-    config = task.config
+def _evaluate(task: Any, provenance: Provenance, device: torch.device, force: bool) -> str:
+    config, path = task.config, str(provenance.checkpoint)
     split = config.dataset.split or "test"
     facts = evaluation_facts(config)
-    model = load_model(path, config, trust=config.eval.trust_checkpoint).model
+    loaded = load_model(path, config, trust=config.eval.trust_checkpoint)
     dataset = task.dataset(split, training=False)
-    predictor = task.predictor(model, device, config.eval.batch_size)
+    predictor = task.predictor(loaded.model, device, config.eval.batch_size)
     video_ids = [example.video_id for example in dataset.examples]
     processor = task.video_processor(training=False)
     blank: list[str] = []
@@ -69,11 +74,10 @@ def _evaluate(
         raise UserError(why_non_finite(f"the clip {video_ids[row]}", dataset[row]["vfeats"]))
     texts = predictor.embed_texts([dataset.text_processor(prompt) for prompt in dataset.prompts])
     embedded = EmbeddedSplit(texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)
-    provenance = Provenance(str(path), config_name, command, task.seed)
     results = make_results(embedded, config.eval.similarity, provenance, config.eval.bootstrap)
-    results |= {"split": split, "model": model_fingerprint(model), "evaluated": facts, "blank": blank}
+    results |= {"split": split, "model": model_fingerprint(loaded), "evaluated": facts, "blank": blank}
     if blank:
         results["warnings"] = [blank_warning(blank, len(video_ids), processor.blank_means)]
-    files = save_report(task.results_path(), results, embedded)
+    files = save_report(task.results_path(), results, embedded, force=force)
     listing = "\n".join(f"  {Path(file)}" for file in files)
     return f"{format_table(results)}\n\nresults of the {split} split are in\n{listing}"

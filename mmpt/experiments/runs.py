@@ -22,9 +22,8 @@ from mmpt.config import load_config
 from mmpt.evaluators.provenance import changed_files, data_files, digest, without_defaults
 from mmpt.evaluators.reports.results import read_results
 from mmpt.processors.table_file import SPLITS
-from mmpt.utils.errors import UserError
+from mmpt.utils.errors import UserError, sigterm_as_interrupt
 from mmpt.utils.files import read_json, write_json
-from mmpt.utils.processes import sigterm_as_interrupt
 
 log = logging.getLogger(__name__)
 

@@ -82,8 +82,8 @@ class Manifest:
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:
         """None if `key` is finished (same options, same source, result present), else the reason.
 
-        A source with the recorded size and modification time counts as unchanged. `verify` hashes the source
-        and the result instead.
+        A source counts as unchanged if it has the recorded size and modification time and was not replaced
+        (its change time) after the result was written. `verify` hashes the source and the result instead.
         """
         record = self.files.get(key)
         if record is None:
@@ -96,13 +96,14 @@ class Manifest:
             return "other options"
         stat, stamp = source.stat(), record["source"]
         same = stat.st_size == stamp["size"]
-        if same and (verify or stat.st_mtime_ns != stamp["mtime_ns"]):
+        result = self.folder / output
+        replaced = result.is_file() and stat.st_ctime_ns > result.stat().st_ctime_ns
+        if same and (verify or replaced or stat.st_mtime_ns != stamp["mtime_ns"]):
             same = sha256(source) == stamp["sha256"]
         if not same:
             return "source changed"
         if record["status"] == "skipped":
             return None
-        result = self.folder / output
         there = record["output"] == output and result.is_file()
         if not there or result.stat().st_size != record["result"]["size"]:
             return "result missing or changed"

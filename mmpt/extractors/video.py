@@ -17,6 +17,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import check_regular
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Video:
     def __init__(self, path: str | os.PathLike[str], threads: int = 1):
         self.path = Path(path)
         self.decoded = Decoded()
+        check_regular(path)  # a pipe would be waited for
         self._scaler = VideoReformatter()  # reuses its filters
         try:
             self._container = av.open(str(self.path))

@@ -17,7 +17,7 @@ import numpy as np
 from mmpt.extractors.base import FileReader, Outcome, StreamReader
 from mmpt.extractors.manifest import source_stamp
 from mmpt.utils.errors import UserError, disk_is_full
-from mmpt.utils.files import sha256
+from mmpt.utils.files import file_stamp, sha256
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Gener
         else:
             outcome = yield from reader.windows(source)
         stamp = source_stamp(source)
-        if (before.st_size, before.st_mtime_ns) != (stamp["size"], stamp["mtime_ns"]):
+        if file_stamp(before) != file_stamp(source.stat()):
             raise UserError(f"{source} changed while it was being read; run again when it is complete.")
         yield Finished(outcome, stamp, temporary, result)
         temporary = None  # now owned by the receiver of the message

@@ -15,12 +15,15 @@ from mmpt.config.fields import saved_name
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.dual_encoder import DualEncoder
+from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.text_model import PretrainedBert, read_object
 from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_folder, write_json
+from mmpt.utils.files import write_json
+from mmpt.utils.output_kinds import MODEL_FOLDER
+from mmpt.utils.outputs import replace_output
 
-FORMAT = "signclip-model"
+FORMAT = MODEL_FOLDER.format
 FORMAT_VERSION = 1
 """Increase when older versions cannot read new folders."""
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_DIR = "config.json", "model.safetensors", "tokenizer"
@@ -44,21 +47,21 @@ def save_model_folder(
     model_cfg: ModelConfig,
     dataset_cfg: DatasetConfig,
     tokenizer: Any,
+    force: bool = False,
 ) -> None:
-    """Write a model folder atomically: after an error or a kill, the old content is still there.
+    """Write a model folder, with the hashes of its files in config.json; after an error it is as it was.
 
     Paths of this machine (`dataset.*_path`, `*_dir`, a `bert_name` that is a folder) are not written.
-    Low-rank adapters are merged, so that loading needs no peft. An existing model folder is replaced. Raises
-    UserError if `folder` is a file or holds other things.
+    Low-rank adapters are merged, so that loading needs no peft. The folder of the same model is replaced.
+    Raises UserError if `folder` holds another model, unless `force`, or anything else (see replace_output).
     """
-    folder = Path(folder).absolute()
-    _check_target(folder)
-    with atomic_folder(folder) as temporary:
-        tokenizer.save_pretrained(str(temporary / TOKENIZER_DIR))
+    of = {"model": model_fingerprint(LoadedModel(model, model_cfg, dataset_cfg, tokenizer))}
+    with replace_output(folder, MODEL_FOLDER, of, force) as fresh:
+        tokenizer.save_pretrained(str(fresh / TOKENIZER_DIR))
         weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         weights = {name: tensor.contiguous() for name, tensor in merge_adapters(weights).items()}
-        save_file(weights, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
-        write_json(temporary / CONFIG_FILE, _config(model, model_cfg, dataset_cfg, tokenizer))
+        save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
+        write_json(fresh / CONFIG_FILE, _config(model, model_cfg, dataset_cfg, tokenizer))
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, DatasetConfig, PretrainedBert]:
@@ -122,10 +125,3 @@ def _text_model(tree: Any, where: str) -> PretrainedBert:
         raise UserError(f"{where}: text_model must contain the sizes of the text model, cls_id and sep_id.")
     settings = BertSettings.from_dict(tree, f"{where}: text_model")
     return PretrainedBert(where, settings, None, tree["cls_id"], tree["sep_id"])
-
-
-def _check_target(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; expected a folder for the model.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS_FILE).is_file():
-        raise UserError(f"the folder {folder} exists and is not a model folder: give a new one.")

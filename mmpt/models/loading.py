@@ -5,6 +5,7 @@ and model folders, and merges low-rank adapters. Does not need fairseq. No code 
 file is trusted explicitly.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,9 @@ from mmpt.models.text_model import (
 )
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import sha256
+from mmpt.utils.output_kinds import MODEL_FOLDER
+from mmpt.utils.outputs import check_files
 
 
 def load_model(
@@ -71,10 +75,15 @@ def load_weights(
 ) -> list[str]:
     """Load the weights of a checkpoint or model folder into a model, strictly (see load_into).
 
+    The files of a model folder must have the hashes that its config.json lists, if it lists any.
+
     Returns the names of the parameters that `ignore` (model.init_ignore) excluded.
     """
     state = load_state_dict_file(weights_file(path), trust)
-    return load_into(model, state, ignore, where=str(weights_file(path)), assign=assign)
+    ignored = load_into(model, state, ignore, where=str(weights_file(path)), assign=assign)
+    if Path(path).is_dir():
+        check_files(Path(path), MODEL_FOLDER)
+    return ignored
 
 
 def weights_file(path: str | os.PathLike[str]) -> Path:
@@ -83,9 +92,20 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
 
 
 def model_files(path: str | os.PathLike[str]) -> list[Path]:
-    """The files of a saved model: weights, then config."""
+    """The files of a saved model: weights, config and, of a folder, the tokenizer."""
     weights = weights_file(path)
-    return [weights, weights.with_name(CONFIG_FILE if Path(path).is_dir() else SAVED_CONFIG)]
+    if not Path(path).is_dir():
+        return [weights, weights.with_name(SAVED_CONFIG)]
+    tokenizer = sorted(file for file in (Path(path) / TOKENIZER_DIR).rglob("*") if file.is_file())
+    return [weights, weights.with_name(CONFIG_FILE), *tokenizer]
+
+
+def model_hash(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 over the files of a model folder, or of a checkpoint with its config."""
+    digest = hashlib.sha256()
+    for file in model_files(path):
+        digest.update(sha256(file).encode())
+    return digest.hexdigest()
 
 
 def _check_special_ids(tokenizer: Any, text_model: PretrainedBert, folder: Path) -> None:

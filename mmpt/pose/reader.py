@@ -18,6 +18,7 @@ from pose_format.utils.reader import BufferReader
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import UNREADABLE, file_stamp
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ MAX_BYTES = 4 << 30
 """Larger files are refused: over four hours of one person at 25 frames per second."""
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
-UNREADABLE = "cannot be read"
-"""Marks messages about OS errors, which may be temporary."""
 _warned = {"people": False}
 
 
@@ -50,14 +49,14 @@ def read_pose(path: str | os.PathLike[str]) -> PoseClip:
 def read_recording(path: str | os.PathLike[str]) -> PoseClip:
     """read_pose with a cache of one file, for reading several parts of it."""
     try:
-        changed = Path(path).stat().st_mtime_ns
+        changed = file_stamp(Path(path).stat())
     except OSError:  # read_pose reports it
-        changed = 0
+        changed = None
     return _cached(os.fspath(path), changed)
 
 
 @functools.lru_cache(maxsize=1)
-def _cached(path: str, changed: int) -> PoseClip:
+def _cached(path: str, changed: object) -> PoseClip:
     return read_pose(path)
 
 
@@ -97,9 +96,12 @@ def _checked_pose(content: bytes) -> Pose:
     _check_header(header)
     _check_size(header, content, reader.read_offset)
     try:
-        return Pose(header, NumPyPoseBody.read(header, reader))
+        pose = Pose(header, NumPyPoseBody.read(header, reader))
     except Exception as error:
         raise UserError(f"the frames cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
+    if extra := len(content) - reader.read_offset:
+        raise UserError(f"{extra:,} bytes follow the frames (a second pose?); {_EXPECTED}")
+    return pose
 
 
 def _check_header(header: PoseHeader) -> None:
@@ -144,13 +146,18 @@ def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
             raise UserError(f"it declares {frames} frames of {points} points, but only {left} bytes follow")
     elif people == 0:
         raise UserError("it holds 0 people; expected one person")
-    elif version == 0.1:  # its frame count overflows: pose-format computes it from the file size
-        frames = left // (people * frame_bytes)
-    elif frames * people * frame_bytes > left:
-        raise UserError(
-            f"the file is truncated or its header is wrong: {frames} frames x {people} people x {points} "
-            f"points need {frames * people * frame_bytes:,} bytes, {left:,} follow the header"
-        )
+    else:
+        if version == 0.1 and left // (people * frame_bytes) > 65535:  # its frame count overflows
+            frames = left // (people * frame_bytes)
+        needed = frames * people * frame_bytes
+        if needed != left:
+            what = (
+                "the file is truncated" if needed > left else "a second pose or other bytes follow the frames"
+            )
+            raise UserError(
+                f"{what}, or its header is wrong: {frames} frames x {people} people x {points} points need "
+                f"{needed:,} bytes, {left:,} follow the header"
+            )
     if frames == 0:
         raise UserError("it holds 0 frames; expected at least one")
     if not (math.isfinite(fps) and fps > 0):

@@ -1,12 +1,10 @@
 """Cache of prepared poses: the clips of a split in a memory-mapped file, rebuilt when sources change."""
 
-import contextlib
 import errno
 import logging
-import multiprocessing
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.reader import UNREADABLE
 from mmpt.pose.span import Span
 from mmpt.pose.store_file import InvalidStoreError, StoreFile, StoreWriter, key_of
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_write
+from mmpt.utils.files import UNREADABLE, atomic_write, file_stamp
 from mmpt.utils.lock import wait_for_lock
+from mmpt.utils.parallel import end_in_a_script_without_main_guard, ordered_map
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ class PoseStore:
     def build_or_open(cls, request: StoreRequest) -> "PoseStore":
         """Open the requested store; build it if it does not exist, and rebuild what changed.
 
-        Clips whose file has another size or modification time are prepared again, the others are copied. A
+        Clips whose file has another size, time or inode are prepared again, the others are copied. A
         damaged store is rebuilt. If two processes request the same store, one builds it and the other waits.
 
         Raises UserError, also if `cache_dir` cannot be written, and MissingDataError for missing files.
@@ -171,6 +169,7 @@ class _Builder:
         file = _open(self.request)
         if file is not None and self._up_to_date(file):
             return file
+        end_in_a_script_without_main_guard()
         with wait_for_lock(target.with_suffix(".lock")) as locked:
             file = _open(self.request)  # another process may have built it meanwhile
             if file is None or not self._up_to_date(file):
@@ -242,14 +241,9 @@ class _Builder:
         bar = tqdm(
             total=len(jobs), desc="poses", unit="clip", disable=None if len(jobs) > PROGRESS_FROM else True
         )
-        with bar, contextlib.ExitStack() as stack:
-            results: Iterator[PoseClip | str] = map(_try, jobs)
-            if workers > 1 and len(jobs) > PROGRESS_FROM:
-                # spawn: forking a process in which torch runs threads can hang
-                context = multiprocessing.get_context("spawn")
-                pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
-                results = _in_pool(pool, jobs, 4 * workers)
-            for result in results:
+        with bar:
+            several = workers if workers > 1 and len(jobs) > PROGRESS_FROM else 0
+            for result in ordered_map(_try, jobs, several, chunk=16):
                 bar.update()
                 yield result
 
@@ -262,20 +256,6 @@ def _try(job: _Job) -> PoseClip | str:
         return _prepare(*job)
     except UserError as error:
         return str(error)
-
-
-def _try_all(jobs: list[_Job]) -> list[PoseClip | str]:
-    return [_try(job) for job in jobs]
-
-
-def _in_pool(pool: ProcessPoolExecutor, jobs: list[_Job], ahead: int) -> Iterator[PoseClip | str]:
-    """Results in order. At most `ahead` chunks are pending, which bounds the memory."""
-    chunks = [jobs[start : start + 16] for start in range(0, len(jobs), 16)]
-    pending = [pool.submit(_try_all, chunk) for chunk in chunks[:ahead]]
-    for position in range(len(chunks)):
-        if position + ahead < len(chunks):
-            pending.append(pool.submit(_try_all, chunks[position + ahead]))
-        yield from pending.pop(0).result()
 
 
 def _prepare(prepare: Prepare, source: str, mirror: bool, span: Span | None) -> PoseClip:
@@ -303,16 +283,17 @@ def _open(request: StoreRequest) -> StoreFile | None:
 
 
 def _same_stamps(file: StoreFile, stamps: np.ndarray) -> np.ndarray:
-    return (file.index["size"] == stamps[:, 0]) & (file.index["mtime_ns"] == stamps[:, 1])
+    return (file.index["size"] == stamps[:, 0]) & (file.index["changed"] == stamps[:, 1])
 
 
 def _stamps(sources: Sequence[str]) -> np.ndarray:
-    """int64 [N, 2]: size and modification time (ns) of each file, (-1, -1) if unknown."""
+    """int64 [N, 2]: size, and a digest of times and inode, of each file; (-1, -1) if unknown."""
     stamps: list[int] = []
     for source in sources:
         try:
             status = os.stat(source)  # noqa: PTH116 (twice as fast as Path.stat)
-            stamps += (status.st_size, status.st_mtime_ns)
+            size, *changed = file_stamp(status)
+            stamps += (size, zlib.crc32(repr(changed).encode()))
         except (OSError, ValueError):
             stamps += _MISSING
     return np.array(stamps, dtype=np.int64).reshape(-1, 2)

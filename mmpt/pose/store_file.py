@@ -36,7 +36,7 @@ INDEX = np.dtype(
     [
         ("offset", "<i8"),
         ("size", "<i8"),  # of the source file
-        ("mtime_ns", "<i8"),
+        ("changed", "<i8"),  # digest of its times and inode
         ("fps", "<f8"),
         ("width", "<f4"),
         ("crc", "<u4"),

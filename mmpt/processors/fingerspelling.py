@@ -15,7 +15,7 @@ from mmpt.processors.letters import SIGN_LANGUAGES, write_out
 from mmpt.processors.registry import META_PROCESSORS
 from mmpt.processors.table_writer import read_csv
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import sha256
+from mmpt.utils.files import file_stamp, sha256
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def split_rows(
     return splits
 
 
-_KNOWN_DIGESTS: dict[tuple[str, int, int], str] = {}
+_KNOWN_DIGESTS: dict[tuple[str | int, ...], str] = {}
 
 
 def _digests(rows: list[Row], languages: set[str]) -> dict[Path, str]:
@@ -197,7 +197,7 @@ def _digests(rows: list[Row], languages: set[str]) -> dict[Path, str]:
         if size not in shared:
             digests[path] = f"only file of {size} bytes"
             continue
-        key = (str(path), size, path.stat().st_mtime_ns)
+        key = (str(path), *file_stamp(path.stat()))
         if key not in _KNOWN_DIGESTS:
             _KNOWN_DIGESTS[key] = sha256(path)
         digests[path] = _KNOWN_DIGESTS[key]

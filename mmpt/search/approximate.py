@@ -79,7 +79,8 @@ def build(kind: str, vectors: NDArray[np.float32], path: Path, seed: int = 0) ->
     _train(faiss, index, np.ascontiguousarray(vectors[sample], dtype=np.float32))
     for start in range(0, count, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
-    faiss.write_index(index, str(path))
+    with open(path, "wb") as file:  # faiss's own writer does not report a full disk at the end
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
     return {"factory": factory, "faiss": faiss.__version__}
 
 

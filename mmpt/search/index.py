@@ -2,9 +2,11 @@
 
     index.json, vectors.npy (float32 [N, D]), names.bin and offsets.npy (UTF-8), approximate.faiss
 
-All but the first are memory-mapped. An exact query reads all vectors, an approximate one a few hundred.
+index.json has the hashes of the others, which are memory-mapped. Opening an index compares the hashes of
+files up to 1 GiB. An exact query reads all vectors, an approximate one a few hundred.
 """
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -17,18 +19,22 @@ from numpy.typing import ArrayLike, NDArray
 from mmpt import __version__
 from mmpt.search import approximate
 from mmpt.search.exact import Hits, best, top_k
-from mmpt.search.sources import Embeddings, open_array
+from mmpt.search.sources import Embeddings, open_array, same_model
+from mmpt.utils.arrays import open_array as open_numbers
+from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_folder, read_json, write_json
+from mmpt.utils.files import read_json, write_json
+from mmpt.utils.output_kinds import INDEX
+from mmpt.utils.outputs import check_files, check_output, replace_output
 
 log = logging.getLogger(__name__)
 
-FORMAT = "signclip-index"
+FORMAT = INDEX.format
 FORMAT_VERSION = 1
 MEASURES = ("cosine", "dot")
-DESCRIPTION, VECTORS, NAMES, OFFSETS, FAISS = (
-    *("index.json", "vectors.npy", "names.bin", "offsets.npy", "approximate.faiss"),
-)
+DESCRIPTION, (VECTORS, NAMES, OFFSETS, FAISS) = INDEX.record, INDEX.names
+COMPARED_BYTES = 1 << 30
+"""Opening an index compares the hashes of smaller files; of larger ones, only the size is compared."""
 _BLOCK = 1 << 16
 _RECALL_QUERIES, _RECALL_AT = 100, 10
 #: kind -> lists or graph nodes searched, and candidates per requested hit
@@ -36,19 +42,22 @@ _EFFORT = {"hnsw": (128, 4), "ivf": (32, 4), "ivfpq": (32, 20)}
 
 
 def build_index(
-    sources: Sequence[Embeddings], out: str | os.PathLike[str], kind: str = "auto", measure: str | None = None
+    sources: Sequence[Embeddings],
+    out: str | os.PathLike[str],
+    kind: str = "auto",
+    measure: str | None = None,
+    force: bool = False,
 ) -> "Index":
     """Build an index folder of all vectors of `sources`, atomically, and open it.
 
     kind: one of KINDS, or "auto" (flat for few, ivfpq for many). measure: cosine or dot; None uses the
     similarity that the sources were evaluated with, else cosine. An approximate index is compared with exact
-    search on 100 of its vectors; its recall@10 is saved as `recall`. Apart from faiss's compressed copy,
-    memory does not grow with the sources. Raises UserError if there are no vectors, if dimensions or models
-    differ, for NaN, and if `out` is another folder.
+    search on 100 of its vectors; its recall@10 is saved as `recall`. Memory does not grow with the sources,
+    apart from faiss's compressed copy. force: see replace_output. Raises UserError if there are no vectors,
+    if dimensions or models differ, for NaN, and if `out` holds other things or an index of another model.
     """
-    _check_sources(sources)
-    out = Path(out)
-    _check_target(out)
+    model = _check_sources(sources)
+    check_output(out, INDEX, {"model": model}, force)
     if measure is None:
         measure = next((s.similarity for s in sources if s.similarity in MEASURES), "cosine")
     if measure not in MEASURES:
@@ -63,27 +72,19 @@ def build_index(
         "measure": measure,
         "count": count,
         "dim": width,
-        "model": next((s.model for s in sources if s.model), None),
+        "model": model,
     }
-    for leftover in out.parent.glob(f".{out.name}.*.tmp"):
-        log.warning("%s is a leftover of a killed build, unless one is running: delete it", leftover)
-    with atomic_folder(out) as temporary:
-        vectors = np.lib.format.open_memmap(
-            temporary / VECTORS, mode="w+", dtype=np.float32, shape=(count, width)
-        )
-        start = 0
-        for block in _blocks(sources):
-            vectors[start : start + len(block)] = _prepared(block, measure)
-            start += len(block)
-        vectors.flush()
-        _write_names([name for source in sources for name in source.names], temporary)
+    with replace_output(out, INDEX, {"model": model}, force) as fresh:
+        _write_vectors(fresh / VECTORS, sources, measure, (count, width))
+        _write_names([name for source in sources for name in source.names], fresh)
         if kind != "flat":
             log.info("building %s over %d vectors", kind, count)
-            description["approximate"] = approximate.build(kind, vectors, temporary / FAISS)
-        write_json(temporary / DESCRIPTION, description)
+            vectors = np.load(fresh / VECTORS, mmap_mode="r")
+            description["approximate"] = approximate.build(kind, vectors, fresh / FAISS)
+        write_json(fresh / DESCRIPTION, description)
         if kind != "flat":
-            description["recall"] = Index(temporary).recall()
-            write_json(temporary / DESCRIPTION, description)
+            description["recall"] = Index(fresh).recall()
+            write_json(fresh / DESCRIPTION, description)
     return Index(out)
 
 
@@ -96,12 +97,13 @@ class Index:
         self.kind: str = self.description["kind"]
         self.measure: str = self.description["measure"]
         self.model: str | None = self.description["model"]
+        self._check_files()
         self.vectors = open_array(self.folder / VECTORS)
-        self._offsets = _open(self.folder / OFFSETS)
+        self._offsets = open_numbers(self.folder / OFFSETS, "expected the offsets of an index's names")
         self._names = _bytes(self.folder / NAMES)
         shape = (self.description["count"], self.description["dim"])
         whole = self.vectors.shape == shape and self._offsets.shape == (shape[0] + 1,)
-        if not whole or self._offsets[-1] != len(self._names):
+        if not whole or not _are_offsets(self._offsets, len(self._names)):
             raise UserError(f"{self.folder}: the index is damaged (its files do not match): build it again.")
         self._faiss: Any = None
 
@@ -111,6 +113,22 @@ class Index:
         recall = self.description.get("recall")
         found = "" if recall is None else f", finds {recall:.1%} of the 10 nearest"
         return f"{len(self)} vectors of dimension {self.dim}, {self.kind}{found}, {self.measure}"
+
+    def _check_files(self) -> None:
+        """Raises UserError for links that lead out of the folder, changed files, and vectors of NaN."""
+        small = []
+        for name in (VECTORS, NAMES, OFFSETS, *((FAISS,) if self.kind != "flat" else ())):
+            path = self.folder / name
+            if not path.resolve().is_relative_to(self.folder.resolve()) or not path.is_file():
+                raise UserError(f"{path}: a file in the folder of the index was expected: build it again.")
+            if path.stat().st_size <= COMPARED_BYTES:
+                small.append(name)
+        check_files(self.folder, INDEX, small)
+        if VECTORS in small:
+            vectors = open_array(self.folder / VECTORS)
+            for start in range(0, len(vectors), _BLOCK):
+                if not np.isfinite(vectors[start : start + _BLOCK]).all():
+                    raise UserError(f"{self.folder / VECTORS} holds NaN or infinite values: build it again.")
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -127,7 +145,7 @@ class Index:
 
     def check_model(self, fingerprint: str | None, what: str) -> None:
         """Raises UserError if `what` (named in the error) comes from another model than the index."""
-        if self.model and fingerprint and self.model != fingerprint:
+        if self.model and fingerprint and not same_model(self.model, fingerprint):
             raise UserError(
                 f"{what} comes from another model ({fingerprint}) than the index {self.folder} "
                 f"({self.model}): their vectors cannot be compared. Build an "
@@ -164,6 +182,8 @@ class Index:
     def _scored(self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
         """The k best of the candidates, by exact scores."""
         scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+        if len(rows) and (rows.max() >= len(self) or rows.min() < -1):
+            raise UserError(f"{self.folder / FAISS} names vectors that do not exist: build the index again.")
         for query, row, score in zip(queries, rows, scores):
             found = np.flatnonzero(row >= 0)
             score[found] = np.asarray(self.vectors[row[found]]) @ query
@@ -183,7 +203,8 @@ class Index:
         return float((got.scores >= floor).mean())
 
 
-def _check_sources(sources: Sequence[Embeddings]) -> None:
+def _check_sources(sources: Sequence[Embeddings]) -> str | None:
+    """The model of the sources, if it is known. Raises UserError if they do not fit together."""
     if not sources:
         raise UserError("no embeddings were given to build an index.")
     widths = sorted({source.vectors.shape[1] for source in sources})
@@ -200,20 +221,24 @@ def _check_sources(sources: Sequence[Embeddings]) -> None:
                 raise UserError(
                     f"the name {name!r} of vector {number} is not valid Unicode: read it as UTF-8."
                 ) from error
-    models = {source.model for source in sources if source.model}
+    models = sorted({source.model for source in sources if source.model}, key=lambda name: (-len(name), name))
     unknown = sum(source.model is None for source in sources)
     if unknown and len(sources) > 1:
         log.warning("%d of %d sources do not name their model, which is not compared", unknown, len(sources))
-    if len(models) > 1:
+    if not all(same_model(one, other) for one, other in itertools.combinations(models, 2)):
         raise UserError(
-            f"the sources come from different models ({', '.join(sorted(models))}): build an index for each."
+            f"the sources come from different models ({', '.join(models)}): build an index for each."
         )
+    return models[0] if models else None
 
 
-def _check_target(folder: Path) -> None:
-    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if taken and not (folder / DESCRIPTION).is_file():
-        raise UserError(f"{folder} exists and is not an index: give a new folder.")
+def _write_vectors(path: Path, sources: Sequence[Embeddings], measure: str, shape: tuple[int, int]) -> None:
+    """Write a .npy file block by block (a map of a new file would end in SIGBUS on a full disk)."""
+    with open(path, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in _blocks(sources):
+            file.write(_prepared(block, measure).astype("<f4", copy=False).data)
 
 
 def _blocks(sources: Sequence[Embeddings]) -> Iterator[NDArray]:
@@ -227,10 +252,7 @@ def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
     ready = np.array(vectors, dtype=np.float32, order="C")
     if not np.isfinite(ready).all():
         raise UserError("the embeddings contain NaN or infinite values: check the model and its input.")
-    if measure == "cosine":
-        length = np.linalg.norm(ready, axis=1, keepdims=True)
-        ready /= np.where(length == 0, 1, length)
-    return ready
+    return unit_rows(ready) if measure == "cosine" else ready
 
 
 def _write_names(names: Sequence[str], folder: Path) -> None:
@@ -266,11 +288,11 @@ def _description(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def _open(path: Path) -> NDArray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read ({error}): build the index again.") from error
+def _are_offsets(offsets: NDArray, end: int) -> bool:
+    """Whether `offsets` divide `end` bytes into names."""
+    if offsets.dtype.kind not in "iu" or offsets[0] != 0 or offsets[-1] != end:
+        return False
+    return bool((offsets[1:] >= offsets[:-1]).all())
 
 
 def _bytes(path: Path) -> NDArray[np.uint8]:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from mmpt.utils import arrays
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json
+from mmpt.utils.output_kinds import EMBEDDINGS, EVALUATION
+from mmpt.utils.outputs import check_files
 
+_EXPECTED = "expected one vector a row, numbers [N, D]"
 SIDES = {"video": ("video_embeddings.npy", "videos"), "text": ("text_embeddings.npy", "prompts")}
 
 
@@ -61,6 +64,8 @@ def read_embeddings(
         names_file = Path(ids)
     elif not names_file.is_file() and (array.parent / "ids.csv").is_file():
         names_file = array.parent / "ids.csv"
+    for kind in (EMBEDDINGS, EVALUATION):
+        check_files(array.parent, kind, [array.name, names_file.name])
     vectors = open_array(array)
     names = _names(names_file, key)
     if len(names) != len(vectors):
@@ -70,22 +75,9 @@ def read_embeddings(
 
 def open_array(path: Path) -> NDArray:
     """A .npy file of vectors [N, D], mapped. Raises UserError if it is something else."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a complete .npy file of numbers ({error}).") from error
-    if (
-        not isinstance(array, np.ndarray)
-        or array.ndim != 2
-        or array.dtype.kind not in "fiu"
-        or not array.size
-    ):
-        shape = (
-            f"{array.dtype} of shape {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
-        )
-        raise UserError(f"{path} holds {shape}; expected vectors [N, D].")
+    array = arrays.open_array(path, _EXPECTED)
+    if array.ndim != 2:
+        raise UserError(f"{path}: it holds {array.dtype} of shape {list(array.shape)}; {_EXPECTED}.")
     return array
 
 
@@ -136,6 +128,15 @@ def _json(path: Path) -> Any:
         raise MissingDataError(f"{path}: there is no such file; it must hold one name per vector.") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}).") from error
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two fingerprints (mmpt.models.fingerprint) can be of one model.
+
+    Those of older versions have no part for settings and tokenizer: then only the weights are compared.
+    """
+    parts = list(zip(one.split("-"), other.split("-")))
+    return all(first == second for first, second in parts)
 
 
 def model_of(array: Path) -> str | None:

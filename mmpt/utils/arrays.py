@@ -1,4 +1,4 @@
-"""Open NumPy files without running code in them."""
+"""Open NumPy files without running code in them; rows of unit length."""
 
 import os
 from pathlib import Path
@@ -7,25 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import UNREADABLE, check_regular
 
 
 def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
     """A `.npy` file of numbers, memory-mapped, so that a false header costs no memory.
 
-    expected: the end of the error, "expected ...". Raises UserError, which names the file.
+    expected: the end of the error, "expected ...". Raises UserError, which names the file, also if bytes
+    follow the array.
     """
+    check_regular(path)
     try:
         array = np.load(Path(path), mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {expected}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {UNREADABLE} ({error.strerror or error}); {expected}") from None
     except Exception as error:  # numpy raises errors of many types on invalid bytes
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read ({reason}); {expected}") from None
+        raise UserError(f"{path}: this is no whole .npy file ({reason}); {expected}") from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise UserError(f"{path}: this is an archive of arrays (.npz); {expected}")
     if array.dtype.kind not in "fiu":
         raise UserError(f"{path}: its dtype is {array.dtype}; {expected}")
+    if extra := Path(path).stat().st_size - array.offset - array.nbytes:  # type: ignore[attr-defined]
+        raise UserError(
+            f"{path}: {extra:,} bytes follow the array of shape {list(array.shape)} (a second array, or the "
+            f"wrong shape in the header?); {expected}, and nothing behind it"
+        )
     return array
 
 
@@ -40,3 +50,20 @@ def why_non_finite(name: str, frames: NDArray[np.float32]) -> str:
         f"{name}: its embedding is NaN or infinite, its largest feature is {np.abs(frames).max():g}: extract "
         "its features again; if those of other clips fail too, check the model's weights and --autocast."
     )
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows [N, D] divided by their length in place; zero rows stay zero.
+
+    Very large or small numbers, whose squares float32 cannot hold, are scaled first.
+    """
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+    least = np.float32(np.sqrt(np.finfo(np.float32).tiny) * 1e6)
+    extreme = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] < least))
+    if len(extreme):
+        largest = np.abs(rows[extreme]).max(axis=1, keepdims=True)
+        rows[extreme] /= np.where(largest == 0, 1, largest)
+        length[extreme] = np.linalg.norm(rows[extreme], axis=1, keepdims=True)
+    rows /= np.where(length == 0, 1, length)
+    return rows

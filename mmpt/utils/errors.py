@@ -1,13 +1,16 @@
 """Errors that users can fix, and how commands print them."""
 
+import contextlib
 import errno
+import io
 import logging
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
-from types import TracebackType
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
 
 log = logging.getLogger(__name__)
 
@@ -29,32 +32,66 @@ class MissingDataError(UserError):
     """Data or weights are missing on this machine; the message says how to get them."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM was received (see sigterm_as_interrupt)."""
+
+
 def run_cli(main: Callable[..., int | None], *args: object) -> int:
     """Run a command's main function and return its exit status.
 
     The status is main's (None: 0); 2 after a UserError, a full disk or a file that cannot be accessed (one
-    line on stderr, no traceback); 130 after Ctrl-C; 141 after a broken pipe. Any other error is a bug and
-    keeps its traceback.
+    line on stderr, no traceback); 130 after Ctrl-C; 143 after SIGTERM, when temporary files have been
+    removed; 141 after a broken pipe. Any other error is a bug and keeps its traceback.
     """
     try:
-        status = main(*args) or 0
-        sys.stdout.flush()
-        return status
+        with sigterm_as_interrupt():
+            status = main(*args) or 0
+            sys.stdout.flush()
+            return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # such as `| head`; flushing at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         message = _system_error(error)
         if message is None:
             raise
         print(f"error: {UserError(message)}", file=sys.stderr)
         return 2
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """While the block runs, SIGTERM raises Terminated, so that `finally` blocks clean up.
+
+    Only the main thread can do that; in others this has no effect.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def escape_unprintable() -> None:
+    """Print characters that the terminal's encoding does not have as backslash escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def show_user_errors_in_one_line() -> None:
@@ -79,7 +116,7 @@ def _show_in_one_line(which: type[BaseException], line: str) -> None:
     sys.excepthook = show
 
 
-def _system_error(error: OSError | RuntimeError) -> str | None:
+def _system_error(error: Exception) -> str | None:
     """A message for a full disk or an inaccessible file, or None for other errors."""
     file = error.filename if isinstance(error, OSError) else None
     if disk_is_full(error):
@@ -94,15 +131,25 @@ def _system_error(error: OSError | RuntimeError) -> str | None:
     return f"{file}: {error.strerror or error}. Check the path and its permissions."
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_IN_WORDS = re.compile(
+    "|".join(
+        [
+            r"^\d+ requested and \d+ written$",  # NumPy
+            "PytorchStreamWriter failed writing",
+            *(re.escape(os.strerror(number)) for number in _FULL),  # safetensors, tokenizers, faiss
+        ]
+    )
+)
+
+
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error or one of its causes means a full disk, including errors of torch and NumPy."""
+    """Whether an error or one of its causes means a full disk, also as other libraries report it."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if isinstance(seen, OSError) and seen.errno in _FULL:
             return True
-        if isinstance(seen, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(seen)):
-            return True
-        if isinstance(seen, RuntimeError) and "PytorchStreamWriter failed writing" in str(seen):
+        if not isinstance(seen, UserError) and _FULL_IN_WORDS.search(str(seen)):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

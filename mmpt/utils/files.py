@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import os
-import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,9 @@ from typing import Any
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
+
+UNREADABLE = "cannot be read"
+"""In messages about OS errors, which may not occur again although the file is unchanged."""
 
 
 @contextlib.contextmanager
@@ -56,37 +59,6 @@ def _rename_in_errors(path: Path) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder next to `folder`; when the block succeeds, it replaces `folder`.
-
-    After an error or a kill `folder` is unchanged (it is missing for an instant between two renames); an
-    error also removes the temporary folder.
-    """
-    folder = Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                path.chmod(0o666 & ~umask)  # some writers create private files
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        temporary.chmod(0o777 & ~umask)  # mkdtemp creates private folders
-        if not folder.exists():
-            temporary.rename(folder)
-            return
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
-        folder.rename(old / folder.name)
-        temporary.rename(folder)
-        shutil.rmtree(old)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def files_under(folder: Path, skip: Path) -> Iterator[Path]:
     """The files under a folder, at any depth, in a fixed order.
 
@@ -121,7 +93,18 @@ def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
     """
     for pattern in (".*.tmp", ".*.tmp.*", *patterns):
         for path in Path(folder).glob(pattern):
-            path.unlink(missing_ok=True)
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raises UserError if `path` is a pipe, a device or a socket: reading it may never end."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # whoever opens the file reports it
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a pipe, a device or a socket; a regular file was expected.")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -133,8 +116,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a UTF-8 file with its line ends as they are, and without a byte order mark.
 
-    Raises OSError, and UserError for bytes that are not UTF-8.
+    Raises OSError, and UserError for bytes that are not UTF-8 and for pipes.
     """
+    check_regular(path)
     try:
         return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -149,8 +133,9 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 def read_json(path: str | os.PathLike[str], errors: str = "strict") -> Any:
     """The content of a JSON file (UTF-8). errors: see `open`.
 
-    Raises OSError, and ValueError for invalid or too deeply nested JSON.
+    Raises OSError, and ValueError for pipes and for invalid or too deeply nested JSON.
     """
+    check_regular(path)
     return parse_json(Path(path).read_text(encoding="utf-8", errors=errors))
 
 
@@ -162,7 +147,13 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def file_stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What changes when a file is changed or replaced: size, modification and change time (ns), inode."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hex SHA-256 of a file's content."""
+    """Hex SHA-256 of a file's content. Raises OSError, and UserError for pipes."""
+    check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -35,11 +36,12 @@ def ordered_map(
 
     function and items must be picklable: processes are spawned, because forking a process with torch threads
     can hang. Exceptions of the function are raised here. ahead: chunks that each process may be ahead of the
-    reader, which bounds the memory.
+    reader, which bounds the memory. Raises UserError if a process ends unexpectedly.
     """
     if workers < 1:
         yield from map(function, items)
         return
+    end_in_a_script_without_main_guard()
     source = iter(items)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         pending: deque[Future[list[R]]] = deque()
@@ -50,8 +52,23 @@ def ordered_map(
                 if not pending:
                     return
                 yield from pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process ended unexpectedly. A script that uses mmpt needs a main guard (`if "
+                '__name__ == "__main__":`) around what it runs, because workers import the script; if it has '
+                "one, the memory may be too small for so many workers."
+            ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def end_in_a_script_without_main_guard() -> None:
+    """End a worker process that is still importing the main script: the script has no main guard.
+
+    Otherwise it would start workers of its own, or wait for a lock that its parent holds.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(1)
 
 
 def _all(function: Callable[[Any], Any], items: list[Any]) -> list[Any]:

@@ -1,10 +1,8 @@
 """Run other commands and forward signals to them."""
 
-import contextlib
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 
 
 def run_forwarding_signals(command: Sequence[str]) -> int:
@@ -24,17 +22,3 @@ def run_forwarding_signals(command: Sequence[str]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return status if status >= 0 else 128 - status
-
-
-@contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """While the block runs, SIGTERM raises KeyboardInterrupt, so that child processes stop too."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -18,7 +18,7 @@ import mmpt
 from mmpt.cli.embed import main
 from mmpt.embedding.clip_loader import Windows
 from mmpt.embedding.storage import read_embedding_set
-from mmpt.models.fingerprint import model_hash
+from mmpt.models.loading import model_hash
 from mmpt.processors.table_file import read_table
 from mmpt.utils.errors import UserError
 from tests.conftest import ENVIRONMENT, ROOT
@@ -129,7 +129,7 @@ def test_embed_ignores_the_leftovers_of_another_run(model_folder, folder, tmp_pa
     embed(model_folder, few, out)
     np.testing.assert_array_equal(read_embedding_set(out).vectors, second)
     (out / "embeddings.npy").write_bytes(first)
-    embed(model_folder, few, out)
+    embed(model_folder, few, out, "--force")
     np.testing.assert_array_equal(read_embedding_set(out).vectors, second)
 
 
@@ -147,7 +147,7 @@ def test_embed_counts_long_clips_and_windows(model_folder, tmp_path, caplog):
         embed(model_folder, source, tmp_path / "windows", "--window", f"{40 * limit}", "--stride", "40") == 0
     )
     assert "longer" not in caplog.text  # windows of max_video_len frames
-    assert embed(model_folder, source, tmp_path / "windows", "--window", "99999") == 0
+    assert embed(model_folder, source, tmp_path / "wide", "--window", "99999") == 0
     assert "1 of 2 windows are longer" in caplog.text
     caplog.clear()
     mmpt.from_pretrained(model_folder).embed_pose([source / "fits.pose", source / "longer.pose"])
@@ -303,7 +303,7 @@ def test_score_reloads_a_replaced_model(model_folder, folder, tmp_path):
     model = mmpt.from_pretrained(model_folder)
     for parameter in model.model.parameters():
         parameter.data.mul_(-0.5)
-    model.save_pretrained(place)
+    model.save_pretrained(place, force=True)
     after = mmpt.score(poses, ["a"], place)
     assert after == pytest.approx(mmpt.score(poses, ["a"], model)) and after != pytest.approx(before)
 

@@ -10,7 +10,6 @@ from mmpt.cli.embed import main as embed
 from mmpt.cli.main import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.models.fingerprint import model_fingerprint
 from mmpt.processors.fingerspelling import find_lexicon
 
 
@@ -38,7 +37,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, poses: list[P
     (work / "eval").mkdir()
     np.save(work / "eval" / "video_embeddings.npy", model.embed_pose(poses))
     (work / "eval" / "ids.json").write_text(json.dumps({"videos": [path.stem for path in poses]}))
-    results = {"model": model_fingerprint(model.model), "similarity": "cosine"}
+    results = {"model": model.fingerprint, "similarity": "cosine"}
     (work / "eval" / "results.json").write_text(json.dumps(results))
     next(model.model.parameters()).data += 0.1
     model.save_pretrained(work / "other")
@@ -113,7 +112,7 @@ def test_search_errors_are_one_line_and_status_2(
         (["query", index, "--text", "B", "--model", other], "another model"),
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "dimension 33"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),
-        (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: cannot be read"),
+        (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: no such file"),
         (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and compares every"),
         (["query", index, "--text", "B", "--effort", "3", "--exact"], "--exact compares every vector"),
         ([*again, "--model", other], "made by another model"),
@@ -161,5 +160,7 @@ def test_search_refuses_embeddings_of_another_model(
     caplog.clear()
     assert main(["search", "build", made, *index, "--model", model]) == 0
     assert "does not say which model it comes from" in caplog.text
-    assert main(["search", "build", made, of_other, *index]) == 0
+    assert main(["search", "build", made, of_other, *index]) == 2
+    assert "holds an index of something else" in capsys.readouterr().err
+    assert main(["search", "build", made, of_other, *index, "--force"]) == 0
     assert "1 of 2 sources do not name their model" in caplog.text

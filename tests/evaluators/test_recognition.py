@@ -179,7 +179,7 @@ def test_recognition_report_replaces_an_earlier_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(embedding_map, "project", fail)
     with pytest.raises(MemoryError):
-        save_recognition(tmp_path, {**about, "split": "valid"}, outcomes, unknown)
+        save_recognition(tmp_path, {**about, "split": "valid"}, outcomes, unknown, force=True)
     assert json.loads((tmp_path / "protocols.json").read_text())["split"] == "valid"
 
 

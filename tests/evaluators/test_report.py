@@ -100,7 +100,9 @@ def test_save_report_folder(tmp_path: Path, results: dict[str, Any]) -> None:
         "video_embeddings.npy",
     }
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in files} == names
-    assert read_results(tmp_path / "out") == read_results(tmp_path / "out" / "results.json") == results
+    found = read_results(tmp_path / "out")
+    assert found == read_results(tmp_path / "out" / "results.json") and results.items() <= found.items()
+    assert set(found["files"]) == names - {"results.json"}
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "video_embeddings.npy"), video)
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "text_embeddings.npy"), text)
     ids = json.loads((tmp_path / "out" / "ids.json").read_text(encoding="utf-8"))
@@ -138,17 +140,18 @@ def test_save_report_without_figures_and_with_many_prompts(tmp_path: Path) -> No
     assert ".png" not in (tmp_path / "no" / "results.md").read_text()
 
 
-def test_save_report_interrupted_leaves_no_old_results(
+def test_save_report_interrupted_leaves_the_old_results(
     tmp_path: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They would be mixed with the new embeddings."""
+    """Never the earlier results beside new embeddings."""
     given = (results, embedded(*embeddings(), IDS, PROMPTS, VIDEO_IDS))
     save_report(tmp_path, *given)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with monkeypatch.context() as patch:
         patch.setattr(results_module, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             save_report(tmp_path, *given)
-    assert not (tmp_path / "results.json").exists()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     files = save_report(tmp_path, *given, plots=False)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files}, "no picture is left"
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mmpt.models.fingerprint import model_fingerprint
+from mmpt.models.fingerprint import weights_fingerprint
 
 
 def make(seed: int = 0) -> nn.Module:
@@ -13,14 +13,14 @@ def make(seed: int = 0) -> nn.Module:
 
 def test_model_fingerprint() -> None:
     model = make()
-    first = model_fingerprint(model)
-    assert first == model_fingerprint(make().eval()) and len(first) == 16
+    first = weights_fingerprint(model)
+    assert first == weights_fingerprint(make().eval()) and len(first) == 16
     other = make()
     other.load_state_dict(model.state_dict())
-    assert model_fingerprint(other) == first
-    assert model_fingerprint(make(1)) != first
+    assert weights_fingerprint(other) == first
+    assert weights_fingerprint(make(1)) != first
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     model[0](torch.ones(1, 40)).sum().backward()
     optimizer.step()
-    assert model_fingerprint(model) != first
-    assert model_fingerprint(nn.Linear(2, 2)) != model_fingerprint(nn.Bilinear(1, 2, 2))
+    assert weights_fingerprint(model) != first
+    assert weights_fingerprint(nn.Linear(2, 2)) != weights_fingerprint(nn.Bilinear(1, 2, 2))

@@ -125,6 +125,9 @@ def test_save_model_folder_replaces_only_a_model(
 ) -> None:
     other = make_model(seed=5)
     tokenizer = load_tokenizer(tiny_bert)
+    with pytest.raises(UserError, match=r"holds a model of something else .*--force"):
+        save_model_folder(folder, other, MODEL_CFG, dataset_cfg, tokenizer)
+    save_model_folder(folder, other, MODEL_CFG, dataset_cfg, tokenizer, force=True)
     save_model_folder(folder, other, MODEL_CFG, dataset_cfg, tokenizer)
     loaded = load_model(folder).model.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in other.state_dict().items())
@@ -132,7 +135,7 @@ def test_save_model_folder_replaces_only_a_model(
     precious = folder.parent / "photos"
     precious.mkdir()
     (precious / "me.jpg").write_bytes(b"1")
-    with pytest.raises(UserError, match="photos exists and is not a model folder"):
+    with pytest.raises(UserError, match=r"photos holds 'me\.jpg', which does not belong to a model"):
         save_model_folder(precious, other, MODEL_CFG, dataset_cfg, tokenizer)
     with pytest.raises(UserError, match="is a file"):
         save_model_folder(precious / "me.jpg", other, MODEL_CFG, dataset_cfg, tokenizer)
@@ -148,7 +151,7 @@ def test_save_model_folder_failure_keeps_the_old_model(
 
     monkeypatch.setattr("mmpt.models.folder.save_file", full)
     with pytest.raises(OSError, match="no space"):
-        save_model_folder(folder, make_model(seed=5), MODEL_CFG, dataset_cfg, load_tokenizer(tiny_bert))
+        save_model_folder(folder, make_model(), MODEL_CFG, dataset_cfg, load_tokenizer(tiny_bert), force=True)
     assert (folder / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]
 
@@ -205,6 +208,21 @@ def test_missing_and_damaged_files(folder: Path) -> None:
     (folder / "config.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="nested too deep"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer/tokenizer_config.json"])
+def test_a_changed_file_is_refused_and_a_folder_without_hashes_loads(folder: Path, name: str) -> None:
+    path = folder / name
+    if name.endswith("json"):
+        path.write_text(path.read_text() + " ")
+    else:
+        content = bytearray(path.read_bytes())
+        content[-4:] = b"\0\0\0\0"  # one weight
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{Path(name).name} was changed after config\.json was written"):
+        load_model(folder)
+    edit(folder, lambda tree: tree.pop("files"))
+    load_model(folder)
 
 
 def test_model_folder_code_is_not_run(folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from mmpt.config import Config, save_config
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models import load_tokenizer
-from mmpt.models.fingerprint import model_fingerprint
+from mmpt.models.fingerprint import weights_fingerprint
 from mmpt.models.folder import save_model_folder
 from mmpt.models.loading import load_model, load_weights, model_files, weights_file
 from mmpt.utils.errors import MissingDataError, UserError
@@ -43,7 +43,7 @@ def test_load_model_gives_the_same_model_from_every_format(
 ) -> None:
     loaded = load_model(saved, config)
     assert not loaded.model.training and loaded.path == saved
-    assert model_fingerprint(loaded.model) == model_fingerprint(reference_model)
+    assert weights_fingerprint(loaded.model) == weights_fingerprint(reference_model)
     for side in ("video", "text"):
         inputs = [io["vfeats"], io["vmasks"]] if side == "video" else [io["caps"], io["cmasks"]]
         with torch.no_grad():
@@ -82,5 +82,5 @@ def test_load_weights_of_a_folder_or_a_file(saved: Path, make_model: Any, refere
     """As training starts from either."""
     model = make_model(seed=5)
     assert load_weights(model, saved) == []
-    assert model_fingerprint(model) == model_fingerprint(reference_model)
+    assert weights_fingerprint(model) == weights_fingerprint(reference_model)
     assert weights_file(saved).is_file()

@@ -130,18 +130,17 @@ def test_build_index_errors(tmp_path: Path, sources: Any, options: Any, words: s
     assert not list(tmp_path.iterdir())
 
 
-def test_build_index_replaces_only_an_index(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / ".index.killed.tmp").mkdir()
+def test_build_index_replaces_only_an_index(tmp_path: Path) -> None:
+    (tmp_path / ".index.mmpt-killed00.tmp").mkdir()
     build_index([named(vectors(9))], tmp_path / "index")
-    assert ".index.killed.tmp is a leftover of a killed build" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["index"], "leftovers of a killed build"
     assert len(build_index([named(vectors(8))], tmp_path / "index")) == 8
     with pytest.raises(UserError):
         build_index([named(vectors(9) * np.inf)], tmp_path / "index")
     assert len(Index(tmp_path / "index")) == 8  # what was there is still there
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "thesis.txt").write_text("!")
-    with pytest.raises(UserError, match="is not an index"):
-        build_index([named(vectors(9))], tmp_path / "work")
+    with pytest.raises(UserError, match=r"an index of something else .*--force"):
+        build_index([named(vectors(9), model="abc")], tmp_path / "index")
+    assert len(build_index([named(vectors(9), model="abc")], tmp_path / "index", force=True)) == 9
 
 
 def test_search_query_errors(tmp_path: Path) -> None:
@@ -186,8 +185,66 @@ def test_damaged_index_is_refused(tmp_path: Path) -> None:
     Index(folder).search(vectors(1))
     build_index([named(vectors(299))], tmp_path / "other", "hnsw")
     shutil.copy(tmp_path / "other" / "approximate.faiss", folder)
+    with pytest.raises(UserError, match="was changed after"):
+        Index(folder).search(vectors(1))
+    without_hashes(folder)
     with pytest.raises(UserError, match="holds 299 vectors"):
         Index(folder).search(vectors(1))
+
+
+def without_hashes(folder: Path) -> None:
+    """Make an index one of an older version, or of a stranger."""
+    tree = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(
+        json.dumps({k: v for k, v in tree.items() if k not in ("files", "of")})
+    )
+
+
+def test_an_index_without_hashes_is_read_but_replaced_only_by_force(tmp_path: Path) -> None:
+    build_index([named(vectors(9))], tmp_path / "index")
+    without_hashes(tmp_path / "index")
+    assert len(Index(tmp_path / "index")) == 9
+    with pytest.raises(UserError, match=r"older version.*--force"):
+        build_index([named(vectors(8))], tmp_path / "index")
+    assert len(build_index([named(vectors(8))], tmp_path / "index", force=True)) == 8
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_hostile_indexes(tmp_path: Path, kind: str) -> None:
+    """Each with files that match: errors, not strange answers."""
+
+    def refused(name: str, content: np.ndarray, words: str) -> None:
+        folder = tmp_path / name
+        build_index([named(vectors(100))], folder, kind, force=True)
+        without_hashes(folder)
+        np.save(folder / f"{name}.npy", content)
+        with pytest.raises(UserError, match=words):
+            Index(folder).search(vectors(1))
+
+    offsets = np.cumsum([0] + [len(f"clip {i} ä".encode()) for i in range(100)])
+    refused("offsets", offsets.astype(float), "do not match")
+    refused("offsets", np.where(np.arange(101) == 50, -7, offsets), "do not match")
+    bad = vectors(100)
+    bad[50, 3] = np.nan
+    refused("vectors", bad, "holds NaN")
+
+
+def test_a_file_of_an_index_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    build_index([named(vectors(9))], folder)
+    (folder / "names.bin").rename(tmp_path / "names.bin")
+    (folder / "names.bin").symlink_to(tmp_path / "names.bin")
+    with pytest.raises(UserError, match="a file in the folder of the index was expected"):
+        Index(folder)
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_cosine_of_very_large_and_small_vectors(tmp_path: Path, scale: float) -> None:
+    array = vectors(20)
+    index = build_index([named(array * np.float32(scale))], tmp_path / "index", measure="cosine")
+    hits = index.search(array * np.float32(scale), 1)
+    assert hits.rows[:, 0].tolist() == list(range(20))
+    np.testing.assert_allclose(hits.scores, 1, rtol=1e-6)
 
 
 def test_read_embeddings_sources(tmp_path: Path) -> None:
@@ -216,7 +273,7 @@ def test_read_embeddings_sources(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=error):
             read_embeddings(plain)
     np.save(plain / "embeddings.npy", np.array([{"code": "run"}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="not a complete"):
+    with pytest.raises(UserError, match="no complete"):
         read_embeddings(plain)
     for missing in (tmp_path / "nothing", tmp_path / "index"):
         with pytest.raises(MissingDataError):

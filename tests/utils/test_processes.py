@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.utils.processes import run_forwarding_signals, sigterm_as_interrupt
+from mmpt.utils.errors import sigterm_as_interrupt
+from mmpt.utils.processes import run_forwarding_signals
 
 # a child that says when it is there, and what it was stopped by
 CHILD = """
@@ -72,7 +73,7 @@ def test_run_forwarding_signals_leaves_no_process(tmp_path: Path, number: signal
     process = subprocess.Popen([sys.executable, "-c", SERIES, str(launcher), str(tmp_path)])
     wait_for(tmp_path / "there")
     process.send_signal(number)
-    assert process.wait(30) == 130
+    assert process.wait(30) == 128 + number
     assert (tmp_path / "stopped").read_text() == "SIGTERM"
 
 

@@ -19,6 +19,8 @@ from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.output_kinds import ABLATIONS
+from mmpt.utils.outputs import FORCE_HELP, check_output, replace_output
 
 if TYPE_CHECKING:
     from mmpt.experiments.runs import Run
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs")
     parser.add_argument("--out", type=Path, help="folder (default: runs/ablations/NAME OF THE FIRST CONFIG)")
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if len({path.stem for path in configs}) < len(configs) or not configs:
         raise UserError("expected one or more configs with different names.")
     out = args.out or Path(os.environ.get("SIGNCLIP_RUNS", "runs")) / "ablations" / configs[0].stem
+    of = {"config": configs[0].name, "split": args.split, "overrides": " ".join(overrides)}
+    check_output(out, ABLATIONS, of, args.force)
     _check_clips(configs, overrides, args.split)
     runs_of = {path: [_run(path, seed, overrides, args.split, out) for seed in seeds] for path in configs}
     failed = run_all([run for runs in runs_of.values() for run in runs], args.jobs)
@@ -64,10 +69,11 @@ def run(args: argparse.Namespace) -> int:
     rows = compare(ablations)
     settings = f"{args.split} split, seeds {' '.join(map(str, seeds))} {' '.join(overrides)}".strip()
     text = f"{table(rows, ablations[0])}\n{settings}.\n"
-    write_text(out / "ablations.md", f"# {configs[0].stem}\n\n{text}\n![ablations](ablations.png)\n")
-    write_text(out / "ablations.csv", csv_text(rows))
-    write_json(out / "ablations.json", rows)
-    picture(out / "ablations.png", rows, configs[0].stem)
+    with replace_output(out, ABLATIONS, of, args.force) as fresh:
+        write_text(fresh / "ablations.md", f"# {configs[0].stem}\n\n{text}\n![ablations](ablations.png)\n")
+        write_text(fresh / "ablations.csv", csv_text(rows))
+        write_json(fresh / "ablations.json", rows)
+        picture(fresh / "ablations.png", rows, configs[0].stem)
     print(f"{text}\nwritten to {out}: ablations.md, ablations.csv, ablations.json, ablations.png")
     if failed:
         print(f"error: {len(failed)} runs failed: {', '.join(run.name for run in failed)}", file=sys.stderr)

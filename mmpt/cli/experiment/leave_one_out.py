@@ -21,6 +21,8 @@ from mmpt.config.package_files import config_path
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.output_kinds import FOLDS
+from mmpt.utils.outputs import FORCE_HELP, check_output, replace_output
 
 if TYPE_CHECKING:
     from mmpt.experiments.folds import Fold, FoldResult
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs")
     parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))
     out = args.out or runs_folder / "leave_one_out" / args.config.stem
     together = None if args.folds is None else [group.split(",") for group in args.folds]
+    of = {"config": args.config.name, "overrides": " ".join(args.overrides)}  # more folds or seeds extend it
+    check_output(out, FOLDS, of, args.force)
     folds, seeds = folds_of(args.languages, together), seeds_of(args.seeds)
     runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in seeds}
     config = load_config(args.config, list(args.overrides))
@@ -113,10 +118,11 @@ def run(args: argparse.Namespace) -> int:
         f"Config {args.config} {' '.join(args.overrides)}, seeds {' '.join(map(str, seeds))}; each fold "
         f"trains on the others of {' '.join(args.languages)}."
     )
-    write_text(out / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
-    write_text(out / "table.csv", _csv(results))
-    write_json(out / "folds.json", [_facts(result) for result in results])
-    picture(out / "folds.png", results, title)
+    with replace_output(out, FOLDS, of, args.force) as fresh:
+        write_text(fresh / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
+        write_text(fresh / "table.csv", _csv(results))
+        write_json(fresh / "folds.json", [_facts(result) for result in results])
+        picture(fresh / "folds.png", results, title)
     print(f"{text}\nwritten to {out}: table.md, table.csv, folds.json, folds.png")
     if failed:
         print(f"error: {len(failed)} trainings failed: {', '.join(r.name for r in failed)}", file=sys.stderr)

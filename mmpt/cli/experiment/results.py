@@ -20,6 +20,8 @@ from mmpt.config.package_files import config_path, package_root
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_text
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.output_kinds import COMPARISON
+from mmpt.utils.outputs import FORCE_HELP, check_output, replace_output
 from mmpt.utils.processes import run_forwarding_signals
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="table of published numbers (default: those of RWTH fingerspelling)",
     )
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
     parser.add_argument("--title", default="RWTH German Fingerspelling", help="of the picture")
 
 
@@ -80,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     published = read_published(args.published or package_root() / "configs" / "published_rwthfs.csv")
     experiments = [Experiment(paths[name], overrides) for name in in_published_order(paths, published)]
     statuses: dict[str, int] = {}
+    check_output(args.out, COMPARISON, force=args.force)
     if not args.collect:
         _refuse_stand_ins(experiments, args.allow_stand_ins)
         args.out.mkdir(parents=True, exist_ok=True)  # not found to be impossible after hours of training
@@ -137,9 +141,11 @@ def _write(
             notes.append(f"failed with exit status {statuses[experiment.name]}")
         rows.append(Row(experiment.name, experiment.results(), published.get(experiment.name), notes))
     text = comparison_markdown(rows)
-    write_text(args.out / "results.md", f"# {args.title}\n\n{text}\n![measured and published](results.png)\n")
-    write_text(args.out / "results.csv", comparison_csv(rows))
-    comparison_chart(args.out / "results.png", rows, args.title)
+    with replace_output(args.out, COMPARISON, force=args.force) as fresh:
+        page = f"# {args.title}\n\n{text}\n![measured and published](results.png)\n"
+        write_text(fresh / "results.md", page)
+        write_text(fresh / "results.csv", comparison_csv(rows))
+        comparison_chart(fresh / "results.png", rows, args.title)
     return text
 
 

@@ -12,6 +12,7 @@ import logging
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.outputs import FORCE_HELP
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", default="auto", help="auto (default), flat, hnsw, ivf or ivfpq")
     parser.add_argument("--measure", choices=["cosine", "dot"], help="default: the evaluation's, or cosine")
     parser.add_argument("--model", metavar="FOLDER", help="model folder that the vectors come from")
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,18 +44,18 @@ def run(args: argparse.Namespace) -> None:
     sources = [read_embeddings(source, args.side, args.ids) for source in args.sources]
     if args.model:
         from mmpt.embedding.embedder import SignCLIP
-        from mmpt.models.fingerprint import model_fingerprint
+        from mmpt.search.sources import same_model
 
-        fingerprint = model_fingerprint(SignCLIP.from_pretrained(args.model, "cpu").model)
+        fingerprint = SignCLIP.from_pretrained(args.model, "cpu").fingerprint
         for source, path in zip(sources, args.sources):
-            if source.model and source.model != fingerprint:
+            if source.model and not same_model(source.model, fingerprint):
                 raise UserError(
                     f"{path} was made by another model ({source.model}) than {args.model} ({fingerprint})."
                 )
             if not source.model:
                 log.warning("%s does not say which model it comes from: taken to be %s", path, args.model)
             source.model = fingerprint
-    index = build_index(sources, args.out, args.kind, args.measure)
+    index = build_index(sources, args.out, args.kind, args.measure, args.force)
     print(f"wrote {args.out}: {index.summary}")
 
 

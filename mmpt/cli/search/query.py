@@ -6,6 +6,7 @@ signclip search query runs/X/index --model runs/X/model --text "Fingerspell the 
 import argparse
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         write_json(args.out, answers)
     if args.json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False))
+        utf8 = "utf" in sys.stdout.encoding.lower()
+        print(json.dumps(answers, indent=2, ensure_ascii=not utf8))
         return
     for answer in answers:
         print(answer["query"])
@@ -77,10 +79,9 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
         if not args.model:
             raise UserError("--text and --pose need --model FOLDER, the model folder that embeds them.")
         from mmpt.embedding.embedder import SignCLIP
-        from mmpt.models.fingerprint import model_fingerprint
 
         model = SignCLIP.from_pretrained(args.model, args.device)
-        index.check_model(model_fingerprint(model.model), f"the model {args.model}")
+        index.check_model(model.fingerprint, f"the model {args.model}")
         labels += [*args.text, *args.pose]
         parts += [
             embed(some) for embed, some in ((model.embed_text, args.text), (model.embed_pose, args.pose))

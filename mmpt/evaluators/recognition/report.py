@@ -1,6 +1,5 @@
 """Write the outcomes of recognition protocols as JSON, Markdown, CSV and figures."""
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,9 +10,11 @@ import numpy as np
 
 from mmpt.evaluators.metrics.ranks import ABSENT
 from mmpt.evaluators.pictures.labels import short_labels
-from mmpt.evaluators.recognition.protocols import PROTOCOLS, Outcome, Split
+from mmpt.evaluators.recognition.protocols import Outcome, Split
 from mmpt.evaluators.reports.tables import csv_text, markdown_table
 from mmpt.utils.files import write_json, write_text
+from mmpt.utils.output_kinds import PROTOCOL_REPORT
+from mmpt.utils.outputs import replace_output
 
 COLUMNS = ("R@1", "R@5", "R@10", "P@1", "MRR", "DCG", "MedianR")
 _LISTED = 100
@@ -21,12 +22,17 @@ _MAP, _PICTURES = "map.png", ("confusions.png", "per_class.png")
 
 
 def save_recognition(
-    folder: Path, about: dict[str, Any], outcomes: Sequence[Outcome], queries: Split, pictures: bool = True
+    folder: Path,
+    about: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    queries: Split,
+    pictures: bool = True,
+    force: bool = False,
 ) -> list[Path]:
-    """Write a report into `folder` and return its files. Deletes the files of an earlier report first.
+    """Write a report into `folder` and return its files. An earlier report of the same is replaced.
 
     The files are protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and figures.
-    about: facts about model, table and split; its "warnings" are printed first.
+    about: facts about model, table and split; its "warnings" are printed first. force: see replace_output.
     """
     by_clips = [outcome for outcome in outcomes if outcome.predicted is not None]
     classes, signers = _breakdown(by_clips, queries, "class"), _breakdown(by_clips, queries, "signer")
@@ -37,19 +43,28 @@ def save_recognition(
         "predictions.csv": _predictions(by_clips, queries),
     }
     drawings = _drawings(by_clips, queries) if pictures else {}
-    for name in ("protocols.md", "protocols.json", *tables, _MAP):
-        (folder / name).unlink(missing_ok=True)
-    for protocol, picture in itertools.product(PROTOCOLS, _PICTURES):
-        (folder / f"{protocol}_{picture}").unlink(missing_ok=True)
-    written = []
-    for name, rows in tables.items():
-        if rows:
-            write_text(folder / name, csv_text(rows))
-            written.append(folder / name)
-    write_text(folder / "protocols.md", _page(about, outcomes, classes, signers, list(drawings)))
-    write_json(folder / "protocols.json", {**about, "outcomes": [outcome.as_json() for outcome in outcomes]})
-    drawn = [draw(folder / name) for name, draw in drawings.items()]
-    return [folder / "protocols.md", folder / "protocols.json", *written, *drawn]
+    written = [name for name, rows in tables.items() if rows]
+    of = report_of(about["split"], about["model"], about["table"])
+    with replace_output(folder, PROTOCOL_REPORT, of, force) as fresh:
+        for name in written:
+            write_text(fresh / name, csv_text(tables[name]))
+        write_text(fresh / "protocols.md", _page(about, outcomes, classes, signers, list(drawings)))
+        content = {**about, "outcomes": [outcome.as_json() for outcome in outcomes]}
+        write_json(fresh / "protocols.json", content)
+        failure = None
+        try:
+            for name, draw in drawings.items():
+                draw(fresh / name)
+        except Exception as error:
+            failure = error  # raised when the numbers are saved
+    if failure is not None:
+        raise failure
+    return [folder / name for name in ("protocols.md", "protocols.json", *written, *drawings)]
+
+
+def report_of(split: str, model: dict[str, str], table: dict[str, str]) -> dict[str, str]:
+    """What a report is of. model, table: their provenance, with the keys sha256 and file."""
+    return {"model": model["sha256"], "table": table["file"], "split": split}
 
 
 def results_table(outcomes: Sequence[Outcome]) -> str:

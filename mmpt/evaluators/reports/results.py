@@ -17,7 +17,9 @@ from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
 from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.reports.tables import all_metrics_markdown, format_markdown, markdown_table, name_of
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, read_json, write_json, write_text
+from mmpt.utils.files import read_json, write_json, write_text
+from mmpt.utils.output_kinds import EVALUATION
+from mmpt.utils.outputs import real_folder, replace_output
 
 _PROMPTS_LISTED = 100  # in results.md
 _PICTURES = ("confusion_matrix.png", "per_class.png")
@@ -96,43 +98,53 @@ def chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
 
 
 def save_report(
-    folder: str | os.PathLike[str], results: dict[str, Any], split: EmbeddedSplit, plots: bool = True
+    folder: str | os.PathLike[str],
+    results: dict[str, Any],
+    split: EmbeddedSplit,
+    plots: bool = True,
+    force: bool = False,
 ) -> list[Path]:
     """Write the report of an evaluation into `folder`. Returns the files, results.json last.
 
-    Deletes the results of an earlier evaluation first, so that they are never mixed with new embeddings. Each
-    file is written atomically: text_embeddings.npy and video_embeddings.npy (float32), ids.json ({"prompts",
-    "videos", "prompt_of_video", "nearest_prompt"}), results.md, results.json and, with `plots`,
-    confusion_matrix.png and per_class.png. results: of `make_results` for `split`.
+    Replaces the results of an earlier evaluation of the same checkpoint and split together; force: of others
+    too (see replace_output). The files are text_embeddings.npy and video_embeddings.npy (float32), ids.json
+    ({"prompts", "videos", "prompt_of_video", "nearest_prompt"}), results.md, results.json and, with `plots`,
+    confusion_matrix.png and per_class.png. results: what `make_results` returned for `split`.
     """
     folder = Path(folder)
     texts, videos = np.asarray(split.texts, np.float32), np.asarray(split.videos, np.float32)
     truth = np.asarray(split.labels)
     predicted = nearest_prompts(texts, videos, results["similarity"])
     labels = short_labels(split.prompts)
-    written: list[Path] = []
-    for name in ("results.json", "results.md", *_PICTURES):
-        (folder / name).unlink(missing_ok=True)
-    for name, array in (("text_embeddings.npy", texts), ("video_embeddings.npy", videos)):
-        with atomic_write(folder / name) as temporary:
-            np.save(temporary, array)
-        written.append(folder / name)
     ids = {
         "prompts": list(split.prompts),
         "videos": list(split.video_ids),
         "prompt_of_video": truth.tolist(),
         "nearest_prompt": predicted.tolist(),
     }
-    write_json(folder / "ids.json", ids)
-    written.append(folder / "ids.json")
-    if plots:
-        from mmpt.evaluators.pictures import confusions  # matplotlib is slow to import
+    of = evaluated(folder, results.get("checkpoint"), results.get("split"))
+    with replace_output(folder, EVALUATION, of, force) as fresh:
+        np.save(fresh / "text_embeddings.npy", texts)
+        np.save(fresh / "video_embeddings.npy", videos)
+        write_json(fresh / "ids.json", ids)
+        if plots:
+            from mmpt.evaluators.pictures import confusions  # matplotlib is slow to import
 
-        for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
-            written.append(draw(folder / name, truth, predicted, labels, results))
-    write_text(folder / "results.md", _markdown(results, truth, predicted, labels, plots))
-    write_json(folder / "results.json", results)
-    return [*written, folder / "results.md", folder / "results.json"]
+            for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
+                draw(fresh / name, truth, predicted, labels, results)
+        write_text(fresh / "results.md", _markdown(results, truth, predicted, labels, plots))
+        write_json(fresh / "results.json", results)
+    pictures = _PICTURES if plots else ()
+    names = ("text_embeddings.npy", "video_embeddings.npy", "ids.json", *pictures, "results.md")
+    return [folder / name for name in (*names, "results.json")]
+
+
+def evaluated(folder: str | os.PathLike[str], checkpoint: object, split: object) -> dict[str, Any]:
+    """What an evaluation in `folder` is of: split and checkpoint, relative, so that a run can be moved."""
+    of = {"split": split}
+    if checkpoint:
+        of["checkpoint"] = os.path.relpath(str(checkpoint), real_folder(folder))
+    return of
 
 
 def _markdown(
