@@ -3,14 +3,17 @@
 Written for fairseq 0.12.3; tests/fairseq_plugin/test_patches.py fails when that version changes.
 """
 
+import hashlib
 import logging
 from typing import Any
 
 from fairseq import checkpoint_utils
+from fairseq.logging import metrics
 from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
 from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
 
+from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.distributed import rank
 
 log = logging.getLogger(__name__)
@@ -35,11 +38,13 @@ class MMTrainer(Trainer):
             vars(function).clear()
         super().__init__(*args, **kwargs)
         self._begun = False
+        self._resumed: tuple[str, dict[str, Any]] | None = None
         self._unseen_score: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The training state, with the plateau schedule's count of bad epochs."""
+        """The training state, with a digest of the epoch's batches and the plateau schedule's count."""
         state = super().state_dict()
+        state["extra_state"]["batches"] = batches_digest(self._epochs)
         if isinstance(self.lr_scheduler, ReduceLROnPlateauLRSchedule):
             scheduler = state["optimizer_history"][-1]["lr_scheduler_state"]
             scheduler["num_bad_epochs"] = self.lr_scheduler.lr_scheduler.num_bad_epochs
@@ -66,6 +71,8 @@ class MMTrainer(Trainer):
                 raise
             raise self.task.plan.start.does_not_fit(error) from error
         if state is not None:
+            if state["train_iterator"]["iterations_in_epoch"] and not self.cfg.checkpoint.reset_dataloader:
+                self._resumed = filename, state
             if not (reset_optimizer or reset_lr_scheduler):
                 self._resume_scheduler(state)
             if self.cfg.ema.store_ema:
@@ -91,9 +98,36 @@ class MMTrainer(Trainer):
             log.info("resuming from %s, after update %d", checkpoint, self.get_num_updates())
 
     def get_train_iterator(self, *args: Any, **kwargs: Any) -> Any:
-        """fairseq's iterator over the epochs' batches."""
+        """fairseq's iterator over the epochs' batches.
+
+        The first one after a checkpoint was loaded begins its epoch again if the checkpoint was written after
+        other batches: fairseq counts the batches of an epoch, not their clips.
+        """
         self._epochs = super().get_train_iterator(*args, **kwargs)
+        if self._resumed is not None:
+            (checkpoint, state), self._resumed = self._resumed, None
+            place = state["train_iterator"]
+            if not self._same_batches(checkpoint, state.get("batches")):
+                log.warning(
+                    "epoch %d begins again: after the %d batches that were trained, its batches are made of "
+                    "other clips now (another batch size, number of processes or data)",
+                    *(place["epoch"], place["iterations_in_epoch"]),
+                )
+                place["iterations_in_epoch"] = 0
+                metrics.reset_meters("train")
         return self._epochs
+
+    def _same_batches(self, checkpoint: str, digest: str | None) -> bool:
+        """Whether a checkpoint was written after these batches.
+
+        digest: of its batches; None in those of older versions, whose size and processes are compared.
+        """
+        if digest is not None:
+            return digest == batches_digest(self._epochs)
+        before = load_torch_file(checkpoint).get("cfg") or {}
+        size = before.get("dataset", {}).get("batch_size", self.cfg.dataset.batch_size)
+        processes = before.get("distributed_training", {}).get("distributed_world_size", 1)
+        return (size, processes) == (self.cfg.dataset.batch_size, self.data_parallel_world_size)
 
     def begin_epoch(self, epoch: int) -> None:
         """Begin an epoch. Raises RunEnded before the first one if the resumed run had reached a limit."""
@@ -127,6 +161,12 @@ class MMTrainer(Trainer):
             self.lr_step(self._epochs.epoch, score)  # otherwise the checkpoint keeps the score for it
         # only what would have been saved anyway may become the best checkpoint
         checkpoint_utils.save_checkpoint(self.cfg.checkpoint, self, self._epochs, score if saves else None)
+
+
+def batches_digest(epochs: Any) -> str:
+    """A digest of the batches of fairseq's epoch iterator, and of what decides their order."""
+    order = [epochs.num_shards, epochs.seed, epochs.grouped_shuffling, *map(list, epochs.frozen_batches)]
+    return hashlib.sha256(repr(order).encode()).hexdigest()[:16]
 
 
 def due(cfg: Any, update: int, epoch: int, ended: bool) -> tuple[bool, bool]:

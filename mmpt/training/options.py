@@ -155,6 +155,25 @@ def _check_cached(groups: Groups) -> None:
         )
 
 
+def check_resets(config: Config, start: Start) -> None:
+    """Raises UserError for `reset_*` that would have no effect: no other run's checkpoint is named.
+
+    Published YAMLs name one, with reset_optimizer: a run that resumes in its own folder ignores both.
+    """
+    groups = config.fairseq
+    given = [name for name in _RESETS if option(groups, name)]
+    if not given or start.kind is StartKind.OTHER_RUN:
+        return
+    if option(groups, "restore_file", LAST) == LAST and not option(groups, "reset_optimizer"):
+        raise UserError(
+            f"fairseq.checkpoint.{given[0]} is for a checkpoint that restore_file names; a run in its own "
+            "folder resumes with everything: leave it out. (An epoch whose batches have changed begins again "
+            "by itself.)"
+        )
+    if start.own:
+        log.info("%s resumes: %s ignored", start.checkpoint, " and ".join(given))
+
+
 def check_fine_tuning(config: Config, start: Start) -> None:
     """Raises UserError for an impossible `model.lora_rank`, and if untrained parts would stay random."""
     model = config.model

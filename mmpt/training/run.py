@@ -12,7 +12,7 @@ from mmpt.config import Config, load_config, save_config
 from mmpt.config.fairseq_options import option, to_argv
 from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, save_dir
 from mmpt.tasks import Task
-from mmpt.training.options import Groups, check_fine_tuning, check_options, normalise
+from mmpt.training.options import Groups, check_fine_tuning, check_options, check_resets, normalise
 from mmpt.training.resume import Start, adopt_best, find_start, training_data
 from mmpt.training.signals import StopRequest
 from mmpt.utils.errors import UserError
@@ -107,6 +107,7 @@ def prepare(config_file: str, overrides: Sequence[str] = ()) -> TrainingPlan:
     task = Task(config)
     check_options(config, config_file)
     start = find_start(config.fairseq)
+    check_resets(config, start)
     check_fine_tuning(config, start)
     return TrainingPlan(config_file, tuple(overrides), config, task, start, options=normalise(config, start))
 

@@ -16,6 +16,8 @@ from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
 from tests.processors.table_data import table_rows, write_table
 from tests.train_command import O, train, train_runs
 
+B = "fairseq.dataset.batch_size"
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, data_dir, pose_cache):
@@ -394,6 +396,54 @@ def test_resume_as_another_experiment_is_refused(finished, capsys, change, words
     message = capsys.readouterr().err
     assert words in message and "this would be another experiment" in message
     assert {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()} == before
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, data_dir, pose_cache):
+    """A config, and the folder of its run, which was stopped after three of the five batches of epoch 1."""
+    folder = tmp_path_factory.mktemp("stopped")
+    path = write_tiny(folder, data_dir, pose_cache)
+    assert train(path, stop_at=2).returncode == 128 + signal.SIGTERM
+    return path, folder / "run"
+
+
+@pytest.mark.parametrize("size, old", [(6, False), (3, False), (4, True), (2, True)])
+def test_resume_with_another_batch_size_begins_the_epoch_again(stopped, tmp_path, size, old):
+    """fairseq counts batches: it would skip as many of other clips, or end in a traceback."""
+    shutil.copytree(stopped[1], tmp_path / "run")
+    last = tmp_path / "run" / "checkpoint_last.pt"
+    if old:
+        content = load_torch_file(last)
+        del content["extra_state"]["batches"]
+        torch.save(content, tmp_path / "old.pt")  # the file itself is mapped
+        (tmp_path / "old.pt").replace(last)
+    done = train(stopped[0], f"fairseq.checkpoint.save_dir={last.parent}", f"{O}.max_epoch=1", f"{B}={size}")
+    assert done.returncode == 0, done.stderr
+    again = size != 4
+    assert ("epoch 1 begins again: after the 3 batches that were trained" in done.stderr) == again
+    batches = -(-18 // size) if again else 2
+    assert load_torch_file(last)["optimizer_history"][-1]["num_updates"] == 3 + batches
+
+
+@pytest.mark.slow
+def test_resume_with_another_number_of_processes_begins_the_epoch_again(stopped, tmp_path):
+    shutil.copytree(stopped[1], tmp_path / "run")
+    options = [f"fairseq.checkpoint.save_dir={tmp_path}/run", f"{O}.max_epoch=1", f"{B}=4"]
+    done = run_module("locallaunch.py", str(stopped[0]), "--jobtype", "local_small", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epoch 1 begins again") == 1
+    last = load_torch_file(tmp_path / "run" / "checkpoint_last.pt")
+    assert last["optimizer_history"][-1]["num_updates"] == 3 + 3
+
+
+def test_resets_without_a_checkpoint_are_refused(stopped, tmp_path, capsys):
+    from mmpt.cli.train import main
+
+    for folder in (stopped[1], tmp_path / "new"):
+        place = f"fairseq.checkpoint.save_dir={folder}"
+        assert main([str(stopped[0]), place, "fairseq.checkpoint.reset_dataloader=true"]) == 2
+        assert "reset_dataloader is for a checkpoint that restore_file names" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_resume_with_an_edited_table_is_refused(tiny_yaml, tmp_path, capsys):
