@@ -25,7 +25,7 @@ def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
         raise UserError(f"{path}: {UNREADABLE} ({error.strerror or error}); {expected}") from None
     except Exception as error:  # numpy raises errors of many types on invalid bytes
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError(f"{path}: this is no whole .npy file ({reason}); {expected}") from None
+        raise UserError(f"{path}: no complete .npy file ({reason}); {expected}") from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise UserError(f"{path}: this is an archive of arrays (.npz); {expected}")

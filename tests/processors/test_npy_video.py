@@ -107,7 +107,7 @@ def test_invalid_npy_files_are_refused(tmp_path, save):
     whole = save(np.ones((50, 8))).read_bytes()
     for content in (b"", b"rubbish", whole[:-1], whole[:60], whole[:10] + b"(" * 300):
         bad.write_bytes(content)
-        refused(bad, "no whole .npy file")
+        refused(bad, "no complete .npy file")
     np.savez(tmp_path / "x.npz", a=np.ones(3))
     (tmp_path / "x.npz").rename(bad)
     refused(bad, "npz")
@@ -118,7 +118,7 @@ def test_an_oversized_header_allocates_no_memory(tmp_path, save):
     path = tmp_path / "bomb.npy"
     path.write_bytes(content.replace(b"(50, 80), }        ", b"(50, 80000000000), }"))
     assert b"80000000000" in path.read_bytes()
-    refused(path, "no whole .npy file")
+    refused(path, "no complete .npy file")
 
 
 def test_pickled_code_is_not_run(tmp_path, save):
@@ -130,8 +130,8 @@ def test_pickled_code_is_not_run(tmp_path, save):
 
     array = np.empty((1, 1), dtype=object)
     array[0, 0] = Touch()
-    refused(save(array), "no whole .npy file")
+    refused(save(array), "no complete .npy file")
     plain = tmp_path / "plain.npy"
     plain.write_bytes(pickle.dumps(Touch()))
-    refused(plain, "no whole .npy file")
+    refused(plain, "no complete .npy file")
     assert not marker.exists()

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpt.embedding.storage import EmbeddingSet, save_embedding_set
+from mmpt.embedding.storage import FINGERPRINT, EmbeddingSet, save_embedding_set
 from mmpt.search import read_embeddings
 from mmpt.utils.errors import MissingDataError, UserError
 
 
 def test_read_embeddings_of_the_embed_command(tmp_path: Path) -> None:
     vectors = np.eye(2, 4, dtype=np.float32)
-    save_embedding_set(tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {}, "npy")
+    save_embedding_set(tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {FINGERPRINT: "x"}, "npy")
     assert read_embeddings(tmp_path).names == ["a", "b, ü"]
     assert read_embeddings(tmp_path / "embeddings.npy").names == ["a", "b, ü"]
     rows = [
@@ -31,7 +31,7 @@ def test_read_embeddings_of_the_embed_command(tmp_path: Path) -> None:
 
 def test_read_embeddings_refuses_parquet(tmp_path: Path) -> None:
     made = EmbeddingSet(np.eye(2, dtype=np.float32), [{"id": "a"}, {"id": "b"}])
-    save_embedding_set(tmp_path, made, {}, "parquet")
+    save_embedding_set(tmp_path, made, {FINGERPRINT: "x"}, "parquet")
     with pytest.raises(UserError, match="embed with --format npy"):
         read_embeddings(tmp_path)
 
