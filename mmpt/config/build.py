@@ -82,6 +82,8 @@ def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:
     converted = _convert(value, hint)
     if converted is _WRONG:
         raise UserError(f"{where}: expected {_describe(hint)}, got {_show(value)}.{_unquoted(value, hint)}")
+    if converted == "" and where.endswith(("_path", "_dir", "_name")):
+        raise UserError(f"{where}: it is empty: give a name, or leave it out.")
     choices = bounds.get("choices")
     if choices is not None and converted is not None and converted not in choices:
         raise UserError(f"{where}: expected one of {', '.join(map(str, choices))}, got {_show(value)}.")

@@ -152,7 +152,7 @@ class FrameSampling:
         None, "part of a clip that is used, as fractions [from, to]; null: all", minimum=0, maximum=1
     )
     clip_frames: int | None = opt(
-        None, "number of evenly spaced frames in that part; null: every frame", minimum=1
+        None, "number of evenly spaced frames in that part; null: every frame", minimum=1, maximum=1 << 20
     )
 
 

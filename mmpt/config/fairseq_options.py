@@ -129,7 +129,12 @@ _MINIMUM = {
     "clip_norm": 0,
     "seed": 0,
     "lr": 0,
+    "ema_decay": 0,
+    "ema_start_update": 0,
+    "weight_decay": 0,
+    "adam_eps": 0,
 }
+_BELOW_1 = {"ema_decay"}
 
 
 def _check_range(where: str, name: str, value: Any) -> None:
@@ -139,6 +144,10 @@ def _check_range(where: str, name: str, value: Any) -> None:
         raise UserError(f"{where}: expected a finite number, got {value!r}.")
     if name in _MINIMUM and not (numbers and all(_MINIMUM[name] <= number < math.inf for number in numbers)):
         raise UserError(f"{where}: expected a number of at least {_MINIMUM[name]}, got {value!r}.")
+    if name in _BELOW_1 and not all(number < 1 for number in numbers):
+        raise UserError(f"{where}: expected a number from 0 to below 1, got {value!r}.")
+    if name in NAMES and value == "":
+        raise UserError(f"{where}: it is empty: give a name, or leave it out.")
     if name == "update_freq" and not all(number.is_integer() for number in numbers):
         raise UserError(f"{where}: expected a whole number, or several, got {value!r}.")
     if name == "required_batch_size_multiple" and value != 1:

@@ -110,8 +110,7 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
             f"{path}: expected a mapping of sections (dataset:, model:, ...), got text."
         ) from error
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not readable as YAML: {reason}") from error
+        raise UserError(f"{path}: not readable as YAML{_why_no_yaml(error, bool(including))}") from None
     if not isinstance(content, dict):
         raise UserError(
             f"{path}: expected a mapping of sections (dataset:, model:, ...), got {type(content).__name__}."
@@ -139,6 +138,15 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
 
 def _yaml_files(folder: Path) -> list[str]:
     return [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
+
+
+def _why_no_yaml(error: Exception, included: bool) -> str:
+    """The end of a message. Of an included file, which a stranger's YAML may choose, it shows no content."""
+    if not included:
+        return f": {' '.join(str(error).split())}"
+    mark = getattr(error, "problem_mark", None)
+    place = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    return f"{place}. It is included: expected a config there."
 
 
 def _check_size(path: Path) -> None:

@@ -22,6 +22,9 @@ from mmpt.config.dataset_options import (
 from mmpt.config.fields import opt, renamed, required, section
 from mmpt.config.published import PublishedDataset, PublishedModel
 
+LARGE = 1 << 20
+"""Upper limit of sizes: a hostile file with larger ones would exhaust the memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetConfig(
@@ -44,8 +47,12 @@ class DatasetConfig(
     video_processor: str = required(
         "how a clip becomes feature vectors: RWTHFSPoseProcessor, RWTHFSVideoProcessor, ..."
     )
-    max_video_len: int = required("maximum number of frames (or video tokens) of a clip", minimum=1)
-    max_len: int = required("maximum number of token ids of a prompt, including [CLS] and [SEP]s", minimum=4)
+    max_video_len: int = required(
+        "maximum number of frames (or video tokens) of a clip", minimum=1, maximum=LARGE
+    )
+    max_len: int = required(
+        "maximum number of token ids of a prompt, including [CLS] and [SEP]s", minimum=4, maximum=LARGE
+    )
 
 
 @dataclass
@@ -57,12 +64,16 @@ class ModelConfig(PublishedModel):
     text_encoder_cls: str = opt("BertModel", "the text tower")
     mm_encoder_cls: str | None = opt(None, "the shared tower of MMFusionShare")
     num_hidden_video_layers: int = opt(
-        6, "BERT layers of the video tower; MMFusionShare has all those of the text model", minimum=1
+        6,
+        "BERT layers of the video tower; MMFusionShare has all those of the text model",
+        minimum=1,
+        maximum=1000,
     )
     video_hidden_size: int | None = opt(
         None,
         "width of a video tower that starts from random weights; null: the text model's width and weights",
         minimum=1,
+        maximum=LARGE,
     )
     ensemble_size: int = renamed(
         "members",
@@ -70,12 +81,15 @@ class ModelConfig(PublishedModel):
             1,
             "models trained together on one text tower and used as one; their embeddings are concatenated",
             minimum=1,
+            maximum=100,
         ),
     )
-    vfeat_dim: int = opt(512, "feature dimension per frame", minimum=1)
-    conv1d: int = opt(0, "1-D convolutions (kernel 17) over time before the frame MLP", minimum=0)
+    vfeat_dim: int = opt(512, "feature dimension per frame", minimum=1, maximum=LARGE)
+    conv1d: int = opt(
+        0, "1-D convolutions (kernel 17) over time before the frame MLP", minimum=0, maximum=100
+    )
     dropout: float | None = opt(
-        None, "dropout of the video tower; null: the text model's own", minimum=0, maximum=1
+        None, "dropout of the video tower; null: the text model's own", minimum=0, maximum=0.999
     )
     multimodal_projection: bool | str = opt(
         False, "true: a linear projection after each tower; l2_norm: also normalise to unit length"
@@ -92,6 +106,7 @@ class ModelConfig(PublishedModel):
         0,
         "fine-tuning: train adapters (LoRA) of this rank instead of the towers' BERT layers; 0: none",
         minimum=0,
+        maximum=LARGE,
     )
     autocast: str | None = opt(
         None,

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmpt.datasets.table_check import NO_SPLIT, TableReport
+from mmpt.evaluators.reports.tables import escape_markdown
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.normalization import apply_frame, shoulder_frame
@@ -49,13 +50,12 @@ def checked(table: Path) -> dict[str, str]:
 
 def page(report: TableReport, pictures: Sequence[str] = ()) -> str:
     """The report in Markdown."""
-    parts = [f"# {report.table.path.name}: {report.verdict}\n", splits_table(report) + "\n"]
+    parts = [f"# {escape_markdown(report.table.path.name)}: {report.verdict}\n", splits_table(report) + "\n"]
     for title, lines in (("Errors", report.errors), ("Warnings", report.warnings)):
         if lines:
             more = [f"- and {len(lines) - _LISTED} more: see check.json"] if len(lines) > _LISTED else []
-            parts.append(
-                "\n".join([f"## {title}\n", *(f"- {line}" for line in lines[:_LISTED]), *more]) + "\n"
-            )
+            listed = [f"- {escape_markdown(line)}" for line in lines[:_LISTED]]
+            parts.append("\n".join([f"## {title}\n", *listed, *more]) + "\n")
     parts += [f"![{Path(name).stem}]({name})\n" for name in pictures]
     return "\n".join(parts)
 

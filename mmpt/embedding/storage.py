@@ -59,7 +59,7 @@ def check_name(path: str | Path) -> None:
         raise UserError(f"{str(path)!r}: the file name is not UTF-8: rename it.") from error
 
 
-def made_of(about: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+def made_of(about: dict[str, Any], fingerprint: str | None) -> dict[str, Any]:
     """What a set of embeddings is identified by: model, source and the options that change vectors."""
     parts = {**about.get("source", {}), **about.get("table", {}), **about.get("options", {})}
     of = {key: value for key, value in parts.items() if value is not None and key not in _NO_IDENTITY}
@@ -74,7 +74,7 @@ def save_embedding_set(
     about: provenance, with the key FINGERPRINT. force: see replace_output. Older embeddings of the same
     source, model and options are replaced. Raises UserError if `out` holds others.
     """
-    of = made_of(about, about[FINGERPRINT])
+    of = made_of(about, about.get(FINGERPRINT))
     with replace_output(out, output_kinds.EMBEDDINGS, of, force) as fresh:
         vectors = fresh / f"{EMBEDDINGS}.{file_format}"
         if file_format == "parquet":

@@ -85,6 +85,7 @@ def extract_folder(
         if removed:
             log.info("%s: removed %d unfinished files of an earlier run", out, removed)
         manifest = Manifest(out, extractor.name, options, tools)
+        _refuse_foreign(manifest, sources)
         summary = Summary()
         if again:
             manifest.mark_for_extraction(source.key for source in sources)
@@ -97,6 +98,22 @@ def extract_folder(
                 manifest.save()
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _refuse_foreign(manifest: Manifest, sources: list[Source]) -> None:
+    """Raises UserError if a result would replace a file that no extraction into the folder wrote."""
+    ours = {record.get("output") for record in manifest.files.values()}
+    foreign = [
+        source.output
+        for source in sources
+        if source.output not in ours and os.path.lexists(manifest.folder / source.output)
+    ]
+    if foreign:
+        more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
+        raise UserError(
+            f"{manifest.folder / foreign[0]} exists, but not in the manifest.json of {manifest.folder}{more}: it "
+            "was not written by this command. Move it away, or give another folder with --out."
+        )
 
 
 def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, verify: bool) -> list[Source]:
@@ -226,6 +243,9 @@ class _Run:
         source, outcome = clip.source, finished.outcome
         target = self.out / source.output
         result = finished.result
+        # before the file is renamed, so that the next run knows whose it is if this one is killed
+        interrupted = {"status": "failed", "output": source.output, "error": "interrupted"}
+        self.manifest.add(source.key, interrupted)
         try:
             if outcome.status == "skipped":
                 self._remove_outdated(source)

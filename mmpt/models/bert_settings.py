@@ -8,8 +8,21 @@ from torch import nn
 
 from mmpt.utils.errors import UserError
 
-LARGEST = {"num_hidden_layers": 1000, "hidden_size": 1 << 20, "intermediate_size": 1 << 24}
-"""Upper limits: a damaged or hostile file with larger sizes would exhaust the memory."""
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "vocab_size": (1, 1 << 24),
+    "hidden_size": (1, 1 << 20),
+    "num_hidden_layers": (1, 1000),
+    "num_attention_heads": (1, 1 << 20),
+    "intermediate_size": (1, 1 << 24),
+    "hidden_dropout_prob": (0, 0.999),
+    "attention_probs_dropout_prob": (0, 0.999),
+    "max_position_embeddings": (1, 1 << 24),
+    "type_vocab_size": (1, 1 << 16),
+    "layer_norm_eps": (0, 1),
+    "initializer_range": (0, 1000),
+    "pad_token_id": (0, 1 << 24),
+}
+"""Smallest and largest values: a damaged or hostile file with other ones would exhaust the memory."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -50,18 +63,16 @@ class BertSettings:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} of the text model is {getattr(self, name)}; expected at least 1.")
-        for name, most in LARGEST.items():
-            if getattr(self, name) > most:
-                raise UserError(f"{name} of the text model is {getattr(self, name)}, over {most}.")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:  # also for NaN
+                side = f"at least {least:g}" if value < least else f"at most {most:g}"
+                raise UserError(f"{name} of the text model is {value}; expected {side}.")
+        if self.pad_token_id >= self.vocab_size:
+            raise UserError(
+                f"pad_token_id of the text model is {self.pad_token_id}, but its word table has "
+                f"{self.vocab_size} rows."
+            )
         if self.hidden_act not in ACTIVATIONS:
             raise UserError(
                 f"hidden_act is {self.hidden_act!r}; supported: {', '.join(sorted(ACTIVATIONS))}."

@@ -9,6 +9,10 @@ from mmpt.models.finetuning import freeze
 from mmpt.models.registry import MODELS, VIDEO_ENCODERS
 from mmpt.models.text_model import PretrainedBert, load_bert
 from mmpt.models.video_bert import VideoTowerOptions
+from mmpt.utils.errors import UserError
+
+_MOST_LAYERS = 1000
+"""In all video towers; building more takes minutes."""
 
 
 def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None) -> DualEncoder:
@@ -21,6 +25,12 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
     model_class = MODELS.get(model_cfg.model_cls, "model.model_cls")
     model_class.check(model_cfg)
     bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+    layers = model_cfg.ensemble_size * max(model_cfg.num_hidden_video_layers, model_cfg.conv1d)
+    if layers > _MOST_LAYERS:
+        raise UserError(
+            f"model.ensemble_size {model_cfg.ensemble_size} and model.num_hidden_video_layers "
+            f"{model_cfg.num_hidden_video_layers} give over {_MOST_LAYERS} layers: expected fewer."
+        )
     model: DualEncoder = model_class.from_config(model_cfg, dataset_cfg, bert)
     model.autocast = model_cfg.autocast
     for module in model.modules():

@@ -86,6 +86,8 @@ def read_config(folder: Path) -> tuple[ModelConfig, DatasetConfig, PretrainedBer
         )
     source = Source(str(path), {})
     model_cfg = build(ModelConfig, tree.get("model"), source, "model.")
+    # a training option, which would run a compiler
+    model_cfg = dataclasses.replace(model_cfg, compile=False)
     dataset_cfg = build(DatasetConfig, tree.get("dataset"), source, "dataset.")
     return model_cfg, dataset_cfg, _text_model(tree.get("text_model"), str(path))
 
@@ -119,9 +121,13 @@ def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dic
 
 
 def _text_model(tree: Any, where: str) -> PretrainedBert:
-    if not isinstance(tree, Mapping) or not all(
-        isinstance(tree.get(key), int) for key in ("cls_id", "sep_id")
-    ):
+    if not isinstance(tree, Mapping) or not all(type(tree.get(key)) is int for key in ("cls_id", "sep_id")):
         raise UserError(f"{where}: text_model must contain the sizes of the text model, cls_id and sep_id.")
     settings = BertSettings.from_dict(tree, f"{where}: text_model")
+    for key in ("cls_id", "sep_id"):
+        if not 0 <= tree[key] < settings.vocab_size:
+            raise UserError(
+                f"{where}: text_model: {key} is {tree[key]}, but the word table has {settings.vocab_size} "
+                "rows."
+            )
     return PretrainedBert(where, settings, None, tree["cls_id"], tree["sep_id"])

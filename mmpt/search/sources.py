@@ -64,8 +64,9 @@ def read_embeddings(
         names_file = Path(ids)
     elif not names_file.is_file() and (array.parent / "ids.csv").is_file():
         names_file = array.parent / "ids.csv"
+    files = [array.name] if ids else [array.name, names_file.name]
     for kind in (EMBEDDINGS, EVALUATION):
-        check_files(array.parent, kind, [array.name, names_file.name])
+        check_files(array.parent, kind, files)
     vectors = open_array(array)
     names = _names(names_file, key)
     if len(names) != len(vectors):

@@ -160,13 +160,22 @@ BAD: list[tuple[Any, str]] = [
     (lambda tree: tree.update(format="other"), "does not describe a SignCLIP model"),
     (lambda tree: tree.update(format_version=99), "format version 99.*update"),
     (lambda tree: tree.pop("text_model"), "text_model"),
-    (lambda tree: tree["text_model"].update(num_hidden_layers=10**9), "over 1000"),
+    (lambda tree: tree["text_model"].update(num_hidden_layers=10**9), "expected at most 1000"),
     (lambda tree: tree["text_model"].update(hidden_size=-32), "hidden_size"),
-    (lambda tree: tree["text_model"].update(hidden_size=12 << 36), "hidden_size.*over"),
+    (lambda tree: tree["text_model"].update(hidden_size=12 << 36), r"hidden_size.*at most"),
     (
         lambda tree: tree["text_model"].update(vocab_size=10**15),
-        "word_embeddings",
+        "vocab_size.*at most",
     ),  # nothing that large is made
+    (lambda tree: tree["text_model"].update(layer_norm_eps=float("nan")), "layer_norm_eps.*at most 1"),
+    (lambda tree: tree["text_model"].update(max_position_embeddings=10**12), "max_position_embeddings"),
+    (lambda tree: tree["text_model"].update(pad_token_id=300), "pad_token_id of the text model is 300"),
+    (lambda tree: tree["text_model"].update(cls_id=300), "cls_id is 300, but the word table has 300 rows"),
+    (lambda tree: tree["text_model"].update(sep_id=-1), "sep_id is -1"),
+    (lambda tree: tree["model"].update(members=1_000_000), "members: expected from 1 to 100"),
+    (lambda tree: tree["model"].update(members=100, num_hidden_video_layers=1000), "over 1000 layers"),
+    (lambda tree: tree["model"].update(conv1d=10**9), r"model\.conv1d: expected from 0 to 100"),
+    (lambda tree: tree["dataset"].update(max_video_len=10**12), r"dataset\.max_video_len"),
     (lambda tree: tree["model"].update(vfeat_dim=64), r"linear1\.weight"),
     (lambda tree: tree["model"].update(vfeat_dims=64), r"unknown key model\.vfeat_dims"),
     (lambda tree: tree.pop("model"), "model: expected a section"),
@@ -194,6 +203,11 @@ def test_the_tokenizer_of_another_model(folder: Path, tiny_bert: str) -> None:
     edit(folder, lambda tree: tree["text_model"].update(cls_id=4))
     with pytest.raises(UserError, match=r"\[CLS\] and \[SEP\] are \(4, 3\) in config.json, but \(2, 3\)"):
         load_model(folder)
+
+
+def test_the_compiler_is_not_run_for_a_folder(folder: Path) -> None:
+    edit(folder, lambda tree: tree["model"].update(compile=True))
+    assert load_model(folder).model_cfg.compile is False
 
 
 def test_missing_and_damaged_files(folder: Path) -> None:

@@ -23,6 +23,9 @@ def test_read_embeddings_of_the_embed_command(tmp_path: Path) -> None:
     save_embedding_set(tmp_path, EmbeddingSet(vectors, rows), {}, "npy")
     assert read_embeddings(tmp_path).names == ["a 0.0-800.0 ms", "a 400.0-1200.0 ms"]
     (tmp_path / "ids.csv").write_text("name\nx\ny\n")
+    with pytest.raises(UserError, match=r"ids\.csv was changed after provenance\.json was written"):
+        read_embeddings(tmp_path)
+    (tmp_path / "provenance.json").unlink()
     with pytest.raises(UserError, match="column id"):
         read_embeddings(tmp_path)
     with pytest.raises(MissingDataError):

@@ -11,7 +11,7 @@ import numpy as np
 from mmpt.evaluators.metrics.ranks import ABSENT
 from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.recognition.protocols import Outcome, Split
-from mmpt.evaluators.reports.tables import csv_text, markdown_table
+from mmpt.evaluators.reports.tables import code_span, csv_text, escape_markdown, markdown_table
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.output_kinds import PROTOCOL_REPORT
 from mmpt.utils.outputs import replace_output
@@ -166,18 +166,21 @@ def _page(
     signers: Sequence[dict[str, Any]],
     drawn: Sequence[str],
 ) -> str:
-    parts = [f"# {about['model']['folder']} on {about['table']['file']}, split {about['split']}\n"]
-    parts += [f"**{line}**\n" for line in about["warnings"]]
+    title = f"{about['model']['folder']} on {about['table']['file']}, split {about['split']}"
+    parts = [f"# {escape_markdown(title)}\n"]
+    parts += [f"**{escape_markdown(line)}**\n" for line in about["warnings"]]
     parts += [results_table(outcomes) + "\n"]
     parts.append("Intervals: 95 % bootstrap over clips (t2v: prompts). Chance: random scores.\n")
-    notes = [f"- {o.protocol} {o.setting}: {'; '.join(o.notes)}" for o in outcomes if o.notes]
+    notes = [
+        f"- {o.protocol} {o.setting}: {escape_markdown('; '.join(o.notes))}" for o in outcomes if o.notes
+    ]
     parts.append("\n".join(notes) + "\n" if notes else "")
     facts = {
         "model": about["model"]["sha256"],
         "table": about["table"]["sha256"],
         "command": about["command"],
     }
-    parts.append("\n".join(f"- {name}: `{value}`" for name, value in facts.items() if value) + "\n")
+    parts.append("\n".join(f"- {name}: {code_span(value)}" for name, value in facts.items() if value) + "\n")
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in drawn]
     of_prompts = [row for row in classes if row["protocol"] == "zero_shot"]  # its classes are the prompts
     of_texts = [row for row in classes if row["protocol"] != "zero_shot"]

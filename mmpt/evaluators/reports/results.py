@@ -15,7 +15,14 @@ from mmpt.evaluators.metrics.ranking import Ranks
 from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
 from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
 from mmpt.evaluators.pictures.labels import short_labels
-from mmpt.evaluators.reports.tables import all_metrics_markdown, format_markdown, markdown_table, name_of
+from mmpt.evaluators.reports.tables import (
+    all_metrics_markdown,
+    code_span,
+    escape_markdown,
+    format_markdown,
+    markdown_table,
+    name_of,
+)
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json, write_text
 from mmpt.utils.output_kinds import EVALUATION
@@ -150,9 +157,9 @@ def evaluated(folder: str | os.PathLike[str], checkpoint: object, split: object)
 def _markdown(
     results: dict[str, Any], truth: NDArray, predicted: NDArray, labels: Sequence[str], plots: bool
 ) -> str:
-    parts = [f"# {name_of(results)}\n", format_markdown(results)]
+    parts = [f"# {escape_markdown(name_of(results))}\n", format_markdown(results)]
     origin = [
-        f"- {key}: `{results[key]}`"
+        f"- {key}: {code_span(results[key])}"
         for key in ("config", "checkpoint", "command", "seed")
         if results.get(key)
     ]

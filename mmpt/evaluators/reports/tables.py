@@ -93,19 +93,24 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Cells are escaped: a prompt such as `<en> <ase> house` would be read as HTML.
     """
     lines = [" | ".join(header), " | ".join(["---"] + ["---:"] * (len(header) - 1))]
-    lines += [" | ".join(_plain(cell) for cell in row) for row in rows]
+    lines += [" | ".join(escape_markdown(cell) for cell in row) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _plain(cell: str) -> str:
-    """A cell of a Markdown table in one line, without markup."""
-    return re.sub(r"([\\|<*`])", r"\\\1", " ".join(cell.split()))
+def escape_markdown(text: str) -> str:
+    """A value from a file in one line of Markdown, without markup: no HTML, images or links."""
+    return re.sub(r"([\\|<*`]|(?<=!)\[|(?<=\])[\[(:])", r"\\\1", " ".join(text.split()))
+
+
+def code_span(text: object) -> str:
+    """A value as code in one line of Markdown."""
+    return f"`{' '.join(str(text).split()).replace('`', chr(39))}`"
 
 
 def format_markdown(results: Results) -> str:
     """The paper's columns as a Markdown table, followed by a line of facts."""
     header = [""] + [f"{d.upper()} {heading}" for d, _, heading in COLUMNS]
-    warnings = "".join(f"\nWarning: {_plain(line)}.\n" for line in results.get("warnings", ()))
+    warnings = "".join(f"\nWarning: {escape_markdown(line)}.\n" for line in results.get("warnings", ()))
     return markdown_table(header, _rows(results)) + f"\n\n{facts(results)}.\n{warnings}"
 
 
