@@ -220,7 +220,9 @@ def look(model: "SignCLIP", clip: Clip) -> str:
     if model.is_blank(str(clip.path), processor.features(processor.prepare.clip(whole, clip.mirror))):
         other = LEFT_HAND if clip.hands == (RIGHT_HAND,) else RIGHT_HAND
         option = "leave --left-handed out" if clip.mirror else "give --left-handed"
-        hint = f"if the signer spells with the other hand, {option}" if seen.get(other) else "take another clip"
+        hint = (
+            f"if the signer spells with the other hand, {option}" if seen.get(other) else "take another clip"
+        )
         raise UserError(
             f"{clip.path}: the model reads {' and '.join(clip.hands)}, and the frames that it reads show "
             f"nothing of it ({shares}): {hint}."
