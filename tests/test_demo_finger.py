@@ -13,8 +13,11 @@ from pose_format import Pose
 from mmpt.cli import demo as demo_finger
 from mmpt.config import load_config
 from mmpt.extractors import rendering
+from mmpt.pose.mirror import mirror
+from mmpt.pose.reader import read_pose
 from mmpt.processors.fingerspelling import find_lexicon, read_index
 from mmpt.tasks import Task
+from tests.pose.pose_fakes import fake_clip, write_pose
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,15 +90,60 @@ def test_demo_name_that_is_not_utf_8(config, lexicon_pose, tmp_path, capsys):
     clip, picture = tmp_path / os.fsdecode(b"gr\xf6\xdfe.pose"), tmp_path / "answer.png"
     shutil.copyfile(lexicon_pose, clip)
     assert demo_finger.main([str(clip), "--config", str(config), "--out", str(picture)]) == 0
-    assert capsys.readouterr().out.startswith("clip: gr??e.pose\n") and picture.is_file()
+    assert capsys.readouterr().out.startswith("clip: gr??e.pose (right hand in ") and picture.is_file()
 
 
-def test_demo_left_handed(config, lexicon_pose, capsys):
-    said = []
-    for options in ([], ["--left-handed"]):
-        assert demo_finger.main([str(lexicon_pose), "--config", str(config), *options]) == 0
-        said.append(capsys.readouterr().out)
-    assert said[0] != said[1]
+@pytest.fixture
+def one_hand(tmp_path, lexicon_pose):
+    """A function: a pose file of one hand, the right one or its mirror image."""
+
+    def write(left):
+        clip = read_pose(lexicon_pose)
+        return write_pose(tmp_path / f"left{left}.pose", mirror(clip) if left else clip)
+
+    return write
+
+
+def test_a_left_handed_signer_is_mirrored_in_ranking_and_picture(
+    config, one_hand, tmp_path, capsys, monkeypatch
+):
+    said, centres = [], []
+
+    def keep(path, signer, *_):
+        centres.append(np.nonzero((signer < 200).any(axis=2))[1].mean() - signer.shape[1] / 2)
+
+    monkeypatch.setattr("mmpt.evaluators.pictures.answer.answer_picture", keep)
+    for left, options in ((False, []), (True, ["--left-handed"])):
+        clip, out = one_hand(left), tmp_path / f"{left}.png"
+        assert demo_finger.main([str(clip), "--config", str(config), "--out", str(out), *options]) == 0
+        said.append(capsys.readouterr().out.splitlines())
+    assert said[0][1:-1] == said[1][1:-1]
+    assert said[0][0].endswith("(right hand in 100%, left in 0% of 26 frames)")
+    assert said[1][0].endswith("(right hand in 0%, left in 100% of 26 frames, mirrored)")
+    assert abs(centres[0] - centres[1]) < 2 < abs(centres[0])  # the hand is on the same side
+
+
+@pytest.mark.parametrize(
+    "left, options, words",
+    [
+        (True, [], "reads RIGHT_HAND_LANDMARKS, and the frames that it reads show nothing of it (right hand"),
+        (True, [], "if the signer spells with the other hand, give --left-handed"),
+        (False, ["--left-handed"], "the model reads LEFT_HAND_LANDMARKS"),
+        (False, ["--left-handed"], "with the other hand, leave --left-handed out"),
+    ],
+)
+def test_a_clip_without_the_hand_that_the_model_reads_is_not_ranked(
+    config, one_hand, left, options, words, capsys
+):
+    assert demo_finger.main([str(one_hand(left)), "--config", str(config), *options]) == 2
+    said = capsys.readouterr()
+    assert words in said.err and not said.out
+
+
+def test_a_pose_without_hands_is_not_ranked(config, tmp_path, capsys):
+    clip = write_pose(tmp_path / "none.pose", fake_clip(missing=1))
+    assert demo_finger.main([str(clip), "--config", str(config)]) == 2
+    assert "no hand is detected in 12 frames" in capsys.readouterr().err
 
 
 def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
@@ -106,9 +154,7 @@ def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
     rendering.write_mpg(film, rendering.pictures(pose))
     with open(tmp_path / "film.pose", "wb") as file:
         pose.write(file)
-    monkeypatch.setattr(
-        demo_finger, "extract", lambda path: (Pose.read((tmp_path / "film.pose").read_bytes()), "seen")
-    )
+    monkeypatch.setattr(demo_finger, "extract", lambda path: Pose.read((tmp_path / "film.pose").read_bytes()))
     answers = []
     for clip in (film, tmp_path / "film.pose"):
         assert (

@@ -35,12 +35,17 @@ LETTER, LANGUAGE = "L", "gsg"
 
 @dataclass
 class Clip:
-    """The clip to rank prompts for. pose: extracted from a video; None if the file is a pose."""
+    """The clip to rank prompts for. pose: extracted from a video; None if the file is a pose.
+
+    mirrored: whether the model reads its mirror image. hands: those that the model reads, as in the file.
+    """
 
     path: Path
     title: str
     mirror: bool = False
     pose: "Pose | None" = None
+    mirrored: bool = False
+    hands: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
             return status
     model = load_model(config, args.config)
     clip, letters = choose_clip(args, config)
+    clip.title += f" ({look(model, clip)})"
     scores = rank(model, clip, list(dict.fromkeys([*letters, ODD_ONE_OUT, *args.text])))
     print(f"clip: {clip.title}")
     order = sorted(scores, key=lambda prompt: -scores[prompt])
@@ -144,8 +150,7 @@ def choose_clip(args: argparse.Namespace, config: "Config") -> tuple[Clip, list[
     shown = path.name.encode(errors="replace").decode()  # the name may not be UTF-8
     clip = Clip(path, shown, args.left_handed)
     if path.suffix.lower() != ".pose":
-        clip.pose, seen = extract(path)
-        clip.title += f" ({seen})"
+        clip.pose = extract(path)
     if rwth:  # does not need the database
         from mmpt.processors.rwthfs import PROMPT
         from mmpt.processors.rwthfs_names import GESTURES
@@ -188,19 +193,41 @@ def _clip_of_the_corpus(
     )
 
 
-def extract(path: Path) -> tuple["Pose", str]:
-    """The pose of a video and the share of frames with hands. Raises UserError if no hand is detected."""
+def extract(path: Path) -> "Pose":
+    """The pose of a video. Raises UserError if it cannot be read."""
     from mmpt.extractors.mediapipe_holistic import HolisticReader
 
     log.info("extracting the pose of %s", path)
-    reader = HolisticReader(complexity=1, refine_face=True, fps=None, no_hand="keep")
-    pose, outcome = reader.pose(path)
-    facts = outcome.facts
-    if not facts["right_hand"] and not facts["left_hand"]:
-        what = "no hand" if facts["person"] else "no person"
-        raise UserError(f"{path}: {what} is detected in {facts['frames']} frames: expected a signer.")
-    right, left = facts["right_hand"], facts["left_hand"]
-    return pose, f"right hand in {right:.0%}, left in {left:.0%} of {facts['frames']} frames"
+    return HolisticReader(complexity=1, refine_face=True, fps=None, no_hand="keep").pose(path)[0]
+
+
+def look(model: "SignCLIP", clip: Clip) -> str:
+    """The share of frames with each hand. Raises UserError if the model would read no hand."""
+    from mmpt.pose.components import LEFT_HAND, RIGHT_HAND
+    from mmpt.pose.mirror import mirrored_point
+    from mmpt.pose.reader import from_pose, read_pose
+
+    whole = read_pose(clip.path) if clip.pose is None else from_pose(clip.pose)
+    seen = {name: float(whole.component(name)[1].any(axis=1).mean()) for name in whole.layout.components}
+    right, left = (seen.get(name, 0.0) for name in (RIGHT_HAND, LEFT_HAND))
+    shares = f"right hand in {right:.0%}, left in {left:.0%} of {len(whole)} frames"
+    if not right and not left:
+        what = "no hand" if any(seen.values()) else "no person"
+        raise UserError(f"{clip.path}: {what} is detected in {len(whole)} frames: expected a signer.")
+    processor = model.video_processor
+    clip.mirrored = processor.prepare.mirrors(whole, clip.mirror)
+    clip.hands = tuple(mirrored_point((name, ""))[0] if clip.mirrored else name for name in processor.hands)
+    if model.is_blank(str(clip.path), processor.features(processor.prepare.clip(whole, clip.mirror))):
+        other = LEFT_HAND if clip.hands == (RIGHT_HAND,) else RIGHT_HAND
+        option = "leave --left-handed out" if clip.mirror else "give --left-handed"
+        hint = (
+            f"if the signer spells with the other hand, {option}" if seen.get(other) else "take another clip"
+        )
+        raise UserError(
+            f"{clip.path}: the model reads {' and '.join(clip.hands)}, and the frames that it reads show "
+            f"nothing of it ({shares}): {hint}."
+        )
+    return f"{shares}, mirrored" if clip.mirrored else shares
 
 
 # ---- the model
@@ -240,22 +267,23 @@ def rank(model: "SignCLIP", clip: Clip, prompts: list[str]) -> dict[str, float]:
 
 # ---- the picture
 def draw(path: Path, clip: Clip, scores: dict[str, float]) -> None:
-    """Draw the signer with landmarks, over the video frame if there is one, and the top prompts."""
+    """Draw the signer as the model reads the clip, over the video frame if there is one, and the prompts."""
     from mmpt.evaluators.pictures.answer import answer_picture
     from mmpt.extractors import rendering
 
     if clip.pose is None:
         pose = rendering.read_drawable(clip.path)
         pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 480, 480)
-        index = rendering.representative_frame(pose)
+        index = rendering.representative_frame(pose, clip.hands)
         background = rendering.blank(480, 480)
     else:
         pose = rendering.drawable(clip.pose)
-        index = rendering.representative_frame(pose)
+        index = rendering.representative_frame(pose, clip.hands)
         background = rendering.picture_of(clip.path, index)
-    answer_picture(
-        path, rendering.draw_on(pose, index, background), list(scores), list(scores.values()), clip.title
-    )
+    signer = rendering.draw_on(pose, index, background)
+    if clip.mirrored:
+        signer = signer[:, ::-1]
+    answer_picture(path, signer, list(scores), list(scores.values()), clip.title)
 
 
 main = Command("demo", __doc__, add_arguments, run)

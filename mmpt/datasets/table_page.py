@@ -17,6 +17,7 @@ from mmpt.pose.normalization import apply_frame, shoulder_frame
 from mmpt.pose.reader import read_pose
 from mmpt.utils.figures import save_figure
 from mmpt.utils.files import write_json, write_text
+from mmpt.utils.logging import some_of
 from mmpt.utils.output_kinds import TABLE_CHECK
 from mmpt.utils.outputs import replace_output
 
@@ -63,14 +64,15 @@ def page(report: TableReport, pictures: Sequence[str] = ()) -> str:
 def splits_table(report: TableReport) -> str:
     """Statistics of each split, as a Markdown table."""
     header = "| split | clips | classes | clips a class | signers | frames min / median / max | unreadable | "
-    header += "no right hand | no left hand | no hand |"
-    lines = [header, "|---" + "|---:" * 9 + "|"]
+    header += "no right hand | no left hand | no hand | frames per second |"
+    lines = [header, "|---" + "|---:" * 10 + "|"]
     for split, counts in report.splits.items():
         least, most = counts["clips_a_class"]
         shortest, middle, longest = counts["frames"]
         cells = [counts["clips"], counts["classes"], f"{least}-{most}", counts["signers"] or "?"]
         cells += [f"{shortest} / {middle:g} / {longest}", counts["unreadable"]]
         cells += [counts[f"without_{what}"] for what in ("right_hand", "left_hand", "hands")]
+        cells.append(some_of(list(counts["fps"]), 4) or "?")
         lines.append(f"| {split} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -142,6 +142,10 @@ class SignCLIP:
         """Features of `clip_loader` -> float32 [N, D], unchecked: an overflow gives a row of NaN."""
         return self._predictor.embed_videos(clips) if len(clips) else self._none()
 
+    def is_blank(self, name: str, frames: NDArray[np.float32]) -> bool:
+        """Whether features [T, vfeat_dim] show no hand in the frames that the model reads."""
+        return bool(self.video_processor.blank(self.aligner.cut(name, frames)))
+
     def _embed(self, arrays: Sequence[ArrayLike], names: Sequence[str]) -> NDArray[np.float32]:
         """Embed clips; warn of those that are cut or blank. Raises UserError, which names the clip."""
         whole = [self._frames(name, array) for name, array in zip(names, arrays)]
@@ -152,9 +156,8 @@ class SignCLIP:
                 "%d of %d clips are longer than max_video_len=%d (long_video: %s)",
                 *(cut, len(clips), self.aligner.max_video_len, self.aligner.long_video),
             )
-        processor = self.video_processor
-        if blank := [name for name, clip in zip(names, clips) if processor.blank(clip)]:
-            log.warning("%s", blank_warning(blank, len(clips), processor.blank_means))
+        if blank := [name for name, clip in zip(names, clips) if self.is_blank(name, clip)]:
+            log.warning("%s", blank_warning(blank, len(clips), self.video_processor.blank_means))
         vectors = self.embed_prepared(clips)
         for row in non_finite(vectors):
             raise UserError(why_non_finite(f"clip {names[row]}", clips[row]))

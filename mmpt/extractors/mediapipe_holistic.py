@@ -80,6 +80,7 @@ class HolisticReader(FileReader):
                     f"{self.complexity} failed ({error.reason}). Use --complexity 1, or run it once with "
                     f"internet access."
                 ) from error
+            pose.body.fps = float(self.fps or video.rate)  # reading may have corrected the declared rate
             facts, notes = video.facts(), list(video.decoded.notes)
             if self.fps is None and video.decoded.variable_rate:
                 notes.append(

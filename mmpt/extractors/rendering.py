@@ -1,7 +1,7 @@
 """Draw poses with pose-format, on white or over video frames; write images and MPEG-1 videos."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -21,6 +21,7 @@ HAND = "RIGHT_HAND_LANDMARKS"
 HANDS = ("LEFT_HAND_LANDMARKS", HAND)
 FACE = "FACE_LANDMARKS"
 DRAWN = (BODY, FACE, *HANDS)
+_COLOURS = {BODY: (110, 110, 110), FACE: (128, 0, 0), HANDS[0]: (208, 138, 46), HANDS[1]: (47, 109, 179)}
 
 _MIN_CONFIDENCE = 0.5  # landmarks that the estimator guessed (legs outside the frame) are not framed
 _MARGIN = 0.12
@@ -43,9 +44,13 @@ def drawable(pose: Pose) -> Pose:
     found = {component.name for component in pose.header.components}
     kept = pose.get_components([name for name in DRAWN if name in found])
     components = [
-        PoseHeaderComponent(part.name, part.points, [], part.colors, part.format)
-        if part.name == FACE
-        else part
+        PoseHeaderComponent(
+            part.name,
+            part.points,
+            [] if part.name == FACE else part.limbs,
+            part.colors if len(part.colors) else [_COLOURS[part.name]],  # write_landmarks stores none
+            part.format,
+        )
         for part in kept.header.components
     ]
     header = PoseHeader(kept.header.version, kept.header.dimensions, components)
@@ -106,12 +111,12 @@ def _header(pose: Pose, width: int, height: int) -> PoseHeader:
     return PoseHeader(pose.header.version, size, pose.header.components)
 
 
-def representative_frame(pose: Pose) -> int:
-    """The frame to show for a clip: the middle one of the frames with a visible hand (or of all frames)."""
+def representative_frame(pose: Pose, hands: Sequence[str] = HANDS) -> int:
+    """The frame to show: the middle one of those in which one of `hands` is seen, of all where none is."""
     confidence = np.asarray(pose.body.confidence)
     seen = np.zeros(len(confidence), bool)
     for name, columns in _points(pose):
-        if name in HANDS:
+        if name in hands:
             seen |= (confidence[:, :, columns] > 0).any(axis=(1, 2))
     frames = np.flatnonzero(seen) if seen.any() else np.arange(len(seen))
     return int(frames[len(frames) // 2])

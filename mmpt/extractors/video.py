@@ -6,6 +6,7 @@ sample aspect ratio is ignored, as in the published pipelines.
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 FALLBACK_RATE = Fraction(25)
 """Frames per second of a stream that declares none."""
+TRUSTED = Fraction(1, 50)
+"""A declared rate that differs from the time stamps by a larger share is replaced by theirs."""
 JUMP = Fraction(1)
 """A time stamp that goes back by at least this many seconds is a discontinuity; less is jitter."""
 LEAP = Fraction(10)
@@ -40,6 +43,7 @@ class Decoded:
     errors: int = 0
     shortest_gap: Fraction | None = None
     longest_gap: Fraction = Fraction(0)
+    gaps: Counter[Fraction] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     """Warnings, one sentence each."""
 
@@ -58,9 +62,10 @@ class Video:
     ...     for time, frame in video.frames():
     ...         picture = video.picture(frame, video.width, video.height)
 
-    Attributes: `width` and `height` in pixels after rotation, `rotation` counter-clockwise in degrees (0, 90,
-    180 or 270), `rate` the declared mean frames per second, `codec`, and `decoded` (Decoded). Raises
-    UserError if the file cannot be opened or no frame can be decoded.
+    Attributes: `width` and `height` in pixels as displayed; `mirrored` and `rotation`, the display matrix (a
+    frame is mirrored horizontally, then rotated counter-clockwise by 0, 90, 180 or 270 degrees); `rate` the
+    mean frames per second, which is the declared one until the video has been read; `codec`, and `decoded`
+    (Decoded). Raises UserError if the file cannot be opened or no frame can be decoded.
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 1):
@@ -81,6 +86,7 @@ class Video:
             self.codec = context.name
             rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
             self.rate = Fraction(rate) if rate and rate > 0 else FALLBACK_RATE
+            self._declared = self._declared_frames()
             self._frames = self._decode()
             self._first = next(self._frames, None)
             if self._first is None:
@@ -89,8 +95,8 @@ class Video:
         except BaseException:
             self._container.close()
             raise
-        # read from a frame: the decoder attaches the tag there for every container
-        self.rotation = round(self._first.rotation / 90) % 4 * 90
+        # read from a frame: the decoder attaches the matrix there for every container
+        self.mirrored, self.rotation = _orientation(self._first)
         turned = self.rotation % 180 == 90
         size = (self._first.width, self._first.height)
         self.width, self.height = size[::-1] if turned else size
@@ -110,6 +116,14 @@ class Video:
             raise UserError(f"{self.path} has no video stream, only {kinds}.")
         best = self._container.streams.best("video")
         return best if best in streams else streams[0]
+
+    def _declared_frames(self) -> int:
+        """The frames that should be shown: without those that an edit list cuts; 0 if unknown."""
+        declared = self._stream.frames
+        if "mp4" in self._container.format.name.split(","):  # the index of others may be partial
+            shown = sum(not entry.is_discard for entry in self._stream.index_entries)
+            declared = min(declared, shown) if shown else declared
+        return declared
 
     def _decode(self) -> Generator[Any, None, None]:
         """Decode all frames. Packets that cannot be decoded are counted and skipped."""
@@ -153,6 +167,7 @@ class Video:
                 time = last + gap
                 known.longest_gap = max(known.longest_gap, gap)
                 known.shortest_gap = gap if known.shortest_gap is None else min(known.shortest_gap, gap)
+                known.gaps[gap] += 1
             known.frames += 1
             last = time
             length = (
@@ -161,9 +176,26 @@ class Video:
             known.seconds = time + (length if length > 0 else step)
             yield time, frame
             frame = next(self._frames, None)
-        declared = self._stream.frames
-        if declared > known.frames + 1:
-            known.notes.append(f"the file is truncated: {known.frames} of {declared} frames")
+        assert last is not None
+        self._correct_rate(last, has_stamps=origin is not None)
+        if self._declared > known.frames + 1:
+            known.notes.append(f"the file is truncated: {known.frames} of {self._declared} frames")
+
+    def _correct_rate(self, last: Fraction, has_stamps: bool) -> None:
+        """Replace a declared rate that the time stamps contradict. last: time of the last frame."""
+        known = self.decoded
+        if not has_stamps or not last or known.frames < 2:
+            return
+        measured = (known.frames - 1) / last
+        # mean gap; mean with the last frame's duration; median gap, as frames may be missing
+        usual = sorted(known.gaps.elements())[known.gaps.total() // 2]
+        rates = (measured, known.frames / known.seconds, 1 / usual if usual else measured)
+        if all(abs(rate - self.rate) > TRUSTED * self.rate for rate in rates):
+            known.notes.append(
+                f"the file declares {float(self.rate):g} frames per second, its time stamps give "
+                f"{float(measured):.3f}, which is used"
+            )
+            self.rate = measured.limit_denominator(1001)
 
     def sampled(self, fps: Fraction) -> Iterator[Any]:
         """Resample to `fps` as FFmpeg's `fps` filter does, which the published pipelines use.
@@ -198,6 +230,8 @@ class Video:
             interpolation=interpolation.upper(),
         )
         picture = scaled.to_ndarray()
+        if self.mirrored:
+            picture = np.ascontiguousarray(picture[:, ::-1])
         return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
 
     def facts(self) -> dict[str, Any]:
@@ -209,6 +243,7 @@ class Video:
             "width": self.width,
             "height": self.height,
             "rotation": self.rotation,
+            "mirrored": self.mirrored,
             "codec": self.codec,
         }
 
@@ -223,6 +258,19 @@ def cached_pictures(
         if picture is None or frame is not last:
             picture, last = video.picture(frame, width, height, how), frame
         yield picture
+
+
+def _orientation(frame: Any) -> tuple[bool, int]:
+    """(mirrored, rotation) of a frame's display matrix (see Video); other angles are rounded."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, 0
+    # x' = a x + c y, y' = b x + d y
+    a, b, _, c, d, *_ = np.frombuffer(bytes(data), dtype=np.int32).astype(float)
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    return mirrored, round(np.degrees(np.arctan2(c - b, a + d)) / 90) % 4 * 90
 
 
 def _reason(error: BaseException) -> str:

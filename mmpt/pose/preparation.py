@@ -50,7 +50,7 @@ class PosePreparation:
         In this order: mirror and scale z (both if requested), measure the shoulders, hide the legs, select
         the components, centre and scale them by the shoulders, normalise the hand (if requested).
         """
-        if mirror or (self.flip_to_right and right_hand_is_idle(clip)):
+        if self.mirrors(clip, mirror):
             clip = mirror_clip(clip)
         if self.scale_depth:
             clip = scale_depth(clip)
@@ -58,6 +58,10 @@ class PosePreparation:
         clip = select_components(clip, self.pose_components, self.face_points)
         clip = apply_frame(hide_legs(clip), centre, scale)
         return hands.normalize_hand(clip) if self.normalize_hand else clip
+
+    def mirrors(self, clip: PoseClip, mirror: bool = False) -> bool:
+        """Whether `clip` mirrors this one: on request, or because its right hand is idle."""
+        return mirror or (self.flip_to_right and right_hand_is_idle(clip))
 
     def key(self) -> dict[str, Any]:
         """The settings as JSON values, for the key of the cache."""

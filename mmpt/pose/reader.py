@@ -60,6 +60,12 @@ def _cached(path: str, changed: object) -> PoseClip:
     return read_pose(path)
 
 
+def stores_whole_fps(path: str | os.PathLike[str]) -> bool:
+    """Whether a `.pose` file, which read_pose can read, stores its frame rate as an integer (before 0.2)."""
+    with open(path, "rb") as file:
+        return struct.unpack("<f", file.read(4))[0] < 0.15
+
+
 def from_pose(pose: Pose) -> PoseClip:
     """Convert the first person of a pose in memory; `pose` is not changed. Raises UserError."""
     _check_header(pose.header)

@@ -161,6 +161,11 @@ class PoseProcessor:
         ends = np.cumsum([len(clip) for clip in chosen])[:-1]
         return np.split(self._features(together, together.fps), ends)
 
+    @property
+    def hands(self) -> list[str]:
+        """The hands among the selected components."""
+        return self._features.hands
+
     def blank(self, features: np.ndarray) -> bool:
         """See PoseFeatures.blank."""
         return self._features.blank(features)

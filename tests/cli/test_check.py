@@ -2,17 +2,21 @@
 
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from pose_format.pose_header import PoseHeader
+from pose_format.utils.reader import BufferReader
 
 from mmpt.cli.check import main
 from mmpt.datasets.table_check import MAX_LEN, TEXT_MODEL
+from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import POSE, RIGHT_HAND
 from tests.conftest import ROOT
-from tests.pose.pose_fakes import fake_clip, write_pose
+from tests.pose.pose_fakes import as_pose, fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 
 
@@ -24,7 +28,9 @@ def test_check_table_without_errors(tmp_path, capsys):
     table = write_table(tmp_path / "t.csv", table_rows())
     assert main([str(table)]) == 0
     found = report(table)
-    assert found["errors"] == found["warnings"] == [] and found["classes"] == 6
+    (rates,) = found["warnings"]  # one of the four languages was recorded at 30 frames per second
+    assert found["errors"] == [] and found["classes"] == 6
+    assert rates.startswith("the clips have different frame rates: 25 (18 clips), 30 (6 clips) frames")
     assert found["splits"]["train"]["clips"] == 12 and found["splits"]["test"]["clips_a_class"] == [1, 1]
     assert found["splits"]["train"]["signers"] == 2 and found["splits"]["test"]["without_left_hand"] == 6
     page = (tmp_path / "t_check" / "check.md").read_text()
@@ -130,9 +136,9 @@ def test_check_table_allow_leak(tmp_path, capsys):
     rows = [{**row, "signer": "one"} for row in table_rows()]
     table = write_table(tmp_path / "t.csv", rows)
     assert main([str(table)]) == 1
-    assert "\n1 error, 0 warnings; " in capsys.readouterr().out
+    assert "\n1 error, 1 warning; " in capsys.readouterr().out
     assert main([str(table), "--allow-leak", "signers"]) == 0
-    assert "\n0 errors, 1 warning; " in capsys.readouterr().out
+    assert "\n0 errors, 2 warnings; " in capsys.readouterr().out
     assert any("'one' is in" in line for line in report(table)["warnings"])
 
 
@@ -192,3 +198,47 @@ def test_check_table_feature_dimensions_and_mirroring(tmp_path):
     first, second = report(tmp_path / "t.csv")["errors"]
     assert "line 3" in first and "cannot be mirrored" in first
     assert "line 4, column 'path': feature dimension 6, but 8 in most clips" in second
+
+
+def test_frame_rates_are_shown_and_mixed_ones_are_a_warning(tmp_path, capsys):
+    rows = [row for row in table_rows() if row["split"] != "test"]
+    assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
+    found = report(tmp_path / "t.csv")
+    assert "| frames per second |" in (tmp_path / "t_check" / "check.md").read_text()
+    assert not any("frame rates" in line for line in found["warnings"])
+    slow = fake_clip(frames=8, missing=0)
+    write_pose(tmp_path / "fast.pose", PoseClip(slow.data, slow.confidence, 59.94, slow.layout, slow.width))
+    next(row for row in rows if row["split"] == "valid")["path"] = "fast.pose"
+    assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
+    assert report(tmp_path / "t.csv")["splits"]["valid"]["fps"] == {"25": 5, "59.94": 1}
+    said = capsys.readouterr().out
+    assert "the clips have different frame rates: 25 (17 clips), 59.94 (1 clips)" in said
+    assert "25, 59.94 |" in said
+
+
+def test_parts_in_milliseconds_of_poses_with_integer_rates_are_a_warning(tmp_path):
+    pose = as_pose(fake_clip(frames=8, missing=0))
+    for version in (0.1, 0.2):
+        pose.header.version = version
+        with open(tmp_path / f"{version}.pose", "wb") as file:
+            pose.write(file)
+        content = bytearray((tmp_path / f"{version}.pose").read_bytes())
+        if version == 0.1:  # pose-format writes 0.2 only
+            content = _as_version_0_1(content)
+        (tmp_path / f"{version}.pose").write_bytes(content)
+    (tmp_path / "t.csv").write_text(
+        "id,path,text,start,end\na,0.1.pose,x,40,80\nb,0.2.pose,x,40,80\nc,0.1.pose,x,,\n"
+    )
+    main([str(tmp_path / "t.csv")])
+    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "milliseconds" in line]
+    assert warning.startswith("1 clips are parts in milliseconds") and warning.endswith(": a.")
+
+
+def _as_version_0_1(content: bytearray) -> bytes:
+    """The bytes of a pose of version 0.2 as version 0.1 stores them: rate and frames are 16 bits each."""
+    reader = BufferReader(bytes(content))
+    PoseHeader.read(reader)
+    start = reader.read_offset
+    fps, frames, people = struct.unpack_from("<fIH", content, start)
+    head = struct.pack("<f", 0.1) + content[4:start]
+    return bytes(head + struct.pack("<HHH", int(fps), frames, people) + content[start + 10 :])

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from mmpt.cli.extract import main
+from mmpt.extractors import mediapipe_holistic
 from mmpt.extractors.manifest import read_manifest
-from mmpt.extractors.mediapipe_holistic import HolisticExtractor
+from mmpt.extractors.mediapipe_holistic import HolisticExtractor, HolisticReader
 from mmpt.extractors.runner import extract_folder
 from mmpt.utils.errors import UserError
 from tests.extractors.videos import write_video
+from tests.pose.pose_fakes import as_pose, fake_clip
 
 POINTS = {
     "POSE_LANDMARKS": 33,
@@ -98,3 +100,20 @@ def test_holistic_damaged_video_is_named(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"x" * 1000)
     with pytest.raises(UserError, match=r"bad\.mp4"):
         HolisticExtractor().reader().pose(tmp_path / "bad.mp4")
+
+
+def test_pose_has_the_frame_rate_of_the_time_stamps(tmp_path, monkeypatch):
+    """A WebM of a browser declares 1000 frames per second."""
+    times = [Fraction(index, 25) for index in range(10)]
+    video = write_video(tmp_path / "a.webm", 10, 1000, codec="libvpx", options={"b": "1M"}, times=times)
+
+    def load(frames, fps, **_):
+        pose = as_pose(fake_clip(frames=sum(1 for _ in frames)))
+        pose.body.fps = fps
+        return pose
+
+    monkeypatch.setattr(mediapipe_holistic, "_import_holistic", lambda: load)
+    reader = HolisticReader(complexity=1, refine_face=True, fps=None, no_hand="keep")
+    outcome = reader.convert(video, tmp_path / "a.pose")
+    assert read_pose(tmp_path / "a.pose").body.fps == 25 and outcome.facts["fps"] == 25
+    assert "declares 1000 frames per second" in outcome.notes[0]

@@ -7,7 +7,7 @@ import pytest
 
 from mmpt.extractors.video import Video, cached_pictures
 from mmpt.utils.errors import UserError
-from tests.extractors.videos import number, remux, write_audio, write_video
+from tests.extractors.videos import number, remux, with_edit_list, write_audio, write_video
 
 
 def read(path: Path) -> tuple[list[Fraction], list[np.ndarray], Video]:
@@ -114,6 +114,60 @@ def test_video_rotation_tag(tmp_path, rotation, red):
     assert picture.shape == (video.height, video.width, 3)
     reds = [(y, x) for y in (0, -1) for x in (0, -1) if picture[y, x, 0] > 200 and picture[y, x, 1] < 60]
     assert reds == [red]
+
+
+ONE = 1 << 16
+MATRICES = {  # x' = a x + c y, y' = b x + d y: where the top left corner goes (row, column)
+    "upright": ((ONE, 0, 0, ONE), (0, 0)),
+    "turned by 180 degrees": ((-ONE, 0, 0, -ONE), (1, 1)),
+    "horizontal flip": ((-ONE, 0, 0, ONE), (0, 1)),
+    "vertical flip": ((ONE, 0, 0, -ONE), (1, 0)),
+    "clockwise": ((0, ONE, -ONE, 0), (0, 1)),
+    "counter-clockwise": ((0, -ONE, ONE, 0), (1, 0)),
+    "transpose": ((0, ONE, ONE, 0), (0, 0)),
+    "other diagonal": ((0, -ONE, -ONE, 0), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_video_display_matrix(tmp_path, name):
+    matrix, (row, column) = MATRICES[name]
+    path = write_video(tmp_path / "a.mp4", 2, matrix=matrix, corner=(255, 0, 0))
+    _, pictures, video = read(path)
+    turned = not matrix[0]
+    assert (video.width, video.height) == ((48, 64) if turned else (64, 48))
+    height, width = pictures[0].shape[:2]
+    assert (height, width) == (video.height, video.width)
+    red = pictures[0][..., 0] > pictures[0][..., 1] + 100
+    assert np.argwhere(red).mean(axis=0) == pytest.approx(
+        [(row + 0.5) * height / 2, (column + 0.5) * width / 2], abs=2
+    )
+    assert video.facts()["mirrored"] == (matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0)
+
+
+def test_video_frame_rate_is_that_of_the_time_stamps(tmp_path):
+    """As browsers record: the encoder declares 1000 frames per second."""
+    times = [Fraction(index, 30) for index in range(31)]
+    path = write_video(tmp_path / "a.webm", 31, 1000, codec="libvpx", options={"b": "1M"}, times=times)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 1000
+    _, _, video = read(path)
+    assert float(video.rate) == pytest.approx(30, rel=1e-3)
+    assert "declares 1000 frames per second, its time stamps give 30" in video.decoded.notes[0]
+    assert sampled(path, 15) == by_ffmpeg(path, 15)
+
+
+def test_video_edit_list_is_no_truncation(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 75, options={"g": "1"})
+    _, pictures, video = read(with_edit_list(path, tmp_path / "b.mp4", 10, 50))
+    assert [number(picture) for picture in pictures] == [n % 18 for n in range(10, 60)]
+    assert video.decoded.notes == [] and video.rate == 25
+    cut = tmp_path / "c.mp4"  # truncated as well
+    remux(path, tmp_path / "fast.mp4", {"movflags": "faststart"})
+    content = with_edit_list(tmp_path / "fast.mp4", tmp_path / "d.mp4", 10, 50).read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    notes = " ".join(read(cut)[2].decoded.notes)
+    assert "the file is truncated" in notes and "of 50 frames" in notes
 
 
 def test_video_rotation_tag_and_scaling(tmp_path):

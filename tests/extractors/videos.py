@@ -1,5 +1,7 @@
 """Small videos made on the spot, whose pictures say which frame they are."""
 
+import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,6 +30,7 @@ def write_video(
     pixels: str = "yuv420p",
     times: list[Fraction] | None = None,
     rotation: int | None = None,
+    matrix: Sequence[int] | None = None,
     corner: tuple[int, int, int] | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
@@ -41,6 +44,8 @@ def write_video(
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         if rotation is not None:
             stream.set_display_rotation(rotation)
+        if matrix is not None:
+            stream.set_display_matrix([*matrix[:2], 0, *matrix[2:], 0, 0, 0, 1 << 30])
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for index in range(frames):
@@ -53,6 +58,18 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def with_edit_list(path: Path, target: Path, start: int, frames: int, rate: int = 25) -> Path:
+    """The MP4 with an edit list that shows `frames` frames from number `start`."""
+    content = bytearray(path.read_bytes())
+    box = content.index(b"elst")  # version 0: flags, count, then duration (movie), media time, rate
+    movie, media = (
+        struct.unpack_from(">I", content, content.index(name) + 16)[0] for name in (b"mvhd", b"mdhd")
+    )
+    struct.pack_into(">Ii", content, box + 12, frames * movie // rate, start * media // rate)
+    target.write_bytes(content)
+    return target
 
 
 def remux(path: Path, target: Path, options: dict[str, str] | None = None, later: int = 0) -> Path:
