@@ -108,7 +108,8 @@ class MMTrainer(Trainer):
             (checkpoint, state), self._resumed = self._resumed, None
             place = state["train_iterator"]
             if not self._same_batches(checkpoint, state.get("batches")):
-                log.warning(
+                log.log(
+                    logging.WARNING if rank() == 0 else logging.DEBUG,
                     "epoch %d begins again: after the %d batches that were trained, its batches are made of "
                     "other clips now (another batch size, number of processes or data)",
                     *(place["epoch"], place["iterations_in_epoch"]),

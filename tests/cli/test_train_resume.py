@@ -441,7 +441,7 @@ def test_resets_without_a_checkpoint_are_refused(stopped, tmp_path, capsys):
 
     for folder in (stopped[1], tmp_path / "new"):
         place = f"fairseq.checkpoint.save_dir={folder}"
-        assert main([str(stopped[0]), place, "fairseq.checkpoint.reset_dataloader=true"]) == 2
+        assert main(["--in-process", str(stopped[0]), place, "fairseq.checkpoint.reset_dataloader=true"]) == 2
         assert "reset_dataloader is for a checkpoint that restore_file names" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
@@ -456,7 +456,7 @@ def test_resume_with_an_edited_table_is_refused(tiny_yaml, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
     write_table(table, [{**row, "text": {"A": "B", "B": "A"}.get(row["text"], row["text"])} for row in rows])
-    assert main([str(tiny_yaml), *options, f"{O}.max_epoch=2"]) == 2
+    assert main(["--in-process", str(tiny_yaml), *options, f"{O}.max_epoch=2"]) == 2
     message = capsys.readouterr().err
     assert "the clips of train and the clips of valid in" in message and "began with" in message
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
