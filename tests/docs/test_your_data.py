@@ -37,11 +37,11 @@ def test_your_data_table_check_and_dryrun(folder):
     shown = (folder / "data/lexicon/table.csv").read_text().splitlines()[:3]
     assert "\n".join(shown) in PAGE.read_text(encoding="utf-8"), "the page shows the table's first rows"
     assert "0 errors, 0 warnings" in run_script(check, folder)
-    write, _, commands = train.partition("EOF\npython")
+    write, _, commands = train.partition("EOF\nsignclip")
     run_script(f"{write}EOF\n", folder)
     config = load_config(folder / "my_signs.yaml")
     assert config.dataset.meta_processor == "TableMetaProcessor"
-    launch = f"python{commands}".splitlines()[0]
+    launch = f"signclip{commands}".splitlines()[0]
     assert "my_signs.yaml" in run_script(f"{launch} --dryrun", folder)
 
 
