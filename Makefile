@@ -6,7 +6,7 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install demo test test-slow check audit fuzz clean
+.PHONY: help install demo test test-slow check docs audit fuzz clean
 
 help:
 	@echo "make install      create $(VENV) with all dependencies"
@@ -14,6 +14,7 @@ help:
 	@echo "make test         run the test suite, without the slow tests"
 	@echo "make test-slow    run the slow tests"
 	@echo "make check        lint, format and types"
+	@echo "make docs         build the documentation site in site/, without a network"
 	@echo "make audit        known vulnerabilities of the pinned versions (needs a network)"
 	@echo "make fuzz         fuzz poses, configs and overrides with 15,000 examples each"
 	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 6 minutes, 5 GB in $(RUNS)/mini_rwthfs)"
@@ -45,7 +46,12 @@ $(VENV)/.extract: $(VENV)/.base requirements-extract.txt
 	@$(PIP) -r requirements-extract.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.train $(VENV)/.extract requirements-dev.txt
+$(VENV)/.docs: $(VENV)/.base requirements-docs.txt
+	@echo "[set-up] mkdocs and notebooks"
+	@$(PIP) -r requirements-docs.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train $(VENV)/.extract $(VENV)/.docs requirements-dev.txt
 	@echo "[set-up] test tools"
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
@@ -72,6 +78,10 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo "open site/index.html; the search box needs a server: $(PY) -m http.server -d site"
 
 # Reports known vulnerabilities of the pinned versions. Does not fail: MediaPipe requires some old versions.
 audit: $(VENV)/.audit

@@ -15,12 +15,16 @@ def blocks(text: str, language: str = r"\w+") -> list[tuple[str, str]]:
 
 
 def run_script(script: str, folder: Path, timeout: float = 1200) -> str:
-    """Run a bash block in `folder` and return its stdout; `python` is the one that runs the tests."""
+    """Run a bash block in `folder` and return its stdout.
+
+    `python` is the one that runs the tests, and `signclip` is `python -m mmpt`.
+    """
     (folder / "bin").mkdir(exist_ok=True)
-    python = folder / "bin" / "python"
-    if not python.exists():
-        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-        python.chmod(0o755)
+    for name, words in (("python", ""), ("signclip", "-m mmpt ")):
+        command = folder / "bin" / name
+        if not command.exists():
+            command.write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
+            command.chmod(0o755)
     path = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
     environment = {**ENVIRONMENT, **os.environ, "PATH": path}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))

@@ -92,7 +92,7 @@ def test_contributing_examples_apply_to_the_code(project: Path, name: str) -> No
         done = subprocess.run(ruff, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     for script in scripts:
-        kept = [line for line in script.splitlines() if "mmpt.cli.train" not in line]
+        kept = [line for line in script.splitlines() if "signclip train" not in line]
         run_script("\n".join(kept), project)
 
 

@@ -1,0 +1,115 @@
+"""The documentation site builds offline without a warning, and all links and anchors of the pages exist."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from mmpt.cli.main import command_names
+from tests.conftest import ENVIRONMENT, ROOT
+
+pytest.importorskip("material", reason="the site needs requirements-docs.txt")
+
+MARKDOWN = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+
+
+class Page(HTMLParser):
+    """The ids, the links and the files (scripts, pictures, styles) of an HTML page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.ids.update(found[name] for name in ("id", "name") if name in found)
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loaded.append(found["href"])
+        elif "src" in found:
+            self.loaded.append(found["src"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env={**ENVIRONMENT, "NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+
+
+def test_site_has_every_command_and_the_api(site: Path, pages: dict[Path, Page]) -> None:
+    commands = (site / "commands.html").read_text(encoding="utf-8")
+    assert not [name for name in command_names() if f"usage: signclip {name} " not in commands]
+    assert "--no-refine-face" in commands, "the options of one extractor"
+    named = pages[site / "api.html"].ids
+    assert {"mmpt.embedding.embedder.SignCLIP.embed_pose", "mmpt.search.index.Index.search"} <= named
+    keys = (site / "config_keys.html").read_text(encoding="utf-8")
+    assert "ensemble_size" in keys and "augment3d.rotation" in keys
+
+
+def test_site_links_and_anchors_exist(site: Path, pages: dict[Path, Page]) -> None:
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            known = pages[target].ids if target in pages else set()
+            if not target.is_file() or (parts.fragment and unquote(parts.fragment) not in known):
+                broken.append(f"{path.relative_to(site)}: {link}")
+    assert len(pages) > 15 and not broken
+
+
+def test_site_loads_nothing_from_other_hosts(site: Path, pages: dict[Path, Page]) -> None:
+    loaded = [(path, name) for path, page in pages.items() for name in page.loaded]
+    assert len(loaded) > 15
+    assert not [name for _, name in loaded if urlsplit(name).netloc]
+    assert not [name for path, name in loaded if name and not (path.parent / urlsplit(name).path).is_file()]
+
+
+def github_anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a Markdown text."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    headings = [re.sub(r"[`*\[\]]", "", heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*MARKDOWN, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_anchors_of_markdown_links_exist(page: Path) -> None:
+    """Links are followed on GitHub too, where anchors are made in another way than on the site."""
+    generated = {"commands.md", "config_keys.md", "contributing.md", "changelog.md", "search_signs.md"}
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(((?!https?:)[^)#\s]*)(?:#([^)\s]+))?\)", text):
+        path = page.parent / target if target else page
+        if path.name in generated or path.name == "api.md":
+            continue
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in github_anchors(path.read_text(encoding="utf-8")), (
+                f"{page.name}: {target}#{anchor}"
+            )
