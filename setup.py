@@ -42,6 +42,7 @@ setup(
     install_requires=[
         "torch>=2.6",
         "transformers>=5",
+        "huggingface_hub>=1.31",
         "omegaconf>=2.3",
         "numpy>=1.26,<2",
         "scikit-learn>=1.4",

@@ -85,11 +85,15 @@ class Packing:
     @property
     def sequences(self) -> Tensor:
         """int64 [N]: the row of the batch that each computed token belongs to."""
+        if self.plain:  # without division: ONNX export has symbolic sizes
+            return torch.arange(self.batch, device=self.rows.device)[:, None].expand(-1, self.width).flatten()
         return self.rows // self.width
 
     @property
     def columns(self) -> Tensor:
         """int64 [N]: the column of the batch of each computed token."""
+        if self.plain:
+            return torch.arange(self.width, device=self.rows.device).repeat(self.batch)
         return self.rows % self.width
 
     def pack(self, padded: Tensor) -> Tensor:

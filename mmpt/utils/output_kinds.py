@@ -10,7 +10,12 @@ INDEX = OutputKind(
     alone=True,
 )
 MODEL_FOLDER = OutputKind(
-    "a model", "signclip-model", "config.json", ("model.safetensors", "tokenizer/*"), alone=True
+    "a model",
+    "signclip-model",
+    "config.json",
+    ("model.safetensors", "README.md", "tokenizer/*"),
+    alone=True,
+    edited=("README.md",),
 )
 EMBEDDINGS = OutputKind(
     "embeddings",
