@@ -194,7 +194,7 @@ def _hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         raise UserError(f"{there}: the server answered {_first_line(error)}.{hint}") from error
     except errors.HFValidationError as error:
         raise UserError(f"{repo_id!r} is not the name of a hub model: {_first_line(error)}.") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HTTPError) as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HTTPError) as error:  # type: ignore[attr-defined]
         if constants.HF_HUB_OFFLINE:
             message = f"HF_HUB_OFFLINE is set, and {there} is not in the cache: unset it"
         else:

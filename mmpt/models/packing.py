@@ -71,7 +71,7 @@ class Packing:
         if not packed:
             rows = torch.arange(batch * width, device=mask.device)
             group = Group(batch, width, None, seen[:, None, None, :])
-            return cls(batch, width, rows, (group,), (len(rows),), plain=True)
+            return cls(batch, width, rows, (group,), (batch * width,), plain=True)
         counts = seen.sum(1)
         order = counts.argsort(descending=True, stable=True)
         ordered = seen[order]
@@ -113,7 +113,7 @@ class Packing:
         if not self.groups:
             return qkv[:, : qkv.shape[1] // 3]
         mixed = []
-        for part, group in zip(qkv.split(self.sizes), self.groups):
+        for part, group in zip([qkv] if self.plain else qkv.split(self.sizes), self.groups):
             if group.index is not None:
                 part = spread(part, group.index, group.count * group.length)
             q, k, v = part.view(group.count, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()

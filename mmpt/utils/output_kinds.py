@@ -17,6 +17,13 @@ MODEL_FOLDER = OutputKind(
     alone=True,
     edited=("README.md",),
 )
+ONNX_EXPORT = OutputKind(
+    "an ONNX export",
+    "signclip-onnx",
+    "preprocessing.json",
+    ("video.onnx", "text.onnx", "*.onnx.data", "tokenizer/*"),
+    alone=True,
+)
 EMBEDDINGS = OutputKind(
     "embeddings",
     "signclip-embeddings",
