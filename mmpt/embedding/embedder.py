@@ -2,8 +2,10 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.models import DualEncoder
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.folder import LoadedModel, save_model_folder
+from mmpt.models.hub import find_model, push_folder
 from mmpt.models.loading import load_model, model_hash
 from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.registry import ALIGNERS, TEXT_PROCESSORS, VIDEO_PROCESSORS
@@ -59,16 +62,22 @@ class SignCLIP:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike[str], device: str | None = None, batch_size: int = 64
+        cls,
+        path: str | os.PathLike[str],
+        device: str | None = None,
+        batch_size: int = 64,
+        revision: str | None = None,
     ) -> "SignCLIP":
-        """Load a model folder, or a checkpoint with the config.yaml that training wrote beside it.
+        """Load a model folder, a checkpoint with the config.yaml of training beside it, or a hub model.
 
-        A model folder is loaded offline, and no code in it is run. Raises MissingDataError if it does not
-        exist, UserError if it is damaged.
+        path: if it does not exist and has the form "org/name", that model of the Hugging Face hub is
+        downloaded, or taken from the cache. revision: branch, tag or commit of it. A model folder is loaded
+        offline, and no code in it is run. Raises MissingDataError if it does not exist, UserError if it is
+        damaged.
         """
         if not isinstance(path, str | os.PathLike):
             raise UserError(f"expected the path of a model folder, got {path!r} ({type(path).__name__}).")
-        return cls(load_model(path), device, batch_size)
+        return cls(load_model(find_model(path, revision)), device, batch_size)
 
     @classmethod
     def from_checkpoint(
@@ -91,7 +100,13 @@ class SignCLIP:
 
         Raises UserError (see save_model_folder).
         """
-        save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer, force)
+        save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer, force=force)
+
+    def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:
+        """Upload the model as the hub model `repo_id` ("org/name"); returns its address. See push_folder."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "model")
+            return push_folder(Path(folder) / "model", repo_id, private, token)
 
     @cached_property
     def fingerprint(self) -> str:

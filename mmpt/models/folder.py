@@ -19,7 +19,7 @@ from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.text_model import PretrainedBert, read_object
 from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import write_json
+from mmpt.utils.files import write_json, write_text
 from mmpt.utils.output_kinds import MODEL_FOLDER
 from mmpt.utils.outputs import replace_output
 
@@ -27,6 +27,7 @@ FORMAT = MODEL_FOLDER.format
 FORMAT_VERSION = 1
 """Increase when older versions cannot read new folders."""
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_DIR = "config.json", "model.safetensors", "tokenizer"
+CARD_FILE = "README.md"
 
 
 @dataclass
@@ -47,13 +48,15 @@ def save_model_folder(
     model_cfg: ModelConfig,
     dataset_cfg: DatasetConfig,
     tokenizer: Any,
+    card: str | None = None,
     force: bool = False,
 ) -> None:
     """Write a model folder, with the hashes of its files in config.json; after an error it is as it was.
 
     Paths of this machine (`dataset.*_path`, `*_dir`, a `bert_name` that is a folder) are not written.
-    Low-rank adapters are merged, so that loading needs no peft. The folder of the same model is replaced.
-    Raises UserError if `folder` holds another model, unless `force`, or anything else (see replace_output).
+    Low-rank adapters are merged, so that loading needs no peft. card: text of the model card.
+    The folder of the same model is replaced. Raises UserError if `folder` holds another model, unless
+    `force`, or anything else (see replace_output).
     """
     of = {"model": model_fingerprint(LoadedModel(model, model_cfg, dataset_cfg, tokenizer))}
     with replace_output(folder, MODEL_FOLDER, of, force) as fresh:
@@ -61,6 +64,8 @@ def save_model_folder(
         weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         weights = {name: tensor.contiguous() for name, tensor in merge_adapters(weights).items()}
         save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
+        if card is not None:
+            write_text(fresh / CARD_FILE, card)
         write_json(fresh / CONFIG_FILE, _config(model, model_cfg, dataset_cfg, tokenizer))
 
 

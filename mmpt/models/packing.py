@@ -71,7 +71,7 @@ class Packing:
         if not packed:
             rows = torch.arange(batch * width, device=mask.device)
             group = Group(batch, width, None, seen[:, None, None, :])
-            return cls(batch, width, rows, (group,), (len(rows),), plain=True)
+            return cls(batch, width, rows, (group,), (batch * width,), plain=True)
         counts = seen.sum(1)
         order = counts.argsort(descending=True, stable=True)
         ordered = seen[order]
@@ -85,11 +85,15 @@ class Packing:
     @property
     def sequences(self) -> Tensor:
         """int64 [N]: the row of the batch that each computed token belongs to."""
+        if self.plain:  # without division: ONNX export has symbolic sizes
+            return torch.arange(self.batch, device=self.rows.device)[:, None].expand(-1, self.width).flatten()
         return self.rows // self.width
 
     @property
     def columns(self) -> Tensor:
         """int64 [N]: the column of the batch of each computed token."""
+        if self.plain:
+            return torch.arange(self.width, device=self.rows.device).repeat(self.batch)
         return self.rows % self.width
 
     def pack(self, padded: Tensor) -> Tensor:
@@ -109,7 +113,7 @@ class Packing:
         if not self.groups:
             return qkv[:, : qkv.shape[1] // 3]
         mixed = []
-        for part, group in zip(qkv.split(self.sizes), self.groups):
+        for part, group in zip([qkv] if self.plain else qkv.split(self.sizes), self.groups):
             if group.index is not None:
                 part = spread(part, group.index, group.count * group.length)
             q, k, v = part.view(group.count, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()

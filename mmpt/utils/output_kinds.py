@@ -10,7 +10,19 @@ INDEX = OutputKind(
     alone=True,
 )
 MODEL_FOLDER = OutputKind(
-    "a model", "signclip-model", "config.json", ("model.safetensors", "tokenizer/*"), alone=True
+    "a model",
+    "signclip-model",
+    "config.json",
+    ("model.safetensors", "README.md", "tokenizer/*"),
+    alone=True,
+    edited=("README.md",),
+)
+ONNX_EXPORT = OutputKind(
+    "an ONNX export",
+    "signclip-onnx",
+    "preprocessing.json",
+    ("video.onnx", "text.onnx", "*.onnx.data", "tokenizer/*"),
+    alone=True,
 )
 EMBEDDINGS = OutputKind(
     "embeddings",

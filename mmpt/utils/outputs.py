@@ -30,7 +30,8 @@ class OutputKind:
     """One kind of output.
 
     noun: for messages, such as "an index". record: see the module docstring. names: patterns of the files.
-    old_keys: keys of the record before it had a "format". alone: the folder holds nothing else.
+    old_keys: keys of the record before it had a "format". alone: the folder holds nothing else. edited: files
+    that people edit, so that check_files does not compare them.
     """
 
     noun: str
@@ -39,6 +40,7 @@ class OutputKind:
     names: tuple[str, ...]
     old_keys: tuple[str, ...] = ()
     alone: bool = False
+    edited: tuple[str, ...] = ()
 
     @property
     def journal(self) -> str:
@@ -137,7 +139,7 @@ def check_files(folder: Path, kind: OutputKind, names: Iterable[str] | None = No
     Records of older versions have no hashes: nothing is compared.
     """
     listed = _listed(_record(folder, kind))
-    for name in listed if names is None else listed.keys() & set(names):
+    for name in listed.keys() - set(kind.edited) if names is None else listed.keys() & set(names):
         try:
             same = sha256(folder / name) in listed[name]
         except OSError as error:

@@ -1,0 +1,1 @@
+"""`signclip hub`: models on the Hugging Face hub."""
