@@ -52,7 +52,6 @@ setup(
         "matplotlib>=3.8",
         "pyarrow>=17",
         "filelock>=4.2",
-        "huggingface_hub>=1",
         "shtab>=1.7",
     ],
     extras_require={

@@ -3,8 +3,8 @@
 
     python scripts/faults.py --trials 30 --seed 1 --out runs/faults
 
-Each trial takes a command (extract features, train, evaluate with an empty cache, convert, embed, build a
-search index, exact and approximate) and a fault: SIGKILL, SIGTERM or SIGINT at a random moment, or a disk that
+Each trial takes a command (extract features, train, evaluate with an empty cache, convert, embed, build an
+exact or approximate search index) and a fault: SIGKILL, SIGTERM or SIGINT at a random moment, or a disk that
 is full at a random size (a tmpfs as root, otherwise a file size limit). After the fault no file may be
 half-written, and a full disk must give exit status 2. The repeated command must succeed, give the results of
 an uninterrupted run, and leave no temporary file. Writes faults.json. Exit status 1 if any trial failed.

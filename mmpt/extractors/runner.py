@@ -111,8 +111,8 @@ def _refuse_foreign(manifest: Manifest, sources: list[Source]) -> None:
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         raise UserError(
-            f"{manifest.folder / foreign[0]} exists, but not in the manifest.json of {manifest.folder}{more}: it "
-            "was not written by this command. Move it away, or give another folder with --out."
+            f"{manifest.folder / foreign[0]} exists, but not in {manifest.folder}/manifest.json{more}: "
+            "it was not written by this command. Move it away, or give another folder with --out."
         )
 
 

@@ -37,8 +37,7 @@ def test_your_data_table_check_and_dryrun(folder):
     shown = (folder / "data/lexicon/table.csv").read_text().splitlines()[:3]
     assert "\n".join(shown) in PAGE.read_text(encoding="utf-8"), "the page shows the table's first rows"
     assert "0 errors, 1 warning" in run_script(check, folder)
-    write, _, commands = train.partition("EOF
-signclip")
+    write, _, commands = train.partition("EOF\nsignclip")
     run_script(f"{write}EOF\n", folder)
     config = load_config(folder / "my_signs.yaml")
     assert config.dataset.meta_processor == "TableMetaProcessor"

@@ -273,7 +273,7 @@ def test_read_embeddings_sources(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=error):
             read_embeddings(plain)
     np.save(plain / "embeddings.npy", np.array([{"code": "run"}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="no complete .npy"):
+    with pytest.raises(UserError, match=r"no complete \.npy"):
         read_embeddings(plain)
     for missing in (tmp_path / "nothing", tmp_path / "index"):
         with pytest.raises(MissingDataError):

@@ -13,7 +13,9 @@ from mmpt.utils.errors import MissingDataError, UserError
 
 def test_read_embeddings_of_the_embed_command(tmp_path: Path) -> None:
     vectors = np.eye(2, 4, dtype=np.float32)
-    save_embedding_set(tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {FINGERPRINT: "x"}, "npy")
+    save_embedding_set(
+        tmp_path, EmbeddingSet(vectors, [{"id": "a"}, {"id": "b, ü"}]), {FINGERPRINT: "x"}, "npy"
+    )
     assert read_embeddings(tmp_path).names == ["a", "b, ü"]
     assert read_embeddings(tmp_path / "embeddings.npy").names == ["a", "b, ü"]
     rows = [
