@@ -143,11 +143,13 @@ def _export(tower: Tower, model: nn.Module, path: Path) -> None:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # strict: the other mode fails at sizes that depend on the masks
+            side = torch.export.export(
+                _Side(model, tower), example, dynamic_shapes=(sizes, sizes), strict=True
+            )
             program = torch.onnx.export(
-                _Side(model, tower),
-                example,
+                side,
                 dynamo=True,
-                dynamic_shapes=(sizes, sizes),
                 input_names=tower.inputs,
                 output_names=[OUTPUT],
                 verbose=False,
