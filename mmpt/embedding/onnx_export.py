@@ -56,7 +56,7 @@ class Tower:
 
     name: str
     inputs: tuple[str, str]
-    encode: Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]
+    encode: Callable[[Any], Callable[[Tensor, Tensor], Tensor]]
     lengths: tuple[int, int]
     example: Callable[[np.random.Generator, int], NDArray[Any]]
 
