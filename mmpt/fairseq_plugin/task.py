@@ -1,9 +1,8 @@
-"""The task: a training plan's data and model for fairseq, and one log line an epoch."""
+"""The task: a training plan's data and model for fairseq, and the log of its epochs."""
 
 import json
 import logging
 import math
-import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -12,12 +11,14 @@ from fairseq.logging import metrics
 from fairseq.tasks import LegacyFairseqTask, register_task
 from fairseq_cli.train import should_stop_early
 
+from mmpt.config.fairseq_options import option
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.losses import needs_common_batches
 from mmpt.models.finetuning import check_filled
 from mmpt.models.loading import load_weights
 from mmpt.models.lora import add_adapters
 from mmpt.training import TrainingPlan, prepare
+from mmpt.training.epoch_log import EpochLog
 from mmpt.training.non_finite import NonFinite
 from mmpt.training.resume import adopt_best, check_resume
 from mmpt.training.run import active_plan
@@ -26,7 +27,6 @@ from mmpt.utils.checkpoint import fit_position_tables, load_state_dict_file
 from mmpt.utils.distributed import world_size
 
 log = logging.getLogger(__name__)
-epoch_log = logging.getLogger("mmpt.epoch")
 
 
 @register_task("mmtask")
@@ -51,7 +51,7 @@ class FairseqMMTask(LegacyFairseqTask):
 
     @classmethod
     def setup_task(cls, args: Namespace, **kwargs: Any) -> "FairseqMMTask":
-        """The task of the plan that `mmpt.cli.train` runs; under plain `fairseq-train`, of the arguments."""
+        """The task of the plan that `signclip train` runs; under plain `fairseq-train`, of the arguments."""
         return cls(args, active_plan() or _plan_of_arguments(args))
 
     def __init__(self, args: Namespace, plan: TrainingPlan):
@@ -60,7 +60,7 @@ class FairseqMMTask(LegacyFairseqTask):
         self.mmtask = plan.task
         self.non_finite = NonFinite(plan.config.loss.max_nonfinite)
         self._epoch = 0
-        self._epoch_start = time.monotonic()
+        self._log = EpochLog(plan.folder, option(plan.config.fairseq, "max_epoch", 0))
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Make the training or validation split available to fairseq."""
@@ -133,7 +133,7 @@ class FairseqMMTask(LegacyFairseqTask):
 
     def begin_epoch(self, epoch: int, model: torch.nn.Module) -> None:
         """Start the epoch's clock."""
-        self._epoch_start = time.monotonic()
+        self._log.begin(epoch)
 
     def begin_valid_epoch(self, epoch: int, model: torch.nn.Module) -> None:
         """Begin to collect embeddings for the retrieval metrics."""
@@ -163,14 +163,12 @@ class FairseqMMTask(LegacyFairseqTask):
                 metrics.log_scalar(name, value, round=4)
 
     def post_validate(self, model: torch.nn.Module, stats: dict[str, Any], agg: Any) -> None:
-        """Log the epoch's summary line."""
-        train_loss = metrics.get_smoothed_value("train", "loss")
-        line = f"epoch {self._epoch} | train loss {train_loss:.4f} | valid loss {float(stats['loss']):.4f}"
-        if "v2t_R@1" in stats:
-            v2t, t2v = float(stats["v2t_R@1"]), float(stats["t2v_P@1"])
-            line += f" | valid V2T R@1 {v2t:.3f} T2V P@1 {t2v:.3f}"
-        line += f" | {time.monotonic() - self._epoch_start:.1f} s"
-        epoch_log.info(line if self._epoch % self.args.save_interval == 0 else f"{line} | not saved")
+        """Report the epoch."""
+        values = {"update": stats["num_updates"], "train_loss": metrics.get_smoothed_value("train", "loss")}
+        for name in ("loss", "v2t_R@1", "t2v_P@1"):
+            if name in stats:
+                values[f"valid_{name}"] = float(stats[name])
+        self._log.end(self._epoch, values, saved=self._epoch % self.args.save_interval == 0)
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """The patience counter, which fairseq does not save."""
@@ -184,10 +182,10 @@ class FairseqMMTask(LegacyFairseqTask):
 
 
 def _plan_of_arguments(args: Namespace) -> TrainingPlan:
-    """The plan of plain `fairseq-train`: the checks of `mmpt.cli.train` without its lock and signals."""
+    """The plan of plain `fairseq-train`: the checks of `signclip train` without its lock and signals."""
     log.warning(
         "started by fairseq-train: save_dir is not locked, SIGTERM and Ctrl-C write no checkpoint, and "
-        "half-written files of a killed run stay; `python -m mmpt.cli.train` does all three"
+        "half-written files of a killed run stay; `signclip train` does all three"
     )
     given = {"fairseq.checkpoint.save_dir": str(args.save_dir), "fairseq.common.seed": args.seed}
     plan = prepare(args.taskconfig, [*args.override, *(f"{k}={json.dumps(v)}" for k, v in given.items())])

@@ -4,6 +4,7 @@
 option exists and has the right type is checked when a config is loaded (mmpt/config/fairseq_options.py).
 """
 
+import importlib.util
 import logging
 import math
 import os
@@ -50,6 +51,12 @@ _UNSUPPORTED = (  # option, its only supported value, why others are not support
     ),
     ("fairseq.checkpoint.continue_once", None, "is called fairseq.checkpoint.restore_file here"),
 )
+_LOGGERS = {
+    "tensorboard_logdir": "tensorboard",
+    "wandb_project": "wandb",
+    "aim_repo": "aim",
+    "azureml_logging": "azureml",
+}
 _DEFAULTS = (
     ("dataset", "required_batch_size_multiple", 1),  # fairseq's 8 would cut a batch of 35 to 32
     ("dataset", "num_workers", 0),  # poses come from a memory map: a worker costs more than it saves
@@ -78,14 +85,25 @@ def check_options(config: Config, config_file: str) -> None:
         raise UserError(
             f"fairseq.distributed_training.distributed_world_size is {processes}, but there are "
             f"{torch.cuda.device_count()} GPUs here: leave it out, and start several processes with "
-            "locallaunch.py --jobtype local_small (2) or local_big (4), or with torchrun."
+            "signclip train --jobtype local_small (2) or local_big (4), or with torchrun."
         )
+    _check_loggers(groups)
     for key, supported, why in _UNSUPPORTED:
         value = option(groups, key.rpartition(".")[2], supported)
         if value != supported:
             raise UserError(f"{key}={str(value).lower()} {why}: leave it out.")
     if config.loss.cached_chunk is not None:
         _check_cached(groups)
+
+
+def _check_loggers(groups: Groups) -> None:
+    """Raises UserError for a logger whose package is not installed: fairseq only warns, and logs nothing."""
+    for name, package in _LOGGERS.items():
+        if option(groups, name) and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"fairseq.common.{name} needs {package}, which is not installed: `pip install {package}`, or "
+                "leave it out (metrics.jsonl beside the checkpoints holds the same metrics)."
+            )
 
 
 def _check_batch_size(config: Config, config_file: str) -> None:
