@@ -1,0 +1,123 @@
+"""Compare finished evaluations clip by clip, with paired intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.evaluators.reports.results import read_results
+from mmpt.evaluators.reports.tables import escape_markdown, markdown_table
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import read_json
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One evaluation. clips: N ids. truth, nearest: prompt of each clip, and the prompt ranked first."""
+
+    name: str
+    results: dict[str, Any]
+    clips: list[str]
+    truth: list[str]
+    nearest: list[str]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """bool [N]: V2T R@1 of each clip."""
+        return np.equal(self.truth, self.nearest)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Finished":
+        """Read a run folder, or its folder of results. Raises UserError if it holds no evaluation."""
+        inner = folder if (folder / "results.json").is_file() else folder / "eval"
+        results = read_results(inner)
+        try:
+            ids = read_json(inner / "ids.json")
+            prompts = ids["prompts"]
+            truth, nearest = ([prompts[i] for i in ids[key]] for key in ("prompt_of_video", "nearest_prompt"))
+            return cls(str(folder), results, list(ids["videos"]), truth, nearest)
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise UserError(
+                f"{inner / 'ids.json'}: cannot be read ({error!r}): evaluate the model again."
+            ) from None
+
+
+def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
+    """A row for each run: V2T R@1, T2V P@1, and what changed since the first run.
+
+    The difference has a 95 % interval of a bootstrap over clips, the same clips on both sides. Raises
+    UserError if a run evaluated other clips or prompts than the first one.
+    """
+    first = runs[0]
+    known = dict(zip(first.clips, first.truth))
+    rows = []
+    for run in runs:
+        if dict(zip(run.clips, run.truth)) != known or len(run.clips) != len(first.clips):
+            other = len(set(run.clips) ^ known.keys())
+            what = f"{other} clips differ" if other else "clips have other prompts"
+            raise UserError(
+                f"{run.name} and {first.name} evaluated different splits ({what}): expected evaluations of "
+                "the same clips and prompts."
+            )
+        order = {clip: row for row, clip in enumerate(run.clips)}
+        correct = run.correct[[order[clip] for clip in first.clips]]
+        change = correct.astype(float) - first.correct
+        low, high = interval_of_mean(correct[None].astype(float))
+        below, above = interval_of_mean(change)
+        rows.append(
+            {
+                "run": run.name,
+                "n": len(correct),
+                "v2t R@1": float(correct.mean()),
+                "v2t R@1 low": low,
+                "v2t R@1 high": high,
+                "difference": float(change.mean()),
+                "difference low": below,
+                "difference high": above,
+                "now right": [clip for clip, by in zip(first.clips, change) if by > 0],
+                "now wrong": [clip for clip, by in zip(first.clips, change) if by < 0],
+                "t2v P@1": run.results["t2v"]["P@1"],
+                "chance": run.results["chance"]["v2t R@1"],
+            }
+        )
+    return rows
+
+
+def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], listed: int) -> str:
+    """The rows in Markdown, then the first `listed` clips whose answer changed, with both answers."""
+    header = ["run", "V2T R@1", "difference", "right now", "wrong now", "T2V P@1"]
+    cells = [
+        [
+            escape_markdown(row["run"]),
+            f"{row['v2t R@1']:.3f} ({row['v2t R@1 low']:.3f}-{row['v2t R@1 high']:.3f})",
+            f"{row['difference']:+.3f} ({row['difference low']:+.3f} to {row['difference high']:+.3f})"
+            if index
+            else "-",
+            str(len(row["now right"])) if index else "-",
+            str(len(row["now wrong"])) if index else "-",
+            f"{row['t2v P@1']:.3f}",
+        ]
+        for index, row in enumerate(rows)
+    ]
+    text = (
+        f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {rows[0]['chance']:.3f}. In brackets"
+        ": 95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"
+    )
+    before = dict(zip(runs[0].clips, runs[0].nearest))
+    for row, run in zip(rows[1:], runs[1:]):
+        now, truth = dict(zip(run.clips, run.nearest)), dict(zip(run.clips, run.truth))
+        changed = [clip for clip in runs[0].clips if clip in {*row["now right"], *row["now wrong"]}]
+        if not changed[:listed]:
+            continue
+        lines = [
+            [escape_markdown(text) for text in (clip, truth[clip], before[clip], now[clip])]
+            for clip in changed
+        ]
+        table = markdown_table(["clip", "prompt", "first run", "this run"], lines[:listed])
+        more = f"\n\nand {len(changed) - listed} more clips." if len(changed) > listed else ""
+        text += f"\n## {escape_markdown(run.name)}\n\n{table}{more}\n"
+    return text
