@@ -19,6 +19,7 @@ from mmpt.cli.embed import main
 from mmpt.embedding.clip_loader import Windows
 from mmpt.embedding.storage import read_embedding_set
 from mmpt.models.loading import model_hash
+from mmpt.pose import reader
 from mmpt.processors.table_file import read_table
 from mmpt.utils.errors import UserError
 from tests.conftest import ENVIRONMENT, ROOT
@@ -342,3 +343,37 @@ def test_prompts_of_a_list_end_with_the_line_and_are_normalised(model_folder, tm
     (tmp_path / "list.txt").write_bytes(f"{odd}\r\ne\u0301\n\u00e9\n".encode())
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
     assert [row["id"] for row in read_embedding_set(tmp_path / "out").ids] == [odd, "\u00e9"]
+
+
+def test_a_passing_error_is_not_remembered(model_folder, folder, tmp_path, monkeypatch, capsys):
+    source, out = tmp_path / "poses", tmp_path / "out"
+    source.mkdir()
+    for name in "abc":
+        shutil.copy(folder / "00.pose", source / f"{name}.pose")
+    read = reader._read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name == "b.pose":
+            raise UserError("cannot be read (Input/output error)")
+        return read(path)
+
+    monkeypatch.setattr(reader, "_read_bytes", fails)
+    assert embed(model_folder, source, out, "--portion", "1") == 1
+    assert "b" in json.loads((out / "provenance.json").read_text())["failed"]
+    monkeypatch.setattr(reader, "_read_bytes", read)
+    assert embed(model_folder, source, out, "--portion", "1") == 0
+    assert [row["id"] for row in read_embedding_set(out).ids] == ["a", "b", "c"]
+    assert not (out / "parts").exists()
+
+
+def test_a_clip_replaced_under_the_same_size_and_time_is_embedded_again(model_folder, tmp_path):
+    source, out = tmp_path / "poses", tmp_path / "out"
+    source.mkdir()
+    path = write_pose(source / "a.pose", fake_clip(frames=9, seed=1))
+    assert embed(model_folder, source, out) == 0
+    before, status = read_embedding_set(out).vectors, path.stat()
+    new = write_pose(tmp_path / "new.pose", fake_clip(frames=9, seed=2))
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(path)
+    assert embed(model_folder, source, out) == 0
+    assert not np.allclose(read_embedding_set(out).vectors, before)

@@ -249,3 +249,28 @@ def test_fuzz_raises_only_user_errors(tmp_path, good, data):
         assert str(path) in str(error)
     else:
         assert isinstance(clip, PoseClip) and np.isfinite(clip.data).all()
+
+
+@pytest.mark.parametrize("version", [0.1, 0.2])
+def test_read_pose_refuses_bytes_after_the_frames(tmp_path, good, version):
+    points = sum(len(component.points) for component in Pose.read(good).header.components)
+    path = tmp_path / "two.pose"
+    content = good
+    if version == 0.1:
+        clip = fake_clip()
+        start = len(good) - len(clip) * points * 16 - 10
+        head = struct.pack("<f", 0.1) + good[4:start] + struct.pack("<HHH", 25, len(clip), 1)
+        content = head + good[start + 10 :]
+        path.write_bytes(content)
+        assert len(read_pose(path)) == len(clip)
+    refused(path, content + content, "a second pose or other bytes follow the frames")
+    refused(path, content + b"\0", "other bytes follow the frames")
+
+
+def test_read_recording_sees_a_file_that_was_replaced_under_the_same_time(tmp_path):
+    path = write_pose(tmp_path / "a.pose", fake_clip(seed=1))
+    first, status = reader.read_recording(path), path.stat()
+    write_pose(tmp_path / "b.pose", fake_clip(seed=2))
+    os.utime(tmp_path / "b.pose", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (tmp_path / "b.pose").replace(path)
+    assert not np.array_equal(reader.read_recording(path).data, first.data)

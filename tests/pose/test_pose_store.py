@@ -356,3 +356,31 @@ def test_seen_counts_frames_with_points(tmp_path):
     clips[1].confidence[:] = 0
     store = build_or_open(["a", "b"], KEY, lambda path: clips[path.endswith("b")], tmp_path, on_bad="skip")
     assert store.seen.tolist() == [3, 0] and store.lengths.tolist() == [5, 4]
+
+
+def test_store_sees_a_file_that_was_replaced_under_the_same_size_and_time(open_store, files, tmp_path):
+    open_store(prepare=Counted())
+    status = files[0].stat()
+    write_pose(tmp_path / "new.pose", fake_clip(frames=3, seed=99))
+    assert (tmp_path / "new.pose").stat().st_size == status.st_size
+    os.utime(tmp_path / "new.pose", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (tmp_path / "new.pose").replace(files[0])
+    counted = Counted()
+    open_store(prepare=counted)
+    assert counted.calls == [(files[0].name, False)]
+
+
+NO_GUARD = """
+import sys
+from mmpt.pose.reader import read_pose
+from mmpt.pose.store import PoseStore, StoreRequest
+PoseStore.build_or_open(StoreRequest(sys.argv[2:] * 250, {}, read_pose, sys.argv[1], workers=2))
+"""
+
+
+def test_a_script_without_main_guard_ends_with_an_error(tmp_path, files):
+    """Its workers import the script, and would wait for the lock that it holds."""
+    (tmp_path / "script.py").write_text(NO_GUARD)
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "cache", files[0]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "needs a main guard" in done.stderr.splitlines()[-1]

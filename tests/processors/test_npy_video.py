@@ -135,3 +135,10 @@ def test_pickled_code_is_not_run(tmp_path, save):
     plain.write_bytes(pickle.dumps(Touch()))
     refused(plain, "no complete .npy file")
     assert not marker.exists()
+
+
+def test_npy_files_with_a_second_array_are_refused(tmp_path):
+    with open(tmp_path / "two.npy", "wb") as file:
+        np.save(file, np.ones((3, 4), np.float32))
+        np.save(file, np.zeros((3, 4), np.float32))
+    refused(tmp_path / "two.npy", r"176 bytes follow the array of shape \[3, 4\]")
