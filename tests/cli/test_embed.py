@@ -342,3 +342,12 @@ def test_prompts_of_a_list_end_with_the_line_and_are_normalised(model_folder, tm
     (tmp_path / "list.txt").write_bytes(f"{odd}\r\ne\u0301\n\u00e9\n".encode())
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
     assert [row["id"] for row in read_embedding_set(tmp_path / "out").ids] == [odd, "\u00e9"]
+
+
+def test_videos_are_to_be_extracted_first(model_folder, tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"")
+    command = f"extract first: `signclip extract pose --in {tmp_path}/videos --out FOLDER`"
+    for source in (tmp_path / "videos", tmp_path / "videos" / "a.mp4"):
+        assert embed(model_folder, source, tmp_path / "out") == 2
+        assert command in capsys.readouterr().err
