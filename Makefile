@@ -60,7 +60,7 @@ install: $(VENV)/.dev
 	@echo "[set-up] done: $(VENV)"
 
 # ---- use
-demo: $(VENV)/.train
+demo: $(VENV)/.train $(VENV)/.extract
 	$(PY) locallaunch.py projects/signclip/$(DEMO).yaml
 	$(PY) demo_finger.py
 

@@ -291,3 +291,19 @@ def read_png(path):
 
 def is_red(pixels):
     return (pixels[..., 0] > 100) & (pixels[..., 1] < 40) & (pixels[..., 2] < 40)
+
+
+@pytest.mark.parametrize(
+    "clip, options, words",
+    [
+        ("a.mp4", [], "a video needs packages that are not installed (mediapipe, av, cv2)"),
+        ("a.mp4", [], "`pip install mediapipe==0.10.21 av opencv-contrib-python`, or `make install`"),
+        ("a.pose", ["--out", "a.png"], "--out needs packages that are not installed (av, cv2)"),
+    ],
+)
+def test_all_missing_packages_are_named_at_once(config, tmp_path, clip, options, words, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    assert demo_finger.main([clip, "--config", str(config), *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1

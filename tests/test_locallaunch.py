@@ -89,3 +89,21 @@ def test_locallaunch_two_processes_train_loss_parameters(tiny_yaml, loss):
     refused = run_module(*command)  # two batches of four, and six letters: one would be its own negative
     assert refused.returncode == 2 and "batch_size to at most 3" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["dataset.table_path=none.csv"], "there is no table none.csv"),
+        (["dataset.prompt_templates=['{tex}']"], "names the column 'tex'"),
+        (["fairseq.dataset.batch_size=7"], "6 prompts cannot fill a batch of 7"),
+        (["dataset.vfeat_dir=nowhere"], "none of the 12 clips is in the folder of features nowhere"),
+        ([], ""),
+    ],
+)
+def test_dryrun_reads_the_table(tiny_yaml, small_table, overrides, words, capsys):
+    table = ["dataset.meta_processor=TableMetaProcessor", f"dataset.table_path={small_table}"]
+    assert train.main(["--dryrun", str(tiny_yaml), *table, *overrides]) == (2 if words else 0)
+    said = capsys.readouterr()
+    assert "--in-process" in said.out and words in said.err and said.err.count("\n") == bool(words)
+    assert not (tiny_yaml.parent / "run").exists()

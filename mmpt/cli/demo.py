@@ -18,6 +18,7 @@ from mmpt.cli.command import Command
 from mmpt.config.package_files import package_root
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.packages import DRAWING, VIDEO, need_packages
 from mmpt.utils.text import nfc
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
         from mmpt.evaluators.pictures.answer import check_picture_name
 
         check_picture_name(args.out)
+    video = args.clip is not None and Path(args.clip).suffix.lower() != ".pose"
+    needed = (VIDEO if video else ()) + (DRAWING if args.out is not None else ())
+    need_packages("a video" if video else "--out", tuple(dict.fromkeys(needed)))
     from mmpt.config import load_config
 
     overrides = []

@@ -15,11 +15,16 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmpt.cli.command import Command
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    from mmpt.tasks import Task
 
 PROCESSES = {"local_single": 1, "local_small": 2, "local_big": 4}
 JOB_TYPES = [*PROCESSES, "local_predict"]
@@ -37,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="1, 2 or 4 processes, or evaluate; default: the config's task_type",
     )
     parser.add_argument(
-        "--dryrun", action="store_true", help="check the configs, print the commands, run nothing"
+        "--dryrun", action="store_true", help="check configs and data, print the commands, run nothing"
     )
     parser.add_argument(
         "--in-process", action="store_true", help="train one config in this process, without evaluation"
@@ -63,9 +68,7 @@ def run(args: argparse.Namespace) -> int:
     options = ["--verbose"] if args.verbose else []
     todo = [line for path in jobs for line in commands(path, args.overrides, args.jobtype, options)]
     if args.dryrun:
-        _check_names(jobs, args.overrides)
-        print("\n".join(shlex.join(command) for command in todo))
-        return 0
+        return _dry_run(jobs, args, todo)
     for command in todo:
         print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
         if status := run_forwarding_signals(command):
@@ -98,19 +101,39 @@ def commands(path: str, overrides: list[str], asked: str | None, options: list[s
     return [train, evaluate] if config.eval.after_training else [train]
 
 
-def _check_names(paths: list[str], overrides: list[str]) -> None:
-    """Check names that are not registered and settings that contradict each other, before anything runs.
-
-    Raises UserError, which names the config.
-    """
-    from mmpt.config import load_config
+def _dry_run(paths: list[str], args: argparse.Namespace, todo: list[list[str]]) -> int:
+    """Check names, settings and data of the configs and print the commands. Raises UserError."""
+    from mmpt.config import evaluates, load_config
     from mmpt.tasks import Task
 
-    for path in paths:
-        try:
-            Task(load_config(path, overrides))
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+    tasks = [_named(path, lambda path: Task(load_config(path, args.overrides)), path) for path in paths]
+    print("\n".join(shlex.join(command) for command in todo), flush=True)
+    for path, task in zip(paths, tasks):
+        predicts = args.jobtype == "local_predict" or (not args.jobtype and evaluates(path, task.config))
+        _named(path, _check_data, task, predicts)
+    return 0
+
+
+def _named(path: str, check: Callable[..., Any], *args: Any) -> Any:
+    """check(*args), whose UserError gets the name of the config."""
+    try:
+        return check(*args)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _check_data(task: "Task", predicts: bool) -> None:
+    """Raises UserError for data that is missing, or that training refuses before it reads clips."""
+    from mmpt.config.fairseq_options import option
+
+    tested = task.config.dataset.split or "test"
+    splits = [tested] if predicts else ["train"]
+    if not predicts and not option(task.config.fairseq, "disable_validation"):
+        splits.append("valid")
+    if not predicts and task.config.eval.after_training:
+        splits.append(tested)
+    for split in splits:
+        task.check_corpus(split)
 
 
 def _train_in_process(args: argparse.Namespace) -> int:

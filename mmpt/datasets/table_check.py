@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from mmpt.datasets.leaks import KINDS, find_leaks
-from mmpt.extractors.base import VIDEO_SUFFIXES
 from mmpt.models.text_model import load_tokenizer
 from mmpt.pose.components import HANDS, LEFT_HAND
 from mmpt.pose.normalization import normalize_shoulders
 from mmpt.pose.reader import read_pose, read_recording, stores_whole_fps
 from mmpt.pose.span import Span
 from mmpt.processors.npy_video import VideoProcessor
-from mmpt.processors.table import clip_file, file_in
+from mmpt.processors.table import clip_files, places_in
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.text import TextProcessor
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.parallel import ordered_map
+from mmpt.utils.videos import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def suffix_of(table: Table, folder: Path | None) -> str:
     """The suffix of most rows' files, ".pose" or ".npy"; ".pose" for other files."""
     if folder is not None:
         for suffix in (".pose", ".npy"):
-            if any(file_in(folder, row, suffix).is_file() for row in table.rows[:1000]):
+            rows = table.rows[:1000]
+            if any(place.is_file() for row in rows for place in places_in(folder, row, suffix)):
                 return suffix
     kinds = Counter(row.path.suffix.lower() for row in table.rows)
     (suffix, _) = kinds.most_common(1)[0]
@@ -104,7 +105,7 @@ def check_table(
     warnings, not errors. workers: processes that read clips. Raises UserError for a table of videos.
     """
     suffix = suffix_of(table, folder)
-    files = [clip_file(table, row, suffix, folder) for row in table.rows]
+    files = clip_files(table, table.rows, suffix, folder)
     jobs = [(str(file), row.span, row.left_handed) for file, row in zip(files, table.rows)]
     clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
     report = TableReport(table, files, clips)
@@ -124,6 +125,7 @@ def check_table(
         note = f", with different texts: {', '.join(texts[:4])}" if len(texts) > 1 else ""
         names = ", ".join(f"{row.id} (line {row.line})" for row in group[:4])
         report.warnings.append(f"the same clip occurs {len(group)} times in {group[0].split}: {names}{note}.")
+    _warn_about_splits(report)
     _warn_about_classes(report)
     _warn_about_clips(report)
     _warn_about_rates(report)
@@ -217,6 +219,16 @@ def _warn_about_rates(report: TableReport) -> None:
             "frame rate without its decimals (29.97 as 29: 2.6 s off at 80 s): give start_frame and "
             f"end_frame, or extract the poses again: {some_of(cut)}."
         )
+
+
+def _warn_about_splits(report: TableReport) -> None:
+    """Warn of what training refuses: a table without clips of train or valid."""
+    if "split" not in report.table.columns:
+        report.warnings.append("there is no column 'split': training and evaluation refuse the table.")
+        return
+    for split, unless in (("train", ""), ("valid", " unless fairseq.dataset.disable_validation=true")):
+        if split not in report.splits:
+            report.warnings.append(f"no clip is of split {split}: training refuses the table{unless}.")
 
 
 def _warn_about_classes(report: TableReport) -> None:

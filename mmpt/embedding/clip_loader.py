@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
-from mmpt.processors.table import clip_file
+from mmpt.processors.table import clip_files
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import files_under
+from mmpt.utils.videos import how_to_extract, is_video
 
 _FRAMES_AT_ONCE = 2048
 """Frames that read_all prepares at once, which bounds the memory."""
@@ -162,7 +163,9 @@ def folder_jobs(folder: Path, suffix: str, out: Path) -> list[ClipJob]:
         raise UserError(f"--out {out} is --in itself: embeddings would be written among the features.")
     files = sorted(path for path in files_under(folder, skip=out) if path.suffix.lower() == suffix)
     if not files:
-        raise MissingDataError(f"{folder}: no {suffix} files, which this model reads.")
+        videos = sum(map(is_video, files_under(folder, skip=out)))
+        hint = f" It holds {videos} videos: {how_to_extract(folder, suffix)}." if videos else ""
+        raise MissingDataError(f"{folder}: no {suffix} files, which this model reads.{hint}")
     jobs: dict[str, ClipJob] = {}
     for path in files:
         name = path.relative_to(folder)
@@ -177,8 +180,6 @@ def folder_jobs(folder: Path, suffix: str, out: Path) -> list[ClipJob]:
 def table_jobs(table: Table, rows: list[TableRow], suffix: str, folder: Path | None = None) -> list[ClipJob]:
     """A job for each row of a table. folder: of the features (dataset.vfeat_dir). Raises UserError."""
     return [
-        ClipJob(
-            row.id, str(clip_file(table, row, suffix, folder)), row.values["path"], row.span, row.left_handed
-        )
-        for row in rows
+        ClipJob(row.id, str(file), row.values["path"], row.span, row.left_handed)
+        for row, file in zip(rows, clip_files(table, rows, suffix, folder))
     ]

@@ -78,8 +78,8 @@ def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
                 "difference": float(change.mean()),
                 "difference low": below,
                 "difference high": above,
-                "now right": [clip for clip, by in zip(first.clips, change) if by > 0],
-                "now wrong": [clip for clip, by in zip(first.clips, change) if by < 0],
+                "now right": [first.clips[i] for i in np.flatnonzero(change > 0)],
+                "now wrong": [first.clips[i] for i in np.flatnonzero(change < 0)],
                 "t2v P@1": run.results["t2v"]["P@1"],
                 "chance": run.results["chance"]["v2t R@1"],
             }
@@ -104,8 +104,8 @@ def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], l
         for index, row in enumerate(rows)
     ]
     text = (
-        f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {rows[0]['chance']:.3f}. In brackets"
-        ": 95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"
+        f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {rows[0]['chance']:.3f}. In "
+        "brackets: 95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"
     )
     before = dict(zip(runs[0].clips, runs[0].nearest))
     for row, run in zip(rows[1:], runs[1:]):

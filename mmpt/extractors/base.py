@@ -14,11 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-_SUFFIXES = """
-3gp asf avi flv gif h264 m1v m2ts m2v m4v mj2 mkv mov mp4 mpeg mpg mts mxf ogg ogv ts vob webm wmv y4m
-"""
-VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-"""Suffixes of video files."""
+from mmpt.utils.videos import VIDEO_SUFFIXES
 
 
 @dataclass

@@ -17,6 +17,7 @@ import numpy as np
 
 from mmpt.extractors.base import Extractor, FileReader, Outcome
 from mmpt.utils.errors import UserError
+from mmpt.utils.packages import VIDEO, need_packages
 
 if TYPE_CHECKING:
     from pose_format import Pose
@@ -54,9 +55,9 @@ class HolisticReader(FileReader):
 
     def pose(self, source: Path) -> "tuple[Pose, Outcome]":
         """The pose of a video, and the shares of frames with `left_hand`, `right_hand` and `person`."""
+        load_holistic = _import_holistic()
         from mmpt.extractors.video import Video, cached_pictures
 
-        load_holistic = _import_holistic()
         with Video(source) as video:
             frames: Iterator[Any] = (frame for _, frame in video.frames())
             if self.fps is not None:
@@ -113,12 +114,9 @@ def _import_holistic() -> Any:
     # MediaPipe's C++ code logs every graph that it builds
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        from pose_format.utils.holistic import load_holistic
-    except ImportError as error:
-        raise UserError(
-            f"pose extraction needs pose-format and mediapipe ({error}): pip install mediapipe==0.10.21."
-        ) from error
+    need_packages("the pose of a video", VIDEO)
+    from pose_format.utils.holistic import load_holistic
+
     return load_holistic
 
 

@@ -19,6 +19,7 @@ from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, file_stamp
+from mmpt.utils.videos import how_to_extract, is_video
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,10 @@ def read_pose(path: str | os.PathLike[str]) -> PoseClip:
         width = struct.unpack_from("<H", content, 4)[0]
         return _checked_clip(pose, _cached_layout(pose.header), width)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        reason = str(error)
+        if is_video(path) and Path(path).is_file():
+            reason = f"this is a video, not a .pose file; {how_to_extract(Path(path).parent, '.pose')}"
+        raise UserError(f"{path}: {reason}") from None
 
 
 def read_recording(path: str | os.PathLike[str]) -> PoseClip:

@@ -27,7 +27,7 @@ S3D_DIM = 512
 
 log = logging.getLogger(__name__)
 
-_EXPECTED = "expected a .npy file of numbers, [T, D], as `python -m mmpt.cli.extract` writes"
+_EXPECTED = "expected a .npy file of numbers, [T, D], as `signclip extract` writes"
 
 
 @VIDEO_PROCESSORS.register("VideoProcessor")

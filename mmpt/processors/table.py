@@ -3,24 +3,25 @@
 See mmpt/processors/table_file.py for the columns, docs/your_data.md for a walkthrough.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
-from mmpt.extractors.base import VIDEO_SUFFIXES
 from mmpt.processors.example import Example, MetaProcessor
 from mmpt.processors.registry import META_PROCESSORS
 from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.processors.templates import PromptTemplates, check_weights
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.videos import VIDEO_SUFFIXES, how_to_extract
 
 
 @META_PROCESSORS.register("TableMetaProcessor")
 class TableMetaProcessor(MetaProcessor):
     """The rows of one split. A clip's class is its prompt by the first template.
 
-    rows: rows of `table`. files: each row's file (see clip_file). prompt_templates, prompt_weights: training
+    rows: rows of `table`. files: each row's file (see clip_files). prompt_templates, prompt_weights: training
     draws a template for each clip in each epoch; evaluation uses the first.
     """
 
@@ -55,7 +56,7 @@ class TableMetaProcessor(MetaProcessor):
             raise UserError("dataset.table_path is not set: TableMetaProcessor needs a table of clips.")
         table = read_table(config.table_path)
         rows = table.of_split(split)
-        files = [clip_file(table, row, suffix, config.vfeat_dir) for row in rows]
+        files = clip_files(table, rows, suffix, config.vfeat_dir)
         missing = [n for n, file in enumerate(files) if not file.is_file()]
         if missing and (config.on_bad_example == "error" or len(missing) == len(files)):
             first = missing[0]
@@ -75,32 +76,66 @@ class TableMetaProcessor(MetaProcessor):
         return super().describe() + (f": {groups}{more}" if groups else "")
 
 
-def clip_file(table: Table, row: TableRow, suffix: str, folder: str | Path | None = None) -> Path:
-    """The file of a row's clip.
+def clip_files(
+    table: Table, rows: Sequence[TableRow], suffix: str, folder: str | Path | None = None
+) -> list[Path]:
+    """The file of each row's clip, whether it exists or not.
 
-    folder: its features, as `mmpt.cli.extract` writes them: the same relative path with `suffix`. None: the
-    row's path. Raises UserError, naming line and column, for a file with another suffix.
+    folder: of the features (dataset.vfeat_dir; see places_in). None: each row's path. Raises UserError for a
+    file with another suffix and for two clips with the same file of features, MissingDataError if no row has
+    one in `folder`.
     """
-    path = row.path
-    if folder is not None:
-        path = file_in(folder, row, suffix)
-    if path.suffix.lower() == suffix:
-        return path
+    if folder is None:
+        for row in rows:
+            _check_suffix(table, row, suffix)
+        return [row.path for row in rows]
+    files: list[Path] = []
+    owners: dict[Path, TableRow] = {}
+    found = False
+    for row in rows:
+        places = places_in(folder, row, suffix)
+        if places[0].suffix.lower() != suffix:  # a path without a name
+            _check_suffix(table, row, suffix)
+        file = next((place for place in places if place.is_file()), None)
+        found = found or file is not None
+        files.append(file or places[0])
+        owner = owners.setdefault(files[-1], row)
+        if os.path.normpath(owner.path) != os.path.normpath(row.path):
+            raise UserError(
+                f"{table.path}: the clips of line {owner.line} ({owner.values['path']}) and line {row.line} "
+                f"({row.values['path']}) would both be read from {files[-1]}: extract them from the folder "
+                "that the paths are relative to."
+            )
+    if rows and not found:
+        raise MissingDataError(
+            f"{table.path}: none of the {len(rows)} clips is in the folder of features {folder}; for line "
+            f"{rows[0].line}, looked for {', '.join(map(str, places_in(folder, rows[0], suffix)))}: give the "
+            "folder that `extract --out` wrote (dataset.vfeat_dir, --vfeat-dir)."
+        )
+    return files
+
+
+def _check_suffix(table: Table, row: TableRow, suffix: str) -> None:
+    """Raises UserError, naming line and column, for a file with another suffix."""
+    if row.path.suffix.lower() == suffix:
+        return
     where = f"{table.path}, line {row.line}, column 'path': {row.values['path']!r}"
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        kind = "pose" if suffix == ".pose" else "s3d"
+    if row.path.suffix.lower() in VIDEO_SUFFIXES:
         raise UserError(
-            f"{where} is a video; extract first: `python -m mmpt.cli.extract {kind} --in {table.path.parent} "
-            f"--out FOLDER`, then set dataset.vfeat_dir=FOLDER (--vfeat-dir FOLDER of the commands)."
+            f"{where} is a video; {how_to_extract(table.path.parent, suffix)}, then set "
+            "dataset.vfeat_dir=FOLDER (--vfeat-dir FOLDER of the commands)."
         )
     raise UserError(f"{where}: expected a {suffix} file, as dataset.video_processor reads, or a video.")
 
 
-def file_in(folder: str | Path, row: TableRow, suffix: str) -> Path:
-    """The row's path in another folder, with `suffix` instead of that of a video, pose or array.
+def places_in(folder: str | Path, row: TableRow, suffix: str) -> list[Path]:
+    """Where `extract --in ANY_FOLDER_ABOVE --out folder` writes the row's features, the longest path first.
 
-    To a name without such a suffix it is added (sign.1 -> sign.1.pose).
+    The suffix of a video, pose or array is replaced; to a name without one it is added (sign.1 ->
+    sign.1.pose).
     """
-    path = Path(folder) / row.values["path"]
-    known = path.suffix.lower() in {*VIDEO_SUFFIXES, ".pose", ".npy"}
-    return path.with_suffix(suffix) if known else Path(f"{path}{suffix}")
+    listed = Path(row.values["path"])
+    known = listed.suffix.lower() in {*VIDEO_SUFFIXES, ".pose", ".npy"}
+    renamed = listed.with_suffix(suffix) if known else Path(f"{listed}{suffix}")
+    parts = renamed.parts[1:] if renamed.is_absolute() else renamed.parts
+    return [Path(folder, *parts[start:]) for start in range(len(parts))]

@@ -21,6 +21,7 @@ from mmpt.pose.span import Span
 from mmpt.processors.table_lines import csv_rows, header_hint, parquet_rows, separator_of
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.text import nfc
+from mmpt.utils.videos import how_to_extract, is_video
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -96,7 +97,8 @@ def read_table(path: str | Path) -> Table:
             "for them in SIGNCLIP_DATA."
         )
     if not is_table(path):
-        raise UserError(f"{path}: expected a table, a .csv, .tsv or .parquet file.")
+        hint = f" This is a video: {how_to_extract(path.parent, '.pose')}." if is_video(path) else ""
+        raise UserError(f"{path}: expected a table, a .csv, .tsv or .parquet file.{hint}")
     separator = separator_of(path)
     parquet = path.suffix.lower() == ".parquet"
     lines = parquet_rows(path, _KNOWN) if parquet else csv_rows(path, separator)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mmpt.extractors.base import VIDEO_SUFFIXES
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.videos import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 

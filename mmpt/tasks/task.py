@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mmpt.config import Config, DatasetConfig
@@ -21,6 +22,7 @@ from mmpt.losses import LOSSES, build_loss
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.clip_source import ClipSource
+from mmpt.processors.example import MetaProcessor
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -137,29 +139,45 @@ class Task:
             self._datasets[key] = self._build(*key)
         return self._datasets[key]
 
+    def check_corpus(self, split: str) -> None:
+        """Raises UserError or MissingDataError for data that is missing or fills no batch; opens no clip."""
+        corpus = self._corpus(split, self.video_processor(training=False).suffix)
+        size = option(self.config.fairseq, "batch_size")
+        if split == "train" and size is not None:
+            number = {example.text: label for label, example in enumerate(corpus.examples)}
+            labels = [number[example.text] for example in corpus.examples]
+            self._sampler(corpus).batches(labels, size, np.random.default_rng(0), training=True)
+
+    def _corpus(self, split: str, suffix: str) -> MetaProcessor:
+        config = self.config.dataset
+        if suffix == ".npy" and config.vfeat_dir:
+            _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)
+        return self._meta.from_config(config, split, suffix)
+
+    def _sampler(self, corpus: MetaProcessor) -> BatchSampler:
+        config = self.config.dataset
+        return BatchSampler(
+            config.batch_sampler,
+            config.clips_per_prompt if config.batch_sampler == "prompt_groups" else 1,
+            corpus.oversample if config.oversample is None else config.oversample,
+        )
+
     def _build(self, split: str, training: bool) -> MMDataset:
         config = self.config.dataset
         processor = self.video_processor(training)
-        if processor.suffix == ".npy" and config.vfeat_dir:
-            _refuse_trial_features(Path(config.vfeat_dir), config.allow_trial_features)
-        corpus = self._meta.from_config(config, split, processor.suffix)
+        corpus = self._corpus(split, processor.suffix)
         clips = processor.open(corpus.examples, config)
         corpus.examples = list(clips.examples)  # without the skipped ones
         if corpus.table is not None and training:  # a template adds words that the tokenizer knows
             self.text_processor.check_known(row.text for row in corpus.table.of_split(split))
         self._check_width(clips)
-        sampler = BatchSampler(
-            config.batch_sampler,
-            config.clips_per_prompt if config.batch_sampler == "prompt_groups" else 1,
-            corpus.oversample if config.oversample is None else config.oversample,
-        )
         dataset = MMDataset(
             clips,
             self.text_processor,
             self.aligner,
             training=training,
             seed=self.seed,
-            sampler=sampler,
+            sampler=self._sampler(corpus),
             prompt_weights=corpus.prompt_weights,
         )
         log.info("%s: %s", split, corpus.describe())

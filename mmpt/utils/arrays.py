@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, check_regular
+from mmpt.utils.videos import how_to_extract, is_video
 
 
 def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
@@ -24,6 +25,10 @@ def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
     except OSError as error:
         raise UserError(f"{path}: {UNREADABLE} ({error.strerror or error}); {expected}") from None
     except Exception as error:  # numpy raises errors of many types on invalid bytes
+        if is_video(path):
+            raise UserError(
+                f"{path}: this is a video, not a .npy file; {how_to_extract(Path(path).parent, '.npy')}"
+            ) from None
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UserError(f"{path}: no complete .npy file ({reason}); {expected}") from None
     if not isinstance(array, np.ndarray):

@@ -25,11 +25,11 @@ def how_to_get_features(folder: str | None, suffix: str) -> str:
     """How to extract the features of RWTH's videos: poses, or s3d or i3d by the name of the folder."""
     out = folder or "FOLDER"
     if suffix == ".pose":
-        return f"Make the poses: `python -m mmpt.cli.extract pose --in VIDEOS --out {out}`."
+        return f"Make the poses: `signclip extract pose --in VIDEOS --out {out}`."
     kinds = [kind for kind in ("s3d", "i3d") if kind in Path(out).name]
     kind = kinds[0] if kinds else "s3d|i3d"
     weights = {"s3d": S3D, "i3d": I3D}.get(kind, f"{S3D} {I3D}")
-    command = f"python -m mmpt.cli.extract {kind} --weights FILE --in VIDEOS --out {out}"
+    command = f"signclip extract {kind} --weights FILE --in VIDEOS --out {out}"
     return f"Make the features: `{command}`. {weights}"
 
 

@@ -242,3 +242,16 @@ def _as_version_0_1(content: bytearray) -> bytes:
     fps, frames, people = struct.unpack_from("<fIH", content, start)
     head = struct.pack("<f", 0.1) + content[4:start]
     return bytes(head + struct.pack("<HHH", int(fps), frames, people) + content[start + 10 :])
+
+
+def test_a_table_that_training_refuses_is_a_warning(tmp_path):
+    rows = table_rows()
+    for kept, words in (
+        (("train", "test"), "no clip is of split valid: training refuses the table unless"),
+        (("valid",), "no clip is of split train: training refuses the table."),
+    ):
+        main([str(write_table(tmp_path / "t.csv", [row for row in rows if row["split"] in kept]))])
+        assert any(line.startswith(words) for line in report(tmp_path / "t.csv")["warnings"])
+    without = [{name: cell for name, cell in row.items() if name != "split"} for row in rows]
+    main([str(write_table(tmp_path / "t.csv", without))])
+    assert "there is no column 'split'" in "\n".join(report(tmp_path / "t.csv")["warnings"])

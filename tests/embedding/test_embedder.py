@@ -18,6 +18,7 @@ from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.processors import PoseProcessor
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.utils.errors import UserError
+from tests.extractors.videos import write_video
 
 TEXTS = ["Fingerspell the letter A in German Sign Language.", "A", "Fingerspell the letter B.", "A"]
 
@@ -219,3 +220,11 @@ def test_embedder_device(model: SignCLIP, tmp_path: Path) -> None:
     assert SignCLIP.from_pretrained(tmp_path / "model", device="cpu").device == torch.device("cpu")
     with pytest.raises(UserError, match="device"):
         SignCLIP.from_pretrained(tmp_path / "model", device="abacus")
+
+
+def test_a_video_is_no_pose(model_folder, tmp_path):
+    write_video(tmp_path / "a.mp4", frames=3)
+    with pytest.raises(
+        UserError, match=r"a.mp4: this is a video, not a .pose file; extract first: `signclip"
+    ):
+        SignCLIP.from_pretrained(model_folder).embed_pose([tmp_path / "a.mp4"])

@@ -9,7 +9,8 @@ import pytest
 from mmpt.config import DatasetConfig, load_config
 from mmpt.pose.reader import read_pose
 from mmpt.processors.pose_video import PoseProcessor
-from mmpt.processors.table import TableMetaProcessor
+from mmpt.processors.table import TableMetaProcessor, clip_files
+from mmpt.processors.table_file import read_table
 from mmpt.tasks import Task
 from mmpt.utils.errors import MissingDataError, UserError
 from tests.pose.pose_fakes import fake_clip, write_pose
@@ -138,7 +139,7 @@ def test_a_folder_of_features_made_from_the_tables_videos(tmp_path):
         UserError, match=r"line 2, column 'path': 'v/a.mp4' is a video; extract first: .*extract pose "
     ):
         split(tmp_path / "t.csv", "train")
-    with pytest.raises(UserError, match=r"mmpt\.cli\.extract s3d "):
+    with pytest.raises(UserError, match="signclip extract s3d "):
         split(tmp_path / "t.csv", "train", suffix=".npy")
 
 
@@ -195,3 +196,36 @@ def test_file_names_with_dots_keep_their_suffix(tmp_path):
     table.write_text("id,path,text,split\na,/,x,train\n")
     with pytest.raises(UserError, match="line 2, column 'path': '/'"):
         split(table, "train", vfeat_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "listed, extracted",
+    [
+        ("videos/s1/x.mp4", "videos/s1/x.pose"),  # extract --in the table's folder
+        ("videos/s1/x.mp4", "s1/x.pose"),  # extract --in videos
+        ("{folder}/videos/s1/x.mp4", "s1/x.pose"),
+        ("{folder}/videos/s1/x.mp4", "x.pose"),
+        ("../videos/s1/x.mp4", "s1/x.pose"),
+    ],
+)
+def test_features_are_found_wherever_extract_started(tmp_path, listed, extracted):
+    (tmp_path / "poses" / extracted).parent.mkdir(parents=True)
+    write_pose(tmp_path / "poses" / extracted, fake_clip(frames=3))
+    path = tmp_path / "t.csv"
+    path.write_text(f"id,path,text\na,{listed.format(folder=tmp_path)},x\n")
+    table = read_table(path)
+    assert clip_files(table, table.rows, ".pose", tmp_path / "poses") == [tmp_path / "poses" / extracted]
+
+
+def test_features_that_are_not_found_or_of_two_clips_are_refused(tmp_path):
+    (tmp_path / "poses").mkdir()
+    path = tmp_path / "t.csv"
+    path.write_text("id,path,text\na,videos/s1/x.mp4,x\nb,videos/s2/x.mp4,x\n")
+    table = read_table(path)
+    with pytest.raises(
+        MissingDataError, match=r"looked for .*poses/videos/s1/x.pose, .*s1/x.pose, .*/x.pose"
+    ):
+        clip_files(table, table.rows, ".pose", tmp_path / "poses")
+    write_pose(tmp_path / "poses" / "x.pose", fake_clip(frames=3))
+    with pytest.raises(UserError, match=r"line 2 .*s1/x.mp4.* line 3 .*s2/x.mp4.* would both be read from"):
+        clip_files(table, table.rows, ".pose", tmp_path / "poses")
