@@ -65,7 +65,7 @@ def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
             )
         order = {clip: row for row, clip in enumerate(run.clips)}
         correct = run.correct[[order[clip] for clip in first.clips]]
-        change = correct.astype(float) - first.correct
+        change: NDArray[np.float64] = correct.astype(float) - first.correct
         low, high = interval_of_mean(correct[None].astype(float))
         below, above = interval_of_mean(change)
         rows.append(

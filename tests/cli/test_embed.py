@@ -345,7 +345,6 @@ def test_prompts_of_a_list_end_with_the_line_and_are_normalised(model_folder, tm
     assert [row["id"] for row in read_embedding_set(tmp_path / "out").ids] == [odd, "\u00e9"]
 
 
-<<<<<<< HEAD
 def test_a_passing_error_is_not_remembered(model_folder, folder, tmp_path, monkeypatch, capsys):
     source, out = tmp_path / "poses", tmp_path / "out"
     source.mkdir()
@@ -378,7 +377,8 @@ def test_a_clip_replaced_under_the_same_size_and_time_is_embedded_again(model_fo
     new.replace(path)
     assert embed(model_folder, source, out) == 0
     assert not np.allclose(read_embedding_set(out).vectors, before)
-=======
+
+
 def test_videos_are_to_be_extracted_first(model_folder, tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes(b"")
@@ -386,4 +386,3 @@ def test_videos_are_to_be_extracted_first(model_folder, tmp_path, capsys):
     for source in (tmp_path / "videos", tmp_path / "videos" / "a.mp4"):
         assert embed(model_folder, source, tmp_path / "out") == 2
         assert command in capsys.readouterr().err
->>>>>>> cf82df6f929010c6c962049474195c3ce2bf2f2d
