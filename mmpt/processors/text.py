@@ -11,8 +11,8 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import nfc
 
-_SHOWN = 60
-"""Characters of a prompt in a message."""
+_SHOWN = 30
+"""Characters of a long prompt's start, and of its end, in a message."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class TextProcessor:
 
 
 def _short(text: str) -> str:
-    return repr(text) if len(text) <= _SHOWN else repr(text[:_SHOWN]) + "..."
+    return repr(text) if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]!r}...{text[-_SHOWN:]!r}"
 
 
 def _check_characters(text: str) -> None:

@@ -31,5 +31,6 @@ def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> No
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:
-    """The first few names, and how many more there are, for a message."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    """The first few names, and how many more there are, for a message of one line."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:most]]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.logging import setup_logging
+from mmpt.utils.logging import setup_logging, some_of
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +42,7 @@ def test_setup_logging_keeps_other_handlers(tmp_path: Path) -> None:
 def test_setup_logging_unknown_level() -> None:
     with pytest.raises(UserError, match=r"'loud'.*WARNING"):
         setup_logging("loud")
+
+
+def test_names_with_line_breaks_stay_on_one_line() -> None:
+    assert some_of(["a", "b\nc", "d"], most=2) == "a, 'b\\nc' and 1 more"
