@@ -5,7 +5,13 @@ scores how well poses match texts. Importing this package imports nothing else u
 """
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmpt.embedding.embedder import SignCLIP
+    from mmpt.embedding.scoring import score
+
+    from_pretrained = SignCLIP.from_pretrained
 
 __version__ = "0.2.0"
 

@@ -65,7 +65,7 @@ def test_site_has_every_command_and_the_api(site: Path, pages: dict[Path, Page])
     assert not [name for name in command_names() if f"usage: signclip {name} " not in commands]
     assert "--no-refine-face" in commands, "the options of one extractor"
     named = pages[site / "api.html"].ids
-    assert {"mmpt.embedding.embedder.SignCLIP.embed_pose", "mmpt.search.index.Index.search"} <= named
+    assert {"mmpt.SignCLIP.embed_pose", "mmpt.search.Index.search"} <= named
     keys = (site / "config_keys.html").read_text(encoding="utf-8")
     assert "ensemble_size" in keys and "augment3d.rotation" in keys
 
