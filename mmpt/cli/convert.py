@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="unpickle any class in the file, which can run code; only for files whose author you trust",
     )
+    parser.add_argument("--licence", metavar="ID", help="licence for the model card, such as cc-by-4.0")
+    parser.add_argument("--intended-use", metavar="TEXT", help="intended use, for the model card")
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 
 
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
 
     config = load_config(args.config, args.overrides)
     model = SignCLIP.from_checkpoint(args.checkpoint, config, trust=args.trust_checkpoint)
-    model.save_pretrained(args.out, args.force)
+    model.save_pretrained(args.out, args.force, args.licence, args.intended_use)
     print(f"wrote {args.out}: load it with mmpt.from_pretrained({args.out!r})")
 
 

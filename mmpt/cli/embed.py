@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         required=True,
-        help="model folder (see `signclip convert`), or checkpoint with its config.yaml",
+        help="model folder (see `signclip convert`), checkpoint with its config.yaml, or org/name on the hub",
     )
     parser.add_argument(
         "--in", dest="source", type=Path, required=True, help="folder, table, or .txt of prompts"

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", metavar="key=value", help="overrides, such as eval.similarity=dot"
     )
     table = parser.add_argument_group("a model folder on a table")
-    table.add_argument("--model", type=Path, help="model folder (see `signclip convert`)")
+    table.add_argument("--model", type=Path, help="model folder (see `signclip convert`), or org/name")
     table.add_argument("--table", type=Path, help="table with a column split")
     table.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="may be repeated")
     table.add_argument("--split", default="test", help="split to evaluate (default: test)")
@@ -186,9 +186,12 @@ def _protocol_options(args: argparse.Namespace) -> "Options":
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    """Raises UserError for an unknown split, a number out of range, and train without --allow-train."""
+    """Raises UserError for an unknown split, a number out of range, and options that are missing."""
+    from mmpt.models.hub import is_repo_id
     from mmpt.processors.table_file import SPLITS
 
+    if args.out is None and not args.model.exists() and is_repo_id(str(args.model)):
+        raise UserError(f"there is no folder {args.model}: to evaluate a model of the hub, give --out DIR.")
     if args.split not in SPLITS:
         raise UserError(f"--split {args.split}: expected one of {', '.join(SPLITS)}.")
     if args.split == "train" and not args.allow_train:

@@ -10,7 +10,8 @@ BEST = "checkpoint_best.pt"
 SAVED_CONFIG = "config.yaml"
 """The resolved config that the checkpoints beside it were trained with."""
 DATA = "data.json"
-"""Hashes of the data that they were trained with."""
+"""Hashes of the data that they were trained with, and VERSION."""
+VERSION = "mmpt_version"
 
 _DEFAULT_SAVE_DIR = "checkpoints"
 

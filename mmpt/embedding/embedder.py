@@ -1,5 +1,6 @@
 """SignCLIP: a trained model that embeds clips and prompts, and scores their similarity."""
 
+import dataclasses
 import logging
 import os
 import tempfile
@@ -13,7 +14,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+from mmpt.embedding.card_facts import collect_card
 from mmpt.embedding.clip_loader import ClipLoader, Windows
+from mmpt.embedding.model_card import ModelCard
 from mmpt.embedding.predictor import Predictor
 from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.models import DualEncoder
@@ -95,24 +98,44 @@ class SignCLIP:
         """
         return cls(load_model(checkpoint, config, trust), device, batch_size)
 
-    def save_pretrained(self, folder: str | os.PathLike[str], force: bool = False) -> None:
-        """Write a model folder for from_pretrained. force: replace another model there.
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        force: bool = False,
+        licence: str | None = None,
+        intended_use: str | None = None,
+    ) -> None:
+        """Write a model folder for from_pretrained, with a model card. force: replace another model there.
 
-        Raises UserError (see save_model_folder).
+        licence ("cc-by-4.0") and intended_use go into the card. Raises UserError (see save_model_folder).
         """
-        save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer, force=force)
+        card = self.card
+        if licence is not None or intended_use is not None:
+            licence, intended_use = licence or card.licence, intended_use or card.intended_use
+            card = dataclasses.replace(card, licence=licence, intended_use=intended_use, text=None)
+        text = card.text or card.render(Path(folder).name)
+        save_model_folder(folder, self.model, self.model_cfg, self.dataset_cfg, self.tokenizer, text, force)
 
     def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:
         """Upload the model as the hub model `repo_id` ("org/name"); returns its address. See push_folder."""
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(Path(folder) / "model")
-            return push_folder(Path(folder) / "model", repo_id, private, token)
+            path = Path(folder) / Path(repo_id).name  # the card's title is the name of the folder
+            self.save_pretrained(path)
+            return push_folder(path, repo_id, private, token)
 
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the model: weights, settings and tokenizer (see model_fingerprint)."""
-        loaded = LoadedModel(self.model, self.model_cfg, self.dataset_cfg, self.tokenizer)
-        return model_fingerprint(loaded)
+        return model_fingerprint(self._loaded)
+
+    @property
+    def card(self) -> ModelCard:
+        """The model card: of the model folder, or made of the files beside the checkpoint."""
+        return collect_card(self._loaded, model_fingerprint(self._loaded))
+
+    @property
+    def _loaded(self) -> LoadedModel:
+        return LoadedModel(self.model, self.model_cfg, self.dataset_cfg, self.tokenizer, self.path)
 
     def provenance(self) -> dict[str, str]:
         """Name and hash of the model folder or checkpoint."""

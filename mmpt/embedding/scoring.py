@@ -3,12 +3,14 @@
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.embedding.embedder import SignCLIP, check_list
+from mmpt.models.hub import find_model
 from mmpt.models.loading import model_files
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_stamp
@@ -27,8 +29,8 @@ def score(
     """Cosine similarity of each pose with its text, float32 [N] (SignCLIPScore).
 
     poses: N pose-format objects or files. texts: N prompts, in the template that the model was trained on.
-    model: a SignCLIP or a model folder, which is cached and reloaded when it changes; None: the folder in the
-    environment variable SIGNCLIP_MODEL. For all pairs see SignCLIP.score. Raises UserError.
+    model: a SignCLIP or a model folder, which is cached and reloaded when it changes, or the name of a hub
+    model; None: that in the environment variable SIGNCLIP_MODEL. For all pairs see SignCLIP.score.
     """
     check_list(poses, "poses")
     check_list(texts, "texts")
@@ -38,9 +40,17 @@ def score(
         model = os.environ.get(MODEL) or None
         if model is None:
             raise UserError(f"no model is given: pass model=FOLDER, or set {MODEL} to a model folder.")
-    loaded = model if isinstance(model, SignCLIP) else _load(os.path.realpath(model), _stamp(model))
+    if isinstance(model, SignCLIP):
+        loaded = model
+    else:
+        folder = model if Path(model).exists() else _find(os.fspath(model))
+        loaded = _load(os.path.realpath(folder), _stamp(folder))
     clips, prompts = loaded.embed_pose(poses, normalize=True), loaded.embed_text(texts, normalize=True)
     return np.einsum("nh,nh->n", clips, prompts)
+
+
+_find = lru_cache(maxsize=8)(find_model)
+"""The hub is asked once for each name."""
 
 
 @lru_cache(maxsize=2)

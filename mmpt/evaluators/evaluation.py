@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmpt import __version__
 from mmpt.evaluators.provenance import evaluation_facts
 from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, make_results, save_report
 from mmpt.evaluators.reports.tables import format_table
@@ -76,6 +77,7 @@ def _evaluate(task: Any, provenance: Provenance, device: torch.device, force: bo
     embedded = EmbeddedSplit(texts, videos, np.array(dataset.labels), dataset.prompts, video_ids)
     results = make_results(embedded, config.eval.similarity, provenance, config.eval.bootstrap)
     results |= {"split": split, "model": model_fingerprint(loaded), "evaluated": facts, "blank": blank}
+    results["mmpt_version"] = __version__
     if blank:
         results["warnings"] = [blank_warning(blank, len(video_ids), processor.blank_means)]
     files = save_report(task.results_path(), results, embedded, force=force)

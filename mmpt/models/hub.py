@@ -35,15 +35,15 @@ def find_model(path: str | os.PathLike[str], revision: str | None = None) -> Pat
     revision: branch, tag or commit of the hub model. Raises UserError for a revision of a local model,
     MissingDataError if neither exists or the hub cannot be reached.
     """
-    local = Path(path)
-    if local.exists() or not isinstance(path, str) or not is_repo_id(path):
+    local, name = Path(path), os.fspath(path)
+    if local.exists() or not is_repo_id(name):
         if revision is not None:
             raise UserError(
                 f"revision {revision!r} is for a model of the hub (org/name), but {path} is a local path: "
                 "leave the revision out."
             )
         return local
-    return download(path, revision)
+    return download(name, revision)
 
 
 def is_repo_id(name: str) -> bool:

@@ -30,7 +30,7 @@ from typing import Any
 from mmpt.config import Config
 from mmpt.config.compare import differences, trained_with
 from mmpt.config.fairseq_options import option
-from mmpt.config.run_folder import BEST, DATA, LAST, SAVED_CONFIG, save_dir
+from mmpt.config.run_folder import BEST, DATA, LAST, SAVED_CONFIG, VERSION, save_dir
 from mmpt.evaluators.provenance import CLIPS, changed_files, data_files
 from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
@@ -217,7 +217,7 @@ def read_data(folder: Path) -> dict[str, str]:
         content = read_json(folder / DATA)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return {key: content[key] for key in content if key != VERSION} if isinstance(content, dict) else {}
 
 
 def _check_data(config: Config, start: Start, data: dict[str, str]) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmpt import __version__
 from mmpt.config import Config, load_config, save_config
 from mmpt.config.fairseq_options import option, to_argv
-from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, save_dir
+from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, VERSION, save_dir
 from mmpt.tasks import Task
 from mmpt.training.options import Groups, check_fine_tuning, check_options, check_resets, normalise
 from mmpt.training.resume import Start, adopt_best, find_start, training_data
@@ -81,7 +82,7 @@ class TrainingPlan:
         Not before the checkpoint has been loaded: until then the file there describes what it was made with.
         """
         save_config(self.config, self.folder / SAVED_CONFIG)
-        write_json(self.folder / DATA, self.data)
+        write_json(self.folder / DATA, {**self.data, VERSION: __version__})
 
     def report(self) -> None:
         """Log where the checkpoints are. Raises UserError if there are none because nothing was trained."""

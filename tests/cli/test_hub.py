@@ -49,6 +49,23 @@ def test_hub_round_trip_gives_the_same_files_and_embeddings(hub, folder, model_f
         )
 
 
+def test_hub_name_in_commands_and_score(hub, folder, tmp_path, data_dir, capsys):
+    assert main(["hub", "push", str(folder), "org/letters"]) == 0
+    pose = data_dir / "pose" / "4_17_1_cam2.pose"
+    np.testing.assert_array_equal(
+        mmpt.score([pose], ["A"], "org/letters"), mmpt.score([pose], ["A"], str(folder))
+    )
+    (tmp_path / "prompts.txt").write_text("A\nB\n")
+    for model, out in (("org/letters", "hub"), (folder, "local")):
+        words = ["--model", str(model), "--in", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / out)]
+        assert main(["embed", *words]) == 0
+    vectors = [np.load(tmp_path / out / "embeddings.npy") for out in ("hub", "local")]
+    np.testing.assert_array_equal(*vectors)
+    table = ["--table", "table.csv", "--protocol", "zero_shot"]
+    assert main(["evaluate", "--model", "org/letters", *table]) == 2
+    assert "to evaluate a model of the hub, give --out DIR" in capsys.readouterr().err
+
+
 def test_hub_push_to_hub_revisions_and_files_of_older_versions(hub, model_folder):
     model = mmpt.from_pretrained(model_folder)
     hub.create("org/letters")

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", action="append", default=[], help="a prompt (may be repeated)")
     parser.add_argument("--pose", action="append", default=[], metavar="FILE", help="a .pose file (likewise)")
     parser.add_argument("--npy", metavar="FILE", help="vectors [N, D]")
-    parser.add_argument("--model", metavar="FOLDER", help="model folder that embeds texts and poses")
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="model folder, or org/name on the hub, that embeds texts and poses"
+    )
     parser.add_argument("--device", default="auto", help="of the model: auto, cpu, cuda, ...")
     parser.add_argument("-k", type=int, default=10, help="hits per query (default 10)")
     parser.add_argument("--exact", action="store_true", help="compare every vector")
