@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["mmpt.cli.train", "mmpt.training.preflight", "mmpt.fairseq_plugin.launch", "mmpt.fairseq_plugin.options"]
-)
+_CONTEXT.set_forkserver_preload(["tests.warm_up"])
 O = "fairseq.optimization"
 
 
