@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -51,6 +52,9 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
         dotted = f"{prefix}{key}"
         name = names.get(key, key)
         if name not in known:
+            if source.of(dotted) != source.file and not re.fullmatch(r"\w+", str(key)):
+                # a line of an included file that is no config, which the message must not show
+                raise UserError(f"{source.of(dotted)}: it holds a key that is no name: expected a config.")
             raise UserError(
                 f"{source.of(dotted)}: unknown key {dotted}.{_nearest(str(key), [*known, *names], prefix)}"
                 f"{_unquoted(key, str)}"

@@ -102,7 +102,7 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
         chain = " -> ".join(str(p) for p in (*including, path))
         raise UserError(f"{path}: includes itself: {chain}. Remove one of the includes.")
     try:
-        _check_size(path)
+        _check_nodes(path)
         loaded = OmegaConf.load(path)
         content = OmegaConf.to_container(loaded, resolve=False)
     except AssertionError as error:  # raised by omegaconf if the file is one quoted number
@@ -149,9 +149,16 @@ def _why_no_yaml(error: Exception, included: bool) -> str:
     return f"{place}. It is included: expected a config there."
 
 
-def _check_size(path: Path) -> None:
-    """Refuse a file that YAML aliases (`&a`, `*a`) make huge or endless. Raises UserError or YAMLError."""
-    nodes, count = [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)], 0
+def _check_nodes(path: Path) -> None:
+    """Refuse a file that is no mapping, or that aliases (`&a`, `*a`) make huge or endless.
+
+    Raises UserError, and YAMLError.
+    """
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None and not isinstance(root, yaml.MappingNode):  # OmegaConf takes text for a key
+        what = "list" if isinstance(root, yaml.SequenceNode) else "text"
+        raise UserError(f"{path}: expected a mapping of sections (dataset:, model:, ...), got {what}.")
+    nodes, count = [root], 0
     while nodes:
         node = nodes.pop()
         count += 1

@@ -122,7 +122,7 @@ def test_extract_replaces_no_foreign_file(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.npy").write_text("mine")
     words = ["extract", "npy", "--in", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--dim", "4"]
-    refused([*words, "--workers", "0"], "exists, but not in the manifest.json", capsys)
+    refused([*words, "--workers", "0"], "a.npy exists, but not in ", capsys)
     assert (tmp_path / "out" / "a.npy").read_text() == "mine"
 
 

@@ -48,9 +48,9 @@ def test_later_includes_and_overrides_win(yaml):
         ("fairseq.optimization.task=x", ["the launcher sets it"]),
         ("dataset.max_len=abc", ["dataset.max_len", "whole number", "'abc'"]),
         ("dataset.max_len=true", ["dataset.max_len", "whole number"]),
-        ("dataset.max_len=3", ["at least 4"]),
-        ("model.dropout=1.5", ["from 0 to 1"]),
-        ("model.dropout=.nan", ["from 0 to 1"]),
+        ("dataset.max_len=3", ["from 4 to"]),
+        ("model.dropout=1.5", ["from 0 to 0.999"]),
+        ("model.dropout=.nan", ["from 0 to 0.999"]),
         ("dataset.long_video=cut", ["one of truncate, error, uniform"]),
         ("loss=3", ["expected a section"]),
         ("fairseq.dataset.batch_size=a", ["whole number"]),
@@ -247,3 +247,48 @@ def test_all_project_configs_load(path):
 def test_members_yaml_alias_of_ensemble_yaml_can_be_included(tmp_path):
     (tmp_path / "x.yaml").write_text("includes: [configs/fslex.yaml, configs/members.yaml]\n")
     assert load_config(tmp_path / "x.yaml").model.ensemble_size == 8
+
+
+SECRETS = {
+    "passwd": "root:x:0:0:s3cret:/root:/bin/bash\nadm:x:1:1:s3cret:/:/bin/sh\n",
+    "shadow": "root:$6$s3cret:19000:0:99999:7:::\n",
+    "netrc": "machine a login b password s3cret\n",
+    "key": "-----BEGIN s3cret-----\n%s3cret: [\n",
+    "tagged": "!s3cret x\n",
+    "alias": "a: *s3cret\n",
+    "interpolation": "a: ${s3cret\n",
+    "quote": "a: 's3cret\n",
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_an_included_file_that_is_no_yaml_is_not_quoted(yaml, name):
+    """A stranger's config may include any file; its errors are sent around in bug reports."""
+    yaml(SECRETS[name], name)
+    with pytest.raises(UserError) as caught:
+        load_config(yaml(f"includes: {name}\n" + MINIMAL))
+    assert "s3cret" not in str(caught.value) and name in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("fairseq.ema.ema_decay=7", "from 0 to below 1"),
+        ("fairseq.ema.ema_decay=1.0", "from 0 to below 1"),
+        ("fairseq.ema.ema_decay=-0.1", "at least 0"),
+        ("fairseq.checkpoint.save_dir=", "save_dir"),
+        ("fairseq.checkpoint.save_dir=''", "it is empty"),
+        ("eval.save_path=''", "it is empty"),
+        ("dataset.cache_dir=''", "it is empty"),
+        ("model.dropout=1.0", "from 0 to 0.999"),
+        ("model.members=1000000", "from 1 to 100"),
+    ],
+)
+def test_options_out_of_bounds(yaml, override, words):
+    path = yaml(MINIMAL)
+    if override.endswith("="):  # null: the default
+        assert load_config(path, [override])
+        return
+    with pytest.raises(UserError, match=words):
+        load_config(path, [override])

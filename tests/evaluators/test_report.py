@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,26 @@ def test_markdown_table_escapes_names() -> None:
     """SignCLIP's prompts look like HTML tags."""
     table = markdown_table(["prompt", "clips"], [["<en> <ase> a|b", "1"], ["two\nlines, *one* `x`", "2"]])
     assert table.splitlines()[2:] == ["| \\<en> \\<ase> a\\|b | 1 |", "| two lines, \\*one\\* \\`x\\` | 2 |"]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<img src=http://evil.example/x>",
+        "![x](http://evil.example/x.png)",
+        "![x][y] [y]: http://evil.example/x.png",
+        "[click](http://evil.example)",
+        "<script>alert(1)</script>",
+        "a\n\n# heading",
+        "`code` | cell",
+    ],
+)
+def test_values_of_tables_are_no_markup(hostile: str) -> None:
+    from mmpt.evaluators.reports.tables import code_span, escape_markdown
+
+    escaped = escape_markdown(hostile)
+    assert "\n" not in escaped
+    assert not re.search(r"(?<!\\)<|!\[|\]\(|\]\[|\]:|(?<!\\)[`|]", escaped)
+    assert escaped.replace("\\", "") == " ".join(hostile.split())
+    assert code_span(hostile).count("`") == 2
+    assert escape_markdown("0.5 [0.4, 0.6]") == "0.5 [0.4, 0.6]"

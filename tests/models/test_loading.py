@@ -1,6 +1,7 @@
 """One loader for every format: the same model from a folder, a checkpoint or a plain state dict."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from mmpt.config import Config, save_config
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models import load_tokenizer
-from mmpt.models.fingerprint import weights_fingerprint
-from mmpt.models.folder import save_model_folder
+from mmpt.models.fingerprint import model_fingerprint, weights_fingerprint
+from mmpt.models.folder import LoadedModel, save_model_folder
 from mmpt.models.loading import load_model, load_weights, model_files, weights_file
+from mmpt.search.sources import same_model
 from mmpt.utils.errors import MissingDataError, UserError
 
 IO = dict[str, torch.Tensor]
@@ -84,3 +86,45 @@ def test_load_weights_of_a_folder_or_a_file(saved: Path, make_model: Any, refere
     assert load_weights(model, saved) == []
     assert weights_fingerprint(model) == weights_fingerprint(reference_model)
     assert weights_file(saved).is_file()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": {"max_video_len": 64}},
+        {"dataset": {"long_video": "uniform"}},
+        {"dataset": {"flip_pose": "right"}},
+        {"model": {"pooling": "max"}},
+    ],
+)
+def test_the_fingerprint_covers_settings(saved: Path, config: Config, changes: dict[str, Any]) -> None:
+    """The same for each format, and other for settings that change vectors but not weights."""
+    loaded = load_model(saved, config)
+    first = model_fingerprint(loaded)
+    assert first == model_fingerprint(load_model(saved, config))
+    for section, values in changes.items():
+        changed = dataclasses.replace(getattr(loaded, f"{section}_cfg"), **values)
+        other = model_fingerprint(dataclasses.replace(loaded, **{f"{section}_cfg": changed}))
+        assert other != first and other.split("-")[0] == first.split("-")[0]
+        assert not same_model(first, other)
+        assert same_model(first, other.split("-")[0]), "a fingerprint of an older version"
+    augments = dataclasses.replace(loaded.dataset_cfg, flip_pose=0.5, augment2d=True, prompt="{text}")
+    assert model_fingerprint(dataclasses.replace(loaded, dataset_cfg=augments)) == first
+
+
+def test_the_fingerprint_covers_the_tokenizer(tmp_path: Path, config: Config, reference_model: Any) -> None:
+    tokenizer = load_tokenizer(config.dataset.bert_name)
+    save_model_folder(tmp_path / "model", reference_model, config.model, config.dataset, tokenizer)
+    first = load_model(tmp_path / "model")
+    plain = LoadedModel(reference_model, config.model, config.dataset, tokenizer)
+    assert model_fingerprint(first) == model_fingerprint(plain), "of the folder and of its origin"
+    tokenizer(["a b"], padding=True, truncation=True, max_length=3)  # changes the tokenizer's state
+    assert model_fingerprint(first) == model_fingerprint(plain)
+    described = tmp_path / "model" / "tokenizer" / "tokenizer_config.json"
+    tree = json.loads(described.read_text())
+    tree["do_lower_case"] = not tree["do_lower_case"]
+    described.write_text(json.dumps(tree))
+    settings = json.loads((tmp_path / "model" / "config.json").read_text())
+    del settings["files"]
+    (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
+    assert model_fingerprint(load_model(tmp_path / "model")) != model_fingerprint(first)
