@@ -207,3 +207,14 @@ def test_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "index").mkdir()
     os.mkfifo(tmp_path / "index" / "index.json")
     refused(["search", "info", str(tmp_path / "index")], "is a pipe", capsys)
+
+
+def test_answers_replace_only_answers(
+    tmp_path: Path, vectors: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "build", str(vectors), "--out", str(tmp_path / "index")]) == 0
+    query = ["search", "query", str(tmp_path / "index"), "--npy", str(vectors / "embeddings.npy"), "--out"]
+    assert main([*query, str(tmp_path / "a.json")]) == 0 and main([*query, str(tmp_path / "a.json")]) == 0
+    before = (vectors / "ids.json").read_bytes()
+    refused([*query, str(vectors / "ids.json")], "was not written by this command", capsys)
+    assert (vectors / "ids.json").read_bytes() == before

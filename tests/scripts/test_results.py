@@ -113,6 +113,7 @@ def test_results_runs_what_is_missing(launcher, tmp_path, with_picture):
     assert f"{float(row['v2t R@1']):.4f} (0.8170)" in text
     assert (tmp_path / "table" / "results.png").stat().st_size > 10_000
     assert sorted(path.name for path in (tmp_path / "table").iterdir()) == [
+        ".results.files.json",
         "results.csv",
         "results.md",
         "results.png",

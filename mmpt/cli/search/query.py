@@ -6,13 +6,14 @@ signclip search query runs/X/index --model runs/X/model --text "Fingerspell the 
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import write_json
+from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import setup_logging
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
     setup_logging(logging.INFO)
     from mmpt.search import Index
 
+    if args.out:
+        _check_answers(Path(args.out))
     index = Index(args.index)
     if args.effort is not None and (args.exact or index.kind == "flat"):
         why = "--exact compares" if args.exact else f"the index {args.index} is exact and compares"
@@ -68,6 +71,20 @@ def run(args: argparse.Namespace) -> None:
         print(answer["query"])
         for rank, hit in enumerate(answer["hits"], start=1):
             print(f"{rank:>5}  {hit['score']:>8.4f}  {hit['id']}")
+
+
+def _check_answers(path: Path) -> None:
+    """Raises UserError if the file exists and does not hold answers of an earlier query."""
+    if not os.path.lexists(path):
+        return
+    try:
+        answers = read_json(path)
+        ours = not path.is_symlink() and isinstance(answers, list) and bool(answers)
+        ours = ours and all(isinstance(answer, dict) and {*answer} == {"query", "hits"} for answer in answers)
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise UserError(f"--out {path} exists and was not written by this command: give another file.")
 
 
 def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.ndarray"]:
