@@ -104,10 +104,10 @@ MINI_TRAIN := fairseq.optimization.max_epoch=1 fairseq.dataset.batch_size=26
 mini-rwthfs: $(VENV)/.train $(VENV)/.extract
 	$(PY) scripts/make_mini_rwthfs.py clips --out $(MINI)/clips
 	$(PY) scripts/prepare_rwthfs.py --videos $(MINI)/clips --out $(MINI)/data/rwthfs --links
-	$(PY) -m mmpt.cli.extract pose --in $(MINI)/data/rwthfs/videos_cam2 --out $(MINI)/data/rwthfs/pose --no-hand skip
+	$(PY) -m mmpt extract pose --in $(MINI)/data/rwthfs/videos_cam2 --out $(MINI)/data/rwthfs/pose --no-hand skip
 	$(PY) scripts/make_mini_rwthfs.py poses --clips $(MINI)/clips --out $(MINI)/data/rwthfs/pose
-	$(PY) -m mmpt.cli.extract s3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/s3d
-	$(PY) -m mmpt.cli.extract i3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/i3d
+	$(PY) -m mmpt extract s3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/s3d
+	$(PY) -m mmpt extract i3d --weights random:0 --in $(MINI)/data/rwthfs/videos --out $(MINI)/data/rwthfs/i3d
 	$(MINI_ENV) $(PY) scripts/make_mini_rwthfs.py videoclip $(MINI_MODEL)
-	$(MINI_ENV) $(PY) scripts/results.py projects/signclip/test_rwthfs_*.yaml $(MINI_MODEL) $(MINI_TRAIN) \
+	$(MINI_ENV) $(PY) -m mmpt experiment results projects/signclip/test_rwthfs_*.yaml $(MINI_MODEL) $(MINI_TRAIN) \
 		--allow-stand-ins --title "RWTH in miniature: drawn figures, stand-in encoders, one epoch"

@@ -92,7 +92,7 @@ def commands(inputs: Path) -> list[Command]:
 
     def train(folder: Path) -> list[str]:
         where = [f"fairseq.checkpoint.save_dir={folder}", f"dataset.cache_dir={inputs / 'cache'}"]
-        return ["-m", "mmpt.cli.train", str(config), *where]
+        return ["-m", "mmpt", "train", "--in-process", str(config), *where]
 
     def evaluate(folder: Path) -> list[str]:
         where = [f"eval.save_path={folder / 'eval'}", f"dataset.cache_dir={folder / 'cache'}"]

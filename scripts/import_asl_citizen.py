@@ -4,7 +4,7 @@ r"""Write the table of ASL Citizen (83,399 videos of 2,731 signs, 52 signers; De
 Get the data: https://www.microsoft.com/en-us/research/project/asl-citizen/ ("Download", one zip). Unpack it,
 and extract the poses:
 
-    python -m mmpt.cli.extract pose --in ASL_Citizen/videos --out data/asl_citizen/poses
+    signclip extract pose --in ASL_Citizen/videos --out data/asl_citizen/poses
     python scripts/import_asl_citizen.py --in ASL_Citizen --poses data/asl_citizen/poses \
       --out data/asl_citizen
 

@@ -9,7 +9,7 @@ archives into folders train, val and test of .npy files:
 The arrays hold MediaPipe Holistic landmarks [frames, 553, 3]: 478 of the face, 33 of the body, 21 + 21 of the
 hands, as fractions of the image size. They are written as .pose files (missing hands stay missing); an
 interrupted run resumes. Columns of the metadata are read by position: id, file, signer, duration, split, kind
-of label, label. Some clips occur twice, also across splits: `python -m mmpt.cli.check` lists them.
+of label, label. Some clips occur twice, also across splits: `signclip check` lists them.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 Get the data: https://github.com/dxli94/WLASL (WLASL_v0.3.json and scripts that download the videos; request
 missing ones there). Cut them into one file per sign with its preprocess.py. Then extract the poses:
 
-    python -m mmpt.cli.extract pose --in WLASL/start_kit/videos --out data/wlasl/poses
+    signclip extract pose --in WLASL/start_kit/videos --out data/wlasl/poses
     python scripts/import_wlasl.py --json WLASL_v0.3.json --poses data/wlasl/poses --out data/wlasl
 
 Files are named by video_id. --raw reads the uncut videos (start_kit/raw_videos_mp4), where those of YouTube

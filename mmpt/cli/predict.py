@@ -7,5 +7,5 @@ from mmpt.cli.evaluate import main
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    print("mmpt.cli.predict is deprecated: use python -m mmpt.cli.evaluate", file=sys.stderr)
+    print("mmpt.cli.predict is deprecated: use signclip evaluate", file=sys.stderr)
     sys.exit(main())

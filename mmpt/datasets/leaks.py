@@ -50,8 +50,8 @@ class Leaks:
             if messages[kind] and kind not in allowed:
                 more = f" (and {len(messages[kind]) - 1} more)" if len(messages[kind]) > 1 else ""
                 raise UserError(
-                    f"{messages[kind][0]}{more} Results would be too good: correct the splits (`python -m "
-                    f"mmpt.cli.check {table}` lists all leaks), or allow it: --allow-leak {kind}."
+                    f"{messages[kind][0]}{more} Results would be too good: correct the splits (`signclip "
+                    f"check {table}` lists all leaks), or allow it: --allow-leak {kind}."
                 )
         return [line for kind in KINDS for line in messages[kind]]
 

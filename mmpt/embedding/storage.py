@@ -116,7 +116,7 @@ def read_embedding_set(folder: Path) -> EmbeddingSet:
             vectors = flat.reshape(len(ids), about["dim"]).astype(np.float32)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{folder}: not a folder of embeddings ({error}); create it with mmpt.cli.embed."
+            f"{folder}: not a folder of embeddings ({error}); create it with `signclip embed`."
         ) from error
     if vectors.shape != (len(ids), about.get("dim")):
         raise UserError(f"{folder}: {len(ids)} ids, but embeddings of shape {list(vectors.shape)}.")

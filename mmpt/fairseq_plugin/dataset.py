@@ -69,7 +69,7 @@ class FairseqMMDataset(FairseqDataset):
     ) -> list[list[int]]:
         """The batches that MMDataset draws for this epoch; fairseq's batch size multiple is ignored."""
         assert len(indices) == len(self), "the batches are drawn from the whole split"
-        assert max_sentences is not None, "mmpt.cli.train refuses configs without a batch size"
+        assert max_sentences is not None, "training refuses configs without a batch size"
         return self.batches(max_sentences)
 
     def batches(self, batch_size: int) -> list[list[int]]:

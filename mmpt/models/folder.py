@@ -78,7 +78,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, DatasetConfig, PretrainedBer
     if not path.is_file():
         raise MissingDataError(
             f"there is no model folder {folder} (it has no {CONFIG_FILE}): train a model and convert its "
-            "checkpoint with `python -m mmpt.cli.convert`."
+            "checkpoint with `signclip convert`."
         )
     tree = read_object(path)
     if tree.get("format") != FORMAT:

@@ -122,7 +122,7 @@ def _config_beside(checkpoint: Path) -> Config:
     if config is None:
         raise MissingDataError(
             f"{checkpoint} has no readable {SAVED_CONFIG} in its folder: convert the "
-            "checkpoint to a model folder with `python -m mmpt.cli.convert`, and use that."
+            "checkpoint to a model folder with `signclip convert`, and use that."
         )
     return config
 

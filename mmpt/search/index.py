@@ -269,8 +269,8 @@ def _description(folder: Path) -> dict[str, Any]:
         tree = read_json(path)
     except OSError as error:
         raise MissingDataError(
-            f"there is no index {folder} (it has no {DESCRIPTION}): build one with `python -m "
-            "mmpt.cli.search build EVALUATION --out INDEX`."
+            f"there is no index {folder} (it has no {DESCRIPTION}): build one with `signclip "
+            "search build EVALUATION --out INDEX`."
         ) from error
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}): build the index again.") from error

@@ -1,4 +1,4 @@
-"""Read named embeddings, as written by evaluation and mmpt.cli.embed."""
+"""Read named embeddings, as written by `signclip evaluate` and `embed`."""
 
 import csv
 import os
@@ -36,7 +36,7 @@ def read_embeddings(
     """Read embeddings with their names, from a folder or a .npy file.
 
     source: a folder of an evaluation (`side`: "video" or "text"), a folder with `embeddings.npy` and
-    `ids.json` or `ids.csv` (of mmpt.cli.embed), or a .npy file. ids: the file of names; default: the one
+    `ids.json` or `ids.csv` (of `signclip embed`), or a .npy file. ids: the file of names; default: the one
     beside the vectors. ids.json is a list of names, or an object with the list as "ids", "videos" or
     "prompts"; ids.csv has one row per vector with a column id, and windows get their milliseconds appended.
     Raises MissingDataError, and UserError if the files do not match.
@@ -57,7 +57,7 @@ def read_embeddings(
         if not array.is_file():
             raise MissingDataError(
                 f"{path} holds neither {SIDES[side][0]}, which evaluation writes, nor embeddings.npy: "
-                "evaluate first (python -m mmpt.cli.evaluate), or name the .npy file itself."
+                "evaluate first (signclip evaluate), or name the .npy file itself."
             )
     names_file = array.parent / "ids.json"
     if ids is not None:

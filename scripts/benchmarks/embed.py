@@ -1,4 +1,4 @@
-"""Embedding thousands of pose files with `mmpt.cli.embed`, against one at a time in a plain loop."""
+"""Embedding thousands of pose files with `signclip embed`, against one at a time in a plain loop."""
 
 import argparse
 import os

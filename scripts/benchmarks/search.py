@@ -1,4 +1,4 @@
-"""Search: the index of mmpt.cli.search, exact and approximate, against a plain loop over the vectors.
+"""Search: the index of `signclip search`, exact and approximate, against a plain loop over the vectors.
 
 Generated embeddings in clusters, a query near each of some of them. For every size: the plain loop (one
 query, one vector at a time), exact search, and each approximate kind with the share of the exact ten nearest

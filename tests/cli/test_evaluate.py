@@ -169,4 +169,4 @@ def test_predict_is_an_alias_of_evaluate(tmp_path, capsys):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2 and "use python -m mmpt.cli.evaluate" in done.stderr
+    assert done.returncode == 2 and "use signclip evaluate" in done.stderr

@@ -126,3 +126,15 @@ def test_entry_points_of_the_checkout_are_shown_and_have_help(script: str) -> No
     assert f"python {script}" in readme
     done = run_module(script, "--help")
     assert done.returncode == 0 and "usage:" in done.stdout
+
+
+def test_messages_and_help_name_signclip() -> None:
+    """Errors and help texts name the command that a pip user has, and no module."""
+    named = [
+        path
+        for folder in ("mmpt", "scripts", "configs", "projects")
+        for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.yaml")]
+        if "python -m mmpt.cli" in path.read_text(encoding="utf-8")
+    ]
+    kept = ["mmpt/cli/predict.py", "mmpt/cli/search/__main__.py"]  # they describe their former names
+    assert sorted(str(path.relative_to(ROOT)) for path in named) == kept

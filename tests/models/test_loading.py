@@ -58,7 +58,7 @@ def test_load_model_without_a_config_reads_the_one_beside_the_checkpoint(
 ) -> None:
     checkpoint = tmp_path / "checkpoint_best.pt"
     torch.save({"model": reference_model.state_dict()}, checkpoint)
-    with pytest.raises(MissingDataError, match=r"no readable config\.yaml in its folder.*mmpt\.cli\.convert"):
+    with pytest.raises(MissingDataError, match=r"no readable config\.yaml in its folder.*signclip convert"):
         load_model(checkpoint)
     save_config(config, tmp_path / "config.yaml")
     loaded = load_model(checkpoint)
