@@ -122,6 +122,10 @@ _KINDS: dict[str, Any] = {
 
 def plain(value: Any) -> str:
     """A value as one line of Markdown in which nothing is markup."""
+    if isinstance(value, dict):
+        return "; ".join(f"{plain(key)}: {plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join(text.split())
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#!" else c for c in text).replace("&", "&amp;")
@@ -146,10 +150,10 @@ def _evaluation(found: Mapping[str, Any]) -> str:
         bounds = intervals.get(side, {}).get(metric)
         between = " to ".join(number(metric, bound) for bound in bounds) if bounds else NOT_RECORDED
         lucky = chance.get(f"{side} {metric}")
-        cells = [number(metric, value), between, NOT_RECORDED if lucky is None else number(metric, lucky)]
+        cells = [number(metric, value), between, number(metric, lucky)]
         rows.append([f"{_TITLES[side]} {metric}", *cells])
     level = found.get("interval_level")
     header = ["metric", "value", f"{level:.0%} interval" if level else "interval", "chance"]
     expected = ("split", "protocol", "clips", "prompts", "seed", "data", "mmpt_version")
-    facts = {key: value for key, value in found.items() if key in (*expected, "warnings")}
+    facts = {key: found.get(key) for key in (*expected, *(("warnings",) if found.get("warnings") else ()))}
     return f"{_listing(facts, expected)}\n{markdown_table(header, rows)}\n"

@@ -1,6 +1,6 @@
 """Upload a model folder to the Hugging Face hub.
 
-signclip hub push FOLDER org/name [--private]
+    signclip hub push FOLDER org/name [--private]
 
 Uploads weights, configuration, tokenizer and model card, and no other file. Log in with `hf auth login`, or
 set HF_TOKEN.
