@@ -79,3 +79,16 @@ def test_shared_with_training_compares_paths(tmp_path):
     clips, signers = shared_with_training(table, "test")
     assert "the same clip is in two splits: " in clips and train["id"] in clips and test[0]["id"] in clips
     assert f"'{train['signer']}' is in" in signers
+
+
+def test_a_long_span_reaches_over_the_ones_inside_it(tmp_path):
+    """0-100 holds 10-20 and 30-40: the last one overlaps the first, not its neighbour in time."""
+    spans = (("train", (0, 100)), ("train", (10, 20)), ("test", (30, 40)))
+    given = [(split, "abc", "", Span(*ends, "ms")) for split, ends in spans]
+    [group] = find_leaks(*rows_of(tmp_path, *given)).clips
+    assert [row.id for row in group] == ["r0", "r1", "r2"]
+
+
+def test_clips_of_a_signer_without_a_split_are_not_counted(tmp_path):
+    given = [("train", "a", "x", None), ("", "b", "x", None)]
+    assert find_leaks(*rows_of(tmp_path, *given)).signers == {}

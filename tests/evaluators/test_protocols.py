@@ -12,6 +12,7 @@ from mmpt.evaluators.metrics.ranks import (
     class_rank_metrics,
     class_ranks,
 )
+from mmpt.evaluators.recognition import protocols
 from mmpt.evaluators.recognition.classifiers import (
     PROBE_CS,
     choose_c,
@@ -21,6 +22,7 @@ from mmpt.evaluators.recognition.classifiers import (
     unit,
     votes,
 )
+from mmpt.evaluators.recognition.protocols import Options, _Arrays
 from mmpt.utils.errors import UserError
 
 CLASSES, WIDTH = 12, 16
@@ -153,3 +155,21 @@ def test_ties_do_not_hang_on_the_clips_that_are_judged_together():
         alone = np.concatenate([judge(query[None], support, labels, 3) for query in queries])
         np.testing.assert_array_equal(whole, alone)
         assert (whole.argmax(axis=1) == first).all()
+
+
+def test_few_shot_draws_differ_from_each_other(data):
+    """Ten equal draws would give the mean of one, and no spread."""
+    train, labels, _, _, test, _ = data
+    arrays = _Arrays(test, train, labels, CLASSES)
+    drawn = []
+    original = protocols.prototypes
+
+    def keep(*given, **options):
+        drawn.append(original(*given, **options))
+        return drawn[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocols, "prototypes", keep)
+        names = [str(i) for i in range(CLASSES)]
+        protocols._prototypes(1, arrays, names, data[5], Options(draws=5, resamples=0))
+    assert len(drawn) == 5 and len({scores.tobytes() for scores in drawn}) == 5

@@ -49,3 +49,18 @@ def test_mixup_depends_on_torchs_seed() -> None:
     assert not torch.equal(one.order, other.order)
     assert sorted(one.order.tolist()) == list(range(50))
     assert all(0.5 <= draw(seed).share <= 1 for seed in range(50))
+
+
+def test_mixup_loss_pairs_labels_with_the_prompts_that_are_mixed_in() -> None:
+    """Clips 0 and 2 share a prompt: both are positives of it, also in the mixed-in half."""
+    torch.manual_seed(2)
+    video, text, labels = torch.randn(4, 8), torch.randn(4, 8), torch.tensor([0, 1, 0, 2])
+    text[2] = text[0]
+    order = torch.tensor([1, 2, 3, 0])
+    by_hand = torch.zeros(())
+    for share, columns in ((0.6, torch.arange(4)), (0.4, order)):
+        same = (labels[columns][:, None] == labels[columns][None]).float()
+        for scores in (video @ text[columns].T, text[columns] @ video.T):
+            by_hand = by_hand + share * F.cross_entropy(scores, same / same.sum(1, keepdim=True))
+    loss = Mixup(order, 0.6).loss(MMContraLoss(label_aware=True), video, text, labels)
+    torch.testing.assert_close(loss, by_hand)

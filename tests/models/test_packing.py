@@ -217,3 +217,15 @@ def test_equal_prompts_share_their_gradient(make_model: Any) -> None:
     together = gradients(model)
     model.encode_text(caps[:1], caps[:1] > 0).sum(1).mul(weights.sum()).sum().backward()
     close(together, gradients(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_packing_of_a_row_without_tokens_keeps_its_first_token(packed: bool) -> None:
+    """Attention over no token is NaN."""
+    mask = torch.tensor([[True, True, True], [False, False, False]])
+    packing = Packing.of(mask, packed=packed)
+    assert 3 in packing.rows.tolist()
+    if packed:
+        assert sorted(packing.rows.tolist()) == [0, 1, 2, 3]
+    else:
+        assert packing.groups[0].mask[:, 0, 0].tolist() == [[True, True, True], [True, False, False]]

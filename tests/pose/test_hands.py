@@ -99,3 +99,15 @@ def test_a_degenerate_hand_becomes_missing():
     out = normalize_hand(clip)
     assert_masked(out)
     assert out.present.any(axis=1).tolist() == [False, False, False, False, True]
+
+
+def test_palm_frame_of_a_hand_that_is_nearly_flat_is_zero():
+    """The middle knuckle almost along the palm's normal: rounding would decide which way the palm faces."""
+    clip = hand_clip(frames=1, missing=0)
+    hand, present = clip.data.copy(), clip.present.copy()
+    hand[0, PALM] = 0
+    hand[0, INDEX_MCP], hand[0, PINKY_MCP] = (1, 0, 0), (0, 1, 0)
+    hand[0, MIDDLE_MCP] = (1e-4, 0, 1)  # the normal is (0, 0, 1)
+    assert not palm_frame(hand, present).any()
+    hand[0, MIDDLE_MCP] = (0.01, 0, 1)
+    assert palm_frame(hand, present).any()

@@ -136,3 +136,14 @@ def test_scale_depth_without_an_image_width():
     unknown = type(clip)(clip.data, clip.confidence, 25.0, clip.layout, 0.0)
     with pytest.raises(UserError, match="width"):
         scale_depth(unknown)
+
+
+def test_scale_depth_compares_with_the_longer_side():
+    """z extends 2 % as far as x and 20 % as far as y: it is a fraction of the width, and is scaled."""
+    clip = fake_clip(frames=3, missing=0)
+    points = clip.data.shape[1]
+    clip.data[..., 0] = np.linspace(0, 400, points)
+    clip.data[..., 1] = np.linspace(0, 40, points)
+    clip.data[..., 2] = np.linspace(0, 8, points)
+    scaled = scale_depth(clip)
+    np.testing.assert_allclose(scaled.data[..., 2], clip.data[..., 2] * clip.width, rtol=1e-6)

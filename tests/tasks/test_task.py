@@ -1,5 +1,6 @@
 """Task: samples, batches and checks of a config."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -228,3 +229,19 @@ def test_skipped_clips_are_not_counted(tiny_yaml, tmp_path, caplog):
     with caplog.at_level("INFO", logger="mmpt.tasks.task"):
         assert len(task.dataset("train")) == 11
     assert "train: 11 clips of 6 prompts: svk1:5 swl1:6" in caplog.text
+
+
+def test_augmentation_does_not_depend_on_the_number_of_prompts(tiny_yaml):
+    """Otherwise an ablation of the prompts would also change the clips."""
+    one, many = (Task(load_config(tiny_yaml)).dataset("train") for _ in range(2))
+    many.examples = [dataclasses.replace(each, other_texts=("B", "C")) for each in many.examples]
+    many._prompt_shares = np.array([1 / 3, 2 / 3, 1.0])
+    texts = set()
+    for epoch in range(1, 7):
+        one.set_epoch(epoch)
+        many.set_epoch(epoch)
+        for index in range(3):
+            first, other = one[index], many[index]
+            texts.add(other["text"])
+            assert torch.equal(torch.as_tensor(first["vfeats"]), torch.as_tensor(other["vfeats"]))
+    assert {"B", "C"} < texts
