@@ -24,6 +24,7 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.onnx_preprocessing import OUTPUT, describe
 from mmpt.models.folder import TOKENIZER_DIR
 from mmpt.models.packing import set_packed
+from mmpt.models.text_tower import WithTextTower
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json
 from mmpt.utils.output_kinds import ONNX_EXPORT
@@ -85,6 +86,8 @@ def export_onnx(model: SignCLIP, out: str | os.PathLike[str], force: bool = Fals
     check_output(out, ONNX_EXPORT, of, force)
     original = copy.deepcopy(model.model).cpu().float().eval()
     original.autocast = None
+    if isinstance(original, WithTextTower):
+        original.freeze_text = False  # a cached prompt would be timed
     plain = copy.deepcopy(original)
     set_packed(plain, False)
     exported = []

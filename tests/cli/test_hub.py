@@ -9,7 +9,8 @@ import pytest
 import mmpt
 from mmpt.cli.main import main
 from mmpt.utils.errors import UserError
-from tests.hub_endpoint import running_hub, use_hub
+from tests.conftest import run_module
+from tests.hub_endpoint import TOKEN, running_hub, use_hub
 
 CLIP = np.random.default_rng(0).normal(size=(9, 63))
 
@@ -49,6 +50,21 @@ def test_hub_round_trip_gives_the_same_files_and_embeddings(hub, folder, model_f
         )
 
 
+@pytest.mark.slow  # two processes that import torch
+def test_hub_commands_read_the_environment(hub, folder, model_folder, tmp_path):
+    environment = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    for words in (["push", str(folder), "org/m"], ["pull", "org/m", "--out", str(tmp_path / "pulled")]):
+        done = run_module("-m", "mmpt", "hub", *words, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "pulled") == content(model_folder)
+
+
 def test_hub_name_in_commands_and_score(hub, folder, tmp_path, data_dir, capsys):
     assert main(["hub", "push", str(folder), "org/letters"]) == 0
     pose = data_dir / "pose" / "4_17_1_cam2.pose"
@@ -75,6 +91,7 @@ def test_hub_push_to_hub_revisions_and_files_of_older_versions(hub, model_folder
     assert hub.files("org/letters")["training.log"] == b"kept"
     pushed = hub.repos["org/letters"]["commits"][-1][0]
     assert mmpt.from_pretrained("org/letters", revision=pushed).fingerprint == model.fingerprint
+    assert not any("training.log" in request for request in hub.requests)
     with pytest.raises(UserError, match=r"has no revision 'v9': give a branch"):
         mmpt.from_pretrained("org/letters", revision="v9")
     with pytest.raises(UserError, match=r"is not a SignCLIP model \(it has no config.json\)"):
