@@ -58,7 +58,9 @@ def test_wheel_holds_every_config_and_the_licence(wheel: Path) -> None:
 
 def test_wheel_runs_outside_the_checkout(signclip: Path, tmp_path: Path) -> None:
     where = [str(signclip.with_name("python")), "-c", "import mmpt; print(mmpt.__file__)"]
-    file = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    file = subprocess.run(
+        where, cwd=tmp_path, env={"PYTHONPATH": ""}, capture_output=True, text=True, check=True
+    ).stdout
     assert str(signclip.parents[1]) in file
     assert "experiment ablate" in run(signclip, tmp_path).stdout
     assert "package:fslex_demo" in run(signclip, tmp_path, "config", "list").stdout

@@ -22,7 +22,7 @@ def test_read_embeddings_of_the_embed_command(tmp_path: Path) -> None:
         {"id": "a", "start_ms": "0.0", "end_ms": "800.0"},
         {"id": "a", "start_ms": "400.0", "end_ms": "1200.0"},
     ]
-    save_embedding_set(tmp_path, EmbeddingSet(vectors, rows), {}, "npy")
+    save_embedding_set(tmp_path, EmbeddingSet(vectors, rows), {FINGERPRINT: "x"}, "npy")
     assert read_embeddings(tmp_path).names == ["a 0.0-800.0 ms", "a 400.0-1200.0 ms"]
     (tmp_path / "ids.csv").write_text("name\nx\ny\n")
     with pytest.raises(UserError, match=r"ids\.csv was changed after provenance\.json was written"):
