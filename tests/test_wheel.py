@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import mmpt
 from tests.conftest import ROOT
 
 
@@ -54,6 +55,11 @@ def test_wheel_holds_every_config_and_the_licence(wheel: Path) -> None:
     assert "mmpt/package_configs/configs/published_rwthfs.csv" in names and "mmpt/py.typed" in names
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
+
+
+def test_version_is_the_same_everywhere(wheel: Path) -> None:
+    assert wheel.name.startswith(f"mmpt-{mmpt.__version__}-")
+    assert f"\nversion: {mmpt.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_wheel_runs_outside_the_checkout(signclip: Path, tmp_path: Path) -> None:

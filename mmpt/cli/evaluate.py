@@ -12,7 +12,8 @@ Model folder and table: runs protocols of isolated sign recognition: zero_shot (
 prompts), v2v (nearest training clip), knn, prototypes (1, 5, 10 and all clips of a class), linear_probe (C
 chosen on valid), or all. Clips are embedded once, into OUT/embeddings. Writes protocols.json, .md and .csv,
 tables by class and signer, and figures. "all" skips protocols that the table does not allow (such as
-linear_probe without clips of valid) and reports why.
+linear_probe without clips of valid) and reports why. A config's report is called results.md, a
+table's protocols.md, because they hold different metrics.
 
 Refuses a clip or a signer in two splits (unless --allow-leak) and evaluation on training clips (unless
 --allow-train). The report names what was allowed.

@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="INDEX", help="folder to write")
     parser.add_argument("--side", choices=["video", "text"], default="video", help="of an evaluation")
-    parser.add_argument("--ids", metavar="FILE", help="names of the vectors (default: ids.json beside them)")
+    parser.add_argument(
+        "--ids",
+        metavar="FILE",
+        help="names of the vectors (default: ids.json of an evaluation, which lists clips and prompts, or "
+        "ids.csv of `signclip embed`, which has one row for each vector)",
+    )
     parser.add_argument("--kind", default="auto", help="auto (default), flat, hnsw, ivf or ivfpq")
     parser.add_argument("--measure", choices=["cosine", "dot"], help="default: the evaluation's, or cosine")
     parser.add_argument("--model", metavar="FOLDER", help="model folder that the vectors come from")
