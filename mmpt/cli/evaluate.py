@@ -116,12 +116,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.embedding.run import EmbedOptions
     from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of
-    from mmpt.evaluators.recognition.protocols import (
-        PROTOCOLS,
-        Outcome,
-        check_protocol,
-        run_protocol,
-    )
+    from mmpt.evaluators.recognition.protocols import Outcome, check_protocol, run_protocol
     from mmpt.evaluators.recognition.report import report_of, results_table, save_recognition
     from mmpt.processors.table_file import read_table
     from mmpt.utils.allocator import keep_freed_memory
@@ -131,9 +126,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
 
     keep_freed_memory()
     run_all = "all" in args.protocol
-    requested = list(PROTOCOLS) if run_all else list(dict.fromkeys(args.protocol))
-    _check_options(args)
-    _check_used_options(args, requested)
+    requested = _requested_protocols(args)
     out = args.out or args.model.parent / "eval"
     options = _protocol_options(args)
     workers = check_workers(args.workers, cores())
@@ -151,14 +144,9 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     if "zero_shot" in names:  # errors in the prompts are reported before hours of embedding
         prompt_texts(model, table, evaluated, args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
+    embedding = EmbedOptions(workers, force=args.force)
     splits, about = embed_table(
-        model,
-        table,
-        needed,
-        out / "embeddings",
-        args.allow_leak,
-        args.vfeat_dir,
-        EmbedOptions(workers, force=args.force),
+        model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, embedding
     )
     if args.split == "train":
         about["warnings"].insert(0, "Evaluated on training data: this says nothing about new clips.")
@@ -177,6 +165,16 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     about["warnings"] += skipped
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures, args.force)
     _show(about, results_table(outcomes), files)
+
+
+def _requested_protocols(args: argparse.Namespace) -> list[str]:
+    """The names of the protocols to run. Raises UserError for options that are wrong or would be ignored."""
+    from mmpt.evaluators.recognition.protocols import PROTOCOLS
+
+    requested = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
+    _check_options(args)
+    _check_used_options(args, requested)
+    return requested
 
 
 def _protocol_options(args: argparse.Namespace) -> "Options":

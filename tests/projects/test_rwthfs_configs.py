@@ -142,7 +142,7 @@ def test_mini_rwthfs_settings_are_accepted(monkeypatch, tmp_path):
     asked = subprocess.run(
         ["make", "-n", "mini-rwthfs"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    (line,) = [line for line in asked.splitlines() if "scripts/results.py" in line]
+    (line,) = [line for line in asked.splitlines() if "experiment results" in line]
     overrides = [word for word in line.split() if re.match(r"(dataset|fairseq)\.", word)]
     assert "fairseq.optimization.max_epoch=1" in overrides
     for name in ("rwthfs_scratch", "rwthfs_scratch_pose"):

@@ -25,6 +25,7 @@ from mmpt.utils.output_kinds import FOLDS
 from mmpt.utils.outputs import FORCE_HELP, check_output, replace_output
 
 if TYPE_CHECKING:
+    from mmpt.config import Config
     from mmpt.experiments.folds import Fold, FoldResult
     from mmpt.experiments.runs import Run
 
@@ -66,18 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train what is missing, then write table and picture. Returns 1 if a fold failed."""
     setup_logging(logging.INFO)
-    import numpy as np
-
     from mmpt.config import load_config
-    from mmpt.experiments.folds import (
-        FoldResult,
-        check_folds,
-        folds_of,
-        picture,
-        svm_baseline,
-        table,
-        with_clips_of,
-    )
+    from mmpt.experiments.folds import check_folds, folds_of, picture, table, with_clips_of
     from mmpt.experiments.runs import run_all, seeds_of, split_overrides
 
     for name in ("languages", "folds", "seeds", "svm_features"):
@@ -99,17 +90,8 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     check_folds(config, folds, others)
     failed = run_all(list(runs.values()), args.jobs)
-    results = []
-    for fold in folds:
-        done = [runs[fold, seed] for seed in seeds if runs[fold, seed] not in failed]
-        found = [each.results() for each in done]
-        if not done:
-            continue
-        [n_prompts] = {one["n_prompts"] for one in found if one}
-        t2v = float(np.mean([one["t2v"]["P@1"] for one in found if one]))
-        correct = np.stack([each.correct() for each in done])
-        other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
-        results.append(FoldResult(fold, correct, svm_baseline(config, fold), t2v, n_prompts, other_svms))
+    done = {fold: [run for seed in seeds if (run := runs[fold, seed]) not in failed] for fold in folds}
+    results = [_result(fold, finished, config, others) for fold, finished in done.items() if finished]
     if not results:
         raise UserError(f"no fold has results; the reason is in {failed[0].folder / 'log.txt'}.")
     text = table(results)
@@ -135,6 +117,20 @@ def _run(args: argparse.Namespace, fold: "Fold", seed: int, out: Path) -> "Run":
     overrides = (*args.overrides, *fold.overrides, f"fairseq.common.seed={seed}")
     name = f"{fold.name}/seed{seed}"
     return Run(name, args.config, overrides, out / fold.name / f"seed{seed}", select="last")
+
+
+def _result(fold: "Fold", runs: "list[Run]", config: "Config", others: "dict[str, Config]") -> "FoldResult":
+    """The outcome of a fold: its finished runs, and SVMs on the features of `config` and of `others`."""
+    import numpy as np
+
+    from mmpt.experiments.folds import FoldResult, svm_baseline
+
+    found = [one for run in runs if (one := run.results())]
+    [n_prompts] = {one["n_prompts"] for one in found}
+    t2v = float(np.mean([one["t2v"]["P@1"] for one in found]))
+    correct = np.stack([run.correct() for run in runs])
+    other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
+    return FoldResult(fold, correct, svm_baseline(config, fold), t2v, n_prompts, other_svms)
 
 
 def _facts(result: "FoldResult") -> dict[str, object]:
