@@ -1,14 +1,19 @@
 """Leaks between splits: the same clip, by content, or the same signer."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmpt.pose.span import Span
-from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import sha256
+
+if TYPE_CHECKING:
+    from mmpt.pose.span import Span
+    from mmpt.processors.table_file import Table, TableRow
 
 KINDS = ("clips", "signers")
 

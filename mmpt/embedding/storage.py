@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt import __version__
-from mmpt.processors.table_lines import parquet_module
 from mmpt.utils import output_kinds
 from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
@@ -83,6 +82,8 @@ def save_embedding_set(
             dim = made.vectors.shape[1]
             columns: dict[str, Any] = {name: [row[name] for row in made.ids] for name in made.ids[0]}
             columns["embedding"] = pyarrow.FixedSizeListArray.from_arrays(made.vectors.ravel(), dim)
+            from mmpt.processors.table_lines import parquet_module
+
             parquet_module().write_table(pyarrow.table(columns), vectors)
         else:
             np.save(vectors, made.vectors)
@@ -111,6 +112,8 @@ def read_embedding_set(folder: Path) -> EmbeddingSet:
         if "npy" in formats or (not formats and (folder / f"{EMBEDDINGS}.npy").is_file()):
             vectors = np.array(open_array(folder / f"{EMBEDDINGS}.npy", "expected embeddings"))
         else:
+            from mmpt.processors.table_lines import parquet_module
+
             column = parquet_module().read_table(folder / f"{EMBEDDINGS}.parquet")["embedding"]
             flat = column.combine_chunks().flatten().to_numpy()
             vectors = flat.reshape(len(ids), about["dim"]).astype(np.float32)
