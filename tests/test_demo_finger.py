@@ -253,6 +253,8 @@ def test_demo_trains_the_model_that_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mmpt.cli.train.main", lambda words: started.append(words) or 7)
     assert demo_finger.main([]) == 7
     assert started == [["package:fslex_demo", "eval.after_training=false"]]
+    assert demo_finger.main(["no.pose"]) == 2 and demo_finger.main(["--letter", "?"]) == 2
+    assert len(started) == 1, "mistakes are reported before training"
     own = f"{ROOT}/projects/signclip/test_fslex_best.yaml"
     assert demo_finger.main(["--config", own]) == 2 and len(started) == 1
     assert f"signclip train {ROOT}/projects/signclip/fslex_best.yaml`" in capsys.readouterr().err

@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         overrides.append(f"fairseq.common_eval.path={json.dumps(args.checkpoint, ensure_ascii=False)}")
     config = load_config(args.config, overrides)
     _refuse_unused_options(args, config)
+    chosen = None
     if (
         not (args.no_train or args.checkpoint)
         and args.config == DEFAULT_CONFIG
@@ -108,11 +109,12 @@ def run(args: argparse.Namespace) -> int:
     ):
         from mmpt.cli import train
 
+        chosen = choose_clip(args, config)  # mistakes are reported before minutes of training
         log.info("there is no trained model yet: training it first, about two minutes on two cores")
         if status := train.main([DEFAULT_CONFIG.replace("test_", ""), "eval.after_training=false"]):
             return status
     model = load_model(config, args.config)
-    clip, letters = choose_clip(args, config)
+    clip, letters = chosen or choose_clip(args, config)
     clip.title += f" ({look(model, clip)})"
     scores = rank(model, clip, list(dict.fromkeys([*letters, ODD_ONE_OUT, *args.text])))
     print(f"clip: {clip.title}")

@@ -38,7 +38,7 @@ def evaluate_task(
     """
     path = task.checkpoint_path()
     if not weights_file(path).is_file():
-        train = "Train first: run locallaunch.py with the config without test_ in its name."
+        train = "Train first: `signclip train` with the config without test_ in its name."
         raise MissingDataError(
             f"there is no checkpoint {path}. {where_checkpoint_comes_from(path) or train} "
             "Or name another checkpoint: fairseq.common_eval.path=FILE."

@@ -50,9 +50,7 @@ class EpochLog:
         seconds = time.monotonic() - self._started
         if self._rank:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(self._folder / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **values, "seconds": round(seconds, 3)}) + "\n")
+        self._append({"epoch": epoch, **values, "seconds": round(seconds, 3)})
         shown = f"train loss {values['train_loss']:.4f} | valid loss {values['valid_loss']:.4f}"
         if "valid_v2t_R@1" in values:
             shown += f" | valid V2T R@1 {values['valid_v2t_R@1']:.3f} T2V P@1 {values['valid_t2v_P@1']:.3f}"
@@ -64,3 +62,11 @@ class EpochLog:
         elif epoch % self._every == 0 or epoch in (1, self._epochs):
             line = f"epoch {epoch} | {shown} | {seconds:.1f} s"
             log.info(line if saved else f"{line} | not saved")
+
+    def _append(self, line: dict[str, float]) -> None:
+        """Add a line to metrics.jsonl, without the half-written one that a kill or a full disk left."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._folder / METRICS, "a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(line).encode() + b"\n")

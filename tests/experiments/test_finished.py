@@ -75,3 +75,17 @@ def test_compare_refuses_other_clips_and_missing_runs(
         assert main(["experiment", "compare", *map(str, words)]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.md", "# Thesis"), ("a.json", "[1]"), ("a.json", "no JSON")]
+)
+def test_compare_replaces_only_its_own_files(
+    runs: list[Path], tmp_path: Path, name: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / name
+    command = ["experiment", "compare", *map(str, runs), "--out", str(out)]
+    assert main(command) == 0 and main(command) == 0
+    out.write_text(content)
+    assert main(command) == 2
+    assert "was not written by this command" in capsys.readouterr().err and out.read_text() == content

@@ -61,3 +61,12 @@ def test_epoch_log_of_another_rank_writes_nothing(tmp_path: Path, monkeypatch: p
 def test_logger_that_is_not_installed_is_refused(tiny_yaml: Path, option: str) -> None:
     with pytest.raises(UserError, match=r"needs (wandb|aim), which is not installed: `pip install"):
         prepare(str(tiny_yaml), [f"fairseq.common.{option}"])
+
+
+def test_metrics_of_a_killed_run_continue_on_a_line_of_their_own(tmp_path: Path) -> None:
+    report(tmp_path, 1)
+    with open(tmp_path / METRICS, "a") as file:
+        file.write('{"epoch": 2, "upd')
+    report(tmp_path, 2, first=2)
+    lines = (tmp_path / METRICS).read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]

@@ -13,6 +13,8 @@ from pathlib import Path
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 
+TITLE = "# Comparison of finished runs"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
@@ -34,6 +36,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--clips {args.clips}: expected 0 or more.")
     if args.out is not None and args.out.suffix not in (".md", ".json"):
         raise UserError(f"--out {args.out}: expected a name that ends in .md or .json.")
+    if args.out is not None and args.out.exists() and not _written_by_us(args.out):
+        raise UserError(f"--out {args.out} exists and was not written by this command: give another file.")
     runs = [Finished.read(folder) for folder in args.runs]
     rows = compare_finished(runs)
     text = comparison_table(rows, runs, args.clips)
@@ -43,8 +47,21 @@ def run(args: argparse.Namespace) -> None:
     if args.out.suffix == ".json":
         write_json(args.out, rows)
     else:
-        write_text(args.out, f"# {' and '.join(map(str, args.runs))}\n\n{text}")
+        write_text(args.out, f"{TITLE}\n\n{text}")
     print(f"written to {args.out}")
+
+
+def _written_by_us(path: Path) -> bool:
+    """Whether a file is a comparison of this command."""
+    from mmpt.utils.files import read_json, read_text
+
+    try:
+        if path.suffix == ".md":
+            return read_text(path).startswith(TITLE)
+        rows = read_json(path)
+        return bool(rows) and all({"run", "now right", "now wrong"} <= set(row) for row in rows)
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 main = Command("experiment compare", __doc__, add_arguments, run)
