@@ -53,6 +53,7 @@ setup(
         "pyarrow>=17",
         "filelock>=4.2",
         "shtab>=1.7",
+        "signwriting>=0.1.19",
     ],
     extras_require={
         # ve-fairseq is fairseq for current Pythons. The last two hold the demo's poses and its text tower.

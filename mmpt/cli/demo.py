@@ -182,13 +182,15 @@ def _clip_of_the_corpus(
     wanted_letter: str, language: str, config: "Config", rwth: bool
 ) -> tuple[Clip, list[str]]:
     """A clip of a letter (in a sign language, if there are several) from the test split."""
-    from mmpt.processors.fingerspelling import prompt_of
+    from mmpt.processors.fingerspelling import LetterTemplates
     from mmpt.processors.rwthfs import PROMPT
 
     corpus = _test_split(config)
     letter = wanted_letter.upper()
     wanted = (
-        PROMPT.format(letter=letter) if rwth else prompt_of(config.dataset.prompt, wanted_letter, language)
+        PROMPT.format(letter=letter)
+        if rwth
+        else LetterTemplates(config.dataset.prompt).prompts(wanted_letter, language)[0]
     )
     prompts = list(dict.fromkeys(example.text for example in corpus.examples))
     for example in corpus.examples:

@@ -54,7 +54,9 @@ class TableOptions:
         None, "table of clips: .csv, .tsv or .parquet with id, path, text, split, ..."
     )
     prompt_templates: list[str] = opt(
-        ["{text}"], "prompts over the table's columns; the first defines the classes and is evaluated"
+        ["{text}"],
+        "prompts over the table's columns; the first defines the classes and is evaluated. Of the lexicon: "
+        "{text} is dataset.prompt",
     )
     prompt_weights: list[float] | None = opt(
         None, "train: how often each template is drawn; null: all equally often", minimum=0
@@ -72,11 +74,14 @@ class LexiconOptions:
     )
     letters: list[str] = opt(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), "letters that are trained and evaluated on")
     extra_letters: bool = opt(
-        False, "train on the training languages' other letters too (Ä, SCH, Greek, Arabic, ...)"
+        False,
+        "train on the training languages' other letters too (Ä, SCH, Greek, Arabic, ...); with {signwriting} "
+        "in a prompt: those whose sign is known",
     )
     prompt: str = opt(
         "Fingerspell the letter {letter}.",
-        "prompt; {letter}, and the sign language's name {language} and {code}, are filled in",
+        "prompt; {letter}, the sign language's name {language} and {code}, and the letter's sign in "
+        "SignWriting {signwriting} are filled in",
     )
     left_handed: list[str] = opt(
         ["ise"], "sign languages recorded with the left hand: their clips are mirrored"

@@ -165,6 +165,15 @@ class EvalConfig:
     similarity: str = opt(
         "cosine", "similarity that ranks the candidates (SignCLIP: dot)", choices=["cosine", "dot"]
     )
+    protocol: str = opt(
+        "retrieval",
+        "retrieval: a clip is ranked against all prompts; unseen-alphabet: against those of its sign "
+        "language, in SignWriting (docs/signwriting.md)",
+        choices=["retrieval", "unseen-alphabet"],
+    )
+    prompt_ensemble: bool = opt(
+        False, "a class is the mean of the unit embeddings of all its prompts, not of the first alone"
+    )
     after_training: bool = opt(False, "evaluate the best checkpoint when training ends")
     batch_size: int = opt(64, "clips per batch", minimum=1)
     bootstrap: int = opt(1000, "bootstrap samples for the 95 % intervals; 0: none", minimum=0)

@@ -11,6 +11,7 @@ from mmpt.processors.aligner import DSAligner
 from mmpt.processors.clip_source import ClipSource
 from mmpt.processors.example import Example
 from mmpt.processors.text import TextProcessor
+from mmpt.signwriting import contains_sign
 from mmpt.utils.errors import UserError
 from mmpt.utils.seed import generator
 
@@ -52,8 +53,9 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.prompts = list(dict.fromkeys(example.text for example in examples))
         number = {prompt: label for label, prompt in enumerate(self.prompts)}
         self.labels = [number[example.text] for example in examples]
-        others = (text for example in examples for text in example.other_texts) if training else ()
+        others = (text for example in examples for text in example.other_texts if text) if training else ()
         self._all_prompts = [*self.prompts, *others]
+        self._label_of_sign = self._number_signs() if training else {}
         text_processor.check_classes(self._all_prompts)
         if training:
             text_processor.check_known(self._all_prompts)
@@ -74,7 +76,7 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         sample |= {
             "video_id": example.video_id,
             "text": text,
-            "label": self.labels[index],
+            "label": self._label(index, text),
             "index": index,
         }
         return sample
@@ -83,10 +85,32 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """In training one of the example's prompts, by weight; else the first."""
         if not self.training or not example.other_texts:
             return example.text
+        texts = (example.text, *example.other_texts)
+        shares = self._prompt_shares
+        if "" in texts:
+            weights = np.diff(shares, prepend=0.0) * [bool(text) for text in texts]
+            shares = np.cumsum(weights / weights.sum()) if weights.any() else np.ones(1)
         # a separate generator, so that clips are augmented the same way with one prompt or several
         drawn = generator(self.seed, self.epoch, index).spawn(1)[0].random()
-        number = int(np.searchsorted(self._prompt_shares, drawn, side="right"))
-        return (example.text, *example.other_texts)[min(number, len(example.other_texts))]
+        return texts[min(int(np.searchsorted(shares, drawn, side="right")), len(texts) - 1)]
+
+    def _number_signs(self) -> dict[str, int]:
+        """A label for each further prompt that contains SignWriting.
+
+        It describes a clip by its shape: clips of other classes may have it too, and others of its class not.
+        """
+        label_of = {prompt: label for label, prompt in enumerate(self.prompts)}
+        signs = (text for example in self.examples for text in example.other_texts if contains_sign(text))
+        return {text: label_of.setdefault(text, len(label_of)) for text in signs}
+
+    def _label(self, index: int, text: str) -> int | list[int]:
+        """The clip's class; with further prompts in SignWriting a row of labels (see losses.describes)."""
+        label = self.labels[index]
+        if not self._label_of_sign:
+            return label
+        example = self.examples[index]
+        signs = [self._label_of_sign.get(other, label) for other in example.other_texts]
+        return [self._label_of_sign.get(text, label) if text != example.text else label, label, *signs]
 
     def lengths(self) -> np.ndarray:
         """Frames of each clip for the model (before augmentation, after cutting): int64 [N]."""

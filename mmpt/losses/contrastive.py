@@ -62,8 +62,8 @@ class Block:
     """[n, N]: my clips against all prompts."""
     text_to_video: Tensor
     """[n, N]: my prompts against all clips."""
-    same_label: Tensor | None
-    """bool [n, N], or None without labels."""
+    positives: tuple[Tensor, Tensor] | None
+    """bool [n, N] of each matrix: the pairs of which the prompt describes the clip; None without labels."""
     start: int
     processes: int = 1
     """Number of processes that have rows."""
@@ -85,8 +85,8 @@ def similarity_block(
 ) -> Block:
     """Similarities of n clips [n, H] and their n prompts [n, H], with `gather` also those of all processes.
 
-    Computed in float32 or wider. labels: int64 [n] or None. With `gather`, a process without rows (n = 0)
-    must call this too.
+    Computed in float32 or wider. labels: int64 [n] or [n, K] (see `describes`), or None. With `gather`, a
+    process without rows (n = 0) must call this too.
     """
     if video.ndim != 2 or video.shape != text.shape:
         raise UserError(
@@ -100,13 +100,30 @@ def similarity_block(
             video, text = F.normalize(video, dim=-1), F.normalize(text, dim=-1)
         if not gather:
             logits = video @ text.T
-            same = None if labels is None else labels[:, None] == labels
-            return Block(logits, logits.T, same, 0)
+            return Block(logits, logits.T, _positives(labels, labels), 0)
         counts = all_gather_counts(video)
         all_video, all_text = all_gather_with_grad(video, counts), all_gather_with_grad(text, counts)
-        same = None if labels is None else labels[:, None] == all_gather(labels, counts)
+        positives = _positives(labels, None if labels is None else all_gather(labels, counts))
         with_rows = sum(count > 0 for count in counts)
-        return Block(video @ all_text.T, text @ all_video.T, same, sum(counts[: rank()]), with_rows)
+        return Block(video @ all_text.T, text @ all_video.T, positives, sum(counts[: rank()]), with_rows)
+
+
+def describes(prompts: Tensor, clips: Tensor) -> Tensor:
+    """bool [P, N]: whether each of P prompts describes each of N clips.
+
+    Labels int64 [P] and [N]: equal labels. Labels [P, K] and [N, K]: a row holds the label of the pair's
+    prompt, then the labels of all prompts that describe its clip (repeated to fill the row).
+    """
+    if clips.ndim == 1:
+        return prompts[:, None] == clips
+    return (prompts[:, :1, None] == clips.T[None, 1:]).any(1)
+
+
+def _positives(own: Tensor | None, all_rows: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """The positives of this process's clips among all prompts, and of its prompts among all clips."""
+    if own is None or all_rows is None:
+        return None
+    return describes(all_rows, own).T, describes(own, all_rows)
 
 
 def needs_common_batches(loss_cfg: Any) -> bool:

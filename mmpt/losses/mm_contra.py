@@ -55,7 +55,7 @@ class MMContraLoss(nn.Module):
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss, a scalar, of clips [B, H] and their prompts [B, H].
 
-        labels int64 [B]: equal labels mark equal prompts.
+        labels int64 [B]: equal labels mark equal prompts; [B, K]: see contrastive.describes.
         """
         if self.label_aware and labels is None:
             raise UserError("loss.label_aware needs labels: the batch has none.")
@@ -63,10 +63,10 @@ class MMContraLoss(nn.Module):
         block = similarity_block(pooled_video, pooled_text, used, self.similarity, self.gather)
         scale = self.logit_scale()
         loss = block.video_to_text.new_zeros(())
-        for logits in (block.video_to_text, block.text_to_video):
+        for direction, logits in enumerate((block.video_to_text, block.text_to_video)):
             target = block.targets
-            if block.same_label is not None:
-                target = block.same_label.to(logits.dtype)
+            if block.positives is not None:
+                target = block.positives[direction].to(logits.dtype)
                 target = target / target.sum(1, keepdim=True)
             loss = loss + F.cross_entropy(
                 logits * scale, target, label_smoothing=self.label_smoothing, reduction="sum"

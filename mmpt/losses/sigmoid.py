@@ -54,16 +54,17 @@ class MMSigmoidLoss(nn.Module):
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss, a scalar, of clips [B, H] and their prompts [B, H].
 
-        labels int64 [B]: equal labels mark equal prompts.
+        labels int64 [B]: equal labels mark equal prompts; [B, K]: see contrastive.describes.
         """
         if self.label_aware and labels is None:
             raise UserError("loss.label_aware needs labels: the batch has none.")
         used = labels if self.label_aware else None
         block = similarity_block(pooled_video, pooled_text, used, self.similarity, self.gather)
         logits = block.video_to_text * self.logit_scale() + self.bias
-        pairs = block.same_label
-        if pairs is None:
+        if block.positives is None:
             pairs = F.one_hot(block.targets, logits.shape[1]).bool()
+        else:
+            pairs = block.positives[0]
         sign = torch.where(pairs, 1.0, -1.0)
         return -F.logsigmoid(sign * logits).sum() * block.share
 

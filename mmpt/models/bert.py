@@ -6,6 +6,8 @@ load unchanged. It is implemented here because the video tower passes its own po
 layers, and so that a saved model needs no other library.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -182,6 +184,18 @@ class BertModel(PackedModule):
         self.encoder = BertEncoder(settings, layers, attention_dropout, hidden_dropout)
         self.pooler = BertPooler(settings.hidden_size)
         self.apply(lambda module: init_weights(module, settings.initializer_range))
+
+    @property
+    def bert(self) -> "BertModel":
+        """The BERT of a text encoder: this one itself (see SignWritingBert)."""
+        return self
+
+    def pool(self, ids: Tensor, mask: Tensor, pool_words: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The features [B, H] of prompts `[CLS] tokens [SEP]`, ids int64 [B, L] with mask bool [B, L].
+
+        pool_words: the features of prompts of words, computed with `bert` or from a cache.
+        """
+        return pool_words(ids, mask)
 
     @property
     def max_positions(self) -> int:

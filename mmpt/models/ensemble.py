@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmpt.models.bert import BertModel
 from mmpt.models.projection import Space, embed_clips
+from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.text_tower import WithTextTower
 from mmpt.models.video_bert import MMBertForEncoder
 
@@ -28,7 +29,7 @@ class MMFusionEnsemble(WithTextTower):
     def __init__(
         self,
         video_encoders: Sequence[MMBertForEncoder],
-        text_encoder: BertModel,
+        text_encoder: BertModel | SignWritingBert,
         *,
         projection: bool | str = False,
         pooling: str = "mean",

@@ -5,36 +5,40 @@ from torch import Tensor
 from mmpt.models.bert import BertModel
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.prompts import TextCache, pool_text
+from mmpt.models.signwriting_bert import SignWritingBert
 
 
 class WithTextTower(DualEncoder):
-    """A dual encoder with a separate BERT for prompts, trained or frozen."""
+    """A dual encoder with a separate text encoder for prompts, whose BERT is trained or frozen."""
 
-    text_encoder: BertModel
+    text_encoder: BertModel | SignWritingBert
     freeze_text: bool
     text_cache: TextCache
 
-    def _take_text_tower(self, text_encoder: BertModel, freeze: bool) -> None:
-        """Set the text tower. A frozen one has no gradients and no dropout, and caches prompts."""
+    def _take_text_tower(self, text_encoder: BertModel | SignWritingBert, freeze: bool) -> None:
+        """Set the text encoder. A frozen BERT has no gradients and no dropout, and caches prompts."""
         self.text_settings = text_encoder.settings
         self.text_encoder = text_encoder
         self.freeze_text = freeze
-        self.text_cache = TextCache(text_encoder)
+        self.text_cache = TextCache(text_encoder.bert)
         if freeze:
-            text_encoder.requires_grad_(False)
-            text_encoder.eval()
+            text_encoder.bert.requires_grad_(False)
+            text_encoder.bert.eval()
 
     def train(self, mode: bool = True) -> "WithTextTower":
-        """As nn.Module.train, but a frozen text tower stays in evaluation mode (no dropout)."""
+        """As nn.Module.train, but a frozen BERT stays in evaluation mode (no dropout)."""
         super().train(mode)
         if self.freeze_text:
-            self.text_encoder.eval()
+            self.text_encoder.bert.eval()
         return self
 
     def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        if self.freeze_text and self.packed:
-            return self.text_cache.lookup(ids, mask, self._run_text_tower)
-        return self._run_text_tower(ids, mask)
+        return self.text_encoder.pool(ids, mask, self._pool_words)
 
-    def _run_text_tower(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return pool_text(*self.text_encoder.encode(ids, mask), mask)
+    def _pool_words(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if self.freeze_text and self.packed:
+            return self.text_cache.lookup(ids, mask, self._run_bert)
+        return self._run_bert(ids, mask)
+
+    def _run_bert(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return pool_text(*self.text_encoder.bert.encode(ids, mask), mask)

@@ -9,6 +9,7 @@ from mmpt.models.building import build_video_tower
 from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.projection import Space, embed_clips
 from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.text_model import PretrainedBert
 from mmpt.models.text_tower import WithTextTower
 from mmpt.models.video_bert import MMBertForEncoder
@@ -32,7 +33,7 @@ class MMFusionSeparate(WithTextTower):
     def __init__(
         self,
         video_encoder: MMBertForEncoder,
-        text_encoder: BertModel,
+        text_encoder: BertModel | SignWritingBert,
         *,
         projection: bool | str = False,
         pooling: str = "mean",
@@ -73,7 +74,7 @@ class MMFusionSeparate(WithTextTower):
             for _ in range(model_cfg.ensemble_size)
         ]
         text_encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")(bert.settings)
-        bert.fill(text_encoder)
+        bert.fill(text_encoder.bert)
         options = {
             "projection": model_cfg.multimodal_projection,
             "pooling": model_cfg.pooling,

@@ -18,7 +18,8 @@ class Example:
     video_id: unique name. text: the prompt, which is also the clip's class. path: file of the pose or the
     features. mirror: the clip was signed with the left hand and is mirrored. group: results are also reported
     by group (a sign language, a signer); or "". span: the part of the file that is the clip; None: all of it.
-    other_texts: further prompts of the same class; training draws from all of them.
+    other_texts: further prompts of the clip, one for each further template; "": it has none by that template.
+    Training draws from all of them.
     """
 
     video_id: str

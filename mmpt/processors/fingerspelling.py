@@ -6,6 +6,7 @@ Whole sign languages are held out, so a test clip shows an unseen signer and alp
 import importlib.util
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from mmpt.processors.example import Example, MetaProcessor
 from mmpt.processors.letters import SIGN_LANGUAGES, write_out
 from mmpt.processors.registry import META_PROCESSORS
 from mmpt.processors.table_writer import read_csv
+from mmpt.processors.templates import check_weights
+from mmpt.signwriting.alphabets import has_alphabet, signs_of_letter
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import file_stamp, sha256
 
@@ -29,20 +32,73 @@ class Row:
     letter: str
 
 
+class LetterTemplates:
+    """Makes the prompts of a letter in a sign language.
+
+    prompt: as dataset.prompt. templates: as dataset.prompt_templates; {text} is `prompt`. Both may contain
+    {letter}, {language}, {code} and {signwriting}, the sign of the letter (signwriting.alphabets). Raises
+    UserError for other fields, and for a template in which no letter occurs.
+    """
+
+    def __init__(self, prompt: str, templates: Sequence[str] = ("{text}",)):
+        self.templates = [template.replace("{text}", prompt) for template in templates]
+        self.with_signs = any("{signwriting}" in template for template in self.templates)
+        for template in self.templates:
+            if not any(name in template for name in ("{letter}", "{signwriting}")):
+                raise UserError(
+                    f"dataset.prompt: {template!r} contains neither {{letter}} nor {{signwriting}}: all "
+                    "prompts would be equal."
+                )
+            self._fill(template, "A", "ase", "")
+
+    def prompts(self, letter: str, language: str) -> list[str]:
+        """The prompt of each template; "" for one that needs a sign that is not known."""
+        sign = next(iter(signs_of_letter(language, letter)), "")
+        return [
+            "" if "{signwriting}" in template and not sign else self._fill(template, letter, language, sign)
+            for template in self.templates
+        ]
+
+    def _fill(self, template: str, letter: str, language: str, sign: str) -> str:
+        name = SIGN_LANGUAGES.get(language, language)
+        try:
+            return template.format(letter=write_out(letter), language=name, code=language, signwriting=sign)
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError, MemoryError) as error:
+            raise UserError(
+                f"dataset.prompt: {template!r}: only {{letter}}, {{language}}, {{code}} and {{signwriting}} "
+                f"can be filled in ({error})."
+            ) from error
+
+
 @META_PROCESSORS.register("FingerspellingMetaProcessor")
 class FingerspellingMetaProcessor(MetaProcessor):
     """One split of the lexicon.
 
     To prevent leaks, files with equal content are kept in one split only (test before valid before train),
     and only once.
+
+    rows: clips; those without a prompt by the first template are left out, and counted in `without_sign`.
+    prompt_weights: as dataset.prompt_weights.
     """
 
-    def __init__(self, rows: list[Row], prompt: str, left_handed: list[str]):
+    def __init__(
+        self,
+        rows: list[Row],
+        templates: LetterTemplates,
+        left_handed: list[str],
+        prompt_weights: Sequence[float] | None = None,
+    ):
+        self.prompt_weights = check_weights(prompt_weights, len(templates.templates))
         self.examples = []
+        self.without_sign: Counter[str] = Counter()
         for row in rows:
-            text = prompt_of(prompt, row.letter, row.language)
+            text, *others = templates.prompts(row.letter, row.language)
             video_id = f"{row.language}/{row.path.stem}"
-            self.examples.append(Example(video_id, text, row.path, row.language in left_handed, row.language))
+            mirror = row.language in left_handed
+            if not text:
+                self.without_sign[row.language] += 1
+                continue
+            self.examples.append(Example(video_id, text, row.path, mirror, row.language, None, tuple(others)))
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "FingerspellingMetaProcessor":
@@ -60,30 +116,32 @@ class FingerspellingMetaProcessor(MetaProcessor):
                 f"dataset.letters has {len(config.letters)} letters. Sign languages with clips: "
                 f"{', '.join(sorted({r.language for r in rows}))}."
             )
-        if "{letter}" not in config.prompt:
+        templates = LetterTemplates(config.prompt, config.prompt_templates)
+        if templates.with_signs:  # the other letters teach by their signs
+            wanted = {write_out(letter) for letter in config.letters}
+            chosen = [
+                r for r in chosen if write_out(r.letter) in wanted or signs_of_letter(r.language, r.letter)
+            ]
+        corpus = cls(chosen, templates, config.left_handed, config.prompt_weights)
+        if not corpus.examples:
             raise UserError(
-                f"dataset.prompt: {config.prompt!r} does not contain {{letter}}: all prompts would be equal."
+                f"the {split} split is empty: no letter of {', '.join(languages[split])} has a known sign in "
+                f"SignWriting, which the prompt {templates.templates[0]!r} needs. Sign languages with "
+                f"SignWriting: {', '.join(sorted({r.language for r in rows if has_alphabet(r.language)}))}."
             )
-        try:
-            return cls(chosen, config.prompt, config.left_handed)
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError, MemoryError) as error:
-            raise UserError(
-                f"dataset.prompt: {config.prompt!r}: only {{letter}}, {{language}} and {{code}} can be "
-                f"filled in ({error})."
-            ) from error
+        return corpus
 
     def describe(self) -> str:
         """See MetaProcessor; with the clips of each sign language."""
         counts = Counter(example.group for example in self.examples)
-        return (
-            super().describe() + ": " + " ".join(f"{name}:{count}" for name, count in sorted(counts.items()))
-        )
-
-
-def prompt_of(template: str, letter: str, language: str) -> str:
-    """The prompt of a letter in a sign language (ISO 639-3); template: as dataset.prompt."""
-    name = SIGN_LANGUAGES.get(language, language)
-    return template.format(letter=write_out(letter), language=name, code=language)
+        line = super().describe() + ": " + " ".join(f"{name}:{n}" for name, n in sorted(counts.items()))
+        if self.without_sign:
+            left = " ".join(f"{name}:{n}" for name, n in sorted(self.without_sign.items()))
+            line += f"; {sum(self.without_sign.values())} clips without SignWriting left out: {left}"
+        letters_only = sum("" in example.other_texts for example in self.examples)
+        if letters_only:
+            line += f"; {letters_only} clips have no SignWriting, only a letter prompt"
+        return line
 
 
 def find_lexicon(folder: str | None) -> Path:

@@ -14,6 +14,7 @@ from mmpt.processors.registry import META_PROCESSORS
 from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.processors.templates import PromptTemplates, check_weights
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.logging import some_of
 from mmpt.utils.videos import VIDEO_SUFFIXES, how_to_extract
 
 
@@ -47,7 +48,14 @@ class TableMetaProcessor(MetaProcessor):
                 tuple(texts[1:]),
             )
             for row, file, texts in zip(rows, files, prompts)
+            if texts[0]
         ]
+        self.without_sign = [row.id for row, texts in zip(rows, prompts) if not texts[0]]
+        if rows and not self.examples:
+            raise UserError(
+                f"{table.path}: no clip of the split has a sign in column 'signwriting', which the prompt "
+                f"{prompt_templates[0]!r} needs."
+            )
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "TableMetaProcessor":
@@ -73,7 +81,13 @@ class TableMetaProcessor(MetaProcessor):
         counts = Counter(example.group for example in self.examples if example.group)
         groups = " ".join(f"{name}:{count}" for name, count in sorted(counts.items())[:20])
         more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
-        return super().describe() + (f": {groups}{more}" if groups else "")
+        line = super().describe() + (f": {groups}{more}" if groups else "")
+        if self.without_sign:
+            line += (
+                f"; {len(self.without_sign)} clips without SignWriting left out: {some_of(self.without_sign)}"
+            )
+        without = sum("" in example.other_texts for example in self.examples)
+        return line + (f"; {without} clips have no SignWriting" if without else "")
 
 
 def clip_files(

@@ -1,19 +1,23 @@
 """Prompts from templates over the columns of a table: `<{spoken_language}> <{signed_language}> {text}`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import Formatter
 
 from mmpt.processors.table_file import Table, TableRow
+from mmpt.signwriting import read_sign
 from mmpt.utils.errors import UserError
 from mmpt.utils.text import nfc
 
 KEY = "dataset.prompt_templates"
+SIGNS = "signwriting"
+"""Column of a table with the sign in SignWriting."""
 
 
 class PromptTemplates:
     """Templates that make the prompts of each row of a table; the first prompt is the row's class.
 
-    Raises UserError for a template with an unknown column.
+    A column `signwriting` holds signs in FSW or SWU, one or several separated by spaces; prompts have them in
+    FSW. Raises UserError for a template with an unknown column.
     """
 
     def __init__(self, templates: Sequence[str], table: Table):
@@ -32,22 +36,40 @@ class PromptTemplates:
                 )
 
     def prompts(self, row: TableRow) -> list[str]:
-        """The row's prompt from each template. Raises UserError if a column of a template is empty."""
-        filled = []
+        """The row's prompt from each template; "" where a template needs a sign that the row does not have.
+
+        Raises UserError if another column of a template is empty, and for an invalid sign.
+        """
+        values, filled = self._with_signs(row), []
         for template, names in zip(self.templates, self._fields):
+            if SIGNS in names and not values[SIGNS]:
+                filled.append("")
+                continue
             for name in names:
-                if not row.values[name]:
+                if not values[name]:
                     raise UserError(
                         f"{self._table.path}, line {row.line}, column {name!r}: it is empty, and the prompt "
                         f"{template!r} needs it."
                     )
-            filled.append(nfc(template.format_map(row.values)))
+            filled.append(nfc(template.format_map(values)))
         return filled
+
+    def _with_signs(self, row: TableRow) -> Mapping[str, str]:
+        """The row's values, with its signs in FSW."""
+        cell = row.values.get(SIGNS)
+        if not cell or not any(SIGNS in names for names in self._fields):
+            return row.values
+        try:
+            return {**row.values, SIGNS: " ".join(read_sign(word).fsw for word in cell.split())}
+        except UserError as error:
+            raise UserError(f"{self._table.path}, line {row.line}, column {SIGNS!r}: {error}") from error
 
     def of_rows(self, rows: Sequence[TableRow]) -> list[list[str]]:
         """`prompts` of each row. Raises UserError if two classes get the same prompt from a template."""
         prompts = [self.prompts(row) for row in rows]
         for number in range(1, len(self.templates)):
+            if SIGNS in self._fields[number]:  # signs may be equal: each is a label of its own
+                continue
             owner: dict[str, tuple[str, int]] = {}
             for row, texts in zip(rows, prompts):
                 label, line = owner.setdefault(texts[number], (texts[0], row.line))

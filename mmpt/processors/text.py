@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from mmpt.processors.registry import TEXT_PROCESSORS
+from mmpt.signwriting.ids import MOST_SIGNS, pack
+from mmpt.signwriting.signs import Sign, split_signs
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import nfc
@@ -103,12 +105,21 @@ class TextProcessor:
     def _read(self, text: str) -> _Tokens:
         if text not in self._kept:
             _check_characters(text)
-            ids = self.tokenizer(nfc(text), add_special_tokens=False, verbose=False)["input_ids"]
-            cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-            caps = np.array([cls, sep, *ids[: self.max_len - 3], sep], dtype=np.int64)
-            known = sum(number != self.tokenizer.unk_token_id for number in ids)
-            self._kept[text] = _Tokens(caps, np.ones(len(caps), dtype=bool), len(ids), known)
+            self._kept[text] = self._tokens(nfc(text))
         return self._kept[text]
+
+    def _tokens(self, text: str) -> _Tokens:
+        return self._layout(self._word_ids(text), [])
+
+    def _word_ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _layout(self, words: list[int], symbols: list[int]) -> _Tokens:
+        cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        room = max(self.max_len - 3 - len(symbols), 0)
+        caps = np.array([cls, sep, *words[:room], sep, *symbols], dtype=np.int64)
+        known = sum(number != self.tokenizer.unk_token_id for number in words) + len(symbols)
+        return _Tokens(caps, np.ones(len(caps), dtype=bool), len(words) + len(symbols), known)
 
     def _alike(self, texts: Iterable[str]) -> Iterable[tuple[str, str]]:
         """The prompts with the token ids of an earlier one: (the earlier one, prompt)."""
@@ -117,6 +128,28 @@ class TextProcessor:
             first = seen.setdefault(self._read(text).caps.tobytes(), text)
             if first != text:
                 yield first, text
+
+
+@TEXT_PROCESSORS.register("SignWritingTextProcessor")
+class SignWritingTextProcessor(TextProcessor):
+    """Prompts that may contain signs in SignWriting: `[CLS] [SEP] words [SEP] symbols`.
+
+    A sign is a word of the prompt in FSW or SWU; each symbol becomes one id (signwriting.ids). The order of
+    words and the order of signs are kept, but not where in the words a sign stands. Raises UserError for an
+    invalid sign, and for more symbols than max_len has room for: a sign is not cut.
+    """
+
+    def _tokens(self, text: str) -> _Tokens:
+        parts = split_signs(text)
+        signs = [part for part in parts if isinstance(part, Sign)]
+        symbols = pack(signs)
+        if len(symbols) > self.max_len - 3 or len(signs) > MOST_SIGNS:
+            raise UserError(
+                f"the prompt {_short(text)} has {len(signs)} signs with {len(symbols)} symbols: expected at "
+                f"most {MOST_SIGNS} signs and {self.max_len - 3} symbols (dataset.max_len={self.max_len})."
+            )
+        words = " ".join(part for part in parts if isinstance(part, str))
+        return self._layout(self._word_ids(words), symbols)
 
 
 def _short(text: str) -> str:

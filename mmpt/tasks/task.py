@@ -22,7 +22,7 @@ from mmpt.losses import LOSSES, build_loss
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.clip_source import ClipSource
-from mmpt.processors.example import MetaProcessor
+from mmpt.processors.example import Example, MetaProcessor
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,10 @@ class Task:
             number = {example.text: label for label, example in enumerate(corpus.examples)}
             labels = [number[example.text] for example in corpus.examples]
             self._sampler(corpus).batches(labels, size, np.random.default_rng(0), training=True)
+
+    def examples(self, split: str) -> list[Example]:
+        """The clips and prompts of a split; opens no clip."""
+        return self._corpus(split, self.video_processor(training=False).suffix).examples
 
     def _corpus(self, split: str, suffix: str) -> MetaProcessor:
         config = self.config.dataset

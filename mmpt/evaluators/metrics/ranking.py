@@ -35,6 +35,21 @@ class Ranks:
     hits: dict[int, NDArray[np.int64]]
 
 
+def join_ranks(parts: Sequence[Ranks], rows: Sequence[NDArray[np.int64]]) -> Ranks:
+    """The ranks of several rankings as one; rows: the clips of each, among all clips."""
+    v2t = np.empty(sum(map(len, rows)), dtype=np.int64)
+    for part, clips in zip(parts, rows):
+        v2t[clips] = part.v2t
+    starts = np.cumsum([0, *(len(part.queries) for part in parts[:-1])])
+    return Ranks(
+        v2t,
+        np.concatenate([start + np.arange(len(part.queries)) for start, part in zip(starts, parts)]),
+        np.concatenate([part.t2v for part in parts]),
+        np.concatenate([part.relevant for part in parts]),
+        {k: np.concatenate([part.hits[k] for part in parts]) for k in parts[0].hits},
+    )
+
+
 def check_prompt_ids(prompt_ids: ArrayLike, n_prompts: int, n_videos: int) -> NDArray[np.int64]:
     """Return `prompt_ids` as int64 [n_videos]. Raises UserError unless each is from 0 to n_prompts - 1."""
     ids = np.asarray(prompt_ids)

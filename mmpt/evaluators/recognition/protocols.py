@@ -199,7 +199,7 @@ def _zero_shot(
 def _t2v_chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
     """Chance: P@k and R@k count every relevant clip, the other metrics the first one."""
     first = chance_metrics(len(ranks.v2t), relevant=ranks.relevant)
-    every = retrieval_chance(ranks, n_prompts)
+    every = retrieval_chance(ranks, [(n_prompts, len(ranks.v2t))])
     return first | {name.removeprefix("t2v "): v for name, v in every.items() if name.startswith("t2v")}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.evaluators.metrics.bootstrap import bootstrap_intervals
-from mmpt.evaluators.metrics.ranking import Ranks
+from mmpt.evaluators.metrics.ranking import Ranks, join_ranks
 from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
 from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
 from mmpt.evaluators.pictures.labels import short_labels
@@ -37,7 +37,8 @@ class EmbeddedSplit:
     """Embeddings of a split's prompts and clips. Raises UserError if lengths differ.
 
     texts: [P, H], one row for each distinct prompt. videos: [N, H]. labels: integers [N], the row of each
-    clip's prompt. prompts: P strings. video_ids: N strings.
+    clip's prompt. prompts: P strings. video_ids: N strings. groups: N names; a clip is then ranked against
+    the prompts of its group's clips only, and a prompt against the clips of the group.
     """
 
     texts: NDArray
@@ -45,10 +46,38 @@ class EmbeddedSplit:
     labels: NDArray
     prompts: Sequence[str]
     video_ids: Sequence[str]
+    groups: Sequence[str] | None = None
+
+    def blocks(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """The rows of prompts and of clips that are ranked against each other."""
+        if self.groups is None:
+            return [(np.arange(len(self.texts)), np.arange(len(self.videos)))]
+        names, labels = np.asarray(self.groups), np.asarray(self.labels)
+        clips = [np.flatnonzero(names == name) for name in dict.fromkeys(self.groups)]
+        return [(np.unique(labels[rows]), rows) for rows in clips]
+
+    def ranks(self, kind: str) -> Ranks:
+        """Ranks of clips and prompts, of all blocks together; kind: "cosine" or "dot"."""
+        parts = []
+        for prompts, clips in self.blocks():
+            labels = np.searchsorted(prompts, np.asarray(self.labels)[clips])
+            parts.append(rank_embeddings(self.texts[prompts], self.videos[clips], labels, kind))
+        return parts[0] if len(parts) == 1 else join_ranks(parts, [clips for _, clips in self.blocks()])
+
+    def nearest(self, kind: str) -> NDArray[np.int64]:
+        """The row of each clip's nearest prompt, int64 [N], among those it is ranked against."""
+        found = np.empty(len(self.videos), dtype=np.int64)
+        for prompts, clips in self.blocks():
+            found[clips] = prompts[nearest_prompts(self.texts[prompts], self.videos[clips], kind)]
+        return found
 
     def __post_init__(self) -> None:
         n_texts, n_videos = len(self.texts), len(self.videos)
-        if len(self.prompts) != n_texts or not len(self.video_ids) == len(self.labels) == n_videos:
+        if (
+            len(self.prompts) != n_texts
+            or not len(self.video_ids) == len(self.labels) == n_videos
+            or (self.groups is not None and len(self.groups) != n_videos)
+        ):
             raise UserError(
                 f"expected one name for each embedding, got {len(self.prompts)} prompts for {n_texts} text "
                 f"embeddings, {len(self.video_ids)} ids and {len(self.labels)} prompt numbers for {n_videos} "
@@ -80,7 +109,7 @@ def make_results(
     "similarity", "checkpoint", "config", "command", "seed"}; "chance" is the expected value for random
     scores. Raises UserError if the arrays do not fit or hold NaN.
     """
-    ranks = rank_embeddings(split.texts, split.videos, split.labels, kind)
+    ranks = split.ranks(kind)
     n_prompts = len(split.texts)
     results: dict[str, Any] = dict(metrics_from_ranks(ranks))
     results["intervals"] = {}
@@ -88,19 +117,25 @@ def make_results(
         results["intervals"] = bootstrap_intervals(ranks, resamples, level)
         over = {"v2t": "clips", "t2v": "prompts"}
         results["bootstrap"] = {"over": over, "resamples": resamples, "level": level}
-    results |= {"n_videos": len(ranks.v2t), "n_prompts": n_prompts, "chance": chance(ranks, n_prompts)}
+    results |= {"n_videos": len(ranks.v2t), "n_prompts": n_prompts}
+    results["chance"] = chance(ranks, [(len(prompts), len(clips)) for prompts, clips in split.blocks()])
     return results | {"similarity": kind, **dataclasses.asdict(provenance or Provenance())}
 
 
-def chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
-    """Expected metrics of random scores: {"t2v P@k", "t2v R@k", "v2t R@k"} for the k of `ranks.hits`."""
-    n_videos = len(ranks.v2t)
+def chance(ranks: Ranks, sizes: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Expected metrics of random scores: {"t2v P@k", "t2v R@k", "v2t R@k"} for the k of `ranks.hits`.
+
+    sizes: numbers of prompts and clips of each block, in the order of the queries of `ranks`.
+    """
+    prompts, clips = np.array(sizes).T
+    queries = prompts if len(sizes) > 1 else np.array([len(ranks.queries)])  # a prompt may have no clip
+    of_query = np.repeat(clips, queries)
     expected: dict[str, float] = {}
-    share = float(np.mean(ranks.relevant / n_videos))
     for k in sorted(ranks.hits):
-        expected[f"t2v P@{k}"] = share * min(k, n_videos) / k
-        expected[f"t2v R@{k}"] = min(k, n_videos) / n_videos
-        expected[f"v2t R@{k}"] = min(k, n_prompts) / n_prompts
+        hits = ranks.relevant * np.minimum(k, of_query) / of_query
+        expected[f"t2v P@{k}"] = float(hits.mean()) / k
+        expected[f"t2v R@{k}"] = float(hits.sum() / ranks.relevant.sum())
+        expected[f"v2t R@{k}"] = float(np.average(np.minimum(k, prompts) / prompts, weights=clips))
     return expected
 
 
@@ -121,7 +156,7 @@ def save_report(
     folder = Path(folder)
     texts, videos = np.asarray(split.texts, np.float32), np.asarray(split.videos, np.float32)
     truth = np.asarray(split.labels)
-    predicted = nearest_prompts(texts, videos, results["similarity"])
+    predicted = split.nearest(results["similarity"])
     labels = short_labels(split.prompts)
     ids = {
         "prompts": list(split.prompts),

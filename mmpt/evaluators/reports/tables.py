@@ -51,6 +51,8 @@ def facts(results: Results) -> str:
         f"{results['n_videos']} clips, {results['n_prompts']} prompts, {results['similarity']} similarity; "
         f"chance: T2V P@1 {results['chance']['t2v P@1']:.4f}, V2T R@1 {results['chance']['v2t R@1']:.4f}"
     )
+    if results.get("protocol", "retrieval") != "retrieval":
+        line = f"protocol {results['protocol']}: {line}"
     if results.get("intervals"):
         how = results["bootstrap"]
         line += f"; {how['level']:.0%} intervals: bootstrap over queries, {how['resamples']} resamples"

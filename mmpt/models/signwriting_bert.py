@@ -1,0 +1,112 @@
+"""A text tower that reads SignWriting: BERT for the words of a prompt, composed embeddings for its signs."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mmpt.models.bert import BertModel
+from mmpt.models.bert_settings import BertSettings
+from mmpt.models.packing import PackedModule
+from mmpt.models.registry import TEXT_ENCODERS
+from mmpt.signwriting.glyphs import SHAPE_DIM, shapes
+from mmpt.signwriting.ids import BASES, FIRST_ID, MOST_SIGNS, unpack
+from mmpt.signwriting.signs import FILLS, FIRST_BASE, ROTATIONS
+
+_GROUPS = """100 10e 11e 144 14c 186 1a4 1ba 1cd 1f5
+    205 216 22a 255 265 288 2a6 2b7 2d5 2e3 2f7 2ff 30a 32a 33b 359 36d 376 37f 387"""
+GROUPS = tuple(int(start, 16) for start in _GROUPS.split())
+"""First base of each of the 30 symbol groups of the ISWA 2010: ten of hands, then contact, movement, ..."""
+_HANDS = 10
+_TURNS = ROTATIONS // 2
+"""Rotations in steps of 45 degrees; the other half is mirrored."""
+_PLACE_SCALE = 50.0
+
+
+class SymbolEmbeddings(nn.Module):
+    """The vector of a symbol: the sum of the vectors of its parts.
+
+    Parts: base symbol, its group, what the base looks like (glyphs.shapes), fill, rotation, fill with
+    rotation, mirrored or not, place in the box, and number of the sign in the prompt. Hands and other symbols
+    have their own fills and rotations. The vector of a base symbol starts at zero, so one that no training
+    prompt contains is described by its other parts.
+
+    Args:
+        width: H.
+        std: of the initial values.
+    """
+
+    shapes: Tensor
+
+    def __init__(self, width: int, std: float = 0.05):
+        super().__init__()
+        self.base = nn.Embedding(BASES, width)
+        self.group = nn.Embedding(len(GROUPS), width)
+        self.fill = nn.Embedding(2 * FILLS, width)
+        self.rotation = nn.Embedding(2 * _TURNS, width)
+        self.fill_and_rotation = nn.Embedding(2 * FILLS * _TURNS, width)
+        self.mirrored = nn.Embedding(4, width)
+        self.shape = nn.Linear(SHAPE_DIM, width, bias=False)
+        self.place = nn.Linear(2, width, bias=False)
+        self.order = nn.Embedding(MOST_SIGNS, width)
+        for name, weight in self.named_parameters():
+            starts_at_zero = name in ("base.weight", "place.weight", "order.weight")
+            nn.init.normal_(weight, std=0.0 if starts_at_zero else std)
+        table = torch.empty(BASES, SHAPE_DIM)
+        if table.device.type != "meta":  # where the weights come from a file, so does the table
+            table.copy_(torch.from_numpy(shapes()))
+        self.register_buffer("shapes", table)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Packed ids int64 [...] (signwriting.ids) -> [..., H]."""
+        part = unpack(ids)
+        base, fill, rotation = part["base"], part["fill"], part["rotation"]
+        starts = torch.tensor(GROUPS, device=ids.device) - FIRST_BASE
+        group = (base[..., None] >= starts).sum(-1) - 1
+        other = (group >= _HANDS).long()
+        turn, mirrored = rotation % _TURNS, rotation // _TURNS
+        place = torch.stack([part["x"], part["y"]], -1).to(self.place.weight.dtype) / _PLACE_SCALE
+        return (
+            self.base(base)
+            + self.group(group)
+            + self.shape(self.shapes[base])
+            + self.place(place)
+            + self.order(part["sign"])
+            + 0.5 * self.fill(other * FILLS + fill)
+            + 0.5 * self.rotation(other * _TURNS + turn)
+            + 0.5 * self.fill_and_rotation((other * FILLS + fill) * _TURNS + turn)
+            + 0.5 * self.mirrored(other * 2 + mirrored)
+        )
+
+
+@TEXT_ENCODERS.register("SignWritingBert")
+class SignWritingBert(PackedModule):
+    """Reads prompts of words, of signs in SignWriting, or of both (see SignWritingTextProcessor).
+
+    The feature of a prompt is BERT's feature of its words, plus the sum of the embeddings of its symbols. A
+    prompt of words has the same feature as with BertModel. With model.freeze_text BERT is frozen, and the
+    embeddings of symbols are trained.
+
+    Args: as BertModel.
+    """
+
+    def __init__(self, settings: BertSettings):
+        super().__init__()
+        self.bert = BertModel(settings)
+        self.symbols = SymbolEmbeddings(settings.hidden_size)
+
+    @property
+    def settings(self) -> BertSettings:
+        """Sizes of the BERT."""
+        return self.bert.settings
+
+    def pool(self, ids: Tensor, mask: Tensor, pool_words: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """See BertModel.pool; the ids of symbols come after all words."""
+        is_symbol = mask & (ids >= FIRST_ID)
+        words = mask & ~is_symbol
+        symbols = self.symbols(ids.where(is_symbol, FIRST_ID))
+        signs = (symbols * is_symbol[..., None]).sum(1)
+        width = max(int(words.sum(1).max()), 2) if self.packed and len(ids) else ids.shape[1]
+        pooled = pool_words(ids.where(words, 0)[:, :width], words[:, :width])
+        has_words = words.sum(1, keepdim=True) > 2  # more than [CLS] and [SEP]
+        return pooled * has_words + signs
