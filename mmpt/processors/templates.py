@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 
 from mmpt.processors.table_file import Table, TableRow
-from mmpt.signwriting import read_sign
+from mmpt.signwriting import canonical, read_sign
 from mmpt.utils.errors import UserError
 from mmpt.utils.text import nfc
 
@@ -17,7 +17,7 @@ class PromptTemplates:
     """Templates that make the prompts of each row of a table; the first prompt is the row's class.
 
     A column `signwriting` holds signs in FSW or SWU, one or several separated by spaces; prompts have them in
-    FSW. Raises UserError for a template with an unknown column.
+    canonical FSW. Raises UserError for a template with an unknown column.
     """
 
     def __init__(self, templates: Sequence[str], table: Table):
@@ -60,7 +60,7 @@ class PromptTemplates:
         if not cell or not any(SIGNS in names for names in self._fields):
             return row.values
         try:
-            return {**row.values, SIGNS: " ".join(read_sign(word).fsw for word in cell.split())}
+            return {**row.values, SIGNS: " ".join(canonical(read_sign(word)).fsw for word in cell.split())}
         except UserError as error:
             raise UserError(f"{self._table.path}, line {row.line}, column {SIGNS!r}: {error}") from error
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmpt.processors.registry import TEXT_PROCESSORS
 from mmpt.signwriting.ids import MOST_SIGNS, pack
-from mmpt.signwriting.signs import Sign, split_signs
+from mmpt.signwriting.signs import Sign, canonical, split_signs
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import nfc
@@ -141,7 +141,7 @@ class SignWritingTextProcessor(TextProcessor):
 
     def _tokens(self, text: str) -> _Tokens:
         parts = split_signs(text)
-        signs = [part for part in parts if isinstance(part, Sign)]
+        signs = [canonical(part) for part in parts if isinstance(part, Sign)]
         symbols = pack(signs)
         if len(symbols) > self.max_len - 3 or len(signs) > MOST_SIGNS:
             raise UserError(

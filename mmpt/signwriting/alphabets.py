@@ -2,7 +2,7 @@
 
 import functools
 
-from mmpt.signwriting.signs import read_sign
+from mmpt.signwriting.signs import canonical, read_sign
 from mmpt.utils.text import nfc
 
 
@@ -24,5 +24,6 @@ def _alphabet(language: str) -> dict[str, tuple[str, ...]]:
         return {}
     signs = {letter: variant_signs(variants) for letter, variants in get_chars(language).items()}
     return {
-        letter: tuple(dict.fromkeys(read_sign(fsw).fsw for fsw in found)) for letter, found in signs.items()
+        letter: tuple(dict.fromkeys(canonical(read_sign(fsw)).fsw for fsw in found))
+        for letter, found in signs.items()
     }

@@ -133,6 +133,14 @@ def _symbol(text: str, fsw: str, place: int) -> Symbol:
     return Symbol(base, fill, rotation, *_corner(text, fsw, place + 6, key))
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def canonical(sign: Sign) -> Sign:
+    """The sign in the middle of its box, its symbols in a fixed order: equal for signs that look the same."""
+    from signwriting.utils.canonicalize import canonicalize
+
+    return read_sign(canonicalize(sign.fsw)) if sign.box else sign
+
+
 def exists(base: int, fill: int, rotation: int) -> bool:
     """Whether the ISWA 2010 has this symbol."""
     return Symbol(base, fill, rotation, 0, 0).number in _known_symbols()
