@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmpt.config.schema import LossConfig
-from mmpt.losses import MMContraLoss, MMSigmoidLoss, build_loss
+from mmpt.losses import EnsembleLoss, MMContraLoss, MMSigmoidLoss, build_loss, needs_common_batches
 from mmpt.utils.errors import UserError
 
 close = torch.testing.assert_close
@@ -175,7 +175,7 @@ def test_loss_from_config() -> None:
         build_loss(LossConfig(loss_cls="MMSigmoidLoss", label_smoothing=0.1))
     sigmoid = build_loss(LossConfig(loss_cls="MMSigmoidLoss", similarity="cosine", temperature=0.1))
     close(sigmoid(video, text), MMSigmoidLoss()(video, text))
-    with pytest.raises(UserError, match=r"loss\.loss_cls"):
+    with pytest.raises(UserError, match=r"^loss\.loss_cls: .*'MMContrastLoss'"):
         build_loss(LossConfig(loss_cls="MMContrastLoss"))
 
 
@@ -188,3 +188,57 @@ def test_load_scalar_loss_parameters_of_older_checkpoints() -> None:
         loss.load_state_dict(dict(older))
         for name, value in loss.state_dict().items():
             assert value.shape == (1,) and value.item() == older[name].item()
+
+
+@pytest.mark.parametrize("name", ["MMContraLoss", "MMSigmoidLoss"])
+def test_loss_from_config_reads_every_option(name: str) -> None:
+    """Each option differs from the class's own default."""
+    smoothing = 0.1 if name == "MMContraLoss" else 0.0
+    similarity = "cosine" if name == "MMContraLoss" else "dot"
+    config = LossConfig(
+        loss_cls=name,
+        similarity=similarity,
+        temperature=0.4,
+        learnable_temperature=True,
+        max_logit_scale=7.0,
+        label_smoothing=smoothing,
+        label_aware=True,
+        gather=True,
+    )
+    loss: Any = build_loss(config)
+    assert (loss.similarity, loss.label_aware, loss.gather) == (similarity, True, True)
+    assert getattr(loss, "label_smoothing", 0.0) == smoothing
+    assert loss.logit_scale().item() == pytest.approx(1 / 0.4)
+    with torch.no_grad():
+        loss.logit_scale.log_scale.fill_(9.0)
+    assert loss.logit_scale().item() == pytest.approx(7.0)
+
+
+def test_ensemble_loss_is_the_mean_over_its_models() -> None:
+    """Each model has its own columns of the embeddings; the labels are the same for all."""
+    video, text = pairs()
+    both = [torch.cat([side, 0.5 * side.flip(1)], dim=1) for side in (video, text)]
+    config = LossConfig(similarity="cosine", temperature=0.5, label_aware=True)
+    one = build_loss(config)
+    assert not isinstance(one, EnsembleLoss)
+    expected = one(video, text, LABELS)
+    shifted = one(video, text.roll(1, 0), LABELS)
+    close(build_loss(config, ensemble_size=2)(*both, LABELS), expected)
+    both[1] = torch.cat([text, text.roll(1, 0)], dim=1)
+    both[0] = torch.cat([video, video], dim=1)
+    close(build_loss(config, ensemble_size=2)(*both, LABELS), (expected + shifted) / 2)
+
+
+@pytest.mark.parametrize(
+    ("gather", "label_aware", "common"),
+    [(True, False, True), (True, True, False), (False, False, False), (False, True, False)],
+)
+def test_gather_without_label_aware_needs_common_batches(
+    gather: bool, label_aware: bool, common: bool
+) -> None:
+    assert needs_common_batches(LossConfig(gather=gather, label_aware=label_aware)) is common
+
+
+def test_loss_parameters_may_be_missing_in_a_checkpoint() -> None:
+    loss = MMSigmoidLoss(learnable_temperature=True)
+    assert sorted(loss.load_state_dict({}, strict=False).missing_keys) == ["bias", "logit_scale.log_scale"]
