@@ -130,3 +130,17 @@ def test_cached_loss_errors() -> None:
     del second["labels"]
     with pytest.raises(UserError, match="some have not"):
         cached_loss_backward(model, MMContraLoss(), [first, second])
+
+
+@pytest.mark.parametrize(("kind", "wide"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_cached_loss_sees_embeddings_in_float32_or_wider(kind: torch.dtype, wide: torch.dtype) -> None:
+    seen = []
+
+    def loss(video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        seen.append((video.dtype, text.dtype))
+        return MMContraLoss()(video, text)
+
+    batch = make_batch(6)
+    batch["vfeats"] = batch["vfeats"].to(kind)
+    cached_loss_backward(LinearTowers().to(kind), loss, split(batch, 4, 2))
+    assert seen == [(wide, wide)]

@@ -1,6 +1,7 @@
 """Values against loops over pairs, gradients against finite differences, options against their
 definitions."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -8,7 +9,14 @@ import pytest
 import torch
 
 from mmpt.config.schema import LossConfig
-from mmpt.losses import EnsembleLoss, MMContraLoss, MMSigmoidLoss, build_loss, needs_common_batches
+from mmpt.losses import (
+    EnsembleLoss,
+    MMContraLoss,
+    MMSigmoidLoss,
+    build_loss,
+    contrastive,
+    needs_common_batches,
+)
 from mmpt.utils.errors import UserError
 
 close = torch.testing.assert_close
@@ -242,3 +250,84 @@ def test_gather_without_label_aware_needs_common_batches(
 def test_loss_parameters_may_be_missing_in_a_checkpoint() -> None:
     loss = MMSigmoidLoss(learnable_temperature=True)
     assert sorted(loss.load_state_dict({}, strict=False).missing_keys) == ["bias", "logit_scale.log_scale"]
+
+
+@pytest.mark.parametrize("name", ["MMContraLoss", "MMSigmoidLoss"])
+def test_loss_options_of_a_class_are_off_by_default(name: str) -> None:
+    loss: Any = {"MMContraLoss": MMContraLoss, "MMSigmoidLoss": MMSigmoidLoss}[name]()
+    assert (loss.label_aware, loss.gather, loss.logit_scale.log_scale) == (False, False, None)
+    assert loss.logit_scale.max_log == pytest.approx(math.log(100))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_loss_scale_bound_must_be_positive(scale: float) -> None:
+    with pytest.raises(UserError, match="max_logit_scale"):
+        MMContraLoss(max_logit_scale=scale)
+
+
+def test_loss_scale_may_start_at_its_bound_and_below_one() -> None:
+    loss: Any = MMContraLoss(temperature=2.0, learnable_temperature=True, max_logit_scale=0.5)
+    assert loss.logit_scale().item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_sigmoid_loss_in_float32_or_wider(kind: torch.dtype) -> None:
+    video, text = (side.detach().to(kind) for side in pairs(torch.float64))
+    loss = MMSigmoidLoss()(video, text)
+    assert loss.dtype == torch.promote_types(kind, torch.float32)
+
+
+COUNTS = [2, 0, 3, 1]
+"""Rows of the six pairs on each of four processes."""
+
+
+@pytest.mark.parametrize("process", [0, 2, 3])
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_gather_similarities_of_one_process(
+    process: int, with_labels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows of the whole batch's matrices. The batch plays the other processes; test_gather.py has real
+    ones."""
+    video, text = pairs()
+    start = sum(COUNTS[:process])
+    mine = slice(start, start + COUNTS[process])
+
+    def gathered(rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        assert counts == COUNTS
+        return next(side for side in (video, text, LABELS) if torch.equal(side[mine], rows))
+
+    monkeypatch.setattr(contrastive, "all_gather_counts", lambda rows: COUNTS)
+    monkeypatch.setattr(contrastive, "all_gather_with_grad", gathered)
+    monkeypatch.setattr(contrastive, "all_gather", gathered)
+    monkeypatch.setattr(contrastive, "rank", lambda: process)
+    labels = LABELS[mine] if with_labels else None
+    block = contrastive.similarity_block(video[mine], text[mine], labels, "dot", gather=True)
+    close(block.video_to_text, (video @ text.T)[mine])
+    close(block.text_to_video, (text @ video.T)[mine])
+    assert block.targets.tolist() == list(range(6))[mine]
+    assert block.share == pytest.approx(3 / 6)  # three processes have rows
+    if with_labels:
+        assert torch.equal(block.same_label, (LABELS[:, None] == LABELS)[mine])
+    else:
+        assert block.same_label is None
+    for make in (MMContraLoss, MMSigmoidLoss):
+        together, alone = (make("dot", gather=gather)(video[mine], text[mine]) for gather in (True, False))
+        assert together != alone
+
+
+def test_contrastive_loss_of_labels_on_a_rectangle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows of six columns: the targets of each row sum to one."""
+    video, text = pairs()
+    rows = {"video_to_text": (video @ text.T)[:2], "text_to_video": (text @ video.T)[:2]}
+    same = (LABELS[:, None] == LABELS)[:2]
+    block = contrastive.Block(**rows, same_label=same, start=0)
+    monkeypatch.setattr("mmpt.losses.mm_contra.similarity_block", lambda *_: block)
+    target = same.double() / same.sum(1, keepdim=True)
+    expected = sum(torch.nn.functional.cross_entropy(side, target) * 2 / 6 for side in rows.values())
+    close(MMContraLoss(label_aware=True)(video, text, LABELS), expected)
+    monkeypatch.setattr(
+        "mmpt.losses.sigmoid.similarity_block", lambda *_: dataclasses.replace(block, same_label=None)
+    )
+    sign = 2 * torch.eye(6)[:2] - 1
+    expected = -torch.nn.functional.logsigmoid(sign * (rows["video_to_text"] / 0.1 - 10)).sum() / 6
+    close(MMSigmoidLoss()(video, text), expected)

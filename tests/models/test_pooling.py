@@ -10,8 +10,8 @@ from mmpt.models.pooling import POOLINGS, attention_of, max_of, mean_of
 
 close = torch.testing.assert_close
 
-# three sequences in a batch of four: tokens 0, 2, 5 of the first; 1, 4 of the third and 3 of the fourth, where 4
-# and 3 are not counted
+# three sequences in a batch of four: tokens 0, 2, 5 of the first; 1, 4 of the third; 3 of the fourth. 3 and
+# 4 are not counted
 HIDDEN = torch.tensor([[1.0, -8.0], [2.0, -3.0], [3.0, -4.0], [50.0, 60.0], [70.0, 80.0], [8.0, -6.0]])
 SEQUENCES = torch.tensor([0, 2, 0, 3, 2, 0])
 COUNTED = torch.tensor([True, True, True, False, False, True])
