@@ -125,3 +125,5 @@ def test_only_training_oversamples():
     assert sum(map(len, sampler.batches(labels, 3, rng(), training=True))) == 15
     assert sum(map(len, sampler.batches(labels, 3, rng(), training=False))) == 8
     assert sum(map(len, BatchSampler().batches(labels, 3, rng(), training=True))) == 8
+    for training, clips in ((True, 15), (False, 8)):
+        assert sum(map(len, sampler.common_batches(labels, 1, 3, rng(), training))) == clips

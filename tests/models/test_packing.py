@@ -287,9 +287,10 @@ def test_packed_attention_by_hand() -> None:
             scores = torch.einsum("qhd,khd->hqk", q, k) / 2
             expected = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1)
             close(out[packing.sequences == sequence], expected)
-    empty = Packing.of(torch.ones(0, 4))
-    assert empty.attend(torch.ones(0, 36), 3, 0.0).shape == (0, 12)
-    assert empty.rows.dtype == torch.int64
+    for shape in ((0, 4), (0, 0), (3, 0)):
+        empty = Packing.of(torch.ones(shape))
+        assert (empty.rows.shape, empty.rows.dtype) == ((0,), torch.int64)
+    assert Packing.of(torch.ones(0, 4)).attend(torch.ones(0, 36), 3, 0.0).shape == (0, 12)
 
 
 def test_attention_drops_out_without_packing_too() -> None:
