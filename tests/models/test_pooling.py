@@ -82,3 +82,8 @@ def test_poolings_by_name() -> None:
         attention.score.weight.copy_(torch.tensor([[0.3, -0.2]]))
     scores = 0.3 * HIDDEN[:, 0] - 0.2 * HIDDEN[:, 1]
     close(attention(HIDDEN, SEQUENCES, COUNTED, 4), attention_of(HIDDEN, scores, SEQUENCES, COUNTED, 4))
+
+
+def test_pooling_stays_on_the_device() -> None:
+    inputs = [side.to("meta") for side in (HIDDEN, SEQUENCES, COUNTED)]
+    assert mean_of(*inputs, 4).device.type == "meta"

@@ -97,7 +97,7 @@ def test_load_half_precision_as_float32(tmp_path: Path, kind: torch.dtype) -> No
 
 
 def test_load_ignores_old_position_buffers(tmp_path: Path) -> None:
-    old = {**weights(), "text_encoder.embeddings.position_ids": torch.arange(512)[None]}
+    old = {"text_encoder.embeddings.position_ids": torch.arange(512)[None], **weights()}
     assert same(load_state_dict_file(fairseq_file(tmp_path / "old.pt", old)), weights())
 
 
@@ -283,7 +283,7 @@ def test_load_into_copies_or_assigns(assign: bool) -> None:
     target = model()
     state = {name: tensor.double() for name, tensor in model().state_dict().items()}
     state["first.bias"] = state["first.bias"].float()
-    load_into(target, state, assign=assign)
+    load_into(target, state, **({"assign": True} if assign else {}))
     assert all(parameter.dtype == torch.float32 for parameter in target.parameters())
     state["first.bias"].fill_(9.0)
     assert bool((target["first"].bias == 9.0).all()) is assign  # type: ignore[index]
