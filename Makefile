@@ -6,7 +6,7 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install demo test test-slow check docs audit fuzz clean
+.PHONY: help install demo test test-slow check docs audit fuzz mutants clean
 
 help:
 	@echo "make install      create $(VENV) with all dependencies"
@@ -17,6 +17,7 @@ help:
 	@echo "make docs         build the documentation site in site/, without a network"
 	@echo "make audit        known vulnerabilities of the pinned versions (needs a network)"
 	@echo "make fuzz         fuzz poses, configs and overrides with 15,000 examples each"
+	@echo "make mutants      small changes of the code that no test notices; MODULE=losses: of one module, SAMPLE=60: fewer"
 	@echo "make mini-rwthfs  the ten RWTH experiments on drawn videos (about 6 minutes, 5 GB in $(RUNS)/mini_rwthfs)"
 	@echo "make clean        delete $(VENV) (not $(RUNS))"
 
@@ -89,6 +90,14 @@ audit: $(VENV)/.audit
 
 $(VENV)/.audit: $(VENV)/.made
 	@$(PIP) pip-audit==2.10.1
+	@touch $@
+
+# mutation testing: CONTRIBUTING.md, Tests
+mutants: $(VENV)/.mutants
+	$(PY) scripts/mutants.py $(if $(MODULE),--module $(MODULE)) $(if $(SAMPLE),--sample $(SAMPLE))
+
+$(VENV)/.mutants: $(VENV)/.dev requirements-mutants.txt
+	@$(PIP) -r requirements-mutants.txt
 	@touch $@
 
 clean:

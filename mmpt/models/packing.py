@@ -76,7 +76,7 @@ class Packing:
         order = counts.argsort(descending=True, stable=True)
         ordered = seen[order]
         place = ordered.flatten().nonzero()[:, 0]
-        rows = order[place // width] * width + place % width if len(place) else place
+        rows = order[place // width] * width + place % width
         lengths = counts[order].tolist()  # on a GPU the only synchronisation
         bounds = _split(lengths, CALL_COST.get(mask.device.type, CALL_COST["cuda"]))
         groups = tuple(_group(lengths[start:stop], mask.device) for start, stop in bounds)

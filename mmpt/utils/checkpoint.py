@@ -110,7 +110,8 @@ def find_weights(content: Any, where: str) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{where} has no weights: expected a dict of tensors, got {_describe(content)}.")
+        got = "an empty dict" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise UserError(f"{where} has no weights: expected a dict of tensors, got {got}.")
     invalid = [str(key) for key, value in content.items() if not isinstance(key, str) or not _is_plain(value)]
     if invalid:
         raise UserError(
@@ -243,9 +244,3 @@ def _refused_classes(message: str) -> list[str]:
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:MAX_NAMED])
     return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return f"a dict with {_listed([str(key) for key in content])}" if content else "an empty dict"
-    return f"a {type(content).__name__}"

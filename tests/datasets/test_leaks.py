@@ -1,13 +1,14 @@
 """The same clip, or the same signer, on both sides of a split."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from mmpt.datasets.leaks import find_leaks, shared_with_training
+from mmpt.datasets.leaks import content_ids, find_leaks, shared_with_training
 from mmpt.pose.span import Span
-from mmpt.processors.table_file import TableRow, read_table
+from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.utils.errors import UserError
 from tests.processors.table_data import table_rows, write_table
 
@@ -49,12 +50,17 @@ def test_overlapping_spans_of_one_recording_leak(tmp_path):
     assert find_leaks(*rows_of(tmp_path, *spans((0, 11), (10, 20)))).clips
     assert find_leaks(*rows_of(tmp_path, *spans((15, None), (10, 20)))).clips
     assert find_leaks(*rows_of(tmp_path, *spans((15, 17), (10, 20)))).clips
+    assert not find_leaks(*rows_of(tmp_path, *spans((30, 40), (0, 10)))).clips
+    whole = ("test", "abc", "", None)
+    assert find_leaks(*rows_of(tmp_path, *spans((0, 0.5)), whole)).clips
+    assert find_leaks(*rows_of(tmp_path, whole, *spans((7, 8)))).clips
 
 
 def test_leaks_of_signers(tmp_path):
-    given = [("train", "a", "x", None), ("train", "b", "y", None), ("test", "c", "x", None)]
+    given = [("train", "a", "x", None), ("train", "a1", "x", None), ("train", "b", "y", None)]
+    given.append(("test", "c", "x", None))
     leaks = find_leaks(*rows_of(tmp_path, *given, ("valid", "d", "", None), ("test", "e", "", None)))
-    assert leaks.signers == {"x": {"train": 1, "test": 1}} and not leaks.clips
+    assert leaks.signers == {"x": {"train": 2, "test": 1}} and not leaks.clips
 
 
 def test_leaks_are_refused_unless_allowed(tmp_path):
@@ -62,11 +68,14 @@ def test_leaks_are_refused_unless_allowed(tmp_path):
     shutil.copy(files[0], files[1])
     leaks = find_leaks(rows, files)
     table = Path("t.csv")
-    with pytest.raises(UserError, match=r"the same clip is in two splits: r0 .* r1 .*--allow-leak clips"):
+    clips = r"t\.csv: the same clip is in two splits: r0 \(train, line 2\), r1 \(test, line 3\)\."
+    signers = r"t\.csv, column 'signer': 'x' is in train \(1\), test \(1\)\."
+    with pytest.raises(UserError, match=rf"^{clips} Results would be too good.* t\.csv.*--allow-leak clips"):
         leaks.refuse(table, [])
-    with pytest.raises(UserError, match=r"'x' is in train \(1\), test \(1\).*--allow-leak signers"):
+    with pytest.raises(UserError, match=f"^{signers} Results would be too good.*--allow-leak signers"):
         leaks.refuse(table, ["clips"])
-    assert len(leaks.refuse(table, ["clips", "signers"])) == 2
+    first, second = leaks.refuse(table, ["clips", "signers"])
+    assert re.fullmatch(clips, first) and re.fullmatch(signers, second)
 
 
 def test_shared_with_training_compares_paths(tmp_path):
@@ -92,3 +101,54 @@ def test_a_long_span_reaches_over_the_ones_inside_it(tmp_path):
 def test_clips_of_a_signer_without_a_split_are_not_counted(tmp_path):
     given = [("train", "a", "x", None), ("", "b", "x", None)]
     assert find_leaks(*rows_of(tmp_path, *given)).signers == {}
+
+
+def test_two_files_of_one_size_are_compared_by_content_and_others_are_not_read(tmp_path, monkeypatch):
+    rows, files = rows_of(
+        tmp_path, *((split, text, "", None) for split, text in (("train", "abc"), ("test", "abd")))
+    )
+    assert not find_leaks(rows, files).clips
+    read = []
+    monkeypatch.setattr("mmpt.datasets.leaks.sha256", lambda file: read.append(file) or file.read_text())
+    longer = tmp_path / "longer.pose"
+    longer.write_text("abcd")
+    assert len(set(content_ids([*files, longer, tmp_path / "no.pose", tmp_path / "nor.pose"]).values())) == 5
+    assert read == files
+
+
+def test_messages_of_many_leaks_name_the_first_and_count_the_others(tmp_path):
+    table = Path("t.csv")
+
+    def clips(count):  # the first two are in train, the others in test
+        given = [("train" if n < 2 else "test", "abc", f"s{n}", None) for n in range(count)]
+        return find_leaks(*rows_of(tmp_path, *given)).messages(table)["clips"][0]
+
+    names = "r0 (train, line 2), r1 (train, line 3), r2 (test, line 4), r3 (test, line 5)"
+    assert clips(4) == f"t.csv: the same clip is in two splits: {names}."
+    assert clips(5) == f"t.csv: the same clip is in two splits: {names} and 1 more."
+    assert clips(7) == f"t.csv: the same clip is in two splits: {names} and 3 more."
+    for signers in (1, 2, 4):
+        given = [(split, f"{split}{n}", f"s{n}", None) for n in range(signers) for split in ("train", "test")]
+        leaks = find_leaks(*rows_of(tmp_path, *given))
+        more = f" (and {signers - 1} more)" if signers > 1 else ""
+        shown = f"t.csv, column 'signer': 's0' is in train (1), test (1).{more}"
+        assert leaks.in_short(table) == [shown]
+        with pytest.raises(UserError, match=f"^{re.escape(shown)} Results would"):
+            leaks.refuse(table, [])
+
+
+def test_shared_with_training_reads_no_file(tmp_path):
+    """Copies have another name; what `evaluate` needs is quick, and `check` reads the files."""
+    file = tmp_path / "clip.pose"
+    file.write_text("abc")
+    rows = [
+        TableRow(2, "r0", file, "x", "train"),
+        TableRow(3, "r1", shutil.copy(file, tmp_path / "copy.pose"), "x", "test"),
+        TableRow(4, "r2", tmp_path / "missing.pose", "x", "train"),
+        TableRow(5, "r3", tmp_path / "missing.pose", "x", "test"),
+        TableRow(6, "r4", file, "x", "valid"),
+    ]
+    table = Table(tmp_path / "t.csv", ["id", "path", "text", "split"], rows)
+    names = "r2 (train, line 4), r3 (test, line 5)"
+    assert shared_with_training(table, "test") == [f"{table.path}: the same clip is in two splits: {names}."]
+    assert "r0 (train, line 2), r4 (valid, line 6)" in shared_with_training(table, "valid")[0]

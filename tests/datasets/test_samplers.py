@@ -97,3 +97,33 @@ def test_batches_are_deterministic():
 def test_a_batch_size_over_the_prompts_is_refused():
     with pytest.raises(UserError, match="at most 3"):
         prompt_batches([0, 1, 2, 2], 4, rng())
+
+
+def test_the_random_sampler_ignores_the_prompts():
+    sampler = BatchSampler(kind="random")
+    for training in (True, False):
+        batches = sampler.batches([0] * 10, 4, rng(3), training)
+        assert batches == random_batches(10, 4, rng(3)) and [len(batch) for batch in batches] == [4, 4, 2]
+    parts = sampler.common_batches([0] * 10, 2, 2, rng(3), training=True)
+    assert [clip for part in parts for clip in part] == [clip for batch in batches for clip in batch]
+
+
+def test_batches_of_validation_are_smaller_where_prompts_are_few():
+    """Training refuses; a small validation split is seen in batches of as many clips as the limit allows."""
+    labels = [0, 0, 1, 1, 2, 2]
+    for per_prompt, sizes in ((1, [3, 3]), (2, [6])):
+        sampler = BatchSampler(clips_per_prompt=per_prompt)
+        assert [len(batch) for batch in sampler.batches(labels, 50, rng(), training=False)] == sizes
+        with pytest.raises(UserError, match=f"at most {3 * per_prompt}"):
+            sampler.batches(labels, 50, rng(), training=True)
+    assert [len(batch) for batch in BatchSampler().batches(labels, 2, rng(), training=False)] == [2, 2, 2]
+
+
+def test_only_training_oversamples():
+    labels = [0] * 5 + [1] * 2 + [2]
+    sampler = BatchSampler(oversample=True)
+    assert sum(map(len, sampler.batches(labels, 3, rng(), training=True))) == 15
+    assert sum(map(len, sampler.batches(labels, 3, rng(), training=False))) == 8
+    assert sum(map(len, BatchSampler().batches(labels, 3, rng(), training=True))) == 8
+    for training, clips in ((True, 15), (False, 8)):
+        assert sum(map(len, sampler.common_batches(labels, 1, 3, rng(), training))) == clips

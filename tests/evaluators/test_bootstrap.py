@@ -34,9 +34,11 @@ def test_bootstrap_interval_of_every_metric() -> None:
             assert low < high or name == "MedianR", (direction, name)
 
 
-def test_bootstrap_equals_a_plain_one() -> None:
+@pytest.mark.parametrize(("prompts", "videos"), [(30, 200), (7, 61)])
+def test_bootstrap_equals_a_plain_one(prompts: int, videos: int) -> None:
     """The same resamples, one at a time, with the metrics by their definitions."""
-    ranks = random_ranks(1)
+    ranks = random_ranks(1, prompts, videos)
+    assert (len(ranks.queries), len(ranks.v2t)) == (prompts, videos)  # even and odd: two kinds of median
     n = len(ranks.v2t)
     random = np.random.default_rng(5)
     values = []
@@ -128,3 +130,20 @@ def test_interval_of_a_mean_of_folds() -> None:
     assert 0.5 - low == pytest.approx(1.96 * 0.025 / 2, abs=0.004) and high - 0.5 == pytest.approx(
         0.5 - low, abs=0.004
     )
+
+
+def test_bootstrap_defaults_and_a_single_resample() -> None:
+    """Published intervals are those of the defaults."""
+    ranks = random_ranks(3)
+    assert bootstrap_intervals(ranks) == bootstrap_intervals(ranks, resamples=1000, level=0.95, seed=0)
+    low, high = bootstrap_intervals(ranks, resamples=1)["v2t"]["MeanR"]
+    assert low == high
+    values = np.random.default_rng(0).standard_normal(40)
+    assert interval_of_mean(values) == interval_of_mean(values, resamples=2000, seed=0)
+    assert interval_of_mean(values) != interval_of_mean(values, seed=1)
+
+
+def test_interval_of_a_mean_of_half_precision() -> None:
+    """Averaged in float64: the mean of the two runs is no half-precision number."""
+    runs = np.array([[1, 1], [1 + 2**-10, 1 + 2**-10]], dtype=np.float16)
+    assert interval_of_mean(runs) == (1 + 2**-11, 1 + 2**-11)

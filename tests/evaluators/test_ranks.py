@@ -90,3 +90,24 @@ def test_class_ranks_errors():
         class_ranks([[1.0, 2.0]], [2])
     with pytest.raises(UserError, match="class numbers"):
         class_ranks([[1.0, 2.0]], [0, 1])
+
+
+@pytest.mark.parametrize(("draws", "count"), [(1, 12), (1, 11), (3, 7), (2, 9)])
+def test_class_rank_intervals_equal_a_plain_bootstrap(draws: int, count: int) -> None:
+    """The same resamples of clips, one at a time; draws are not resampled."""
+    places = np.random.default_rng(4).integers(1, 13, (draws, count))
+    values = []
+    for drawn in np.random.default_rng(7).integers(count, size=(300, count)):
+        metrics = class_rank_metrics(places[:, drawn])
+        values.append([metrics[name] for name in sorted(metrics)])
+    for level in (0.8, 0.95):
+        found = class_rank_intervals(places, resamples=300, level=level, seed=7)
+        wanted = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+        np.testing.assert_allclose([found[name] for name in sorted(found)], wanted, atol=1e-12)
+
+
+def test_class_rank_intervals_defaults() -> None:
+    places = np.random.default_rng(5).integers(1, 21, 60)
+    wanted = class_rank_intervals(places, resamples=1000, level=0.95, seed=0)
+    assert class_rank_intervals(places) == wanted
+    assert class_rank_intervals(places, seed=1) != wanted

@@ -290,3 +290,9 @@ def test_five_thousand_examples_take_less_than_two_seconds(n_texts: int) -> None
     metrics = retrieval_metrics(similarity, texts)
     assert time.perf_counter() - start < 2
     assert metrics["v2t"]["MedianR"] == pytest.approx(n_texts / 2, rel=0.1)
+
+
+def test_similarities_of_integers_are_compared_exactly() -> None:
+    """2^24 and 2^24 + 1 are one number in float32."""
+    matrix = np.array([[2**24, 0], [2**24 + 1, 1]], dtype=np.int64)
+    assert rank_metrics(matrix, [1, 1], ks=(1,))["v2t"] == {"R@1": 1, "MedianR": 1, "MeanR": 1}

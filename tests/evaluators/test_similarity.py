@@ -80,6 +80,10 @@ def test_nearest_prompts_ties() -> None:
     text, video, _ = embeddings(3, prompts=40, videos=600)
     np.testing.assert_array_equal(nearest_prompts(text, video), similarity(text, video).argmax(axis=0))
     assert nearest_prompts(np.ones((3, 2)), np.ones((1, 2))).tolist() == [0]
+    assert nearest_prompts(text, video).dtype == np.int64
+    longer = np.array([[1.0, 0.0], [9.0, 9.0]])
+    assert nearest_prompts(longer, np.array([[2.0, 0.1]])).tolist() == [0]
+    assert nearest_prompts(longer, np.array([[2.0, 0.1]]), "dot").tolist() == [1]
 
 
 def test_rank_embeddings_memory(tmp_path: Path) -> None:

@@ -73,16 +73,21 @@ def test_cached_loss_replays_dropout() -> None:
 
 
 def test_cached_loss_averages_distributed_gradients_once() -> None:
-    held_back = []
+    held_back: list[bool] = []
+    passes = []  # for each forward pass, how many before it did not average
 
     class Wrapped(LinearTowers):
+        def forward(self, *sides: torch.Tensor) -> dict[str, torch.Tensor]:
+            passes.append(len(held_back))
+            return super().forward(*sides)
+
         @contextlib.contextmanager
         def no_sync(self) -> Iterator[None]:  # DistributedDataParallel's
             held_back.append(True)
             yield
 
     cached_loss_backward(Wrapped(), MMContraLoss(), split(make_batch(12), 5, 5, 2))
-    assert len(held_back) == 2
+    assert passes == [0, 0, 0, 1, 2, 2], "the last of the three second passes averages"
 
 
 def test_cached_loss_with_scaled_backward() -> None:
@@ -130,3 +135,17 @@ def test_cached_loss_errors() -> None:
     del second["labels"]
     with pytest.raises(UserError, match="some have not"):
         cached_loss_backward(model, MMContraLoss(), [first, second])
+
+
+@pytest.mark.parametrize(("kind", "wide"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_cached_loss_sees_embeddings_in_float32_or_wider(kind: torch.dtype, wide: torch.dtype) -> None:
+    seen = []
+
+    def loss(video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        seen.append((video.dtype, text.dtype))
+        return MMContraLoss()(video, text)
+
+    batch = make_batch(6)
+    batch["vfeats"] = batch["vfeats"].to(kind)
+    cached_loss_backward(LinearTowers().to(kind), loss, split(batch, 4, 2))
+    assert seen == [(wide, wide)]

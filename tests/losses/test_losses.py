@@ -1,6 +1,7 @@
 """Values against loops over pairs, gradients against finite differences, options against their
 definitions."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -8,7 +9,14 @@ import pytest
 import torch
 
 from mmpt.config.schema import LossConfig
-from mmpt.losses import MMContraLoss, MMSigmoidLoss, build_loss
+from mmpt.losses import (
+    EnsembleLoss,
+    MMContraLoss,
+    MMSigmoidLoss,
+    build_loss,
+    contrastive,
+    needs_common_batches,
+)
 from mmpt.utils.errors import UserError
 
 close = torch.testing.assert_close
@@ -175,7 +183,7 @@ def test_loss_from_config() -> None:
         build_loss(LossConfig(loss_cls="MMSigmoidLoss", label_smoothing=0.1))
     sigmoid = build_loss(LossConfig(loss_cls="MMSigmoidLoss", similarity="cosine", temperature=0.1))
     close(sigmoid(video, text), MMSigmoidLoss()(video, text))
-    with pytest.raises(UserError, match=r"loss\.loss_cls"):
+    with pytest.raises(UserError, match=r"^loss\.loss_cls: .*'MMContrastLoss'"):
         build_loss(LossConfig(loss_cls="MMContrastLoss"))
 
 
@@ -188,3 +196,138 @@ def test_load_scalar_loss_parameters_of_older_checkpoints() -> None:
         loss.load_state_dict(dict(older))
         for name, value in loss.state_dict().items():
             assert value.shape == (1,) and value.item() == older[name].item()
+
+
+@pytest.mark.parametrize("name", ["MMContraLoss", "MMSigmoidLoss"])
+def test_loss_from_config_reads_every_option(name: str) -> None:
+    """Each option differs from the class's own default."""
+    smoothing = 0.1 if name == "MMContraLoss" else 0.0
+    similarity = "cosine" if name == "MMContraLoss" else "dot"
+    config = LossConfig(
+        loss_cls=name,
+        similarity=similarity,
+        temperature=0.4,
+        learnable_temperature=True,
+        max_logit_scale=7.0,
+        label_smoothing=smoothing,
+        label_aware=True,
+        gather=True,
+    )
+    loss: Any = build_loss(config)
+    assert (loss.similarity, loss.label_aware, loss.gather) == (similarity, True, True)
+    assert getattr(loss, "label_smoothing", 0.0) == smoothing
+    assert loss.logit_scale().item() == pytest.approx(1 / 0.4)
+    with torch.no_grad():
+        loss.logit_scale.log_scale.fill_(9.0)
+    assert loss.logit_scale().item() == pytest.approx(7.0)
+
+
+def test_ensemble_loss_is_the_mean_over_its_models() -> None:
+    """Each model has its own columns of the embeddings; the labels are the same for all."""
+    video, text = pairs()
+    both = [torch.cat([side, 0.5 * side.flip(1)], dim=1) for side in (video, text)]
+    config = LossConfig(similarity="cosine", temperature=0.5, label_aware=True)
+    one = build_loss(config)
+    assert not isinstance(one, EnsembleLoss)
+    expected = one(video, text, LABELS)
+    shifted = one(video, text.roll(1, 0), LABELS)
+    close(build_loss(config, ensemble_size=2)(*both, LABELS), expected)
+    both[1] = torch.cat([text, text.roll(1, 0)], dim=1)
+    both[0] = torch.cat([video, video], dim=1)
+    close(build_loss(config, ensemble_size=2)(*both, LABELS), (expected + shifted) / 2)
+
+
+@pytest.mark.parametrize(
+    ("gather", "label_aware", "common"),
+    [(True, False, True), (True, True, False), (False, False, False), (False, True, False)],
+)
+def test_gather_without_label_aware_needs_common_batches(
+    gather: bool, label_aware: bool, common: bool
+) -> None:
+    assert needs_common_batches(LossConfig(gather=gather, label_aware=label_aware)) is common
+
+
+def test_loss_parameters_may_be_missing_in_a_checkpoint() -> None:
+    loss = MMSigmoidLoss(learnable_temperature=True)
+    assert sorted(loss.load_state_dict({}, strict=False).missing_keys) == ["bias", "logit_scale.log_scale"]
+
+
+@pytest.mark.parametrize("name", ["MMContraLoss", "MMSigmoidLoss"])
+def test_loss_options_of_a_class_are_off_by_default(name: str) -> None:
+    loss: Any = {"MMContraLoss": MMContraLoss, "MMSigmoidLoss": MMSigmoidLoss}[name]()
+    assert (loss.label_aware, loss.gather, loss.logit_scale.log_scale) == (False, False, None)
+    assert loss.logit_scale.max_log == pytest.approx(math.log(100))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_loss_scale_bound_must_be_positive(scale: float) -> None:
+    with pytest.raises(UserError, match="max_logit_scale"):
+        MMContraLoss(max_logit_scale=scale)
+
+
+def test_loss_scale_may_start_at_its_bound_and_below_one() -> None:
+    loss: Any = MMContraLoss(temperature=2.0, learnable_temperature=True, max_logit_scale=0.5)
+    assert loss.logit_scale().item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_sigmoid_loss_in_float32_or_wider(kind: torch.dtype) -> None:
+    video, text = (side.detach().to(kind) for side in pairs(torch.float64))
+    loss = MMSigmoidLoss()(video, text)
+    assert loss.dtype == torch.promote_types(kind, torch.float32)
+
+
+COUNTS = [2, 0, 3, 1]
+"""Rows of the six pairs on each of four processes."""
+
+
+@pytest.mark.parametrize("process", [0, 2, 3])
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_gather_similarities_of_one_process(
+    process: int, with_labels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows of the whole batch's matrices. The batch plays the other processes; test_gather.py has real
+    ones."""
+    video, text = pairs()
+    start = sum(COUNTS[:process])
+    mine = slice(start, start + COUNTS[process])
+
+    def gathered(rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        assert counts == COUNTS
+        return next(side for side in (video, text, LABELS) if torch.equal(side[mine], rows))
+
+    monkeypatch.setattr(contrastive, "all_gather_counts", lambda rows: COUNTS)
+    monkeypatch.setattr(contrastive, "all_gather_with_grad", gathered)
+    monkeypatch.setattr(contrastive, "all_gather", gathered)
+    monkeypatch.setattr(contrastive, "rank", lambda: process)
+    labels = LABELS[mine] if with_labels else None
+    block = contrastive.similarity_block(video[mine], text[mine], labels, "dot", gather=True)
+    close(block.video_to_text, (video @ text.T)[mine])
+    close(block.text_to_video, (text @ video.T)[mine])
+    assert block.targets.tolist() == list(range(6))[mine]
+    assert block.share == pytest.approx(3 / 6)  # three processes have rows
+    if with_labels:
+        assert torch.equal(block.same_label, (LABELS[:, None] == LABELS)[mine])
+    else:
+        assert block.same_label is None
+    for make in (MMContraLoss, MMSigmoidLoss):
+        together, alone = (make("dot", gather=gather)(video[mine], text[mine]) for gather in (True, False))
+        assert together != alone
+
+
+def test_contrastive_loss_of_labels_on_a_rectangle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows of six columns: the targets of each row sum to one."""
+    video, text = pairs()
+    rows = {"video_to_text": (video @ text.T)[:2], "text_to_video": (text @ video.T)[:2]}
+    same = (LABELS[:, None] == LABELS)[:2]
+    block = contrastive.Block(**rows, same_label=same, start=0)
+    monkeypatch.setattr("mmpt.losses.mm_contra.similarity_block", lambda *_: block)
+    target = same.double() / same.sum(1, keepdim=True)
+    expected = sum(torch.nn.functional.cross_entropy(side, target) * 2 / 6 for side in rows.values())
+    close(MMContraLoss(label_aware=True)(video, text, LABELS), expected)
+    monkeypatch.setattr(
+        "mmpt.losses.sigmoid.similarity_block", lambda *_: dataclasses.replace(block, same_label=None)
+    )
+    sign = 2 * torch.eye(6)[:2] - 1
+    expected = -torch.nn.functional.logsigmoid(sign * (rows["video_to_text"] / 0.1 - 10)).sum() / 6
+    close(MMSigmoidLoss()(video, text), expected)

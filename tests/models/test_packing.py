@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmpt.losses import MMContraLoss
-from mmpt.models.packing import Packing, set_packed
+from mmpt.models.dropout import Dropout
+from mmpt.models.packing import PackedModule, Packing, _split, pick, set_packed, spread
 from mmpt.models.prompts import distinct_prompts
 
 close = torch.testing.assert_close
@@ -229,3 +230,91 @@ def test_packing_of_a_row_without_tokens_keeps_its_first_token(packed: bool) -> 
         assert sorted(packing.rows.tolist()) == [0, 1, 2, 3]
     else:
         assert packing.groups[0].mask[:, 0, 0].tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_packing_by_hand() -> None:
+    """Longest first, equal lengths in their order, a group for each length that padding does not pay for."""
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]])
+    packing = Packing.of(mask)
+    assert (packing.batch, packing.width, packing.plain) == (4, 4, False)
+    assert packing.rows.tolist() == [4, 5, 6, 7, 0, 1, 12, 13, 8]
+    assert packing.sequences.tolist() == [1, 1, 1, 1, 0, 0, 3, 3, 2]
+    assert packing.columns.tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 0]
+    [group] = packing.groups
+    assert (group.count, group.length, packing.sizes) == (4, 4, (9,))
+    assert group.index.tolist() == [0, 1, 2, 3, 4, 5, 8, 9, 12]
+    assert group.mask.shape == (4, 1, 1, 4)
+    assert group.mask[:, 0, 0].long().tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
+    plain = Packing.of(mask, packed=False)
+    assert (plain.batch, plain.width, plain.plain, plain.sizes) == (4, 4, True, (16,))
+    assert plain.rows.tolist() == list(range(16))
+    assert plain.sequences.tolist() == [row for row in range(4) for _ in range(4)]
+    assert plain.columns.tolist() == [0, 1, 2, 3] * 4
+    [group] = plain.groups
+    assert (group.count, group.length, group.index) == (4, 4, None)
+    assert group.mask[:, 0, 0].tolist() == mask.bool().tolist()
+
+
+def test_packing_of_equal_lengths_needs_no_mask() -> None:
+    [group] = Packing.of(torch.ones(3, 5)).groups
+    assert (group.count, group.length, group.index, group.mask) == (3, 5, None, None)
+
+
+def test_packing_splits_groups_where_padding_costs_more_than_a_call() -> None:
+    """A sequence joins while the padding so far is at most the cost of a call, or 15 % of what is kept."""
+    assert _split([], 10) == []
+    assert _split([5, 5, 5], 0) == [(0, 3)]
+    assert _split([5, 4], 9) == [(0, 2)]  # wastes 25 - 16 = 9
+    assert _split([5, 4], 8) == [(0, 1), (1, 2)]
+    assert _split([5, 4, 4], 17) == [(0, 2), (2, 3)]  # the waste adds up to 18
+    assert _split([5, 4, 4], 18) == [(0, 3)]
+    assert _split([10, 10, 9], 0) == [(0, 3)]  # 19 is below 15 % of 200
+    assert _split([10, 9], 0) == [(0, 1), (1, 2)]  # and above 15 % of 100
+    assert _split([10, 5, 5, 1, 1], 9) == [(0, 1), (1, 3), (3, 5)]
+
+
+def test_packed_attention_by_hand() -> None:
+    """In two groups and several heads: each sequence attends to its own tokens."""
+    torch.manual_seed(0)
+    lengths = torch.tensor([40, 2, 1, 39, 2])
+    packing = Packing.of(torch.arange(40) < lengths[:, None])
+    assert len(packing.groups) > 1
+    qkv = torch.randn(int(lengths.sum()), 3 * 12, dtype=torch.float64)
+    for dropout in (0.0, 1e-9):  # with dropout a CPU takes another path
+        out = packing.attend(qkv, 3, dropout)
+        for sequence in range(5):
+            q, k, v = (part.unflatten(1, (3, 4)) for part in qkv[packing.sequences == sequence].chunk(3, 1))
+            scores = torch.einsum("qhd,khd->hqk", q, k) / 2
+            expected = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1)
+            close(out[packing.sequences == sequence], expected)
+    for shape in ((0, 4), (0, 0), (3, 0)):
+        empty = Packing.of(torch.ones(shape))
+        assert (empty.rows.shape, empty.rows.dtype) == ((0,), torch.int64)
+    assert Packing.of(torch.ones(0, 4)).attend(torch.ones(0, 36), 3, 0.0).shape == (0, 12)
+
+
+def test_attention_drops_out_without_packing_too() -> None:
+    torch.manual_seed(0)
+    packing = Packing.of(torch.ones(3, 5), packed=False)
+    qkv = torch.randn(15, 24)
+    expected = packing.attend(qkv, 2, 0.0)
+    drawn = torch.stack([packing.attend(qkv, 2, 0.3) for _ in range(1000)])
+    assert (drawn.std(0) > 0.05).all()
+    close(drawn.mean(0), expected, rtol=0, atol=0.12)
+
+
+def test_pick_and_spread_are_each_others_gradient() -> None:
+    index = torch.tensor([3, 0, 2])
+    rows = torch.arange(10.0, dtype=torch.float64).view(5, 2).requires_grad_()
+    assert pick(rows, index).tolist() == [[6, 7], [0, 1], [4, 5]]
+    few = rows[:3].detach().requires_grad_()
+    assert spread(few, index, 5).tolist() == [[2, 3], [0, 0], [4, 5], [0, 1], [0, 0]]
+    assert torch.autograd.gradcheck(lambda source: pick(source, index), rows)
+    assert torch.autograd.gradcheck(lambda source: spread(source, index, 5), few)
+
+
+def test_set_packed_reaches_every_module() -> None:
+    model = torch.nn.Sequential(PackedModule(), torch.nn.Sequential(PackedModule(), Dropout(0.1)))
+    for packed in (False, True):
+        set_packed(model, packed)
+        assert [model[0].packed, model[1][0].packed, model[1][1].plain] == [packed, packed, not packed]

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmpt.utils.checkpoint import load_into, load_state_dict_file
+from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file, load_torch_file
 from mmpt.utils.errors import UserError
 from tests.conftest import ROOT
 
@@ -97,7 +97,7 @@ def test_load_half_precision_as_float32(tmp_path: Path, kind: torch.dtype) -> No
 
 
 def test_load_ignores_old_position_buffers(tmp_path: Path) -> None:
-    old = {**weights(), "text_encoder.embeddings.position_ids": torch.arange(512)[None]}
+    old = {"text_encoder.embeddings.position_ids": torch.arange(512)[None], **weights()}
     assert same(load_state_dict_file(fairseq_file(tmp_path / "old.pt", old)), weights())
 
 
@@ -115,6 +115,8 @@ def test_checkpoint_code_is_not_run(tmp_path: Path, zipped: bool) -> None:
     torch.save({"model": weights(), "extra": Bomb(marker)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match=r"refused.*(posix|nt)\.mkdir.*--trust-checkpoint"):
         load_state_dict_file(path)
+    with pytest.raises(UserError, match="refused"):
+        load_torch_file(path)
     assert not marker.exists()
     assert same(load_state_dict_file(path, trust=True), weights())
     assert marker.exists()  # so the file does hold code, and trust is trust
@@ -169,29 +171,30 @@ def test_checkpoint_missing_or_damaged(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name) as caught:
             load_state_dict_file(tmp_path / name)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and "damaged" in str(caught.value)
         assert "weights_only" not in str(caught.value), "torch's advice is to let the file run code"
     for name in ("nowhere.pt", ""):
         with pytest.raises(UserError, match="there is no checkpoint"):
             load_state_dict_file(tmp_path / name)
 
 
-NO_WEIGHTS: list[Any] = [
-    [1, 2],
-    {},
-    {"model": {}},
-    {"epoch": 3},
-    {"model": {"a": torch.zeros(1), "b": "x"}},
-    {"model": {"a": torch.zeros(1).expand(10**13)}},  # four bytes that would fill the memory
-    {"model": {"a": torch.zeros(3).to_sparse()}},
-    {"model": {"a": torch.empty(3, device="meta")}},
+NO_WEIGHTS: list[tuple[Any, str]] = [
+    ([1, 2], "no weights: expected a dict of tensors, got a list."),
+    ({}, "no weights: expected a dict of tensors, got an empty dict."),
+    ({"model": {}}, "no weights: expected a dict of tensors, got an empty dict."),
+    ({"epoch": 3}, "invalid weights: epoch is not a named dense tensor"),
+    ({"model": {"a": torch.zeros(1), "b": "x", 7: torch.zeros(1)}}, "invalid weights: b, 7 are not"),
+    ({"model": {"a": torch.zeros(1).expand(4)}}, "invalid weights: a is"),
+    ({"model": {"a": torch.zeros(1).expand(10**13)}}, "invalid weights: a is"),  # would fill the memory
+    ({"model": {"a": torch.zeros(3).to_sparse()}}, "invalid weights: a is"),
+    ({"model": {"a": torch.empty(3, device="meta")}}, "invalid weights: a is"),
 ]
 
 
-@pytest.mark.parametrize("content", NO_WEIGHTS)
-def test_checkpoint_without_weights(tmp_path: Path, content: Any) -> None:
+@pytest.mark.parametrize(("content", "message"), NO_WEIGHTS)
+def test_checkpoint_without_weights(tmp_path: Path, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(UserError, match=r"other\.pt has .* weights"):
+    with pytest.raises(UserError, match=rf"other\.pt has {message}"):
         load_state_dict_file(tmp_path / "other.pt")
 
 
@@ -250,8 +253,12 @@ def test_load_into_ignore_patterns() -> None:
 
 def test_load_into_shortens_long_lists() -> None:
     state = {f"extra.{i}": torch.zeros(1) for i in range(100)}
-    with pytest.raises(UserError, match=r"100 unexpected: .*and 88 more"):
-        load_into(nn.Linear(1, 1), {**state, "weight": torch.zeros(1, 1), "bias": torch.zeros(1)})
+    fitting = {"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}
+    named = ", ".join(list(state)[:12])
+    with pytest.raises(UserError, match=f"^the checkpoint does not .*100 unexpected: {named} and 88 more"):
+        load_into(nn.Linear(1, 1), state | fitting)
+    with pytest.raises(UserError, match=rf"12 unexpected: {named}\."):
+        load_into(nn.Linear(1, 1), dict(list(state.items())[:12]) | fitting)
 
 
 def test_load_ema_weights(tmp_path):
@@ -261,3 +268,67 @@ def test_load_ema_weights(tmp_path):
     assert load_state_dict_file(path)["w"].tolist() == [1, 1]
     torch.save(content | {"extra_state": {"epoch": 3}}, path)
     assert load_state_dict_file(path)["w"].tolist() == [0, 0]
+
+
+def test_load_weights_of_a_gpu_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    torch.save({"model": weights()}, tmp_path / "gpu.pt")
+    assert same(load_state_dict_file(tmp_path / "gpu.pt"), weights())
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_load_into_copies_or_assigns(assign: bool) -> None:
+    """In the model's dtype in both cases."""
+    target = model()
+    state = {name: tensor.double() for name, tensor in model().state_dict().items()}
+    state["first.bias"] = state["first.bias"].float()
+    load_into(target, state, **({"assign": True} if assign else {}))
+    assert all(parameter.dtype == torch.float32 for parameter in target.parameters())
+    state["first.bias"].fill_(9.0)
+    assert bool((target["first"].bias == 9.0).all()) is assign  # type: ignore[index]
+
+
+class Positions(nn.Module):
+    """Two modules with position tables of 4 rows and width 3, one of which is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.none = nn.Linear(1, 1)
+        self.video, self.text = nn.Module(), nn.Module()
+        for side in (self.video, self.text):
+            side.position_embeddings = nn.Embedding(4, 3, dtype=torch.float64)
+        self.text.position_embeddings.weight.requires_grad_(False)
+
+
+def test_position_tables_grow_to_their_size_in_the_file() -> None:
+    target = Positions()
+    state = dict(target.state_dict()) | {
+        f"{side}.position_embeddings.weight": torch.randn(rows, 3, dtype=torch.float64)
+        for side, rows in (("video", 6), ("text", 5))
+    }
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    load_into(target, state)
+    assert same(dict(target.state_dict()), before)
+    for side, rows, trained in ((target.video, 6, True), (target.text, 5, False)):
+        table = side.position_embeddings
+        assert isinstance(table, nn.Embedding) and table.num_embeddings == rows
+        assert table.weight.requires_grad is trained
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 3), (6, 2), (6,), (6, 3, 1)])
+def test_position_tables_of_another_shape_are_no_larger_tables(shape: tuple[int, ...]) -> None:
+    target, state = Positions(), {"video.position_embeddings.weight": torch.zeros(shape)}
+    kept = target.video.position_embeddings
+    fit_position_tables(target, state)
+    assert target.video.position_embeddings is kept
+    if shape != (4, 3):
+        with pytest.raises(UserError, match=r"1 of another shape: video\.position_embeddings"):
+            load_into(target, dict(target.state_dict()) | state)
+
+
+def test_fit_position_tables_keeps_the_device() -> None:
+    target = Positions().to("meta")
+    fit_position_tables(target, {"video.position_embeddings.weight": torch.zeros(6, 3)})
+    weight = target.video.position_embeddings.weight
+    assert (weight.shape, weight.device.type, weight.dtype) == ((6, 3), "meta", torch.float64)

@@ -70,7 +70,7 @@ def class_rank_intervals(
     given = np.asarray(ranks).reshape(-1, np.asarray(ranks).shape[-1])
     draws, count = given.shape
     values = _values(given, ks, n_candidates)
-    order = np.argsort(given.ravel(), kind="stable")
+    order = np.argsort(given, axis=None)
     found: dict[str, list[NDArray]] = {name: [] for name in (*values, "MedianR")}
     for weights in resampling_weights(count, resamples, seed, width=draws * count):
         for name, column in values.items():
