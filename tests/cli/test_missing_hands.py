@@ -8,6 +8,7 @@ import torch
 
 import mmpt
 from mmpt.cli import check, embed, evaluate
+from mmpt.cli.main import main
 from mmpt.config import load_config
 from mmpt.config.dataset_options import PoseOptions
 from mmpt.embedding.embedder import SignCLIP
@@ -48,6 +49,38 @@ def test_embed_counts_blank_clips_and_marks_them_in_provenance(model_folder, tab
     windows = [*command[:-1], str(tmp_path / "windows"), "--window", "160", "--stride", "160"]
     assert embed.main([*windows, "--workers", "0"]) == 0
     assert "6 of 18 windows show nothing of" in caplog.text and "train0 160.0 ms" in caplog.text
+
+
+def test_search_counts_blank_vectors_of_build_query_and_info(model_folder, table, tmp_path, caplog, capsys):
+    made, index = tmp_path / "made", str(tmp_path / "index")
+    command = ["--model", str(model_folder), "--in", str(table), "--out", str(made), "--workers", "0"]
+    assert embed.main(command) == 0
+    caplog.clear()
+    assert main(["search", "build", str(made), str(made), "--out", index]) == 0
+    assert "6 of 18 vectors are of clips without the hand" in caplog.text and "train0, valid0" in caplog.text
+    assert main(["search", "info", index]) == 0
+    assert "(6 of clips without the hand or landmarks that the model reads)" in capsys.readouterr().out
+    caplog.clear()
+    query = ["search", "query", index, "--npy", str(made / "embeddings.npy"), "-k", "18", "--json"]
+    assert main(query) == 0
+    assert "3 of 9 queries" in caplog.text and "6 of 18 hits are of clips without the hand" in caplog.text
+    hits = json.loads(capsys.readouterr().out)[0]["hits"]
+    assert {hit["row"] for hit in hits if hit.get("blank")} == {0, 1, 2, 9, 10, 11}
+    caplog.clear()
+    assert main([*query[:3], "--model", str(model_folder), "--pose", str(tmp_path / "train0.pose")]) == 0
+    assert "1 of 1 clips show nothing of RIGHT_HAND" in caplog.text
+
+
+def test_search_build_counts_blank_clips_of_an_evaluation(tmp_path, caplog):
+    np.save(tmp_path / "video_embeddings.npy", np.eye(3, dtype=np.float32))
+    np.save(tmp_path / "text_embeddings.npy", np.eye(3, dtype=np.float32))
+    (tmp_path / "ids.json").write_text(json.dumps({"videos": ["a", "b", "c"], "prompts": ["a", "b", "c"]}))
+    (tmp_path / "results.json").write_text(json.dumps({"blank": ["b"]}))
+    build = ["search", "build", str(tmp_path)]
+    assert main([*build, "--out", str(tmp_path / "texts"), "--side", "text"]) == 0
+    assert "without the hand" not in caplog.text
+    assert main([*build, "--out", str(tmp_path / "index")]) == 0
+    assert "1 of 3 vectors are of clips without the hand" in caplog.text and ": b" in caplog.text
 
 
 def test_evaluate_counts_blank_clips_of_a_table(model_folder, table, tmp_path, capsys):
