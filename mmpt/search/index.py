@@ -305,7 +305,8 @@ def _description(folder: Path) -> dict[str, Any]:
     known = known and isinstance(tree["blank"], list) and all(type(row) is int for row in tree["blank"])
     if not known or not all(isinstance(tree.get(key), kind) for key, kind in wanted.items()):
         raise UserError(
-            f"{path}: {', '.join(wanted)}, blank, kind or measure is missing or unknown: build the index again."
+            f"{path}: {', '.join(wanted)}, blank, kind or measure is missing or unknown: build the index "
+            "again."
         )
     return tree
 

@@ -205,3 +205,29 @@ def test_evaluation_names_the_clip_whose_embedding_is_nan(tiny_yaml, data_dir, t
     torch.save({"model": task.build_model().state_dict()}, task.checkpoint_path())
     assert evaluate.main([str(tiny_yaml), *overrides]) == 2
     assert "the clip b: its embedding is NaN or infinite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("component", [RIGHT_HAND, LEFT_HAND, POSE])
+def test_check_of_a_config_looks_for_what_its_model_reads(table, tmp_path, data_dir, capsys, component):
+    width = 99 if component == POSE else 63
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"dataset: {{meta_processor: TableMetaProcessor, video_processor: PoseProcessor, table_path: {table}, "
+        f"pose_components: [{component}], bert_name: {data_dir / 'mmfusion' / 'bert'}, max_video_len: 6, "
+        "max_len: 5, prompt_templates: ['The sign {text}.']}\n"
+        f"model: {{vfeat_dim: {width}}}\n"
+    )
+    assert check.main([str(config)]) == 1, "the texts A, B and C are no leak, but the clips are"
+    said = json.loads((tmp_path / "t_check" / "check.json").read_text())
+    warnings = "\n".join(said["warnings"])
+    assert ("3 of 9 clips show nothing of RIGHT_HAND_LANDMARKS" in warnings) == (component == RIGHT_HAND)
+    assert "show nothing of LEFT" not in warnings and "show the left hand only" not in warnings
+    assert "9 clips have more than 6 frames" in warnings
+    assert "3 of 3 prompts have more than 2 tokens and are cut (dataset.max_len=5)" in warnings
+    config.write_text(config.read_text().replace("{text}", "{txet}"))
+    assert check.main([str(config)]) == 1 and "names the column 'txet'" in capsys.readouterr().out
+
+
+def test_check_refuses_a_config_without_a_table(tiny_yaml, capsys):
+    assert check.main([str(tiny_yaml)]) == 2
+    assert "has no dataset.table_path" in capsys.readouterr().err

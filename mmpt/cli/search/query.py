@@ -121,7 +121,9 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
         index.check_model(model_there, args.npy)
         if blank:
             rows = some_of([str(row) for row in blank])
-            log.warning("%d of %d queries of %s are %s: rows %s", len(blank), len(array), args.npy, BLANK, rows)
+            log.warning(
+                "%d of %d queries of %s are %s: rows %s", len(blank), len(array), args.npy, BLANK, rows
+            )
         labels += [f"{args.npy}[{i}]" for i in range(len(array))]
         parts.append(array)
     if not labels:
