@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
     workers = check_workers(args.workers, cores())
     config = _config(args.table)
-    path = Path(args.table if config is None else config.dataset.table_path)
+    path = Path((config and config.dataset.table_path) or args.table)
     folder = args.vfeat_dir or (config.dataset.vfeat_dir if config else None)
     out = args.out or path.parent / f"{path.stem}_check"
     check_output(out, TABLE_CHECK, checked(path), args.force)

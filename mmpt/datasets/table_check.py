@@ -175,7 +175,7 @@ def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFac
     try:
         if path.lower().endswith(".npy"):
             features = VideoProcessor()(path, None, mirror, span)
-            return ClipFacts(*features.shape, blank=not features.any())
+            return ClipFacts(len(features), features.shape[1], blank=not features.any())
         clip = read_pose(path) if span is None else read_recording(path)
         if span is not None:
             clip = clip.frames(span.frames(len(clip), clip.fps))
