@@ -49,7 +49,7 @@ class ClipFacts:
     width: feature dimension, for features only. fps, left, right: for poses only; left and right are the
     fractions of frames that show the hand, after mirroring a left-handed signer. whole_fps: whether the file
     stores the frame rate as an integer (pose-format before 0.2). blank: it shows nothing that the model reads
-    (with a config), or all its features are 0.
+    (with a config), or all its features are 0. sampled: frames after the config's clip_window or clip_frames.
     """
 
     frames: int = 0
@@ -59,6 +59,7 @@ class ClipFacts:
     right: float | None = None
     whole_fps: bool = False
     blank: bool = False
+    sampled: int | None = None
     error: str | None = None
 
 
@@ -71,10 +72,10 @@ class ClipReader:
         self.processor = processor.from_config(dataset, training=False, vfeat_dim=config.model.vfeat_dim)
         self._aligner = DSAligner(dataset.max_video_len, dataset.long_video)
 
-    def blank(self, path: str, clip: PoseClip, mirror: bool) -> bool:
-        """Whether the frames that the model reads show nothing of it. Raises UserError, as training does."""
+    def read(self, path: str, clip: PoseClip, mirror: bool) -> tuple[bool, int]:
+        """Whether the frames that are read show nothing; their number before cutting. Raises UserError."""
         frames = self.processor.features(self.processor.prepare.clip(clip, mirror))
-        return self.processor.blank(self._aligner.cut(path, frames))
+        return self.processor.blank(self._aligner.cut(path, frames)), len(frames)
 
 
 @dataclass
@@ -180,7 +181,7 @@ def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFac
         if span is not None:
             clip = clip.frames(span.frames(len(clip), clip.fps))
         normalize_shoulders(clip)  # training refuses poses that cannot be normalised
-        blank = reader is not None and reader.blank(path, clip, mirror)
+        blank, sampled = (False, None) if reader is None else reader.read(path, clip, mirror)
     except UserError as error:
         message = str(error)
         return ClipFacts(error=message if message.startswith(path) else f"{path}: {message}")
@@ -191,7 +192,7 @@ def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFac
     left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
     if mirror:
         left, right = right, left
-    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path), blank)
+    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path), blank, sampled)
 
 
 def _other_feature_dims(table: Table, clips: Sequence[ClipFacts]) -> list[str]:
@@ -313,7 +314,7 @@ def _warn_about_clips(report: TableReport) -> None:
         )
     named = {
         f"have fewer than {SHORT} frames": lambda c: c.frames < SHORT,
-        f"have more than {report.longest} frames": lambda c: c.frames > report.longest,
+        f"have more than {report.longest} frames": lambda c: (c.sampled or c.frames) > report.longest,
     }
     if report.reader is None:
         named["show no hand at all"] = lambda c: c.left == 0 and c.right == 0
