@@ -1,6 +1,10 @@
 """Check a table of clips before training.
 
     signclip check TABLE
+    signclip check CONFIG.yaml
+
+CONFIG: its table is checked with its landmarks, prompts, text model and max_video_len. Without a config, any
+hand is counted, and texts are read as by configs/table.yaml.
 
 Counts clips, classes and signers of each split, reads every clip, and reports problems: unreadable files,
 missing hands, the same clip or signer in two splits, classes without training clips. Writes a report with
@@ -11,10 +15,15 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
+from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.outputs import FORCE_HELP
+
+if TYPE_CHECKING:
+    from mmpt.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     from mmpt.datasets.leaks import KINDS
 
-    parser.add_argument("table", type=Path, help="CSV, TSV or Parquet file with columns id, path, text, ...")
+    parser.add_argument(
+        "table",
+        help="CSV, TSV or Parquet file with columns id, path, text, ...; or a task config with "
+        "dataset.table_path (YAML file or package:NAME)",
+    )
     parser.add_argument(
         "--out", type=Path, help="folder of the report (default: NAME_check next to the table)"
     )
@@ -54,9 +67,12 @@ def run(args: argparse.Namespace) -> int:
     from mmpt.utils.parallel import check_workers, cores
 
     workers = check_workers(args.workers, cores())
-    out = args.out or args.table.parent / f"{args.table.stem}_check"
-    check_output(out, TABLE_CHECK, checked(args.table), args.force)
-    report = check_table(read_table(args.table), args.vfeat_dir, args.allow_leak, workers)
+    config = _config(args.table)
+    path = Path((config and config.dataset.table_path) or args.table)
+    folder = args.vfeat_dir or (config.dataset.vfeat_dir if config else None)
+    out = args.out or path.parent / f"{path.stem}_check"
+    check_output(out, TABLE_CHECK, checked(path), args.force)
+    report = check_table(read_table(path), folder, args.allow_leak, workers, config)
     files = save_page(out, report, args.force)
     print(splits_table(report))
     for kind, lines in (("error", report.errors), ("warning", report.warnings)):
@@ -66,6 +82,21 @@ def run(args: argparse.Namespace) -> int:
             print(f"and {len(lines) - MAX_SHOWN} more {kind}s: see {files[1]}")
     print(f"{report.verdict}; the report is {files[0]}")
     return 1 if report.errors else 0
+
+
+def _config(name: str) -> "Config | None":
+    """The task config of this name; None for a table. Raises UserError for a config without a table."""
+    if not name.startswith("package:") and Path(name).suffix.lower() not in (".yaml", ".yml"):
+        return None
+    from mmpt.config import load_config
+
+    config = load_config(name)
+    if not config.dataset.table_path:
+        raise UserError(
+            f"{name} has no dataset.table_path, and this command checks tables: `signclip train --dryrun "
+            f"{name}` checks its data."
+        )
+    return config
 
 
 main = Command("check", __doc__, add_arguments, run)

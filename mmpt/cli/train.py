@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-fairseq", action="store_true", help="print the equivalent fairseq-train command and stop"
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace an evaluation of an older version or of other settings; never files of others",
+    )
     parser.add_argument("--verbose", action="store_true", help="show fairseq's own log")
 
 
@@ -65,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = [path for item in args.configs.split(",") if (path := item.strip())]
     if not jobs:
         raise UserError("no config given: expected one or more YAML files, separated by commas.")
-    options = ["--verbose"] if args.verbose else []
-    todo = [line for path in jobs for line in commands(path, args.overrides, args.jobtype, options)]
+    todo = [line for path in jobs for line in commands(path, args)]
     if args.dryrun:
         return _dry_run(jobs, args, todo)
     for command in todo:
@@ -76,17 +80,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def commands(path: str, overrides: list[str], asked: str | None, options: list[str]) -> list[list[str]]:
-    """The commands that run a config, each as an argument list.
-
-    asked: the job type, instead of the config's. options: of training.
-    """
+def commands(path: str, args: argparse.Namespace) -> list[list[str]]:
+    """The commands that run a config, each as an argument list. args: of this command."""
     from mmpt.config import evaluates, load_config
 
+    overrides, asked = args.overrides, args.jobtype
+    force = ["--force"] if args.force else []
+    options = [*force, "--verbose"] if args.verbose else force
     config = load_config(path, overrides)
     if asked is None:
         asked = "local_predict" if evaluates(path, config) else config.task_type
-    evaluate = [sys.executable, "-m", "mmpt", "evaluate", path, *overrides]
+    evaluate = [sys.executable, "-m", "mmpt", "evaluate", path, *overrides, *force]
     if asked == "local_predict":
         return [evaluate]
     if asked.startswith("local_") and asked not in PROCESSES:
@@ -110,7 +114,7 @@ def _dry_run(paths: list[str], args: argparse.Namespace, todo: list[list[str]]) 
     print("\n".join(shlex.join(command) for command in todo), flush=True)
     for path, task in zip(paths, tasks):
         predicts = args.jobtype == "local_predict" or (not args.jobtype and evaluates(path, task.config))
-        _named(path, _check_data, task, predicts)
+        _named(path, _check_data, task, predicts, args.force)
     return 0
 
 
@@ -122,8 +126,8 @@ def _named(path: str, check: Callable[..., Any], *args: Any) -> Any:
         raise UserError(f"{path}: {error}") from None
 
 
-def _check_data(task: "Task", predicts: bool) -> None:
-    """Raises UserError for data that is missing, or that training refuses before it reads clips."""
+def _check_data(task: "Task", predicts: bool, force: bool) -> None:
+    """Raises UserError for what is refused before clips are read: missing data, results of something else."""
     from mmpt.config.fairseq_options import option
 
     tested = task.config.dataset.split or "test"
@@ -134,6 +138,10 @@ def _check_data(task: "Task", predicts: bool) -> None:
         splits.append(tested)
     for split in splits:
         task.check_corpus(split)
+    if predicts or task.config.eval.after_training:
+        from mmpt.evaluators.evaluation import check_results
+
+        check_results(task, force)
 
 
 def _train_in_process(args: argparse.Namespace) -> int:
@@ -162,7 +170,7 @@ def _train_in_process(args: argparse.Namespace) -> int:
         print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *plan.argv]))
         return 0
     if first_here:
-        preflight(plan)
+        preflight(plan, args.force)
     with plan.running():
         status = train(plan, settings, args.verbose)
     if level == logging.INFO:

@@ -9,15 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from mmpt.config.schema import Config
 from mmpt.datasets.leaks import KINDS, find_leaks
 from mmpt.models.text_model import load_tokenizer
+from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, LEFT_HAND
 from mmpt.pose.normalization import normalize_shoulders
 from mmpt.pose.reader import read_pose, read_recording, stores_whole_fps
 from mmpt.pose.span import Span
+from mmpt.processors import VIDEO_PROCESSORS
+from mmpt.processors.aligner import DSAligner
+from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import clip_files, places_in
 from mmpt.processors.table_file import Table, TableRow
+from mmpt.processors.templates import PromptTemplates
 from mmpt.processors.text import TextProcessor
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
@@ -42,7 +48,8 @@ class ClipFacts:
 
     width: feature dimension, for features only. fps, left, right: for poses only; left and right are the
     fractions of frames that show the hand, after mirroring a left-handed signer. whole_fps: whether the file
-    stores the frame rate as an integer (pose-format before 0.2).
+    stores the frame rate as an integer (pose-format before 0.2). blank: it shows nothing that the model reads
+    (with a config), or all its features are 0. sampled: frames after the config's clip_window or clip_frames.
     """
 
     frames: int = 0
@@ -51,16 +58,38 @@ class ClipFacts:
     left: float | None = None
     right: float | None = None
     whole_fps: bool = False
+    blank: bool = False
+    sampled: int | None = None
     error: str | None = None
+
+
+class ClipReader:
+    """Reads clips as the model of a config does."""
+
+    def __init__(self, config: Config):
+        dataset = config.dataset
+        processor = VIDEO_PROCESSORS.get(dataset.video_processor, "dataset.video_processor")
+        self.processor = processor.from_config(dataset, training=False, vfeat_dim=config.model.vfeat_dim)
+        self._aligner = DSAligner(dataset.max_video_len, dataset.long_video)
+
+    def read(self, path: str, clip: PoseClip, mirror: bool) -> tuple[bool, int]:
+        """Whether the frames that are read show nothing; their number before cutting. Raises UserError."""
+        frames = self.processor.features(self.processor.prepare.clip(clip, mirror))
+        return self.processor.blank(self._aligner.cut(path, frames)), len(frames)
 
 
 @dataclass
 class TableReport:
-    """The result of `check_table`. clips: facts of each row. errors must be corrected, warnings not."""
+    """The result of `check_table`. clips: facts of each row. errors must be corrected, warnings not.
+
+    reader, longest: how the model of a config reads clips, and its max_video_len.
+    """
 
     table: Table
     files: list[Path]
     clips: list[ClipFacts]
+    reader: ClipReader | None = None
+    longest: int = LONG
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -84,7 +113,7 @@ class TableReport:
         }
 
 
-def suffix_of(table: Table, folder: Path | None) -> str:
+def suffix_of(table: Table, folder: str | Path | None) -> str:
     """The suffix of most rows' files, ".pose" or ".npy"; ".pose" for other files."""
     if folder is not None:
         for suffix in (".pose", ".npy"):
@@ -97,18 +126,26 @@ def suffix_of(table: Table, folder: Path | None) -> str:
 
 
 def check_table(
-    table: Table, folder: Path | None = None, allowed: Sequence[str] = (), workers: int = 0
+    table: Table,
+    folder: str | Path | None = None,
+    allowed: Sequence[str] = (),
+    workers: int = 0,
+    config: Config | None = None,
 ) -> TableReport:
     """Read every clip of a table and compare the splits.
 
     folder: the clips' features, as dataset.vfeat_dir. allowed: kinds of leaks (clips, signers) that are
-    warnings, not errors. workers: processes that read clips. Raises UserError for a table of videos.
+    warnings, not errors. workers: processes that read clips. config: clips and texts are read as its model
+    reads them. Raises UserError for a table of videos.
     """
-    suffix = suffix_of(table, folder)
+    reader = None if config is None else ClipReader(config)
+    suffix = suffix_of(table, folder) if reader is None else reader.processor.suffix
     files = clip_files(table, table.rows, suffix, folder)
-    jobs = [(str(file), row.span, row.left_handed) for file, row in zip(files, table.rows)]
+    jobs = [(str(file), row.span, row.left_handed, reader) for file, row in zip(files, table.rows)]
     clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
-    report = TableReport(table, files, clips)
+    report = TableReport(
+        table, files, clips, reader, LONG if config is None else config.dataset.max_video_len
+    )
     report.splits = _splits(table.rows, clips)
     report.errors += [
         f"{table.path}, line {row.line}, column 'path': {clip.error}"
@@ -127,22 +164,24 @@ def check_table(
         report.warnings.append(f"the same clip occurs {len(group)} times in {group[0].split}: {names}{note}.")
     _warn_about_splits(report)
     _warn_about_classes(report)
+    _warn_about_texts(report, config)
     _warn_about_clips(report)
     _warn_about_rates(report)
     return report
 
 
-def read_facts(job: tuple[str, Span | None, bool]) -> ClipFacts:
-    """Facts of one clip. job: (file, span, whether the signer is left-handed)."""
-    path, span, mirror = job
+def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFacts:
+    """Facts of one clip. job: (file, span, whether the signer is left-handed, how its model reads it)."""
+    path, span, mirror, reader = job
     try:
         if path.lower().endswith(".npy"):
-            frames, width = VideoProcessor()(path, None, mirror, span).shape
-            return ClipFacts(frames, width)
+            features = VideoProcessor()(path, None, mirror, span)
+            return ClipFacts(len(features), features.shape[1], blank=not features.any())
         clip = read_pose(path) if span is None else read_recording(path)
         if span is not None:
             clip = clip.frames(span.frames(len(clip), clip.fps))
         normalize_shoulders(clip)  # training refuses poses that cannot be normalised
+        blank, sampled = (False, None) if reader is None else reader.read(path, clip, mirror)
     except UserError as error:
         message = str(error)
         return ClipFacts(error=message if message.startswith(path) else f"{path}: {message}")
@@ -153,7 +192,7 @@ def read_facts(job: tuple[str, Span | None, bool]) -> ClipFacts:
     left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
     if mirror:
         left, right = right, left
-    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path))
+    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path), blank, sampled)
 
 
 def _other_feature_dims(table: Table, clips: Sequence[ClipFacts]) -> list[str]:
@@ -250,18 +289,16 @@ def _warn_about_classes(report: TableReport) -> None:
             report.warnings.append(
                 f"{len(single)} of {len(counts)} classes have one clip in train: {some_of(single)}."
             )
-    report.warnings += _lost_texts(rows)
     if not any(row.signer for row in rows):
         report.warnings.append("no signer is given: signers in two splits cannot be detected.")
 
 
 def _warn_about_clips(report: TableReport) -> None:
-    named = {
-        "show no hand at all": lambda c: c.left == 0 and c.right == 0,
-        f"have fewer than {SHORT} frames": lambda c: c.frames < SHORT,
-        f"have more than {LONG} frames": lambda c: c.frames > LONG,
-    }
     readable = [(r, c) for r, c in zip(report.table.rows, report.clips) if c.error is None]
+    blank = [row.id for row, clip in readable if clip.blank]
+    if blank:
+        means = VideoProcessor.blank_means if report.reader is None else report.reader.processor.blank_means
+        report.warnings.append(f"{blank_warning(blank, len(readable), means)}.")
     idle = [row.id for row, clip in readable if clip.right == 0 and clip.left and row.left_handed]
     if idle:
         report.warnings.append(
@@ -269,23 +306,38 @@ def _warn_about_clips(report: TableReport) -> None:
             f"{some_of(idle)}."
         )
     left_only = [row.id for row, clip in readable if clip.right == 0 and clip.left and not row.left_handed]
-    if left_only:
+    if left_only and report.reader is None:
         report.warnings.append(
             f"{len(left_only)} clips show the left hand only and are not marked as left-handed: a model "
             "of the right hand reads nothing of them; mark them in the column 'left_handed': "
             f"{some_of(left_only)}."
         )
+    named = {
+        f"have fewer than {SHORT} frames": lambda c: c.frames < SHORT,
+        f"have more than {report.longest} frames": lambda c: (c.sampled or c.frames) > report.longest,
+    }
+    if report.reader is None:
+        named["show no hand at all"] = lambda c: c.left == 0 and c.right == 0
     for what, is_so in named.items():
         found = [row.id for row, clip in readable if is_so(clip)]
         if found:
             report.warnings.append(f"{len(found)} clips {what}: {some_of(found)}.")
 
 
-def _lost_texts(rows: Sequence[TableRow]) -> list[str]:
-    """What a text model does not see of the texts; prompt templates add to their length."""
+def _warn_about_texts(report: TableReport, config: Config | None) -> None:
+    """Report what the text model does not see of the prompts; without a config, of the texts alone."""
+    rows, name, most, origin = report.table.rows, TEXT_MODEL, MAX_LEN, " (configs/table.yaml)"
+    texts = [row.text for row in rows]
     try:
-        processor = TextProcessor(load_tokenizer(TEXT_MODEL), MAX_LEN)
+        if config is not None:
+            name, most, origin = config.dataset.bert_name, config.dataset.max_len, ""
+            prompts = PromptTemplates(config.dataset.prompt_templates, report.table).of_rows(rows)
+            texts = [text for several in prompts for text in several]
+        processor = TextProcessor(load_tokenizer(name), most)
     except MissingDataError as error:
-        return [f"texts are not compared with a vocabulary: {error}"]
-    lost = processor.what_is_lost(row.text for row in rows)
-    return [f"with dataset.bert_name={TEXT_MODEL} (configs/table.yaml), {line}." for line in lost]
+        report.warnings.append(f"texts are not compared with a vocabulary: {error}")
+    except UserError as error:  # training refuses it
+        report.errors.append(str(error))
+    else:
+        lost = processor.what_is_lost(texts)
+        report.warnings += [f"with dataset.bert_name={name}{origin}, {line}." for line in lost]

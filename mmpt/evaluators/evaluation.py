@@ -53,11 +53,16 @@ def evaluate_task(
         )
     device = choose_device(task.config.eval.device)
     # before the folder is created, so that errors in the data leave no empty folder
-    split = task.config.dataset.split or "test"
-    task.dataset(split, training=False)
-    check_output(task.results_path(), EVALUATION, evaluated(task.results_path(), path, split), force)
+    task.dataset(task.config.dataset.split or "test", training=False)
+    check_results(task, force)
     with folder_lock(task.results_path(), "another evaluation"):
         return _evaluate(task, Provenance(str(path), config_name, command, task.seed), device, force)
+
+
+def check_results(task: Any, force: bool = False) -> None:
+    """Raises UserError if the evaluation of a task may not be written (see check_output)."""
+    folder, split = task.results_path(), task.config.dataset.split or "test"
+    check_output(folder, EVALUATION, evaluated(folder, task.checkpoint_path(), split), force)
 
 
 def _evaluate(task: Any, provenance: Provenance, device: torch.device, force: bool) -> str:

@@ -136,8 +136,10 @@ def seeds_of(words: Sequence[str]) -> list[int]:
     return seeds
 
 
-def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
+def run_all(runs: Sequence[Run], jobs: int = 1, force: bool = False) -> list[Run]:
     """Run the unfinished runs, `jobs` at a time, each in its own process with its own log file.
+
+    force: replace evaluations of an older version or of other settings in their folders.
 
     Returns the failed runs. A failure does not stop the other runs; an interruption stops all.
     """
@@ -161,7 +163,7 @@ def run_all(runs: Sequence[Run], jobs: int = 1) -> list[Run]:
                 while waiting and len(running) < jobs:
                     run = waiting.pop(0)
                     files[run] = run.files()
-                    running[run] = _start(run, environment)
+                    running[run] = _start(run, environment, force)
                 time.sleep(_POLL)
                 for run, process in list(running.items()):
                     if process.poll() is None:
@@ -187,10 +189,11 @@ def _log(run: Run) -> Path:
     return run.folder / "log.txt"
 
 
-def _start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(run: Run, environment: dict[str, str], force: bool) -> subprocess.Popen[bytes]:
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(_log(run), "ab") as file:
-        command = [sys.executable, *LAUNCH, str(run.config), *run.arguments]
+        options = ["--force"] if force else []
+        command = [sys.executable, *LAUNCH, str(run.config), *run.arguments, *options]
         # its own process group: Ctrl-C reaches it once, through us
         return subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, process_group=0

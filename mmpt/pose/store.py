@@ -150,7 +150,7 @@ class PoseStore:
 
     @property
     def seen(self) -> np.ndarray:
-        """int32 [N]: frames of each clip with at least one point; 0 for a bad clip."""
+        """int32 [N]: frames of each clip that show a hand (without hands: any point); 0 for a bad clip."""
         return self._file.index["seen"]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -23,9 +23,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mmpt.pose.clip import PoseClip, PoseLayout
+from mmpt.pose.components import HANDS
 from mmpt.utils.files import parse_json
 
-MAGIC = b"MMPTPOSES-2\n\0\0\0\0"
+MAGIC = b"MMPTPOSES-3\n\0\0\0\0"
 _ALIGN = 16
 _TRAILER = struct.Struct("<QQQ32s16s")
 """Start of the index, number of clips, bytes of JSON, SHA-256 of index and JSON, magic."""
@@ -42,7 +43,7 @@ INDEX = np.dtype(
         ("crc", "<u4"),
         ("frames", "<i4"),  # 0: a bad clip
         ("layout", "<i4"),
-        ("seen", "<i4"),  # frames with at least one point
+        ("seen", "<i4"),  # frames with a point of a hand; of a layout without hands, with any point
     ]
 )
 
@@ -71,7 +72,9 @@ class StoreWriter:
         layout = self._layouts.setdefault(clip.layout, len(self._layouts))
         offset = self._position
         self._write(record)
-        crc, seen = zlib.crc32(record), int(confidence.any(axis=1).sum())
+        hands = [clip.layout.columns(name) for name in clip.layout.components if name in HANDS]
+        shown = confidence[:, np.concatenate(hands)] if hands else confidence
+        crc, seen = zlib.crc32(record), int(shown.any(axis=1).sum())
         self.index[i] = (offset, *stamp, clip.fps, clip.width, crc, len(clip), layout, seen)
 
     def add_bad(self, i: int, reason: str, stamp: tuple[int, int]) -> None:

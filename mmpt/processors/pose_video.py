@@ -19,11 +19,10 @@ from mmpt.pose.preparation import PosePreparation
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.window import FrameSampler
-from mmpt.processors.clip_source import ClipSource, readable
+from mmpt.processors.clip_source import ClipSource, blank_warning, readable
 from mmpt.processors.example import Example
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
-from mmpt.utils.logging import some_of
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +117,7 @@ class PoseProcessor:
         rows = readable(examples, store.bad)
         empty = [examples[i].video_id for i in rows if not store.seen[i]]
         if empty:
-            log.warning(
-                "%d of %d clips have none of the landmarks of dataset.pose_components, so all their features "
-                "are 0: %s",
-                *(len(empty), len(rows), some_of(empty)),
-            )
+            log.warning("%s", blank_warning(empty, len(rows), self.blank_means))
         return PoseClips([examples[i] for i in rows], store, self, rows)
 
     def __call__(

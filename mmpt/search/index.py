@@ -24,6 +24,7 @@ from mmpt.utils.arrays import open_array as open_numbers
 from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json, write_json
+from mmpt.utils.logging import some_of
 from mmpt.utils.output_kinds import INDEX
 from mmpt.utils.outputs import check_files, check_output, replace_output
 
@@ -35,6 +36,7 @@ MEASURES = ("cosine", "dot")
 DESCRIPTION, (VECTORS, NAMES, OFFSETS, FAISS) = INDEX.record, INDEX.names
 COMPARED_BYTES = 1 << 30
 """Opening an index compares the hashes of smaller files; of larger ones, only the size is compared."""
+BLANK = "of clips without the hand or landmarks that the model reads"
 _BLOCK = 1 << 16
 _RECALL_QUERIES, _RECALL_AT = 100, 10
 #: kind -> lists or graph nodes searched, and candidates per requested hit
@@ -73,6 +75,7 @@ def build_index(
         "count": count,
         "dim": width,
         "model": model,
+        "blank": _blank_rows(sources),
     }
     with replace_output(out, INDEX, {"model": model}, force) as fresh:
         _write_vectors(fresh / VECTORS, sources, measure, (count, width))
@@ -85,7 +88,10 @@ def build_index(
         if kind != "flat":
             description["recall"] = Index(fresh).recall()
             write_json(fresh / DESCRIPTION, description)
-    return Index(out)
+    index = Index(out)
+    if index.blank:
+        log.warning("%s", index.blank_warning(sorted(index.blank), len(index), "vectors"))
+    return index
 
 
 class Index:
@@ -97,6 +103,7 @@ class Index:
         self.kind: str = self.description["kind"]
         self.measure: str = self.description["measure"]
         self.model: str | None = self.description["model"]
+        self.blank: frozenset[int] = frozenset(self.description["blank"])
         self._check_files()
         self.vectors = open_array(self.folder / VECTORS)
         self._offsets = open_numbers(self.folder / OFFSETS, "expected the offsets of an index's names")
@@ -112,7 +119,15 @@ class Index:
         """One line: size, dimension, kind, measured recall, similarity measure."""
         recall = self.description.get("recall")
         found = "" if recall is None else f", finds {recall:.1%} of the 10 nearest"
-        return f"{len(self)} vectors of dimension {self.dim}, {self.kind}{found}, {self.measure}"
+        blank = f" ({len(self.blank)} {BLANK})" if self.blank else ""
+        return f"{len(self)} vectors of dimension {self.dim}{blank}, {self.kind}{found}, {self.measure}"
+
+    def blank_warning(self, rows: Sequence[int], total: int, what: str) -> str:
+        """Name the clips of `rows`, which are among `blank`. what: the noun of `total`."""
+        return (
+            f"{len(rows)} of {total} {what} are {BLANK}, and do not depend on the signs: "
+            f"{some_of([self.name(row) for row in rows])}"
+        )
 
     def _check_files(self) -> None:
         """Raises UserError for links that lead out of the folder, changed files, and vectors of NaN."""
@@ -232,6 +247,12 @@ def _check_sources(sources: Sequence[Embeddings]) -> str | None:
     return models[0] if models else None
 
 
+def _blank_rows(sources: Sequence[Embeddings]) -> list[int]:
+    """Rows of the index whose clips show nothing that the model reads."""
+    starts = itertools.accumulate((len(source.vectors) for source in sources), initial=0)
+    return [start + row for start, source in zip(starts, sources) for row in source.blank]
+
+
 def _write_vectors(path: Path, sources: Sequence[Embeddings], measure: str, shape: tuple[int, int]) -> None:
     """Write a .npy file block by block (a map of a new file would end in SIGBUS on a full disk)."""
     with open(path, "wb") as file:
@@ -278,12 +299,14 @@ def _description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not describe an index.")
     if not isinstance(tree.get("format_version"), int) or tree["format_version"] > FORMAT_VERSION:
         raise UserError(f"{path} has a newer format than this mmpt ({__version__}) reads: update it.")
-    tree = {"model": None, "recall": None, **tree}
+    tree = {"model": None, "recall": None, "blank": [], **tree}
     known = tree.get("kind") in list(approximate.KINDS) and tree.get("measure") in MEASURES
     wanted = {"count": int, "dim": int, "model": str | None, "recall": float | None}
+    known = known and isinstance(tree["blank"], list) and all(type(row) is int for row in tree["blank"])
     if not known or not all(isinstance(tree.get(key), kind) for key, kind in wanted.items()):
         raise UserError(
-            f"{path}: {', '.join(wanted)}, kind or measure is missing or unknown: build the index again."
+            f"{path}: {', '.join(wanted)}, blank, kind or measure is missing or unknown: build the index "
+            "again."
         )
     return tree
 

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Embeddings:
     """Fingerprint of the model that made them (mmpt.models.fingerprint)."""
     similarity: str | None = None
     """The similarity that the model is evaluated with, cosine or dot."""
+    blank: list[int] = field(default_factory=list)
+    """Rows whose clips show no hand (or other landmarks) that the model reads."""
 
 
 def read_embeddings(
@@ -71,7 +73,8 @@ def read_embeddings(
     names = _names(names_file, key)
     if len(names) != len(vectors):
         raise UserError(f"{names_file} has {len(names)} names, {array} {len(vectors)} vectors.")
-    return Embeddings(vectors, names, *_origin(array))
+    model, blank = origin_of(array, len(vectors))
+    return Embeddings(vectors, names, model, _text_of(_record(array), "similarity"), blank)
 
 
 def open_array(path: Path) -> NDArray:
@@ -107,19 +110,36 @@ def _names_of_rows(path: Path) -> list[str]:
         raise UserError(f"{path}: not readable as a table with a column id ({error!r}).") from error
 
 
-def _origin(array: Path) -> tuple[str | None, str | None]:
-    """Model fingerprint and similarity of a .npy file, from results.json or provenance.json in its folder."""
+def _record(array: Path) -> dict[str, Any]:
+    """What provenance.json or results.json beside a .npy file says of it; {} if there is neither."""
     of_evaluation = array.name in [name for name, _ in SIDES.values()]
-    if not of_evaluation and (path := array.with_name("provenance.json")).is_file():
-        return _text_of(path, "model_fingerprint"), None
-    path = array.with_name("results.json")
-    return (_text_of(path, "model"), _text_of(path, "similarity")) if path.is_file() else (None, None)
+    for name in ("results.json",) if of_evaluation else ("provenance.json", "results.json"):
+        if (path := array.with_name(name)).is_file():
+            tree = _json(path)
+            return tree if isinstance(tree, dict) else {}
+    return {}
 
 
-def _text_of(path: Path, key: str) -> str | None:
-    tree = _json(path)
-    value = tree.get(key) if isinstance(tree, dict) else None
+def _model(record: dict[str, Any]) -> str | None:
+    return _text_of(record, "model_fingerprint") or _text_of(record, "model")
+
+
+def _text_of(record: dict[str, Any], key: str) -> str | None:
+    value = record.get(key)
     return value if isinstance(value, str) else None
+
+
+def _blank_rows(array: Path, record: dict[str, Any]) -> list[int]:
+    """Rows of the blank vectors: provenance.json has rows, results.json the names of clips."""
+    blank = record.get("blank")
+    if isinstance(blank, dict):
+        rows = blank.get("rows")
+        return [row for row in rows if type(row) is int] if isinstance(rows, list) else []
+    if not isinstance(blank, list) or array.name != SIDES["video"][0] or not blank:
+        return []
+    names = _names(array.with_name("ids.json"), SIDES["video"][1])
+    clips = {name for name in blank if isinstance(name, str)}
+    return [row for row, name in enumerate(names) if name in clips]
 
 
 def _json(path: Path) -> Any:
@@ -140,6 +160,7 @@ def same_model(one: str, other: str) -> bool:
     return all(first == second for first, second in parts)
 
 
-def model_of(array: Path) -> str | None:
-    """Fingerprint of the model of a .npy file, if it is recorded."""
-    return _origin(array)[0]
+def origin_of(array: Path, count: int) -> tuple[str | None, list[int]]:
+    """Fingerprint of the model of a .npy file of `count` vectors, if it is recorded, and its blank rows."""
+    record = _record(array)
+    return _model(record), [row for row in _blank_rows(array, record) if 0 <= row < count]

@@ -6,6 +6,7 @@ import os
 import torch
 
 from mmpt.config.fairseq_options import option
+from mmpt.evaluators.evaluation import check_results
 from mmpt.losses import needs_common_batches
 from mmpt.training.resume import check_resume
 from mmpt.training.run import TrainingPlan
@@ -14,12 +15,12 @@ from mmpt.utils.device import choose_device
 log = logging.getLogger(__name__)
 
 
-def preflight(plan: TrainingPlan) -> None:
+def preflight(plan: TrainingPlan, force: bool = False) -> None:
     """Raises UserError or MissingDataError for what would fail during training.
 
     Data that cannot be read or fill no batch, a checkpoint that is missing or does not fit, a loss or model
-    that cannot be built, a device that evaluation asks for and is not there. The splits stay open in
-    `plan.task`.
+    that cannot be built, a device that evaluation asks for and is not there, results that evaluation may not
+    replace (unless `force`). The splits stay open in `plan.task`.
     """
     config, task = plan.config, plan.task
     common = "RANK" in os.environ and needs_common_batches(config.loss)
@@ -34,6 +35,7 @@ def preflight(plan: TrainingPlan) -> None:
         task.build_model(pretrained=False)
     if config.eval.after_training:
         choose_device(config.eval.device)
+        check_results(task, force)
     grouped = config.dataset.batch_sampler == "prompt_groups" and config.dataset.clips_per_prompt > 1
     if grouped and not config.loss.label_aware:
         log.warning(

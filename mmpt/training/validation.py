@@ -6,6 +6,7 @@ import torch
 
 from mmpt.evaluators import rank_metrics, similarity
 from mmpt.utils.distributed import gather_objects
+from mmpt.utils.errors import UserError
 
 
 class ValidationRetrieval:
@@ -25,8 +26,16 @@ class ValidationRetrieval:
         return self._missing == 0
 
     def add(self, sample: dict[str, Any], outputs: dict[str, torch.Tensor]) -> None:
-        """Keep a batch: its `index` and `label`, and the model's `pooled_video` and `pooled_text`, [B, D]."""
+        """Keep a batch: its `index` and `label`, and the model's `pooled_video` and `pooled_text`, [B, D].
+
+        Raises UserError, which names the clip, for an embedding that is not finite.
+        """
         self._missing -= 1
+        for row in (~outputs["pooled_video"].isfinite().all(dim=1)).nonzero().flatten().tolist():
+            raise UserError(
+                f"the embedding of the clip {sample['video_id'][row]} of the validation split is NaN or "
+                "infinite: check its features and, if they are right, the learning rate."
+            )
         self._rows.append(
             {
                 "index": sample["index"].cpu(),

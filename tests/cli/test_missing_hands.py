@@ -8,6 +8,7 @@ import torch
 
 import mmpt
 from mmpt.cli import check, embed, evaluate
+from mmpt.cli.main import main
 from mmpt.config import load_config
 from mmpt.config.dataset_options import PoseOptions
 from mmpt.embedding.embedder import SignCLIP
@@ -48,6 +49,38 @@ def test_embed_counts_blank_clips_and_marks_them_in_provenance(model_folder, tab
     windows = [*command[:-1], str(tmp_path / "windows"), "--window", "160", "--stride", "160"]
     assert embed.main([*windows, "--workers", "0"]) == 0
     assert "6 of 18 windows show nothing of" in caplog.text and "train0 160.0 ms" in caplog.text
+
+
+def test_search_counts_blank_vectors_of_build_query_and_info(model_folder, table, tmp_path, caplog, capsys):
+    made, index = tmp_path / "made", str(tmp_path / "index")
+    command = ["--model", str(model_folder), "--in", str(table), "--out", str(made), "--workers", "0"]
+    assert embed.main(command) == 0
+    caplog.clear()
+    assert main(["search", "build", str(made), str(made), "--out", index]) == 0
+    assert "6 of 18 vectors are of clips without the hand" in caplog.text and "train0, valid0" in caplog.text
+    assert main(["search", "info", index]) == 0
+    assert "(6 of clips without the hand or landmarks that the model reads)" in capsys.readouterr().out
+    caplog.clear()
+    query = ["search", "query", index, "--npy", str(made / "embeddings.npy"), "-k", "18", "--json"]
+    assert main(query) == 0
+    assert "3 of 9 queries" in caplog.text and "6 of 18 hits are of clips without the hand" in caplog.text
+    hits = json.loads(capsys.readouterr().out)[0]["hits"]
+    assert {hit["row"] for hit in hits if hit.get("blank")} == {0, 1, 2, 9, 10, 11}
+    caplog.clear()
+    assert main([*query[:3], "--model", str(model_folder), "--pose", str(tmp_path / "train0.pose")]) == 0
+    assert "1 of 1 clips show nothing of RIGHT_HAND" in caplog.text
+
+
+def test_search_build_counts_blank_clips_of_an_evaluation(tmp_path, caplog):
+    np.save(tmp_path / "video_embeddings.npy", np.eye(3, dtype=np.float32))
+    np.save(tmp_path / "text_embeddings.npy", np.eye(3, dtype=np.float32))
+    (tmp_path / "ids.json").write_text(json.dumps({"videos": ["a", "b", "c"], "prompts": ["a", "b", "c"]}))
+    (tmp_path / "results.json").write_text(json.dumps({"blank": ["b"]}))
+    build = ["search", "build", str(tmp_path)]
+    assert main([*build, "--out", str(tmp_path / "texts"), "--side", "text"]) == 0
+    assert "without the hand" not in caplog.text
+    assert main([*build, "--out", str(tmp_path / "index")]) == 0
+    assert "1 of 3 vectors are of clips without the hand" in caplog.text and ": b" in caplog.text
 
 
 def test_evaluate_counts_blank_clips_of_a_table(model_folder, table, tmp_path, capsys):
@@ -172,3 +205,32 @@ def test_evaluation_names_the_clip_whose_embedding_is_nan(tiny_yaml, data_dir, t
     torch.save({"model": task.build_model().state_dict()}, task.checkpoint_path())
     assert evaluate.main([str(tiny_yaml), *overrides]) == 2
     assert "the clip b: its embedding is NaN or infinite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("component", [RIGHT_HAND, LEFT_HAND, POSE])
+def test_check_of_a_config_looks_for_what_its_model_reads(table, tmp_path, data_dir, capsys, component):
+    width = 99 if component == POSE else 63
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "dataset: {meta_processor: TableMetaProcessor, video_processor: PoseProcessor, "
+        f"table_path: {table}, "
+        f"pose_components: [{component}], bert_name: {data_dir / 'mmfusion' / 'bert'}, max_video_len: 6, "
+        "max_len: 5, prompt_templates: ['The sign {text}.']}\n"
+        f"model: {{vfeat_dim: {width}}}\n"
+    )
+    assert check.main([str(config)]) == 0 and "more than 6 frames" in capsys.readouterr().out
+    said = json.loads((tmp_path / "t_check" / "check.json").read_text())
+    warnings = "\n".join(said["warnings"])
+    assert ("3 of 9 clips show nothing of RIGHT_HAND_LANDMARKS" in warnings) == (component == RIGHT_HAND)
+    assert "show nothing of LEFT" not in warnings and "show the left hand only" not in warnings
+    assert "9 clips have more than 6 frames" in warnings
+    assert "3 of 3 prompts have more than 2 tokens and are cut (dataset.max_len=5)" in warnings
+    config.write_text(config.read_text().replace("max_video_len", "clip_frames: 6, max_video_len"))
+    assert check.main([str(config)]) == 0 and "6 frames" not in capsys.readouterr().out
+    config.write_text(config.read_text().replace("{text}", "{txet}"))
+    assert check.main([str(config)]) == 1 and "names the column 'txet'" in capsys.readouterr().out
+
+
+def test_check_refuses_a_config_without_a_table(tiny_yaml, capsys):
+    assert check.main([str(tiny_yaml)]) == 2
+    assert "has no dataset.table_path" in capsys.readouterr().err

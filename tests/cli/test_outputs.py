@@ -19,6 +19,7 @@ from mmpt.models.loading import load_model
 from mmpt.search import approximate
 from tests.conftest import ENVIRONMENT, ROOT
 from tests.pose.pose_fakes import fake_clip, write_pose
+from tests.train_command import O, train
 
 
 @pytest.fixture
@@ -218,3 +219,24 @@ def test_answers_replace_only_answers(
     before = (vectors / "ids.json").read_bytes()
     refused([*query, str(vectors / "ids.json")], "was not written by this command", capsys)
     assert (vectors / "ids.json").read_bytes() == before
+
+
+def test_train_refuses_results_of_an_older_version_before_it_trains(
+    tiny_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "run" / "eval"
+    results.mkdir(parents=True)
+    (results / "results.json").write_text(json.dumps(dict.fromkeys(("t2v", "v2t", "n_videos", "n_prompts"))))
+    words = ["eval.after_training=true", f"{O}.max_epoch=1"]
+    done = train(tiny_yaml, *words)
+    assert done.returncode == 2 and "an evaluation of an older version" in done.stderr
+    assert "give --force" in done.stderr and not list((tmp_path / "run").glob("*.pt"))
+    dry = ["train", "--dryrun", str(tiny_yaml), *words]
+    refused(dry, "an evaluation of an older version", capsys)
+    capsys.readouterr()
+    assert main([*dry, "--force"]) == 0
+    trains, evaluates = capsys.readouterr().out.splitlines()
+    assert trains.endswith("--force") and evaluates.endswith("--force")
+    assert train(tiny_yaml, *words, "--force").returncode == 0
+    assert main(["evaluate", str(tiny_yaml), *words, "eval.bootstrap=0", "--force"]) == 0
+    assert "files" in json.loads((results / "results.json").read_text())

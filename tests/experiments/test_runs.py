@@ -14,7 +14,7 @@ from mmpt.utils.errors import UserError
 # stands in for `signclip train`: notes that it was called, and writes what an evaluation writes
 LAUNCHER = """
 import json, pathlib, sys
-given = dict(word.split("=", 1) for word in sys.argv[2:])
+given = dict(word.split("=", 1) for word in sys.argv[2:] if word != "--force")
 with open(pathlib.Path(sys.argv[0]).with_name("calls.txt"), "a") as file:
     file.write(" ".join(sys.argv[2:]) + "\\n")
 if given.get("fairseq.common.seed") == "13":
@@ -48,7 +48,9 @@ def test_runs_are_made_once(tiny_yaml: Path, tmp_path: Path, calls: Path) -> Non
     assert len(calls.read_text().splitlines()) == 2
     assert "fairseq.dataset.disable_validation=true" in calls.read_text()
     again = series(tiny_yaml, tmp_path, 1, 2, 3)
-    assert run_all(again) == []
+    assert "--force" not in calls.read_text()
+    assert run_all(again, force=True) == []
+    assert "--force" in calls.read_text().splitlines()[2]
     assert len(calls.read_text().splitlines()) == 3, "only what was missing"
     assert again[0].correct().tolist() == [True, True, False]
     assert not list(tmp_path.glob("*/*.pt")), "checkpoints are deleted"

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from mmpt.pose import store as store_module
+from mmpt.pose.components import LEFT_HAND, RIGHT_HAND
 from mmpt.pose.normalization import normalize_shoulders
 from mmpt.pose.reader import read_pose
 from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.store_file import InvalidStoreError, StoreFile
 from mmpt.utils.errors import MissingDataError, UserError
-from tests.pose.pose_fakes import assert_masked, fake_clip, write_pose
+from tests.pose.pose_fakes import assert_masked, fake_clip, without, write_pose
 
 KEY = {"version": 1}
 
@@ -356,6 +357,13 @@ def test_seen_counts_frames_with_points(tmp_path):
     clips[1].confidence[:] = 0
     store = build_or_open(["a", "b"], KEY, lambda path: clips[path.endswith("b")], tmp_path, on_bad="skip")
     assert store.seen.tolist() == [3, 0] and store.lengths.tolist() == [5, 4]
+
+
+def test_seen_counts_frames_with_a_hand_whatever_else_is_there(tmp_path):
+    whole = fake_clip(frames=5, missing=0)
+    clips = {"a": whole, "b": without(whole, LEFT_HAND), "c": without(whole, LEFT_HAND, RIGHT_HAND)}
+    store = build_or_open([*clips], KEY, lambda path: clips[path[-1]], tmp_path, on_bad="skip")
+    assert store.seen.tolist() == [5, 5, 0]
 
 
 def test_store_sees_a_file_that_was_replaced_under_the_same_size_and_time(open_store, files, tmp_path):

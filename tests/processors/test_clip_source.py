@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from mmpt.config.dataset_options import ClipStorage, PoseOptions
-from mmpt.pose.components import RIGHT_HAND
+from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.processors.example import Example
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.utils.errors import UserError
-from tests.pose.pose_fakes import fake_clip, write_pose
+from tests.pose.pose_fakes import fake_clip, without, write_pose
 
 SKIP = ClipStorage(on_bad_example="skip")
 
@@ -59,8 +59,21 @@ def test_open_warns_of_clips_without_the_selected_landmarks(tmp_path, caplog):
     processor = PoseProcessor(PoseOptions(pose_components=[RIGHT_HAND]))
     storage = ClipStorage(cache_dir=str(tmp_path / "cache"))
     processor.open(clips, storage)
-    assert "2 of 4 clips have none of the landmarks" in caplog.text
+    assert "2 of 4 clips show nothing of RIGHT_HAND_LANDMARKS" in caplog.text
     assert "clip 1, clip 3" in caplog.text
     caplog.clear()
     processor.open(clips[::2], storage)
-    assert "none of the landmarks" not in caplog.text
+    assert "show nothing" not in caplog.text
+
+
+def test_open_warns_of_clips_without_hands_though_a_body_is_there(tmp_path, caplog):
+    clip = fake_clip(frames=6, missing=0)
+    shown = {"both": clip, "left": without(clip, RIGHT_HAND), "none": without(clip, LEFT_HAND, RIGHT_HAND)}
+    clips = [Example(name, "a", write_pose(tmp_path / f"{name}.pose", it)) for name, it in shown.items()]
+    storage = ClipStorage(cache_dir=str(tmp_path / "cache"))
+    PoseProcessor(PoseOptions(pose_components=[POSE, LEFT_HAND, RIGHT_HAND])).open(clips, storage)
+    assert "1 of 3 clips show nothing of LEFT_HAND_LANDMARKS or RIGHT_HAND_LANDMARKS" in caplog.text
+    assert "signs: none" in caplog.text
+    caplog.clear()
+    PoseProcessor(PoseOptions(pose_components=[POSE])).open(clips, storage)
+    assert not caplog.text

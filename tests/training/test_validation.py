@@ -6,6 +6,7 @@ import torch
 
 from mmpt.evaluators import rank_metrics, similarity
 from mmpt.training.validation import ValidationRetrieval
+from mmpt.utils.errors import UserError
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 3])
 
@@ -27,3 +28,11 @@ def test_metrics_are_those_of_the_whole_split(kind, batches):
     ranked = rank_metrics(similarity(text.numpy(), video.numpy(), kind), np.asarray(LABELS))
     expected = {"v2t_R@1": ranked["v2t"]["R@1"], "t2v_P@1": ranked["t2v"]["P@1"]}
     assert retrieval.metrics() == expected
+
+
+def test_validation_names_the_clip_whose_embedding_is_nan():
+    vectors = torch.eye(2)
+    sample = {"index": torch.arange(2), "label": torch.arange(2), "video_id": ["good", "huge"]}
+    outputs = {"pooled_video": vectors * torch.tensor([[1.0], [float("inf")]]), "pooled_text": vectors}
+    with pytest.raises(UserError, match="embedding of the clip huge of the validation split"):
+        ValidationRetrieval("cosine", 1).add(sample, outputs)

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     check_output(out, ABLATIONS, of, args.force)
     _check_clips(configs, overrides, args.split)
     runs_of = {path: [_run(path, seed, overrides, args.split, out) for seed in seeds] for path in configs}
-    failed = run_all([run for runs in runs_of.values() for run in runs], args.jobs)
+    failed = run_all([run for runs in runs_of.values() for run in runs], args.jobs, args.force)
     ablations = []
     for path, runs in runs_of.items():
         done = [(run, results) for run in runs if run not in failed and (results := run.results())]

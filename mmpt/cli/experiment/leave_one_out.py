@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--svm-features: expected configs with different names.")
     logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     check_folds(config, folds, others)
-    failed = run_all(list(runs.values()), args.jobs)
+    failed = run_all(list(runs.values()), args.jobs, args.force)
     done = {fold: [run for seed in seeds if (run := runs[fold, seed]) not in failed] for fold in folds}
     results = [_result(fold, finished, config, others) for fold, finished in done.items() if finished]
     if not results:

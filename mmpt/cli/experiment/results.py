@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         _refuse_stand_ins(experiments, args.allow_stand_ins)
         args.out.mkdir(parents=True, exist_ok=True)  # not found to be impossible after hours of training
         for experiment in experiments:
-            statuses[experiment.name] = run_cli(_run, experiment)
+            statuses[experiment.name] = run_cli(_run, experiment, args.force)
             if statuses[experiment.name] in INTERRUPTED:
                 return statuses[experiment.name]
             _write(args, experiments, published, statuses)
@@ -112,7 +112,7 @@ def _refuse_stand_ins(experiments: list["Experiment"], allowed: bool) -> None:
             )
 
 
-def _run(experiment: "Experiment") -> int:
+def _run(experiment: "Experiment", force: bool) -> int:
     """Train and evaluate where needed; the exit status."""
     if experiment.needs_training():
         files = experiment.training_files()  # before: they may be edited in the hours that it takes
@@ -120,11 +120,21 @@ def _run(experiment: "Experiment") -> int:
         if status:
             return status
         experiment.mark_trained(files)
-    return _launch(experiment.path, experiment.overrides) if experiment.needs_evaluation() else 0
+    if not experiment.needs_evaluation():
+        return 0
+    return _launch(experiment.path, experiment.overrides, force)
 
 
-def _launch(config: Path | None, overrides: list[str]) -> int:
-    command = [sys.executable, "-m", "mmpt", "train", str(config), *overrides]
+def _launch(config: Path | None, overrides: list[str], force: bool = False) -> int:
+    command = [
+        sys.executable,
+        "-m",
+        "mmpt",
+        "train",
+        str(config),
+        *overrides,
+        *(["--force"] if force else []),
+    ]
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     return run_forwarding_signals(command)
 

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
-from mmpt.utils.logging import setup_logging
+from mmpt.utils.logging import setup_logging, some_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mmpt.search import Index
+
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,11 +59,17 @@ def run(args: argparse.Namespace) -> None:
         {
             "query": label,
             "hits": [
-                {"id": index.name(r), "row": int(r), "score": float(s)} for s, r in zip(*some) if r >= 0
+                {"id": index.name(r), "row": int(r), "score": float(s)}
+                | ({"blank": True} if int(r) in index.blank else {})
+                for s, r in zip(*some)
+                if r >= 0
             ],
         }
         for label, *some in zip(labels, hits.scores, hits.rows)
     ]
+    rows = [hit["row"] for answer in answers for hit in answer["hits"]]
+    if blank := [row for row in rows if row in index.blank]:
+        log.warning("%s", index.blank_warning(list(dict.fromkeys(blank)), len(set(rows)), "hits"))
     if args.out:
         write_json(args.out, answers)
     if args.json:
@@ -91,7 +100,8 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
     """A label for each query, and the query vectors [Q, D]."""
     import numpy as np
 
-    from mmpt.search.sources import model_of, open_array
+    from mmpt.search.index import BLANK
+    from mmpt.search.sources import open_array, origin_of
 
     labels, parts = [], []
     if args.text or args.pose:
@@ -107,7 +117,13 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
         ]
     if args.npy:
         array = open_array(Path(args.npy))
-        index.check_model(model_of(Path(args.npy)), args.npy)
+        model_there, blank = origin_of(Path(args.npy), len(array))
+        index.check_model(model_there, args.npy)
+        if blank:
+            rows = some_of([str(row) for row in blank])
+            log.warning(
+                "%d of %d queries of %s are %s: rows %s", len(blank), len(array), args.npy, BLANK, rows
+            )
         labels += [f"{args.npy}[{i}]" for i in range(len(array))]
         parts.append(array)
     if not labels:
