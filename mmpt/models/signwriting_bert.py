@@ -24,12 +24,13 @@ _PLACE_SCALE = 50.0
 
 
 class SymbolEmbeddings(nn.Module):
-    """The vector of a symbol: the sum of the vectors of its parts.
+    """The vector of a symbol: the sum of the vectors of its parts, and a feed-forward block on that sum.
 
     Parts: base symbol, its group, what the base looks like (glyphs.shapes), fill, rotation, fill with
     rotation, mirrored or not, place in the box, and number of the sign in the prompt. Hands and other symbols
     have their own fills and rotations. The vector of a base symbol starts at zero, so one that no training
-    prompt contains is described by its other parts.
+    prompt contains is described by its other parts. The feed-forward block joins the parts (which symbol is
+    where); it starts as zero.
 
     Args:
         width: H.
@@ -52,6 +53,10 @@ class SymbolEmbeddings(nn.Module):
         for name, weight in self.named_parameters():
             starts_at_zero = name in ("base.weight", "place.weight", "order.weight")
             nn.init.normal_(weight, std=0.0 if starts_at_zero else std)
+        self.block = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width, bias=False)
+        )
+        nn.init.zeros_(self.block[-1].weight)
         table = torch.empty(BASES, SHAPE_DIM)
         if table.device.type != "meta":  # where the weights come from a file, so does the table
             table.copy_(torch.from_numpy(shapes()))
@@ -66,7 +71,7 @@ class SymbolEmbeddings(nn.Module):
         other = (group >= _HANDS).long()
         turn, mirrored = rotation % _TURNS, rotation // _TURNS
         place = torch.stack([part["x"], part["y"]], -1).to(self.place.weight.dtype) / _PLACE_SCALE
-        return (
+        parts = (
             self.base(base)
             + self.group(group)
             + self.shape(self.shapes[base])
@@ -77,6 +82,7 @@ class SymbolEmbeddings(nn.Module):
             + 0.5 * self.fill_and_rotation((other * FILLS + fill) * _TURNS + turn)
             + 0.5 * self.mirrored(other * 2 + mirrored)
         )
+        return parts + self.block(parts)
 
 
 @TEXT_ENCODERS.register("SignWritingBert")
