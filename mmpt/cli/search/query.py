@@ -1,6 +1,8 @@
 """Print the entries of an index that are most similar to texts, poses or vectors.
 
-signclip search query runs/X/index --model runs/X/model --text "Fingerspell the letter B."
+    signclip search query runs/X/index --model runs/X/model --text "Fingerspell the letter B."
+
+A prompt or a pose needs the model that embedded the index; vectors (--npy) need none.
 """
 
 import argparse
