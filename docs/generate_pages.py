@@ -19,7 +19,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from mmpt.cli.main import command_names, load_command
+from mmpt.cli.main import command_names, load_command, summary
 from mmpt.config import Config
 from mmpt.extractors import EXTRACTORS
 
@@ -50,8 +50,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def commands_page() -> str:
-    """The --help of every command."""
-    parts = ["# Commands\n", "The `--help` of each command. `python -m mmpt` is the same as `signclip`.\n"]
+    """The --help of every command, after a table of all."""
+    parts = ["# Commands\n", "`python -m mmpt` is the same as `signclip`.\n"]
+    parts += ["| command | what it does |", "|---|---|"]
+    parts += [f"| [`{n}`](#signclip-{n.replace(' ', '-')}) | {summary(n)} |" for n in command_names()]
+    parts.append("")
     for name in command_names():
         parts += [f"## signclip {name}\n", f"```text\n{help_of(name)}```\n"]
         if name == "extract":

@@ -77,7 +77,7 @@ def prepare(args: argparse.Namespace) -> int:
         make_links(inventory.paths, args.out / "videos_cam2", "cam2")
     print(f"{len(inventory.stems)} videos, split {'by signer' if args.by_signer else 'as published'}:")
     print("\n".join(f"  {line}" for line in describe_split(split)))
-    print(f"written to {args.out}: {', '.join(path.name for path in files)}")
+    print(f"wrote {args.out}: {', '.join(path.name for path in files)}")
     return 0
 
 

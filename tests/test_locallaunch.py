@@ -6,7 +6,8 @@ import pytest
 
 from mmpt.cli import train
 from mmpt.utils.errors import UserError
-from tests.conftest import run_module
+from tests.commands import run
+from tests.conftest import ROOT, run_module
 
 
 def test_locallaunch_dryrun_prints_the_commands(tiny_yaml, capsys):
@@ -52,9 +53,8 @@ def test_locallaunch_exit_status_is_the_jobs(tiny_yaml):
 
 def test_locallaunch_missing_rwth_data(tmp_path):
     """One clear message, exit 2, no traceback; it names what to run instead."""
-    failed = run_module(
-        "locallaunch.py", "projects/signclip/rwthfs_scratch_pose.yaml", env={"SIGNCLIP_DATA": str(tmp_path)}
-    )
+    config = ROOT / "projects" / "signclip" / "rwthfs_scratch_pose.yaml"
+    failed = run("train", "--in-process", config, SIGNCLIP_DATA=str(tmp_path))
     assert failed.returncode == 2
     assert "fslex_scratch_pose.yaml" in failed.stderr and "Traceback" not in failed.stderr
     assert failed.stderr.count("error:") == 1

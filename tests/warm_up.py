@@ -1,4 +1,4 @@
-"""What the server of tests.train_command imports before it forks, with the imports of a first use.
+"""What the server of tests.commands imports before it forks, with the imports of a first use.
 
 No autograd, which does not survive a fork.
 """

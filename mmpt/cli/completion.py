@@ -1,7 +1,9 @@
 """Print a script that completes commands and options of `signclip` in a shell.
 
-signclip completion bash > ~/.local/share/bash-completion/completions/signclip
-signclip completion zsh > "${fpath[1]}/_signclip"
+    signclip completion bash > ~/.local/share/bash-completion/completions/signclip
+    signclip completion zsh > "${fpath[1]}/_signclip"
+
+It completes in shells that are opened afterwards.
 """
 
 import argparse

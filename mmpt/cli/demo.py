@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--left-handed",
         action="store_true",
-        help="the signer spells with the left hand: mirror the clip (a table's column left_handed; in Python "
-        "mirror=True, since there the caller asks for the operation)",
+        help="the signer spells with the left hand: mirror the clip (in a table: column left_handed; in "
+        "Python: mirror=True, which names the operation)",
     )
     parser.add_argument("--letter", type=nfc, help=f"without a clip: the letter to take (default: {LETTER})")
     parser.add_argument("--language", help=f"without a clip: its sign language (default: {LANGUAGE}, German)")

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="extract everything again (or the rest, if such a run was interrupted)",
+        help="extract finished files again, too; repeat the command to resume",
     )
     parser.add_argument("--verify", action="store_true", help="check the hashes of finished files")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")

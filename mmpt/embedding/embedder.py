@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 class SignCLIP:
     """Embeds clips and prompts in length-sorted batches; results keep the input order.
 
-    >>> model = mmpt.from_pretrained("runs/fslex/model")
-    >>> model.score(["clip.pose"], ["Fingerspell the letter A.", "Fingerspell the letter B."])  # [2, 1]
+    Examples:
+        >>> model = mmpt.from_pretrained("runs/fslex/model")
+        >>> model.score(["clip.pose"], ["Fingerspell the letter A.", "Fingerspell the letter B."])  # [2, 1]
 
     Args:
         loaded: model, configs and tokenizer (mmpt.models.loading.load_model).

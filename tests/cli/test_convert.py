@@ -3,25 +3,24 @@
 import json
 
 import numpy as np
+import torch
 
-from tests.conftest import run_module
+import mmpt
+from tests.commands import Forked, run
 
-EMBED = """
-import json, sys
-sys.modules["fairseq"] = None
-import numpy as np, torch, mmpt
-model = mmpt.from_pretrained(sys.argv[1])
-io = np.load(sys.argv[2])
-frames = [io["vfeats"][i][io["vmasks"][i]] for i in range(5)]
-with torch.no_grad():
-    text = model.model.encode_text(torch.tensor(io["caps"]), torch.tensor(io["cmasks"]))
-np.savez(sys.argv[3], video=model.embed_video_features(frames), text=text)
-"""
+
+def embed(folder, io, out):
+    model = mmpt.from_pretrained(folder)
+    io = np.load(io)
+    frames = [io["vfeats"][i][io["vmasks"][i]] for i in range(5)]
+    with torch.no_grad():
+        text = model.model.encode_text(torch.tensor(io["caps"]), torch.tensor(io["cmasks"]))
+    np.savez(out, video=model.embed_video_features(frames), text=text)
 
 
 def check_vectors(folder, io, out):
-    """The folder gives the reference embeddings, in a process without fairseq."""
-    done = run_module("-c", EMBED, str(folder), str(io), str(out))
+    """The folder gives the reference embeddings in another process (without fairseq: see test_embedder)."""
+    done = Forked(embed, folder, io, out).end()
     assert done.returncode == 0, done.stderr
     got, expected = np.load(out), np.load(io)
     np.testing.assert_allclose(got["video"], expected["pooled_video_pad128"], rtol=0, atol=1e-5)
@@ -34,15 +33,7 @@ def test_convert_reference_checkpoint(shared_reference, data_dir, tmp_path):
     config.write_text(
         (reference / "config.yaml").read_text().replace("bert_name: bert", f"bert_name: {reference / 'bert'}")
     )
-    done = run_module(
-        "-m",
-        "mmpt.cli.convert",
-        str(reference / "checkpoint_best.pt"),
-        "--config",
-        str(config),
-        "--out",
-        str(tmp_path / "m"),
-    )
+    done = run("convert", reference / "checkpoint_best.pt", "--config", config, "--out", tmp_path / "m")
     assert done.returncode == 0, done.stderr
     check_vectors(tmp_path / "m", data_dir / "mmfusion" / "io.npz", tmp_path / "v.npz")
 
@@ -62,16 +53,8 @@ def test_convert_plain_state_dict(data_dir, tmp_path):
     config.write_text(
         json.dumps({"dataset": dataset, "model": {"vfeat_dim": 63, "num_hidden_video_layers": 2}})
     )
-    command = [
-        "-m",
-        "mmpt.cli.convert",
-        str(folder / "weights.safetensors"),
-        "--config",
-        str(config),
-        "--out",
-        str(tmp_path / "m"),
-    ]
-    assert run_module(*command).returncode == 0
+    command = ["convert", folder / "weights.safetensors", "--config", config, "--out", tmp_path / "m"]
+    assert run(*command).returncode == 0
     check_vectors(tmp_path / "m", folder / "io.npz", tmp_path / "v.npz")
-    wrong = run_module(*command, "model.num_hidden_video_layers=1")
+    wrong = run(*command, "model.num_hidden_video_layers=1")
     assert wrong.returncode == 2 and "layer.1" in wrong.stderr and "Traceback" not in wrong.stderr

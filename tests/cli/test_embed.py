@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,7 @@ from mmpt.models.loading import model_hash
 from mmpt.pose import reader
 from mmpt.processors.table_file import read_table
 from mmpt.utils.errors import UserError
-from tests.conftest import ENVIRONMENT, ROOT
+from tests.commands import run, start
 from tests.pose.pose_fakes import fake_clip, write_pose
 
 
@@ -193,22 +191,22 @@ def test_embed_refuses_unused_options(model_folder, folder, small_table, tmp_pat
 
 def test_resume_embed_after_kill_gives_the_same_bytes(model_folder, folder, tmp_path):
     for name in ("killed", "whole"):
-        command = [sys.executable, "-m", "mmpt.cli.embed", "--model", str(model_folder), "--in", str(folder)]
-        command += ["--out", str(tmp_path / name), "--portion", "2", "--workers", "0"]
-        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        command = ["embed", "--model", model_folder, "--in", folder, "--out", tmp_path / name]
+        command += ["--portion", "2", "--workers", "0"]
+        started = start(*command)
         if name == "killed":
             parts = tmp_path / "killed" / "parts"
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and len(list(parts.glob("[0-9]*.npz"))) < 3:
                 time.sleep(0.002)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+            started.process.kill()
+            assert started.end().returncode == -signal.SIGKILL
             saved = len(list(parts.glob("[0-9]*.npz")))
             assert 3 <= saved < 20, "killed in the middle"
-            process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-            log = process.communicate()[1]
-            assert f"{2 * saved} clips already embedded" in log
-        assert process.wait() == 0
+            again = run(*command)
+            assert again.returncode == 0 and f"{2 * saved} clips already embedded" in again.stderr
+        else:
+            assert started.end().returncode == 0
     for name in ("embeddings.npy", "ids.csv", "provenance.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -159,7 +159,7 @@ def test_search_refuses_embeddings_of_another_model(
     about.write_text(json.dumps(old))
     caplog.clear()
     assert main(["search", "build", made, *index, "--model", model]) == 0
-    assert "does not say which model it comes from" in caplog.text
+    assert "does not record its model" in caplog.text
     assert main(["search", "build", made, of_other, *index]) == 2
     assert "holds an index of something else" in capsys.readouterr().err
     assert main(["search", "build", made, of_other, *index, "--force"]) == 0

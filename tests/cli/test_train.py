@@ -3,6 +3,7 @@
 import json
 import resource
 import shlex
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 
 from mmpt.utils.checkpoint import load_state_dict_file
+from tests.commands import O, run, start, train
 from tests.conftest import run_module
-from tests.train_command import O, train
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -50,7 +51,7 @@ def test_train_evaluate_and_search(tiny_yaml, tmp_path):
         assert (tmp_path / "run" / "eval" / name).is_file()
         assert name in done.stdout
 
-    asked = run_module("demo_finger.py", "--config", str(tiny_yaml), "--letter", "B", "--text", "a house")
+    asked = run("demo", "--config", tiny_yaml, "--letter", "B", "--text", "a house")
     assert asked.returncode == 0, asked.stderr
     assert (
         "random text" in asked.stdout
@@ -261,14 +262,21 @@ def test_training_without_fairseq_says_what_to_install(tiny_yaml, monkeypatch, c
 
 
 def test_two_processes_gather_and_resume(tiny_yaml, tmp_path):
-    """Two gloo processes through the real launcher, and a resume of both."""
+    """Two gloo processes through the real launcher; a resume of both, forked as torchrun would start them."""
     options = ["--jobtype", "local_small", "loss.gather=true", "fairseq.dataset.batch_size=2"]
     first = run_module("locallaunch.py", str(tiny_yaml), *options, "fairseq.optimization.max_epoch=1")
     assert first.returncode == 0, first.stderr
     assert " epoch 1 " in first.stderr and "valid V2T R@1" in first.stderr
-    second = run_module("locallaunch.py", str(tiny_yaml), *options, "fairseq.optimization.max_epoch=2")
-    assert second.returncode == 0, second.stderr
-    epochs = [line for line in second.stderr.splitlines() if "mmpt.epoch: epoch " in line]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    options = ["--in-process", *options[2:], "fairseq.optimization.max_epoch=2"]
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    again = [start("train", tiny_yaml, *options, **both, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
+    ended = [process.end() for process in again]
+    assert [process.returncode for process in ended] == [0, 0], ended
+    epochs = [
+        line for process in ended for line in process.stderr.splitlines() if "mmpt.epoch: epoch " in line
+    ]
     assert len(epochs) == 1 and " epoch 2 " in epochs[0], "one line an epoch, from one process"
     assert (tmp_path / "run" / "checkpoint_best.pt").is_file()
 

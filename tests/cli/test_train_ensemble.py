@@ -10,7 +10,7 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.losses import EnsembleLoss
 from mmpt.tasks import Task
 from tests.cli.test_train import same_weights
-from tests.train_command import train
+from tests.commands import train
 
 ENSEMBLE = [
     "model.ensemble_size=2",

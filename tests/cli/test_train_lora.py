@@ -12,7 +12,7 @@ from mmpt.cli import train as command
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from tests.cli.test_train import same_weights
-from tests.train_command import train
+from tests.commands import train
 
 EMA = ["fairseq.ema.store_ema=true", "fairseq.ema.ema_decay=0.9"]
 

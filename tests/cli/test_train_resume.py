@@ -1,9 +1,8 @@
 """Resume: as if nothing had interrupted the run, or refused as another experiment."""
 
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -12,9 +11,9 @@ import torch
 from mmpt.config import load_config, save_config
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
 from tests.cli.test_train import same_weights
-from tests.conftest import ENVIRONMENT, ROOT, run_module, write_tiny
+from tests.commands import O, run, start, train, train_runs
+from tests.conftest import run_module, write_tiny
 from tests.processors.table_data import table_rows, write_table
-from tests.train_command import O, train, train_runs
 
 B = "fairseq.dataset.batch_size"
 
@@ -176,27 +175,26 @@ def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, number):
     """
     path, whole_folder, uninterrupted = whole
     folder = tmp_path / "stopped"
-    start = ["locallaunch.py"] if number == signal.SIGTERM else ["-m", "mmpt.cli.train", "--in-process"]
-    command = [*start, str(path), *OPTIONS, f"fairseq.checkpoint.save_dir={folder}"]
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
-    )
+    command = ["train", path, *OPTIONS, f"fairseq.checkpoint.save_dir={folder}"]
+    command += ["--in-process"] if number == signal.SIGKILL else []
+    started = start(*command)
     deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoint_2_*.pt")):  # within the second epoch
-        assert process.poll() is None and time.monotonic() < deadline, (
+        assert started.process.is_alive() and time.monotonic() < deadline, (
             "training ended before it could be interrupted"
         )
         time.sleep(0.005)
-    process.send_signal(number)
-    said = process.communicate()[1]
+    os.kill(started.process.pid, number)
+    ended = started.end()
+    said = ended.stderr
     if number == signal.SIGTERM:
-        assert process.returncode == 128 + signal.SIGTERM
+        assert ended.returncode == 128 + signal.SIGTERM
         assert "SIGTERM: saving a checkpoint" in said and "Traceback" not in said
         assert (folder / "checkpoint_last.pt").is_file()
     for checkpoint in folder.glob("[!.]*.pt"):
         load_state_dict_file(checkpoint)  # whole, whatever the moment
 
-    again = run_module(*command)
+    again = run(*command)
     assert again.returncode == 0, again.stderr
     first_epoch = next(line for line in again.stderr.splitlines() if "mmpt.epoch: epoch " in line)
     assert " epoch 1 " not in first_epoch, "it did not resume"

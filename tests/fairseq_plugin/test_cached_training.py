@@ -22,9 +22,9 @@ from mmpt.training.non_finite import NonFinite
 from mmpt.training.validation import ValidationRetrieval
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import UserError
+from tests.commands import train_runs
 from tests.conftest import run_module
 from tests.losses.linear_towers import LinearTowers, make_batch
-from tests.train_command import train_runs
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from mmpt.training.preflight import preflight
 from mmpt.training.resume import StartKind
 from mmpt.training.run import active, active_plan
 from mmpt.utils.errors import UserError
-from tests.train_command import O
+from tests.commands import O
 
 
 def test_prepare_and_preflight_load_the_config_and_build_the_task_once(tiny_yaml, monkeypatch, tmp_path):

@@ -1,6 +1,8 @@
 """Print a task config with its includes and overrides resolved, as YAML.
 
-signclip config show package:fslex_demo loss.temperature=0.1
+    signclip config show package:fslex_demo loss.temperature=0.1
+
+The output also has the keys that the config leaves at their defaults.
 """
 
 import argparse

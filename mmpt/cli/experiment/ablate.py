@@ -3,9 +3,8 @@
     signclip experiment ablate projects/signclip/fslex_best.yaml projects/signclip/ablations/fslex_best_*.yaml
     signclip experiment ablate X.yaml Y.yaml --seeds 1 2 3 --split valid fairseq.optimization.max_epoch=20
 
-The first config is the one that the others are compared with. Finished runs are not repeated; after an
-interruption the same command resumes. Writes ablations.md, ablations.csv, ablations.json and ablations.png to
---out.
+The others are compared with the first config. Finished runs are not repeated; after an interruption the same
+command resumes. Writes ablations.md, ablations.csv, ablations.json and ablations.png to --out.
 """
 
 import argparse
@@ -31,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "configs", nargs="+", metavar="CONFIG|key=value", help="configs, then overrides for all of them"
     )
-    parser.add_argument("--seeds", nargs="+", default=["1", "2", "3", "4", "5"], help="default: 1 to 5")
+    parser.add_argument(
+        "--seeds", nargs="+", default=["1", "2", "3", "4", "5"], help="seeds of each (default: 1 to 5)"
+    )
     parser.add_argument(
         "--split", default="test", choices=["valid", "test"], help="split to evaluate (default: test)"
     )
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(fresh / "ablations.csv", csv_text(rows))
         write_json(fresh / "ablations.json", rows)
         picture(fresh / "ablations.png", rows, configs[0].stem)
-    print(f"{text}\nwritten to {out}: ablations.md, ablations.csv, ablations.json, ablations.png")
+    print(f"{text}\nwrote {out}: ablations.md, ablations.csv, ablations.json, ablations.png")
     if failed:
         print(f"error: {len(failed)} runs failed: {', '.join(run.name for run in failed)}", file=sys.stderr)
     return int(bool(failed))

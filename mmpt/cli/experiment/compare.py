@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.out, rows)
     else:
         write_text(args.out, f"{TITLE}\n\n{text}")
-    print(f"written to {args.out}")
+    print(f"wrote {args.out}")
 
 
 def _written_by_us(path: Path) -> bool:

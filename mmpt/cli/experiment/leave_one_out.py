@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(fresh / "table.csv", _csv(results))
         write_json(fresh / "folds.json", [_facts(result) for result in results])
         picture(fresh / "folds.png", results, title)
-    print(f"{text}\nwritten to {out}: table.md, table.csv, folds.json, folds.png")
+    print(f"{text}\nwrote {out}: table.md, table.csv, folds.json, folds.png")
     if failed:
         print(f"error: {len(failed)} trainings failed: {', '.join(r.name for r in failed)}", file=sys.stderr)
     return int(bool(failed))

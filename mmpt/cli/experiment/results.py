@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-stand-ins",
         action="store_true",
-        help="allow stand-in data and weights; the table notes them",
+        help="allow generated data and random weights; the table notes them",
     )
     parser.add_argument(
         "--published",
@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="table of published numbers (default: those of RWTH fingerspelling)",
     )
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
-    parser.add_argument("--title", default="RWTH German Fingerspelling", help="of the picture")
+    parser.add_argument(
+        "--title",
+        default="RWTH German Fingerspelling",
+        help="title of page and picture (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,14 +90,14 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.out, COMPARISON, force=args.force)
     if not args.collect:
         _refuse_stand_ins(experiments, args.allow_stand_ins)
-        args.out.mkdir(parents=True, exist_ok=True)  # not found to be impossible after hours of training
+        args.out.mkdir(parents=True, exist_ok=True)  # fails before hours of training
         for experiment in experiments:
             statuses[experiment.name] = run_cli(_run, experiment, args.force)
             if statuses[experiment.name] in INTERRUPTED:
                 return statuses[experiment.name]
             _write(args, experiments, published, statuses)
     text = _write(args, experiments, published, statuses)
-    print(f"{text}\nwritten to {args.out}: results.md, results.csv, results.png")
+    print(f"{text}\nwrote {args.out}: results.md, results.csv, results.png")
     failed = [name for name, status in statuses.items() if status]
     if failed:
         print(
@@ -107,8 +111,8 @@ def _refuse_stand_ins(experiments: list["Experiment"], allowed: bool) -> None:
     for experiment in experiments:
         if (notes := experiment.stand_ins()) and not allowed:
             raise UserError(
-                f"{experiment.name} would run on stand-ins ({'; '.join(notes)}): its numbers would mean "
-                "nothing. Put the real thing there, or give --allow-stand-ins."
+                f"{experiment.name} would run on stand-ins ({'; '.join(notes)}): its numbers would say "
+                "nothing about the method. Give the real data and weights, or --allow-stand-ins."
             )
 
 

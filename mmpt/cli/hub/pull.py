@@ -1,6 +1,8 @@
 """Download a model of the Hugging Face hub into a model folder.
 
-signclip hub pull org/name --out FOLDER [--revision REVISION]
+    signclip hub pull org/name --out FOLDER [--revision REVISION]
+
+The folder loads without a network. For a private model, log in with `hf auth login`, or set HF_TOKEN.
 """
 
 import argparse

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="model folder (see `signclip convert`)")
     parser.add_argument("name", metavar="org/name", help="name on the hub; created if it does not exist")
     parser.add_argument(
-        "--private", action="store_true", help="for you and your organisation only; refused if it is public"
+        "--private",
+        action="store_true",
+        help="visible to you and your organisation only; refused if the model is public",
     )
 
 

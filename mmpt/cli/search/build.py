@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of an evaluation, folder with embeddings.npy and ids.json, or .npy file",
     )
     parser.add_argument("--out", required=True, metavar="INDEX", help="folder to write")
-    parser.add_argument("--side", choices=["video", "text"], default="video", help="of an evaluation")
+    parser.add_argument(
+        "--side",
+        choices=["video", "text"],
+        default="video",
+        help="embeddings of clips or of prompts, of an evaluation (default: video)",
+    )
     parser.add_argument(
         "--ids",
         metavar="FILE",
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
                     f"{path} was made by another model ({source.model}) than {args.model} ({fingerprint})."
                 )
             if not source.model:
-                log.warning("%s does not say which model it comes from: taken to be %s", path, args.model)
+                log.warning("%s does not record its model: assumed to be %s", path, args.model)
             source.model = fingerprint
     index = build_index(sources, args.out, args.kind, args.measure, args.force)
     print(f"wrote {args.out}: {index.summary}")

@@ -1,4 +1,4 @@
-"""Describe a search index."""
+"""Describe a search index: kind, size, recall and model."""
 
 import argparse
 

@@ -1,6 +1,8 @@
 """Print the entries of an index that are most similar to texts, poses or vectors.
 
-signclip search query runs/X/index --model runs/X/model --text "Fingerspell the letter B."
+    signclip search query runs/X/index --model runs/X/model --text "Fingerspell the letter B."
+
+A prompt or a pose needs the model that embedded the index; vectors (--npy) need none.
 """
 
 import argparse
@@ -29,17 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("index", metavar="INDEX", help="folder of `signclip search build`")
     parser.add_argument("--text", action="append", default=[], help="a prompt (may be repeated)")
-    parser.add_argument("--pose", action="append", default=[], metavar="FILE", help="a .pose file (likewise)")
+    parser.add_argument(
+        "--pose", action="append", default=[], metavar="FILE", help="a .pose file (may be repeated)"
+    )
     parser.add_argument("--npy", metavar="FILE", help="vectors [N, D]")
     parser.add_argument(
         "--model", metavar="FOLDER", help="model folder, or org/name on the hub, that embeds texts and poses"
     )
-    parser.add_argument("--device", default="auto", help="of the model: auto, cpu, cuda, ...")
+    parser.add_argument(
+        "--device", default="auto", help="device of the model: auto (default), cpu, cuda, ..."
+    )
     parser.add_argument("-k", type=int, default=10, help="hits per query (default 10)")
     parser.add_argument("--exact", action="store_true", help="compare every vector")
     parser.add_argument("--effort", type=int, help="lists or graph nodes to visit: more gives higher recall")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", metavar="FILE", help="write JSON there")
+    parser.add_argument("--json", action="store_true", help="print the hits as JSON")
+    parser.add_argument("--out", metavar="FILE", help="write the hits to a JSON file")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,0 +1,103 @@
+"""Commands in processes of their own that are forked after the imports.
+
+As isolated as a new Python, with real exit statuses and signals, but without the seconds that torch,
+transformers and fairseq take to import.
+"""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.warm_up"])
+O = "fairseq.optimization"
+
+
+class Forked:
+    """A process that calls a function of a module and exits with the status that it returns (None: 0).
+
+    env: environment variables, in addition to those of this process.
+    """
+
+    def __init__(self, function: Callable[..., int | None], *arguments: Any, **env: str):
+        self.called = (function.__name__, *arguments)
+        self.folder = tempfile.TemporaryDirectory()
+        self.output = [Path(self.folder.name, name) for name in ("stdout", "stderr")]
+        environment = {**os.environ, **env}
+        self.process = _CONTEXT.Process(target=_run, args=(function, arguments, environment, self.output))
+        self.process.start()
+
+    def end(self) -> "subprocess.CompletedProcess[str]":
+        """Wait until it ends."""
+        self.process.join(300)
+        assert self.process.exitcode is not None, f"{self.called} hangs"
+        with self.folder:
+            texts = [file.read_text() if file.exists() else "" for file in self.output]
+        return subprocess.CompletedProcess(list(self.called), self.process.exitcode, *texts)
+
+
+def run(*words: object, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Run `signclip WORDS...` with some environment variables."""
+    return start(*words, **env).end()
+
+
+def start(*words: object, **env: str) -> Forked:
+    """Start `signclip WORDS...`; end() waits."""
+    return Forked(_signclip, [[*map(str, words)]], None, **env)
+
+
+def train(config: Path, *overrides: str, stop_at: int | None = None) -> "subprocess.CompletedProcess[str]":
+    """Train, as `signclip train --in-process CONFIG OVERRIDES...`.
+
+    stop_at: send the process SIGTERM while it computes that update, counted from 0.
+    """
+    return train_runs([[str(config), *overrides]], stop_at)
+
+
+def train_runs(
+    runs: Sequence[Sequence[str]], stop_at: int | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Several runs, one after the other in one process, each with its arguments; the worst exit status."""
+    return Forked(_signclip, [["train", *arguments, "--in-process"] for arguments in runs], stop_at).end()
+
+
+def _run(
+    function: Callable[..., int | None], arguments: Sequence[Any], env: Mapping[str, str], output: list[Path]
+) -> None:
+    for number, file in ((1, output[0]), (2, output[1])):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()
+    os.environ.update(env)
+    import torch
+
+    torch.set_num_threads(1)
+    status = function(*arguments)
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def _signclip(lines: Sequence[Sequence[str]], stop_at: int | None) -> int:
+    from mmpt.cli.main import main
+
+    if stop_at is not None:
+        _signal_at(stop_at)
+    return max(main(words) for words in lines)
+
+
+def _signal_at(update: int) -> None:
+    from mmpt.fairseq_plugin.task import FairseqMMTask
+
+    step = FairseqMMTask.train_step
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, *more, **options):
+        if update_num == update:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, sample, model, criterion, optimizer, update_num, *more, **options)
+
+    FairseqMMTask.train_step = train_step
