@@ -53,10 +53,9 @@ class SymbolEmbeddings(nn.Module):
         for name, weight in self.named_parameters():
             starts_at_zero = name in ("base.weight", "place.weight", "order.weight")
             nn.init.normal_(weight, std=0.0 if starts_at_zero else std)
-        self.block = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width, bias=False)
-        )
-        nn.init.zeros_(self.block[-1].weight)
+        last = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(last.weight)
+        self.block = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), last)
         table = torch.empty(BASES, SHAPE_DIM)
         if table.device.type != "meta":  # where the weights come from a file, so does the table
             table.copy_(torch.from_numpy(shapes()))
