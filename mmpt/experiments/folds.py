@@ -15,11 +15,14 @@ import numpy as np
 from mmpt.config import Config
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.reports.tables import markdown_table
+from mmpt.evaluators.prompt_sets import UNSEEN_ALPHABET
+from mmpt.experiments.ridge import ridge_correct
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
+SVM, RIDGE = "SVM", "kernel ridge"
 # keys of `dataset` that select clips and prompts, besides the languages
-_CLIPS = ("meta_processor", "vfeat_dir", "letters", "extra_letters", "prompt")
+_CLIPS = ("meta_processor", "vfeat_dir", "letters", "extra_letters", "prompt", "prompt_templates")
 
 
 @dataclass(frozen=True)
@@ -103,25 +106,34 @@ class FoldResult:
     """The results of a fold.
 
     correct, svm: bool [N], whether each clip is classified correctly (`correct` may be [seeds, N]).
-    other_svms: the same for SVMs on other features, by name. n_prompts: candidates of each clip.
+    other_svms: the same for SVMs on other features, by name. chance: V2T R@1 of random scores. baseline: name
+    of the classifier `svm`.
     """
 
     fold: Fold
     correct: np.ndarray
     svm: np.ndarray
     t2v: float
-    n_prompts: int
+    chance: float
     other_svms: dict[str, np.ndarray] = field(default_factory=dict)
+    baseline: str = SVM
 
     @property
     def model(self) -> float:
         """V2T R@1 of the model, mean over seeds."""
         return float(self.correct.mean())
 
-    @property
-    def chance(self) -> float:
-        """V2T R@1 of random scores."""
-        return 1 / self.n_prompts
+
+def baseline_of(config: Config) -> str:
+    """An SVM or, for unseen-alphabet, whose classes are not those of training, kernel ridge."""
+    return RIDGE if config.eval.protocol == UNSEEN_ALPHABET else SVM
+
+
+def run_baseline(config: Config, fold: Fold) -> np.ndarray:
+    """Which test clips of a fold the config's baseline classifies correctly: bool [N]."""
+    if baseline_of(config) == SVM:
+        return svm_baseline(config, fold)
+    return ridge_correct(_task(config, fold), config.eval.prompt_ensemble)
 
 
 def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
@@ -210,7 +222,7 @@ def table(results: Sequence[FoldResult]) -> str:
         "N",
         "chance",
         "V2T R@1",
-        "SVM",
+        results[0].baseline,
         "difference",
         "T2V P@1",
         *(f"SVM, {name}" for name in others),
@@ -223,7 +235,7 @@ def table(results: Sequence[FoldResult]) -> str:
 
 
 def _ahead(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) -> str:
-    which = f"the SVM on the features of {name}" if name else "the SVM"
+    which = f"the SVM on the features of {name}" if name else f"the {results[0].baseline}"
     ahead = sum(r.model > correct.mean() for r, correct in zip(results, svm))
     level = sum(r.model == correct.mean() for r, correct in zip(results, svm))
     return f"The model is ahead of {which} in {ahead} of {len(results)} folds, level in {level}."
@@ -249,7 +261,7 @@ def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:
     figure = Figure(figsize=(max(6.0, 0.8 * len(results) + 2), 4), layout="constrained")
     axes = figure.subplots()
     positions = np.arange(len(results))
-    bars = {"SignCLIP": [r.correct for r in results], "SVM": [r.svm for r in results]}
+    bars = {"SignCLIP": [r.correct for r in results], results[0].baseline: [r.svm for r in results]}
     for name in results[0].other_svms:
         bars[f"SVM, {name}"] = [r.other_svms[name] for r in results]
     width = 0.8 / len(bars)

@@ -10,14 +10,10 @@ from mmpt.models.bert_settings import BertSettings
 from mmpt.models.packing import PackedModule
 from mmpt.models.registry import TEXT_ENCODERS
 from mmpt.signwriting.glyphs import SHAPE_DIM, shapes
+from mmpt.signwriting.groups import GROUPS, HANDS
 from mmpt.signwriting.ids import BASES, FIRST_ID, MOST_SIGNS, unpack
 from mmpt.signwriting.signs import FILLS, FIRST_BASE, ROTATIONS
 
-_GROUPS = """100 10e 11e 144 14c 186 1a4 1ba 1cd 1f5
-    205 216 22a 255 265 288 2a6 2b7 2d5 2e3 2f7 2ff 30a 32a 33b 359 36d 376 37f 387"""
-GROUPS = tuple(int(start, 16) for start in _GROUPS.split())
-"""First base of each of the 30 symbol groups of the ISWA 2010: ten of hands, then contact, movement, ..."""
-_HANDS = 10
 _TURNS = ROTATIONS // 2
 """Rotations in steps of 45 degrees; the other half is mirrored."""
 _PLACE_SCALE = 50.0
@@ -67,7 +63,7 @@ class SymbolEmbeddings(nn.Module):
         base, fill, rotation = part["base"], part["fill"], part["rotation"]
         starts = torch.tensor(GROUPS, device=ids.device) - FIRST_BASE
         group = (base[..., None] >= starts).sum(-1) - 1
-        other = (group >= _HANDS).long()
+        other = (group >= HANDS).long()
         turn, mirrored = rotation % _TURNS, rotation // _TURNS
         place = torch.stack([part["x"], part["y"]], -1).to(self.place.weight.dtype) / _PLACE_SCALE
         parts = (

@@ -88,8 +88,8 @@ def test_svm_on_other_features_uses_the_same_clips(tiny_yaml: Path) -> None:
 def test_folds_table_and_figure(tmp_path: Path) -> None:
     one, other = folds_of(["a", "b"])
     results = [
-        FoldResult(one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5, 4),
-        FoldResult(other, np.array([[0, 0], [0, 0]], bool), np.array([0, 1], bool), 1.0, 2),
+        FoldResult(one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5, 0.25),
+        FoldResult(other, np.array([[0, 0], [0, 0]], bool), np.array([0, 1], bool), 1.0, 0.5),
     ]
     text = table(results)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
@@ -106,8 +106,8 @@ def test_folds_table_and_figure_with_other_svms(tmp_path: Path) -> None:
     right, wrong = np.ones(4, bool), np.zeros(4, bool)
     half = np.array([1, 0, 1, 0], bool)
     results = [
-        FoldResult(one, half[None], wrong, 0.5, 4, {"palm": half}),
-        FoldResult(other, half[None], wrong, 0.5, 4, {"palm": right}),
+        FoldResult(one, half[None], wrong, 0.5, 0.25, {"palm": half}),
+        FoldResult(other, half[None], wrong, 0.5, 0.25, {"palm": right}),
     ]
     text = table(results)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mmpt.models.signwriting_bert import GROUPS
 from mmpt.signwriting import read_sign
 from mmpt.signwriting.glyphs import draw_sign, shapes
+from mmpt.signwriting.groups import GROUPS
 
 
 def test_symbols_that_look_alike_have_similar_shapes():

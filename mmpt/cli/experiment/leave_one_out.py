@@ -123,14 +123,15 @@ def _result(fold: "Fold", runs: "list[Run]", config: "Config", others: "dict[str
     """The outcome of a fold: its finished runs, and SVMs on the features of `config` and of `others`."""
     import numpy as np
 
-    from mmpt.experiments.folds import FoldResult, svm_baseline
+    from mmpt.experiments.folds import FoldResult, baseline_of, run_baseline, svm_baseline
 
     found = [one for run in runs if (one := run.results())]
-    [n_prompts] = {one["n_prompts"] for one in found}
+    chance = float(found[0]["chance"]["v2t R@1"])
     t2v = float(np.mean([one["t2v"]["P@1"] for one in found]))
     correct = np.stack([run.correct() for run in runs])
     other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
-    return FoldResult(fold, correct, svm_baseline(config, fold), t2v, n_prompts, other_svms)
+    baseline = run_baseline(config, fold)
+    return FoldResult(fold, correct, baseline, t2v, chance, other_svms, baseline_of(config))
 
 
 def _facts(result: "FoldResult") -> dict[str, object]:
