@@ -14,8 +14,8 @@ import numpy as np
 
 from mmpt.config import Config
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
-from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.evaluators.prompt_sets import UNSEEN_ALPHABET
+from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.experiments.ridge import ridge_correct
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure

@@ -88,7 +88,9 @@ def test_svm_on_other_features_uses_the_same_clips(tiny_yaml: Path) -> None:
 def test_folds_table_and_figure(tmp_path: Path) -> None:
     one, other = folds_of(["a", "b"])
     results = [
-        FoldResult(one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5, 0.25),
+        FoldResult(
+            one, np.array([[1, 1, 0, 0], [1, 1, 1, 1]], bool), np.array([1, 0, 0, 0], bool), 0.5, 0.25
+        ),
         FoldResult(other, np.array([[0, 0], [0, 0]], bool), np.array([0, 1], bool), 1.0, 0.5),
     ]
     text = table(results)
