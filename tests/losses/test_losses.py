@@ -307,9 +307,10 @@ def test_gather_similarities_of_one_process(
     assert block.targets.tolist() == list(range(6))[mine]
     assert block.share == pytest.approx(3 / 6)  # three processes have rows
     if with_labels:
-        assert torch.equal(block.same_label, (LABELS[:, None] == LABELS)[mine])
+        expected = (LABELS[:, None] == LABELS)[mine]
+        assert block.positives is not None and all(torch.equal(found, expected) for found in block.positives)
     else:
-        assert block.same_label is None
+        assert block.positives is None
     for make in (MMContraLoss, MMSigmoidLoss):
         together, alone = (make("dot", gather=gather)(video[mine], text[mine]) for gather in (True, False))
         assert together != alone
@@ -320,13 +321,13 @@ def test_contrastive_loss_of_labels_on_a_rectangle(monkeypatch: pytest.MonkeyPat
     video, text = pairs()
     rows = {"video_to_text": (video @ text.T)[:2], "text_to_video": (text @ video.T)[:2]}
     same = (LABELS[:, None] == LABELS)[:2]
-    block = contrastive.Block(**rows, same_label=same, start=0)
+    block = contrastive.Block(**rows, positives=(same, same), start=0)
     monkeypatch.setattr("mmpt.losses.mm_contra.similarity_block", lambda *_: block)
     target = same.double() / same.sum(1, keepdim=True)
     expected = sum(torch.nn.functional.cross_entropy(side, target) * 2 / 6 for side in rows.values())
     close(MMContraLoss(label_aware=True)(video, text, LABELS), expected)
     monkeypatch.setattr(
-        "mmpt.losses.sigmoid.similarity_block", lambda *_: dataclasses.replace(block, same_label=None)
+        "mmpt.losses.sigmoid.similarity_block", lambda *_: dataclasses.replace(block, positives=None)
     )
     sign = 2 * torch.eye(6)[:2] - 1
     expected = -torch.nn.functional.logsigmoid(sign * (rows["video_to_text"] / 0.1 - 10)).sum() / 6
