@@ -35,7 +35,7 @@ def test_letters_without_a_sign_are_left_out_and_counted():
     train = corpus("train", prompt="{signwriting}")
     assert Counter(e.group for e in train.examples) == {"gss": 24, "psr": 26, "swl": 29}  # Å Ä Ö, and Greek
     assert "26 clips without SignWriting left out: eso:26" in train.describe()
-    assert all(e.text in signs_of_letter(e.group, "A") for e in train.examples if "A" in e.text[:0])
+    assert {e.text for e in train.examples if e.group == "psr"} >= {*signs_of_letter("psr", "A")}
     test = corpus("test", prompt="{signwriting}")
     assert len(test.examples) == 78 and {e.text[0] for e in test.examples} == {"M"}
     with pytest.raises(UserError, match="no letter of asq has a known sign.*ase, bzs"):
@@ -81,10 +81,7 @@ def test_a_table_has_signs_in_a_column(tmp_path):
         SIGN,
         f"{SIGN} {SIGN}",
     ]  # one sign, however it is written
-    assert (
-        "1 without a sign left out: 3" in signs.describe()
-        or "without SignWriting left out: 3" in signs.describe()
-    )
+    assert "1 clips without SignWriting left out: 3" in signs.describe()
     both = table_corpus(table, "{text}", "a {signwriting}")
     assert [e.other_texts for e in both.examples] == [
         (f"a {SIGN}",),
