@@ -173,7 +173,10 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
         table = read_table(args.source)
         template = args.prompt or model.dataset_cfg.prompt_templates[0]
         rows = table.of_split(args.split) if args.split else table.rows
-        prompts = list(dict.fromkeys(texts[0] for texts in PromptTemplates([template], table).of_rows(rows)))
+        texts = [prompts[0] for prompts in PromptTemplates([template], table).of_rows(rows)]
+        if "" in texts:
+            log.warning("%d of %d clips have no sign: they have no prompt", texts.count(""), len(texts))
+        prompts = list(dict.fromkeys(filter(None, texts)))
         about["options"] |= {"prompt": template, "split": args.split}
     if not prompts:
         raise UserError(f"{args.source}: no prompts.")

@@ -332,7 +332,7 @@ def _warn_about_texts(report: TableReport, config: Config | None) -> None:
         if config is not None:
             name, most, origin = config.dataset.bert_name, config.dataset.max_len, ""
             prompts = PromptTemplates(config.dataset.prompt_templates, report.table).of_rows(rows)
-            texts = [text for several in prompts for text in several]
+            texts = [text for several in prompts for text in several if text]
         processor = TextProcessor(load_tokenizer(name), most)
     except MissingDataError as error:
         report.warnings.append(f"texts are not compared with a vocabulary: {error}")

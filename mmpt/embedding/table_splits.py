@@ -19,6 +19,7 @@ from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.templates import PromptTemplates
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import sha256
+from mmpt.utils.logging import some_of
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,12 @@ def prompt_texts(
     """
     chosen = template or model.dataset_cfg.prompt_templates[0]
     texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]
+    without = [row.id for row, text in zip(rows, texts) if not text]
+    if without:
+        raise UserError(
+            f"{table.path}: {len(without)} of {len(rows)} clips have no sign in column 'signwriting', which "
+            f"the prompt {chosen!r} needs: {some_of(without)}. Use another --prompt, or a split without them."
+        )
     model.text_processor.check_classes(texts)
     return texts
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 Results = Mapping[str, Any]
+RETRIEVAL = "retrieval"
+"""The protocol of results that name none."""
 
 # The columns of the paper's table (SignCLIP / FingerCLIP), in its order: direction, metric, heading.
 COLUMNS = (
@@ -51,7 +53,7 @@ def facts(results: Results) -> str:
         f"{results['n_videos']} clips, {results['n_prompts']} prompts, {results['similarity']} similarity; "
         f"chance: T2V P@1 {results['chance']['t2v P@1']:.4f}, V2T R@1 {results['chance']['v2t R@1']:.4f}"
     )
-    if results.get("protocol", "retrieval") != "retrieval":
+    if results.get("protocol", RETRIEVAL) != RETRIEVAL:
         line = f"protocol {results['protocol']}: {line}"
     if results.get("intervals"):
         how = results["bootstrap"]
@@ -137,13 +139,31 @@ def compare_table(
     results: as in results.json. Several seeds of one config are grouped and followed by their mean.
     published: {config name: {"t2v": {...}, "v2t": {...}}}, listed below the results of that config.
 
-    Returns the Markdown table and its rows for CSV: {"config", "what" ("measured", "mean" or "published"),
-    "seed", "n_videos", "n_prompts", "t2v P@1", ...}; missing numbers are None.
+    Returns the Markdown table and its rows for CSV: {"config", "protocol", "what" ("measured", "mean" or
+    "published"), "seed", "n_videos", "n_prompts", "t2v P@1", ...}; missing numbers are None. Results of other
+    protocols than retrieval follow in tables of their own.
     """
+    protocols: dict[str, list[Results]] = {RETRIEVAL: []}
+    for result in results:
+        protocols.setdefault(result.get("protocol", RETRIEVAL), []).append(result)
+    texts, rows = [], []
+    for protocol, members in protocols.items():
+        expected = (published or {}) if protocol == RETRIEVAL else {}
+        if not members and not expected:
+            continue
+        text, part = _table_of(members, expected)
+        texts.append(text if protocol == RETRIEVAL else f"Protocol {protocol}:\n\n{text}")
+        rows += [{"config": row.pop("config"), "protocol": protocol, **row} for row in part]
+    return "\n".join(texts), rows
+
+
+def _table_of(
+    results: Sequence[Results], published: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> tuple[str, list[dict[str, Any]]]:
+    """The table of results of one protocol, and its rows."""
     groups: dict[str, list[Results]] = {}
     for result in results:
         groups.setdefault(name_of(result), []).append(result)
-    published = published or {}
     rows: list[dict[str, Any]] = []
     for name in [*groups, *(name for name in published if name not in groups)]:
         members = groups.get(name, [])
