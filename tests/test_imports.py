@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "mmpt").rglob("*.py"))
 ROOMS = [
-    {"config", "utils", "pose", "registry"},
+    {"config", "utils", "pose", "signwriting", "registry"},
     {"processors", "extractors", "models", "losses"},
     {"datasets", "evaluators", "search"},
     {"embedding"},

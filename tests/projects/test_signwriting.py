@@ -113,6 +113,7 @@ def test_a_list_of_signs_is_embedded_and_searched(trained, tmp_path):
     assert bad.returncode == 2 and "not valid SignWriting" in bad.stderr and "Traceback" not in bad.stderr
 
 
+@pytest.mark.slow
 def test_leave_one_out_compares_with_kernel_ridge(trained, tmp_path):
     config, _ = trained
     done = run(
