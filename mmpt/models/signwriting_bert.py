@@ -20,13 +20,13 @@ _PLACE_SCALE = 50.0
 
 
 class SymbolEmbeddings(nn.Module):
-    """The vector of a symbol: the sum of the vectors of its parts, and a feed-forward block on that sum.
+    """The vector of a symbol: the sum of the vectors of its parts.
 
     Parts: base symbol, its group, what the base looks like (glyphs.shapes), fill, rotation, fill with
     rotation, mirrored or not, place in the box, and number of the sign in the prompt. Hands and other symbols
     have their own fills and rotations. The vector of a base symbol starts at zero, so one that no training
-    prompt contains is described by its other parts. The feed-forward block joins the parts (which symbol is
-    where); it starts as zero.
+    prompt contains is described by its other parts. The vector of a place is linear in x and y, with weights
+    for each symbol group, so that the sum over a sign tells which symbol is where; they start at zero too.
 
     Args:
         width: H.
@@ -44,14 +44,11 @@ class SymbolEmbeddings(nn.Module):
         self.fill_and_rotation = nn.Embedding(2 * FILLS * _TURNS, width)
         self.mirrored = nn.Embedding(4, width)
         self.shape = nn.Linear(SHAPE_DIM, width, bias=False)
-        self.place = nn.Linear(2, width, bias=False)
+        self.place = nn.Embedding(len(GROUPS), 2 * width)
         self.order = nn.Embedding(MOST_SIGNS, width)
         for name, weight in self.named_parameters():
             starts_at_zero = name in ("base.weight", "place.weight", "order.weight")
             nn.init.normal_(weight, std=0.0 if starts_at_zero else std)
-        last = nn.Linear(width, width, bias=False)
-        nn.init.zeros_(last.weight)
-        self.block = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), last)
         table = torch.empty(BASES, SHAPE_DIM)
         if table.device.type != "meta":  # where the weights come from a file, so does the table
             table.copy_(torch.from_numpy(shapes()))
@@ -65,19 +62,19 @@ class SymbolEmbeddings(nn.Module):
         group = (base[..., None] >= starts).sum(-1) - 1
         other = (group >= HANDS).long()
         turn, mirrored = rotation % _TURNS, rotation // _TURNS
-        place = torch.stack([part["x"], part["y"]], -1).to(self.place.weight.dtype) / _PLACE_SCALE
-        parts = (
+        at = torch.stack([part["x"], part["y"]], -1).to(self.place.weight.dtype) / _PLACE_SCALE
+        place = (self.place(group).unflatten(-1, (2, -1)) * at[..., None]).sum(-2)
+        return (
             self.base(base)
             + self.group(group)
             + self.shape(self.shapes[base])
-            + self.place(place)
+            + place
             + self.order(part["sign"])
             + 0.5 * self.fill(other * FILLS + fill)
             + 0.5 * self.rotation(other * _TURNS + turn)
             + 0.5 * self.fill_and_rotation((other * FILLS + fill) * _TURNS + turn)
             + 0.5 * self.mirrored(other * 2 + mirrored)
         )
-        return parts + self.block(parts)
 
 
 @TEXT_ENCODERS.register("SignWritingBert")
