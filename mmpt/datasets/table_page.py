@@ -99,7 +99,7 @@ def signs_table(report: TableReport) -> str:
 def _image(sign: Sign) -> str:
     """A sign as an HTML image, with its FSW as alternative text."""
     stream = io.BytesIO()
-    draw_sign(sign, 40).convert("P").save(stream, "PNG", optimize=True)
+    draw_sign(sign, 40).convert("L").save(stream, "PNG", optimize=True)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img alt="{sign.fsw}" title="{sign.fsw}" src="data:image/png;base64,{data}">'
 
