@@ -23,8 +23,9 @@ from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import clip_files, places_in
 from mmpt.processors.table_file import Table, TableRow
-from mmpt.processors.templates import PromptTemplates
+from mmpt.processors.templates import PromptTemplates, signs_of_row
 from mmpt.processors.text import TextProcessor
+from mmpt.signwriting import Sign
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.parallel import ordered_map
@@ -82,7 +83,8 @@ class ClipReader:
 class TableReport:
     """The result of `check_table`. clips: facts of each row. errors must be corrected, warnings not.
 
-    reader, longest: how the model of a config reads clips, and its max_video_len.
+    reader, longest: how the model of a config reads clips, and its max_video_len. signs: of each row, in its
+    column `signwriting`; none where the cell is invalid.
     """
 
     table: Table
@@ -90,6 +92,7 @@ class TableReport:
     clips: list[ClipFacts]
     reader: ClipReader | None = None
     longest: int = LONG
+    signs: list[list[Sign]] = field(default_factory=list)
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -153,6 +156,7 @@ def check_table(
         if clip.error is not None
     ]
     report.errors += _other_feature_dims(table, clips)
+    _read_signs(report)
     leaks = find_leaks(table.rows, files)
     for kind, messages in leaks.messages(table.path).items():
         assert kind in KINDS
@@ -168,6 +172,16 @@ def check_table(
     _warn_about_clips(report)
     _warn_about_rates(report)
     return report
+
+
+def _read_signs(report: TableReport) -> None:
+    """Fill report.signs, and report each invalid cell."""
+    for row in report.table.rows:
+        try:
+            report.signs.append(signs_of_row(report.table, row))
+        except UserError as error:
+            report.signs.append([])
+            report.errors.append(str(error))
 
 
 def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFacts:
@@ -337,7 +351,8 @@ def _warn_about_texts(report: TableReport, config: Config | None) -> None:
     except MissingDataError as error:
         report.warnings.append(f"texts are not compared with a vocabulary: {error}")
     except UserError as error:  # training refuses it
-        report.errors.append(str(error))
+        if str(error) not in report.errors:
+            report.errors.append(str(error))
     else:
         lost = processor.what_is_lost(texts)
         report.warnings += [f"with dataset.bert_name={name}{origin}, {line}." for line in lost]

@@ -1,5 +1,7 @@
 """Write the report of a table as Markdown, with figures of lengths, classes and some clips."""
 
+import base64
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.normalization import apply_frame, shoulder_frame
 from mmpt.pose.reader import read_pose
+from mmpt.signwriting import Sign
+from mmpt.signwriting.glyphs import draw_sign
 from mmpt.utils.figures import save_figure
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import some_of
@@ -24,6 +28,7 @@ from mmpt.utils.outputs import replace_output
 _COLOURS = {"train": "#2f6db3", "valid": "#d08a2e", "test": "#3a8f5c", NO_SPLIT: "#8a8a8a"}
 _SHOWN = 12
 _LISTED = 50
+_SIGNS = 200
 _FINGERS = [[0, *range(start, start + 4)] for start in range(1, 21, 4)]
 _BODY = [[15, 13, 11, 12, 14, 16], [11, 23, 24, 12], [0, 11], [0, 12]]
 
@@ -58,6 +63,8 @@ def page(report: TableReport, pictures: Sequence[str] = ()) -> str:
             listed = [f"- {escape_markdown(line)}" for line in lines[:_LISTED]]
             parts.append("\n".join([f"## {title}\n", *listed, *more]) + "\n")
     parts += [f"![{Path(name).stem}]({name})\n" for name in pictures]
+    if any(report.signs):
+        parts.append(signs_table(report) + "\n")
     return "\n".join(parts)
 
 
@@ -75,6 +82,26 @@ def splits_table(report: TableReport) -> str:
         cells.append(some_of(list(counts["fps"]), 4) or "?")
         lines.append(f"| {split} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def signs_table(report: TableReport) -> str:
+    """The texts with their signs, drawn, in Markdown; the first rows if there are many."""
+    rows = zip(report.table.rows, report.signs)
+    first = {(row.text, tuple(signs)): row.line for row, signs in reversed(list(rows)) if signs}
+    shown = sorted(first.items(), key=lambda item: item[1])[:_SIGNS]
+    some = f"The first {len(shown)} of {len(first)} texts with signs.\n\n" if len(shown) < len(first) else ""
+    lines = ["| line | text | signs |", "|---:|---|---|"]
+    for (text, signs), line in shown:
+        lines.append(f"| {line} | {escape_markdown(text)} | {' '.join(map(_image, signs))} |")
+    return f"## Signs\n\n{some}" + "\n".join(lines)
+
+
+def _image(sign: Sign) -> str:
+    """A sign as an HTML image, with its FSW as alternative text."""
+    stream = io.BytesIO()
+    draw_sign(sign, 40).convert("L").save(stream, "PNG", optimize=True)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return f'<img alt="{sign.fsw}" title="{sign.fsw}" src="data:image/png;base64,{data}">'
 
 
 def _lengths(path: Path, report: TableReport) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 
 from mmpt.processors.table_file import Table, TableRow
-from mmpt.signwriting import canonical, read_sign
+from mmpt.signwriting import Sign, canonical, read_sign
 from mmpt.utils.errors import UserError
 from mmpt.utils.text import nfc
 
@@ -59,10 +59,8 @@ class PromptTemplates:
         cell = row.values.get(SIGNS)
         if not cell or not any(SIGNS in names for names in self._fields):
             return row.values
-        try:
-            return {**row.values, SIGNS: " ".join(canonical(read_sign(word)).fsw for word in cell.split())}
-        except UserError as error:
-            raise UserError(f"{self._table.path}, line {row.line}, column {SIGNS!r}: {error}") from error
+        signs = signs_of_row(self._table, row)
+        return {**row.values, SIGNS: " ".join(canonical(sign).fsw for sign in signs)}
 
     def of_rows(self, rows: Sequence[TableRow]) -> list[list[str]]:
         """`prompts` of each row. Raises UserError if two classes get the same prompt from a template."""
@@ -80,6 +78,14 @@ class PromptTemplates:
                         f"{row.line}): each template must keep the classes of the first apart."
                     )
         return prompts
+
+
+def signs_of_row(table: Table, row: TableRow) -> list[Sign]:
+    """The signs of a row, as they are in the table. Raises UserError that names the cell."""
+    try:
+        return [read_sign(word) for word in row.values.get(SIGNS, "").split()]
+    except UserError as error:
+        raise UserError(f"{table.path}, line {row.line}, column {SIGNS!r}: {error}") from error
 
 
 def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:

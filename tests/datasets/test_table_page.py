@@ -1,11 +1,24 @@
 """The pictures of a table's page."""
 
+import base64
+import io
+import json
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
+from signwriting.formats.fsw_to_swu import fsw2swu
 
+from mmpt.cli.check import main
 from mmpt.datasets import table_page
 from mmpt.datasets.table_check import check_table
 from mmpt.processors.table_file import read_table
+from mmpt.signwriting import read_sign
+from mmpt.signwriting.alphabets import signs_of_letter
+from mmpt.signwriting.glyphs import draw_sign
+
+SIGNS = [signs_of_letter("gsg", letter)[0] for letter in "ABCDEFGH"]
 
 
 @pytest.mark.parametrize("unreadable", [False, True])
@@ -23,3 +36,58 @@ def test_lengths_count_readable_clips_only(tmp_path, monkeypatch, unreadable):
     assert counted[:, 1].max() == (0 if unreadable else 1)
     assert unreadable or counted[:, 0].min() == 29.5
     assert steps.get_data().values.tolist() == [2] and steps.get_data().edges.tolist() == [0.5, 1.5]
+
+
+def signs_of_table(tmp_path, *cells):
+    """`signclip check` of a table with these cells of `signwriting`: status, check.json, check.md."""
+    np.save(tmp_path / "a.npy", np.arange(60, dtype=np.float32).reshape(30, 2))
+    rows = [f"{n},a.npy,text {n},train,{cell}" for n, cell in enumerate(cells)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,path,text,split,signwriting", *rows]))
+    status = main([str(tmp_path / "t.csv"), "--workers", "0"])
+    folder = tmp_path / "t_check"
+    return status, json.loads((folder / "check.json").read_text()), (folder / "check.md").read_text()
+
+
+def test_signs_are_drawn(tmp_path):
+    """One image for each sign, also in Unicode SignWriting; a row without a sign has none."""
+    cells = [SIGNS[0], fsw2swu(SIGNS[1]), "", f"{SIGNS[2]} {SIGNS[3]}"]
+    status, found, page = signs_of_table(tmp_path, *cells)
+    assert status == 0 and not found["errors"]
+    images = re.findall(r'<img alt="(\S+)" title="\S+" src="data:image/png;base64,(\S+)">', page)
+    assert [alt for alt, _ in images] == SIGNS[:4]
+    for fsw, data in images:
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert image.convert("L").tobytes() == draw_sign(read_sign(fsw), 40).convert("L").tobytes()
+    assert "| 2 | text 0 | <img" in page and "| 4 | text 2 |" not in page
+
+
+def test_each_invalid_sign_is_reported(tmp_path):
+    """Of fifty signs, each invalid one is named by line, column and part; the others are drawn."""
+    cells = [SIGNS[n % len(SIGNS)] for n in range(50)]
+    planted = {
+        3: ("M510x508S38c20490x493", "'S38c20'"),
+        17: ("M510x508", "'M510x508'"),
+        30: ("A", "'A'"),
+    }
+    planted |= {31: (f"{SIGNS[0]} M10x508S1f720490x493", "'10x508S'"), 49: ("house", "'house'")}
+    for number, (cell, _) in planted.items():
+        cells[number] = cell
+    status, found, page = signs_of_table(tmp_path, *cells)
+    assert status == 1 and len(found["errors"]) == len(planted)
+    for error, (number, (_, part)) in zip(found["errors"], planted.items()):
+        assert f"t.csv, line {number + 2}, column 'signwriting': the sign " in error
+        assert f"is not valid SignWriting at {part}" in error and error in page.replace("\\", "")
+    assert page.count("<img ") == 45
+
+
+def test_no_signs_without_the_column(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((30, 2), np.float32))
+    (tmp_path / "t.csv").write_text("id,path,text,split\na,a.npy,x,train\n")
+    main([str(tmp_path / "t.csv"), "--workers", "0"])
+    assert "## Signs" not in (tmp_path / "t_check" / "check.md").read_text()
+
+
+def test_a_long_table_shows_its_first_signs(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_page, "_SIGNS", 3)
+    _, _, page = signs_of_table(tmp_path, *SIGNS[:5])
+    assert "The first 3 of 5 texts with signs." in page and page.count("<img ") == 3

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt.evaluators.pictures.labels import short_labels
+from mmpt.evaluators.pictures.sign_labels import ROOM, set_tick_labels, sign_labels
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
@@ -38,7 +38,9 @@ def answer_picture(
     """
     check_picture_name(path)
     height, width = signer.shape[:2]
-    size = max(4.0, 0.3 * len(prompts) + 1.2)
+    labels = sign_labels(prompts, longest=32)
+    room = ROOM if any(label.signs for label in labels) else 0.3
+    size = max(4.0, room * len(prompts) + 1.2)
     figure = Figure(figsize=(size * width / height + 5.5, size), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[size * width / height, 5.5])
     left.imshow(signer)
@@ -48,7 +50,7 @@ def answer_picture(
     start = min(0.0, *scores) if len(scores) > 1 else 0.0
     bars = right.barh(positions, np.subtract(scores, start), left=start, color=colours, height=0.7)
     right.bar_label(bars, [f"{score:+.3f}" for score in scores], fontsize=8, padding=3)
-    right.set_yticks(positions, short_labels(prompts, longest=32), fontsize=9)
+    set_tick_labels(right, "y", labels, 9, room)
     right.invert_yaxis()
     right.set_xlim(start, max(max(scores) * 1.2, start + 0.1))
     right.set_xlabel("cosine similarity", fontsize=8)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mmpt.evaluators.pictures.sign_labels import ROOM, Label, set_tick_labels, sign_labels
 from mmpt.evaluators.reports.tables import name_of
 from mmpt.utils.figures import save_figure
 
@@ -18,14 +19,15 @@ _INK, _ACCENT, _MUTED, _GRID = "#222222", "#2f6db3", "#8a8a8a", "#e4e8ee"
 
 
 def confusion_matrix(
-    path: Path, truth: NDArray, predicted: NDArray, labels: Sequence[str], results: Mapping[str, Any]
+    path: Path, truth: NDArray, predicted: NDArray, prompts: Sequence[str], results: Mapping[str, Any]
 ) -> Path:
     """Draw the confusion matrix: true prompts (rows), predicted prompts (columns), counts in the cells.
 
-    truth, predicted: integers [n_videos], indices of `labels`. Rows are the prompts that have clips, columns
+    truth, predicted: integers [n_videos], indices of `prompts`. Rows are the prompts that have clips, columns
     all prompts; the diagonal is framed. With more than 60 prompts only the 40 most confused ones are drawn,
     and the title says so. Returns `path`.
     """
+    labels = sign_labels(prompts)
     pairs, counts = np.unique(np.stack([truth, predicted]), axis=1, return_counts=True)
     columns = _most_confused(pairs, counts) if len(labels) > MAX_CLASSES else np.arange(len(labels))
     clips = np.bincount(truth, minlength=len(labels))
@@ -38,17 +40,17 @@ def confusion_matrix(
     shown[row[kept], column[kept]] = counts[kept]
     share = shown / clips[rows, None]
 
-    cell = 0.26
+    cell = _room(labels, 0.26)
     figure = Figure(figsize=(3 + cell * len(columns), 2.2 + cell * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     for y, x in zip(*np.nonzero(shown)):
         colour = "white" if share[y, x] > 0.55 else _INK
         axes.text(x, y, str(shown[y, x]), ha="center", va="center", color=colour, fontsize=7)
-    for y, prompt in enumerate(rows):
-        axes.plot(*_box(position[1, prompt], y), color=_MUTED, linewidth=0.7)
-    axes.set_xticks(range(len(columns)), [labels[i] for i in columns], fontsize=8)
-    axes.set_yticks(range(len(rows)), [labels[i] for i in rows], fontsize=8)
+    for y, number in enumerate(rows):
+        axes.plot(*_box(position[1, number], y), color=_MUTED, linewidth=0.7)
+    set_tick_labels(axes, "x", [labels[i] for i in columns], 8, cell)
+    set_tick_labels(axes, "y", [labels[i] for i in rows], 8, cell)
     axes.tick_params(axis="x", rotation=_rotation(labels))
     axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
@@ -78,25 +80,25 @@ def _most_confused(pairs: NDArray, counts: NDArray) -> NDArray:
 
 
 def per_class(
-    path: Path, truth: NDArray, predicted: NDArray, labels: Sequence[str], results: Mapping[str, Any]
+    path: Path, truth: NDArray, predicted: NDArray, prompts: Sequence[str], results: Mapping[str, Any]
 ) -> Path:
     """Draw V2T R@1 of each prompt, best first, with the mean and chance.
 
     Up to 60 prompts are bars with names and counts; more are a curve. Returns `path`.
     """
+    labels = sign_labels(prompts)
     clips = np.bincount(truth, minlength=len(labels))
     right = np.bincount(truth[truth == predicted], minlength=len(labels))
-    prompts = np.flatnonzero(clips)
-    share = right[prompts] / clips[prompts]
+    classes = np.flatnonzero(clips)
+    share = right[classes] / clips[classes]
     order = np.argsort(-share, kind="stable")
-    width = max(
-        7.5, 1.5 + 0.3 * min(len(order), MAX_CLASSES / 2 if len(order) > MAX_CLASSES else MAX_CLASSES)
-    )
+    bars = MAX_CLASSES / 2 if len(order) > MAX_CLASSES else len(order)
+    width = max(7.5, 1.5 + _room(labels, 0.3) * bars)
     figure = Figure(figsize=(width, 4), layout="constrained")
     axes = figure.add_subplot()
     if len(order) <= MAX_CLASSES:
-        names = [labels[prompts[i]] for i in order]
-        counts = [f"{right[prompts[i]]}/{clips[prompts[i]]}" for i in order]
+        names = [labels[classes[i]] for i in order]
+        counts = [f"{right[classes[i]]}/{clips[classes[i]]}" for i in order]
         _bars(axes, share[order], names, counts)
     else:
         axes.fill_between(range(len(order)), share[order], step="mid", color=_ACCENT)
@@ -114,10 +116,10 @@ def per_class(
     return save_figure(figure, path)
 
 
-def _bars(axes: Axes, share: NDArray, names: Sequence[str], counts: Sequence[str]) -> None:
+def _bars(axes: Axes, share: NDArray, names: Sequence[Label], counts: Sequence[str]) -> None:
     bars = axes.bar(range(len(share)), share, color=_ACCENT, width=0.75)
     axes.bar_label(bars, counts, fontsize=6.5, color=_INK, padding=1)
-    axes.set_xticks(range(len(share)), names, fontsize=8)
+    set_tick_labels(axes, "x", names, 8, _room(names, 0.3))
     axes.tick_params(axis="x", rotation=_rotation(names), length=0)
     axes.set_xlim(-0.7, max(len(share) - 0.3, 8))
 
@@ -138,9 +140,14 @@ def _metric(results: Mapping[str, Any]) -> str:
     return "R@1" if results.get("noun") == "class" else "V2T R@1"
 
 
-def _rotation(labels: Sequence[str]) -> int:
+def _room(labels: Sequence[Label], usual: float) -> float:
+    """Inches for each label: more if signs are drawn."""
+    return ROOM if any(label.signs for label in labels) else usual
+
+
+def _rotation(labels: Sequence[Label]) -> int:
     """Rotation of tick labels in degrees: long names are vertical, so that they do not overlap."""
-    return 90 if max(len(label) for label in labels) > 3 else 0
+    return 90 if max(len(label.text) for label in labels) > 3 else 0
 
 
 def _box(x: float, y: float) -> tuple[list[float], list[float]]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mmpt.evaluators.metrics.ranks import ABSENT
-from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.recognition.protocols import Outcome, Split
 from mmpt.evaluators.reports.tables import code_span, csv_text, escape_markdown, markdown_table
 from mmpt.utils.files import write_json, write_text
@@ -228,7 +227,6 @@ def _drawings(outcomes: Sequence[Outcome], queries: Split) -> dict[str, Callable
         known = outcome.truth != ABSENT
         if not known.any():
             continue
-        labels = short_labels(outcome.classes)
         title = {
             "config": f"{outcome.protocol} {outcome.setting}",
             "n_videos": outcome.n,
@@ -239,6 +237,8 @@ def _drawings(outcomes: Sequence[Outcome], queries: Split) -> dict[str, Callable
         }
         clips = {"truth": outcome.truth[known], "predicted": outcome.predicted[known]}
         for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
-            drawings[f"{outcome.protocol}_{name}"] = partial(draw, **clips, labels=labels, results=title)
+            drawings[f"{outcome.protocol}_{name}"] = partial(
+                draw, **clips, prompts=outcome.classes, results=title
+            )
     clips_on_map = (queries.vectors, queries.classes, queries.signers)
     return drawings | {_MAP: lambda path: embedding_map(path, *clips_on_map)}

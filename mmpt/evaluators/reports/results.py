@@ -173,7 +173,7 @@ def save_report(
             from mmpt.evaluators.pictures import confusions  # matplotlib is slow to import
 
             for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
-                draw(fresh / name, truth, predicted, labels, results)
+                draw(fresh / name, truth, predicted, split.prompts, results)
         write_text(fresh / "results.md", _markdown(results, truth, predicted, labels, plots))
         write_json(fresh / "results.json", results)
     pictures = _PICTURES if plots else ()
