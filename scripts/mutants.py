@@ -37,7 +37,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--module", nargs="*", default=[""], help="only files with this in their path: losses"
+        "--module", nargs="*", default=[""], help="only files with this in their path: losses, ranks.py"
     )
     parser.add_argument("--sample", type=int, help="at most this many mutants of each file, drawn at random")
     parser.add_argument("--summary", action="store_true", help="run nothing, print the results so far")
@@ -77,10 +77,30 @@ def choose(modules: list[str], sample: int | None) -> dict[Path, list[str]]:
     chosen = {}
     for path in sorted(walk_mutatable_files()):
         names = list(status(path))
-        if names and any(module.replace(".", "/") in str(path) for module in modules):
+        if names and any(fits(path, module) for module in modules):
             few = sample is not None and sample < len(names)
             chosen[path] = random.Random(SEED).sample(names, sample or 0) if few else names
     return chosen
+
+
+def fits(path: Path, module: str) -> bool:
+    """Whether a file is of a module, which is given as losses, losses.mixup, mixup.py or losses/mixup.py."""
+    return module.removesuffix(".py").replace(".", "/") in str(path.with_suffix(""))
+
+
+def stale(explained: set[str], survivors: set[str], whole: set[str], modules: set[str]) -> list[str]:
+    """Entries of the list of equivalent mutants that explain no survivor.
+
+    whole: the modules of which all mutants were tested. modules: all that have mutants; the entries of others
+    are stale too.
+    """
+    found = []
+    for key in explained - survivors:
+        where = key.partition(":")[0]
+        of = max((name for name in modules if where.startswith(f"{name}.")), key=len, default=None)
+        if of is None or of in whole:
+            found.append(key)
+    return sorted(found)
 
 
 def described(name: str, path: Path) -> tuple[str, str]:
@@ -94,9 +114,10 @@ def described(name: str, path: Path) -> tuple[str, str]:
 
 
 def print_summary(chosen: dict[Path, list[str]]) -> None:
-    """Survivors that the list of equivalent mutants does not explain, and a line for each file."""
+    """Survivors that the list of equivalent mutants lacks, its stale entries, and a line for each file."""
     explained = {key for entry in tomllib.loads(EQUIVALENT.read_text())["group"] for key in entry["mutants"]}
     lines, total = [], Counter[str]()
+    survivors, whole = set[str](), set[str]()
     for path, names in chosen.items():
         found, all_mutants = Counter[str](), status(path)
         for name in names:
@@ -104,14 +125,24 @@ def print_summary(chosen: dict[Path, list[str]]) -> None:
             kind = "killed" if result in KILLED else "waiting" if result == "not checked" else "survived"
             if kind == "survived":
                 key, difference = described(name, path)
+                survivors.add(key)
                 kind = "equivalent" if key in explained else kind
                 if kind == "survived":
                     print(f"{result}: {name}\n  {key!r}\n{difference}")
             found[kind] += 1
+        if len(names) == len(all_mutants) and not found["waiting"]:
+            whole.add(module_of(path))
         lines.append(line(str(path), found, len(names), len(all_mutants)))
         total += found
+    for key in stale(explained, survivors, whole, set(map(module_of, walk_mutatable_files()))):
+        print(f"{EQUIVALENT}: no survivor any more, remove it: {key!r}")
     header = f"{'':38} {'score':>6} {'killed':>7} {'survived':>9} {'equivalent':>11}  tested"
     print(header, *lines, line("all", total, sum(total.values()), None), sep="\n")
+
+
+def module_of(path: Path) -> str:
+    """The module of a file: mmpt/losses/__init__.py is mmpt.losses."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
 def line(name: str, found: Counter[str], tested: int, of: int | None) -> str:

@@ -1,5 +1,6 @@
 """locallaunch.py: the commands for a config, and the exit status."""
 
+import argparse
 import sys
 
 import pytest
@@ -19,6 +20,11 @@ def test_locallaunch_dryrun_prints_the_commands(tiny_yaml, capsys):
     assert all("eval.after_training=true" in line for line in lines)
 
 
+def commands(config, *overrides, jobtype=None):
+    args = argparse.Namespace(overrides=list(overrides), jobtype=jobtype, force=False, verbose=False)
+    return train.commands(str(config), args)
+
+
 @pytest.mark.parametrize(
     "task_type, jobtype, processes",
     [
@@ -29,18 +35,18 @@ def test_locallaunch_dryrun_prints_the_commands(tiny_yaml, capsys):
     ],
 )
 def test_job_types(tiny_yaml, task_type, jobtype, processes):
-    (command,) = train.commands(str(tiny_yaml), [f"task_type={task_type}"], jobtype, [])
+    (command,) = commands(tiny_yaml, f"task_type={task_type}", jobtype=jobtype)
     assert (f"--nproc-per-node={processes}" in command) == (processes > 1)
     assert command[0] == sys.executable
 
 
 def test_locallaunch_unknown_local_job_type(tiny_yaml):
     with pytest.raises(UserError, match="task_type: expected one of local_single, local_small"):
-        train.commands(str(tiny_yaml), ["task_type=local_smal"], None, [])
+        commands(tiny_yaml, "task_type=local_smal")
 
 
 def test_predict_by_job_type(tiny_yaml):
-    (command,) = train.commands(str(tiny_yaml), [], "local_predict", [])
+    (command,) = commands(tiny_yaml, jobtype="local_predict")
     assert command[1:4] == ["-m", "mmpt", "evaluate"]
 
 
@@ -97,6 +103,11 @@ def test_locallaunch_two_processes_train_loss_parameters(tiny_yaml, loss):
         (["dataset.table_path=none.csv"], "there is no table none.csv"),
         (["dataset.prompt_templates=['{tex}']"], "names the column 'tex'"),
         (["fairseq.dataset.batch_size=7"], "6 prompts cannot fill a batch of 7"),
+        (["loss.gather=true", "--jobtype", "local_small"], "2 processes share a batch of 8 clips; 6 prompts"),
+        (["dataset.prompt_templates=['{signed_language}']", "fairseq.dataset.batch_size=2"], ""),
+        (["dataset.prompt_templates=['{text}']", "dataset.max_len=4"], ""),
+        (["dataset.prompt_templates=['the letter {text}']", "dataset.max_len=4"], "same token ids"),
+        (["dataset.prompt_templates=['ሰላም{text}']"], "knows no word of 6 of"),
         (["dataset.vfeat_dir=nowhere"], "none of the 12 clips is in the folder of features nowhere"),
         ([], ""),
     ],

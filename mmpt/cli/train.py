@@ -114,7 +114,8 @@ def _dry_run(paths: list[str], args: argparse.Namespace, todo: list[list[str]]) 
     print("\n".join(shlex.join(command) for command in todo), flush=True)
     for path, task in zip(paths, tasks):
         predicts = args.jobtype == "local_predict" or (not args.jobtype and evaluates(path, task.config))
-        _named(path, _check_data, task, predicts, args.force)
+        processes = PROCESSES.get(args.jobtype or task.config.task_type, 1)
+        _named(path, _check_data, task, predicts, processes, args.force)
     return 0
 
 
@@ -126,7 +127,7 @@ def _named(path: str, check: Callable[..., Any], *args: Any) -> Any:
         raise UserError(f"{path}: {error}") from None
 
 
-def _check_data(task: "Task", predicts: bool, force: bool) -> None:
+def _check_data(task: "Task", predicts: bool, processes: int, force: bool) -> None:
     """Raises UserError for what is refused before clips are read: missing data, results of something else."""
     from mmpt.config.fairseq_options import option
 
@@ -137,7 +138,7 @@ def _check_data(task: "Task", predicts: bool, force: bool) -> None:
     if not predicts and task.config.eval.after_training:
         splits.append(tested)
     for split in splits:
-        task.check_corpus(split)
+        task.check_corpus(split, processes)
     if predicts or task.config.eval.after_training:
         from mmpt.evaluators.evaluation import check_results
 

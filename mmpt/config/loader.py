@@ -1,9 +1,9 @@
 """Load a task config: YAML -> includes -> overrides -> dataclasses, strictly.
 
-Later layers win: the files under `includes:` (relative to the including file, to the working directory, or to
-a folder above the file, as in the published `projects/task/ft.yaml`), the file itself, then overrides such as
-`dataset.augment2d=true`. Errors name the file or override, the dotted key and, for a misspelt key, the
-nearest valid one.
+Later layers win: the files under `includes:` (relative to the including file, to the working directory, to a
+folder above the file, as in the published `projects/task/ft.yaml`, or to the package, as
+`configs/table.yaml`), the file itself, then overrides such as `dataset.augment2d=true`. Errors name the file
+or override, the dotted key and, for a misspelt key, the nearest valid one.
 """
 
 import logging
@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, aliases, build
 from mmpt.config.fairseq_options import check_fairseq
-from mmpt.config.package_files import PREFIX, config_path
+from mmpt.config.package_files import PREFIX, config_path, package_root
 from mmpt.config.published import remove_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.registry import nearest
@@ -123,7 +123,8 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for item in includes:
-        folders = [] if item.startswith(PREFIX) else [path.parent, Path(), *real.parent.parents]
+        folders = [path.parent, Path(), *real.parent.parents, package_root()]
+        folders = [] if item.startswith(PREFIX) else folders
         places = [folder / item for folder in folders]
         found = next((place for place in places if place.is_file()), None)
         found = found or (places[0] if places else config_path(item))

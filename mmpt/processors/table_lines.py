@@ -94,8 +94,8 @@ def _is_clip(file: str) -> bool:
 def parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """(line number as in a CSV file of the same rows, cells) of a Parquet file; missing values are empty.
 
-    Columns that are no text, such as lists and images, are left out with a warning. Raises UserError if one
-    of the `needed` columns is.
+    Columns that are no text, such as lists, durations and images, are left out with a warning. Raises
+    UserError if one of the `needed` columns is.
     """
     parquet = parquet_module()
     try:
@@ -111,17 +111,19 @@ def parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, list[
             continue
         what = f"{path}, column {name!r}: it holds {column.type}, and not a text or number in each row"
         if name in needed:
-            raise UserError(f"{what}: write one text in each row, as UTF-8.")
+            raise UserError(f"{what}: write one in each row (text as UTF-8, times as milliseconds).")
         log.warning("%s: it is left out", what)
     yield 1, names
     yield from zip(itertools.count(2), map(list, zip(*columns)))
 
 
 def _cells(column: Any) -> list[str] | None:
-    """The cells of a Parquet column as text; None if they are lists, or bytes that are not UTF-8."""
+    """The cells of a Parquet column as text; None if they are lists, durations, or bytes but not UTF-8."""
     from pyarrow import string, types
 
-    if types.is_nested(column.type):
+    if types.is_nested(column.type) or types.is_duration(
+        column.type
+    ):  # 1 s, as text, would be taken for 1 ms
         return None
     exact = {types.is_float32: np.float32, types.is_float16: np.float16}
     number = next((kind for is_so, kind in exact.items() if is_so(column.type)), float)

@@ -1,6 +1,7 @@
 """Build the data, model and loss of a config, for training and evaluation. Does not import fairseq."""
 
 import logging
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mmpt.datasets.samplers import BatchSampler
 from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.metrics.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
-from mmpt.losses import LOSSES, build_loss
+from mmpt.losses import LOSSES, build_loss, needs_common_batches
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.clip_source import ClipSource
@@ -139,14 +140,26 @@ class Task:
             self._datasets[key] = self._build(*key)
         return self._datasets[key]
 
-    def check_corpus(self, split: str) -> None:
-        """Raises UserError or MissingDataError for data that is missing or fills no batch; opens no clip."""
+    def check_corpus(self, split: str, processes: int = 1) -> None:
+        """Raises UserError or MissingDataError for data that is missing or that training refuses.
+
+        Opens no clip: reads the corpus and its prompts, and fills the batches of an epoch. processes: of the
+        training.
+        """
         corpus = self._corpus(split, self.video_processor(training=False).suffix)
+        texts = [text for example in corpus.examples for text in (example.text, *example.other_texts) if text]
+        if split == "train":
+            self._check_known(corpus, texts)
+        self.text_processor.check_classes(texts if split == "train" else [e.text for e in corpus.examples])
         size = option(self.config.fairseq, "batch_size")
         if split == "train" and size is not None:
             number = {example.text: label for label, example in enumerate(corpus.examples)}
             labels = [number[example.text] for example in corpus.examples]
-            self._sampler(corpus).batches(labels, size, np.random.default_rng(0), training=True)
+            sampler, rng = self._sampler(corpus), np.random.default_rng(0)
+            if processes > 1 and needs_common_batches(self.config.loss):
+                sampler.common_batches(labels, size, processes, rng, training=True)
+            else:
+                sampler.batches(labels, size, rng, training=True)
 
     def examples(self, split: str) -> list[Example]:
         """The clips and prompts of a split; opens no clip."""
@@ -172,8 +185,8 @@ class Task:
         corpus = self._corpus(split, processor.suffix)
         clips = processor.open(corpus.examples, config)
         corpus.examples = list(clips.examples)  # without the skipped ones
-        if corpus.table is not None and training:  # a template adds words that the tokenizer knows
-            self.text_processor.check_known(row.text for row in corpus.table.of_split(split))
+        if training:
+            self._check_known(corpus)
         self._check_width(clips)
         dataset = MMDataset(
             clips,
@@ -196,6 +209,14 @@ class Task:
                 *(split, dataset.n_cut(), len(dataset), config.max_video_len, config.long_video),
             )
         return dataset
+
+    def _check_known(self, corpus: MetaProcessor, texts: Sequence[str] = ()) -> None:
+        """Raises UserError for texts, of a table too, of which the tokenizer knows no word.
+
+        A prompt of a table has words of its template that the tokenizer may know.
+        """
+        rows = corpus.table.of_split("train") if corpus.table is not None else []
+        self.text_processor.check_known([*texts, *(row.text for row in rows)])
 
     def _check_width(self, clips: ClipSource) -> None:
         if not clips.examples:

@@ -249,6 +249,19 @@ def test_members_yaml_alias_of_ensemble_yaml_can_be_included(tmp_path):
     assert load_config(tmp_path / "x.yaml").model.ensemble_size == 8
 
 
+def test_includes_of_the_package_without_a_checkout(tmp_path, monkeypatch):
+    """As docs/your_data.md shows them, in a folder of the user's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text("includes: [configs/table.yaml, configs/small_data.yaml]\n")
+    assert load_config("x.yaml").dataset.meta_processor == "TableMetaProcessor"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "small_data.yaml").write_text("dataset: {max_len: 7}\n")  # the user's wins
+    assert load_config("x.yaml").dataset.max_len == 7
+    (tmp_path / "x.yaml").write_text("includes: [configs/tables.yaml]\n")
+    with pytest.raises(UserError, match=r"there is no config file configs/tables\.yaml"):
+        load_config("x.yaml")
+
+
 SECRETS = {
     "passwd": "root:x:0:0:s3cret:/root:/bin/bash\nadm:x:1:1:s3cret:/:/bin/sh\n",
     "shadow": "root:$6$s3cret:19000:0:99999:7:::\n",

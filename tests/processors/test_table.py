@@ -13,6 +13,7 @@ from mmpt.processors.table import TableMetaProcessor, clip_files
 from mmpt.processors.table_file import read_table
 from mmpt.tasks import Task
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.seed import generator
 from tests.pose.pose_fakes import fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 
@@ -58,6 +59,8 @@ def test_a_task_trains_on_prompts_drawn_by_weight_and_evaluates_the_first(table,
     one = one.dataset("train")
     one.set_epoch(100)
     np.testing.assert_array_equal(one[0]["vfeats"], dataset[0]["vfeats"])  # augmented the same way
+    of_augmentation = [generator(dataset.seed, 100, index).random() < 0.75 for index in range(12)]
+    assert of_augmentation != [dataset[i]["text"].startswith("letter") for i in range(12)], "independent"
     assert {s["text"].split()[0] for s in map(Task(config).dataset("valid").__getitem__, range(6))} == {
         "letter"
     }

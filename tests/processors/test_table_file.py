@@ -1,5 +1,7 @@
 """Tables of clips: what is read, and what an error says."""
 
+import datetime
+
 import numpy as np
 import pytest
 
@@ -214,3 +216,9 @@ def test_parquet_columns_that_are_no_text(tmp_path, values, caplog):
         read_table(write_parquet(tmp_path / "t.parquet", **good | {"text": values}))
     table = read_table(write_parquet(tmp_path / "u.parquet", **good, other=values))
     assert table.columns == ["id", "path", "text"] and "column 'other'" in caplog.text
+
+
+def test_a_parquet_duration_is_not_taken_for_milliseconds(tmp_path):
+    good = {"id": ["a"], "path": ["a.pose"], "text": ["x"]}
+    with pytest.raises(UserError, match=r"column 'start': it holds duration.*times as milliseconds"):
+        read_table(write_parquet(tmp_path / "t.parquet", **good, start=[datetime.timedelta(seconds=1)]))
