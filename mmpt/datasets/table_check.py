@@ -17,7 +17,7 @@ from mmpt.pose.components import HANDS, LEFT_HAND
 from mmpt.pose.normalization import normalize_shoulders
 from mmpt.pose.reader import read_pose, read_recording, stores_whole_fps
 from mmpt.pose.span import Span
-from mmpt.processors import VIDEO_PROCESSORS
+from mmpt.processors import TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.aligner import DSAligner
 from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.npy_video import VideoProcessor
@@ -341,18 +341,18 @@ def _warn_about_clips(report: TableReport) -> None:
 def _warn_about_texts(report: TableReport, config: Config | None) -> None:
     """Report what the text model does not see of the prompts; without a config, of the texts alone."""
     rows, name, most, origin = report.table.rows, TEXT_MODEL, MAX_LEN, " (configs/table.yaml)"
-    texts = [row.text for row in rows]
+    texts, text_class = [row.text for row in rows], TextProcessor
     try:
         if config is not None:
+            text_class = TEXT_PROCESSORS.get(config.dataset.text_processor, "dataset.text_processor")
             name, most, origin = config.dataset.bert_name, config.dataset.max_len, ""
             prompts = PromptTemplates(config.dataset.prompt_templates, report.table).of_rows(rows)
             texts = [text for several in prompts for text in several if text]
-        processor = TextProcessor(load_tokenizer(name), most)
+        lost = text_class(load_tokenizer(name), most).what_is_lost(texts)
     except MissingDataError as error:
         report.warnings.append(f"texts are not compared with a vocabulary: {error}")
     except UserError as error:  # training refuses it
         if str(error) not in report.errors:
             report.errors.append(str(error))
     else:
-        lost = processor.what_is_lost(texts)
         report.warnings += [f"with dataset.bert_name={name}{origin}, {line}." for line in lost]

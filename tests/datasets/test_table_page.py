@@ -91,3 +91,20 @@ def test_a_long_table_shows_its_first_signs(tmp_path, monkeypatch):
     monkeypatch.setattr(table_page, "_SIGNS", 3)
     _, _, page = signs_of_table(tmp_path, *SIGNS[:5])
     assert "The first 3 of 5 texts with signs." in page and page.count("<img ") == 3
+
+
+@pytest.mark.parametrize(("symbols", "errors"), [(20, 0), (70, 1)])
+def test_a_config_reads_signs_as_its_model_does(tmp_path, symbols, errors):
+    """A sign has as many tokens as symbols: no warning about its words, and an error if it has too many."""
+    np.save(tmp_path / "a.npy", np.ones((30, 2), np.float32))
+    cell = "M510x508" + "S1f720490x493" * symbols
+    (tmp_path / "t.csv").write_text(f"id,path,text,split,signwriting\na,a.npy,x,train,{cell}\n")
+    (tmp_path / "c.yaml").write_text(
+        "includes: [package:table, package:signwriting]\n"
+        f"dataset: {{table_path: {tmp_path / 't.csv'}, video_processor: VideoProcessor, max_len: 64,\n"
+        "  prompt_templates: ['{text}', '{signwriting}']}\nmodel: {vfeat_dim: 2}\n"
+    )
+    assert main([str(tmp_path / "c.yaml"), "--workers", "0"]) == errors
+    found = json.loads((tmp_path / "t_check" / "check.json").read_text())
+    assert len(found["errors"]) == errors and not any("bert_name" in w for w in found["warnings"])
+    assert all("1 signs with 70 symbols: expected at most" in line for line in found["errors"])
