@@ -38,7 +38,7 @@ def test_letters_without_a_sign_are_left_out_and_counted():
     assert {e.text for e in train.examples if e.group == "psr"} >= {*signs_of_letter("psr", "A")}
     test = corpus("test", prompt="{signwriting}")
     assert len(test.examples) == 78 and {e.text[0] for e in test.examples} == {"M"}
-    with pytest.raises(UserError, match="no letter of asq has a known sign.*ase, bzs"):
+    with pytest.raises(UserError, match=r"no letter of asq has a known sign.*ase, bzs"):
         corpus("valid", prompt="{signwriting}", valid_languages=["asq"])
 
 
