@@ -52,6 +52,11 @@ def start(*words: object, **env: str) -> Forked:
     return Forked(_signclip, [[*map(str, words)]], None, **env)
 
 
+def run_code(code: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script, as `python -c CODE` in a process that has not imported mmpt and fairseq."""
+    return Forked(_exec, code, **env).end()
+
+
 def train(config: Path, *overrides: str, stop_at: int | None = None) -> "subprocess.CompletedProcess[str]":
     """Train, as `signclip train --in-process CONFIG OVERRIDES...`.
 
@@ -88,6 +93,13 @@ def _signclip(lines: Sequence[Sequence[str]], stop_at: int | None) -> int:
     if stop_at is not None:
         _signal_at(stop_at)
     return max(main(words) for words in lines)
+
+
+def _exec(code: str) -> None:
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in ("mmpt", "fairseq", "fairseq_cli"):
+            del sys.modules[name]
+    exec(code, {"__name__": "__main__"})
 
 
 def _signal_at(update: int) -> None:

@@ -129,6 +129,24 @@ def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("table") / "table.csv", table_rows())
 
 
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed but not rendered, which takes most of their time; their files hold a few bytes.
+
+    For tests whose subject is not a figure.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+    monkeypatch.setattr(Figure, "findobj", lambda *_: [])  # no text is looked up, so no tick is made
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
+    monkeypatch.setattr(Figure, "get_tightbbox", lambda *_: Bbox.unit())
+    monkeypatch.setattr(
+        FigureCanvasAgg, "print_figure", lambda _, path, **options: Path(path).write_text("-")
+    )
+
+
 #: one thread: several would sum in an order of their own, and fight over a busy machine
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

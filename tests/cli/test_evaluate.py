@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from mmpt.cli.evaluate import main
 from mmpt.embedding.storage import read_embedding_set
 from mmpt.evaluators.recognition.protocols import PROTOCOLS
 from mmpt.processors.table_file import read_table
+from tests.commands import run_code
 from tests.processors.table_data import table_rows, write_table
 
 
@@ -164,9 +163,8 @@ def test_predict_is_an_alias_of_evaluate(tmp_path, capsys):
     from mmpt.cli import predict
 
     assert predict.main is main
-    done = subprocess.run(
-        [sys.executable, "-m", "mmpt.cli.predict", str(tmp_path / "none.yaml")],
-        capture_output=True,
-        text=True,
+    script = (
+        "import runpy, sys; sys.argv[1:] = [{!r}]; runpy.run_module('mmpt.cli.predict', run_name='__main__')"
     )
+    done = run_code(script.format(str(tmp_path / "none.yaml")))
     assert done.returncode == 2 and "use signclip evaluate" in done.stderr

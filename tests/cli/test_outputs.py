@@ -17,9 +17,9 @@ import mmpt
 from mmpt.cli.main import main
 from mmpt.models.loading import load_model
 from mmpt.search import approximate
+from tests.commands import O, train
 from tests.conftest import ENVIRONMENT, ROOT
 from tests.pose.pose_fakes import fake_clip, write_pose
-from tests.train_command import O, train
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def project(tmp_path: Path, pose_cache: Path, monkeypatch: pytest.MonkeyPatch) -
     """A copy of the project, in which the examples write their files and runs."""
     for name in COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pyc.*"))
         else:
             shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.setenv("SIGNCLIP_CACHE", str(pose_cache))

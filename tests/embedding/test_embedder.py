@@ -1,8 +1,6 @@
 """The SignCLIP class: lists in, embeddings out."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.processors import PoseProcessor
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.utils.errors import UserError
+from tests.commands import run_code
 from tests.extractors.videos import write_video
 
 TEXTS = ["Fingerspell the letter A in German Sign Language.", "A", "Fingerspell the letter B.", "A"]
@@ -209,7 +208,8 @@ clips = np.load({str(tmp_path / "clips.npz")!r})
 video = model.embed_video_features([clips[name] for name in clips.files])
 np.savez({str(tmp_path / "out.npz")!r}, video=video, text=model.embed_text({TEXTS!r}))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    done = run_code(code)
+    assert done.returncode == 0, done.stderr
     out = np.load(tmp_path / "out.npz")
     np.testing.assert_allclose(out["video"], model.embed_video_features(clips), rtol=0, atol=1e-5)
     np.testing.assert_allclose(out["text"], model.embed_text(TEXTS), rtol=0, atol=1e-5)

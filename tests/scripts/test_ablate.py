@@ -28,7 +28,7 @@ def test_ablate_figure_with_long_comments(tmp_path, comment):
 
 def test_ablate_seeds_and_overrides(tiny_yaml, tmp_path, capsys, monkeypatch):
     started = []
-    monkeypatch.setattr("mmpt.experiments.runs.run_all", lambda runs, jobs: started.extend(runs) or runs)
+    monkeypatch.setattr("mmpt.experiments.runs.run_all", lambda runs, *_: started.extend(runs) or runs)
     command = [str(tiny_yaml), "--out", str(tmp_path / "out"), "--seeds", "1"]
     assert ablate.main([*command, "1"]) == 2
     assert "--seeds 1 1: expected whole numbers, each once" in capsys.readouterr().err and not started

@@ -16,7 +16,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """The runs that would train; then the command ends."""
     runs: list[Run] = []
 
-    def stop(asked: Any, jobs: int) -> None:
+    def stop(asked: Any, *_: Any) -> None:
         runs.extend(asked)
         raise UserError("stopped here")
 

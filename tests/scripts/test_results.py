@@ -38,7 +38,7 @@ class FakeLauncher:
         self.fail: dict[str, int] = {}
         self.while_it_trains = lambda: None
 
-    def __call__(self, path, overrides):
+    def __call__(self, path, overrides, force=False):
         self.calls.append(path.stem)
         config = load_config(path, overrides)
         task = Task(config)
