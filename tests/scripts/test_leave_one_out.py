@@ -102,3 +102,27 @@ def test_leave_one_out_command(tiny_yaml: Path, tmp_path: Path) -> None:
     assert all(fold["svm on other features"] == {"tiny": fold["svm"]} for fold in found)
     again = run_module(*command)
     assert "2 of 2 runs are already done" in again.stderr and again.stdout == done.stdout
+
+
+def test_leave_one_out_of_several_configs(
+    tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each config has its own folder; a mistake in the last one is reported before the first is trained."""
+    asked: list[Run] = []
+    monkeypatch.setattr("mmpt.experiments.runs.run_all", lambda runs, *_: asked.extend(runs) or runs)
+    monkeypatch.setattr(leave_one_out, "_result", lambda *_: pytest.fail("nothing was trained"))
+    other = tiny_yaml.with_name("other.yaml")
+    other.write_text("includes: [tiny.yaml]\nloss: {temperature: 0.5}\n")
+    words = ["--config", str(tiny_yaml), str(other), "--languages", "svk", "swl", "psr", "--folds", "psr"]
+    assert leave_one_out.main([*words, "--out", str(tmp_path / "out")]) == 2  # no fold has results
+    assert [run.folder for run in asked] == [tmp_path / "out" / "tiny" / "psr" / "seed1"]
+    asked.clear()
+    other.write_text("includes: [tiny.yaml]\nloss: {temperatur: 0.5}\n")
+    capsys.readouterr()
+    assert leave_one_out.main([*words, "--out", str(tmp_path / "new")]) == 2
+    assert "temperatur" in capsys.readouterr().err and not asked
+    same = tmp_path / "same" / "tiny.yaml"
+    same.parent.mkdir()
+    same.write_text(tiny_yaml.read_text())
+    assert leave_one_out.main(["--config", str(tiny_yaml), str(same)]) == 2
+    assert "expected configs with different names" in capsys.readouterr().err

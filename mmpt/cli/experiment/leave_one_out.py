@@ -3,6 +3,7 @@
     signclip experiment leave-one-out --config projects/signclip/fslex_best.yaml
     signclip experiment leave-one-out --config X.yaml --languages ase asq bzs gsg sgg --seeds 1 2 3
     signclip experiment leave-one-out --config X.yaml --folds asq,bzs eso,ise loss.mixup=0
+    signclip experiment leave-one-out --config letters.yaml signs.yaml both.yaml --folds ase bzs gsg ise
 
 Every fold trains for the config's number of epochs, without validation, and its last checkpoint is evaluated:
 nothing is chosen on the held-out language. Finished folds are not repeated; after an interruption the same
@@ -38,7 +39,11 @@ LATIN = ["ase", "asq", "bzs", "eso", "gsg", "ise", "lls", "mfs", "psr", "sgg", "
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "--config", type=config_path, required=True, metavar="YAML", help="training config of the folds"
+        "--config",
+        nargs="+",
+        required=True,
+        metavar="YAML",
+        help="training config of the folds; of several, each has its own table",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
     parser.add_argument(
@@ -60,24 +65,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="configs for SVMs on other features, with the clips and prompts of --config",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs")
-    parser.add_argument("--out", type=Path, help="folder (default: runs/leave_one_out/NAME OF THE CONFIG)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder (default: runs/leave_one_out/NAME OF THE CONFIG); of several configs: NAME in it",
+    )
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing, then write table and picture. Returns 1 if a fold failed."""
+    """Run each config. Returns 1 if a fold failed."""
     setup_logging(logging.INFO)
     from mmpt.config import load_config
-    from mmpt.experiments.folds import check_folds, folds_of, picture, table, with_clips_of
-    from mmpt.experiments.runs import run_all, seeds_of, split_overrides
+    from mmpt.experiments.runs import split_overrides
 
-    for name in ("languages", "folds", "seeds", "svm_features"):
+    for name in ("config", "languages", "folds", "seeds", "svm_features"):
         if getattr(args, name) is not None:
             words, overrides = split_overrides(getattr(args, name))
             setattr(args, name, words)
             args.overrides = [*args.overrides, *overrides]
+    configs = [config_path(name) for name in args.config]
+    if len({path.stem for path in configs}) < len(configs):
+        raise UserError("--config: expected configs with different names.")
+    for path in configs:
+        load_config(path, args.overrides)  # mistakes of all configs are reported before anything is trained
     runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))
-    out = args.out or runs_folder / "leave_one_out" / args.config.stem
+    failed = 0
+    for path in configs:
+        out = args.out or runs_folder / "leave_one_out" / path.stem
+        each = argparse.Namespace(**{**vars(args), "config": path})
+        failed |= _leave_one_out(each, out / path.stem if args.out and len(configs) > 1 else out)
+    return failed
+
+
+def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
+    """Train what is missing of one config, then write table and picture. Returns 1 if a fold failed."""
+    from mmpt.config import load_config
+    from mmpt.experiments.folds import check_folds, folds_of, picture, table, with_clips_of
+    from mmpt.experiments.runs import run_all, seeds_of
+
     together = None if args.folds is None else [group.split(",") for group in args.folds]
     of = {"config": args.config.name, "overrides": " ".join(args.overrides)}  # more folds or seeds extend it
     check_output(out, FOLDS, of, args.force)
@@ -105,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(fresh / "table.csv", _csv(results))
         write_json(fresh / "folds.json", [_facts(result) for result in results])
         picture(fresh / "folds.png", results, title)
-    print(f"{text}\nwrote {out}: table.md, table.csv, folds.json, folds.png")
+    print(f"{title}\n\n{text}\nwrote {out}: table.md, table.csv, folds.json, folds.png")
     if failed:
         print(f"error: {len(failed)} trainings failed: {', '.join(r.name for r in failed)}", file=sys.stderr)
     return int(bool(failed))
