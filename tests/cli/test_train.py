@@ -196,7 +196,7 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
             ["loss.loss_cls=MMSigmoidLoss", "loss.label_smoothing=0.1"],
             "label_smoothing belongs to MMContraLoss",
         ),
-        (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "does not contain {letter}"),
+        (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "contains neither {letter} nor"),
     ],
 )
 def test_config_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, overrides, words, capsys):
