@@ -67,6 +67,7 @@ def test_open_warns_of_clips_without_the_selected_landmarks(tmp_path, caplog):
 
 
 def test_open_warns_of_clips_without_hands_though_a_body_is_there(tmp_path, caplog):
+    caplog.set_level("WARNING")  # commands of other tests set it to INFO
     clip = fake_clip(frames=6, missing=0)
     shown = {"both": clip, "left": without(clip, RIGHT_HAND), "none": without(clip, LEFT_HAND, RIGHT_HAND)}
     clips = [Example(name, "a", write_pose(tmp_path / f"{name}.pose", it)) for name, it in shown.items()]
