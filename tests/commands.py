@@ -4,6 +4,7 @@ As isolated as a new Python, with real exit statuses and signals, but without th
 transformers and fairseq take to import.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -95,11 +96,17 @@ def _signclip(lines: Sequence[Sequence[str]], stop_at: int | None) -> int:
     return max(main(words) for words in lines)
 
 
-def _exec(code: str) -> None:
+def _exec(code: str) -> int:
     for name in [*sys.modules]:
         if name.partition(".")[0] in ("mmpt", "fairseq", "fairseq_cli"):
             del sys.modules[name]
-    exec(code, {"__name__": "__main__"})
+    logging.getLogger().handlers.clear()
+    try:
+        exec(code, {"__name__": "__main__"})
+    except Exception:  # as Python does, not as multiprocessing does
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
 
 
 def _signal_at(update: int) -> None:

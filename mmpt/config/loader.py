@@ -6,6 +6,9 @@ folder above the file, as in the published `projects/task/ft.yaml`, or to the pa
 or override, the dotted key and, for a misspelt key, the nearest valid one.
 """
 
+import copy
+import functools
+import io
 import logging
 import re
 from collections.abc import Sequence
@@ -102,9 +105,7 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
         chain = " -> ".join(str(p) for p in (*including, path))
         raise UserError(f"{path}: includes itself: {chain}. Remove one of the includes.")
     try:
-        _check_nodes(path)
-        loaded = OmegaConf.load(path)
-        content = OmegaConf.to_container(loaded, resolve=False)
+        content = copy.deepcopy(_content(path, path.read_text(encoding="utf-8")))
     except AssertionError as error:  # raised by omegaconf if the file is one quoted number
         raise UserError(
             f"{path}: expected a mapping of sections (dataset:, model:, ...), got text."
@@ -150,12 +151,19 @@ def _why_no_yaml(error: Exception, included: bool) -> str:
     return f"{place}. It is included: expected a config there."
 
 
-def _check_nodes(path: Path) -> None:
+@functools.lru_cache(maxsize=256)  # many configs include the same files
+def _content(path: Path, text: str) -> Any:
+    """Parse a file. Raises UserError, and errors of YAML and OmegaConf."""
+    _check_nodes(path, text)
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+
+
+def _check_nodes(path: Path, text: str) -> None:
     """Refuse a file that is no mapping, or that aliases (`&a`, `*a`) make huge or endless.
 
     Raises UserError, and YAMLError.
     """
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None and not isinstance(root, yaml.MappingNode):  # OmegaConf takes text for a key
         what = "list" if isinstance(root, yaml.SequenceNode) else "text"
         raise UserError(f"{path}: expected a mapping of sections (dataset:, model:, ...), got {what}.")

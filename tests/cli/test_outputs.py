@@ -222,12 +222,12 @@ def test_answers_replace_only_answers(
 
 
 def test_train_refuses_results_of_an_older_version_before_it_trains(
-    tiny_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], unrendered: None
 ) -> None:
     results = tmp_path / "run" / "eval"
     results.mkdir(parents=True)
     (results / "results.json").write_text(json.dumps(dict.fromkeys(("t2v", "v2t", "n_videos", "n_prompts"))))
-    words = ["eval.after_training=true", f"{O}.max_epoch=1"]
+    words = ["eval.after_training=true", "eval.bootstrap=0", f"{O}.max_epoch=1"]
     done = train(tiny_yaml, *words)
     assert done.returncode == 2 and "an evaluation of an older version" in done.stderr
     assert "give --force" in done.stderr and not list((tmp_path / "run").glob("*.pt"))
@@ -238,5 +238,5 @@ def test_train_refuses_results_of_an_older_version_before_it_trains(
     trains, evaluates = capsys.readouterr().out.splitlines()
     assert trains.endswith("--force") and evaluates.endswith("--force")
     assert train(tiny_yaml, *words, "--force").returncode == 0
-    assert main(["evaluate", str(tiny_yaml), *words, "eval.bootstrap=0", "--force"]) == 0
+    assert main(["evaluate", str(tiny_yaml), *words, "--force"]) == 0
     assert "files" in json.loads((results / "results.json").read_text())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmpt.utils.checkpoint import load_state_dict_file
-from tests.commands import O, run, start, train
+from tests.commands import O, run, run_code, start, train
 from tests.conftest import run_module
 
 
@@ -66,14 +66,14 @@ def test_print_fairseq_shows_a_command_that_trains_the_same_model(tiny_yaml, tmp
     assert shown.returncode == 0, shown.stderr
     program, *arguments = shlex.split(shown.stdout)
     assert program == "fairseq-train"
-    launcher = "import sys; from fairseq_cli.train import cli_main; sys.argv[0] = 'fairseq-train'; cli_main()"
-    arguments = [argument.replace("/run", "/hand") for argument in arguments]
-    by_hand = run_module("-c", launcher, *arguments)
+    launcher = "import sys; from fairseq_cli.train import cli_main; sys.argv = {!r}; cli_main()"
+    arguments = [program, *(argument.replace("/run", "/hand") for argument in arguments)]
+    by_hand = run_code(launcher.format(arguments))
     assert by_hand.returncode == 0, by_hand.stderr
     assert "started by fairseq-train: save_dir is not locked" in by_hand.stdout
     assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
     assert same_weights(tmp_path / "run" / "checkpoint_last.pt", tmp_path / "hand" / "checkpoint_last.pt")
-    other = run_module("-c", launcher, *arguments, "--override", "model.pooling=max")
+    other = run_code(launcher.format([*arguments, "--override", "model.pooling=max"]))
     assert other.returncode != 0 and "model.pooling is max, but the run in" in other.stderr, other.stderr
     assert "Traceback" not in other.stderr
 

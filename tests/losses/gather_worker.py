@@ -1,7 +1,4 @@
-"""One of two processes: compares the gathered loss and its gradients with one process on the whole batch.
-
-python gather_worker.py RANK STORE_FILE: exits 0 if all agrees, otherwise raises.
-"""
+"""One of two processes: compares the gathered loss and its gradients with one process on the whole batch."""
 
 import os
 import sys
@@ -64,9 +61,8 @@ def compare(make_loss: Callable[[bool], nn.Module], border: int, cached: bool) -
         torch.testing.assert_close(got / with_rows, want, rtol=1e-5, atol=1e-6)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    number, store = int(sys.argv[1]), sys.argv[2]
+def main(number: int, store: str) -> None:
+    """The process of this rank; raises if something differs."""
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=2)
     assert (rank(), world_size()) == (number, 2)
     assert gather_objects({"from": number}) == [{"from": 0}, {"from": 1}]
@@ -83,7 +79,3 @@ def main() -> None:
     dist.destroy_process_group()
     sys.stdout.flush()
     os._exit(0)  # all agrees; while Python shuts down, a thread of torch's may still abort the process
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,5 @@
 """A global batch over two processes equals one process on the whole batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -15,31 +12,16 @@ from mmpt.utils.distributed import (
     rank,
     world_size,
 )
-
-HERE = Path(__file__).resolve().parent
+from tests.commands import Forked
+from tests.losses.gather_worker import main
 
 
 def test_gather_two_processes_equal_one(tmp_path: Path) -> None:
     """See gather_worker.py for what is compared: loss and gradients, plain and cached, equal and unequal
     shares."""
-    command = [sys.executable, str(HERE / "gather_worker.py")]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [*command, str(number), str(tmp_path / "store")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    try:
-        outputs = [worker.communicate(timeout=120)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(outputs)
+    workers = [Forked(main, number, str(tmp_path / "store")) for number in range(2)]
+    ended = [worker.end() for worker in workers]
+    assert [worker.returncode for worker in ended] == [0, 0], ended
 
 
 def test_gather_one_process_is_the_identity() -> None:
