@@ -174,6 +174,9 @@ class BertModel(PackedModule):
         dropout: both dropout rates, if not those of `settings`.
     """
 
+    #: whether it has vectors for the symbols of SignWriting
+    reads_signs = False
+
     def __init__(self, settings: BertSettings, num_layers: int | None = None, dropout: float | None = None):
         super().__init__()
         self.settings = settings

@@ -6,9 +6,11 @@ from mmpt.models.bert import BertEncoder, BertIntermediate, ResidualOutput
 from mmpt.models.bert_settings import fresh_settings
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.finetuning import freeze
-from mmpt.models.registry import MODELS, VIDEO_ENCODERS
+from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
 from mmpt.models.text_model import PretrainedBert, load_bert
+from mmpt.models.text_tower import WithTextTower
 from mmpt.models.video_bert import VideoTowerOptions
+from mmpt.processors.registry import TEXT_PROCESSORS
 from mmpt.utils.errors import UserError
 
 _MOST_LAYERS = 1000
@@ -24,6 +26,7 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
     """
     model_class = MODELS.get(model_cfg.model_cls, "model.model_cls")
     model_class.check(model_cfg)
+    check_reads_signs(model_cfg, dataset_cfg)
     bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
     layers = model_cfg.ensemble_size * max(model_cfg.num_hidden_video_layers, model_cfg.conv1d)
     if layers > _MOST_LAYERS:
@@ -41,6 +44,20 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
             module.compile(dynamic=True)
     freeze(model, model_cfg.train_last_layers, model_cfg.train_projections_only, model_cfg.lora_rank)
     return model
+
+
+def check_reads_signs(model_cfg: Any, dataset_cfg: Any) -> None:
+    """Raises UserError if prompts have ids of symbols (SignWriting) that the text tower has no vectors for."""
+    processor = TEXT_PROCESSORS.get(dataset_cfg.text_processor, "dataset.text_processor")
+    if not processor.reads_signs:
+        return
+    encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")
+    if not (issubclass(MODELS.get(model_cfg.model_cls), WithTextTower) and encoder.reads_signs):
+        raise UserError(
+            f"dataset.text_processor {dataset_cfg.text_processor} reads SignWriting, but "
+            f"{model_cfg.model_cls} with model.text_encoder_cls {model_cfg.text_encoder_cls} does not: include "
+            "configs/signwriting.yaml, which sets both, and use a model with two towers."
+        )
 
 
 def build_video_tower(key: str, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert, layers: int) -> Any:

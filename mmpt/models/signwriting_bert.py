@@ -88,6 +88,8 @@ class SignWritingBert(PackedModule):
     Args: as BertModel.
     """
 
+    reads_signs = True
+
     def __init__(self, settings: BertSettings):
         super().__init__()
         self.bert = BertModel(settings)

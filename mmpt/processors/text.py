@@ -36,6 +36,9 @@ class TextProcessor:
     reports.
     """
 
+    #: whether signs in SignWriting become ids of symbols
+    reads_signs = False
+
     def __init__(self, tokenizer: Any, max_len: int):
         if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
             raise UserError(
@@ -138,6 +141,8 @@ class SignWritingTextProcessor(TextProcessor):
     words and the order of signs are kept, but not where in the words a sign stands. Raises UserError for an
     invalid sign, and for more symbols than max_len has room for: a sign is not cut.
     """
+
+    reads_signs = True
 
     def _tokens(self, text: str) -> _Tokens:
         parts = split_signs(text)

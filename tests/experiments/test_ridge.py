@@ -9,7 +9,11 @@ from mmpt.experiments.ridge import describe_signs
 
 FOLD = Fold(("gsg",), ("mfs", "psr", "svk"))
 SIGNS = "dataset.prompt='{signwriting}'"
-OPTIONS = ["dataset.text_processor=SignWritingTextProcessor", "dataset.max_len=32"]
+OPTIONS = [
+    "dataset.text_processor=SignWritingTextProcessor",
+    "model.text_encoder_cls=SignWritingBert",
+    "dataset.max_len=32",
+]
 OPTIONS += ["eval.protocol=unseen-alphabet", "dataset.hand_frame=palm", "model.vfeat_dim=69"]
 
 

@@ -1,12 +1,15 @@
 """The text tower that reads SignWriting."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from signwriting.formats.fsw_to_swu import fsw2swu
 
+from mmpt.config.schema import ModelConfig
 from mmpt.embedding.predictor import Predictor
-from mmpt.models import load_tokenizer
+from mmpt.models import build_model, load_tokenizer
 from mmpt.models.folder import save_model_folder
 from mmpt.models.loading import load_model
 from mmpt.models.packing import set_packed
@@ -126,8 +129,6 @@ def test_a_batch_without_signs_gives_the_symbols_a_gradient(make_model, processo
 
 
 def test_a_model_folder_holds_the_tower(model, processor, dataset_cfg, tmp_path, tiny_bert):
-    from mmpt.config.schema import ModelConfig
-
     options = {"text_encoder_cls": "SignWritingBert", "multimodal_projection": True}
     cfg = ModelConfig(num_hidden_video_layers=2, vfeat_dim=63, **options)
     save_model_folder(tmp_path / "model", model, cfg, dataset_cfg, load_tokenizer(tiny_bert))
@@ -143,3 +144,20 @@ def test_a_sign_is_never_cut(tiny_bert):
     assert "cut" in short.what_is_lost([f"a letter of a hand {MOVING}"])[0]
     with pytest.raises(UserError, match="3 signs with 6 symbols"):
         short(" ".join([MOVING] * 3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"model_cls": "MMFusionShare"},
+        {"model_cls": "MMFusionShare", "text_encoder_cls": "SignWritingBert"},
+    ],
+)
+def test_a_tower_without_symbols_is_refused(dataset_cfg, options):
+    """Symbols have ids beyond any word table: the first prompt would end in an IndexError."""
+    dataset = dataclasses.replace(dataset_cfg, text_processor="SignWritingTextProcessor")
+    with pytest.raises(
+        UserError, match=r"reads SignWriting, but .* does not: include configs/signwriting.yaml"
+    ):
+        build_model(ModelConfig(num_hidden_video_layers=2, vfeat_dim=63, **options), dataset)

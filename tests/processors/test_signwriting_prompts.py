@@ -107,7 +107,13 @@ def test_a_table_without_any_sign_is_refused(tmp_path):
 def task(tiny_yaml, *overrides):
     return Task(
         load_config(
-            tiny_yaml, ["dataset.text_processor=SignWritingTextProcessor", "dataset.max_len=32", *overrides]
+            tiny_yaml,
+            [
+                "dataset.text_processor=SignWritingTextProcessor",
+                "model.text_encoder_cls=SignWritingBert",
+                "dataset.max_len=32",
+                *overrides,
+            ],
         )
     )
 
