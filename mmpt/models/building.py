@@ -47,7 +47,7 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
 
 
 def check_reads_signs(model_cfg: Any, dataset_cfg: Any) -> None:
-    """Raises UserError if prompts have ids of symbols (SignWriting) that the text tower has no vectors for."""
+    """Raises UserError if prompts have ids of SignWriting symbols that the text tower cannot read."""
     processor = TEXT_PROCESSORS.get(dataset_cfg.text_processor, "dataset.text_processor")
     if not processor.reads_signs:
         return
@@ -55,8 +55,8 @@ def check_reads_signs(model_cfg: Any, dataset_cfg: Any) -> None:
     if not (issubclass(MODELS.get(model_cfg.model_cls), WithTextTower) and encoder.reads_signs):
         raise UserError(
             f"dataset.text_processor {dataset_cfg.text_processor} reads SignWriting, but "
-            f"{model_cfg.model_cls} with model.text_encoder_cls {model_cfg.text_encoder_cls} does not: include "
-            "configs/signwriting.yaml, which sets both, and use a model with two towers."
+            f"{model_cfg.model_cls} with model.text_encoder_cls {model_cfg.text_encoder_cls} does not: "
+            "include configs/signwriting.yaml, which sets both, and use a model with two towers."
         )
 
 
