@@ -13,7 +13,9 @@ from mmpt.models import build_model, load_tokenizer
 from mmpt.models.folder import save_model_folder
 from mmpt.models.loading import load_model
 from mmpt.models.packing import set_packed
+from mmpt.models.prompts import text_inputs
 from mmpt.processors.text import SignWritingTextProcessor, TextProcessor
+from mmpt.signwriting.ids import FIRST_ID
 from mmpt.utils.errors import UserError
 
 SIGN = "M508x507S1f720488x492"
@@ -161,3 +163,13 @@ def test_a_tower_without_symbols_is_refused(dataset_cfg, options):
         UserError, match=r"reads SignWriting, but .* does not: include configs/signwriting.yaml"
     ):
         build_model(ModelConfig(num_hidden_video_layers=2, vfeat_dim=63, **options), dataset)
+
+
+def test_a_prompt_of_signs_alone_is_the_sum_of_its_symbols(model, processor):
+    """BERT's feature of [CLS] [SEP] is the same for all of them, and is left out."""
+    caps, mask = (torch.from_numpy(part)[None] for part in processor(MOVING))
+    ids = caps[caps >= FIRST_ID]
+    with torch.no_grad():
+        feature = model._pool_prompts(*text_inputs(caps, mask))
+        expected = model.text_encoder.symbols(ids).sum(0)
+    assert len(ids) == 2 and torch.allclose(feature[0], expected, atol=1e-6)
