@@ -11,6 +11,7 @@ from mmpt.config.run_folder import DATA, VERSION
 from mmpt.config.schema import Config
 from mmpt.embedding.model_card import ModelCard
 from mmpt.evaluators.reports.results import read_results
+from mmpt.evaluators.reports.tables import RETRIEVAL
 from mmpt.models.folder import CARD_FILE, LoadedModel
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.search.sources import same_model
@@ -104,7 +105,7 @@ def _evaluations(checkpoint: Path, config: Config | None, fingerprint: str) -> l
     return [
         {
             "split": results.get("split"),
-            "protocol": f"retrieval, {results['similarity']} similarity",
+            "protocol": f"{results.get('protocol', RETRIEVAL)}, {results['similarity']} similarity",
             "clips": results["n_videos"],
             "prompts": results["n_prompts"],
             "metrics": {side: results[side] for side in ("t2v", "v2t")},

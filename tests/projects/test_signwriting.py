@@ -100,6 +100,21 @@ def test_protocols_are_not_mixed_in_a_table(trained, tmp_path):
     assert "Protocol" not in alone
 
 
+def test_a_model_card_names_the_protocol(trained):
+    """Its numbers would be taken for those of retrieval among all prompts."""
+    card = (trained[1] / "model" / "README.md").read_text()
+    assert "unseen-alphabet, cosine similarity" in card and "retrieval, cosine" not in card
+
+
+def test_ablate_refuses_configs_of_different_protocols(trained, tmp_path):
+    config, _ = trained
+    other = config.with_name("other.yaml")
+    other.write_text("includes: [tiny.yaml]\neval: {protocol: retrieval}\n")
+    done = run("experiment", "ablate", config, other, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "their numbers are not comparable" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_list_of_signs_is_embedded_and_searched(trained, tmp_path):
     signs = [signs_of_letter("gsg", letter)[0] for letter in LETTERS]
     (tmp_path / "signs.txt").write_text("\n".join(signs) + "\n")

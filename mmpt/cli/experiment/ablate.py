@@ -82,13 +82,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) -> None:
-    """Raises UserError, before any training, if a config evaluates other clips than the first one."""
+    """Raises UserError, before any training, if a config evaluates other clips or by another protocol."""
     from mmpt.config import load_config
     from mmpt.tasks import Task
 
     known: list[str] = []
+    protocol = load_config(configs[0], list(overrides)).eval.protocol
     for path in configs:
-        examples = Task(load_config(path, list(overrides))).dataset(split).examples
+        config = load_config(path, list(overrides))
+        if config.eval.protocol != protocol:
+            raise UserError(
+                f"{path}: eval.protocol is {config.eval.protocol}, that of {configs[0]} {protocol}: their "
+                "numbers are not comparable; give each protocol a table of its own."
+            )
+        examples = Task(config).dataset(split).examples
         clips = [example.video_id for example in examples]
         known = known or clips
         if clips != known:
