@@ -70,7 +70,11 @@ def test_run_forwarding_signals_status_after_a_signal() -> None:
 def test_run_forwarding_signals_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     launcher = tmp_path / "launcher.py"
     launcher.write_text(CHILD)
-    process = subprocess.Popen([sys.executable, "-c", SERIES, str(launcher), str(tmp_path)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERIES, str(launcher), str(tmp_path)],
+        # a shell lets background jobs ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_for(tmp_path / "there")
     process.send_signal(number)
     assert process.wait(30) == 128 + number
