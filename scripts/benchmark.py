@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Compare the speed of mmpt with a plain implementation, in one run.
+"""Compare the speed of mmpt with other implementations of the same task, in one run.
 
     python scripts/benchmark.py eval --out runs/benchmarks/eval.json
 
-Each benchmark is a module in scripts/benchmarks/ with BASELINES (name -> description),
-`add_arguments(parser)` and `run(options) -> dict`, which prints a table and returns all numbers; their
-"summary" is printed last.
+Each benchmark is a module in scripts/benchmarks/ with AGAINST (name of the other implementation -> what it
+does), `add_arguments(parser)` and `run(options) -> dict`, which prints a table and returns all numbers; their
+"summary" is printed last. `peer` is what a competent user would write with the usual libraries, `plain` the
+straightforward way.
 """
 
 import argparse
@@ -44,11 +45,13 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f"benchmarks.{module_name}")
             command.description = module.__doc__
             module.add_arguments(command)
-            baselines = "; ".join(f"{key}: {what}" for key, what in module.BASELINES.items())
-            first = next(iter(module.BASELINES))
-            about_baseline = f"baseline of the ratios (default: {first}). {baselines}"
+            others = "; ".join(f"{key}: {what}" for key, what in module.AGAINST.items())
+            first = next(iter(module.AGAINST))
             command.add_argument(
-                "--baseline", choices=list(module.BASELINES), default=first, help=about_baseline
+                "--against",
+                choices=list(module.AGAINST),
+                default=first,
+                help=f"what mmpt is compared with (default: {first}). {others}",
             )
             command.add_argument("--out", metavar="FILE", help="write all numbers to this file as JSON")
             command.set_defaults(run=module.run)

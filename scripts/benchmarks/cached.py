@@ -24,7 +24,7 @@ from mmpt.utils.allocator import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
-BASELINES = {"plain": "a batch of the chunk's size at once"}
+AGAINST = {"plain": "a batch of the chunk's size at once"}
 
 WIDTH = 63
 

@@ -25,7 +25,7 @@ from mmpt.pose.store import PoseStore, StoreRequest
 
 log = logging.getLogger(__name__)
 
-BASELINES = {"plain": "each .pose file parsed in every epoch"}
+AGAINST = {"plain": "each .pose file parsed in every epoch"}
 
 HAND = "RIGHT_HAND_LANDMARKS"
 POINTS = 21

@@ -23,7 +23,7 @@ from mmpt.tasks import Task
 from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.parallel import cores
 
-BASELINES = {"plain": "one pose at a time, read and embedded in turn"}
+AGAINST = {"plain": "one pose at a time, read and embedded in turn"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

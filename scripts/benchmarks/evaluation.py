@@ -18,7 +18,7 @@ from mmpt.evaluators.metrics.retrieval import metrics_from_ranks, retrieval_metr
 
 log = logging.getLogger(__name__)
 
-BASELINES = {"plain": "each ranking sorted, and walked in Python"}
+AGAINST = {"plain": "each ranking sorted, and walked in Python"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

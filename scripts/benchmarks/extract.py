@@ -33,7 +33,7 @@ from mmpt.extractors.runner import extract_folder
 from mmpt.extractors.s3d_extractor import S3DExtractor
 
 PLAIN: dict[str, Callable[..., torch.Tensor]] = {"s3d": plain_s3d, "i3d": plain_i3d}
-BASELINES = {"plain": "one window after another, all cores, float32"}
+AGAINST = {"plain": "one window after another, all cores, float32"}
 KINDS: dict[str, type[NetworkExtractor]] = {"s3d": S3DExtractor, "i3d": I3DExtractor}
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from mmpt.search import Embeddings, Index, build_index
 
 log = logging.getLogger(__name__)
 
-BASELINES = {"plain": "a Python loop over all vectors"}
+AGAINST = {"plain": "a Python loop over all vectors"}
 
 K = 10
 

@@ -33,7 +33,7 @@ from mmpt.utils.device import choose_device
 log = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[2] / "projects/signclip/fslex_scratch_hand_dominant_aug.yaml"
-BASELINES = {name: WAYS[name] for name in ("plain", "fp32")}
+AGAINST = {name: WAYS[name] for name in ("plain", "fp32")}
 RATES = {"recipe": "with the recipe's learning rates", "full": "with the full rate at once"}
 MINILM = BertSettings(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     has_bf16 = computes_in("bf16", device.type)
-    baseline = getattr(options, "baseline", "plain")
+    baseline = getattr(options, "against", "plain")
     ways = ["plain", "fp32"] if baseline == "plain" else ["fp32"]
     ways += ["bf16"] if has_bf16 else []
     found: dict[str, Any] = {"device": device.type, "threads": torch.get_num_threads()}

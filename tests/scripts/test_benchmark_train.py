@@ -124,7 +124,7 @@ def test_benchmark_train_table(
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     options = parser.parse_args(["--config", str(tiny_yaml), "--check", "3", "--repeats", "1"])
-    options.baseline = baseline
+    options.against = baseline
     found = train.run(options)
     last = re.fullmatch(LAST_LINE, found["summary"])
     ratio = found["speed"]["ratio"].get("fp32")  # none where fp32 is what others are compared with
@@ -160,7 +160,7 @@ def test_benchmarks_describe_their_baselines(capsys: pytest.CaptureFixture[str])
             benchmark.main([name, "--help"])
         assert done.value.code == 0
         text = capsys.readouterr().out
-        assert "--baseline {" in text and "--out FILE" in text
+        assert "--against {" in text and "--out FILE" in text
 
 
 @pytest.mark.slow
