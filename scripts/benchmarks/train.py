@@ -1,4 +1,4 @@
-"""Training updates of mmpt against plain ones, which pad every clip and prompt to the maximum in fp32.
+"""Training updates of mmpt against those of a loop with transformers (peer), or of plain padding to the maximum.
 
 Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
 their losses are compared update by update, and with what the order of sums alone does to them; the times are
@@ -33,7 +33,13 @@ from mmpt.utils.device import choose_device
 log = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[2] / "projects/signclip/fslex_scratch_hand_dominant_aug.yaml"
-AGAINST = {name: WAYS[name] for name in ("plain", "fp32")}
+AGAINST = {name: WAYS[name] for name in ("peer", "plain", "fp32")}
+OTHER = {
+    "peer": {"fp32": "peer", "bf16": "peer bf16"},
+    "plain": {"fp32": "plain", "bf16": "plain"},
+    "fp32": {"bf16": "fp32"},
+}
+"""What each way of mmpt is compared with, by --against."""
 RATES = {"recipe": "with the recipe's learning rates", "full": "with the full rate at once"}
 MINILM = BertSettings(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
 
@@ -62,20 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print tables, return all numbers; "summary" is `train: <ratio>x (bf16) <ratio>x (fp32)`."""
+    """Measure, print tables, return all numbers; "summary" is `train: <ratio>x (bf16) <ratio>x (fp32) against ...`."""
     keep_freed_memory()  # for all ways alike
     if options.threads:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     has_bf16 = computes_in("bf16", device.type)
-    baseline = getattr(options, "against", "plain")
-    ways = ["plain", "fp32"] if baseline == "plain" else ["fp32"]
-    ways += ["bf16"] if has_bf16 else []
+    other = {ours: way for ours, way in OTHER[options.against].items() if ours == "fp32" or has_bf16}
+    ways = [way for way in WAYS if way in other or way in other.values() or way == "fp32"]
     found: dict[str, Any] = {"device": device.type, "threads": torch.get_num_threads()}
     task, padding = _task(options)
     found["speed"] = _speed(task, padding, ways, device, options)
-    if options.check and baseline == "plain":
-        found["losses"] = _losses(task, padding, device, options.check)
+    found["speed"] |= _ratios(found["speed"], other)
+    if options.check and options.against != "fp32":
+        found["losses"] = _losses(task, padding, device, options)
     found["memory"] = _memory(ways, options)
     if not options.no_scaling:
         found["growth"] = _growth(task, padding, device)
@@ -83,8 +89,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         found["large"] = _large(device, *options.large)
     sys.stdout.write("\n".join(_table(found)) + "\n")
     ratios = found["speed"]["ratio"]
-    bf16 = f"{ratios['bf16']:.1f}x" if has_bf16 else f"not tried: emulated on this {device.type.upper()}"
-    return found | {"summary": f"train: {bf16} (bf16) {ratios.get('fp32', 1.0):.1f}x (fp32)"}
+    bf16 = f"{ratios['bf16']:.2f}x" if has_bf16 else f"not tried: emulated on this {device.type.upper()}"
+    summary = f"train: {bf16} (bf16) {ratios.get('fp32', 1.0):.2f}x (fp32) against {options.against}"
+    return found | {"summary": summary}
 
 
 def _task(options: argparse.Namespace) -> tuple[Task, tuple[int, int]]:
@@ -133,8 +140,14 @@ def _speed(
             way: _speed_of(flops[way], times[way]) / _speed_of(some.flops, times[f"products {way}"])
             for way, some in products.items()
         },
-        "ratio": {way: median_ratio(wall[ways[0]], wall[way]) for way in ways[1:]},
-        "processor_ratio": {way: median_ratio(cpu[ways[0]], cpu[way]) for way in ways[1:]},
+    }
+
+
+def _ratios(speed: dict[str, Any], other: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Times as fast as what it is compared with, for each way of mmpt, by the clock and processor time."""
+    return {
+        name: {ours: median_ratio(speed[seconds][way], speed[seconds][ours]) for ours, way in other.items()}
+        for name, seconds in (("ratio", "seconds"), ("processor_ratio", "processor_seconds"))
     }
 
 
@@ -147,14 +160,16 @@ def _shares(seconds: dict[str, float]) -> dict[str, float]:
     return {part: spent / sum(seconds.values()) for part, spent in seconds.items()}
 
 
-def _losses(task: Task, padding: tuple[int, int], device: torch.device, updates: int) -> dict[str, Any]:
-    """Losses of the plain way and of ours over some updates, without dropout; they have to agree.
+def _losses(
+    task: Task, padding: tuple[int, int], device: torch.device, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Losses of the other way and of ours over some updates, without dropout; they have to agree.
 
     First with the learning rates of the config, which warm up. Then with the full rate at once: training is
-    chaotic there, so that the plain way stands beside itself too, with the clips of every batch in reverse
+    chaotic there, so that the other way stands beside itself too, with the clips of every batch in reverse
     order, which changes nothing but the order of sums.
     """
-    dataset = task.dataset("train")
+    dataset, updates, other = task.dataset("train"), options.check, OTHER[options.against]["fp32"]
     batches: list[list[int]] = []
     for epoch in itertools.count(1):
         batches += dataset.batches(option(task.config.fairseq, "batch_size"), epoch)
@@ -169,8 +184,8 @@ def _losses(task: Task, padding: tuple[int, int], device: torch.device, updates:
     found: dict[str, Any] = {}
     for rates, warmup in {"recipe": int(option(task.config.fairseq, "warmup_updates", 0)), "full": 0}.items():
         log.info("losses over %d updates, without dropout, %s", updates, RATES[rates])
-        found[rates] = {way: losses(way, warmup, batches) for way in ("plain", "fp32")}
-    found["full"]["reversed"] = losses("plain", 0, [batch[::-1] for batch in batches])
+        found[rates] = {way: losses(way, warmup, batches) for way in (other, "fp32")}
+    found["full"]["reversed"] = losses(other, 0, [batch[::-1] for batch in batches])
     return found
 
 
@@ -266,36 +281,38 @@ def _table(found: dict[str, Any]) -> list[str]:
     lines = [
         "",
         f"{speed['clips']:.0f} clips an update, {frames['real']:.0f} frames and {tokens['real']:.0f} token "
-        f"ids each (the plain way: {frames['plain']} and {tokens['plain']}); {found['device']}, "
+        f"ids each (padded to the maximum: {frames['plain']} and {tokens['plain']}); {found['device']}, "
         f"threads of torch: {found['threads']}",
         "",
-        f"{'way':<6} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"
+        f"{'way':<9} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"
         f" {'GFLOP':>8} {'of peak':>8}" + "".join(f" {part:>10}" for part in PARTS),
     ]
     for way, seconds in speed["seconds"].items():
         median = statistics.median(seconds)
         ratio, cpu = (
-            f"{speed[key][way]:.1f}x" if way in speed[key] else "" for key in ("ratio", "processor_ratio")
+            f"{speed[key][way]:.2f}x" if way in speed[key] else "" for key in ("ratio", "processor_ratio")
         )
         shares = "".join(f" {share:>10.1%}" for share in speed["shares"][way].values())
         memory = found["memory"][way] / 2**20
         lines.append(
-            f"{way:<6} {median:>9.3f} {1 / median:>10.3f} {ratio:>7} {cpu:>10} {memory:>11.0f}"
+            f"{way:<9} {median:>9.3f} {1 / median:>10.3f} {ratio:>7} {cpu:>10} {memory:>11.0f}"
             f" {speed['flops'][way] / 1e9:>8.1f} {speed['of_peak'][way]:>8.0%}{shares}"
         )
     lines += ["", *(f"  {way}: {WAYS[way]}" for way in speed["seconds"])]
-    peaks = {way: f"{peak / 1e12:.2f} TFLOP/s" for way, peak in speed["peak"].items() if way != "plain"}
+    peaks = {
+        way: f"{peak / 1e12:.2f} TFLOP/s" for way, peak in speed["peak"].items() if way in ("fp32", "bf16")
+    }
     lines += [f"  peak, by large matrix products: {', '.join(f'{p} in {way}' for way, p in peaks.items())}"]
     for rates, losses in found.get("losses", {}).items():
-        plain = losses["plain"]
+        name, other = next(iter(losses.items()))
         lines += [
             "",
-            f"losses of {len(plain)} updates without dropout, {RATES[rates]} ({plain[0]:.4f} to "
-            f"{plain[-1]:.4f}), differ by {_apart(plain, losses['fp32']):.1e} at most",
+            f"losses of {len(other)} updates without dropout, {RATES[rates]} ({other[0]:.4f} to "
+            f"{other[-1]:.4f}), differ by {_apart(other, losses['fp32']):.1e} at most",
         ]
         if "reversed" in losses:
             lines += [
-                f"  (the plain way's with clips in reverse order, by {_apart(plain, losses['reversed']):.1e})"
+                f"  (those of {name} with clips in reverse order, by {_apart(other, losses['reversed']):.1e})"
             ]
     for name, growth in found.get("growth", {}).items():
         what = "an epoch" if name == "clips" else "an update"

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.peer import PeerModel
 from mmpt.config.fairseq_options import option
 from mmpt.datasets.collate import collate
 from mmpt.datasets.mmdataset import MMDataset
@@ -19,9 +20,11 @@ from mmpt.tasks import Task
 
 PARTS = ("data", "forward", "backward", "optimizer")
 WAYS = {
+    "peer": "transformers' BertModel twice, SDPA, padded to the batch's longest, fused AdamW, fp32",
+    "peer bf16": "the same with bf16 autocast",
     "plain": "all padded to the maximum, fp32, torch's own dropout, an optimizer that is not fused",
-    "fp32": "real tokens only, fp32",
-    "bf16": "real tokens only, bf16 autocast",
+    "fp32": "mmpt, fp32",
+    "bf16": "mmpt, bf16 autocast",
 }
 
 
@@ -41,13 +44,13 @@ class Trainer:
         rate: float,
         warmup: int = 0,
     ):
-        self.model = model.to(device).train()
+        self.plain = way == "plain"
+        set_packed(model, way in ("fp32", "bf16"))
+        self.model = (PeerModel(model) if way.startswith("peer") else model).to(device).train()
         self.loss = loss.to(device)
         self.way = way
         self.device = device
-        self.plain = way == "plain"
-        set_packed(self.model, not self.plain)
-        self.model.autocast = "bf16" if way == "bf16" else None
+        self.model.autocast = "bf16" if way.endswith("bf16") else None
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         # fairseq's own Adam goes over the parameters one by one, as torch's does when it is not fused
         self.optimizer = torch.optim.AdamW(
@@ -64,12 +67,12 @@ class Trainer:
     ) -> "Trainer":
         """The task's model with its initial weights, at its learning rate; `dropout` off: without any."""
         torch.manual_seed(0)
-        model = task.build_model()
-        if not dropout:
-            without_dropout(model)
         rates = option(task.config.fairseq, "lr", [5e-5])
         rate = float(rates[0] if isinstance(rates, list) else rates)
-        return cls(model, task.build_loss(), way, device, rate, warmup)
+        trainer = cls(task.build_model(), task.build_loss(), way, device, rate, warmup)
+        if not dropout:
+            without_dropout(trainer.model)
+        return trainer
 
     def update(self, batch: dict[str, Any]) -> float:
         """One update on a collated batch; returns the loss."""
@@ -132,7 +135,7 @@ class Products:
 
     def __init__(self, way: str, device: torch.device):
         size, self.times = (8192, 20) if device.type == "cuda" else (2048, 4)
-        dtype = torch.bfloat16 if way == "bf16" else torch.float32
+        dtype = torch.bfloat16 if way.endswith("bf16") else torch.float32
         self.matrix = torch.randn(size, size, device=device).to(dtype)
         self.flops = 2 * size**3 * self.times
 

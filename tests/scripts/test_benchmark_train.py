@@ -26,18 +26,20 @@ def trainer(way: str, dropout: bool = False) -> Any:
     from benchmarks.updates import Trainer, fresh_model, without_dropout
 
     model = fresh_model(SETTINGS, vfeat_dim=9, frames=40, video_layers=1)
+    made = Trainer(model, MMContraLoss(), way, torch.device("cpu"), rate=1e-3)
     if not dropout:
-        without_dropout(model)
-    return Trainer(model, MMContraLoss(), way, torch.device("cpu"), rate=1e-3)
+        without_dropout(made.model)
+    return made
 
 
-def test_benchmark_train_packed_equals_plain() -> None:
+@pytest.mark.parametrize("other", ["plain", "peer"])
+def test_benchmark_train_ways_are_equal(other: str) -> None:
     from benchmarks.updates import PARTS, generated_batch
 
     batch = generated_batch(6, 40, 7, 9, vary=True)
     assert sorted(batch["vmasks"].sum(1).tolist())[0] == 1
-    plain, packed = trainer("plain"), trainer("fp32")
-    losses = [(plain.update(batch), packed.update(batch)) for _ in range(20)]
+    compared, packed = trainer(other), trainer("fp32")
+    losses = [(compared.update(batch), packed.update(batch)) for _ in range(20)]
     assert max(abs(a - b) for a, b in losses) < 1e-4
     assert losses[-1][0] < losses[0][0] - 0.5  # it does learn
     assert set(packed.seconds) == set(PARTS)
@@ -109,12 +111,12 @@ def test_benchmark_data_store(tmp_path: Path) -> None:
     assert 0 < memory["before"] <= memory["peak"]
 
 
-LAST_LINE = r"train: (\d+\.\dx|not tried: emulated on this CPU) \(bf16\) (\d+\.\d)x \(fp32\)"
+LAST_LINE = r"train: (\d+\.\d\dx|not tried: emulated on this CPU) \(bf16\) (\d+\.\d\d)x \(fp32\) against (peer|plain|fp32)"
 
 
-@pytest.mark.parametrize("baseline", ["plain", "fp32"])
+@pytest.mark.parametrize("against", ["peer", "plain", "fp32"])
 def test_benchmark_train_table(
-    tiny_yaml: Path, baseline: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_yaml: Path, against: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from benchmarks import train
 
@@ -124,12 +126,12 @@ def test_benchmark_train_table(
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     options = parser.parse_args(["--config", str(tiny_yaml), "--check", "3", "--repeats", "1"])
-    options.against = baseline
+    options.against = against
     found = train.run(options)
     last = re.fullmatch(LAST_LINE, found["summary"])
     ratio = found["speed"]["ratio"].get("fp32")  # none where fp32 is what others are compared with
-    assert (ratio is None) == (baseline == "fp32")
-    assert last and last[2] == f"{1 if ratio is None else ratio:.1f}"
+    assert (ratio is None) == (against == "fp32")
+    assert last and last[2] == f"{1 if ratio is None else ratio:.2f}" and last[3] == against
     for shares in found["speed"]["shares"].values():
         assert list(shares) == ["data", "forward", "backward", "optimizer"]
         assert sum(shares.values()) == pytest.approx(1)
@@ -141,15 +143,15 @@ def test_benchmark_train_table(
     }
     printed = capsys.readouterr().out
     assert printed.count("they grow as n^") == 3 and "1024" in printed and " of peak" in printed
-    assert ("losses of 3 updates" in printed) == (baseline == "plain")
-    if baseline == "plain":
+    assert ("losses of 3 updates" in printed) == (against != "fp32")
+    if against != "fp32":
         for losses in found["losses"].values():
             for way in losses:
-                assert losses[way] == pytest.approx(losses["plain"], abs=1e-5), way
+                assert losses[way] == pytest.approx(losses[against], abs=1e-5), way
         recipe, full = found["losses"]["recipe"], found["losses"]["full"]
-        assert list(recipe) == ["plain", "fp32"] and list(full) == ["plain", "fp32", "reversed"]
-        assert recipe["plain"][0] == full["plain"][0]
-        assert recipe["plain"][2] != full["plain"][2]  # the recipe warms up
+        assert list(recipe) == [against, "fp32"] and list(full) == [against, "fp32", "reversed"]
+        assert recipe[against][0] == full[against][0]
+        assert recipe[against][2] != full[against][2]  # the recipe warms up
 
 
 def test_benchmarks_describe_their_baselines(capsys: pytest.CaptureFixture[str]) -> None:
