@@ -13,6 +13,7 @@ from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRS
 from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
 
+from mmpt.fairseq_plugin.ema import build_ema
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.distributed import rank
 
@@ -40,6 +41,10 @@ class MMTrainer(Trainer):
         self._begun = False
         self._resumed: tuple[str, dict[str, Any]] | None = None
         self._unseen_score: float | None = None
+
+    def _build_ema(self) -> None:
+        if self.cfg.ema.store_ema:
+            self._ema = build_ema(self._model, self.cfg.ema, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The training state, with a digest of the epoch's batches and the plateau schedule's count."""

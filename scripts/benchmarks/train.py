@@ -1,4 +1,4 @@
-"""Training updates of mmpt against those of a loop with transformers (peer), or of plain padding to the maximum.
+"""Training updates of mmpt against a loop with transformers (peer), or plain padding to the maximum.
 
 Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
 their losses are compared update by update, and with what the order of sums alone does to them; the times are
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print tables, return all numbers; "summary" is `train: <ratio>x (bf16) <ratio>x (fp32) against ...`."""
+    """Measure, print tables, return all numbers; "summary" is the last line of the command."""
     keep_freed_memory()  # for all ways alike
     if options.threads:
         torch.set_num_threads(options.threads)

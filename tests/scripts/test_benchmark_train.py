@@ -111,7 +111,10 @@ def test_benchmark_data_store(tmp_path: Path) -> None:
     assert 0 < memory["before"] <= memory["peak"]
 
 
-LAST_LINE = r"train: (\d+\.\d\dx|not tried: emulated on this CPU) \(bf16\) (\d+\.\d\d)x \(fp32\) against (peer|plain|fp32)"
+LAST_LINE = (
+    r"train: (\d+\.\d\dx|not tried: emulated on this CPU) \(bf16\) "
+    r"(\d+\.\d\d)x \(fp32\) against (peer|plain|fp32)"
+)
 
 
 @pytest.mark.parametrize("against", ["peer", "plain", "fp32"])
