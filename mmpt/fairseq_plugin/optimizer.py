@@ -49,3 +49,13 @@ class FairseqAdam(adam.FairseqAdam):
         tensors = [tensor for group in groups for tensor in group]
         if all(each.dtype == torch.float32 and each.device.type in ("cpu", "cuda") for each in tensors):
             self._optimizer = FusedAdam(given, **self.optimizer_config)
+
+    def multiply_grads(self, c: float | torch.Tensor) -> None:
+        """Multiply all gradients by c; fairseq calls this in every update, mostly with 1."""
+        if isinstance(c, torch.Tensor) or c != 1:
+            super().multiply_grads(c)
+
+
+def has_fused_step(optimizer: Any) -> bool:
+    """Whether a fairseq optimizer is FairseqAdam with a FusedAdam, of float32 parameters."""
+    return isinstance(optimizer, FairseqAdam) and isinstance(optimizer.optimizer, FusedAdam)

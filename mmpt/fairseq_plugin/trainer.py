@@ -7,6 +7,7 @@ import hashlib
 import logging
 from typing import Any
 
+import torch
 from fairseq import checkpoint_utils
 from fairseq.logging import metrics
 from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
@@ -14,10 +15,15 @@ from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
 
 from mmpt.fairseq_plugin.ema import build_ema
+from mmpt.fairseq_plugin.optimizer import has_fused_step
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.distributed import rank
 
 log = logging.getLogger(__name__)
+
+
+EPS = 1e-6
+"""Added to the norm of the gradients before clipping, by fairseq and torch."""
 
 
 class RunEnded(SystemExit):
@@ -153,6 +159,19 @@ class MMTrainer(Trainer):
             self._save_to_stop()
             raise RunEnded(self.task.plan.stop.status)
         return logged
+
+    def clip_grad_norm(self, clip_norm: float) -> torch.Tensor:
+        """Scale the gradients down to this norm, if they are above it; returns the norm before.
+
+        Uses the norm that the check for non-finite gradients computed, unless gradients changed since.
+        """
+        norm = self.task.non_finite.norm
+        if norm is None or self.data_parallel_world_size > 1 or not has_fused_step(self.optimizer):
+            return super().clip_grad_norm(clip_norm)
+        total = torch.tensor(norm)
+        if 0 < clip_norm < norm + EPS:
+            torch.nn.utils.clip_grads_with_norm_(self.optimizer.params, clip_norm, total)
+        return total
 
     def _save_to_stop(self) -> None:
         """Write checkpoint_last.pt. Validates only if a run that is not stopped would validate here."""

@@ -1,6 +1,7 @@
 """Batches whose loss or gradients are not finite: skipped and reported, up to a limit."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +19,17 @@ _CLIPS_NAMED = 8
 
 
 class NonFinite:
-    """Counts such batches; more than `limit` of them end the run with a UserError that names the clips."""
+    """Counts such batches; more than `limit` of them end the run with a UserError that names the clips.
+
+    Attributes:
+        norm: the norm of the parameters' gradients as they are, if `step` left them as the last batch made
+            them; otherwise None.
+    """
 
     def __init__(self, limit: int):
         self.limit = limit
         self.count = 0
+        self.norm: float | None = None
 
     def step(self, step: Callable[[], Result], sample: dict[str, Any], optimizer: Any, update: int) -> Result:
         """Run `step`, which adds the gradients of a batch to those of the parameters, and return its result.
@@ -34,16 +41,18 @@ class NonFinite:
         earlier = _take_gradients(optimizer) if world_size() == 1 else {}
         result = self._check(step(), sample, optimizer, update)
         for parameter, gradient in earlier.items():
+            self.norm = None
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         return result
 
     def _check(self, result: Result, sample: dict[str, Any], optimizer: Any, update: int) -> Result:
         loss, size, logged = result
-        what = None if bool(torch.isfinite(loss.detach())) else f"loss {float(loss.detach())}"
-        if what is None and not _finite_gradients(optimizer):
-            what = "gradients that are not finite"
-        if what is None:
+        value, norm = _loss_and_norm(loss, optimizer)
+        if math.isfinite(value) and math.isfinite(norm):
+            self.norm = norm
             return result
+        self.norm = None
+        what = f"loss {value}" if not math.isfinite(value) else "gradients that are not finite"
         self.count += 1
         ids = sample["video_id"]
         more = f" and {len(ids) - _CLIPS_NAMED} more" if len(ids) > _CLIPS_NAMED else ""
@@ -67,6 +76,11 @@ def _take_gradients(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
     return found
 
 
-def _finite_gradients(optimizer: Any) -> bool:
+def _loss_and_norm(loss: torch.Tensor, optimizer: Any) -> tuple[float, float]:
+    """The loss and the norm of all gradients, with one synchronisation on a GPU."""
     gradients = [parameter.grad for parameter in optimizer.params if parameter.grad is not None]
-    return not gradients or bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
+    loss = loss.detach().reshape(())
+    norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros_like(loss)
+    kind = torch.promote_types(loss.dtype, norm.dtype)
+    value, total = torch.stack([loss.to(kind), norm.to(loss.device, kind)]).tolist()
+    return value, total

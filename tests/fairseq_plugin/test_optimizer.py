@@ -1,6 +1,7 @@
 """The fused Adam takes the steps of fairseq's."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from fairseq.optim import adam
 
 from mmpt.fairseq_plugin.optimizer import FairseqAdam, FusedAdam
+from mmpt.fairseq_plugin.trainer import MMTrainer
+from mmpt.training.non_finite import NonFinite
 
 
 def build(params: list[Any], **options: Any) -> adam.FairseqAdam:
@@ -59,3 +62,37 @@ def test_resumes_from_a_checkpoint_of_either(first_is_old: bool) -> None:
 def test_half_precision_stays_with_fairseq() -> None:
     assert type(build(parameters(torch.bfloat16)).optimizer) is adam.Adam
     assert type(build([{"params": parameters()}]).optimizer) is FusedAdam
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5, 100.0])
+def test_clipping_uses_the_norm_of_the_check(clip_norm: float) -> None:
+    """The same gradients and norm as fairseq's clipping, which computes the norm a second time."""
+    ours, theirs = parameters(), parameters()
+
+    def backward(params: list[torch.nn.Parameter]) -> Any:
+        torch.manual_seed(1)
+        for param in params:
+            param.grad = torch.randn_like(param)
+        return torch.tensor(1.0), 1, {}
+
+    backward(theirs)
+    guard = NonFinite(0)
+    guard.step(lambda: backward(ours), {"video_id": []}, SimpleNamespace(params=ours), 1)
+    trainer = SimpleNamespace(
+        task=SimpleNamespace(non_finite=guard), data_parallel_world_size=1, optimizer=build(ours)
+    )
+    found = MMTrainer.clip_grad_norm(trainer, clip_norm)  # type: ignore[arg-type]
+    wanted = build(theirs, use_old_adam=True).clip_grad_norm(clip_norm)
+    assert found == wanted and found > 1
+    for one, other in zip(ours, theirs):
+        assert one.grad is not None and other.grad is not None and torch.equal(one.grad, other.grad)
+
+
+def test_gradients_are_multiplied_unless_by_one() -> None:
+    params = parameters()
+    optim = build(params)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    for factor, expected in ((1.0, 1.0), (0.5, 0.5), (torch.tensor(4.0), 2.0)):
+        optim.multiply_grads(factor)
+        assert all(param.grad is not None and bool((param.grad == expected).all()) for param in params)

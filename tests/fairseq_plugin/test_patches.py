@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fairseq import checkpoint_utils, trainer
 from fairseq.file_io import PathManager
-from fairseq.optim import OPTIMIZER_REGISTRY, adam
+from fairseq.models.ema import ema
+from fairseq.optim import OPTIMIZER_REGISTRY, adam, fairseq_optimizer
 from fairseq_cli import train as fairseq_train
 
 from mmpt.fairseq_plugin import patches
@@ -27,6 +28,10 @@ SOURCES = {
     trainer.Trainer.load_checkpoint: "128800d64185",
     trainer.Trainer.state_dict: "926c314f7f55",
     trainer.Trainer.begin_epoch: "e51fdf9bf4bb",
+    trainer.Trainer._build_ema: "17da6cc8eb7b",
+    trainer.Trainer.clip_grad_norm: "637d588c4d2c",
+    ema.EMA: "522dab1f6072",
+    fairseq_optimizer.FairseqOptimizer.multiply_grads: "ca8817df0879",
     adam.FairseqAdam.__init__: "68350e70f1a8",
 }
 

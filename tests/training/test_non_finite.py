@@ -45,6 +45,17 @@ def test_a_finite_batch_is_left_alone() -> None:
     assert optimizer.params[1].grad is None
 
 
+def test_the_norm_is_known_while_the_gradients_are_those_of_one_batch() -> None:
+    guard = NonFinite(1)
+    step(guard, 2.5)
+    assert guard.norm == pytest.approx(1.5**0.5)
+    step(guard, 2.5, earlier=torch.ones(3))
+    assert guard.norm is None
+    step(guard, 2.5)
+    step(guard, float("nan"))
+    assert guard.norm is None
+
+
 def test_the_batches_before_it_in_an_update_stay() -> None:
     """Accumulated gradients (update_freq): a bad batch takes away its own alone, a good one adds its own."""
     earlier = torch.tensor([1.0, 2.0, 3.0])
