@@ -68,11 +68,21 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of a batch; torch's DataLoader asks for all of them at once."""
+        rngs = [generator(self.seed, self.epoch, index) if self.training else None for index in indices]
+        return [
+            self._sample(index, features)
+            for index, features in zip(indices, self.clips.features_of(indices, rngs))
+        ]
+
+    def _sample(self, index: int, features: np.ndarray) -> dict[str, Any]:
         example = self.examples[index]
-        rng = generator(self.seed, self.epoch, index) if self.training else None
         text = self._draw_prompt(example, index)
         caps, cmasks = self.text_processor(text)
-        sample: dict[str, Any] = self.aligner(example.video_id, self.clips.features(index, rng), caps, cmasks)
+        sample: dict[str, Any] = self.aligner(example.video_id, features, caps, cmasks)
         sample |= {
             "video_id": example.video_id,
             "text": text,

@@ -1,5 +1,6 @@
 """MMDataset as a FairseqDataset."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -33,8 +34,15 @@ class FairseqMMDataset(FairseqDataset):
             collate, pad_id=dataset.text_processor.pad_id, video_len=video_len, text_len=text_len
         )
 
+    supports_fetch_outside_dataloader = False
+    """fairseq then does not read the first batch of every epoch once more, to fill up with."""
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.dataset[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of a batch."""
+        return self.dataset.__getitems__(indices)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -6,15 +6,16 @@ load unchanged. It is implemented here because the video tower passes its own po
 layers, and so that a saved model needs no other library.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.dropout import Dropout
+from mmpt.models.layers import Embedding, LayerNorm, Linear, linear
 from mmpt.models.packing import PackedModule, Packing
 from mmpt.models.registry import TEXT_ENCODERS
 from mmpt.utils.errors import UserError
@@ -26,16 +27,16 @@ class BertEmbeddings(nn.Module):
     def __init__(self, settings: BertSettings, dropout: float):
         super().__init__()
         width = settings.hidden_size
-        self.word_embeddings = nn.Embedding(settings.vocab_size, width, padding_idx=settings.pad_token_id)
-        self.position_embeddings = nn.Embedding(settings.max_position_embeddings, width)
-        self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, width)
-        self.LayerNorm = nn.LayerNorm(width, eps=settings.layer_norm_eps)
+        self.word_embeddings = Embedding(settings.vocab_size, width, padding_idx=settings.pad_token_id)
+        self.position_embeddings = Embedding(settings.max_position_embeddings, width)
+        self.token_type_embeddings = Embedding(settings.type_vocab_size, width)
+        self.LayerNorm = LayerNorm(width, eps=settings.layer_norm_eps)
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
         """Token vectors [N, H], position vectors broadcastable to them, type ids int64 [N] (None: all 0)."""
         types = (
-            self.token_type_embeddings.weight[0]
+            self.token_type_embeddings.weight[..., :1, :]
             if token_types is None
             else self.token_type_embeddings(token_types)
         )
@@ -49,19 +50,19 @@ class BertSelfAttention(nn.Module):
         super().__init__()
         width = settings.hidden_size
         self.heads = settings.num_attention_heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key = Linear(width, width)
+        self.value = Linear(width, width)
         self.dropout = dropout
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         """Attention within each sequence of `packing`: hidden [N, H] -> [N, H]."""
         layers = (self.query, self.key, self.value)
-        if all(type(layer) is nn.Linear for layer in layers):
+        if all(type(layer) is Linear for layer in layers):
             # one matrix product instead of three; published files name three parameters
-            weight = torch.cat([layer.weight for layer in layers])
-            bias = torch.cat([layer.bias for layer in layers])
-            projected = F.linear(hidden, weight, bias)
+            weight = torch.cat([layer.weight for layer in layers], -2)
+            bias = torch.cat([layer.bias for layer in layers], -1)
+            projected = linear(hidden, weight, bias)
         else:  # a layer with an adapter (lora.py)
             projected = torch.cat([layer(hidden) for layer in layers], -1)
         return packing.attend(projected, self.heads, self.dropout if self.training else 0.0)
@@ -72,8 +73,8 @@ class ResidualOutput(nn.Module):
 
     def __init__(self, width_in: int, settings: BertSettings, dropout: float):
         super().__init__()
-        self.dense = nn.Linear(width_in, settings.hidden_size)
-        self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
+        self.dense = Linear(width_in, settings.hidden_size)
+        self.LayerNorm = LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class BertIntermediate(nn.Module):
 
     def __init__(self, settings: BertSettings):
         super().__init__()
-        self.dense = nn.Linear(settings.hidden_size, settings.intermediate_size)
+        self.dense = Linear(settings.hidden_size, settings.intermediate_size)
         self.activation = ACTIVATIONS[settings.hidden_act]()
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ class BertPooler(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = Linear(width, width)
         self.requires_grad_(False)
 
 
@@ -220,6 +221,17 @@ class BertModel(PackedModule):
         """
         hidden, packing = self.encode(input_ids, mask, position_ids, token_types)
         return packing.unpack(hidden)
+
+    def dropout_sizes(self, packing: Packing) -> list[int]:
+        """Elements of each dropout of the layers in training, in order (see DrawnAhead)."""
+        tokens = len(packing.rows) * self.settings.hidden_size
+        sizes = [tokens] * (self.embeddings.dropout.p > 0)
+        for layer in cast("Iterable[BertLayer]", self.encoder.layer):
+            attention = layer.attention.self
+            sizes += packing.attention_sizes(attention.heads) * (attention.dropout > 0)
+            sizes += [tokens] * (layer.attention.output.dropout.p > 0)
+            sizes += [tokens] * (layer.output.dropout.p > 0)
+        return sizes
 
     def encode(
         self,

@@ -4,6 +4,9 @@ There torch draws one double per element in one thread, a quarter of a training 
 draws two random bytes per element.
 """
 
+from collections.abc import Sequence
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +38,49 @@ def quick_dropout(values: Tensor, rate: float) -> Tensor:
     cut = round(rate * LEVELS)
     if cut >= LEVELS:
         return values * 0
-    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
-    kept = words.view(torch.int16)[: values.numel()].view(values.shape) >= LOWEST + cut
+    ahead = _ahead.get()
+    numbers = (
+        _draw(1, [values.numel()])[:, : values.numel()] if ahead is None else ahead.take(values[0].numel())
+    )
+    kept = numbers.reshape(values.shape) >= LOWEST + cut
     return values * kept.to(values.dtype).mul_(LEVELS / (LEVELS - cut))
+
+
+class DrawnAhead:
+    """Random numbers for the dropout of M modules that are computed as one (see stacking.py).
+
+    Within the block each dropout of values [M, ...] takes the numbers that the modules would draw if they
+    were computed one after the other. sizes: elements of each dropout of one module, in order.
+    """
+
+    def __init__(self, count: int, sizes: Sequence[int]):
+        self._numbers = _draw(count, sizes)
+        self._sizes = iter(sizes)
+        self._at = 0
+
+    def take(self, size: int) -> Tensor:
+        """Numbers for the next dropout, int16 [M, size]."""
+        assert next(self._sizes) == size, "not the dropout that numbers were drawn for"
+        start, self._at = self._at, self._at + _words(size) * _PER_WORD
+        return self._numbers[:, start : start + size]
+
+    def __enter__(self) -> None:
+        self._token = _ahead.set(self)
+
+    def __exit__(self, *error: object) -> None:
+        _ahead.reset(self._token)
+        assert error[0] is not None or next(self._sizes, None) is None, "numbers are left over"
+
+
+_PER_WORD = 4
+_ahead: ContextVar[DrawnAhead | None] = ContextVar("_ahead", default=None)
+
+
+def _words(size: int) -> int:
+    return -(-size // _PER_WORD)
+
+
+def _draw(count: int, sizes: Sequence[int]) -> Tensor:
+    """Random int16 [count, ...] of dropouts of these sizes, each of which uses whole 64-bit words."""
+    words = torch.empty(count, sum(map(_words, sizes)), dtype=torch.int64)
+    return words.random_(-(1 << 63), None).view(torch.int16)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmpt.models.bert import BertModel
-from mmpt.models.projection import Space, embed_clips
+from mmpt.models.projection import Space
 from mmpt.models.signwriting_bert import SignWritingBert
+from mmpt.models.stacking import can_stack, run_stacked
 from mmpt.models.text_tower import WithTextTower
 from mmpt.models.video_bert import MMBertForEncoder
 
@@ -46,9 +47,15 @@ class MMFusionEnsemble(WithTextTower):
         return len(self.members) * self.text_settings.hidden_size
 
     def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        return torch.cat([embed_clips(space, vfeats, vmasks) for space in self.members], -1)
+        return _concatenated(list(self.members), vfeats, vmasks)
 
     def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
         pooled = super()._embed_prompts(caps, cmasks)
-        projections = [space.get_submodule("text_projection") for space in self.members]
-        return torch.cat([project(pooled) for project in projections], -1)
+        return _concatenated([space.get_submodule("text_projection") for space in self.members], pooled)
+
+
+def _concatenated(modules: Sequence[nn.Module], *args: Tensor) -> Tensor:
+    """The modules' results [B, H] for the same arguments, as [B, M * H]."""
+    if not can_stack(modules):
+        return torch.cat([module(*args) for module in modules], -1)
+    return run_stacked(modules, *args).transpose(0, 1).flatten(1)

@@ -108,19 +108,24 @@ class Packing:
     def attend(self, qkv: Tensor, heads: int, dropout: float) -> Tensor:
         """Multi-head scaled dot-product attention within each sequence.
 
-        qkv [N, 3 * H]: queries, keys and values, `heads` heads in each. Returns [N, H].
+        qkv [..., N, 3 * H]: queries, keys and values, `heads` heads in each. Returns [..., N, H].
         """
         if not self.groups:
-            return qkv[:, : qkv.shape[1] // 3]
+            return qkv[..., : qkv.shape[-1] // 3]
         mixed = []
-        for part, group in zip([qkv] if self.plain else qkv.split(self.sizes), self.groups):
+        for part, group in zip([qkv] if self.plain else qkv.split(self.sizes, -2), self.groups):
             if group.index is not None:
                 part = spread(part, group.index, group.count * group.length)
-            q, k, v = part.view(group.count, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+            shape = (*qkv.shape[:-2], group.count, group.length, 3, heads, -1)
+            q, k, v = part.view(shape).transpose(-4, -2).unbind(-3)
             out = _attention(q, k, v, group.mask, dropout, self.plain)
-            out = out.transpose(1, 2).flatten(2).flatten(0, 1)
+            out = out.transpose(-3, -2).flatten(-2).flatten(-3, -2)
             mixed.append(out if group.index is None else pick(out, group.index))
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed, -2)
+
+    def attention_sizes(self, heads: int) -> list[int]:
+        """Entries of the attention matrices of each group."""
+        return [group.count * heads * group.length**2 for group in self.groups]
 
 
 class PackedModule(torch.nn.Module):
@@ -142,14 +147,25 @@ def set_packed(model: torch.nn.Module, packed: bool) -> None:
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, plain: bool) -> Tensor:
-    """Scaled dot-product attention, [B, heads, L, D] each, mask as in Group."""
+    """Scaled dot-product attention, [..., B, heads, L, D] each, mask as in Group."""
     if plain or dropout == 0 or q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return _fused_attention(q, k, v, mask, dropout)
     # torch has no fused attention with dropout on a CPU
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return quick_dropout(scores.softmax(-1), dropout) @ v
+
+
+def _fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    if q.ndim == 4:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    if mask is not None:  # torch's kernels take four dimensions
+        mask = mask.expand(len(q), *mask.shape).flatten(0, 1)
+    stack = q.shape[:2]
+    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return out.unflatten(0, stack)
 
 
 def _group(lengths: Sequence[int], device: torch.device) -> Group:
@@ -187,14 +203,14 @@ class _Pick(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, source: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
-        ctx.rows = len(source)
-        return source.index_select(0, index)
+        ctx.rows = source.shape[-2]
+        return source.index_select(-2, index)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         (grad,) = grads
-        return grad.new_zeros(ctx.rows, grad.shape[1]).index_copy_(0, index, grad), None
+        return _scattered(grad, index, ctx.rows), None
 
 
 class _Spread(torch.autograd.Function):
@@ -203,19 +219,24 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, source: Tensor, index: Tensor, rows: int) -> Tensor:
         ctx.save_for_backward(index)
-        return source.new_zeros(rows, source.shape[1]).index_copy_(0, index, source)
+        return _scattered(source, index, rows)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (index,) = ctx.saved_tensors
-        return grads[0].index_select(0, index), None, None
+        return grads[0].index_select(-2, index), None, None
+
+
+def _scattered(source: Tensor, index: Tensor, rows: int) -> Tensor:
+    shape = (*source.shape[:-2], rows, source.shape[-1])
+    return source.new_zeros(shape).index_copy_(source.ndim - 2, index, source)
 
 
 def pick(source: Tensor, index: Tensor) -> Tensor:
-    """source[index] for int64 [N] without repetitions: [M, H] -> [N, H]."""
+    """source[..., index, :] for int64 [N] without repetitions: [..., M, H] -> [..., N, H]."""
     return _Pick.apply(source, index)
 
 
 def spread(source: Tensor, index: Tensor, rows: int) -> Tensor:
-    """[N, H] -> [rows, H], source[i] at row index[i] (int64 [N], no repetitions), zeros elsewhere."""
+    """[..., N, H] -> [..., rows, H]: row i to row index[i] (int64 [N], no repetitions), zeros elsewhere."""
     return _Spread.apply(source, index, rows)

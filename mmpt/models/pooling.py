@@ -14,7 +14,7 @@ POOLINGS: Registry[type[nn.Module]] = Registry("pooling")
 
 
 def mean_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
-    """Mean over a sequence's counted tokens: [batch, H]. Half precision is summed in float32."""
+    """Mean over a sequence's counted tokens: [..., N, H] -> [..., batch, H], summed in float32 at least."""
     return _weighted_mean(hidden, counted.to(_accumulator(hidden)), sequences, batch)
 
 
@@ -40,8 +40,8 @@ def attention_of(hidden: Tensor, scores: Tensor, sequences: Tensor, counted: Ten
 
 def _weighted_mean(hidden: Tensor, weights: Tensor, sequences: Tensor, batch: int) -> Tensor:
     kind = weights.dtype
-    total = torch.zeros(batch, hidden.shape[1], dtype=kind, device=hidden.device)
-    total = total.index_add(0, sequences, hidden.to(kind) * weights[:, None])
+    total = torch.zeros(*hidden.shape[:-2], batch, hidden.shape[-1], dtype=kind, device=hidden.device)
+    total = total.index_add(-2, sequences, hidden.to(kind) * weights[:, None])
     weight = torch.zeros(batch, dtype=kind, device=hidden.device).index_add(0, sequences, weights)
     # the largest softmax weight is 1, and counts are at least 1: only empty sequences are clamped
     return (total / weight.clamp(min=1)[:, None]).to(hidden.dtype)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmpt.models.bert import init_weights
 from mmpt.models.bert_settings import BertSettings
+from mmpt.models.layers import Linear
 from mmpt.models.pooling import POOLINGS
 from mmpt.utils.errors import UserError
 
@@ -16,7 +17,7 @@ class Projection(nn.Module):
 
     def __init__(self, width: int, out_width: int, l2_norm: bool, init_std: float):
         super().__init__()
-        self.linear = nn.Linear(width, out_width, bias=False)
+        self.linear = Linear(width, out_width, bias=False)
         self.l2_norm = l2_norm
         init_weights(self.linear, init_std)
 
@@ -54,6 +55,10 @@ class Space(nn.Module):
                 f"the video tower has width {video_width} (model.video_hidden_size) and the text tower "
                 f"{text.hidden_size}: set model.multimodal_projection: true to project them to one width."
             )
+
+    def forward(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        """See embed_clips."""
+        return embed_clips(self, vfeats, vmasks)
 
 
 def embed_clips(space: Any, vfeats: Tensor, vmasks: Tensor) -> Tensor:

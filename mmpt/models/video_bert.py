@@ -4,6 +4,8 @@ Xu et al. 2021, VideoCLIP, https://arxiv.org/abs/2109.14084; Jiang et al. 2024, 
 https://arxiv.org/abs/2407.01264.
 """
 
+import contextlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 
 from mmpt.models.bert import BertModel, init_weights
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
-from mmpt.models.dropout import Dropout
+from mmpt.models.dropout import DrawnAhead, Dropout
+from mmpt.models.layers import LayerNorm, Linear
 from mmpt.models.packing import PackedModule, Packing, pick
 from mmpt.models.positions import position_vectors
 from mmpt.models.registry import VIDEO_ENCODERS
@@ -56,11 +59,11 @@ class VideoTokenMLP(nn.Module):
 
     def __init__(self, vfeat_dim: int, settings: BertSettings, dropout: float):
         super().__init__()
-        self.linear1 = nn.Linear(vfeat_dim, settings.hidden_size)
+        self.linear1 = Linear(vfeat_dim, settings.hidden_size)
         self.activation = ACTIVATIONS[settings.hidden_act]()
         # torch's eps, not BERT's: published weights expect it
-        self.LayerNorm = nn.LayerNorm(settings.hidden_size)
-        self.linear2 = nn.Linear(settings.hidden_size, settings.hidden_size)
+        self.LayerNorm = LayerNorm(settings.hidden_size)
+        self.linear2 = Linear(settings.hidden_size, settings.hidden_size)
         self.dropout = Dropout(dropout)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -154,17 +157,27 @@ class MMBertForEncoder(PackedModule):
         sequences, columns = packing.sequences, packing.columns
         is_cls, is_sep = columns == 0, columns == vmasks.shape[1] + 1
 
-        tokens = self.videomlp(
-            self._frames(vfeats, vmasks, padded, (sequences, columns - 1), is_cls | is_sep)
-        )
-        embeddings = self.bert.embeddings
-        ends = embeddings.word_embeddings(torch.tensor([self.cls_id, self.sep_id], device=vfeats.device))
-        first, last = (row.to(tokens.dtype).expand(packing.batch, -1) for row in ends)
-        order = torch.cat([part.nonzero()[:, 0] for part in (is_cls, ~(is_cls | is_sep), is_sep)])
-        tokens = pick(torch.cat([first, tokens, last]), order.argsort())
-        positions = self._positions(columns, is_sep, padded[sequences], longest=vmasks.shape[1])
-        hidden = self.bert.encoder(embeddings(tokens, positions), packing)
+        frames = self._frames(vfeats, vmasks, padded, (sequences, columns - 1), is_cls | is_sep)
+        with self._drawn_ahead(packing, len(frames)):
+            tokens = self.videomlp(frames)
+            embeddings = self.bert.embeddings
+            ends = embeddings.word_embeddings(torch.tensor([self.cls_id, self.sep_id], device=vfeats.device))
+            first, last = (
+                ends.to(tokens.dtype)[..., None, :].expand(*ends.shape[:-1], packing.batch, -1).unbind(-3)
+            )
+            order = torch.cat([part.nonzero()[:, 0] for part in (is_cls, ~(is_cls | is_sep), is_sep)])
+            tokens = pick(torch.cat([first, tokens, last], -2), order.argsort())
+            positions = self._positions(columns, is_sep, padded[sequences], longest=vmasks.shape[1])
+            hidden = self.bert.encoder(embeddings(tokens, positions), packing)
         return hidden, packing, ~is_cls & (packing.pack(F.pad(vmasks, (1, 1), value=True)))
+
+    def _drawn_ahead(self, packing: Packing, frames: int) -> AbstractContextManager[object]:
+        """With stacked weights (see stacking.py), the random numbers of each module's dropout."""
+        shape = self.videomlp.linear1.weight.shape
+        if not self.training or len(shape) == 2 or packing.rows.device.type != "cpu":
+            return contextlib.nullcontext()
+        of_frames = [frames * shape[-2]] * 2 * (self.videomlp.dropout.p > 0)
+        return DrawnAhead(shape[0], [*of_frames, *self.bert.dropout_sizes(packing)])
 
     def _frames(
         self, vfeats: Tensor, vmasks: Tensor, padded: Tensor, place: tuple[Tensor, Tensor], ends: Tensor
@@ -187,8 +200,10 @@ class MMBertForEncoder(PackedModule):
         """
         table = self.bert.embeddings.position_embeddings.weight
         ids = torch.where(is_sep, padded + 1, columns)
-        if max(longest, self.max_video_len) + 2 <= len(table):
+        if max(longest, self.max_video_len) + 2 <= table.shape[-2]:
             return self.bert.embeddings.position_embeddings(ids)
+        if table.ndim == 3:
+            return torch.stack([position_vectors(each, ids[:, None], padded + 2)[:, 0] for each in table])
         return position_vectors(table, ids[:, None], padded + 2)[:, 0]
 
     def _check(self, vfeats: Tensor, vmasks: Tensor) -> None:

@@ -25,6 +25,11 @@ class ClipSource(Protocol):
     def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
         """A clip's features, float32 [T, D]; augmented if `rng` is given and the split is for training."""
 
+    def features_of(
+        self, indices: Sequence[int], rngs: Sequence[np.random.Generator | None]
+    ) -> list[np.ndarray]:
+        """`features` of several clips, which may be quicker together."""
+
     def lengths(self) -> np.ndarray:
         """Frames of each clip before augmentation, int64 [N]."""
 

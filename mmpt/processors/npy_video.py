@@ -171,6 +171,12 @@ class FeatureFiles:
         example = self.examples[index]
         return self._processor(example.path, rng, example.mirror, example.span)
 
+    def features_of(
+        self, indices: Sequence[int], rngs: Sequence[np.random.Generator | None]
+    ) -> list[np.ndarray]:
+        """See ClipSource."""
+        return [self.features(index, rng) for index, rng in zip(indices, rngs)]
+
     def lengths(self) -> np.ndarray:
         """See ClipSource."""
         return self._lengths

@@ -135,26 +135,33 @@ class PoseProcessor:
 
         If `training` and with `rng`, the clip is augmented first (and T may change).
         """
-        rate = self._sampler.rate(clip)
-        if rng is None or not self.training:
-            return self._features(self._sampler(clip), rate)
-        drawn = self.augmenter.draw(rng)
-        clip = self._sampler(clip, drawn.window_jitter if drawn.active() else 0.0, rng)
-        return self._features(self.augmenter(clip, rng, drawn), rate)
+        return self._features(*self._sampled(clip, rng))
 
-    def features_of(self, clips: Sequence[PoseClip]) -> list[np.ndarray]:
-        """features(clip) of several prepared clips, not augmented: the same values, computed together.
+    def features_of(
+        self, clips: Sequence[PoseClip], rngs: Sequence[np.random.Generator | None] | None = None
+    ) -> list[np.ndarray]:
+        """features(clip, rng) of several prepared clips: the same values, computed together.
 
         NumPy's call overhead dominates on short clips.
         """
-        chosen = [self._sampler(clip) for clip in clips]
-        one_layout = len({clip.layout for clip in chosen}) == 1
+        chosen = [self._sampled(clip, rng) for clip, rng in zip(clips, rngs or [None] * len(clips))]
+        one_layout = len({clip.layout for clip, _ in chosen}) == 1
         if self.options.hand_frame is None or self.options.velocity or not one_layout:
-            return [self._features(part, self._sampler.rate(clip)) for part, clip in zip(chosen, clips)]
-        data = np.concatenate([clip.data for clip in chosen])
-        together = chosen[0].with_data(data, np.concatenate([clip.confidence for clip in chosen]))
-        ends = np.cumsum([len(clip) for clip in chosen])[:-1]
+            return [self._features(clip, rate) for clip, rate in chosen]
+        data = np.concatenate([clip.data for clip, _ in chosen])
+        first = chosen[0][0]
+        together = first.with_data(data, np.concatenate([clip.confidence for clip, _ in chosen]))
+        ends = np.cumsum([len(clip) for clip, _ in chosen])[:-1]
         return np.split(self._features(together, together.fps), ends)
+
+    def _sampled(self, clip: PoseClip, rng: np.random.Generator | None) -> tuple[PoseClip, float]:
+        """The sampled frames of a clip, augmented in training, and how many there are per second."""
+        rate = self._sampler.rate(clip)
+        if rng is None or not self.training:
+            return self._sampler(clip), rate
+        drawn = self.augmenter.draw(rng)
+        clip = self._sampler(clip, drawn.window_jitter if drawn.active() else 0.0, rng)
+        return self.augmenter(clip, rng, drawn), rate
 
     @property
     def hands(self) -> list[str]:
@@ -202,6 +209,12 @@ class PoseClips:
     def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
         """See ClipSource."""
         return self._processor.features(self._store[int(self._rows[index])], rng)
+
+    def features_of(
+        self, indices: Sequence[int], rngs: Sequence[np.random.Generator | None]
+    ) -> list[np.ndarray]:
+        """See ClipSource."""
+        return self._processor.features_of([self._store[int(self._rows[i])] for i in indices], rngs)
 
     def lengths(self) -> np.ndarray:
         """See ClipSource."""

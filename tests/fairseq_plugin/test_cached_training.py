@@ -193,6 +193,9 @@ class Clips:
         side = {"vfeats": frame, "vmasks": frame[:, 0] == 0, "caps": token, "cmasks": token == 0}
         return {**side, "label": index, "index": index}
 
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        return [self[index] for index in indices]
+
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 

@@ -399,6 +399,10 @@ def test_features_of_equals_features(settings):
     assert len(together) == len(clips) and processor.features_of([]) == []
     for clip, features in zip(clips, together):
         np.testing.assert_array_equal(features, processor.features(clip))
+    training = make(**settings, augment3d=PoseAugmentation(rotation=0.4, joint_noise=0.1), training=True)
+    rngs = [[np.random.default_rng(seed) for seed in range(len(clips))] for _ in range(2)]
+    for clip, rng, features in zip(clips, rngs[0], training.features_of(clips, rngs[1])):
+        np.testing.assert_array_equal(features, training.features(clip, rng))
 
 
 @pytest.mark.parametrize("frames", [4, 6, 12, 22, 101])
