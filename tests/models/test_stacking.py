@@ -1,5 +1,6 @@
 """An ensemble computed as one gives what its models give one at a time, to the digit."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,14 @@ NARROW = {
     "video_hidden_size": 32,
     "freeze_text": True,
 }
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def result(model: Any, io: IO, training: bool) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -60,6 +69,9 @@ def test_what_cannot_be_stacked(make_model: Any, io: IO, monkeypatch: pytest.Mon
         assert not can_stack(make_model(**(NARROW | options)).members), options
     model = make_model(**NARROW)
     assert not can_stack(list(model.members)[:1])
+    torch.set_num_threads(1)
+    assert not can_stack(model.members)
+    torch.set_num_threads(2)
     set_packed(model, False)
     assert not can_stack(model.members)
     set_packed(model, True)
