@@ -1,7 +1,8 @@
 """Linear layer, LayerNorm and embedding that also compute with a stack of weights, one for each of M modules.
 
 The modules of an ensemble are of one shape. With their weights stacked, [M, ...], one call computes all of
-them (see stacking.py). Each module's results are those it computes alone, to the digit.
+them (see stacking.py). Each module's results are those it computes alone: to the digit in one thread, and up
+to rounding where a product is split over threads.
 """
 
 import torch
