@@ -134,6 +134,10 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """What the model does not see of the prompts, one line for each kind (TextProcessor.what_is_lost)."""
         return self.text_processor.what_is_lost(self._all_prompts)
 
+    def token_ids(self) -> set[int]:
+        """The token ids of all prompts."""
+        return {int(i) for prompt in set(self._all_prompts) for i in self.text_processor(prompt)[0]}
+
     def batches(self, batch_size: int, epoch: int, processes: int = 1) -> list[list[int]]:
         """The batches of an epoch, as indices; evaluation has the same batches in every epoch.
 

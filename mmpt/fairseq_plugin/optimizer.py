@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from fairseq.optim import adam
 
+from mmpt.models.word_rows import ROWS, fit_rows
+
 
 class FusedAdam(torch.optim.AdamW):
     """torch's fused AdamW, with the interface and the state of fairseq's Adam.
@@ -26,10 +28,36 @@ class FusedAdam(torch.optim.AdamW):
     def __init__(self, params: Iterable[torch.nn.Parameter], **options: Any):
         super().__init__(params, fused=True, **options)
 
+    def state_dict(self) -> dict[str, Any]:
+        """torch's, with the numbers of the rows where a parameter holds rows of a table (TrainedRows)."""
+        found = super().state_dict()
+        rows = {i: getattr(tensor, ROWS) for i, tensor in enumerate(self._tensors()) if hasattr(tensor, ROWS)}
+        found["state"] = {
+            i: {**entry, ROWS: rows[i]} if i in rows else entry for i, entry in found["state"].items()
+        }
+        return found
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state, also one that fairseq's own Adam wrote."""
+        """Load a state, also of fairseq's own Adam, and of a run that trained other rows of a table."""
         groups = [{**group, "fused": True} for group in state_dict["param_groups"]]
-        super().load_state_dict({**state_dict, "param_groups": groups})
+        tensors = self._tensors()
+        state = {i: _fitted(entry, tensors[i]) for i, entry in state_dict["state"].items()}
+        super().load_state_dict({**state_dict, "state": state, "param_groups": groups})
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [tensor for group in self.param_groups for tensor in group["params"]]
+
+
+def _fitted(entry: dict[str, Any], parameter: torch.Tensor) -> dict[str, Any]:
+    """The state of one parameter, for the rows that it holds now."""
+    saved = entry.get(ROWS)
+    if saved is None and not hasattr(parameter, ROWS):
+        return entry
+    return {
+        name: fit_rows(value, saved, parameter) if name.startswith("exp_avg") else value
+        for name, value in entry.items()
+        if name != ROWS
+    }
 
 
 class FairseqAdam(adam.FairseqAdam):

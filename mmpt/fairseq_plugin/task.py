@@ -17,6 +17,7 @@ from mmpt.losses import needs_common_batches
 from mmpt.models.finetuning import check_filled
 from mmpt.models.loading import load_weights
 from mmpt.models.lora import add_adapters
+from mmpt.models.word_rows import train_used_rows
 from mmpt.training import TrainingPlan, prepare
 from mmpt.training.epoch_log import EpochLog
 from mmpt.training.non_finite import NonFinite
@@ -88,7 +89,15 @@ class FairseqMMTask(LegacyFairseqTask):
             fit_position_tables(model, load_state_dict_file(start.checkpoint))
         if config.model.lora_rank:
             add_adapters(model, config.model.lora_rank)
+        if self._adam_leaves_unused_rows():
+            train_used_rows(model, self.mmtask.dataset("train").token_ids())
         return model
+
+    def _adam_leaves_unused_rows(self) -> bool:
+        """Whether the optimizer is a FusedAdam without weight decay: rows without gradients do not change."""
+        fairseq = self.plan.config.fairseq
+        other = ("fp16", "bf16", "amp", "use_old_adam", "weight_decay", "memory_efficient_fp16")
+        return option(fairseq, "optimizer") == "adam" and not any(option(fairseq, name) for name in other)
 
     def max_positions(self) -> None:
         """No limit: the aligner has cut the clips."""

@@ -27,7 +27,9 @@ class BertEmbeddings(nn.Module):
     def __init__(self, settings: BertSettings, dropout: float):
         super().__init__()
         width = settings.hidden_size
-        self.word_embeddings = Embedding(settings.vocab_size, width, padding_idx=settings.pad_token_id)
+        self.word_embeddings: nn.Module = Embedding(
+            settings.vocab_size, width, padding_idx=settings.pad_token_id
+        )
         self.position_embeddings = Embedding(settings.max_position_embeddings, width)
         self.token_type_embeddings = Embedding(settings.type_vocab_size, width)
         self.LayerNorm = LayerNorm(width, eps=settings.layer_norm_eps)
