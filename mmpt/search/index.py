@@ -89,9 +89,8 @@ def build_index(
         write_json(fresh / DESCRIPTION, description)
         if kind != "flat":
             index = Index(fresh)
-            description["effort"], description["k_factor"] = index.choose_effort()
-            index.effort = description["effort"], description["k_factor"]
-            description["recall"] = index.recall()
+            index.effort = index.choose_effort()
+            description |= dict(zip(("effort", "k_factor"), index.effort)) | {"recall": index.recall()}
             write_json(fresh / DESCRIPTION, description)
     index = Index(out)
     if index.blank:

@@ -13,7 +13,7 @@ class TopK:
     """
 
     def __init__(self, rows: int, k: int, dtype: type = np.float32):
-        self._scores = np.full((rows, k), -np.inf, dtype=dtype)
+        self._scores: NDArray = np.full((rows, k), -np.inf, dtype=dtype)
         self._numbers = np.full((rows, k), _LAST)
 
     @property

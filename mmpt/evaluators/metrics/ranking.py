@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.utils.errors import UserError
+from mmpt.utils.top_k import TopK
 
 TILE_ROWS = 240  # at most 255: a tile's column counts are held in uint8
-TILE_COLUMNS = 2040  # a multiple of 8 and at most 2040: see _true_per_row
+TILE_COLUMNS = 2040
 
 
 @dataclass(frozen=True)
@@ -85,98 +86,105 @@ class RankCounter:
 
     def __init__(self, own_scores: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int, ks: Sequence[int]):
         self._ks = tuple(ks)
-        self._depth = max(self._ks)
         self._prompt_ids = prompt_ids
         self._own = own_scores
         # x >= s equals x > (the next smaller number), so one comparison works on both sides of a target
         self._own_or_tie = _just_below(own_scores)
         self._v2t = np.ones(len(prompt_ids), dtype=np.int64)
+        self._t2v = np.ones(n_prompts, dtype=np.int64)
         self._relevant = np.bincount(prompt_ids, minlength=n_prompts)
-        self._set_targets(own_scores, prompt_ids, n_prompts)
-
-    def _set_targets(self, own: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int) -> None:
-        """Store the relevant videos of each prompt, best first, at most the largest k."""
-        index = np.arange(len(prompt_ids))
-        order = np.lexsort((index, -own, prompt_ids))
-        starts = np.cumsum(self._relevant) - self._relevant
-        slot = index - starts[prompt_ids[order]]
-        kept = slot < self._depth
-        rows, slots, columns = prompt_ids[order][kept], slot[kept], order[kept]
-        n_slots = min(self._depth, int(self._relevant.max()))
-        self._target_column = np.full((n_slots, n_prompts), -1, dtype=np.int64)
-        self._target_column[slots, rows] = columns
-        self._target = np.zeros((n_slots, n_prompts), dtype=own.dtype)
-        self._target[slots, rows] = own[columns]
-        self._target_or_tie = _just_below(self._target)
-        self._t2v = np.ones((n_slots, n_prompts), dtype=np.int64)
+        # the best relevant video of each prompt
+        self._target_column = np.full(n_prompts, -1, dtype=np.int64)
+        self._first: TopK | None = None
+        if self._relevant.max() == 1:
+            self._target_column[prompt_ids] = np.arange(len(prompt_ids))
+        else:
+            order = np.lexsort((-own_scores, prompt_ids))
+            first = (np.cumsum(self._relevant) - self._relevant)[self._relevant > 0]
+            self._target_column[prompt_ids[order[first]]] = order[first]
+            self._first = TopK(n_prompts, min(max(ks), len(prompt_ids)), own_scores.dtype)
+        self._target = own_scores[self._target_column]
+        self._target_or_tie = self._own_or_tie[self._target_column]
 
     def add(self, tile: NDArray, row: int, column: int) -> None:
         """Count the tile that starts at matrix element (row, column). Raises UserError on NaN or inf."""
         assert tile.shape[0] <= 255, "the column counts of a tile are held in uint8"
-        with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(tile.sum())  # fast, but may overflow
-        if not finite and not np.isfinite(tile).all():
+        if not _all_finite(tile):
             raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
-        self._count_prompts_before(tile, row, column)
-        for slot in range(len(self._target)):
-            self._count_videos_before(tile, row, column, slot)
+        rows, columns = (slice(s, s + n) for s, n in zip((row, column), tile.shape))
+        flags = np.zeros((tile.shape[0], -(-tile.shape[1] // 8) * 8), dtype=np.bool_)  # whole words
+        self._count_prompts_before(tile, row, columns, flags)
+        self._count_videos_before(tile, rows, columns, flags)
+        if self._first is not None:
+            self._first.add(tile, column, rows)
 
-    def _count_prompts_before(self, tile: NDArray, row: int, column: int) -> None:
+    def _count_prompts_before(self, tile: NDArray, row: int, columns: slice, flags: NDArray[np.bool_]) -> None:
         """V2T: for each video of the tile, the prompts of the tile ranked before its own."""
-        columns = slice(column, column + tile.shape[1])
+        own = self._own[columns]
         own_row = self._prompt_ids[columns] - row
-        bound = np.where(own_row >= tile.shape[0], self._own_or_tie[columns], self._own[columns])
-        before = np.greater(tile, bound)
-        count = before.view(np.uint8).sum(axis=0, dtype=np.uint8).astype(np.int64)
-        inside = np.flatnonzero((own_row > 0) & (own_row < tile.shape[0]))
+        bound = np.where(own_row >= len(tile), self._own_or_tie[columns], own)
+        count = _true_per_column(np.greater(tile, bound, out=flags[:, : len(own)])).astype(np.int64)
+        inside = np.flatnonzero((own_row > 0) & (own_row < len(tile)))
         if inside.size:  # ties with rows of this tile above the clip's own row
-            above = np.arange(tile.shape[0])[:, None] < own_row[inside]
-            count[inside] += ((tile[:, inside] == self._own[columns][inside]) & above).sum(axis=0)
+            some = tile if inside.size == len(own) else tile[:, inside]
+            equal = _true_per_column(some >= own[inside]) - count[inside]  # itself, and its ties
+            inside = inside[equal > 1]
+            above = np.arange(len(tile))[:, None] < own_row[inside]
+            count[inside] += np.count_nonzero((tile[:, inside] == own[inside]) & above, axis=0)
         self._v2t[columns] += count
 
-    def _count_videos_before(self, tile: NDArray, row: int, column: int, slot: int) -> None:
-        """T2V: for each prompt of the tile, the videos of the tile ranked before its slot-th relevant one."""
-        end = column + tile.shape[1]
-        target_column = self._target_column[slot, row : row + tile.shape[0]]
-        wanted = target_column >= 0
-        if slot:  # only the first relevant video needs its exact rank; for others, whether it is <= depth
-            wanted &= self._t2v[slot, row : row + tile.shape[0]] <= self._depth
-        rows = np.flatnonzero(wanted)
-        if not rows.size:
-            return
-        part = tile if rows.size == len(tile) else tile[rows]
-        target_column = target_column[rows]
-        target = self._target[slot, row + rows]
-        bound = np.where(target_column >= end, self._target_or_tie[slot, row + rows], target)
-        count = _true_per_row(np.greater(part, bound[:, None]))
-        inside = np.flatnonzero((target_column > column) & (target_column < end))
+    def _count_videos_before(self, tile: NDArray, rows: slice, columns: slice, flags: NDArray[np.bool_]) -> None:
+        """T2V: for each prompt of the tile, the videos of the tile ranked before its best relevant one."""
+        target_column, target = self._target_column[rows], self._target[rows]
+        bound = np.where(target_column >= columns.stop, self._target_or_tie[rows], target)
+        some = flags[:, : tile.shape[1]]
+        np.greater(tile, bound[:, None], out=some)
+        count = _true_per_row(flags)
+        inside = np.flatnonzero((target_column > columns.start) & (target_column < columns.stop))
         if inside.size:  # ties with columns of this tile left of the target
-            left = np.arange(column, end) < target_column[inside, None]
-            ties = (part[inside] == target[inside, None]) & left
-            count[inside] += np.count_nonzero(ties, axis=1)
-        self._t2v[slot, row + rows] += count
+            if inside.size == len(tile):
+                np.greater_equal(tile, target[:, None], out=some)
+                equal = _true_per_row(flags) - count
+            else:
+                equal = np.count_nonzero(tile[inside] >= target[inside, None], axis=1) - count[inside]
+            inside = inside[equal > 1]
+            left = np.arange(columns.start, columns.start + tile.shape[1]) < target_column[inside, None]
+            count[inside] += np.count_nonzero((tile[inside] == target[inside, None]) & left, axis=1)
+        self._t2v[rows] += count
 
     def ranks(self) -> Ranks:
         """The ranks, after every tile has been added."""
         queries = np.flatnonzero(self._relevant)
-        ranks = np.where(self._target_column >= 0, self._t2v, self._depth + 1)[:, queries]
-        hits = {k: np.count_nonzero(ranks <= k, axis=0).astype(np.int64) for k in self._ks}
-        return Ranks(
-            self._v2t, queries, self._t2v[0, queries], self._relevant[queries].astype(np.int64), hits
-        )
+        t2v = self._t2v[queries]
+        if self._first is None:
+            hits = {k: (t2v <= k).astype(np.int64) for k in self._ks}
+        else:
+            right = self._prompt_ids[self._first.numbers[queries]] == queries[:, None]
+            hits = {k: np.count_nonzero(right[:, :k], axis=1).astype(np.int64) for k in self._ks}
+        return Ranks(self._v2t, queries, t2v, self._relevant[queries].astype(np.int64), hits)
 
 
 def _just_below(scores: NDArray) -> NDArray:
     return np.nextafter(scores, np.array(-np.inf, dtype=scores.dtype))
 
 
+def _all_finite(tile: NDArray) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = tile.sum()  # fast, but may overflow
+    return bool(np.isfinite(total) or np.isfinite(tile).all())
+
+
+def _true_per_column(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Number of set flags in each column of at most 255 rows."""
+    return np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8)
+
+
 def _true_per_row(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Number of set flags in each row, summed as 8 bytes at a time while no byte can overflow."""
-    rows, columns = flags.shape
-    if columns % 8 or columns > 8 * 255:
-        return np.count_nonzero(flags, axis=1)
-    by_byte = flags.view(np.uint64).sum(axis=1).view(np.uint8)
-    return by_byte.reshape(rows, 8).sum(axis=1, dtype=np.int64)
+    """Number of set flags in each row of a multiple of 8 columns, summed as 8 bytes at a time."""
+    words = flags.view(np.uint64)
+    at_once = range(0, words.shape[1], 255)  # no byte of the sum of 255 words overflows
+    sums = np.add.reduceat(words, at_once, axis=1) if len(at_once) > 1 else words.sum(axis=1, keepdims=True)
+    return sums.view(np.uint8).sum(axis=1, dtype=np.int64)
 
 
 def rank_matrix(similarity: NDArray, prompt_ids: NDArray[np.int64], ks: Sequence[int]) -> Ranks:
