@@ -5,8 +5,10 @@ with the same score and a lower index (the order of a stable sort of the negated
 neither sorting nor the whole matrix, so it also works for matrices that do not fit in memory.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmpt.utils.errors import UserError
 from mmpt.utils.top_k import TopK
 
+MATRIX_TILE = 1 << 19
 TILE_ROWS = 240  # at most 255: a tile's column counts are held in uint8
 TILE_COLUMNS = 2040
 
@@ -86,6 +89,7 @@ class RankCounter:
 
     def __init__(self, own_scores: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int, ks: Sequence[int]):
         self._ks = tuple(ks)
+        self._lock = Lock()
         self._prompt_ids = prompt_ids
         self._own = own_scores
         # x >= s equals x > (the next smaller number), so one comparison works on both sides of a target
@@ -96,7 +100,7 @@ class RankCounter:
         # the best relevant video of each prompt
         self._target_column = np.full(n_prompts, -1, dtype=np.int64)
         self._first: TopK | None = None
-        if self._relevant.max() == 1:
+        if len(prompt_ids) <= n_prompts and self._relevant.max() == 1:
             self._target_column[prompt_ids] = np.arange(len(prompt_ids))
         else:
             order = np.lexsort((-own_scores, prompt_ids))
@@ -113,44 +117,53 @@ class RankCounter:
             raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
         rows, columns = (slice(s, s + n) for s, n in zip((row, column), tile.shape))
         flags = np.zeros((tile.shape[0], -(-tile.shape[1] // 8) * 8), dtype=np.bool_)  # whole words
-        self._count_prompts_before(tile, row, columns, flags)
-        self._count_videos_before(tile, rows, columns, flags)
+        before_own = self._prompts_before(tile, rows, columns, flags)
+        with self._lock:
+            self._v2t[columns] += before_own
+        self._t2v[rows] += self._videos_before(tile, rows, columns, flags)
         if self._first is not None:
             self._first.add(tile, column, rows)
 
-    def _count_prompts_before(self, tile: NDArray, row: int, columns: slice, flags: NDArray[np.bool_]) -> None:
-        """V2T: for each video of the tile, the prompts of the tile ranked before its own."""
-        own = self._own[columns]
-        own_row = self._prompt_ids[columns] - row
-        bound = np.where(own_row >= len(tile), self._own_or_tie[columns], own)
-        count = _true_per_column(np.greater(tile, bound, out=flags[:, : len(own)])).astype(np.int64)
-        inside = np.flatnonzero((own_row > 0) & (own_row < len(tile)))
-        if inside.size:  # ties with rows of this tile above the clip's own row
-            some = tile if inside.size == len(own) else tile[:, inside]
-            equal = _true_per_column(some >= own[inside]) - count[inside]  # itself, and its ties
-            inside = inside[equal > 1]
-            above = np.arange(len(tile))[:, None] < own_row[inside]
-            count[inside] += np.count_nonzero((tile[:, inside] == own[inside]) & above, axis=0)
-        self._v2t[columns] += count
+    def _prompts_before(self, tile: NDArray, rows: slice, columns: slice, flags: NDArray) -> NDArray:
+        """V2T: for each video of the tile, the number of prompts of the tile ranked before its own."""
+        bound = own = self._own[columns]
+        own_row = self._prompt_ids[columns]
+        inside = None  # all
+        if len(tile) < len(self._t2v):
+            bound = np.where(own_row >= rows.stop, self._own_or_tie[columns], own)
+            inside = np.flatnonzero((own_row >= rows.start) & (own_row < rows.stop))
+        before = np.greater(tile, bound, out=flags[:, : len(own)])
+        count = np.add.reduce(before.view(np.uint8), axis=0, dtype=np.uint8)
+        if inside is None:
+            ties = _with_ties(tile, own, np.count_nonzero(flags))
+        else:
+            own, own_row = own[inside], own_row[inside]
+            ties = inside[_with_ties(tile[:, inside], own, int(count[inside].sum()))]
+        if ties.size:  # those with rows of this tile above the clip's own row
+            count = count.astype(np.int64)
+            own, own_row = self._own[columns][ties], self._prompt_ids[columns][ties]
+            above = np.arange(rows.start, rows.stop)[:, None] < own_row
+            count[ties] += np.count_nonzero((tile[:, ties] == own) & above, axis=0)
+        return count
 
-    def _count_videos_before(self, tile: NDArray, rows: slice, columns: slice, flags: NDArray[np.bool_]) -> None:
-        """T2V: for each prompt of the tile, the videos of the tile ranked before its best relevant one."""
-        target_column, target = self._target_column[rows], self._target[rows]
-        bound = np.where(target_column >= columns.stop, self._target_or_tie[rows], target)
-        some = flags[:, : tile.shape[1]]
-        np.greater(tile, bound[:, None], out=some)
+    def _videos_before(self, tile: NDArray, rows: slice, columns: slice, flags: NDArray) -> NDArray:
+        """T2V: for each prompt of the tile, the number of videos of the tile ranked before its best one."""
+        bound = target = self._target[rows]
+        target_column = self._target_column[rows]
+        inside = None  # all
+        if tile.shape[1] < len(self._own):
+            bound = np.where(target_column >= columns.stop, self._target_or_tie[rows], target)
+            inside = np.flatnonzero((target_column >= columns.start) & (target_column < columns.stop))
+        np.greater(tile, bound[:, None], out=flags[:, : tile.shape[1]])
         count = _true_per_row(flags)
-        inside = np.flatnonzero((target_column > columns.start) & (target_column < columns.stop))
-        if inside.size:  # ties with columns of this tile left of the target
-            if inside.size == len(tile):
-                np.greater_equal(tile, target[:, None], out=some)
-                equal = _true_per_row(flags) - count
-            else:
-                equal = np.count_nonzero(tile[inside] >= target[inside, None], axis=1) - count[inside]
-            inside = inside[equal > 1]
-            left = np.arange(columns.start, columns.start + tile.shape[1]) < target_column[inside, None]
-            count[inside] += np.count_nonzero((tile[inside] == target[inside, None]) & left, axis=1)
-        self._t2v[rows] += count
+        if inside is None:
+            ties = _with_ties(tile.T, target, int(count.sum()))
+        else:
+            ties = inside[_with_ties(tile[inside].T, target[inside], int(count[inside].sum()))]
+        if ties.size:  # those with columns of this tile left of the target
+            left = np.arange(columns.start, columns.stop) < target_column[ties, None]
+            count[ties] += np.count_nonzero((tile[ties] == target[ties, None]) & left, axis=1)
+        return count
 
     def ranks(self) -> Ranks:
         """The ranks, after every tile has been added."""
@@ -169,14 +182,16 @@ def _just_below(scores: NDArray) -> NDArray:
 
 
 def _all_finite(tile: NDArray) -> bool:
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = tile.sum()  # fast, but may overflow
-    return bool(np.isfinite(total) or np.isfinite(tile).all())
+    # a sum by BLAS is the fastest, but it may overflow
+    return math.isfinite(np.vdot(tile, tile)) or bool(np.isfinite(tile).all())
 
 
-def _true_per_column(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Number of set flags in each column of at most 255 rows."""
-    return np.add.reduce(flags.view(np.uint8), axis=0, dtype=np.uint8)
+def _with_ties(scores: NDArray, own: NDArray, n_higher: int) -> NDArray[np.int64]:
+    """The columns in which a score besides the own one equals it. n_higher: number of higher scores."""
+    at_least = scores >= own
+    if np.count_nonzero(at_least) == n_higher + len(own):  # each own score, and no ties
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.count_nonzero(scores == own, axis=0) > 1)
 
 
 def _true_per_row(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -190,10 +205,10 @@ def _true_per_row(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
 def rank_matrix(similarity: NDArray, prompt_ids: NDArray[np.int64], ks: Sequence[int]) -> Ranks:
     """Ranks of a floating-point matrix [n_prompts, n_videos]."""
     n_prompts, n_videos = similarity.shape
-    own = similarity[prompt_ids, np.arange(n_videos)]
-    counter = RankCounter(own, prompt_ids, n_prompts, ks)
-    for row in range(0, n_prompts, TILE_ROWS):
-        for column in range(0, n_videos, TILE_COLUMNS):
-            tile = similarity[row : row + TILE_ROWS, column : column + TILE_COLUMNS]
-            counter.add(tile, row, column)
+    counter = RankCounter(similarity[prompt_ids, np.arange(n_videos)], prompt_ids, n_prompts, ks)
+    columns = min(n_videos, MATRIX_TILE)
+    rows = min(255, max(1, MATRIX_TILE // columns))
+    for row in range(0, n_prompts, rows):
+        for column in range(0, n_videos, columns):
+            counter.add(similarity[row : row + rows, column : column + columns], row, column)
     return counter.ranks()
