@@ -40,11 +40,13 @@ class TopK:
             return
         # sort the new ones and the former best of the rows that change; keep the first k of each row
         width = best.shape[1]
-        row = np.concatenate([row, np.repeat(changed, width)])
-        score = np.concatenate([block[row[: len(column)], column], best[changed].ravel()])
-        number = np.concatenate([number, best_numbers[changed].ravel()])
+        score = block[row, column]
+        if counts.min() < width or best_numbers.min() < _LAST:
+            row = np.concatenate([row, np.repeat(changed, width)])
+            score = np.concatenate([score, best[changed].ravel()])
+            number = np.concatenate([number, best_numbers[changed].ravel()])
+            counts[changed] += width
         order = np.lexsort((number, -score, row))
-        counts[changed] += width
         first = np.cumsum(counts) - counts
         kept = order[first[changed, None] + np.arange(width)]
         best[changed], best_numbers[changed] = score[kept], number[kept]
@@ -67,9 +69,9 @@ def _kth_highest_or_less(block: NDArray, k: int) -> NDArray:
     The columns are divided into groups; k groups have a maximum of at least the k-th highest maximum.
     """
     rows, n = block.shape
-    per_group = min(64, n // (4 * k))
-    if per_group < 2:
+    if n <= k:
         return np.full(rows, -np.inf, dtype=block.dtype)
+    per_group = max(1, min(64, n // (4 * k)))
     groups = n // per_group
     highest = block[:, : groups * per_group].reshape(rows, per_group, groups).max(axis=1)
     highest = np.partition(highest, groups - k, axis=1)[:, groups - k :]

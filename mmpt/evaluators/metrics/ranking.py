@@ -7,6 +7,7 @@ neither sorting nor the whole matrix, so it also works for matrices that do not 
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.utils.errors import UserError
+from mmpt.utils.parallel import cores
 from mmpt.utils.top_k import TopK
 
-MATRIX_TILE = 1 << 19
+MATRIX_TILE, THREADS_FROM = 1 << 19, 1 << 20  # scores
 TILE_ROWS = 240  # at most 255: a tile's column counts are held in uint8
 TILE_COLUMNS = 2040
 
@@ -103,9 +105,10 @@ class RankCounter:
         if len(prompt_ids) <= n_prompts and self._relevant.max() == 1:
             self._target_column[prompt_ids] = np.arange(len(prompt_ids))
         else:
-            order = np.lexsort((-own_scores, prompt_ids))
-            first = (np.cumsum(self._relevant) - self._relevant)[self._relevant > 0]
-            self._target_column[prompt_ids[order[first]]] = order[first]
+            best = np.full(n_prompts, -np.inf, dtype=own_scores.dtype)
+            np.maximum.at(best, prompt_ids, own_scores)
+            columns = np.flatnonzero(own_scores == best[prompt_ids])[::-1]
+            self._target_column[prompt_ids[columns]] = columns  # the last assignment stays: the lowest column
             self._first = TopK(n_prompts, min(max(ks), len(prompt_ids)), own_scores.dtype)
         self._target = own_scores[self._target_column]
         self._target_or_tie = self._own_or_tie[self._target_column]
@@ -115,8 +118,9 @@ class RankCounter:
         assert tile.shape[0] <= 255, "the column counts of a tile are held in uint8"
         if not _all_finite(tile):
             raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
-        rows, columns = (slice(s, s + n) for s, n in zip((row, column), tile.shape))
-        flags = np.zeros((tile.shape[0], -(-tile.shape[1] // 8) * 8), dtype=np.bool_)  # whole words
+        rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
+        width = -(-tile.shape[1] // 8) * 8  # whole words
+        flags = (np.empty if width == tile.shape[1] else np.zeros)((len(tile), width), dtype=np.bool_)
         before_own = self._prompts_before(tile, rows, columns, flags)
         with self._lock:
             self._v2t[columns] += before_own
@@ -196,6 +200,8 @@ def _with_ties(scores: NDArray, own: NDArray, n_higher: int) -> NDArray[np.int64
 
 def _true_per_row(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Number of set flags in each row of a multiple of 8 columns, summed as 8 bytes at a time."""
+    if flags.size < 1 << 13:
+        return flags.sum(axis=1)
     words = flags.view(np.uint64)
     at_once = range(0, words.shape[1], 255)  # no byte of the sum of 255 words overflows
     sums = np.add.reduceat(words, at_once, axis=1) if len(at_once) > 1 else words.sum(axis=1, keepdims=True)
@@ -208,7 +214,16 @@ def rank_matrix(similarity: NDArray, prompt_ids: NDArray[np.int64], ks: Sequence
     counter = RankCounter(similarity[prompt_ids, np.arange(n_videos)], prompt_ids, n_prompts, ks)
     columns = min(n_videos, MATRIX_TILE)
     rows = min(255, max(1, MATRIX_TILE // columns))
-    for row in range(0, n_prompts, rows):
+
+    def count(row: int) -> None:
         for column in range(0, n_videos, columns):
             counter.add(similarity[row : row + rows, column : column + columns], row, column)
+
+    bands = range(0, n_prompts, rows)
+    if similarity.size < THREADS_FROM:
+        for row in bands:
+            count(row)
+    else:
+        with ThreadPoolExecutor(min(len(bands), cores())) as threads:
+            list(threads.map(count, bands))
     return counter.ranks()

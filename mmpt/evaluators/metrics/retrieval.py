@@ -59,7 +59,8 @@ def metrics_from_ranks(ranks: Ranks) -> Metrics:
     ks = sorted(ranks.hits)
     found = {k: int(ranks.hits[k].sum()) for k in ks}
     t2v = {f"P@{k}": found[k] / (k * len(ranks.queries)) for k in ks}
-    t2v |= {f"R@{k}": found[k] / int(ranks.relevant.sum()) for k in ks}
+    relevant = int(ranks.relevant.sum())
+    t2v |= {f"R@{k}": found[k] / relevant for k in ks}
     v2t = {f"R@{k}": np.count_nonzero(ranks.v2t <= k) / len(ranks.v2t) for k in ks}
     return {"t2v": t2v | _middle(ranks.t2v), "v2t": v2t | _middle(ranks.v2t)}
 
