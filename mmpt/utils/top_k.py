@@ -1,7 +1,7 @@
 """The k highest of each row of a matrix, selected without sorting the rows."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 _LAST = np.iinfo(np.int64).max  # number of a place that is still empty: sorts behind all others
 
@@ -12,7 +12,7 @@ class TopK:
     Best first; of equal scores, the one with the lower number. NaN is never among them.
     """
 
-    def __init__(self, rows: int, k: int, dtype: type = np.float32):
+    def __init__(self, rows: int, k: int, dtype: DTypeLike = np.float32):
         self._scores: NDArray = np.full((rows, k), -np.inf, dtype=dtype)
         self._numbers = np.full((rows, k), _LAST)
 

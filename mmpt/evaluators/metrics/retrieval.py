@@ -68,7 +68,10 @@ def metrics_from_ranks(ranks: Ranks) -> Metrics:
 def _middle(ranks: NDArray[np.int64]) -> dict[str, float]:
     middle = (len(ranks) - 1) // 2, len(ranks) // 2
     ordered = np.partition(ranks, middle)
-    return {"MedianR": float(ordered[middle[0]] + ordered[middle[1]]) / 2, "MeanR": int(ranks.sum()) / len(ranks)}
+    return {
+        "MedianR": float(ordered[middle[0]] + ordered[middle[1]]) / 2,
+        "MeanR": int(ranks.sum()) / len(ranks),
+    }
 
 
 def rank_metrics(similarity: ArrayLike, prompt_ids_of_videos: ArrayLike, ks: Sequence[int] = KS) -> Metrics:
