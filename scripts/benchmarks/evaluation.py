@@ -84,18 +84,20 @@ def _against_peer(prompts: list[int], options: argparse.Namespace) -> dict[str, 
         "  peak memory of the last, with the matrix made: "
         + ", ".join(f"{way} {peak / 2**20:.0f} MiB" for way, peak in memory.items())
     )
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
     found: dict[str, Any] = {"cases": cases, "memory": memory}
     if options.knn:
         log.info("k-NN")
         found["knn"] = knn = _neighbours(options)
-        lines += ["", _HEAD.format("queries", "support") + f" {'product s':>10} {'rest s':>8}"]
+        lines = ["", _HEAD.format("queries", "support") + f" {'product s':>10} {'rest s':>8}"]
         for case in knn["cases"]:
             line = _row(case["clips"], case["clips"], case)
             lines.append(line + f" {case['product']:>10.3f} {case['rest']:>8.3f}")
         growth = ", ".join(f"{name} n^{power:.2f}" for name, power in knn["growth"].items())
         lines.append(f"  with n queries and n clips of the support, processor time: {growth}")
         parts.append(f"k-NN {knn['cases'][-1]['ratio']:.2f}x ({knn['cases'][-1]['clips']} clips)")
-    sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write("\n".join(lines) + "\n")
     return found | {"summary": f"eval: {', '.join(parts)} against peer"}
 
 
