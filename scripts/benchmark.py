@@ -25,8 +25,8 @@ BENCHMARKS = {
     "train": ("train", "training updates/s against fixed padding"),
     "cached": ("cached", "memory, time and gradients of a large batch with loss.cached_chunk"),
     "data": ("data", "poses from the cache against parsing each file, and a cache of 100,000 clips"),
-    "eval": ("evaluation", "retrieval metrics against a plain Python-loop evaluator"),
-    "search": ("search", "top-k search, exact and approximate, against a plain loop"),
+    "eval": ("evaluation", "retrieval metrics and k-NN against numpy, torch and scikit-learn"),
+    "search": ("search", "top-k search, exact and approximate, against torch.topk and faiss"),
     "embed": ("embed", "embedding thousands of pose files, against one at a time"),
     "extract": ("extract", "windows/s of S3D and I3D against a plain loop, and memory on long videos"),
 }

@@ -7,12 +7,15 @@ are recomputed from the full vectors (see Index).
 import importlib.util
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmpt.search.exact import Hits, best
 from mmpt.utils.errors import MissingDataError, UserError
 
 KINDS = {
@@ -23,6 +26,9 @@ KINDS = {
 }
 AUTO_FLAT = 50_000
 """Up to this many vectors `auto` is exact."""
+WANTED_RECALL = 0.99
+EFFORTS = (4, 8, 16, 32, 64, 128, 256)
+K_FACTORS = (2, 4, 8, 12, 20, 40)
 _MIN_VECTORS = 64
 _TRAINING_PER_LIST = 50
 _BLOCK = 1 << 16
@@ -89,10 +95,16 @@ def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         lists.train_q1(len(sample), faiss.swig_ptr(sample), False, index.metric_type)
+    with _one_thread(faiss):
+        index.train(sample)
+
+
+@contextmanager
+def _one_thread(faiss: Any) -> Iterator[None]:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        index.train(sample)
+        yield
     finally:
         faiss.omp_set_num_threads(threads)
 
@@ -120,7 +132,7 @@ def load(path: Path, count: int, width: int) -> Any:
 
 
 def candidates(index: Any, queries: NDArray[np.float32], count: int, effort: int) -> NDArray[np.int64]:
-    """Candidate rows [Q, count], -1 where there are fewer.
+    """Candidate rows [Q, count], best first by the compressed vectors; -1 where there are fewer.
 
     effort: number of lists (IVF) or graph nodes (HNSW, at least `count`) that are searched.
     """
@@ -129,4 +141,47 @@ def candidates(index: Any, queries: NDArray[np.float32], count: int, effort: int
         parameters = faiss.SearchParametersHNSW(efSearch=max(effort, count))
     else:
         parameters = faiss.SearchParametersIVF(nprobe=effort)
-    return index.search(queries, count, params=parameters)[1]
+    if len(queries) > 1:
+        return index.search(queries, count, params=parameters)[1]
+    with _one_thread(faiss):  # threads that wait for each other cost more than one query takes
+        return index.search(queries, count, params=parameters)[1]
+
+
+def exact_scores(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Dot products [Q, n] of each query with its rows [Q, n] of `vectors` (contiguous); -inf for row -1."""
+    faiss = faiss_module()
+    scores = np.empty(rows.shape, dtype=np.float32)
+    pointers = [faiss.swig_ptr(array) for array in (scores, queries, vectors, rows)]
+    faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
+    scores[rows < 0] = -np.inf
+    return scores
+
+
+def choose_effort(
+    index: Any, queries: NDArray[np.float32], vectors: NDArray[np.float32], wanted: Hits
+) -> tuple[int, int]:
+    """The cheapest effort and k_factor that find WANTED_RECALL of the exact hits, with the effort doubled.
+
+    wanted: the exact hits of `queries`. Doubled, because other queries may lie farther from the vectors. If
+    no choice reaches that recall, the one with the highest.
+    """
+    k = wanted.rows.shape[1]
+    found = {}
+    for effort in EFFORTS:
+        rows = candidates(index, queries, min(len(vectors), max(K_FACTORS) * k), effort)
+        scores = exact_scores(queries, vectors, rows)
+        for factor in K_FACTORS:
+            found[effort, factor] = recall(best(scores[:, : factor * k], rows[:, : factor * k], k), wanted)
+    enough = min(WANTED_RECALL, max(found.values()))
+    effort, factor = min(
+        (pair for pair, share in found.items() if share >= enough), key=lambda pair: (pair[0] * pair[1], pair)
+    )
+    return 2 * effort, factor
+
+
+def recall(got: Hits, wanted: Hits) -> float:
+    """Share of the hits that score at least as the last wanted one, so that ties count as found."""
+    least = wanted.scores[:, -1:]
+    return float((got.scores >= least - 1e-6 * np.abs(least)).mean())

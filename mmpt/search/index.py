@@ -39,7 +39,8 @@ COMPARED_BYTES = 1 << 30
 BLANK = "of clips without the hand or landmarks that the model reads"
 _BLOCK = 1 << 16
 _RECALL_QUERIES, _RECALL_AT = 100, 10
-#: kind -> lists or graph nodes searched, and candidates per requested hit
+_LEAST_CANDIDATES = 100
+#: kind -> effort and k_factor of indexes that do not record theirs
 _EFFORT = {"hnsw": (128, 4), "ivf": (32, 4), "ivfpq": (32, 20)}
 
 
@@ -53,10 +54,11 @@ def build_index(
     """Build an index folder of all vectors of `sources`, atomically, and open it.
 
     kind: one of KINDS, or "auto" (flat for few, ivfpq for many). measure: cosine or dot; None uses the
-    similarity that the sources were evaluated with, else cosine. An approximate index is compared with exact
-    search on 100 of its vectors; its recall@10 is saved as `recall`. Memory does not grow with the sources,
-    apart from faiss's compressed copy. force: see replace_output. Raises UserError if there are no vectors,
-    if dimensions or models differ, for NaN, and if `out` holds other things or an index of another model.
+    similarity that the sources were evaluated with, else cosine. The `effort` and `k_factor` of an
+    approximate index are chosen by its recall; both are saved, with its recall@10 for 100 of its own vectors.
+    Memory does not grow with the sources, apart from faiss's compressed copy. force: see replace_output.
+    Raises UserError if there are no vectors, if dimensions or models differ, for NaN, and if `out` holds
+    other things or an index of another model.
     """
     model = _check_sources(sources)
     check_output(out, INDEX, {"model": model}, force)
@@ -86,7 +88,9 @@ def build_index(
             description["approximate"] = approximate.build(kind, vectors, fresh / FAISS)
         write_json(fresh / DESCRIPTION, description)
         if kind != "flat":
-            description["recall"] = Index(fresh).recall()
+            index = Index(fresh)
+            index.effort = index.choose_effort()
+            description |= dict(zip(("effort", "k_factor"), index.effort)) | {"recall": index.recall()}
             write_json(fresh / DESCRIPTION, description)
     index = Index(out)
     if index.blank:
@@ -106,12 +110,17 @@ class Index:
         self.blank: frozenset[int] = frozenset(self.description["blank"])
         self._check_files()
         self.vectors = open_array(self.folder / VECTORS)
+        self._rows = np.asarray(self.vectors)  # the same memory; indexing a np.memmap is slow
         self._offsets = open_numbers(self.folder / OFFSETS, "expected the offsets of an index's names")
         self._names = _bytes(self.folder / NAMES)
         shape = (self.description["count"], self.description["dim"])
         whole = self.vectors.shape == shape and self._offsets.shape == (shape[0] + 1,)
+        whole = whole and self._rows.dtype == np.float32 and self._rows.flags.c_contiguous
         if not whole or not _are_offsets(self._offsets, len(self._names)):
             raise UserError(f"{self.folder}: the index is damaged (its files do not match): build it again.")
+        self.effort: tuple[int, int] = _EFFORT.get(self.kind, (1, 1))
+        if self.description["effort"] and self.description["k_factor"]:
+            self.effort = self.description["effort"], self.description["k_factor"]
         self._faiss: Any = None
 
     @property
@@ -119,6 +128,8 @@ class Index:
         """One line: size, dimension, kind, measured recall, similarity measure."""
         recall = self.description.get("recall")
         found = "" if recall is None else f", finds {recall:.1%} of the 10 nearest"
+        if self.kind != "flat":
+            found += f" (effort {self.effort[0]}, k-factor {self.effort[1]})"
         blank = f" ({len(self.blank)} {BLANK})" if self.blank else ""
         return f"{len(self)} vectors of dimension {self.dim}{blank}, {self.kind}{found}, {self.measure}"
 
@@ -169,11 +180,20 @@ class Index:
         if not (self.model and fingerprint):
             log.warning("%s: its model or that of the index is not recorded, so they are not compared", what)
 
-    def search(self, queries: ArrayLike, k: int = 10, exact: bool = False, effort: int | None = None) -> Hits:
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        exact: bool = False,
+        effort: int | None = None,
+        k_factor: int | None = None,
+    ) -> Hits:
         """The k most similar vectors of each of `queries` [Q, D], with exact scores (cosine or dot).
 
-        exact: compare all vectors. effort: lists (IVF) or graph nodes (HNSW) that approximate search visits;
-        more gives higher recall. Raises UserError for queries of another dimension, or not finite.
+        exact: compare all vectors. effort: lists (IVF) or graph nodes (HNSW) that approximate search visits.
+        k_factor: candidates for each hit, whose scores are then computed from the full vectors. More of
+        either gives higher recall; the defaults are the index's own. Raises UserError for queries of another
+        dimension, or not finite.
         """
         given = np.asarray(queries)
         if given.ndim != 2 or not len(given) or given.dtype.kind not in "fiu" or given.shape[1] != self.dim:
@@ -181,41 +201,44 @@ class Index:
                 f"queries have dtype {given.dtype} and shape {list(given.shape)}; expected numbers "
                 f"[N, {self.dim}], as the vectors of the index {self.folder}."
             )
-        if k < 1 or (effort is not None and effort < 1):
-            raise UserError("k and effort must be at least 1.")
+        if any(number is not None and number < 1 for number in (k, effort, k_factor)):
+            raise UserError("k, effort and k_factor must be at least 1.")
         unit = _prepared(given, self.measure)
         k = min(k, len(self))
         if exact or self.kind == "flat":
-            return top_k(unit, self.vectors, k)
+            return top_k(unit, self._rows, k)
+        count = min(len(self), max(k * (k_factor or self.effort[1]), _LEAST_CANDIDATES))
+        rows = approximate.candidates(self._approximate(), unit, count, effort or self.effort[0])
+        if rows.max() >= len(self) or rows.min() < -1:
+            raise UserError(f"{self.folder / FAISS} names vectors that do not exist: build the index again.")
+        return best(approximate.exact_scores(unit, self._rows, rows), rows, k)
+
+    def _approximate(self) -> Any:
+        """The faiss index, which is read when it is first needed."""
         if self._faiss is None:
             self._faiss = approximate.load(self.folder / FAISS, len(self), self.dim)
-        default_effort, per_hit = _EFFORT[self.kind]
-        count = min(len(self), max(k * per_hit, 100))
-        rows = approximate.candidates(self._faiss, unit, count, effort or default_effort)
-        return self._scored(unit, rows, k)
-
-    def _scored(self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
-        """The k best of the candidates, by exact scores."""
-        scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-        if len(rows) and (rows.max() >= len(self) or rows.min() < -1):
-            raise UserError(f"{self.folder / FAISS} names vectors that do not exist: build the index again.")
-        for query, row, score in zip(queries, rows, scores):
-            found = np.flatnonzero(row >= 0)
-            score[found] = np.asarray(self.vectors[row[found]]) @ query
-        return best(scores, rows, k)
+        return self._faiss
 
     def recall(
         self, queries: ArrayLike | None = None, k: int = _RECALL_AT, effort: int | None = None
     ) -> float:
         """Recall@k of approximate against exact search, for `queries` [Q, D] or 100 of its own vectors."""
         if queries is None:
-            rows = np.linspace(0, len(self) - 1, min(_RECALL_QUERIES, len(self))).astype(int)
-            queries = np.asarray(self.vectors[rows])
-        wanted = self.search(queries, k, exact=True)
-        got = self.search(queries, k, effort=effort)
-        # by score, so that ties count as found
-        floor = wanted.scores[:, -1:] - 1e-6 * np.abs(wanted.scores[:, -1:])
-        return float((got.scores >= floor).mean())
+            queries = self._some_vectors()
+        return approximate.recall(self.search(queries, k, effort=effort), self.search(queries, k, exact=True))
+
+    def choose_effort(self) -> tuple[int, int]:
+        """An effort and k_factor with high recall@10, measured with queries near 100 of the vectors."""
+        near = self._some_vectors()
+        noise = np.random.default_rng(0).standard_normal(near.shape, dtype=np.float32)
+        near += noise * np.linalg.norm(near, axis=1, keepdims=True) / np.sqrt(self.dim)
+        queries = _prepared(near, self.measure)
+        wanted = top_k(queries, self._rows, min(_RECALL_AT, len(self)))
+        return approximate.choose_effort(self._approximate(), queries, self._rows, wanted)
+
+    def _some_vectors(self) -> NDArray[np.float32]:
+        rows = np.linspace(0, len(self) - 1, min(_RECALL_QUERIES, len(self))).astype(int)
+        return self._rows[rows]
 
 
 def _check_sources(sources: Sequence[Embeddings]) -> str | None:
@@ -299,14 +322,16 @@ def _description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not describe an index.")
     if not isinstance(tree.get("format_version"), int) or tree["format_version"] > FORMAT_VERSION:
         raise UserError(f"{path} has a newer format than this mmpt ({__version__}) reads: update it.")
-    tree = {"model": None, "recall": None, "blank": [], **tree}
+    tree = {"model": None, "recall": None, "effort": None, "k_factor": None, "blank": [], **tree}
     known = tree.get("kind") in list(approximate.KINDS) and tree.get("measure") in MEASURES
     wanted = {"count": int, "dim": int, "model": str | None, "recall": float | None}
+    for key in ("effort", "k_factor"):
+        known = known and (tree[key] is None or (type(tree[key]) is int and tree[key] >= 1))
     known = known and isinstance(tree["blank"], list) and all(type(row) is int for row in tree["blank"])
     if not known or not all(isinstance(tree.get(key), kind) for key, kind in wanted.items()):
         raise UserError(
-            f"{path}: {', '.join(wanted)}, blank, kind or measure is missing or unknown: build the index "
-            "again."
+            f"{path}: {', '.join(wanted)}, effort, k_factor, blank, kind or measure is missing or unknown: "
+            "build the index again."
         )
     return tree
 

@@ -1,53 +1,263 @@
-"""Retrieval metrics of mmpt against a plain evaluator that sorts each ranking and loops over it in Python.
+"""Retrieval metrics and k-NN of mmpt against numpy, torch and scikit-learn, or against plain loops.
 
-Both get the same similarity matrix and must give the same numbers. Measured with few prompts that share clips
-(the 35 of RWTH) and with as many prompts as clips. Then the growth of mmpt's time with N, and the time and
-peak memory of ranking embeddings whose matrix would not fit.
+peer: the same numbers by counting in numpy and in torch (the faster one of each size is the peer), of
+similarities with 35 to 5,000 prompts of 5,000 clips; and k-NN against scikit-learn, with the growth of mmpt's
+time and of what is not the matrix product. plain: each ranking sorted and walked in Python; then the growth
+of mmpt's time, and ranking embeddings whose matrix would not fit. All ways must give the same numbers.
+--scale N also runs whole protocols on N clips, each in a process of its own, with time and peak memory.
 """
 
 import argparse
 import logging
 import statistics
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from benchmarks import peer_evaluation as peers
 from benchmarks.common import alternate, clocked, exponent, in_own_process, median_ratio
-from mmpt.evaluators.metrics.retrieval import metrics_from_ranks, retrieval_metrics
+from benchmarks.plain_evaluation import plain_metrics
+from mmpt.evaluators.metrics.retrieval import metrics_from_ranks, rank_metrics, retrieval_metrics
+from mmpt.evaluators.recognition.classifiers import nearest_neighbours, unit, votes
 
 log = logging.getLogger(__name__)
 
-AGAINST = {"plain": "each ranking sorted, and walked in Python"}
+AGAINST = {
+    "peer": "ranks by counting in numpy or torch, the faster of both; k-NN of scikit-learn",
+    "plain": "each ranking sorted, and walked in Python",
+}
+K = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and repeats."""
-    parser.add_argument("--clips", type=int, default=5000, help="N of the N x N matrix (default 5000)")
-    parser.add_argument("--prompts", type=int, default=35, help="prompts of the first case (default 35)")
-    parser.add_argument("--repeats", type=int, default=3, help="alternating repeats (default 3)")
-    parser.add_argument("--large-clips", type=int, default=100_000, help="0 leaves the large case out")
+    parser.add_argument("--clips", type=int, default=5000, help="clips of a matrix (default 5000)")
+    sizes = [35, 100, 1000, 5000]
+    parser.add_argument(
+        "--prompts", nargs="+", type=int, default=sizes, help="numbers of prompts (default 35 100 1000 5000)"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="alternating repeats (default 5)")
+    knn = [1000, 2000, 4000, 8000]
+    parser.add_argument("--knn", nargs="*", type=int, default=knn, help="queries, and clips of the support")
+    parser.add_argument("--classes", type=int, default=100, help="of k-NN and --scale (default 100)")
+    parser.add_argument("--large-clips", type=int, default=100_000, help="plain: 0 leaves the large case out")
     parser.add_argument("--large-prompts", type=int, default=10_000)
-    parser.add_argument("--width", type=int, default=384, help="of the large case's embeddings (default 384)")
+    parser.add_argument("--width", type=int, default=384, help="of embeddings (default 384)")
+    parser.add_argument("--scale", type=int, default=0, metavar="N", help="whole protocols on N clips")
+    scaled = ["zero_shot", "v2v", "knn", "prototypes"]
+    parser.add_argument("--protocols", nargs="+", default=scaled, help="of --scale (default: without probe)")
+    parser.add_argument("--c", type=float, default=1.0, help="of linear_probe with --scale (default 1)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print a table, and return all numbers.
+    """Measure, print tables, and return all numbers; "summary" gives the ratios."""
+    log.info("metrics of %d clips", options.clips)
+    prompts = [min(prompts, options.clips) for prompts in options.prompts]
+    if options.against == "plain":
+        found = _against_plain(prompts, options)
+    else:
+        found = _against_peer(prompts, options)
+    if options.scale:
+        found["scale"] = [_scaled(name, options) for name in options.protocols]
+        for row in found["scale"]:
+            sys.stdout.write(
+                f"{row['protocol']:<12} {options.scale} clips x {options.classes} classes: "
+                f"{row['seconds']:.0f} s, {row['cpu']:.0f} s of processor time, "
+                f"peak memory {row['peak_bytes'] / 2**20:.0f} MiB (embeddings and imports "
+                f"{row['before_bytes'] / 2**20:.0f})\n"
+            )
+    return found
 
-    "summary" is `eval: <ratio>x` for as many prompts as clips.
-    """
-    few = min(options.prompts, options.clips)
-    cases = [_compare(options.clips, prompts, options.repeats) for prompts in (few, options.clips)]
-    lines = [
-        "",
-        f"{'clips':>7} {'prompts':>8} {'plain s':>9} {'ours s':>9} {'ratio':>7} {'in processor time':>18}",
-    ]
-    for case in cases:
-        plain, ours = (statistics.median(case["seconds"][way]["wall"]) for way in ("plain", "ours"))
-        numbers = f"{plain:>9.3f} {ours:>9.4f} {case['ratio']:>6.0f}x {case['cpu_ratio']:>17.0f}x"
-        lines.append(f"{case['clips']:>7} {case['prompts']:>8} {numbers}")
+
+def _against_peer(prompts: list[int], options: argparse.Namespace) -> dict[str, Any]:
+    cases = [_peer_case(options.clips, n, options.repeats) for n in prompts]
+    lines = ["", _HEAD.format("clips", "prompts")]
+    lines += [_row(case["clips"], case["prompts"], case) for case in cases]
+    parts = [f"{case['ratio']:.2f}x ({case['prompts']} prompts)" for case in reversed(cases)]
+    memory = {
+        way: in_own_process(_metrics_once, way, options.clips, prompts[-1])[1]
+        for way in ("none", "mmpt", cases[-1]["peer"])
+    }
+    lines.append(
+        "  peak memory of the last, with the matrix made: "
+        + ", ".join(f"{way} {peak / 2**20:.0f} MiB" for way, peak in memory.items())
+    )
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+    found: dict[str, Any] = {"cases": cases, "memory": memory}
+    if options.knn:
+        log.info("k-NN")
+        found["knn"] = knn = _neighbours(options)
+        lines = ["", _HEAD.format("queries", "support") + f" {'product s':>10} {'rest s':>8}"]
+        for case in knn["cases"]:
+            line = _row(case["clips"], case["clips"], case)
+            lines.append(line + f" {case['product']:>10.3f} {case['rest']:>8.3f}")
+        growth = ", ".join(f"{name} n^{power:.2f}" for name, power in knn["growth"].items())
+        lines.append(f"  with n queries and n clips of the support, processor time: {growth}")
+        parts.append(f"k-NN {knn['cases'][-1]['ratio']:.2f}x ({knn['cases'][-1]['clips']} clips)")
+        sys.stdout.write("\n".join(lines) + "\n")
+    return found | {"summary": f"eval: {', '.join(parts)} against peer"}
+
+
+_HEAD = f"{{:>7}} {{:>8}} {'peer':<24} {'peer ms':>10} {'mmpt ms':>10} {'ratio':>7} {'in processor time':>18}"
+
+
+def _row(first: int, second: int, case: dict[str, Any]) -> str:
+    theirs, ours = (1e3 * statistics.median(case["seconds"][way]["wall"]) for way in (case["peer"], "mmpt"))
+    numbers = f"{theirs:>10.2f} {ours:>10.2f} {case['ratio']:>6.2f}x {case['cpu_ratio']:>17.2f}x"
+    return f"{first:>7} {second:>8} {case['peer']:<24} {numbers}"
+
+
+def _compared(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Any]:
+    """Seconds of each way, the faster way that is not mmpt as "peer", and the ratios to it."""
+    for work in ways.values():
+        work()  # the first call also pays for memory and imports
+    calls = max(1, int(0.02 / max(1e-6, clocked(ways["mmpt"]).wall)))
+    many = {name: lambda w=work: [w() for _ in range(calls)] for name, work in ways.items()}
+    taken = {
+        name: {"wall": [t.wall / calls for t in some], "cpu": [t.cpu / calls for t in some]}
+        for name, some in alternate(many, repeats).items()
+    }
+    peer = min((name for name in ways if name != "mmpt"), key=lambda n: statistics.median(taken[n]["wall"]))
+    return {
+        "peer": peer,
+        "seconds": taken,
+        "ratio": median_ratio(taken[peer]["wall"], taken["mmpt"]["wall"]),
+        "cpu_ratio": median_ratio(taken[peer]["cpu"], taken["mmpt"]["cpu"]),
+    }
+
+
+def _scores(clips: int, prompts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities [prompts, clips] as of a fair model: the own prompt ranks high, but not always first."""
+    random = np.random.default_rng(0)
+    ids = np.arange(clips) % prompts
+    scores = random.standard_normal((prompts, clips), dtype=np.float32)
+    clip = np.arange(clips)
+    scores[ids, clip] += 2
+    while True:  # raise own scores that others equal: the peers do not look for ties
+        own = scores[ids, clip]
+        tied = np.count_nonzero(scores == own, axis=0) > 1
+        best = np.full(prompts, -np.inf, dtype=np.float32)
+        np.maximum.at(best, ids, own)
+        tied |= (np.count_nonzero(scores == best[:, None], axis=1) > 1)[ids]
+        if not tied.any():
+            break
+        scores[ids[tied], clip[tied]] += np.float32(1e-4) * random.random(int(tied.sum()), dtype=np.float32)
+    return scores, ids
+
+
+def _peer_case(clips: int, prompts: int, repeats: int) -> dict[str, Any]:
+    scores, ids = _scores(clips, prompts)
+    wanted = rank_metrics(scores, ids)
+    for name, metrics in peers.METRICS.items():
+        _assert_same(metrics(scores, ids), wanted, name)
+    ways: dict[str, Callable[[], object]] = {"mmpt": lambda: rank_metrics(scores, ids)}
+    ways |= {name: lambda f=metrics: f(scores, ids) for name, metrics in peers.METRICS.items()}
+    return {"clips": clips, "prompts": prompts, "metrics": wanted} | _compared(ways, repeats)
+
+
+def _assert_same(got: peers.Metrics, wanted: peers.Metrics, name: str) -> None:
+    for direction, metrics in wanted.items():
+        for metric, value in metrics.items():
+            assert abs(got[direction][metric] - value) < 1e-12, (name, direction, metric)
+
+
+def _metrics_once(way: str, clips: int, prompts: int) -> None:
+    scores, ids = _scores(clips, prompts)
+    if way != "none":
+        {"mmpt": rank_metrics, **peers.METRICS}[way](scores, ids)
+
+
+def _embedded(clips: int, classes: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Queries and support [clips, width] in clusters, and the class of each clip."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((classes, width), dtype=np.float32)
+    labels = np.arange(clips) % classes
+    made = []
+    for _ in range(2):
+        vectors = 2.5 * random.standard_normal((clips, width), dtype=np.float32)
+        vectors += centres[labels]
+        made.append(vectors)
+    return made[0], made[1], labels
+
+
+def _neighbours(options: argparse.Namespace) -> dict[str, Any]:
+    cases = []
+    for clips in options.knn:
+        classes = min(options.classes, clips // K)
+        queries, support, labels = _embedded(clips, classes, options.width)
+        mine = votes(nearest_neighbours(queries, support, labels, classes, K))
+        for name, way in peers.NEIGHBOURS.items():
+            assert np.array_equal(way(queries, support, labels, K), mine), name
+        unit_queries, unit_support = unit(queries), unit(support)
+
+        def product(q: np.ndarray = unit_queries, s: np.ndarray = unit_support) -> None:
+            for start in range(0, len(q), 256):
+                for column in range(0, len(s), 4096):
+                    q[start : start + 256] @ s[column : column + 4096].T
+
+        given = (queries, support, labels)
+        ways: dict[str, Callable[[], object]] = {
+            "mmpt": lambda g=given, c=classes: nearest_neighbours(*g, c, K),
+            "product": product,
+        }
+        ways |= {name: lambda f=way, g=given: f(*g, K) for name, way in peers.NEIGHBOURS.items()}
+        case = _compared({n: w for n, w in ways.items() if n != "product"}, options.repeats)
+        times = alternate({n: ways[n] for n in ("mmpt", "product")}, options.repeats)
+        mmpt, alone = (statistics.median(t.cpu for t in times[name]) for name in ("mmpt", "product"))
+        cases.append({"clips": clips, "product": alone, "rest": max(1e-9, mmpt - alone), **case})
+    growth = {}
+    if len(cases) > 1:
+        sizes = [case["clips"] for case in cases]
+        growth = {name: exponent(sizes, [case[name] for case in cases]) for name in ("product", "rest")}
+        whole = exponent(sizes, [case["product"] + case["rest"] for case in cases])
+        growth |= {"k-NN": whole, "k-NN / product": whole - growth["product"]}
+    return {"cases": cases, "growth": growth}
+
+
+def _scaled(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    log.info("%s of %d clips x %d classes", name, options.scale, options.classes)
+    sizes = (options.scale, options.classes, options.width, options.c)
+    return in_own_process(_run_protocol, name, *sizes)[0]
+
+
+def _run_protocol(name: str, clips: int, classes: int, width: int, c: float) -> dict[str, Any]:
+    from benchmarks.common import peak_memory
+    from mmpt.evaluators.recognition.protocols import Options, Split, run_protocol
+
+    queries, support, labels = _embedded(clips, classes, width)
+    names = [f"class {n:05d}" for n in range(classes)]
+    if name == "zero_shot":
+        prompts = (names, support[:classes].copy(), labels)
+        del support
+        support = queries[:classes]
+    else:
+        prompts = None
+    test, train = (
+        Split(split, vectors, [""] * len(vectors), [names[n] for n in labels[: len(vectors)]], [])
+        for split, vectors in (("test", queries), ("train", support))
+    )
+    before = peak_memory()
+    found: list[Any] = []
+    taken = clocked(lambda: found.extend(run_protocol(name, test, train, None, prompts, Options(c=c))))
+    return {
+        "protocol": name,
+        "seconds": taken.wall,
+        "cpu": taken.cpu,
+        "before_bytes": before,
+        "peak_bytes": peak_memory(),
+        "metrics": [outcome.metrics for outcome in found],
+    }
+
+
+def _against_plain(prompts: list[int], options: argparse.Namespace) -> dict[str, Any]:
+    cases = [_plain_case(options.clips, n, options.repeats) for n in (prompts[0], prompts[-1])]
+    lines = ["", _HEAD.format("clips", "prompts")]
+    lines += [_row(case["clips"], case["prompts"], case) for case in cases]
     growth = _growth(options.clips, options.repeats)
-    lines += ["", "ours as N grows (N prompts, N clips), processor time:"]
+    lines += ["", "mmpt as N grows (N prompts, N clips), processor time:"]
     lines += [f"{n:>7} {t:>9.4f} s" for n, t in zip(growth["clips"], growth["seconds"])]
     lines.append(f"  seconds grow as N^{growth['exponent']:.2f}")
     found: dict[str, Any] = {"cases": cases, "growth": growth}
@@ -56,85 +266,28 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         found["large"] = large
         lines += ["", _large_line(large)]
     sys.stdout.write("\n".join(lines) + "\n")
-    return found | {"summary": f"eval: {cases[-1]['ratio']:.0f}x"}
+    return found | {"summary": f"eval: {cases[-1]['ratio']:.0f}x against plain"}
 
 
-def plain_metrics(similarity: np.ndarray, texts: list[str]) -> dict[str, dict[str, float]]:
-    """The same metrics with plain loops: argsort each row and column, then loop over it in Python."""
-    first: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        first.setdefault(text, i)
-    ks, n = (1, 5, 10), len(texts)
-    right, places = dict.fromkeys(ks, 0), []
-    for text, row in first.items():
-        place = None
-        for position, video in enumerate(np.argsort(-similarity[row], kind="stable"), start=1):
-            if texts[video] == text:
-                place = position if place is None else place
-                for k in ks:
-                    right[k] += position <= k
-        places.append(place)
-    t2v = {f"P@{k}": right[k] / (k * len(first)) for k in ks} | {f"R@{k}": right[k] / n for k in ks}
-    t2v |= {"MedianR": float(np.median(places)), "MeanR": float(np.mean(places))}
-    found, places = dict.fromkeys(ks, 0), []
-    for video, text in enumerate(texts):
-        ranked: list[str] = []
-        seen: set[str] = set()
-        for row in np.argsort(-similarity[:, video], kind="stable"):
-            if texts[row] not in seen:
-                seen.add(texts[row])
-                ranked.append(texts[row])
-        place = ranked.index(text) + 1
-        places.append(place)
-        for k in ks:
-            found[k] += place <= k
-    v2t = {f"R@{k}": found[k] / n for k in ks}
-    v2t |= {"MedianR": float(np.median(places)), "MeanR": float(np.mean(places))}
-    return {"t2v": t2v, "v2t": v2t}
-
-
-def _example(clips: int, prompts: int) -> tuple[np.ndarray, list[str]]:
-    """A matrix [clips, clips] as of a fair model: the own prompt ranks high, but not always first."""
-    random = np.random.default_rng(0)
-    ids = np.arange(clips) % prompts
-    scores = random.standard_normal((prompts, clips), dtype=np.float32)
-    scores[ids, np.arange(clips)] += 2
-    return scores[ids], [f"Fingerspell the letter {i}." for i in ids]
-
-
-def _compare(clips: int, prompts: int, repeats: int) -> dict[str, Any]:
-    similarity, texts = _example(clips, prompts)
-    results: dict[str, Any] = {}
-
-    def way(name: str, function: Any) -> Any:
-        return lambda: results.update({name: function(similarity, texts)})
-
-    log.info("%d clips, %d prompts: %d repeats", clips, prompts, repeats)
-    ours = way("ours", retrieval_metrics)
-    ours()  # the first call also pays for memory that later ones find ready
-    times = alternate({"plain": way("plain", plain_metrics), "ours": ours}, repeats)
-    for direction, metrics in results["plain"].items():
-        for name, value in metrics.items():
-            assert abs(results["ours"][direction][name] - value) < 1e-12, (direction, name)
-    taken = {
-        name: {"wall": [t.wall for t in some], "cpu": [t.cpu for t in some]} for name, some in times.items()
+def _plain_case(clips: int, prompts: int, repeats: int) -> dict[str, Any]:
+    """Of the matrix [clips, clips] in which the row of a prompt is repeated for each of its clips."""
+    scores, ids = _scores(clips, prompts)
+    similarity, texts = scores[ids], [f"Fingerspell the letter {i}." for i in ids]
+    wanted = retrieval_metrics(similarity, texts)
+    _assert_same(plain_metrics(similarity, texts), wanted, "plain")
+    ways: dict[str, Callable[[], object]] = {
+        "mmpt": lambda: retrieval_metrics(similarity, texts),
+        "plain": lambda: plain_metrics(similarity, texts),
     }
-    return {
-        "clips": clips,
-        "prompts": prompts,
-        "seconds": taken,
-        "ratio": median_ratio(taken["plain"]["wall"], taken["ours"]["wall"]),
-        "cpu_ratio": median_ratio(taken["plain"]["cpu"], taken["ours"]["cpu"]),
-        "metrics": results["ours"],
-    }
+    return {"clips": clips, "prompts": prompts, "metrics": wanted} | _compared(ways, repeats)
 
 
 def _growth(largest: int, repeats: int) -> dict[str, Any]:
     sizes = [max(2, largest // 4), max(2, largest // 2), largest, 2 * largest]
     times = []
     for n in sizes:
-        similarity, texts = _example(n, n)
-        samples = [clocked(lambda s=similarity, t=texts: retrieval_metrics(s, t)).cpu for _ in range(repeats)]
+        scores, ids = _scores(n, n)
+        samples = [clocked(lambda s=scores, i=ids: rank_metrics(s, i)).cpu for _ in range(repeats)]
         times.append(statistics.median(samples))
     return {"clips": sizes, "seconds": times, "exponent": exponent(sizes, times)}
 

@@ -115,6 +115,7 @@ def test_search_errors_are_one_line_and_status_2(
         (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: no such file"),
         (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and compares every"),
         (["query", index, "--text", "B", "--effort", "3", "--exact"], "--exact compares every vector"),
+        (["query", index, "--text", "B", "--k-factor", "3"], "--k-factor 3 is for approximate search"),
         ([*again, "--model", other], "made by another model"),
         ([*again, "--kind", "ivf"], "too few"),
         (["build", str(work / "eval"), *again[1:], "--ids", "x"], "several were given"),

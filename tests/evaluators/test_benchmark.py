@@ -1,4 +1,4 @@
-"""The eval benchmark on a small size: it checks that both ways agree, and its last line and JSON are read by
+"""The eval benchmark on a small size; it checks that all ways agree, and its last line and JSON are read by
 others.
 """
 
@@ -7,28 +7,53 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_benchmark_eval(tmp_path: Path) -> None:
-    sizes = ["--clips", "120", "--prompts", "7", "--repeats", "1"]
-    large = ["--large-clips", "700", "--large-prompts", "50", "--width", "8"]
-    command = [
-        sys.executable,
-        "scripts/benchmark.py",
-        "eval",
-        *sizes,
-        *large,
-        "--out",
-        str(tmp_path / "eval.json"),
-    ]
+def run(out: Path, *options: str) -> tuple[str, dict[str, Any]]:
+    """The output of the benchmark, and its numbers."""
+    command = [sys.executable, "scripts/benchmark.py", "eval", *options, "--repeats", "1", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"eval: \d+x", done.stdout.splitlines()[-1])
-    found = json.loads((tmp_path / "eval.json").read_text())
+    return done.stdout, json.loads(out.read_text())
+
+
+def test_benchmark_eval_against_peer(tmp_path: Path) -> None:
+    sizes = [
+        "--clips",
+        "120",
+        "--prompts",
+        "7",
+        "120",
+        "--knn",
+        "60",
+        "120",
+        "--classes",
+        "6",
+        "--width",
+        "8",
+    ]
+    protocols = ["--scale", "300", "--protocols", "zero_shot", "v2v", "knn", "linear_probe"]
+    printed, found = run(tmp_path / "eval.json", *sizes, *protocols)
+    ratio = r"\d+\.\d\dx"
+    last = rf"eval: {ratio} \(120 prompts\), {ratio} \(7 prompts\), k-NN {ratio} \(120 clips\) against peer"
+    assert re.fullmatch(last, printed.splitlines()[-1])
+    assert [case["prompts"] for case in found["cases"]] == [7, 120]
+    assert {case["peer"] for case in found["cases"]} <= {"numpy", "torch"}
+    assert {"product", "rest", "k-NN", "k-NN / product"} == found["knn"]["growth"].keys()
+    assert [row["protocol"] for row in found["scale"]] == protocols[3:]
+    assert all(0 < row["metrics"][0]["R@1"] <= 1 for row in found["scale"])
+    assert found["machine"]["cores"] >= 1 and found["settings"]["clips"] == 120
+
+
+def test_benchmark_eval_against_plain(tmp_path: Path) -> None:
+    sizes = ["--clips", "120", "--prompts", "7", "120", "--against", "plain"]
+    large = ["--large-clips", "700", "--large-prompts", "50", "--width", "8"]
+    printed, found = run(tmp_path / "eval.json", *sizes, *large)
+    assert re.fullmatch(r"eval: \d+x against plain", printed.splitlines()[-1])
     assert [case["prompts"] for case in found["cases"]] == [7, 120]
     assert len(found["growth"]["seconds"]) == 4 and "exponent" in found["growth"]
     assert 0 < found["large"]["metrics"]["v2t"]["R@1"] < 1
     assert found["large"]["peak_bytes"] < 400 * 2**20
-    assert found["machine"]["cores"] >= 1 and found["settings"]["clips"] == 120

@@ -1,5 +1,7 @@
 """Recognition classifiers, against scikit-learn, and on shuffled labels."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -12,9 +14,11 @@ from mmpt.evaluators.metrics.ranks import (
     class_rank_metrics,
     class_ranks,
 )
-from mmpt.evaluators.recognition import protocols
+from mmpt.evaluators.metrics.similarity import on_grid
+from mmpt.evaluators.recognition import classifiers, protocols
 from mmpt.evaluators.recognition.classifiers import (
     PROBE_CS,
+    Support,
     choose_c,
     linear_probe,
     nearest_neighbours,
@@ -22,7 +26,7 @@ from mmpt.evaluators.recognition.classifiers import (
     unit,
     votes,
 )
-from mmpt.evaluators.recognition.protocols import Options, _Arrays
+from mmpt.evaluators.recognition.protocols import Options, Split, run_protocol
 from mmpt.utils.errors import UserError
 
 CLASSES, WIDTH = 12, 16
@@ -157,19 +161,80 @@ def test_ties_do_not_hang_on_the_clips_that_are_judged_together():
         assert (whole.argmax(axis=1) == first).all()
 
 
-def test_few_shot_draws_differ_from_each_other(data):
+def test_few_shot_draws_differ_from_each_other(data, monkeypatch):
     """Ten equal draws would give the mean of one, and no spread."""
-    train, labels, _, _, test, _ = data
-    arrays = _Arrays(test, train, labels, CLASSES)
+    train, labels, _, _, test, truth = data
     drawn = []
-    original = protocols.prototypes
+    original = protocols._judge
 
-    def keep(*given, **options):
-        drawn.append(original(*given, **options))
-        return drawn[-1]
+    def keep(scorers, *given):
+        drawn.extend(scorer(unit(test)).tobytes() for scorer in scorers)
+        return original(scorers, *given)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocols, "prototypes", keep)
-        names = [str(i) for i in range(CLASSES)]
-        protocols._prototypes(1, arrays, names, data[5], Options(draws=5, resamples=0))
-    assert len(drawn) == 5 and len({scores.tobytes() for scores in drawn}) == 5
+    monkeypatch.setattr(protocols, "_judge", keep)
+    names = [str(i) for i in range(CLASSES)]
+    support = Support(train, labels, CLASSES)
+    protocols._prototypes(1, support, test, names, truth, Options(draws=5, resamples=0))
+    assert len(drawn) == 5 and len(set(drawn)) == 5
+
+
+def by_sorting(queries, support, labels, n_classes, k):
+    """The definition of nearest_neighbours, a query at a time."""
+    scores = np.full((len(queries), n_classes), -np.inf)
+    similar = on_grid(unit(queries) @ unit(support).T)
+    for row, line in zip(scores, similar):
+        for label in np.unique(labels):
+            row[label] = (line[labels == label].max() + 1) / 4
+        chosen, given = np.unique(labels[np.argsort(-line, kind="stable")[:k]], return_counts=True)
+        row[chosen] = given
+    return scores
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_neighbours_by_brute_force(seed, monkeypatch):
+    """Many ties, odd sizes, tiles of any size, classes without clips, k up to the whole support."""
+    rng = np.random.default_rng(seed)
+    queries, clips = (int(rng.choice([1, 2, 7, 31, 113])) for _ in range(2))
+    n_classes = int(rng.integers(1, 12))
+    levels, width = int(rng.choice([1, 2, 50])), int(rng.integers(1, 6))
+    q, s = (rng.integers(-levels, levels + 1, (n, width)).astype(np.float32) for n in (queries, clips))
+    labels = rng.integers(0, n_classes, clips)
+    k = int(rng.integers(1, clips + 1))
+    wanted = by_sorting(q, s, labels, n_classes, k)
+    monkeypatch.setattr(classifiers, "_BLOCK", int(rng.integers(1, 40)))
+    monkeypatch.setattr(classifiers, "_TILE", int(rng.integers(1, 40)))
+    np.testing.assert_array_equal(nearest_neighbours(q, s, labels, n_classes, k), wanted)
+    truth = rng.integers(-1, n_classes, queries)
+    judged = protocols._judge([Support(s, labels, n_classes).neighbours(k)], q, truth)
+    np.testing.assert_array_equal(judged.ranks[0], class_ranks(wanted, truth))
+    np.testing.assert_array_equal(judged.predicted, wanted.argmax(axis=1))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_class_ranks_by_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, int(rng.choice([2, 4, 1000])), (int(rng.choice([0, 1, 53])), 17)).astype(float)
+    scores[:, rng.integers(17)] = -np.inf
+    truth = rng.integers(-1, 17, len(scores))
+    wanted = [
+        18 if own < 0 else 1 + np.argsort(-line, kind="stable").tolist().index(own)
+        for line, own in zip(scores, truth)
+    ]
+    assert class_ranks(scores, truth).tolist() == wanted
+
+
+@pytest.mark.parametrize("name", ["v2v", "knn", "prototypes", "zero_shot"])
+def test_protocols_in_bounded_memory(name):
+    """20,000 clips x 500 classes: one matrix of scores would be 40 MB (zero_shot) or 80 MB."""
+    rng = np.random.default_rng(0)
+    names = [f"class {n}" for n in range(500)]
+    labels = rng.integers(0, 500, 20_000)
+    clips = Split("test", rng.standard_normal((20_000, 4), dtype=np.float32), [], [], [])
+    clips.ids, clips.classes, clips.signers = [""] * 20_000, [names[n] for n in labels], [""] * 20_000
+    support = Split("train", clips.vectors[:500], clips.ids[:500], names, clips.signers[:500])
+    prompts = (names, support.vectors, labels)
+    tracemalloc.start()
+    run_protocol(name, clips, support, None, prompts, Options(resamples=20, draws=3))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40e6, peak

@@ -34,16 +34,16 @@ def by_loop(queries: np.ndarray, array: np.ndarray, k: int, measure: str) -> lis
     return found
 
 
-@pytest.mark.parametrize("use_faiss", [True, False])
 @pytest.mark.parametrize("k", [1, 7, 300])
-def test_top_k_equals_a_plain_loop(use_faiss: bool, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_top_k_equals_a_plain_loop(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "BLOCK", 64)  # several blocks
+    monkeypatch.setattr(exact, "_QUERIES", 3)
     array, queries = vectors(300), vectors(5, seed=2)
-    hits = top_k(queries, array, k, use_faiss)
+    hits = top_k(queries, array, k)
     assert hits.rows.tolist() == by_loop(queries, array, k, "dot")
     wanted = np.take_along_axis(queries @ array.T, hits.rows, 1)
     np.testing.assert_allclose(hits.scores, wanted, rtol=1e-4, atol=1e-5)
-    assert top_k(queries, array, 1000, use_faiss).rows.shape == (5, 300)
+    assert top_k(queries, array, 1000).rows.shape == (5, 300)
 
 
 def test_top_k_ties_are_sorted_by_row() -> None:
@@ -52,13 +52,13 @@ def test_top_k_ties_are_sorted_by_row() -> None:
 
 
 @pytest.mark.parametrize("block", [32, 1 << 16])
-def test_top_k_ties_at_k_without_faiss(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_top_k_ties_at_k(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more are as good as the last hit, the first rows of them are hits."""
     monkeypatch.setattr(exact, "BLOCK", block)
     random = np.random.default_rng(0)
     array = random.integers(-1, 2, (500, 3)).astype(np.float32)  # small whole numbers: scores are exact
     queries = random.integers(-1, 2, (20, 3)).astype(np.float32)
-    hits = top_k(queries, array, 7, use_faiss=False)
+    hits = top_k(queries, array, 7)
     wanted = np.argsort(-(queries @ array.T), axis=1, kind="stable")[:, :7]
     assert hits.rows.tolist() == wanted.tolist()
 
@@ -92,6 +92,52 @@ def test_approximate_index_recall(tmp_path: Path, kind: str, measure: str) -> No
     assert index.recall(queries, effort=1) < index.recall(queries, effort=300) + 1e-9
     # what was built is found again after opening it anew
     assert np.array_equal(Index(tmp_path / "index").search(queries, 10).rows, got.rows)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
+def test_effort_and_k_factor_are_chosen_by_recall(tmp_path: Path, kind: str) -> None:
+    array = vectors(3000)
+    index = build_index([named(array)], tmp_path / "index", kind)
+    effort, factor = index.effort
+    assert effort in [2 * e for e in approximate.EFFORTS] and factor in approximate.K_FACTORS
+    assert Index(tmp_path / "index").effort == (effort, factor)
+    near = array[:60] + 0.3 * vectors(60, seed=5)
+    assert index.recall(near) >= 0.98
+    assert f"(effort {effort}, k-factor {factor})" in index.summary
+    # more candidates, never a lower recall
+    wanted = index.search(near, 10, exact=True)
+    recalls = [approximate.recall(index.search(near, 10, effort=64, k_factor=f), wanted) for f in (10, 100)]
+    assert recalls[0] <= recalls[1]
+    with pytest.raises(UserError, match="k_factor must be at least 1"):
+        index.search(near, 10, k_factor=0)
+
+
+def test_choose_effort_takes_the_cheapest_that_is_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if each doubling of the effort and each step of k_factor found more, with known shares."""
+    array = vectors(200)
+    wanted = top_k(array[:10], array, 10)
+    ranked = np.argsort(-(array[:10] @ array.T), axis=1, kind="stable")
+    asked = []
+
+    def candidates(index: Any, queries: Any, count: int, effort: int) -> np.ndarray:
+        """From effort 16 on the ten nearest are there, behind 70 that are worse."""
+        asked.append(effort)
+        good, bad = ranked[:, :10], ranked[:, 100:170]
+        return np.concatenate([bad, good if effort >= 16 else bad[:, :10]], axis=1).astype(np.int64)
+
+    monkeypatch.setattr(approximate, "candidates", candidates)
+    assert approximate.choose_effort(None, array[:10], array, wanted) == (32, 8)
+    assert asked == list(approximate.EFFORTS)
+
+
+def test_exact_scores_of_missing_rows() -> None:
+    array = vectors(50)
+    rows = np.array([[3, -1, 49], [0, 0, -1]])
+    scores = approximate.exact_scores(array[:2].copy(), array, rows)
+    np.testing.assert_allclose(
+        scores[rows >= 0], [array[0] @ array[3], array[0] @ array[49], *2 * [array[1] @ array[0]]], rtol=1e-5
+    )
+    assert np.isneginf(scores[rows < 0]).all()
 
 
 def test_search_without_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +216,8 @@ def test_damaged_index_is_refused(tmp_path: Path) -> None:
         ("index.json", lambda content: content.replace(b'"format_version": 1', b'"format_version": 2')),
         ("index.json", lambda content: content.replace(b'"kind": "hnsw"', b'"kind": ["hnsw"]')),
         ("index.json", lambda content: content.replace(b'"recall": ', b'"recall": "high", "more": ')),
+        ("index.json", lambda content: content.replace(b'"effort": ', b'"effort": -')),
+        ("index.json", lambda content: content.replace(b'"k_factor": ', b'"k_factor": true, "more": ')),
         ("index.json", lambda content: b"[" * 100_000),
         ("vectors.npy", lambda content: content[:-9]),
         ("vectors.npy", lambda content: b""),
@@ -192,12 +240,22 @@ def test_damaged_index_is_refused(tmp_path: Path) -> None:
         Index(folder).search(vectors(1))
 
 
-def without_hashes(folder: Path) -> None:
+def without(folder: Path, *keys: str) -> None:
     """Make an index one of an older version, or of a stranger."""
     tree = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(
-        json.dumps({k: v for k, v in tree.items() if k not in ("files", "of")})
-    )
+    (folder / "index.json").write_text(json.dumps({k: v for k, v in tree.items() if k not in keys}))
+
+
+def without_hashes(folder: Path) -> None:
+    without(folder, "files", "of")
+
+
+def test_index_without_effort_is_searched_with_the_former_defaults(tmp_path: Path) -> None:
+    array = vectors(3000)
+    build_index([named(array)], tmp_path / "index", "ivfpq")
+    without(tmp_path / "index", "effort", "k_factor")
+    index = Index(tmp_path / "index")
+    assert index.effort == (32, 20) and index.recall() > 0.98
 
 
 def test_an_index_without_hashes_is_read_but_replaced_only_by_force(tmp_path: Path) -> None:
@@ -227,6 +285,8 @@ def test_hostile_indexes(tmp_path: Path, kind: str) -> None:
     bad = vectors(100)
     bad[50, 3] = np.nan
     refused("vectors", bad, "holds NaN")
+    refused("vectors", vectors(100).astype(np.float64), "do not match")
+    refused("vectors", np.asfortranarray(vectors(100)), "do not match")
 
 
 def test_a_file_of_an_index_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-k", type=int, default=10, help="hits per query (default 10)")
     parser.add_argument("--exact", action="store_true", help="compare every vector")
-    parser.add_argument("--effort", type=int, help="lists or graph nodes to visit: more gives higher recall")
+    parser.add_argument(
+        "--effort",
+        type=int,
+        help="lists or graph nodes to visit: more gives higher recall (default: as `search info` prints)",
+    )
+    parser.add_argument(
+        "--k-factor",
+        type=int,
+        help="candidates for each hit, whose exact scores are computed: more gives higher recall (default: "
+        "as `search info` prints)",
+    )
     parser.add_argument("--json", action="store_true", help="print the hits as JSON")
     parser.add_argument("--out", metavar="FILE", help="write the hits to a JSON file")
 
@@ -56,11 +66,12 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         _check_answers(Path(args.out))
     index = Index(args.index)
-    if args.effort is not None and (args.exact or index.kind == "flat"):
-        why = "--exact compares" if args.exact else f"the index {args.index} is exact and compares"
-        raise UserError(f"--effort {args.effort} is for approximate search: {why} every vector.")
+    for option, value in (("--effort", args.effort), ("--k-factor", args.k_factor)):
+        if value is not None and (args.exact or index.kind == "flat"):
+            why = "--exact compares" if args.exact else f"the index {args.index} is exact and compares"
+            raise UserError(f"{option} {value} is for approximate search: {why} every vector.")
     labels, vectors = _queries(args, index)
-    hits = index.search(vectors, args.k, args.exact, args.effort)
+    hits = index.search(vectors, args.k, args.exact, args.effort, args.k_factor)
     answers: list[dict[str, Any]] = [
         {
             "query": label,

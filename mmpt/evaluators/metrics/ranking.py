@@ -5,16 +5,22 @@ with the same score and a lower index (the order of a stable sort of the negated
 neither sorting nor the whole matrix, so it also works for matrices that do not fit in memory.
 """
 
+import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.utils.errors import UserError
+from mmpt.utils.parallel import cores
+from mmpt.utils.top_k import TopK
 
+MATRIX_TILE, THREADS_FROM = 1 << 19, 1 << 20  # scores
 TILE_ROWS = 240  # at most 255: a tile's column counts are held in uint8
-TILE_COLUMNS = 2040  # a multiple of 8 and at most 2040: see _true_per_row
+TILE_COLUMNS = 2040
 
 
 @dataclass(frozen=True)
@@ -85,107 +91,139 @@ class RankCounter:
 
     def __init__(self, own_scores: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int, ks: Sequence[int]):
         self._ks = tuple(ks)
-        self._depth = max(self._ks)
+        self._lock = Lock()
         self._prompt_ids = prompt_ids
         self._own = own_scores
         # x >= s equals x > (the next smaller number), so one comparison works on both sides of a target
         self._own_or_tie = _just_below(own_scores)
         self._v2t = np.ones(len(prompt_ids), dtype=np.int64)
+        self._t2v = np.ones(n_prompts, dtype=np.int64)
         self._relevant = np.bincount(prompt_ids, minlength=n_prompts)
-        self._set_targets(own_scores, prompt_ids, n_prompts)
-
-    def _set_targets(self, own: NDArray, prompt_ids: NDArray[np.int64], n_prompts: int) -> None:
-        """Store the relevant videos of each prompt, best first, at most the largest k."""
-        index = np.arange(len(prompt_ids))
-        order = np.lexsort((index, -own, prompt_ids))
-        starts = np.cumsum(self._relevant) - self._relevant
-        slot = index - starts[prompt_ids[order]]
-        kept = slot < self._depth
-        rows, slots, columns = prompt_ids[order][kept], slot[kept], order[kept]
-        n_slots = min(self._depth, int(self._relevant.max()))
-        self._target_column = np.full((n_slots, n_prompts), -1, dtype=np.int64)
-        self._target_column[slots, rows] = columns
-        self._target = np.zeros((n_slots, n_prompts), dtype=own.dtype)
-        self._target[slots, rows] = own[columns]
-        self._target_or_tie = _just_below(self._target)
-        self._t2v = np.ones((n_slots, n_prompts), dtype=np.int64)
+        # the best relevant video of each prompt
+        self._target_column = np.full(n_prompts, -1, dtype=np.int64)
+        self._first: TopK | None = None
+        if len(prompt_ids) <= n_prompts and self._relevant.max() == 1:
+            self._target_column[prompt_ids] = np.arange(len(prompt_ids))
+        else:
+            best = np.full(n_prompts, -np.inf, dtype=own_scores.dtype)
+            np.maximum.at(best, prompt_ids, own_scores)
+            columns = np.flatnonzero(own_scores == best[prompt_ids])[::-1]
+            self._target_column[prompt_ids[columns]] = columns  # the last assignment stays: the lowest column
+            self._first = TopK(n_prompts, min(max(ks), len(prompt_ids)), own_scores.dtype)
+        self._target = own_scores[self._target_column]
+        self._target_or_tie = self._own_or_tie[self._target_column]
 
     def add(self, tile: NDArray, row: int, column: int) -> None:
         """Count the tile that starts at matrix element (row, column). Raises UserError on NaN or inf."""
         assert tile.shape[0] <= 255, "the column counts of a tile are held in uint8"
-        with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(tile.sum())  # fast, but may overflow
-        if not finite and not np.isfinite(tile).all():
+        if not _all_finite(tile):
             raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
-        self._count_prompts_before(tile, row, column)
-        for slot in range(len(self._target)):
-            self._count_videos_before(tile, row, column, slot)
+        rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
+        width = -(-tile.shape[1] // 8) * 8  # whole words
+        flags = (np.empty if width == tile.shape[1] else np.zeros)((len(tile), width), dtype=np.bool_)
+        before_own = self._prompts_before(tile, rows, columns, flags)
+        with self._lock:
+            self._v2t[columns] += before_own
+        self._t2v[rows] += self._videos_before(tile, rows, columns, flags)
+        if self._first is not None:
+            self._first.add(tile, column, rows)
 
-    def _count_prompts_before(self, tile: NDArray, row: int, column: int) -> None:
-        """V2T: for each video of the tile, the prompts of the tile ranked before its own."""
-        columns = slice(column, column + tile.shape[1])
-        own_row = self._prompt_ids[columns] - row
-        bound = np.where(own_row >= tile.shape[0], self._own_or_tie[columns], self._own[columns])
-        before = np.greater(tile, bound)
-        count = before.view(np.uint8).sum(axis=0, dtype=np.uint8).astype(np.int64)
-        inside = np.flatnonzero((own_row > 0) & (own_row < tile.shape[0]))
-        if inside.size:  # ties with rows of this tile above the clip's own row
-            above = np.arange(tile.shape[0])[:, None] < own_row[inside]
-            count[inside] += ((tile[:, inside] == self._own[columns][inside]) & above).sum(axis=0)
-        self._v2t[columns] += count
+    def _prompts_before(self, tile: NDArray, rows: slice, columns: slice, flags: NDArray) -> NDArray:
+        """V2T: for each video of the tile, the number of prompts of the tile ranked before its own."""
+        bound = own = self._own[columns]
+        own_row = self._prompt_ids[columns]
+        inside = None  # all
+        if len(tile) < len(self._t2v):
+            bound = np.where(own_row >= rows.stop, self._own_or_tie[columns], own)
+            inside = np.flatnonzero((own_row >= rows.start) & (own_row < rows.stop))
+        before = np.greater(tile, bound, out=flags[:, : len(own)])
+        count = np.add.reduce(before.view(np.uint8), axis=0, dtype=np.uint8)
+        if inside is None:
+            ties = _with_ties(tile, own, np.count_nonzero(flags))
+        else:
+            own, own_row = own[inside], own_row[inside]
+            ties = inside[_with_ties(tile[:, inside], own, int(count[inside].sum()))]
+        if ties.size:  # those with rows of this tile above the clip's own row
+            count = count.astype(np.int64)
+            own, own_row = self._own[columns][ties], self._prompt_ids[columns][ties]
+            above = np.arange(rows.start, rows.stop)[:, None] < own_row
+            count[ties] += np.count_nonzero((tile[:, ties] == own) & above, axis=0)
+        return count
 
-    def _count_videos_before(self, tile: NDArray, row: int, column: int, slot: int) -> None:
-        """T2V: for each prompt of the tile, the videos of the tile ranked before its slot-th relevant one."""
-        end = column + tile.shape[1]
-        target_column = self._target_column[slot, row : row + tile.shape[0]]
-        wanted = target_column >= 0
-        if slot:  # only the first relevant video needs its exact rank; for others, whether it is <= depth
-            wanted &= self._t2v[slot, row : row + tile.shape[0]] <= self._depth
-        rows = np.flatnonzero(wanted)
-        if not rows.size:
-            return
-        part = tile if rows.size == len(tile) else tile[rows]
-        target_column = target_column[rows]
-        target = self._target[slot, row + rows]
-        bound = np.where(target_column >= end, self._target_or_tie[slot, row + rows], target)
-        count = _true_per_row(np.greater(part, bound[:, None]))
-        inside = np.flatnonzero((target_column > column) & (target_column < end))
-        if inside.size:  # ties with columns of this tile left of the target
-            left = np.arange(column, end) < target_column[inside, None]
-            ties = (part[inside] == target[inside, None]) & left
-            count[inside] += np.count_nonzero(ties, axis=1)
-        self._t2v[slot, row + rows] += count
+    def _videos_before(self, tile: NDArray, rows: slice, columns: slice, flags: NDArray) -> NDArray:
+        """T2V: for each prompt of the tile, the number of videos of the tile ranked before its best one."""
+        bound = target = self._target[rows]
+        target_column = self._target_column[rows]
+        inside = None  # all
+        if tile.shape[1] < len(self._own):
+            bound = np.where(target_column >= columns.stop, self._target_or_tie[rows], target)
+            inside = np.flatnonzero((target_column >= columns.start) & (target_column < columns.stop))
+        np.greater(tile, bound[:, None], out=flags[:, : tile.shape[1]])
+        count = _true_per_row(flags)
+        if inside is None:
+            ties = _with_ties(tile.T, target, int(count.sum()))
+        else:
+            ties = inside[_with_ties(tile[inside].T, target[inside], int(count[inside].sum()))]
+        if ties.size:  # those with columns of this tile left of the target
+            left = np.arange(columns.start, columns.stop) < target_column[ties, None]
+            count[ties] += np.count_nonzero((tile[ties] == target[ties, None]) & left, axis=1)
+        return count
 
     def ranks(self) -> Ranks:
         """The ranks, after every tile has been added."""
         queries = np.flatnonzero(self._relevant)
-        ranks = np.where(self._target_column >= 0, self._t2v, self._depth + 1)[:, queries]
-        hits = {k: np.count_nonzero(ranks <= k, axis=0).astype(np.int64) for k in self._ks}
-        return Ranks(
-            self._v2t, queries, self._t2v[0, queries], self._relevant[queries].astype(np.int64), hits
-        )
+        t2v = self._t2v[queries]
+        if self._first is None:
+            hits = {k: (t2v <= k).astype(np.int64) for k in self._ks}
+        else:
+            right = self._prompt_ids[self._first.numbers[queries]] == queries[:, None]
+            hits = {k: np.count_nonzero(right[:, :k], axis=1).astype(np.int64) for k in self._ks}
+        return Ranks(self._v2t, queries, t2v, self._relevant[queries].astype(np.int64), hits)
 
 
 def _just_below(scores: NDArray) -> NDArray:
     return np.nextafter(scores, np.array(-np.inf, dtype=scores.dtype))
 
 
+def _all_finite(tile: NDArray) -> bool:
+    # a sum by BLAS is the fastest, but it may overflow
+    return math.isfinite(np.vdot(tile, tile)) or bool(np.isfinite(tile).all())
+
+
+def _with_ties(scores: NDArray, own: NDArray, n_higher: int) -> NDArray[np.int64]:
+    """The columns in which a score besides the own one equals it. n_higher: number of higher scores."""
+    at_least = scores >= own
+    if np.count_nonzero(at_least) == n_higher + len(own):  # each own score, and no ties
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.count_nonzero(scores == own, axis=0) > 1)
+
+
 def _true_per_row(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Number of set flags in each row, summed as 8 bytes at a time while no byte can overflow."""
-    rows, columns = flags.shape
-    if columns % 8 or columns > 8 * 255:
-        return np.count_nonzero(flags, axis=1)
-    by_byte = flags.view(np.uint64).sum(axis=1).view(np.uint8)
-    return by_byte.reshape(rows, 8).sum(axis=1, dtype=np.int64)
+    """Number of set flags in each row of a multiple of 8 columns, summed as 8 bytes at a time."""
+    if flags.size < 1 << 13:
+        return flags.sum(axis=1)
+    words = flags.view(np.uint64)
+    at_once = range(0, words.shape[1], 255)  # no byte of the sum of 255 words overflows
+    sums = np.add.reduceat(words, at_once, axis=1) if len(at_once) > 1 else words.sum(axis=1, keepdims=True)
+    return sums.view(np.uint8).sum(axis=1, dtype=np.int64)
 
 
 def rank_matrix(similarity: NDArray, prompt_ids: NDArray[np.int64], ks: Sequence[int]) -> Ranks:
     """Ranks of a floating-point matrix [n_prompts, n_videos]."""
     n_prompts, n_videos = similarity.shape
-    own = similarity[prompt_ids, np.arange(n_videos)]
-    counter = RankCounter(own, prompt_ids, n_prompts, ks)
-    for row in range(0, n_prompts, TILE_ROWS):
-        for column in range(0, n_videos, TILE_COLUMNS):
-            tile = similarity[row : row + TILE_ROWS, column : column + TILE_COLUMNS]
-            counter.add(tile, row, column)
+    counter = RankCounter(similarity[prompt_ids, np.arange(n_videos)], prompt_ids, n_prompts, ks)
+    columns = min(n_videos, MATRIX_TILE)
+    rows = min(255, max(1, MATRIX_TILE // columns))
+
+    def count(row: int) -> None:
+        for column in range(0, n_videos, columns):
+            counter.add(similarity[row : row + rows, column : column + columns], row, column)
+
+    bands = range(0, n_prompts, rows)
+    if similarity.size < THREADS_FROM:
+        for row in bands:
+            count(row)
+    else:
+        with ThreadPoolExecutor(min(len(bands), cores())) as threads:
+            list(threads.map(count, bands))
     return counter.ranks()

@@ -36,9 +36,13 @@ def class_ranks(scores: ArrayLike, truth: ArrayLike) -> NDArray[np.int64]:
     if len(own) and (own.min() < ABSENT or own.max() >= values.shape[1]):
         raise UserError(f"class numbers must be from 0 to {values.shape[1] - 1}, or {ABSENT} for none.")
     score = values[np.arange(len(own)), np.maximum(own, 0)][:, None]
-    index = np.arange(values.shape[1])
-    before = (values > score) | ((values == score) & (index < own[:, None]))
-    return np.where(own == ABSENT, values.shape[1] + 1, 1 + np.count_nonzero(before, axis=1))
+    ranks = 1 + np.count_nonzero(values > score, axis=1)
+    equal = values == score
+    if np.count_nonzero(equal) > len(own):  # each own score, and ties
+        tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
+        before = np.arange(values.shape[1]) < own[tied, None]
+        ranks[tied] += np.count_nonzero(equal[tied] & before, axis=1)
+    return np.where(own == ABSENT, values.shape[1] + 1, ranks)
 
 
 def class_rank_metrics(

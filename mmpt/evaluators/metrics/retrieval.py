@@ -59,13 +59,19 @@ def metrics_from_ranks(ranks: Ranks) -> Metrics:
     ks = sorted(ranks.hits)
     found = {k: int(ranks.hits[k].sum()) for k in ks}
     t2v = {f"P@{k}": found[k] / (k * len(ranks.queries)) for k in ks}
-    t2v |= {f"R@{k}": found[k] / int(ranks.relevant.sum()) for k in ks}
-    v2t = {f"R@{k}": float(np.mean(ranks.v2t <= k)) for k in ks}
+    relevant = int(ranks.relevant.sum())
+    t2v |= {f"R@{k}": found[k] / relevant for k in ks}
+    v2t = {f"R@{k}": np.count_nonzero(ranks.v2t <= k) / len(ranks.v2t) for k in ks}
     return {"t2v": t2v | _middle(ranks.t2v), "v2t": v2t | _middle(ranks.v2t)}
 
 
 def _middle(ranks: NDArray[np.int64]) -> dict[str, float]:
-    return {"MedianR": float(np.median(ranks)), "MeanR": float(np.mean(ranks))}
+    middle = (len(ranks) - 1) // 2, len(ranks) // 2
+    ordered = np.partition(ranks, middle)
+    return {
+        "MedianR": float(ordered[middle[0]] + ordered[middle[1]]) / 2,
+        "MeanR": int(ranks.sum()) / len(ranks),
+    }
 
 
 def rank_metrics(similarity: ArrayLike, prompt_ids_of_videos: ArrayLike, ks: Sequence[int] = KS) -> Metrics:
@@ -114,9 +120,11 @@ def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[
 
 
 def _repeats_equal(matrix: NDArray, ids: NDArray[np.int64], first: NDArray[np.int64]) -> bool:
-    """Whether the rows of equal texts are equal bit for bit."""
+    """Whether the rows of equal texts are equal."""
+    rows = max(1, (1 << 18) // matrix.shape[1])
     return all(
-        np.array_equal(matrix[row], matrix[first[text]]) for row, text in enumerate(ids) if row != first[text]
+        (matrix[start : start + rows] == matrix[first[ids[start : start + rows]]]).all()
+        for start in range(0, len(matrix), rows)
     )
 
 

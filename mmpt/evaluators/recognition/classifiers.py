@@ -6,29 +6,105 @@ and cosines are rounded so that equal clips tie (see mmpt.evaluators.metrics.sim
 to C - 1.
 """
 
+import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.evaluators.metrics.similarity import on_grid
 from mmpt.utils.errors import UserError
+from mmpt.utils.top_k import TopK
 
 Scores = NDArray[np.float64]
+Scorer = Callable[[NDArray[np.float64]], Scores]
+"""Maps unit vectors of queries [N, H] to scores [N, C]."""
 
 PROBE_CS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Candidate values of C, the inverse regularisation strength; chosen on the validation split."""
-_BLOCK = 1024
+_BLOCK, _TILE = 256, 4096  # queries, and support clips, of a matrix of similarities
 
 
 def unit(vectors: ArrayLike) -> NDArray[np.float64]:
     """Normalise vectors [N, H] to unit length; zeros stay zero. Raises UserError on NaN and inf."""
-    wide = np.asarray(vectors, dtype=np.float64)
+    wide = np.array(vectors, dtype=np.float64, order="C")
     if wide.ndim != 2 or not np.isfinite(wide).all():
         raise UserError(f"expected finite embeddings [N, H], got shape {wide.shape}.")
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.where(lengths == 0, 1, lengths)
+    wide /= np.where(lengths == 0, 1, lengths)
+    return wide
+
+
+class Support:
+    """The labelled clips that queries are compared with: unit vectors, sorted by class.
+
+    support: [N, H]; labels: class numbers [N]. Raises UserError if they do not fit or hold NaN.
+    """
+
+    def __init__(self, support: ArrayLike, labels: ArrayLike, n_classes: int):
+        own = _labels(labels, support, n_classes)
+        self.n_classes = n_classes
+        self.labels = own
+        self._order = np.argsort(own, kind="stable")
+        self._sorted = own[self._order]
+        self._vectors = unit(np.asarray(support)[self._order])
+        self._present, starts = np.unique(self._sorted, return_index=True)
+        self._members = [slice(*ends) for ends in itertools.pairwise([*starts, len(own)])]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def neighbours(self, k: int) -> Scorer:
+        """Scores of `nearest_neighbours`."""
+        if not 1 <= k <= len(self):
+            raise UserError(f"k nearest neighbours: got k={k}; the support has {len(self)} clips.")
+
+        def scores(queries: NDArray[np.float64]) -> Scores:
+            nearest = np.full((len(queries), self.n_classes), -np.inf)
+            best = TopK(len(queries), k, np.float64)
+            for start in range(0, len(self), _TILE):
+                tile = slice(start, start + _TILE)
+                similar = on_grid(queries @ self._vectors[tile].T)
+                best.add(similar, self._order[tile])
+                classes, starts = np.unique(self._sorted[tile], return_index=True)
+                highest = np.maximum.reduceat(similar, starts, axis=1)
+                nearest[:, classes] = np.maximum(nearest[:, classes], highest)
+            at = np.arange(len(queries))[:, None] * self.n_classes + self.labels[best.numbers]
+            given = np.bincount(at.ravel(), minlength=nearest.size).reshape(nearest.shape)
+            return np.where(given > 0, given, (nearest + 1) / 4)
+
+        return scores
+
+    def prototypes(self, shots: int | None = None, rng: np.random.Generator | None = None) -> Scorer:
+        """Scores of the function `prototypes`."""
+        means = []
+        for members in self._members:
+            clips = np.arange(members.start, members.stop)
+            if shots is not None and len(clips) > shots:
+                assert rng is not None, "drawing clips needs a generator"
+                clips = rng.choice(clips, shots, replace=False)
+            means.append(self._vectors[clips].mean(axis=0))
+        columns = unit(means).T
+
+        def scores(queries: NDArray[np.float64]) -> Scores:
+            found = np.full((len(queries), self.n_classes), -np.inf)
+            found[:, self._present] = on_grid(queries @ columns)
+            return found
+
+        return scores
+
+
+def unit_blocks(queries: ArrayLike) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Consecutive blocks of queries [N, H] as unit vectors, so that memory does not grow with N."""
+    vectors = np.asarray(queries)
+    for start in range(0, max(1, len(vectors)), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        yield part, unit(vectors[part])
+
+
+def _all_scores(scorer: Scorer, queries: ArrayLike) -> Scores:
+    return np.concatenate([scorer(block) for _, block in unit_blocks(queries)])
 
 
 def nearest_neighbours(
@@ -36,26 +112,11 @@ def nearest_neighbours(
 ) -> Scores:
     """k-NN by cosine similarity: the score of a class is its votes among the k nearest support clips.
 
-    Ties go to the class with the lower number, as in scikit-learn. Classes without a vote are ranked by their
-    nearest clip: they score (similarity + 1) / 4, which is below 1. Raises UserError if k is not between 1
-    and the size of the support.
+    Of equally near clips the first ones are taken. Ties of votes go to the class with the lower number, as in
+    scikit-learn. Classes without a vote are ranked by their nearest clip: they score (similarity + 1) / 4,
+    which is below 1. Raises UserError if k is not between 1 and the size of the support.
     """
-    q, s, own = unit(queries), unit(support), _labels(labels, support, n_classes)
-    if not 1 <= k <= len(s):
-        raise UserError(f"k nearest neighbours: got k={k}; the support has {len(s)} clips.")
-    scores = np.full((len(q), n_classes), -np.inf)
-    order = np.argsort(own, kind="stable")
-    present, starts = np.unique(own[order], return_index=True)
-    for start in range(0, len(q), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        similar = on_grid(q[part] @ s.T)
-        nearest = np.maximum.reduceat(similar[:, order], starts, axis=1)
-        scores[part, present] = (nearest + 1) / 4
-        best = np.argsort(-similar, axis=1, kind="stable")[:, :k]
-        given = np.zeros((len(best), n_classes))
-        np.add.at(given, (np.arange(len(best))[:, None], own[best]), 1)
-        scores[part] = np.where(given > 0, given, scores[part])
-    return scores
+    return _all_scores(Support(support, labels, n_classes).neighbours(k), queries)
 
 
 def votes(scores: Scores) -> NDArray[np.int64]:
@@ -76,17 +137,28 @@ def prototypes(
     Snell et al., 2017, https://arxiv.org/abs/1703.05175. shots: number of clips that `rng` draws from each
     class (all clips if the class has fewer). None: all clips.
     """
-    q, s, own = unit(queries), unit(support), _labels(labels, support, n_classes)
-    means = np.zeros((n_classes, s.shape[1]))
-    scores = np.full((len(q), n_classes), -np.inf)
-    present = np.unique(own)
-    for label in present:
-        members = np.flatnonzero(own == label)
-        if shots is not None and len(members) > shots:
-            assert rng is not None, "drawing clips needs a generator"
-            members = rng.choice(members, shots, replace=False)
-        means[label] = s[members].mean(axis=0)
-    scores[:, present] = on_grid(q @ unit(means[present]).T)
+    return _all_scores(Support(support, labels, n_classes).prototypes(shots, rng), queries)
+
+
+def fit_linear_probe(support: ArrayLike, labels: ArrayLike, n_classes: int, c: float) -> Scorer:
+    """Scores of `linear_probe`."""
+    own = _labels(labels, support, n_classes)
+    if len(np.unique(own)) < 2:
+        raise UserError("a linear probe needs training clips of at least two classes.")
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # one clip per class
+        # with scikit-learn's default tol=1e-4 and a large C, predictions depend on rounding
+        probe = LogisticRegression(C=c, max_iter=5000, tol=1e-6).fit(unit(support), own)
+
+    def scores(queries: NDArray[np.float64]) -> Scores:
+        found = np.full((len(queries), n_classes), -np.inf)
+        found[:, probe.classes_] = probe.predict_log_proba(queries)
+        return found
+
     return scores
 
 
@@ -101,21 +173,7 @@ def linear_probe(
 
     c: inverse regularisation strength (scikit-learn's C). Embeddings are normalised to unit length.
     """
-    s, own = unit(support), _labels(labels, support, n_classes)
-    present = np.unique(own)
-    if len(present) < 2:
-        raise UserError("a linear probe needs training clips of at least two classes.")
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    scores = np.full((len(np.asarray(queries)), n_classes), -np.inf)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # one clip per class
-        # with scikit-learn's default tol=1e-4 and a large C, predictions depend on rounding
-        probe = LogisticRegression(C=c, max_iter=5000, tol=1e-6).fit(s, own)
-    scores[:, probe.classes_] = probe.predict_log_proba(unit(queries))
-    return scores
+    return _all_scores(fit_linear_probe(support, labels, n_classes, c), queries)
 
 
 def choose_c(

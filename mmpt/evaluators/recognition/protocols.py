@@ -28,8 +28,8 @@ from mmpt.evaluators.metrics.ranks import (
     class_ranks,
 )
 from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
-from mmpt.evaluators.metrics.similarity import rank_embeddings, similarity
-from mmpt.evaluators.recognition.classifiers import choose_c, linear_probe, nearest_neighbours, prototypes
+from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
+from mmpt.evaluators.recognition.classifiers import Scorer, Support, choose_c, fit_linear_probe, unit_blocks
 from mmpt.evaluators.reports.results import chance as retrieval_chance
 from mmpt.utils.errors import UserError
 
@@ -49,15 +49,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-class _Arrays(NamedTuple):
-    """The first arguments of the functions in mmpt.evaluators.recognition.classifiers."""
-
-    queries: NDArray[np.float32]
-    support: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    n_classes: int
 
 
 @dataclass
@@ -161,24 +152,24 @@ def run_protocol(
     assert support is not None
     classes = sorted(set(support.classes))
     labels, truth = _numbers(support.classes, classes), _numbers(queries.classes, classes)
-    n = len(classes)
-    arrays = _Arrays(queries.vectors, support.vectors, labels, n)
-    if name == "v2v":
-        return [_outcome(name, "1-NN", classes, truth, [nearest_neighbours(*arrays)], options)]
-    if name == "knn":
-        k = min(options.k, len(support))
-        return [_outcome(name, f"k={k}", classes, truth, [nearest_neighbours(*arrays, k=k)], options)]
+    if name == "linear_probe":
+        return [_linear_probe(queries, support, valid, classes, options)]
+    clips = Support(support.vectors, labels, len(classes))
     if name == "prototypes":
-        return [_prototypes(shots, arrays, classes, truth, options) for shots in SHOTS]
-    return [_linear_probe(arrays, classes, truth, valid, options)]
+        return [_prototypes(shots, clips, queries.vectors, classes, truth, options) for shots in SHOTS]
+    k = 1 if name == "v2v" else min(options.k, len(support))
+    judged = _judge([clips.neighbours(k)], queries.vectors, truth)
+    return [_outcome(name, "1-NN" if name == "v2v" else f"k={k}", classes, truth, judged, options)]
 
 
 def _zero_shot(
     queries: Split, prompts: list[str], texts: NDArray, prompt_of: NDArray[np.int64], options: Options
 ) -> list[Outcome]:
     ranks = rank_embeddings(texts, queries.vectors, prompt_of, ks=KS)
-    scores = similarity(texts, queries.vectors).T
-    v2t = _outcome("zero_shot", "v2t", prompts, prompt_of, [scores], options)
+    nearest = prompt_of.copy()
+    if len(wrong := np.flatnonzero(ranks.v2t > 1)):
+        nearest[wrong] = nearest_prompts(texts, queries.vectors[wrong])
+    v2t = _outcome("zero_shot", "v2t", prompts, prompt_of, _Judged(ranks.v2t[None], nearest), options)
     metrics, intervals = metrics_from_ranks(ranks)["t2v"], {}
     metrics |= {
         name: value for name, value in class_rank_metrics(ranks.t2v).items() if name in ("MRR", "DCG")
@@ -204,16 +195,21 @@ def _t2v_chance(ranks: Ranks, n_prompts: int) -> dict[str, float]:
 
 
 def _prototypes(
-    shots: int | None, arrays: _Arrays, classes: list[str], truth: NDArray[np.int64], options: Options
+    shots: int | None,
+    support: Support,
+    queries: NDArray[np.float32],
+    classes: list[str],
+    truth: NDArray[np.int64],
+    options: Options,
 ) -> Outcome:
     draws = 1 if shots is None else options.draws
     seeds = np.random.SeedSequence(options.seed).spawn(draws)
-    scores = [prototypes(*arrays, shots=shots, rng=np.random.default_rng(seed)) for seed in seeds]
+    scorers = [support.prototypes(shots, np.random.default_rng(seed)) for seed in seeds]
     setting = "all" if shots is None else f"k={shots}"
-    outcome = _outcome("prototypes", setting, classes, truth, scores, options)
+    judged = _judge(scorers, queries, truth)
+    outcome = _outcome("prototypes", setting, classes, truth, judged, options)
     if shots is not None:
-        counts = np.bincount(arrays.labels, minlength=len(classes))
-        fewer = int((counts < shots).sum())
+        fewer = int((np.bincount(support.labels, minlength=len(classes)) < shots).sum())
         outcome.notes.append(f"mean of {draws} draws")
         if fewer:
             outcome.notes.append(f"{fewer} of {len(classes)} classes have fewer than {shots} clips")
@@ -221,22 +217,39 @@ def _prototypes(
 
 
 def _linear_probe(
-    arrays: _Arrays,
-    classes: list[str],
-    truth: NDArray[np.int64],
-    valid: Split | None,
-    options: Options,
+    queries: Split, support: Split, valid: Split | None, classes: list[str], options: Options
 ) -> Outcome:
     c, how = options.c, "given"
+    labels, truth = _numbers(support.classes, classes), _numbers(queries.classes, classes)
     if c is None:
         assert valid is not None
         valid_labels = _numbers(valid.classes, classes)
-        c, accuracy = choose_c(arrays.support, arrays.labels, valid.vectors, valid_labels, arrays.n_classes)
+        c, accuracy = choose_c(support.vectors, labels, valid.vectors, valid_labels, len(classes))
         how = "chosen on valid: " + ", ".join(f"{one:g}: {share:.3f}" for one, share in accuracy.items())
-    scores = linear_probe(*arrays, c=c)
-    outcome = _outcome("linear_probe", f"C={c:g}", classes, truth, [scores], options)
+    judged = _judge([fit_linear_probe(support.vectors, labels, len(classes), c)], queries.vectors, truth)
+    outcome = _outcome("linear_probe", f"C={c:g}", classes, truth, judged, options)
     outcome.notes.append(f"C {how}")
     return outcome
+
+
+class _Judged(NamedTuple):
+    """Ranks of the true classes [draws, N], and the predictions of the first draw [N]."""
+
+    ranks: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+
+def _judge(scorers: Sequence[Scorer], queries: NDArray[np.float32], truth: NDArray[np.int64]) -> _Judged:
+    """Rank the classes for each query, block by block, with a scorer for each draw."""
+    ranks = np.empty((len(scorers), len(truth)), dtype=np.int64)
+    predicted = np.empty(len(truth), dtype=np.int64)
+    for part, block in unit_blocks(queries):
+        for draw, scorer in enumerate(scorers):
+            scores = scorer(block)
+            ranks[draw, part] = class_ranks(scores, truth[part])
+            if draw == 0:
+                predicted[part] = scores.argmax(axis=1)
+    return _Judged(ranks, predicted)
 
 
 def _outcome(
@@ -244,16 +257,14 @@ def _outcome(
     setting: str,
     classes: list[str],
     truth: NDArray[np.int64],
-    scores: Sequence[NDArray],
+    judged: _Judged,
     options: Options,
 ) -> Outcome:
-    """Metrics of score matrices [N, C], one for each draw; the predictions are of the first draw."""
+    """Metrics of ranks among all classes."""
     coverage = float(np.mean(truth != ABSENT))
-    ranks = np.stack([class_ranks(one, truth) for one in scores])
-    ranked = scores[0].shape[1]
     intervals = {}
     if options.resamples:
-        intervals = class_rank_intervals(ranks, resamples=options.resamples, n_candidates=ranked)
+        intervals = class_rank_intervals(judged.ranks, resamples=options.resamples, n_candidates=len(classes))
     notes = []
     if coverage < 1:
         missed = int((truth == ABSENT).sum())
@@ -264,12 +275,12 @@ def _outcome(
         len(truth),
         classes,
         coverage,
-        class_rank_metrics(ranks, n_candidates=ranked),
+        class_rank_metrics(judged.ranks, n_candidates=len(classes)),
         intervals,
         chance_metrics(len(classes), coverage),
         notes,
         truth,
-        np.asarray(scores[0].argmax(axis=1)),
+        judged.predicted,
     )
 
 
