@@ -66,7 +66,7 @@ def read_pose(path: str | os.PathLike[str], components: Collection[str] | None =
     all the same. Raises UserError, which names the file, for an invalid file.
     """
     try:
-        return _parse(_read_bytes(path), components)
+        return _parse(_read_bytes(Path(path)), components)
     except UserError as error:
         reason = str(error)
         if is_video(path) and Path(path).is_file():
@@ -100,9 +100,9 @@ def from_pose(pose: Pose) -> PoseClip:
     return _checked_clip(pose, _layout(pose.header), float(pose.header.dimensions.width))
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
-        status = Path(path).stat()
+        status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"this is not a regular file; {_EXPECTED}")
         if status.st_size == 0:
@@ -111,7 +111,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
             raise UserError(
                 f"the file has {status.st_size:,} bytes; expected a pose of at most {MAX_BYTES:,} bytes"
             )
-        with open(path, "rb", buffering=0) as file:
+        with path.open("rb", buffering=0) as file:
             return file.readall()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -284,7 +284,9 @@ def test_components_of_a_file_equal_those_of_the_whole_clip(tmp_path, good, vers
     if version == 0:
         points = np.concatenate([clip.data, clip.confidence[..., None]], axis=2)
         frames = b"".join(struct.pack("<Hh", 1, 0) + frame.tobytes() for frame in points)
-    counts = {0.0: struct.pack("<HH", 25, 12), 0.1: struct.pack("<HHH", 25, 12, 1)}.get(version, good[at : at + 10])
+    counts = {0.0: struct.pack("<HH", 25, 12), 0.1: struct.pack("<HHH", 25, 12, 1)}.get(
+        version, good[at : at + 10]
+    )
     path.write_bytes(struct.pack("<f", version) + good[4:at] + counts + frames)
     whole = read_pose(path)
     for names in ([POSE], [RIGHT_HAND, POSE], [*HOLISTIC, "NOT THERE"]):
