@@ -189,6 +189,19 @@ def test_from_checkpoint_of_another_model_is_refused(config: Config, data_dir: P
         SignCLIP.from_checkpoint(data_dir / "mmfusion" / "weights.safetensors", other)
 
 
+def test_from_pretrained_does_not_import_torch_compile(model: SignCLIP, tmp_path: Path) -> None:
+    """It would take a second: initialisation on the meta device imports it."""
+    model.save_pretrained(tmp_path / "model")
+    code = f"""
+import sys
+from mmpt.embedding.embedder import SignCLIP
+SignCLIP.from_pretrained({str(tmp_path / "model")!r}, device="cpu")
+sys.exit(", ".join(sorted({{"torch._dynamo", "sympy", "torch._inductor"}} & set(sys.modules))) or 0)
+"""
+    done = run_code(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_from_pretrained_without_fairseq_or_network(
     model: SignCLIP, tmp_path: Path, clips: list[np.ndarray]
 ) -> None:
