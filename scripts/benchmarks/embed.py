@@ -1,10 +1,10 @@
 """Embedding thousands of pose files with `signclip embed`, against other ways.
 
 The peer is what a competent user would write with the usual libraries: a torch DataLoader with workers,
-batches padded to their longest clip, and transformers' BertModel (SDPA, inference mode) with the weights of the
-same model. It computes the features with mmpt's functions from the columns of `Pose.read` that they need,
-without checks, and saves the vectors with numpy.save. Both run in turn, in one process with the model in memory.
-Processor time includes the workers.
+batches padded to their longest clip, and transformers' BertModel (SDPA, inference mode) with the weights of
+the same model. It computes the features with mmpt's functions from the columns of `Pose.read` that they need,
+without checks, and saves the vectors with numpy.save. Both run in turn, in one process with the model in
+memory. Processor time includes the workers.
 """
 
 import argparse
