@@ -1,7 +1,7 @@
 """Data: reading a pose with all checks, poses from the cache, and a cache of many clips.
 
-The peer is pose-format's `Pose.read`, which does not check the values. Both read the same files of the lexicon
-in turn. `plain` compares poses from the cache with parsing each file in every epoch.
+The peer is pose-format's `Pose.read`, which does not check the values. Both read the same files of the
+lexicon in turn. `plain` compares poses from the cache with parsing each file in every epoch.
 
 The cache holds generated clips of one hand, as long as those of the lexicon (6 to 258 frames, mean 26). It is
 opened and read completely, in random order with augmentation, in its own process to measure the memory. Then

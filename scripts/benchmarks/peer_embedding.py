@@ -21,10 +21,10 @@ BATCH = 64
 
 
 class PoseFiles(Dataset):
-    """Features [T, D] of `.pose` files, from the columns of body and hands."""
+    """Features [T, D] of `.pose` files, from the columns of body and hands, cut to `longest` frames."""
 
-    def __init__(self, paths: Sequence[str], processor: PoseProcessor):
-        self.paths, self.processor = paths, processor
+    def __init__(self, paths: Sequence[str], processor: PoseProcessor, longest: int):
+        self.paths, self.processor, self.longest = paths, processor, longest
         header = Pose.read(Path(paths[0]).read_bytes()).header
         points = [(part.name, point) for part in header.components for point in part.points]
         needed = {POSE, *HANDS, *processor.prepare._needed}
@@ -41,7 +41,8 @@ class PoseFiles(Dataset):
         confidence = body.confidence[:, 0][:, self.columns]
         data = body.data.data[:, 0][:, self.columns] * (confidence != 0)[..., None]
         clip = PoseClip(data, confidence, body.fps, self.layout, self.width)
-        return torch.from_numpy(self.processor.features(self.processor.prepare.clip(clip)))
+        features = self.processor.features(self.processor.prepare.clip(clip))
+        return torch.from_numpy(features[: self.longest])
 
 
 def pad(clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -96,6 +97,7 @@ class PeerTowers(nn.Module):
     def __init__(self, model: SignCLIP):
         super().__init__()
         spaces: Any = getattr(model.model, "members", [model.model])
+        self.longest = model.dataset_cfg.max_video_len
         self.towers = nn.ModuleList(PeerTower(space) for space in spaces)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
@@ -107,6 +109,8 @@ def embed_with_dataloader(
     towers: PeerTowers, processor: PoseProcessor, paths: Sequence[str], workers: int
 ) -> np.ndarray:
     """Embed pose files in the order of `paths`: [N, H]."""
-    loader = DataLoader(PoseFiles(paths, processor), BATCH, num_workers=workers, collate_fn=pad)
+    loader = DataLoader(
+        PoseFiles(paths, processor, towers.longest), BATCH, num_workers=workers, collate_fn=pad
+    )
     with torch.inference_mode():
         return torch.cat([towers(frames, mask) for frames, mask in loader]).numpy()
