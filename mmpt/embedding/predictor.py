@@ -126,10 +126,10 @@ class Predictor:
         return result
 
     def _at_once(self, batches: int, longest: int) -> int:
-        """How many batches to compute at once."""
-        if self.device.type != "cpu":
-            return 1
-        return max(1, min(torch.get_num_threads(), batches, _FRAMES_AT_ONCE // (self.batch_size * longest)))
+        """How many batches to compute at once, each with one thread; 1 if most cores would be idle."""
+        cores = torch.get_num_threads()
+        count = min(cores, batches, _FRAMES_AT_ONCE // (self.batch_size * longest))
+        return count if self.device.type == "cpu" and 2 * count >= cores else 1
 
     def _videos(self, clips: list[NDArray[np.float32]], chosen: NDArray[np.int64]) -> torch.Tensor:
         longest = max(len(clips[i]) for i in chosen)
@@ -178,15 +178,17 @@ class Predictor:
 
 @contextlib.contextmanager
 def _spread(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A `map` over `count` Python threads, among which torch's threads are divided.
+    """A `map` over `count` Python threads, each with one thread of torch.
 
-    The layers of small models are too short for torch to divide them well.
+    The layers of small models are too short for torch to divide them well. With one thread of torch an
+    ensemble computes its models one at a time: stacked (models/stacking.py) they exchange the weights of the
+    first, which other threads would see.
     """
     if count < 2 or not _spreading.acquire(blocking=False):  # torch has one number of threads for all
         yield map
         return
     before = torch.get_num_threads()
-    torch.set_num_threads(before // count)
+    torch.set_num_threads(1)
     pool = ThreadPoolExecutor(count)
     try:
         yield pool.map
