@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mmpt.cli.command import Command
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.output_kinds import EMBEDDING_FORMATS
 from mmpt.utils.outputs import FORCE_HELP
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    from mmpt.embedding.storage import FORMATS
-
     parser.add_argument(
         "--model",
         type=Path,
@@ -42,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the embeddings")
     parser.add_argument(
-        "--format", choices=FORMATS, default="npy", help="file format of the embeddings (default: npy)"
+        "--format",
+        choices=EMBEDDING_FORMATS,
+        default="npy",
+        help="file format of the embeddings (default: npy)",
     )
     parser.add_argument("--split", help="with a table: only this split (train, valid, test)")
     parser.add_argument(

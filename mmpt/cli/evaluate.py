@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.output_kinds import PROTOCOLS
 from mmpt.utils.outputs import FORCE_HELP
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     from mmpt.datasets.leaks import KINDS
-    from mmpt.evaluators.recognition.protocols import PROTOCOLS
 
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
     config = parser.add_argument_group("a task config")
@@ -169,8 +169,6 @@ def _evaluate_table(args: argparse.Namespace) -> None:
 
 def _requested_protocols(args: argparse.Namespace) -> list[str]:
     """The names of the protocols to run. Raises UserError for options that are wrong or would be ignored."""
-    from mmpt.evaluators.recognition.protocols import PROTOCOLS
-
     requested = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
     _check_options(args)
     _check_used_options(args, requested)

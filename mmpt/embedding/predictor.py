@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,10 @@ from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
+
+_FRAMES_AT_ONCE = 64 * 256
+"""Frames, with padding, in the batches that threads compute at once; bounds the memory."""
+_spreading = threading.Lock()
 
 PREDICTORS: Registry[Any] = Registry("predictor")
 
@@ -103,18 +109,27 @@ class Predictor:
     def _embed(self, lengths: list[int], encode: Any, bar: Any) -> NDArray[np.float32]:
         """Encode in length-sorted batches, longest first, so that too large a batch fails at once."""
         order = np.argsort(-np.asarray(lengths), kind="stable")
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+        def compute(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+            with torch.inference_mode(), self._cast():  # both are settings of a thread
+                return encode(chosen).float().cpu().numpy()
+
         result: NDArray[np.float32] | None = None
-        for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            with self._cast():
-                pooled = encode(chosen)
-            pooled = pooled.float().cpu().numpy()
-            if result is None:
-                result = np.empty((len(order), pooled.shape[1]), dtype=np.float32)
-            result[chosen] = pooled
-            bar.update(len(chosen))
+        with _spread(self._at_once(len(batches), max(lengths))) as spread:
+            for chosen, pooled in zip(batches, spread(compute, batches)):
+                if result is None:
+                    result = np.empty((len(order), pooled.shape[1]), dtype=np.float32)
+                result[chosen] = pooled
+                bar.update(len(chosen))
         assert result is not None
         return result
+
+    def _at_once(self, batches: int, longest: int) -> int:
+        """How many batches to compute at once, each with one thread; 1 if most cores would be idle."""
+        cores = torch.get_num_threads()
+        count = min(cores, batches, _FRAMES_AT_ONCE // (self.batch_size * longest))
+        return count if self.device.type == "cpu" and 2 * count >= cores else 1
 
     def _videos(self, clips: list[NDArray[np.float32]], chosen: NDArray[np.int64]) -> torch.Tensor:
         longest = max(len(clips[i]) for i in chosen)
@@ -159,6 +174,28 @@ class Predictor:
         return tqdm(
             total=total, desc=f"embedding {unit}", unit=unit[:-1], disable=None if self.progress else True
         )
+
+
+@contextlib.contextmanager
+def _spread(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A `map` over `count` Python threads, each with one thread of torch.
+
+    The layers of small models are too short for torch to divide them well. With one thread of torch an
+    ensemble computes its models one at a time: stacked (models/stacking.py) they exchange the weights of the
+    first, which other threads would see.
+    """
+    if count < 2 or not _spreading.acquire(blocking=False):  # torch has one number of threads for all
+        yield map
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+        _spreading.release()
 
 
 def _clip(video: ArrayLike, number: int) -> NDArray[np.float32]:

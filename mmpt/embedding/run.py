@@ -1,7 +1,7 @@
 """Embed many clips into a folder, resumable. Worker processes read, this process embeds."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from mmpt.embedding.clip_loader import ClipJob, ClipLoader, Windows
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.embedding.parts import Parts, PartsKey, may_pass, parts_key
+from mmpt.embedding.parts import Parts, PartsKey, Portion, may_pass, parts_key
 from mmpt.embedding.storage import (
     FINGERPRINT,
     EmbeddingSet,
@@ -23,7 +23,7 @@ from mmpt.utils.files import remove_leftovers
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.output_kinds import EMBEDDINGS
 from mmpt.utils.outputs import check_output
-from mmpt.utils.parallel import cores, ordered_map
+from mmpt.utils.parallel import ordered_map
 from mmpt.utils.progress import Progress
 
 PARTS = "parts"
@@ -93,7 +93,7 @@ def embed_clips(
 
 
 def _embed_missing(model: SignCLIP, parts: Parts, loader: ClipLoader, options: EmbedOptions) -> None:
-    """Embed the missing parts while workers read ahead."""
+    """Embed the missing parts; while one is computed, the clips of the next are read."""
     reads = [
         parts.jobs[first : min(first + _CLIPS_PER_READ, start + parts.count(start))]
         for start in parts.missing
@@ -101,26 +101,23 @@ def _embed_missing(model: SignCLIP, parts: Parts, loader: ClipLoader, options: E
     ]
     workers = options.workers
     ahead = max(4, options.portion // _CLIPS_PER_READ // max(workers, 1))
+    results = chain.from_iterable(ordered_map(loader.read_all, reads, workers, chunk=1, ahead=ahead))
+    todo = parts.todo()
     total = sum(map(parts.count, parts.missing))
-    with Progress(total, options.show_progress) as progress, _spare_cores(workers):
-        results = chain.from_iterable(ordered_map(loader.read_all, reads, workers, chunk=1, ahead=ahead))
-        for portion in parts.todo():
-            for number in range(portion.start, portion.start + portion.count):
-                portion.add(number, parts.jobs[number], next(results))
-                progress.advance()
-                progress.show(0)
+    with Progress(total, options.show_progress) as progress, ThreadPoolExecutor(1) as thread:
+
+        def read() -> Portion | None:
+            portion = next(todo, None)
+            if portion is not None:
+                for number in range(portion.start, portion.start + portion.count):
+                    portion.add(number, parts.jobs[number], next(results))
+                    progress.advance()
+                    progress.show(0)
+            return portion
+
+        portion = read()  # before there is another thread, so that processes can be forked
+        while portion is not None:
+            following = thread.submit(read)
             vectors = model.embed_prepared([piece.frames for piece in portion.pieces])
             parts.save(portion, portion.fail_non_finite(parts.jobs, vectors))
-
-
-@contextmanager
-def _spare_cores(workers: int) -> Iterator[None]:
-    """Limit torch's threads to the cores that the workers leave free; oversubscription is slow."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, cores() - workers)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+            portion = following.result()

@@ -18,9 +18,9 @@ from mmpt.utils import output_kinds
 from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
+from mmpt.utils.output_kinds import EMBEDDING_FORMATS
 from mmpt.utils.outputs import check_files, replace_output
 
-FORMATS = ("npy", "parquet")
 EMBEDDINGS, IDS, PROVENANCE = "embeddings", "ids.csv", output_kinds.EMBEDDINGS.record
 FINGERPRINT = "model_fingerprint"
 """Provenance key of the model's fingerprint, which a search index compares."""
@@ -108,7 +108,7 @@ def read_embedding_set(folder: Path) -> EmbeddingSet:
         about = read_json(folder / PROVENANCE)
         with open(folder / IDS, encoding="utf-8", newline="") as file:
             ids = list(csv.DictReader(file))
-        formats = [name for name in FORMATS if f"{EMBEDDINGS}.{name}" in about.get("files", {})]
+        formats = [name for name in EMBEDDING_FORMATS if f"{EMBEDDINGS}.{name}" in about.get("files", {})]
         if "npy" in formats or (not formats and (folder / f"{EMBEDDINGS}.npy").is_file()):
             vectors = np.array(open_array(folder / f"{EMBEDDINGS}.npy", "expected embeddings"))
         else:

@@ -3,11 +3,12 @@
 import dataclasses
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mmpt.pose import hands
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import PoseComponents, select_components
+from mmpt.pose.components import HANDS, POSE, PoseComponents, component_names, select_components
 from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
@@ -36,6 +37,8 @@ class PosePreparation:
         self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
     ) -> PoseClip:
         """Read and prepare a file, or the part `span` of it. Raises UserError, which names the file."""
+        if span is None and not mirror and (clip := self._of_needed_components(path)) is not None:
+            return clip
         clip = read_pose(path) if span is None else read_recording(path)
         try:
             if span is not None:
@@ -58,6 +61,24 @@ class PosePreparation:
         clip = select_components(clip, self.pose_components, self.face_points)
         clip = apply_frame(hide_legs(clip), centre, scale)
         return hands.normalize_hand(clip) if self.normalize_hand else clip
+
+    def _of_needed_components(self, path: str | os.PathLike[str]) -> PoseClip | None:
+        """The prepared file, without copying components that have no influence.
+
+        None if all have one (a clip that is mirrored, or that shows no hand), or after any error: its message
+        may list the components.
+        """
+        try:
+            clip = read_pose(path, self._needed)
+            hands_seen = any(clip.component(n)[1].any() for n in HANDS if n in clip.layout.components)
+            return self.clip(clip) if hands_seen and not self.mirrors(clip) else None
+        except UserError:
+            return None
+
+    @cached_property
+    def _needed(self) -> frozenset[str]:
+        """The selected components, the hands (to scale z and to mirror) and the body (the shoulders)."""
+        return frozenset((*component_names(self.pose_components), *HANDS, POSE))
 
     def mirrors(self, clip: PoseClip, mirror: bool = False) -> bool:
         """Whether `clip` mirrors this one: on request, or because its right hand is idle."""

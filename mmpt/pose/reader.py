@@ -6,8 +6,10 @@ import math
 import os
 import stat
 import struct
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pose_format import Pose
@@ -28,21 +30,43 @@ MAX_BYTES = 4 << 30
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
 _warned = {"people": False}
+_BEFORE = 10
+"""Bytes of a file before the names of its points: version and image size."""
+_KNOWN_HEADERS = 8
+_LEAST_CONFIDENCE = np.float32(1e-3)
 
 
-def read_pose(path: str | os.PathLike[str]) -> PoseClip:
+@dataclass(frozen=True)
+class _Header:
+    """A header that was parsed and checked.
+
+    content: its bytes after the version and the image size, which differ between files of the same points.
+    """
+
+    content: bytes
+    layout: PoseLayout
+    parsed: PoseHeader
+
+
+class _Body(NamedTuple):
+    """What precedes the frames, and where they start: `start` bytes into the file."""
+
+    fps: float
+    frames: int
+    people: int
+    start: int
+
+
+def read_pose(path: str | os.PathLike[str], components: Collection[str] | None = None) -> PoseClip:
     """Read the first person of a `.pose` file (pose-format 0.0 to 0.2).
 
     A point with confidence 0 is missing; confidences that interpolation left
     outside [0, 1] are clipped without making points missing. Of several people the first is read, with one
-    warning per process. Raises UserError, which names the file, for an invalid file.
+    warning per process. components: return only those of these that the file has; the whole file is checked
+    all the same. Raises UserError, which names the file, for an invalid file.
     """
     try:
-        content = _read_bytes(Path(path))
-        pose = _checked_pose(content)
-        # not from the header object, which pose-format caches and some of its functions modify
-        width = struct.unpack_from("<H", content, 4)[0]
-        return _checked_clip(pose, _cached_layout(pose.header), width)
+        return _parse(_read_bytes(Path(path)), components)
     except UserError as error:
         reason = str(error)
         if is_video(path) and Path(path).is_file():
@@ -96,22 +120,77 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{UNREADABLE} ({reason}); expected a readable .pose file") from None
 
 
-def _checked_pose(content: bytes) -> Pose:
-    """Parse a file after checking that it is as long as its header declares."""
+def _parse(content: bytes, components: Collection[str] | None) -> PoseClip:
+    """The clip of a file's content."""
+    header = _header(content)
+    body = _check_size(content, header)
+    # not from the parsed header, which pose-format caches and some of its functions modify
+    version, width = struct.unpack_from("<fH", content)
+    width = float(width)
+    if version == 0:
+        return _parse_frame_by_frame(content, header, width, components)
+    if body.people > 1:
+        _warn_of_people(body.people)
+    layout, shape = header.layout, (body.frames, body.people, len(header.layout))
+    size = math.prod(shape)
+    floats = np.frombuffer(content, "<f4", 4 * size, body.start)
+    values, trust = floats[: 3 * size].reshape(*shape, 3)[:, 0], floats[3 * size :].reshape(shape)[:, 0]
+    if not _all_finite(floats):
+        whole = values.copy()
+        _hide(whole, trust == 0)
+        _check_finite(whole, trust, layout)
+    if components is None:
+        values, trust = values.copy(), trust.copy()
+    else:
+        layout, columns = _columns(layout, frozenset(components))
+        values, trust = (np.concatenate([part[:, c] for c in columns], axis=1) for part in (values, trust))
+    return _clip(values, trust, trust == 0, (body.fps, layout, width))
+
+
+def _parse_frame_by_frame(
+    content: bytes, header: _Header, width: float, components: Collection[str] | None
+) -> PoseClip:
+    """_parse for version 0.0, whose frames have different numbers of people."""
     reader = BufferReader(content)
+    reader.read_offset = _BEFORE + len(header.content)
     try:
-        header = PoseHeader.read(reader)
-    except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes
-        raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
-    _check_header(header)
-    _check_size(header, content, reader.read_offset)
-    try:
-        pose = Pose(header, NumPyPoseBody.read(header, reader))
+        pose = Pose(header.parsed, NumPyPoseBody.read_v0_0(header.parsed, reader))
     except Exception as error:
         raise UserError(f"the frames cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
     if extra := len(content) - reader.read_offset:
         raise UserError(f"{extra:,} bytes follow the frames (a second pose?); {_EXPECTED}")
-    return pose
+    clip = _checked_clip(pose, header.layout, width)
+    if components is None:
+        return clip
+    layout, columns = _columns(clip.layout, frozenset(components))
+    return clip.select(np.r_[tuple(columns)], layout)
+
+
+def _header(content: bytes) -> _Header:
+    """The header of a file. Those read last are kept: the files of a corpus have the same points."""
+    for known in _known:
+        if content.startswith(known.content, _BEFORE):
+            return known
+    reader = BufferReader(content)
+    try:
+        parsed = PoseHeader.read(reader)
+    except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes
+        raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
+    _check_header(parsed)
+    header = _Header(content[_BEFORE : reader.read_offset], _layout(parsed), parsed)
+    _known.insert(0, header)
+    del _known[_KNOWN_HEADERS:]
+    return header
+
+
+@functools.lru_cache(maxsize=64)
+def _columns(layout: PoseLayout, components: frozenset[str]) -> tuple[PoseLayout, list[slice]]:
+    """The columns of those components of a layout, and their layout. Raises UserError if it has none."""
+    names = [name for name in layout.components if name in components]
+    if not names:
+        raise UserError(f"it has none of {', '.join(sorted(components))}")
+    chosen = [layout.component_slice(name) for name in names]
+    return PoseLayout.of([point for part in chosen for point in layout.points[part]]), chosen
 
 
 def _check_header(header: PoseHeader) -> None:
@@ -134,22 +213,20 @@ def _check_header(header: PoseHeader) -> None:
         raise UserError(f"a component occurs twice ({_shorten(', '.join(found))}); {_EXPECTED}")
 
 
-def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
+def _check_size(content: bytes, header: _Header) -> _Body:
     """Refuse frames that the file is too short for, before memory is allocated for them."""
-    points = header.total_points()
-    version = round(header.version, 3) if math.isfinite(header.version) else header.version
-    left = len(content) - offset
-    try:
-        if version == 0.2:
-            fps, frames, people = struct.unpack_from("<fIH", content, offset)
-            left -= 10
-        elif version in (0, 0.1):
-            fps, frames, people = struct.unpack_from("<HHH", content, offset)
-            left -= 6
-        else:
-            raise UserError(f"it has the version {header.version:g}; expected pose-format 0.0, 0.1 or 0.2")
-    except struct.error:
-        raise UserError("the file ends after its header; expected frames") from None
+    points = len(header.layout)
+    stored: float = struct.unpack_from("<f", content)[0]
+    version = round(stored, 3) if math.isfinite(stored) else stored
+    offset = _BEFORE + len(header.content)
+    format_ = "<fIH" if version == 0.2 else "<HHH"
+    start = offset + struct.calcsize(format_)
+    left = len(content) - start
+    if version not in (0, 0.1, 0.2) or (version == 0 != stored):
+        raise UserError(f"it has the version {stored:g}; expected pose-format 0.0, 0.1 or 0.2")
+    if left < 0:
+        raise UserError("the file ends after its header; expected frames")
+    fps, frames, people = struct.unpack_from(format_, content, offset)
     frame_bytes = points * 4 * 4
     if version == 0:  # each frame has its own number of people, and takes memory even if it is empty
         if frames * frame_bytes > 16 * left + frame_bytes:
@@ -172,6 +249,7 @@ def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
         raise UserError("it holds 0 frames; expected at least one")
     if not (math.isfinite(fps) and fps > 0):
         raise UserError(f"its frame rate is {fps:g}; expected a positive number")
+    return _Body(fps, frames, people, start)
 
 
 def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
@@ -182,11 +260,8 @@ def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
             f"it holds data {data.shape} and confidences {confidence.shape}; expected [frames, people, "
             f"points, 3] and [frames, people, points] with at least one frame and one person"
         )
-    if data.shape[1] > 1 and not _warned["people"]:
-        _warned["people"] = True
-        log.warning(
-            "a pose holds %d people: the first person of each such file is read (warned once)", data.shape[1]
-        )
+    if data.shape[1] > 1:
+        _warn_of_people(data.shape[1])
     if len(layout) != data.shape[2]:
         raise UserError(f"its header names {len(layout)} points, its frames hold {data.shape[2]}")
     with np.errstate(over="ignore"):  # an overflow to inf is reported below
@@ -197,18 +272,43 @@ def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
     if mask is not np.ma.nomask:
         for axis in range(3):  # any(axis=-1) over three values takes ten times as long
             missing |= mask[:, 0, :, axis]
-    values.reshape(-1, 3)[np.flatnonzero(missing)] = 0  # takes half the time of values[missing]
+    _hide(values, missing)
     _check_finite(values, trust, layout)
-    np.clip(trust, np.float32(1e-3), 1, out=trust)
+    return _clip(values, trust, missing, (float(body.fps), layout, float(width)))
+
+
+def _clip(
+    values: np.ndarray, trust: np.ndarray, missing: np.ndarray, about: tuple[float, PoseLayout, float]
+) -> PoseClip:
+    """The clip of arrays of one person, which are changed in place. about: fps, layout and image width."""
+    _hide(values, missing)
+    low = trust < _LEAST_CONFIDENCE
+    if trust.max() > 1 or (low > missing).any():  # as interpolation leaves them
+        np.clip(trust, _LEAST_CONFIDENCE, 1, out=trust)
     trust[missing] = 0
-    return PoseClip(values, trust, float(body.fps), layout, float(width))
+    return PoseClip(values, trust, *about)
+
+
+def _hide(values: np.ndarray, missing: np.ndarray) -> None:
+    """Set missing points to 0, in place."""
+    values.reshape(-1, 3)[np.flatnonzero(missing)] = 0  # takes half the time of values[missing]
+
+
+def _warn_of_people(count: int) -> None:
+    if not _warned["people"]:
+        _warned["people"] = True
+        log.warning("a pose holds %d people: the first person of each such file is read (warned once)", count)
+
+
+def _all_finite(numbers: np.ndarray) -> bool:
+    # a sum is finite only if all terms are: one pass without a temporary array
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(numbers.sum())
 
 
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
-    # a sum is finite only if all terms are: one pass without a temporary array
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(float(values.sum()) + float(confidence.sum())):
-            return
+    if _all_finite(values) and _all_finite(confidence):
+        return
     for name, array in (("coordinates", values), ("confidence", confidence[..., None])):
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
@@ -219,22 +319,11 @@ def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout
             )
 
 
-_layouts: dict[int, tuple[PoseHeader, PoseLayout]] = {}
+_known: list[_Header] = []
 
 
 def _layout(header: PoseHeader) -> PoseLayout:
     return PoseLayout.of([(part.name, point) for part in header.components for point in part.points])
-
-
-def _cached_layout(header: PoseHeader) -> PoseLayout:
-    """The header's layout, cached by the header object, which pose-format shares between equal files."""
-    known = _layouts.get(id(header))
-    if known is not None and known[0] is header:
-        return known[1]
-    if len(_layouts) > 64:
-        _layouts.clear()
-    _layouts[id(header)] = (header, layout := _layout(header))
-    return layout
 
 
 def _reason(error: Exception) -> str:

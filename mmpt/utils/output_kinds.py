@@ -31,6 +31,7 @@ EMBEDDINGS = OutputKind(
     ("embeddings.npy", "embeddings.parquet", "ids.csv"),
     old_keys=("mmpt_version", "count", "dim"),
 )
+EMBEDDING_FORMATS = ("npy", "parquet")
 EVALUATION = OutputKind(
     "an evaluation",
     "signclip-evaluation",
@@ -51,6 +52,8 @@ PROTOCOL_REPORT = OutputKind(
     ),
     old_keys=("model", "table", "outcomes"),
 )
+PROTOCOLS = ("zero_shot", "v2v", "knn", "prototypes", "linear_probe")
+"""Protocols that such a report may hold (mmpt/evaluators/recognition/protocols.py)."""
 TABLE_CHECK = OutputKind(
     "a check of a table",
     "signclip-check",

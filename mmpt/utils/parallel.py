@@ -2,11 +2,15 @@
 
 import multiprocessing
 import os
+import signal
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 from mmpt.utils.errors import UserError
@@ -34,16 +38,16 @@ def ordered_map(
 ) -> Iterator[R]:
     """function(item) for each item, in order; in this process if `workers` is 0.
 
-    function and items must be picklable: processes are spawned, because forking a process with torch threads
-    can hang. Exceptions of the function are raised here. ahead: chunks that each process may be ahead of the
-    reader, which bounds the memory. Raises UserError if a process ends unexpectedly.
+    function and items must be picklable, and function must not compute with torch (see _context). Exceptions
+    of the function are raised here. ahead: chunks that each process may be ahead of the reader, which bounds
+    the memory. Raises UserError if a process ends unexpectedly.
     """
     if workers < 1:
         yield from map(function, items)
         return
     end_in_a_script_without_main_guard()
     source = iter(items)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_follow_parent) as pool:
         pending: deque[Future[list[R]]] = deque()
         try:
             while True:
@@ -60,6 +64,33 @@ def ordered_map(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _context() -> BaseContext:
+    """Forked processes, which start at once, where that is safe; else spawned ones.
+
+    A forked process has only the thread that forked: a lock that another one holds is never released. So
+    processes are forked only if Python has no other thread here but that of tqdm's bars, which workers do not
+    draw. torch's own threads hold no locks between calls, but do not exist in the new process either, so
+    computing with torch may hang there.
+    """
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+    alone = set(others) <= {"tqdm_monitor"}
+    return multiprocessing.get_context("fork" if sys.platform == "linux" and alone else "spawn")
+
+
+def _follow_parent() -> None:
+    """In a worker process: leave Ctrl-C to the parent, and end when it ends, even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def end_in_a_script_without_main_guard() -> None:

@@ -1,4 +1,7 @@
-"""Data: poses from the cache against parsing each file in every epoch, and a cache of many clips.
+"""Data: reading a pose with all checks, poses from the cache, and a cache of many clips.
+
+The peer is pose-format's `Pose.read`, which does not check the values. Both read the same files of the
+lexicon in turn. `plain` compares poses from the cache with parsing each file in every epoch.
 
 The cache holds generated clips of one hand, as long as those of the lexicon (6 to 258 frames, mean 26). It is
 opened and read completely, in random order with augmentation, in its own process to measure the memory. Then
@@ -12,20 +15,26 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pose_format import Pose
 
 from benchmarks.common import alternate, exponent, in_own_process, median_ratio, peak_memory, resident_memory
 from mmpt.config.dataset_options import PoseOptions
 from mmpt.pose.clip import PoseClip, PoseLayout
+from mmpt.pose.reader import read_pose
 from mmpt.pose.store import PoseStore, StoreRequest
+from mmpt.processors.fingerspelling import find_lexicon
 
 log = logging.getLogger(__name__)
 
-AGAINST = {"plain": "each .pose file parsed in every epoch"}
+AGAINST = {
+    "peer": "pose-format's Pose.read; only reading is measured",
+    "plain": "each .pose file parsed in every epoch; the cache is measured too",
+}
 
 HAND = "RIGHT_HAND_LANDMARKS"
 POINTS = 21
@@ -48,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, return all numbers; "summary" says the store's opening time and the data's share."""
+    """Measure, print, return all numbers; "summary" is a ratio, or the opening time and the data's share."""
+    if options.against == "peer":
+        return _reading(options.repeats)
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="benchmark-data-") as name:
         folder = Path(name)
         found = {
@@ -61,6 +72,38 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     seconds, peak = store["opened"][-1]["seconds"], store["memory"]["peak"] / 2**20
     opens = f"{options.clips} clips open in {seconds:.2f} s, {peak:.0f} MiB"
     return found | {"summary": f"data: {opens}; {share:.1%} of a step; {ratio:.0f}x parsing"}
+
+
+def _reading(repeats: int) -> dict[str, Any]:
+    """Seconds to read a pose with `read_pose` and with `Pose.read`; the values must be equal."""
+    files = sorted(find_lexicon(None).rglob("*.pose"))[::10]
+
+    def peer(path: Path) -> Pose:
+        with path.open("rb") as file:
+            return Pose.read(file.read())
+
+    def through(read: Callable[[Path], object]) -> Callable[[], None]:
+        def work() -> None:
+            for path in files:
+                read(path)
+
+        return work
+
+    for path in files:
+        np.testing.assert_array_equal(read_pose(path).data, peer(path).body.data.filled(0)[:, 0])
+    times = alternate({"ours": through(read_pose), "peer": through(peer)}, 10 * repeats)
+    found: dict[str, Any] = {"clips": len(files)}
+    for clock in ("wall", "cpu"):
+        taken = {way: [getattr(taken, clock) / len(files) for taken in some] for way, some in times.items()}
+        found[clock] = {way: statistics.median(some) for way, some in taken.items()}
+        found[f"{clock}_ratio"] = median_ratio(taken["peer"], taken["ours"])
+    wall = found["wall"]
+    sys.stdout.write(
+        f"{len(files)} clips, ms a clip: read_pose with all checks {1e3 * wall['ours']:.3f}, Pose.read "
+        f"{1e3 * wall['peer']:.3f}; it takes {1 / found['wall_ratio']:.2f} of the time "
+        f"({1 / found['cpu_ratio']:.2f} of the processor time)\n"
+    )
+    return found | {"summary": f"data: {found['wall_ratio']:.2f}x against peer"}
 
 
 def _table(found: dict[str, Any], clips: int) -> list[str]:

@@ -1,6 +1,8 @@
 """The SignCLIP class: lists in, embeddings out."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,21 @@ def test_from_checkpoint_of_another_model_is_refused(config: Config, data_dir: P
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, vfeat_dim=64))
     with pytest.raises(UserError, match=r"weights\.safetensors does not fit.*linear1"):
         SignCLIP.from_checkpoint(data_dir / "mmfusion" / "weights.safetensors", other)
+
+
+def test_from_pretrained_does_not_import_torch_compile(model: SignCLIP, tmp_path: Path) -> None:
+    """It would take a second: initialisation on the meta device imports it."""
+    model.save_pretrained(tmp_path / "model")
+    code = f"""
+import sys
+from mmpt.embedding.embedder import SignCLIP
+SignCLIP.from_pretrained({str(tmp_path / "model")!r}, device="cpu")
+sys.exit(", ".join(sorted({{"torch._dynamo", "sympy", "torch._inductor"}} & set(sys.modules))) or 0)
+"""
+    done = subprocess.run(  # a process of run_code may have imported them before
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_from_pretrained_without_fairseq_or_network(

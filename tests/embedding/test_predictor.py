@@ -1,5 +1,6 @@
 """The predictor: input order, length-sorted batches, distinct prompts, unchanged training mode."""
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_predictor_reads_a_generator_in_pools(model: Towers) -> None:
 
 def test_predictor_sorts_batches_by_length(model: Towers) -> None:
     Predictor(model, batch_size=2).embed_videos(clips([1, 9, 1, 9, 2, 30]))
-    assert model.batches == [(2, 30), (2, 9), (2, 1)]
+    assert sorted(model.batches, reverse=True) == [(2, 30), (2, 9), (2, 1)]  # two threads may overtake
 
 
 def test_predictor_encodes_each_distinct_prompt_once(model: Towers) -> None:
@@ -144,3 +145,66 @@ def test_predictor_errors(model: Towers) -> None:
 
 def test_predictor_registry_name() -> None:
     assert PREDICTORS.get("RetrievalPredictor") is Predictor
+
+
+class Meeting(Towers):
+    """Every batch waits for another one; a clip of 13 frames is an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barrier = threading.Barrier(2, timeout=30)
+        self.threads: set[int] = set()
+
+    def encode_video(self, vfeats: torch.Tensor, vmasks: torch.Tensor) -> torch.Tensor:
+        self.threads.add(torch.get_num_threads())
+        if vmasks.shape[1] == 13:
+            raise UserError("13 frames")
+        self.barrier.wait()
+        return super().encode_video(vfeats, vmasks)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_batches_are_computed_by_several_threads_with_the_same_result(two_threads: None) -> None:
+    torch.manual_seed(0)
+    meeting, made = Meeting(), clips([3, 9, 1, 9, 4, 30, 2, 5])
+    together = Predictor(meeting, batch_size=2).embed_videos(made)
+    assert meeting.threads == {1} and len(meeting.batches) == 4
+    alone = Towers()
+    alone.load_state_dict(meeting.state_dict())
+    torch.set_num_threads(1)
+    np.testing.assert_array_equal(together, Predictor(alone, batch_size=2).embed_videos(made))
+    torch.set_num_threads(2)
+
+
+def test_an_error_in_a_thread_ends_the_others_and_restores_the_threads(two_threads: None) -> None:
+    meeting = Meeting()
+    meeting.barrier.abort = meeting.barrier.wait = lambda: 0  # nobody waits
+    with pytest.raises(UserError, match="13 frames"):
+        Predictor(meeting, batch_size=1).embed_videos(clips([13] + [1] * 3000))
+    assert len(meeting.batches) < 3000
+
+
+@pytest.mark.parametrize(
+    ("cores", "batches", "longest", "at_once"),
+    [
+        (2, 8, 10, 2),
+        (2, 1, 10, 1),
+        (16, 8, 10, 8),
+        (16, 7, 10, 1),
+        (2, 8, 128, 2),
+        (2, 8, 129, 1),
+        (1, 8, 1, 1),
+    ],
+)
+def test_batches_at_once(monkeypatch, model, cores: int, batches: int, longest: int, at_once: int) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    assert Predictor(model, batch_size=64)._at_once(batches, longest) == at_once
+    assert Predictor(model, "meta", batch_size=64)._at_once(batches, longest) == 1

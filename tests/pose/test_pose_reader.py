@@ -14,7 +14,7 @@ from pose_format.utils.openpose import OpenPose_Components
 
 from mmpt.pose import reader
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import POSE
+from mmpt.pose.components import HOLISTIC, POSE, RIGHT_HAND
 from mmpt.pose.reader import from_pose, read_pose
 from mmpt.utils.errors import UserError
 from tests.pose.pose_fakes import as_pose, fake_clip, header, write_pose
@@ -274,3 +274,61 @@ def test_read_recording_sees_a_file_that_was_replaced_under_the_same_time(tmp_pa
     os.utime(tmp_path / "b.pose", ns=(status.st_atime_ns, status.st_mtime_ns))
     (tmp_path / "b.pose").replace(path)
     assert not np.array_equal(reader.read_recording(path).data, first.data)
+
+
+@pytest.mark.parametrize("version", [0.0, 0.1, 0.2])
+def test_components_of_a_file_equal_those_of_the_whole_clip(tmp_path, good, version):
+    path, at = tmp_path / "a.pose", body_at(good)
+    clip = fake_clip(missing=0.5)
+    frames = good[at + 10 :]
+    if version == 0:
+        points = np.concatenate([clip.data, clip.confidence[..., None]], axis=2)
+        frames = b"".join(struct.pack("<Hh", 1, 0) + frame.tobytes() for frame in points)
+    counts = {0.0: struct.pack("<HH", 25, 12), 0.1: struct.pack("<HHH", 25, 12, 1)}.get(
+        version, good[at : at + 10]
+    )
+    path.write_bytes(struct.pack("<f", version) + good[4:at] + counts + frames)
+    whole = read_pose(path)
+    for names in ([POSE], [RIGHT_HAND, POSE], [*HOLISTIC, "NOT THERE"]):
+        part = read_pose(path, names)
+        columns = [i for i, (name, _) in enumerate(whole.points) if name in names]
+        assert part.points == tuple(whole.points[i] for i in columns)
+        np.testing.assert_array_equal(part.data, whole.data[:, columns])
+        np.testing.assert_array_equal(part.confidence, whole.confidence[:, columns])
+        assert (part.fps, part.width) == (whole.fps, whole.width)
+    with pytest.raises(UserError, match="none of NOT THERE"):
+        read_pose(path, ["NOT THERE"])
+
+
+def test_components_that_are_not_read_are_checked_too(tmp_path):
+    pose = as_pose(fake_clip(missing=0))
+    pose.body.data.data[3, 0, -1, 1] = np.nan
+    path = tmp_path / "a.pose"
+    with path.open("wb") as file:
+        pose.write(file)
+    assert pose.header.components[-1].name != POSE
+    with pytest.raises(UserError, match="frame 3"):
+        read_pose(path, [POSE])
+    pose.body.confidence[3, 0, -1] = 0  # a missing point may be NaN
+    with path.open("wb") as file:
+        pose.write(file)
+    assert np.isfinite(read_pose(path, [POSE]).data).all() and not read_pose(path).data[3, -1].any()
+
+
+def test_confidences_outside_0_to_1_are_clipped_whatever_is_missing(tmp_path):
+    path = tmp_path / "a.pose"
+    for value, clipped in ((-0.2, 1e-3), (1e-4, 1e-3), (1.5, 1)):
+        pose = as_pose(fake_clip(missing=0.2))
+        frame, _, point = np.argwhere(pose.body.confidence > 0)[7]
+        pose.body.confidence[frame, 0, point] = value
+        missing = np.argwhere(pose.body.confidence == 0)[3]
+        pose.body.data.mask[tuple(missing)] = False  # only the confidence says that it is missing
+        with path.open("wb") as file:
+            pose.write(file)
+        for clip in (read_pose(path), from_pose(pose)):
+            assert clip.confidence[frame, point] == np.float32(clipped) and clip.data[frame, point].any()
+            assert ((clip.confidence == 0) == (pose.body.confidence[:, 0] == 0)).all()
+
+
+def test_a_version_near_zero_is_refused(tmp_path, good):
+    refused(tmp_path / "a.pose", struct.pack("<f", 0.0001) + good[4:], "version 0.0001")

@@ -379,7 +379,8 @@ def test_store_sees_a_file_that_was_replaced_under_the_same_size_and_time(open_s
 
 
 NO_GUARD = """
-import sys
+import sys, threading
+threading.Thread(target=sys.stdin.read, daemon=True).start()  # so that workers cannot be forked
 from mmpt.pose.reader import read_pose
 from mmpt.pose.store import PoseStore, StoreRequest
 PoseStore.build_or_open(StoreRequest(sys.argv[2:] * 250, {}, read_pose, sys.argv[1], workers=2))
@@ -390,5 +391,6 @@ def test_a_script_without_main_guard_ends_with_an_error(tmp_path, files):
     """Its workers import the script, and would wait for the lock that it holds."""
     (tmp_path / "script.py").write_text(NO_GUARD)
     command = [sys.executable, tmp_path / "script.py", tmp_path / "cache", files[0]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "needs a main guard" in done.stderr.splitlines()[-1]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.wait(60) == 1 and process.stderr is not None
+        assert "needs a main guard" in process.stderr.read().splitlines()[-1]

@@ -15,7 +15,7 @@ from mmpt.pose.store import StoreRequest
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
-from tests.pose.pose_fakes import fake_clip, layout
+from tests.pose.pose_fakes import fake_clip, layout, write_pose
 
 PUBLISHED = {
     "full": {},
@@ -445,3 +445,31 @@ def test_augment_temporal_chance_without_effect_warns(caplog):
     assert "no effect" not in caplog.text
     make(augment_temporal_chance=0.3)
     assert "augment_temporal_chance has no effect" in caplog.text
+
+
+@pytest.mark.parametrize("hidden", [[], [RIGHT_HAND], [LEFT_HAND, RIGHT_HAND], [POSE]])
+@pytest.mark.parametrize("scale_depth", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"pose_components": [RIGHT_HAND]}, {"pose_components": [RIGHT_HAND], "flip_pose": "right"}],
+)
+def test_a_file_is_prepared_as_the_whole_clip_in_memory(tmp_path, hidden, scale_depth, settings):
+    """Also where components that are not selected matter, and with the same error."""
+    clip = fake_clip(seed=4)
+    seen = clip.confidence.copy()
+    for name in hidden:
+        seen[:, clip.layout.columns(name)] = 0
+    path = write_pose(tmp_path / "a.pose", clip.with_data(clip.data * (seen[..., None] > 0), seen))
+    prepare = make(scale_depth=scale_depth, **settings).prepare
+    for mirror in (False, True):
+        try:
+            expected = prepare.clip(read_pose(path), mirror)
+        except UserError as error:
+            with pytest.raises(UserError) as caught:
+                prepare(path, mirror)
+            assert str(caught.value) == f"{path}: {error}"
+            continue
+        found = prepare(path, mirror)
+        assert found.points == expected.points
+        np.testing.assert_array_equal(found.data, expected.data)
+        np.testing.assert_array_equal(found.confidence, expected.confidence)

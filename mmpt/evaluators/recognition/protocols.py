@@ -32,8 +32,8 @@ from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
 from mmpt.evaluators.recognition.classifiers import Scorer, Support, choose_c, fit_linear_probe, unit_blocks
 from mmpt.evaluators.reports.results import chance as retrieval_chance
 from mmpt.utils.errors import UserError
+from mmpt.utils.output_kinds import PROTOCOLS
 
-PROTOCOLS = ("zero_shot", "v2v", "knn", "prototypes", "linear_probe")
 SHOTS: tuple[int | None, ...] = (1, 5, 10, None)
 
 
