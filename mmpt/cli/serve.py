@@ -2,8 +2,8 @@
 
     signclip serve --model runs/fslex_demo/model --index runs/fslex_demo/index --results runs/fslex_demo
 
-The server answers on this machine only, unless --host names another address. Nothing that is sent to it is kept.
-/openapi.json describes the API. SIGTERM and Ctrl-C stop it when the requests in work are finished.
+The server answers on this machine only, unless --host names another address. It keeps nothing that is sent
+to it. /openapi.json describes the API. SIGTERM and Ctrl-C stop it when the requests in work are finished.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
-from mmpt.serving.limits import Limits
+from mmpt.serving.limits import DEFAULT_LIMITS, Limits
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.packages import need_packages
@@ -78,9 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-video", action="store_true", help="extract the poses of videos (MediaPipe)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    defaults = Limits()
     for name, (kind, what) in _LIMITS.items():
-        default = getattr(defaults, name)
+        default = getattr(DEFAULT_LIMITS, name)
         text = f"most {name} {what} (default: {default:g})"
         parser.add_argument(f"--max-{name}", type=kind, default=default, metavar="N", help=text)
 

@@ -18,7 +18,7 @@ from mmpt.serving.api import Api, Content
 from mmpt.serving.batching import Batcher
 from mmpt.serving.engine import Embedded, Engine, Job
 from mmpt.serving.guard import Gate, Guard, refuse, shown_path
-from mmpt.serving.limits import Limits
+from mmpt.serving.limits import DEFAULT_LIMITS, Limits
 from mmpt.serving.openapi import ENDPOINTS
 from mmpt.utils.errors import TooLargeError, UserError
 
@@ -30,7 +30,7 @@ _WARM_UP = "a prompt"
 
 def create_app(
     content: Content,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
     token: str | None = None,
     hosts: Collection[str] | None = None,
     origins: Sequence[str] = (),

@@ -102,10 +102,9 @@ class Engine:
                 frames = self._processor(file.name, mirror=mirror)
             except UserError as error:
                 raise type(error)(str(error).removeprefix(f"{file.name}: ")) from None
-        if frames.shape[1] != self.model.model_cfg.vfeat_dim or not len(frames):
-            raise UserError(
-                f"its features have shape {list(frames.shape)}; expected [T, {self.model.model_cfg.vfeat_dim}]"
-            )
+        width = self.model.model_cfg.vfeat_dim
+        if frames.ndim != 2 or frames.shape[1] != width or not len(frames):
+            raise UserError(f"its features have shape {list(frames.shape)}; expected [T, {width}].")
         return frames
 
     def _compute_features(self, works: Sequence[_Work]) -> None:

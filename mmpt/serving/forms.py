@@ -51,7 +51,7 @@ class Form:
 async def read_form(request: Request, files: Collection[str], texts: Collection[str], limits: Limits) -> Form:
     """The form of a request with these fields only.
 
-    Raises UserError for another form, TooLargeError above a limit, HTTPException (408) if it comes too slowly.
+    Raises UserError for another form, TooLargeError above a limit, HTTPException (408) if it is too slow.
     """
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     if kind.strip().lower() not in TYPES:

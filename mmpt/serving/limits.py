@@ -18,3 +18,6 @@ class Limits:
     characters: int = 2000
     seconds: float = 30
     requests: int = 64
+
+
+DEFAULT_LIMITS = Limits()
