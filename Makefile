@@ -7,13 +7,14 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install demo test test-slow check docs audit fuzz mutants clean
+.PHONY: help install browser demo test test-slow check docs audit fuzz mutants clean
 
 help:
 	@echo "make install      create $(VENV) with all dependencies"
 	@echo "make demo         train on the embedded poses, evaluate on unseen sign languages, classify a clip"
 	@echo "make test         run the test suite, without the slow tests"
 	@echo "make test-slow    run the slow tests"
+	@echo "make browser      install Chromium for the tests of the page (Debian, as root)"
 	@echo "make check        lint, format and types"
 	@echo "make docs         build the documentation site in site/, without a network"
 	@echo "make audit        known vulnerabilities of the pinned versions (needs a network)"
@@ -46,6 +47,10 @@ $(VENV)/.dev: $(VENV)/.serve requirements-docs.txt requirements-dev.txt
 	@echo "[set-up] mkdocs, notebooks and test tools"
 	@$(PIP) -r requirements-docs.txt -r requirements-dev.txt
 	@touch $@
+
+# The browser of the tests of the page, from Debian; without it those tests are skipped with a reason.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null
 
 install: $(VENV)/.dev
 	@echo "[set-up] done: $(VENV)"

@@ -34,7 +34,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["mmpt", "mmpt.*"]),
-    package_data={"mmpt": ["py.typed"], "mmpt.config": ["*.json"]},
+    package_data={"mmpt": ["py.typed"], "mmpt.config": ["*.json"], "mmpt.page": ["static/**"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["signclip = mmpt.cli.main:main"]},
     license="MIT",

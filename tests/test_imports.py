@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "mmpt").rglob("*.py"))
 ROOMS = [
     {"config", "utils", "pose", "signwriting", "registry"},
-    {"processors", "extractors", "models", "losses"},
+    {"processors", "extractors", "models", "losses", "page"},
     {"datasets", "evaluators", "search"},
     {"embedding"},
     {"tasks"},
