@@ -50,7 +50,7 @@ $(VENV)/.dev: $(VENV)/.serve requirements-docs.txt requirements-dev.txt
 
 # The browser of the tests of the page, from Debian; without it those tests are skipped with a reason.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null
+	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null
 
 install: $(VENV)/.dev
 	@echo "[set-up] done: $(VENV)"

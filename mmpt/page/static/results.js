@@ -27,7 +27,7 @@ export function resultsView(view) {
     el("h2", {}, view.title),
     ...[...view.warnings, view.note].filter(Boolean).map(warning),
     choice,
-    el("div", { class: "overview" }, matrix, el("div", {}, ...view.tables.map(shownTable), origin(view))),
+    el("div", { class: "overview" }, el("div", {}, ...view.tables.map(shownTable), origin(view)), matrix),
     clips,
   );
 }
