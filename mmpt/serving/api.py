@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from mmpt import __version__
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.similarity import similarity
+from mmpt.pose.drawn import DRAWING
 from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
 from mmpt.serving import openapi
@@ -90,6 +91,7 @@ class Api:
             "video": content.video,
             "token": content.token,
             "limits": dataclasses.asdict(self._limits),
+            "drawing": DRAWING,
         }
         return JSONResponse(found)
 

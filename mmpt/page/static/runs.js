@@ -12,7 +12,7 @@ export function runsPage() {
 
   state.run("Reading the results", async () => {
     const { results } = await get("/api/results");
-    const names = results.map(({ name, title }) => [name, title === name ? name : `${name}: ${title}`]);
+    const names = results.map(({ name }) => [name, name]);
     const show = () =>
       state.run("Reading the results", async () => {
         const [first, second] = [run.box.value, other?.box.value];
