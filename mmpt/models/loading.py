@@ -67,7 +67,7 @@ def load_model(
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """While it is active, torch.nn.init does nothing: on the device "meta" it would import torch's compiler."""
+    """Makes torch.nn.init do nothing: on the device "meta" it would import torch's compiler, in a second."""
 
     def __torch_function__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: Any = None

@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 << 30
 """Larger files are refused: over four hours of one person at 25 frames per second."""
-MAX_HEADER_BYTES = 1 << 19
+MAX_HEADER_BYTES = 1 << 17
 """Larger headers are refused: that of MediaPipe Holistic has 15,000 bytes."""
+_MOST_COMPONENTS = 64
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
 _warned = {"people": False}
@@ -108,8 +109,10 @@ def _read_bytes(path: Path) -> bytes:
 
 def _checked_pose(content: bytes, most_frames: int | None) -> Pose:
     """Parse a file after checking that it is as long as its header declares."""
-    # millions of names would take minutes: the header ends within these bytes, or cannot be parsed
+    # millions of names or components would take minutes
     start = BufferReader(content[:MAX_HEADER_BYTES])
+    if len(content) >= 12 and (count := struct.unpack_from("<H", content, 10)[0]) > _MOST_COMPONENTS:
+        raise UserError(f"the header names {count} components; {_EXPECTED}")
     try:
         header = PoseHeader.read(start)
     except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes

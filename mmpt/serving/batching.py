@@ -56,8 +56,12 @@ class Batcher(Generic[Job, Result]):
             return
         try:
             results = self._compute([job for job, _ in batch])
-        except Exception as error:  # a bug: the thread must go on, and each request reports it
-            results = [error] * len(batch)
+        except Exception as error:  # the thread must go on, and the other requests are not to blame
+            if len(batch) > 1:
+                for one in batch:
+                    self._run([one])
+                return
+            results = [error]
         for (_, future), result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
                 future.set_exception(result)

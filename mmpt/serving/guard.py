@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _DRAINED, _DRAINING = 64 << 20, 2.0
 """Bytes and seconds of a refused body that are read, so that a client that still sends sees the answer."""
-_LEFT = 499
+_LEFT, _TOO_SLOW = 499, 408
 
 
 class Guard:
@@ -87,7 +87,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = {name.encode(): value.encode() for name, value in HEADERS.items()}
-            if self._unread:
+            if self._unread and self.status != _TOO_SLOW:
                 await self._drain()
             if self._unread:
                 headers[b"connection"] = b"close"
