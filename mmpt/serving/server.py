@@ -24,6 +24,8 @@ _INVALID = b'{"error":"this is no valid HTTP request."}'
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens on an address; port 0: a free one. Raises UserError if that is not possible."""
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"--port {port}: expected 0 to 65535.")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind)

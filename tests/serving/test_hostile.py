@@ -219,7 +219,21 @@ def test_no_http(server: Server, start: bytes) -> None:
 
 
 def test_slow_requests_are_closed_and_block_nobody(server: Server, pose: bytes) -> None:
-    """Bodies and headers that come byte by byte, as many as there may be requests."""
+    """Bodies and headers that stop in the middle."""
+    slow = [head_of(100_000) + form(("clip", pose))[:500]] * 20 + [b"POST /api/rank HTTP/1.1\r\nHost: loc"] * 20
+    with ThreadPoolExecutor(len(slow)) as pool:
+        answers = [pool.submit(server.send, content) for content in slow]
+        time.sleep(0.5)
+        started = time.perf_counter()
+        assert server.post(RANK, ("clip", pose))[0] == 200
+        assert time.perf_counter() - started < 1.5
+        received = [answer.result() for answer in answers]
+    assert all(b" 408 " in one and b"was not complete after 2 seconds" in one for one in received[:20])
+    assert set(received[20:]) == {b""}
+
+
+def test_clients_that_leave_block_nobody(server: Server, pose: bytes) -> None:
+    body = form(*[("clip", pose)] * 8)
     head = head_of(len(body))
     for number in range(20):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:

@@ -119,7 +119,7 @@ def test_stop_finishes_what_is_in_work(number: int, model_folder: Path, poses: d
         (["--results", "."], "no results.json in it or below"),
         (["--data", "."], "there is no check.md: write it with `signclip check`"),
         (["--clips", "none.csv"], "there is no table none.csv"),
-        (["--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
+        (["--port", "99999"], "--port 99999: expected 0 to 65535"),
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
     ],
 )
