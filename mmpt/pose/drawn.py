@@ -69,8 +69,8 @@ def drawn_pose(clip: PoseClip) -> dict[str, Any]:
     data: base64 of the zlib-compressed int16 [frames, points, 2] in the order of DRAWING, little-endian, each
     frame after the first as the difference (modulo 2^16) to the one before. Coordinates are units of a
     picture of width x height, whose longer side is SIZE; a point that is not there is MISSING. World
-    landmarks are left out. Long clips and high frame rates keep every n-th frame. Raises UserError if no point is
-    there.
+    landmarks are left out. Long clips and high frame rates keep every n-th frame. Raises UserError if no
+    point is there.
     """
     step = max(1, round(clip.fps / _FPS), math.ceil(len(clip) / _FRAMES))
     clip = clip.frames(slice(None, None, step))

@@ -207,8 +207,9 @@ function clipDetail(view, answer, clips) {
  * Two evaluations side by side: their tables, and the clips that both have.
  * @param {Object} first
  * @param {Object} second
+ * @param {[string, string]} names
  */
-export function compareView(first, second) {
+export function compareView(first, second, names) {
   const [a, b] = [first.answers[0], second.answers[0]];
   const there = new Map(second.clips.map((clip, n) => [clip.id, n]));
   const clips = first.clips.flatMap((clip, n) => {
@@ -225,35 +226,41 @@ export function compareView(first, second) {
   const list = clipList((clip) => clip.truth, (clip) => {
     detail.hidden = !clip;
     if (!clip) return;
-    const lines = [[`Right ${a.noun}`, clip.truth], ["First run", clip.given[0]], ["Second run", clip.given[1]], ["Clip", clip.id]];
+    const lines = [[`Right ${a.noun}`, clip.truth], [names[0], clip.given[0]], [names[1], clip.given[1]], ["Clip", clip.id]];
     facts.replaceChildren(...lines.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
     player.show(clip.pose, "This clip");
   });
   const groups = [
-    ["Only the second run is right", [false, true]],
-    ["Only the first run is right", [true, false]],
+    [`Only ${names[1]} is right`, [false, true]],
+    [`Only ${names[0]} is right`, [true, false]],
     ["Both are wrong", [false, false]],
     ["Both are right", [true, true]],
   ].map(([name, both]) => [name, clips.filter((clip) => clip.both.every((right, n) => right === both[n]))]);
   const choices = groups.map(([name, members], n) => [String(n), `${name} (${members.length})`]);
   const choice = select("Clips ", choices, (value) => list.show(groups[Number(value)][1]));
-  list.show(groups[0][1]);
+  const shown = Math.max(0, groups.findIndex(([, members]) => members.length));
+  choice.box.value = String(shown);
+  list.show(groups[shown][1]);
   return el(
     "div",
     { class: "results" },
-    el("h2", {}, `${first.title} and ${second.title}`),
-    comparedTable(first, second),
+    el("h2", {}, `${names[0]} and ${names[1]}`),
+    comparedTable(first, second, names),
     el("p", {}, `${counted(clips.length, "clip")} in both runs.`),
     choice.element,
     el("div", { class: "split" }, list.element, detail),
   );
 }
 
-/** The first tables of two evaluations, row by row. */
-function comparedTable(first, second) {
+/** The first tables of two evaluations, row by row; chance, which does not depend on the run, once. */
+function comparedTable(first, second, names) {
   const [a, b] = [first.tables[0], second.tables[0]];
   const other = new Map(b.rows.map((row) => [row[0], row]));
-  const header = [a.header[0], ...a.header.slice(1).map((name) => `1: ${name}`), ...b.header.slice(1).map((name) => `2: ${name}`)];
-  const rows = a.rows.map((row) => [...row, ...(other.get(row[0]) ?? b.header.map(() => "-")).slice(1)]);
+  const own = (header) => header.flatMap((name, n) => (n > 0 && name !== "chance" ? [n] : []));
+  const header = [
+    ...a.header.map((name, n) => (own(a.header).includes(n) ? `${name}, ${names[0]}` : name)),
+    ...own(b.header).map((n) => `${b.header[n]}, ${names[1]}`),
+  ];
+  const rows = a.rows.map((row) => [...row, ...own(b.header).map((n) => other.get(row[0])?.[n] ?? "-")]);
   return table(a.title, header, rows);
 }

@@ -17,7 +17,7 @@ export function runsPage() {
       state.run("Reading the results", async () => {
         const [first, second] = [run.box.value, other?.box.value];
         const views = await Promise.all([load(first), ...(second ? [load(second)] : [])]);
-        body.replaceChildren(second ? compareView(...views) : resultsView(views[0]));
+        body.replaceChildren(second ? compareView(...views, [first, second]) : resultsView(views[0]));
       });
     const run = select("Run", names, show);
     const other = names.length > 1 ? select("Compare with", [["", "nothing"], ...names], show) : null;

@@ -24,7 +24,9 @@ export function tryPage(model) {
     ranked.replaceChildren();
     await state.run("Reading the pose", async () => {
       player.element.hidden = true;
-      const drawn = await post("/api/pose", { clip: pose });
+      const drawn = await post("/api/pose", { clip: pose }).catch((error) => {
+        throw new Error(`${pose.name}: ${error.message}`);
+      });
       player.element.hidden = false;
       await player.show(drawn, pose.name);
     });
