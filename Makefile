@@ -7,7 +7,7 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install browser demo test test-slow check docs audit fuzz mutants clean
+.PHONY: help install browser front-end demo test test-slow check docs audit fuzz mutants clean
 
 help:
 	@echo "make install      create $(VENV) with all dependencies"
@@ -15,6 +15,7 @@ help:
 	@echo "make test         run the test suite, without the slow tests"
 	@echo "make test-slow    run the slow tests"
 	@echo "make browser      install Chromium for the tests of the page (Debian, as root)"
+	@echo "make front-end    fetch what the page needs to read videos in the browser (npm; 30 MB)"
 	@echo "make check        lint, format and types"
 	@echo "make docs         build the documentation site in site/, without a network"
 	@echo "make audit        known vulnerabilities of the pinned versions (needs a network)"
@@ -51,6 +52,10 @@ $(VENV)/.dev: $(VENV)/.serve requirements-docs.txt requirements-dev.txt
 # The browser of the tests of the page, from Debian; without it those tests are skipped with a reason.
 browser:
 	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null
+
+# What the page needs to compute landmarks in the browser: MediaPipe's wasm from npm, and its models; 30 MB.
+front-end: $(VENV)/.demo
+	$(PY) scripts/fetch_front_end.py
 
 install: $(VENV)/.dev
 	@echo "[set-up] done: $(VENV)"

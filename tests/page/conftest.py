@@ -1,5 +1,6 @@
 """A real browser for the tests of the page; skipped with a reason where there is none."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -11,19 +12,28 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chro
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 FLAGS += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+_playwright: Any = None  # one for the process: two cannot run at once
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+@contextlib.contextmanager
+def chromium(flags: list[str]) -> Iterator[Any]:
     """Headless Chromium."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make install)")
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         pytest.skip("there is no Chromium (make browser)")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=FLAGS)
+    global _playwright
+    _playwright = _playwright or api.sync_playwright().start()
+    started = _playwright.chromium.launch(executable_path=found, args=flags)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The browser of the tests."""
+    with chromium(FLAGS) as started:
         yield started
-        started.close()
 
 
 class Window:
@@ -62,6 +72,5 @@ def window(browser: Any, request: pytest.FixtureRequest) -> Iterator[Window]:
     """A window of 1280 x 900, or as the test's parameter says: (width, colour scheme)."""
     width, scheme = getattr(request, "param", (1280, "light"))
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    context.grant_permissions(["camera"])
     yield Window(context)
     context.close()
