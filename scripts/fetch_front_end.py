@@ -35,10 +35,11 @@ FILES = {
     "package/wasm/vision_wasm_internal.js": "vision_wasm_internal.js",
     "package/wasm/vision_wasm_internal.wasm": "vision_wasm_internal.wasm",
 }
-ORIGIN = """MediaPipe is Copyright The MediaPipe Authors, under the Apache License, Version 2.0, which is below.
+ORIGIN = """MediaPipe is Copyright The MediaPipe Authors, under the Apache License, Version 2.0 (below).
 
-{package} {version}, from npm, without changes. holistic.task: models of the Python package mediapipe {models},
-with metadata added by scripts/fetch_front_end.py (and, in the face model, 30 constant outputs).
+{package} {version}, from npm, without changes. holistic.task: models of the Python package
+mediapipe {models}, with metadata added by scripts/fetch_front_end.py (and, in the face model, 30 constant
+outputs).
 
 """
 

@@ -12,10 +12,10 @@ from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.reader import read_pose
 from tests.page.conftest import FLAGS, Window, chromium
+from tests.serving.servers import Server, serving
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 av = pytest.importorskip("av", reason="the extra `extract` is not installed")
-from tests.serving.servers import Server, serving
 
 FIRST, FRAMES = 40, 14
 EXTRACT = """async (content) => {
@@ -115,10 +115,8 @@ def test_extract_video_in_the_browser_as_python_does(
     clip = read_pose(tmp_path / "browser.pose")
     assert len(clip) == len(expected) == FRAMES and clip.fps == pytest.approx(24, rel=1e-3)
     assert clip.width == expected.width and set(clip.points) <= set(expected.points)
-    body = np.linalg.norm(
-        clip.component(POSE)[0][:, :17, :2] - expected.component(POSE)[0][:, :17, :2], axis=-1
-    )
-    assert np.median(body) < 4
+    ours, theirs = (it.component(POSE)[0][:, :17, :2] for it in (clip, expected))
+    assert np.median(np.linalg.norm(ours - theirs, axis=-1)) < 4
     same = np.diagonal(distances(clip, expected), axis1=0, axis2=1).T
     assert np.median(same[np.isfinite(same)]) < 3 and np.isfinite(same).mean() > 0.8
     local_only(window, server)

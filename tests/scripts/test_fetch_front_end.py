@@ -41,7 +41,7 @@ def test_front_end_without_npm_or_with_an_npm_that_fails(
         script.fetch_package(tmp_path / "out")
     (tmp_path / "npm").write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
     (tmp_path / "npm").chmod(0o755)
-    with pytest.raises(UserError, match="npm could not fetch .*: no network"):
+    with pytest.raises(UserError, match=r"npm could not fetch .*: no network"):
         script.fetch_package(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
