@@ -23,8 +23,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mmpt.cli import run_cli
 from mmpt.page import STATIC
-from mmpt.utils.errors import MissingDataError, UserError, run_cli
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write, sha256, write_text
 
 PACKAGE, VERSION = "@mediapipe/tasks-vision", "1.1.0"

@@ -218,12 +218,13 @@ export function compareView(first, second, names) {
     const pose = clip.pose ?? second.clips[m].pose;
     const right = [a.truth[n] === a.given[n], b.truth[m] === b.given[m]];
     const given = [className(a, a.given[n]), className(b, b.given[m])];
-    return [{ ...clip, pose, right: right[0] && right[1], both: right, truth: className(a, a.truth[n]), given }];
+    const short = [a.labels[a.truth[n]] ?? clip.text, a.labels[a.given[n]], b.labels[b.given[m]]];
+    return [{ ...clip, pose, right: right[0] && right[1], both: right, truth: className(a, a.truth[n]), given, short }];
   });
   const player = new PosePlayer(first.drawing);
   const facts = el("dl", {});
   const detail = el("section", { class: "detail", "aria-label": "Clip" }, facts, el("div", { class: "players" }, player.element));
-  const list = clipList((clip) => clip.truth, (clip) => {
+  const list = clipList(({ short }) => `${short[0]}: ${short[1]} / ${short[2]}`, (clip) => {
     detail.hidden = !clip;
     if (!clip) return;
     const lines = [[`Right ${a.noun}`, clip.truth], [names[0], clip.given[0]], [names[1], clip.given[1]], ["Clip", clip.id]];
@@ -246,7 +247,7 @@ export function compareView(first, second, names) {
     { class: "results" },
     el("h2", {}, `${names[0]} and ${names[1]}`),
     comparedTable(first, second, names),
-    el("p", {}, `${counted(clips.length, "clip")} in both runs.`),
+    el("p", {}, `${counted(clips.length, "clip")} of both runs; in the list: the right ${a.noun}, and the answers of the runs.`),
     choice.element,
     el("div", { class: "split" }, list.element, detail),
   );
@@ -256,11 +257,13 @@ export function compareView(first, second, names) {
 function comparedTable(first, second, names) {
   const [a, b] = [first.tables[0], second.tables[0]];
   const other = new Map(b.rows.map((row) => [row[0], row]));
-  const own = (header) => header.flatMap((name, n) => (n > 0 && name !== "chance" ? [n] : []));
-  const header = [
-    ...a.header.map((name, n) => (own(a.header).includes(n) ? `${name}, ${names[0]}` : name)),
-    ...own(b.header).map((n) => `${b.header[n]}, ${names[1]}`),
-  ];
-  const rows = a.rows.map((row) => [...row, ...own(b.header).map((n) => other.get(row[0])?.[n] ?? "-")]);
+  const shared = a.header.indexOf("chance");
+  const own = a.header.map((_, n) => n).filter((n) => n > 0 && n !== shared);
+  const header = [a.header[0], ...own.flatMap((n) => names.map((name) => `${a.header[n]}, ${name}`))];
+  const rows = a.rows.map((row) => [row[0], ...own.flatMap((n) => [row[n], other.get(row[0])?.[n] ?? "-"])]);
+  if (shared > 0) {
+    header.push("chance");
+    rows.forEach((row, n) => row.push(a.rows[n][shared]));
+  }
   return table(a.title, header, rows);
 }
