@@ -1,6 +1,7 @@
 """Landmarks computed in the browser, of a real video and of a fake webcam, beside those of Python."""
 
 import base64
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,4 +141,22 @@ def test_extract_webcam_gives_the_landmarks_of_its_video(
     clip = read_pose(tmp_path / "webcam.pose")
     nearest = distances(clip, expected).min(axis=1)  # the recording starts anywhere in the loop
     assert np.median(nearest[np.isfinite(nearest)]) < 3 and np.isfinite(nearest).mean() > 0.7
+    local_only(window, server)
+
+
+@pytest.mark.slow
+def test_page_makes_no_foreign_request_in_two_minutes(
+    window: Window, server: Server, videos: tuple[Path, Path]
+) -> None:
+    """MediaPipe sends usage metrics after a minute, and when it ends, where a page lets it."""
+    page = window.page
+    page.goto(server.address)
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        page.set_input_files("input[type=file]", videos[0])
+        page.locator(".ranked li").first.wait_for(timeout=60_000)
+        page.get_by_label("Prompts, one a line").fill(f"a house\na tree {until}")
+        page.wait_for_timeout(2000)
+    blocked = [line for line in window.errors if "violates the following Content Security Policy" in line]
+    assert blocked  # it was tried
     local_only(window, server)

@@ -99,7 +99,7 @@ def make_view(
     posed = rows if len(rows) <= POSES else rows[wrong[rows]]
     if len(posed) > POSES:
         notes.append(
-            f"Without poses: {len(posed)} clips have a wrong answer, and a report holds {POSES} poses."
+            f"Without poses: {wrong.sum()} clips have a wrong answer, and a report holds {POSES} poses."
         )
         posed = posed[:0]
     elif len(posed) < len(rows):

@@ -256,14 +256,19 @@ export function compareView(first, second, names) {
 /** The first tables of two evaluations, row by row; chance, which does not depend on the run, once. */
 function comparedTable(first, second, names) {
   const [a, b] = [first.tables[0], second.tables[0]];
-  const other = new Map(b.rows.map((row) => [row[0], row]));
-  const shared = a.header.indexOf("chance");
-  const own = a.header.map((_, n) => n).filter((n) => n > 0 && n !== shared);
-  const header = [a.header[0], ...own.flatMap((n) => names.map((name) => `${a.header[n]}, ${name}`))];
-  const rows = a.rows.map((row) => [row[0], ...own.flatMap((n) => [row[n], other.get(row[0])?.[n] ?? "-"])]);
-  if (shared > 0) {
+  const key = (row) => (a.header[1] === "setting" ? `${row[0]} ${row[1]}` : row[0]);
+  const rows = a.rows.filter((row) => row[0]);
+  const others = new Map(b.rows.map((row) => [key(row), row]));
+  const own = a.header.slice(1).filter((name) => name !== "chance");
+  const value = (table, row, name) => row?.[table.header.indexOf(name)] ?? "-";
+  const lines = rows.map((row) => [
+    key(row),
+    ...own.flatMap((name) => [value(a, row, name), value(b, others.get(key(row)), name)]),
+  ]);
+  const header = [a.header[0], ...own.flatMap((name) => names.map((run) => `${name}, ${run}`))];
+  if (a.header.includes("chance")) {
     header.push("chance");
-    rows.forEach((row, n) => row.push(a.rows[n][shared]));
+    lines.forEach((line, n) => line.push(value(a, rows[n], "chance")));
   }
-  return table(a.title, header, rows);
+  return table(a.title, header, lines);
 }
