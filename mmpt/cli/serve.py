@@ -16,7 +16,7 @@ from mmpt.cli.command import Command
 from mmpt.serving.limits import DEFAULT_LIMITS, Limits
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
-from mmpt.utils.packages import need_packages
+from mmpt.utils.packages import VIDEO, need_packages
 
 if TYPE_CHECKING:
     from mmpt.serving.api import Content
@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> None:
     """Load what is served, and answer requests until the process is stopped."""
     setup_logging(logging.INFO)
     need_packages("serve", PACKAGES)
+    if args.allow_video:
+        need_packages("--allow-video", VIDEO)
     limits = _limits(args)
     from mmpt.serving import server
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from mmpt.config.compare import trained_with, warn_of_other_preprocessing
 from mmpt.config.run_folder import SAVED_CONFIG
@@ -56,7 +55,7 @@ def load_model(
         config = _config_beside(path) if config is None else _compare_config(path, config)
         model_cfg, dataset_cfg = config.model, config.dataset
         text_model, tokenizer = load_bert(dataset_cfg.bert_name, False), load_tokenizer(dataset_cfg.bert_name)
-    with torch.device("meta"), _NoInitialisation():  # shapes only: the weights come from the file
+    with torch.device("meta"):  # shapes only: the weights come from the file
         model = build_model(model_cfg, dataset_cfg, text_model)
     load_weights(model, path, trust=trust, assign=True)
     if tokenizer is None:
@@ -64,18 +63,6 @@ def load_model(
         check_vocabulary(tokenizer, text_model.settings, str(path / CONFIG_FILE))
         _check_special_ids(tokenizer, text_model, path)
     return LoadedModel(model.eval(), model_cfg, dataset_cfg, tokenizer, path)
-
-
-class _NoInitialisation(TorchFunctionMode):
-    """Makes torch.nn.init do nothing: on the device "meta" it would import torch's compiler, in a second."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: Any = None
-    ) -> Any:
-        options = options or {}
-        if getattr(function, "__module__", None) == "torch.nn.init":
-            return options["tensor"] if "tensor" in options else arguments[0]
-        return function(*arguments, **options)
 
 
 def load_weights(

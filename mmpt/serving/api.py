@@ -23,6 +23,7 @@ from mmpt.serving.clips import Clips
 from mmpt.serving.engine import Embedded, Job, Upload
 from mmpt.serving.forms import Form, read_form
 from mmpt.serving.limits import Limits
+from mmpt.serving.videos import extract_pose
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_text
 from mmpt.utils.text import nfc
@@ -168,7 +169,13 @@ class Api:
 
     async def extract(self, request: Request) -> Response:
         """POST /api/extract."""
-        raise HTTPException(404, "this server accepts no videos: start it with --allow-video.")
+        if not self._content.video:
+            raise HTTPException(404, "this server accepts no videos: start it with --allow-video.")
+        videos = (await self._form(request, "extract")).files["video"]
+        if len(videos) > 1:
+            raise UserError(f"got {len(videos)} videos; expected one.")
+        pose = await extract_pose(videos[0], self._limits.seconds)
+        return Response(pose, media_type="application/octet-stream")
 
     # ---- the index
     async def clips(self, request: Request) -> Response:
