@@ -7,11 +7,12 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install browser front-end demo test test-slow check docs audit fuzz mutants clean
+.PHONY: help serve install browser front-end demo test test-slow check docs audit fuzz mutants clean
 
 help:
 	@echo "make install      create $(VENV) with all dependencies"
 	@echo "make demo         train on the embedded poses, evaluate on unseen sign languages, classify a clip"
+	@echo "make serve        serve the model of the demo: the page and the HTTP API (PORT=8000)"
 	@echo "make test         run the test suite, without the slow tests"
 	@echo "make test-slow    run the slow tests"
 	@echo "make browser      install Chromium for the tests of the page (Debian, as root)"
@@ -64,6 +65,17 @@ install: $(VENV)/.dev
 demo: $(VENV)/.demo
 	$(PY) locallaunch.py projects/signclip/$(DEMO).yaml
 	$(PY) demo_finger.py
+
+# The index is built again after a training: both replace only what these commands wrote.
+PORT ?= 8000
+RUN := $(RUNS)/$(DEMO)
+
+serve: $(VENV)/.serve
+	@test -f $(RUN)/checkpoint_best.pt || SIGNCLIP_RUNS=$(RUNS) $(PY) locallaunch.py projects/signclip/$(DEMO).yaml
+	@test $(RUN)/index/index.json -nt $(RUN)/checkpoint_best.pt || { \
+		$(PY) -m mmpt convert $(RUN)/checkpoint_best.pt --config projects/signclip/$(DEMO).yaml --out $(RUN)/model --force && \
+		$(PY) -m mmpt search build $(RUN)/eval --out $(RUN)/index --force; }
+	$(PY) -m mmpt serve --model $(RUN)/model --index $(RUN)/index --clips projects/signclip/$(DEMO).yaml --results $(RUN) --port $(PORT)
 
 test: $(VENV)/.dev
 	$(PY) -m pytest -n auto --maxprocesses 4

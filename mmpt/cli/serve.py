@@ -8,6 +8,7 @@ to it. /openapi.json describes the API. SIGTERM and Ctrl-C stop it when the requ
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=8000, help="default: 8000; 0: a free one, which is logged"
     )
-    parser.add_argument("--token", help="clients must send `Authorization: Bearer TOKEN`")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("SIGNCLIP_TOKEN"),
+        help="clients must send `Authorization: Bearer TOKEN` (default: the variable SIGNCLIP_TOKEN)",
+    )
     parser.add_argument(
         "--cors",
         action="append",

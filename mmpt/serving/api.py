@@ -14,7 +14,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from mmpt import __version__
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.similarity import similarity
-from mmpt.pose.drawn import DRAWING
+from mmpt.evaluators.reports.view import read_view
+from mmpt.pose.drawn import DRAWING, drawn_pose
 from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
 from mmpt.serving import openapi
@@ -161,8 +162,6 @@ class Api:
 
     async def pose(self, request: Request) -> Response:
         """POST /api/pose."""
-        from mmpt.pose.drawn import drawn_pose
-
         (upload,) = self._clip_of(await self._form(request, "pose"))
         clip = await run_in_threadpool(parse_pose, upload.content, self._limits.frames)
         return JSONResponse(await run_in_threadpool(drawn_pose, clip))
@@ -188,8 +187,6 @@ class Api:
 
     async def clip_pose(self, request: Request) -> Response:
         """GET /api/clips/{row}/pose."""
-        from mmpt.pose.drawn import drawn_pose
-
         index = self._index()
         text = request.path_params["row"]
         row = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
@@ -218,8 +215,6 @@ class Api:
 
     async def result(self, request: Request) -> Response:
         """GET /api/results/{name}."""
-        from mmpt.evaluators.reports.view import read_view
-
         folder = self._content.results.get(request.path_params["name"])
         if folder is None:
             raise HTTPException(404, "there are no results of this name: /api/results lists the names.")

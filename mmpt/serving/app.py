@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,6 +13,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from mmpt.page import STATIC
 from mmpt.serving.api import Api, Content
 from mmpt.serving.batching import Batcher
 from mmpt.serving.engine import Embedded, Engine, Job
@@ -22,7 +22,6 @@ from mmpt.serving.limits import DEFAULT_LIMITS, Limits
 from mmpt.serving.openapi import ENDPOINTS
 from mmpt.utils.errors import TooLargeError, UserError
 
-STATIC = Path(__file__).parents[1] / "page" / "static"
 _BATCH = 64
 """Requests that are computed together."""
 _WARM_UP = "a prompt"
@@ -57,7 +56,7 @@ def create_app(
         Route(endpoint.path, getattr(api, endpoint.handler), methods=[endpoint.method])
         for endpoint in ENDPOINTS
     ]
-    page = [Route("/", index), Mount("/page", StaticFiles(directory=STATIC, check_dir=False))]
+    page = [Route("/", index), Mount("/page", StaticFiles(directory=STATIC))]
     gate = Middleware(Gate, limits=limits, token=token, hosts=hosts, needs_token=_needs_token)
     cors = Middleware(
         CORSMiddleware,

@@ -220,7 +220,9 @@ def test_no_http(server: Server, start: bytes) -> None:
 
 def test_slow_requests_are_closed_and_block_nobody(server: Server, pose: bytes) -> None:
     """Bodies and headers that stop in the middle."""
-    slow = [head_of(100_000) + form(("clip", pose))[:500]] * 20 + [b"POST /api/rank HTTP/1.1\r\nHost: loc"] * 20
+    slow = [head_of(100_000) + form(("clip", pose))[:500]] * 20 + [
+        b"POST /api/rank HTTP/1.1\r\nHost: loc"
+    ] * 20
     with ThreadPoolExecutor(len(slow)) as pool:
         answers = [pool.submit(server.send, content) for content in slow]
         time.sleep(0.5)
