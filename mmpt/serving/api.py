@@ -210,7 +210,7 @@ class Api:
     # ---- folders
     async def results(self, request: Request) -> Response:
         """GET /api/results."""
-        named = [{"name": name, "title": str(path)} for name, path in self._content.results.items()]
+        named = [{"name": name, "title": name} for name in self._content.results]
         return JSONResponse({"results": named})
 
     async def result(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
 """The server under load: 32 clients at once, each sending pose after pose to /api/rank, on this machine.
 
-In turn with it, in a process of its own, the same model is called in a loop, with one pose after the other,
-the prompts embedded once, and one thread, which is faster for one clip. Before that, one client alone, for the
+In turn with it, in a process of its own, the same model is called in a loop: one pose after the other, the
+prompts embedded once, one thread (which is faster for one clip). Before that, one client alone, for the
 latency. Prints requests/s, the latency of the middle and of the slowest 1 %, errors, and the server's memory
 after a warm-up and at the end.
 """

@@ -9,11 +9,13 @@ import pytest
 
 from mmpt.client import Client
 from mmpt.embedding.embedder import SignCLIP
+from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
 from mmpt.serving.openapi import ENDPOINTS
 from mmpt.utils.errors import UserError
 from tests.serving.conftest import PROMPTS
-from tests.serving.servers import Server
+from tests.extractors.videos import write_video
+from tests.serving.servers import TYPE, Server, form, serving
 
 
 def close(found, wanted) -> None:
@@ -146,3 +148,23 @@ def test_client_errors(server: Server, clip: object) -> None:
 def test_answers_are_json_of_numbers(server: Server, poses: dict[str, Path]) -> None:
     content = server.ask("GET", "/api/clips")[2]
     json.loads(content, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_extract_needs_the_option(server: Server) -> None:
+    status, found = server.post("/api/extract", ("video", b"x"))
+    assert status == 404 and "start it with --allow-video" in found["error"]
+
+
+@pytest.mark.slow
+def test_extract_with_the_option(model_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mediapipe")
+    video = tmp_path / "a.mp4"
+    write_video(video, frames=5)
+    with serving("--model", model_folder, "--allow-video") as running:
+        status, headers, pose = running.ask(
+            "POST", "/api/extract", form(("video", video.read_bytes())), Content_Type=TYPE
+        )
+        assert (status, headers["content-type"]) == (200, "application/octet-stream"), pose
+        assert len(parse_pose(pose)) == 5
+        status, found = running.post("/api/extract", ("video", b"no video"))
+        assert status == 400 and "cannot be read as a video" in found["error"]
