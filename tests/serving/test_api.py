@@ -13,8 +13,8 @@ from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
 from mmpt.serving.openapi import ENDPOINTS
 from mmpt.utils.errors import UserError
-from tests.serving.conftest import PROMPTS
 from tests.extractors.videos import write_video
+from tests.serving.conftest import PROMPTS
 from tests.serving.servers import TYPE, Server, form, serving
 
 
