@@ -56,32 +56,42 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             requests = [_request(file) for file in files]
             alone = asyncio.run(_load(port, requests, 1, 3))
             asyncio.run(_load(port, requests, options.clients, 3))
-            before, part = _memory(pid), options.seconds / options.repeats
-            together, looped = [], []
+            memory, part = [_memory(pid)], options.seconds / options.repeats
+            together, looped, cpu = [], [], []
             for _ in range(options.repeats):
                 looped.append(loop(part / 2))
+                worked = _processor_seconds(pid)
                 together.append(asyncio.run(_load(port, requests, options.clients, part)))
-            after = _memory(pid)
+                cpu.append((_processor_seconds(pid) - worked) / together[-1]["requests"])
+                memory.append(_memory(pid))
     rates = [some["rate"] for some in together]
     found = {
         "first_answer_s": first,
         "alone_p50_ms": alone["p50"],
         "requests_per_s": statistics.median(rates),
-        "loop_clips_per_s": statistics.median(looped),
-        "ratio": statistics.median(rate / other for rate, other in zip(rates, looped)),
+        "loop_clips_per_s": statistics.median(rate for rate, _ in looped),
+        "ratio": statistics.median(rate / other for rate, (other, _) in zip(rates, looped)),
+        "cpu_ms_per_clip": 1000 * statistics.median(cpu),
+        "loop_cpu_ms_per_clip": 1000 * statistics.median(seconds for _, seconds in looped),
         "p50_ms": statistics.median(some["p50"] for some in together),
         "p99_ms": statistics.median(some["p99"] for some in together),
         "requests": sum(some["requests"] for some in together),
         "errors": sum(some["errors"] for some in together),
-        "memory_before_mib": before / 2**20,
-        "memory_after_mib": after / 2**20,
+        "memory_before_mib": memory[0] / 2**20,
+        "memory_after_mib": memory[-1] / 2**20,
     }
     for name, value in found.items():
         sys.stdout.write(f"{name:<20} {value:10.2f}\n")
     summary = (
         "serve: {requests_per_s:.0f} clips/s from {0} clients, {ratio:.2f}x the loop, p99 {p99_ms:.0f} ms"
     )
-    return {**found, "rates": rates, "loop": looped, "summary": summary.format(options.clients, **found)}
+    return {
+        **found,
+        "rates": rates,
+        "loop": looped,
+        "memory": memory,
+        "summary": summary.format(options.clients, **found),
+    }
 
 
 def _untrained(config_name: str, folder: Path) -> str:
@@ -163,7 +173,7 @@ async def _load(port: int, requests: list[bytes], clients: int, seconds: float) 
 
 @contextmanager
 def _loop(model: str, files: list[Path]) -> Iterator[Any]:
-    """A function that calls the model in a loop for some seconds, in another process, and returns clips/s."""
+    """A function that calls the model in a loop for some seconds, in another process, and returns its speed."""
     with multiprocessing.get_context("spawn").Pool(1, _start_loop, (model, files)) as pool:
         pool.apply(_clips_per_second, (1.0,))
         yield lambda seconds: pool.apply(_clips_per_second, (seconds,))
@@ -176,13 +186,20 @@ def _start_loop(model: str, files: list[Path]) -> None:
     _texts = _model.embed_text(_PROMPTS, normalize=True)
 
 
-def _clips_per_second(seconds: float) -> float:
-    started, count = time.perf_counter(), 0
+def _clips_per_second(seconds: float) -> tuple[float, float]:
+    """Clips per second, and processor seconds of each."""
+    started, worked, count = time.perf_counter(), time.process_time(), 0
     while (passed := time.perf_counter() - started) < seconds:
         scores = _texts @ _model.embed_pose([next(_files)], normalize=True)[0]
         sorted(zip(scores.tolist(), _PROMPTS), reverse=True)
         count += 1
-    return count / passed
+    return count / passed, (time.process_time() - worked) / count
+
+
+def _processor_seconds(pid: int) -> float:
+    """Of a process, in user and system mode, since its start."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(pid: int) -> int:
