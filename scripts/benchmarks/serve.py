@@ -173,7 +173,7 @@ async def _load(port: int, requests: list[bytes], clients: int, seconds: float) 
 
 @contextmanager
 def _loop(model: str, files: list[Path]) -> Iterator[Any]:
-    """A function that calls the model in a loop for some seconds, in another process, and returns its speed."""
+    """A function that calls the model in a loop for some seconds, in another process; its speed."""
     with multiprocessing.get_context("spawn").Pool(1, _start_loop, (model, files)) as pool:
         pool.apply(_clips_per_second, (1.0,))
         yield lambda seconds: pool.apply(_clips_per_second, (seconds,))
