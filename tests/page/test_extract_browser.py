@@ -18,7 +18,7 @@ from tests.serving.servers import Server, serving
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 av = pytest.importorskip("av", reason="the extra `extract` is not installed")
 
-FIRST, FRAMES = 40, 14
+FIRST, FRAMES = 40, 10
 EXTRACT = """async (content) => {
     const { extractPose } = await import("/page/extract.js");
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -131,7 +131,7 @@ def test_extract_webcam_gives_the_landmarks_of_its_video(
     page.goto(server.address)
     page.get_by_role("button", name="Use the webcam").click()
     page.get_by_role("button", name="Stop recording").wait_for()
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(400)
     page.get_by_role("button", name="Stop recording").click()
     page.locator(".ranked .prompt").first.wait_for(timeout=60_000)
     assert window.plays(page.locator("canvas"))
