@@ -3,8 +3,8 @@
 /**
  * Create an element.
  * @param {string} tag
- * @param {Object<string, *>} [properties] DOM properties; names with a dash and `class` become attributes,
- *   functions named `on...` become listeners; null and undefined are left out
+ * @param {Object<string, *>} [properties] DOM properties; names with a dash and `class` become attributes;
+ *   null and undefined are left out
  * @param {...(Node|string|null)} children
  * @returns {HTMLElement}
  */
@@ -12,8 +12,7 @@ export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name.includes("-") || name === "class") element.setAttribute(name, value);
+    if (name.includes("-") || name === "class") element.setAttribute(name, value);
     else element[name] = value;
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
