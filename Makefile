@@ -7,13 +7,16 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help install demo test test-slow check docs audit fuzz mutants clean
+.PHONY: help serve install browser front-end demo test test-slow check docs audit fuzz mutants clean
 
 help:
 	@echo "make install      create $(VENV) with all dependencies"
 	@echo "make demo         train on the embedded poses, evaluate on unseen sign languages, classify a clip"
+	@echo "make serve        serve the model of the demo: the page and the HTTP API (PORT=8000)"
 	@echo "make test         run the test suite, without the slow tests"
 	@echo "make test-slow    run the slow tests"
+	@echo "make browser      install Chromium for the tests of the page (Debian, as root)"
+	@echo "make front-end    fetch what the page needs to read videos in the browser (npm; 30 MB)"
 	@echo "make check        lint, format and types"
 	@echo "make docs         build the documentation site in site/, without a network"
 	@echo "make audit        known vulnerabilities of the pinned versions (needs a network)"
@@ -37,10 +40,23 @@ $(VENV)/.demo: $(VENV)/.made requirements.txt requirements-train.txt requirement
 	@$(PIP) --no-deps --no-build-isolation -r requirements-nodeps.txt -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo requirements-docs.txt requirements-dev.txt
+$(VENV)/.serve: $(VENV)/.demo requirements-serve.txt
+	@echo "[set-up] the server"
+	@$(PIP) -r requirements-serve.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve requirements-docs.txt requirements-dev.txt
 	@echo "[set-up] mkdocs, notebooks and test tools"
 	@$(PIP) -r requirements-docs.txt -r requirements-dev.txt
 	@touch $@
+
+# The browser of the tests of the page, from Debian; without it those tests are skipped with a reason.
+browser:
+	@command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null
+
+# What the page needs to compute landmarks in the browser: MediaPipe's wasm from npm, and its models; 30 MB.
+front-end: $(VENV)/.demo
+	$(PY) scripts/fetch_front_end.py
 
 install: $(VENV)/.dev
 	@echo "[set-up] done: $(VENV)"
@@ -49,6 +65,17 @@ install: $(VENV)/.dev
 demo: $(VENV)/.demo
 	$(PY) locallaunch.py projects/signclip/$(DEMO).yaml
 	$(PY) demo_finger.py
+
+# The index is built again after a training: both replace only what these commands wrote.
+PORT ?= 8000
+RUN := $(RUNS)/$(DEMO)
+
+serve: $(VENV)/.serve
+	@test -f $(RUN)/checkpoint_best.pt || SIGNCLIP_RUNS=$(RUNS) $(PY) locallaunch.py projects/signclip/$(DEMO).yaml
+	@test $(RUN)/index/index.json -nt $(RUN)/checkpoint_best.pt || { \
+		$(PY) -m mmpt convert $(RUN)/checkpoint_best.pt --config projects/signclip/$(DEMO).yaml --out $(RUN)/model --force && \
+		$(PY) -m mmpt search build $(RUN)/eval --out $(RUN)/index --force; }
+	$(PY) -m mmpt serve --model $(RUN)/model --index $(RUN)/index --clips projects/signclip/$(DEMO).yaml --results $(RUN) --port $(PORT)
 
 test: $(VENV)/.dev
 	$(PY) -m pytest -n auto --maxprocesses 4

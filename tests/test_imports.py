@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "mmpt").rglob("*.py"))
 ROOMS = [
     {"config", "utils", "pose", "signwriting", "registry"},
-    {"processors", "extractors", "models", "losses"},
+    {"processors", "extractors", "models", "losses", "page"},
     {"datasets", "evaluators", "search"},
     {"embedding"},
     {"tasks"},
-    {"experiments", "training"},
+    {"experiments", "training", "serving"},
     {"fairseq_plugin", "cli"},
 ]
 

@@ -18,7 +18,9 @@ from tests.conftest import ROOT
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # setuptools leaves a build/ folder in the tree that it builds
-    kept = shutil.ignore_patterns(".*", "runs", "data", "build", "tests", "__pycache__", "*.egg-info", "site")
+    kept = shutil.ignore_patterns(
+        ".*", "runs", "data", "build", "tests", "vendor", "__pycache__", "*.egg-info", "site"
+    )
     shutil.copytree(ROOT, source, ignore=kept)
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", str(source)]
     subprocess.run([*build, "-w", str(folder)], check=True)
@@ -53,6 +55,8 @@ def test_wheel_holds_every_config_and_the_licence(wheel: Path) -> None:
         for path in (ROOT / folder).rglob("*.yaml"):
             assert f"mmpt/package_configs/{path.relative_to(ROOT)}" in names
     assert "mmpt/package_configs/configs/published_rwthfs.csv" in names and "mmpt/py.typed" in names
+    for path in (ROOT / "mmpt" / "page" / "static").glob("*.*"):
+        assert f"mmpt/page/static/{path.name}" in names
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 

@@ -115,7 +115,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     """Check the table, embed the splits that the protocols need, run the protocols, write the report."""
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.embedding.run import EmbedOptions
-    from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of
+    from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of, shown_clips
     from mmpt.evaluators.recognition.protocols import Outcome, check_protocol, run_protocol
     from mmpt.evaluators.recognition.report import report_of, results_table, save_recognition
     from mmpt.processors.table_file import read_table
@@ -163,7 +163,8 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     if not outcomes:
         raise UserError(skipped[-1])
     about["warnings"] += skipped
-    files = save_recognition(out, about, outcomes, queries, not args.no_pictures, args.force)
+    shown = shown_clips(table, queries.ids, model.video_processor.suffix, args.vfeat_dir)
+    files = save_recognition(out, about, outcomes, queries, not args.no_pictures, args.force, shown)
     _show(about, results_table(outcomes), files)
 
 

@@ -14,6 +14,7 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.run import EmbedOptions, embed_clips
 from mmpt.evaluators.metrics.retrieval import distinct
 from mmpt.evaluators.recognition.protocols import Split
+from mmpt.evaluators.reports.view import ShownClip
 from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.templates import PromptTemplates
@@ -104,3 +105,14 @@ def prompts_of(
     texts = prompt_texts(model, table, [by_id[name] for name in queries.ids], template)
     prompts, numbers, _ = distinct(texts)
     return prompts, model.embed_text(prompts), numbers
+
+
+def shown_clips(table: Table, ids: Sequence[str], suffix: str, folder: Path | None = None) -> list[ShownClip]:
+    """The clips of a report by their ids. suffix, folder: of the features (see clip_files)."""
+    by_id = {row.id: row for row in table.rows}
+    rows = [by_id[name] for name in ids]
+    files = [Path(job.path) for job in table_jobs(table, rows, suffix, folder)]
+    return [
+        ShownClip(row.id, file, row.span, row.signer, row.signed_language, row.text)
+        for row, file in zip(rows, files)
+    ]

@@ -20,6 +20,7 @@ from mmpt.evaluators.prompt_sets import (
 from mmpt.evaluators.provenance import evaluation_facts
 from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, make_results, save_report
 from mmpt.evaluators.reports.tables import format_table
+from mmpt.evaluators.reports.view import ShownClip
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
 from mmpt.processors.clip_source import blank_warning
@@ -99,7 +100,8 @@ def _evaluate(task: Any, provenance: Provenance, device: torch.device, force: bo
     if blank:
         results["warnings"] = [blank_warning(blank, len(video_ids), processor.blank_means)]
     results["protocol"] = config.eval.protocol
-    files = save_report(task.results_path(), results, embedded, force=force)
+    shown = [ShownClip(e.video_id, e.path, e.span, e.signer, e.language, e.text) for e in dataset.examples]
+    files = save_report(task.results_path(), results, embedded, force=force, clips=shown)
     listing = "\n".join(f"  {Path(file)}" for file in files)
     return f"{format_table(results)}\n\nresults of the {split} split are in\n{listing}"
 

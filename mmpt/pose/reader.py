@@ -19,7 +19,7 @@ from pose_format.utils.reader import BufferReader
 
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
-from mmpt.utils.errors import UserError
+from mmpt.utils.errors import TooLargeError, UserError
 from mmpt.utils.files import UNREADABLE, file_stamp
 from mmpt.utils.videos import how_to_extract, is_video
 
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 << 30
 """Larger files are refused: over four hours of one person at 25 frames per second."""
+MAX_HEADER_BYTES = 1 << 17
+"""Larger headers are refused: that of MediaPipe Holistic has 15,000 bytes."""
+_MOST_COMPONENTS = 64
 
 _EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
 _warned = {"people": False}
@@ -66,7 +69,7 @@ def read_pose(path: str | os.PathLike[str], components: Collection[str] | None =
     all the same. Raises UserError, which names the file, for an invalid file.
     """
     try:
-        return _parse(_read_bytes(Path(path)), components)
+        return parse_pose(_read_bytes(Path(path)), components)
     except UserError as error:
         reason = str(error)
         if is_video(path) and Path(path).is_file():
@@ -120,13 +123,23 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{UNREADABLE} ({reason}); expected a readable .pose file") from None
 
 
-def _parse(content: bytes, components: Collection[str] | None) -> PoseClip:
-    """The clip of a file's content."""
+def parse_pose(
+    content: bytes, components: Collection[str] | None = None, most_frames: int | None = None
+) -> PoseClip:
+    """read_pose of the bytes of a file.
+
+    most_frames: for files of strangers. A longer clip raises TooLargeError before its frames are read, and
+    version 0.0 is refused, which is read frame by frame in Python.
+    """
     header = _header(content)
     body = _check_size(content, header)
     # not from the parsed header, which pose-format caches and some of its functions modify
     version, width = struct.unpack_from("<fH", content)
     width = float(width)
+    if most_frames is not None and version == 0:
+        raise UserError("it has the version 0.0; expected pose-format 0.1 or 0.2: write it again")
+    if most_frames is not None and body.frames > most_frames:
+        raise TooLargeError(f"it holds {body.frames} frames; at most {most_frames} are read")
     if version == 0:
         return _parse_frame_by_frame(content, header, width, components)
     if body.people > 1:
@@ -150,7 +163,7 @@ def _parse(content: bytes, components: Collection[str] | None) -> PoseClip:
 def _parse_frame_by_frame(
     content: bytes, header: _Header, width: float, components: Collection[str] | None
 ) -> PoseClip:
-    """_parse for version 0.0, whose frames have different numbers of people."""
+    """parse_pose for version 0.0, whose frames have different numbers of people."""
     reader = BufferReader(content)
     reader.read_offset = _BEFORE + len(header.content)
     try:
@@ -171,7 +184,10 @@ def _header(content: bytes) -> _Header:
     for known in _known:
         if content.startswith(known.content, _BEFORE):
             return known
-    reader = BufferReader(content)
+    # millions of names or components would take minutes
+    reader = BufferReader(content[:MAX_HEADER_BYTES])
+    if len(content) >= 12 and (count := struct.unpack_from("<H", content, _BEFORE)[0]) > _MOST_COMPONENTS:
+        raise UserError(f"the header names {count} components; {_EXPECTED}")
     try:
         parsed = PoseHeader.read(reader)
     except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes

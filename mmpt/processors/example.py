@@ -19,7 +19,7 @@ class Example:
     features. mirror: the clip was signed with the left hand and is mirrored. group: results are also reported
     by group (a sign language, a signer); or "". span: the part of the file that is the clip; None: all of it.
     other_texts: further prompts of the clip, one for each further template; "": it has none by that template.
-    Training draws from all of them.
+    Training draws from all of them. signer, language: "" where they are not known.
     """
 
     video_id: str
@@ -29,6 +29,8 @@ class Example:
     group: str = ""
     span: Span | None = None
     other_texts: tuple[str, ...] = ()
+    signer: str = ""
+    language: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", nfc(self.text))

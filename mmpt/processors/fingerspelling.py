@@ -98,7 +98,12 @@ class FingerspellingMetaProcessor(MetaProcessor):
             if not text:
                 self.without_sign[row.language] += 1
                 continue
-            self.examples.append(Example(video_id, text, row.path, mirror, row.language, None, tuple(others)))
+            language = row.language
+            self.examples.append(
+                Example(
+                    video_id, text, row.path, mirror, language, other_texts=tuple(others), language=language
+                )
+            )
 
     @classmethod
     def from_config(cls, config: DatasetConfig, split: str, suffix: str) -> "FingerspellingMetaProcessor":

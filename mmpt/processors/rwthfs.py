@@ -54,7 +54,13 @@ class RWTHFSMetaProcessor(MetaProcessor):
                 continue
             prompt = PROMPT.format(letter=letters[name["letter"]])
             self.examples.append(
-                Example(video_id, prompt, folder / f"{video_id}{suffix}", group=name["signer"])
+                Example(
+                    video_id,
+                    prompt,
+                    folder / f"{video_id}{suffix}",
+                    group=name["signer"],
+                    signer=name["signer"],
+                )
             )
 
     @classmethod

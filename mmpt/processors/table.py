@@ -46,6 +46,8 @@ class TableMetaProcessor(MetaProcessor):
                 row.signer or row.signed_language,
                 row.span,
                 tuple(texts[1:]),
+                row.signer,
+                row.signed_language,
             )
             for row, file, texts in zip(rows, files, prompts)
             if texts[0]

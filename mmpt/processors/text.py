@@ -13,6 +13,8 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import nfc
 
+_KEPT = 1 << 16
+"""Prompts whose token ids are kept."""
 _SHOWN = 30
 """Characters of a long prompt's start, and of its end, in a message."""
 
@@ -108,6 +110,8 @@ class TextProcessor:
     def _read(self, text: str) -> _Tokens:
         if text not in self._kept:
             _check_characters(text)
+            if len(self._kept) >= _KEPT:  # a server sees any number of prompts
+                self._kept.clear()
             self._kept[text] = self._tokens(nfc(text))
         return self._kept[text]
 

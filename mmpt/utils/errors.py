@@ -32,6 +32,10 @@ class MissingDataError(UserError):
     """Data or weights are missing on this machine; the message says how to get them."""
 
 
+class TooLargeError(UserError):
+    """The input is larger than a limit that was set for it."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM was received (see sigterm_as_interrupt)."""
 

@@ -38,7 +38,7 @@ EVALUATION = OutputKind(
     "results.json",
     (
         *("results.md", "text_embeddings.npy", "video_embeddings.npy", "ids.json"),
-        *("confusion_matrix.png", "per_class.png"),
+        *("confusion_matrix.png", "per_class.png", "report.html"),
     ),
     old_keys=("t2v", "v2t", "n_videos", "n_prompts"),
 )
@@ -48,7 +48,7 @@ PROTOCOL_REPORT = OutputKind(
     "protocols.json",
     (
         *("protocols.md", "protocols.csv", "per_class.csv", "per_signer.csv", "predictions.csv", "map.png"),
-        *("*_confusions.png", "*_per_class.png"),
+        *("*_confusions.png", "*_per_class.png", "report.html"),
     ),
     old_keys=("model", "table", "outcomes"),
 )

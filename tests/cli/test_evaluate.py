@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from mmpt.cli.evaluate import main
 from mmpt.embedding.storage import read_embedding_set
 from mmpt.evaluators.recognition.protocols import PROTOCOLS
+from mmpt.page.report import view_of_report
 from mmpt.processors.table_file import read_table
 from tests.commands import run_code
 from tests.processors.table_data import table_rows, write_table
@@ -35,6 +36,12 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
     accuracy = theirs.score(np.stack([vector[r.id] for r in test]), [r.text for r in test])
     assert outcomes["v2v", "1-NN"]["metrics"]["R@1"] == pytest.approx(accuracy)
     assert "| v2v | 1-NN | 6 | 6 | 1.000 |" in capsys.readouterr().out
+    report = view_of_report(tmp_path / "report.html")
+    answers = {answer["name"]: answer for answer in report["answers"]}
+    right = np.equal(answers["v2v 1-NN"]["truth"], answers["v2v 1-NN"]["given"]).mean()
+    assert right == pytest.approx(accuracy) and len(answers) == 5
+    assert [clip["id"] for clip in report["clips"]] == [row.id for row in test] and not report["note"]
+    assert all(clip["pose"]["frames"] > 1 and clip["signer"] for clip in report["clips"])
 
 
 def test_evaluate_prompt_template(model_folder, small_table, tmp_path):

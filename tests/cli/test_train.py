@@ -47,6 +47,7 @@ def test_train_evaluate_and_search(tiny_yaml, tmp_path):
         "video_embeddings.npy",
         "text_embeddings.npy",
         "ids.json",
+        "report.html",
     ):
         assert (tmp_path / "run" / "eval" / name).is_file()
         assert name in done.stdout

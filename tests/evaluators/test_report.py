@@ -95,6 +95,7 @@ def test_save_report_folder(tmp_path: Path, results: dict[str, Any]) -> None:
         "confusion_matrix.png",
         "ids.json",
         "per_class.png",
+        "report.html",
         "results.json",
         "results.md",
         "text_embeddings.npy",

@@ -11,11 +11,14 @@ import numpy as np
 from mmpt.evaluators.metrics.ranks import ABSENT
 from mmpt.evaluators.recognition.protocols import Outcome, Split
 from mmpt.evaluators.reports.tables import code_span, csv_text, escape_markdown, markdown_table
+from mmpt.evaluators.reports.view import REPORT, Answers, ShownClip, make_view
+from mmpt.page.report import report_html
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.output_kinds import PROTOCOL_REPORT
 from mmpt.utils.outputs import replace_output
 
 COLUMNS = ("R@1", "R@5", "R@10", "P@1", "MRR", "DCG", "MedianR")
+_HEADER = ("protocol", "setting", "N", "classes", "coverage", *COLUMNS)
 _LISTED = 100
 _MAP, _PICTURES = "map.png", ("confusions.png", "per_class.png")
 
@@ -27,11 +30,13 @@ def save_recognition(
     queries: Split,
     pictures: bool = True,
     force: bool = False,
+    clips: Sequence[ShownClip] = (),
 ) -> list[Path]:
     """Write a report into `folder` and return its files. An earlier report of the same is replaced.
 
-    The files are protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv and figures.
-    about: facts about model, table and split; its "warnings" are printed first. force: see replace_output.
+    The files are protocols.json, .md and .csv, per_class.csv, per_signer.csv, predictions.csv, report.html
+    and figures. about: facts about model, table and split; its "warnings" are printed first. force: see
+    replace_output. clips: the files of the queries, whose poses report.html shows.
     """
     by_clips = [outcome for outcome in outcomes if outcome.predicted is not None]
     classes, signers = _breakdown(by_clips, queries, "class"), _breakdown(by_clips, queries, "signer")
@@ -48,6 +53,7 @@ def save_recognition(
         for name in written:
             write_text(fresh / name, csv_text(tables[name]))
         write_text(fresh / "protocols.md", _page(about, outcomes, classes, signers, list(drawings)))
+        write_text(fresh / REPORT, report_html(_view(about, outcomes, queries, clips)))
         content = {**about, "outcomes": [outcome.as_json() for outcome in outcomes]}
         write_json(fresh / "protocols.json", content)
         failure = None
@@ -58,7 +64,7 @@ def save_recognition(
             failure = error  # raised when the numbers are saved
     if failure is not None:
         raise failure
-    return [folder / name for name in ("protocols.md", "protocols.json", *written, *drawings)]
+    return [folder / name for name in ("protocols.md", "protocols.json", REPORT, *written, *drawings)]
 
 
 def report_of(split: str, model: dict[str, str], table: dict[str, str]) -> dict[str, str]:
@@ -68,14 +74,17 @@ def report_of(split: str, model: dict[str, str], table: dict[str, str]) -> dict[
 
 def results_table(outcomes: Sequence[Outcome]) -> str:
     """All outcomes as a Markdown table: values with intervals, and chance below."""
-    header = ["protocol", "setting", "N", "classes", "coverage", *COLUMNS]
+    return markdown_table(_HEADER, _table_rows(outcomes))
+
+
+def _table_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     rows = []
     for outcome in outcomes:
         facts = [str(outcome.n), str(len(outcome.classes)), f"{outcome.coverage:.3f}"]
         rows.append([outcome.protocol, outcome.setting, *facts, *(_cell(outcome, name) for name in COLUMNS)])
         chance = [_number(name, outcome.chance.get(name)) for name in COLUMNS]
         rows.append(["", "chance", "", "", "", *chance])
-    return markdown_table(header, rows)
+    return rows
 
 
 def results_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -158,6 +167,31 @@ def _predictions(outcomes: Sequence[Outcome], queries: Split) -> list[dict[str, 
     return rows
 
 
+def _view(
+    about: dict[str, Any], outcomes: Sequence[Outcome], queries: Split, clips: Sequence[ShownClip]
+) -> dict[str, Any]:
+    """What report.html shows."""
+    shown = clips or [
+        ShownClip(clip, signer=signer, text=name)
+        for clip, name, signer in zip(queries.ids, queries.classes, queries.signers)
+    ]
+    answers = []
+    for outcome in _last([outcome for outcome in outcomes if outcome.predicted is not None]):
+        assert outcome.truth is not None and outcome.predicted is not None
+        noun = "prompt" if outcome.protocol == "zero_shot" else "class"
+        name = f"{outcome.protocol} {outcome.setting}"
+        answers.append(Answers(name, noun, outcome.classes, outcome.truth, outcome.predicted))
+    facts = [f"{len(queries)} clips"] + [f"command: {about['command']}"] * bool(about.get("command"))
+    notes = [f"{o.protocol} {o.setting}: {'; '.join(o.notes)}" for o in outcomes if o.notes]
+    lines = {"facts": [*facts, *notes], "warnings": about["warnings"]}
+    table = {"title": "Protocols", "header": list(_HEADER), "rows": _table_rows(outcomes)}
+    return make_view(_title(about), lines, [table], answers, shown)
+
+
+def _title(about: dict[str, Any]) -> str:
+    return f"{about['model']['folder']} on {about['table']['file']}, split {about['split']}"
+
+
 def _page(
     about: dict[str, Any],
     outcomes: Sequence[Outcome],
@@ -165,8 +199,7 @@ def _page(
     signers: Sequence[dict[str, Any]],
     drawn: Sequence[str],
 ) -> str:
-    title = f"{about['model']['folder']} on {about['table']['file']}, split {about['split']}"
-    parts = [f"# {escape_markdown(title)}\n"]
+    parts = [f"# {escape_markdown(_title(about))}\n"]
     parts += [f"**{escape_markdown(line)}**\n" for line in about["warnings"]]
     parts += [results_table(outcomes) + "\n"]
     parts.append("Intervals: 95 % bootstrap over clips (t2v: prompts). Chance: random scores.\n")

@@ -23,6 +23,8 @@ from mmpt.evaluators.reports.tables import (
     markdown_table,
     name_of,
 )
+from mmpt.evaluators.reports.view import CLIPS, REPORT, Answers, ShownClip, evaluation_view
+from mmpt.page.report import report_html
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json, write_text
 from mmpt.utils.output_kinds import EVALUATION
@@ -145,13 +147,15 @@ def save_report(
     split: EmbeddedSplit,
     plots: bool = True,
     force: bool = False,
+    clips: Sequence[ShownClip] = (),
 ) -> list[Path]:
     """Write the report of an evaluation into `folder`. Returns the files, results.json last.
 
     Replaces the results of an earlier evaluation of the same checkpoint and split together; force: of others
     too (see replace_output). The files are text_embeddings.npy and video_embeddings.npy (float32), ids.json
-    ({"prompts", "videos", "prompt_of_video", "nearest_prompt"}), results.md, results.json and, with `plots`,
-    confusion_matrix.png and per_class.png. results: what `make_results` returned for `split`.
+    ({"prompts", "videos", "prompt_of_video", "nearest_prompt"}), report.html, results.md, results.json and,
+    with `plots`, confusion_matrix.png and per_class.png. results: what `make_results` returned for `split`.
+    clips: the files of the split's clips, whose poses report.html shows; without them it has no poses.
     """
     folder = Path(folder)
     texts, videos = np.asarray(split.texts, np.float32), np.asarray(split.videos, np.float32)
@@ -164,6 +168,9 @@ def save_report(
         "prompt_of_video": truth.tolist(),
         "nearest_prompt": predicted.tolist(),
     }
+    ranks = split.ranks(results["similarity"]).v2t if len(truth) <= CLIPS else None
+    answers = Answers("nearest prompt", "prompt", split.prompts, truth, predicted, ranks)
+    shown = clips or [ShownClip(name) for name in split.video_ids]
     of = evaluated(folder, results.get("checkpoint"), results.get("split"))
     with replace_output(folder, EVALUATION, of, force) as fresh:
         np.save(fresh / "text_embeddings.npy", texts)
@@ -175,9 +182,10 @@ def save_report(
             for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
                 draw(fresh / name, truth, predicted, split.prompts, results)
         write_text(fresh / "results.md", _markdown(results, truth, predicted, labels, plots))
+        write_text(fresh / REPORT, report_html(evaluation_view(results, answers, shown)))
         write_json(fresh / "results.json", results)
     pictures = _PICTURES if plots else ()
-    names = ("text_embeddings.npy", "video_embeddings.npy", "ids.json", *pictures, "results.md")
+    names = ("text_embeddings.npy", "video_embeddings.npy", "ids.json", *pictures, REPORT, "results.md")
     return [folder / name for name in (*names, "results.json")]
 
 

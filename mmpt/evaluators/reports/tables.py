@@ -118,8 +118,11 @@ def format_markdown(results: Results) -> str:
     return markdown_table(header, _rows(results)) + f"\n\n{facts(results)}.\n{warnings}"
 
 
-def all_metrics_markdown(results: Results) -> str:
-    """Every metric with interval and chance, one per line, as a Markdown table."""
+METRICS_HEADER = ("metric", "value", "interval", "chance")
+
+
+def metrics_rows(results: Results) -> list[list[str]]:
+    """Every metric with interval and chance, one per row of METRICS_HEADER."""
     rows = []
     for direction in ("t2v", "v2t"):
         bounds = (results.get("intervals") or {}).get(direction, {})
@@ -128,7 +131,12 @@ def all_metrics_markdown(results: Results) -> str:
             chance = number(metric, results["chance"].get(name))
             cells = [direction.upper() + " " + metric, number(metric, value)]
             rows.append([*cells, _interval(metric, bounds.get(metric)), chance])
-    return markdown_table(["metric", "value", "interval", "chance"], rows) + "\n"
+    return rows
+
+
+def all_metrics_markdown(results: Results) -> str:
+    """The rows of metrics_rows as a Markdown table."""
+    return markdown_table(METRICS_HEADER, metrics_rows(results)) + "\n"
 
 
 def compare_table(

@@ -1,0 +1,72 @@
+/** Where a clip comes from: a file that is dropped or chosen, or the webcam. */
+import { postForm } from "./api.js";
+import { el } from "./dom.js";
+import { canExtract, extractPose, recordWebcam } from "./extract.js";
+
+const POSE = /\.pose$/i;
+
+/**
+ * @param {Object} model of /model
+ * @param {ReturnType<import("./status.js").status>} state
+ * @param {(pose: File) => void} onclip receives a `.pose`; videos become one first
+ */
+export function clipInput(model, state, onclip) {
+  const file = el("input", { type: "file", accept: ".pose,video/*", onchange: () => file.files[0] && take(file.files[0]) });
+  const zone = el("label", { class: "drop" }, el("strong", {}, "Drop a .pose or a video here"), el("span", {}, "or choose a file"), file);
+  const camera = el("button", { type: "button", onclick: () => record() }, "Use the webcam");
+  const preview = el("video", { muted: true, playsInline: true, hidden: true, "aria-label": "Webcam" });
+  const stop = el("button", { type: "button", class: "primary", hidden: true }, "Stop recording");
+  const note = el("p", { class: "note" }, "A video stays on this machine: its landmarks are computed in the browser, and only they are sent.");
+  zone.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    zone.classList.add("over");
+  });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    zone.classList.remove("over");
+    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  });
+
+  canExtract().then((missing) => {
+    if (!missing) return;
+    camera.hidden = true;
+    note.textContent = model.video
+      ? "A video is sent to the server, which computes its landmarks."
+      : `Poses only, no videos: ${missing}`;
+    file.accept = model.video ? ".pose,video/*" : ".pose";
+    if (!model.video) zone.querySelector("strong").textContent = "Drop a .pose here";
+  });
+
+  const progress = (done, total) => state.say(`Landmarks: ${done} of ${total} frames`);
+
+  async function take(given) {
+    if (POSE.test(given.name)) return onclip(given);
+    let pose = null;
+    await state.run("Reading the video", async () => {
+      if (!(await canExtract())) pose = await extractPose({ file: given }, progress);
+      else if (model.video) pose = new File([await (await postForm("/api/extract", { video: given })).blob()], "video.pose");
+      else throw new Error(`${given.name}: expected a .pose. ${await canExtract()}`);
+    });
+    if (pose) onclip(pose);
+  }
+
+  async function record() {
+    let pose = null;
+    await state.run("Recording", async () => {
+      camera.disabled = true;
+      preview.hidden = stop.hidden = false;
+      try {
+        const frames = await recordWebcam(preview, new Promise((resolve) => (stop.onclick = resolve)));
+        stop.hidden = true;
+        pose = await extractPose(frames, progress);
+      } finally {
+        camera.disabled = false;
+        preview.hidden = stop.hidden = true;
+      }
+    });
+    if (pose) onclip(pose);
+  }
+
+  return el("section", { class: "clipinput", "aria-label": "Clip" }, zone, el("div", { class: "row" }, camera, stop), preview, note);
+}

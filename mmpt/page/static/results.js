@@ -1,0 +1,274 @@
+/** The view of an evaluation (mmpt/evaluators/reports/view.py): tables, confusions, clips and their poses. */
+import { counted, el, select, table } from "./dom.js";
+import { confusionMatrix } from "./matrix.js";
+import { PosePlayer } from "./player.js";
+
+const SHOWN = 100;
+
+/**
+ * Everything about one evaluation.
+ * @param {Object} view
+ * @returns {HTMLElement}
+ */
+export function resultsView(view) {
+  const matrix = el("div", {});
+  const clips = el("div", {});
+  const show = (number) => {
+    const shown = answersView(view, view.answers[number]);
+    matrix.replaceChildren(shown.matrix);
+    clips.replaceChildren(...shown.clips);
+  };
+  const choices = view.answers.map((answer, number) => [String(number), answer.name]);
+  const choice = choices.length > 1 ? select("Answers of", choices, (value) => show(Number(value))).element : null;
+  if (view.answers.length) show(0);
+  return el(
+    "div",
+    { class: "results" },
+    el("h2", {}, view.title),
+    ...[...view.warnings, view.note].filter(Boolean).map(warning),
+    choice,
+    el("div", { class: "overview" }, el("div", {}, ...view.tables.map(shownTable), origin(view)), matrix),
+    clips,
+  );
+}
+
+function warning(line) {
+  return el("p", { class: "warning", role: "note" }, line);
+}
+
+function shownTable({ title, header, rows }) {
+  return table(title, header, rows);
+}
+
+function origin(view) {
+  const lines = view.facts.map((line) => el("li", {}, line));
+  return el("details", {}, el("summary", {}, "How it was made"), el("ul", {}, ...lines));
+}
+
+/** The confusion matrix; and the filters, the clips and the player of one set of answers. */
+function answersView(view, answer) {
+  const clips = view.clips.map((clip, n) => ({
+    ...clip,
+    truth: answer.truth[n],
+    given: answer.given[n],
+    rank: answer.ranks ? answer.ranks[n] : null,
+    right: answer.truth[n] === answer.given[n],
+  }));
+  const filters = clipFilters(clips, answer, () => list.show(filters.chosen()));
+  const detail = clipDetail(view, answer, clips);
+  const list = clipList((clip) => describe(answer, clip), detail.show);
+  list.show(filters.chosen());
+  const choose = (truth, given) => {
+    filters.set(truth, given);
+    list.element.scrollIntoView({ block: "nearest" });
+  };
+  return {
+    matrix: confusionMatrix(answer, choose),
+    clips: [el("h3", {}, "Clips"), filters.element, el("div", { class: "split" }, list.element, detail.element)],
+  };
+}
+
+function className(answer, number) {
+  return number < 0 ? "(not among the classes)" : answer.classes[number];
+}
+
+function describe(answer, clip) {
+  const truth = clip.truth < 0 ? clip.text : answer.labels[clip.truth];
+  return clip.right ? `${truth}, right` : `${truth} → ${answer.labels[clip.given]}`;
+}
+
+/**
+ * Selects of class, signer and language, a text field for the id, and whether right clips are shown.
+ * `chosen` returns the clips that pass; `set` chooses a pair of classes.
+ */
+function clipFilters(clips, answer, changed) {
+  const state = { truth: "", given: "", signer: "", language: "", id: "", right: false };
+  const boxes = {};
+  const parts = [];
+  const add = (key, label, values) => {
+    if (values.length < 2) return;
+    const made = select(label, [["", "all"], ...values], (value) => {
+      state[key] = value;
+      changed();
+    });
+    boxes[key] = made.box;
+    parts.push(made.element);
+  };
+  const classes = (key) =>
+    [...new Set(clips.map((clip) => clip[key]))]
+      .filter((number) => number >= 0)
+      .map((number) => [String(number), answer.classes[number]])
+      .sort((a, b) => a[1].localeCompare(b[1]));
+  const names = (key) => [...new Set(clips.map((clip) => clip[key]))].sort().map((name) => [name, name || "(unknown)"]);
+  add("truth", `Right ${answer.noun} `, classes("truth"));
+  add("given", `Given ${answer.noun} `, classes("given"));
+  add("signer", "Signer ", names("signer").filter(([name]) => name));
+  add("language", "Language ", names("language").filter(([name]) => name));
+  const id = el("input", { type: "search", oninput: () => ((state.id = id.value.toLowerCase()), changed()) });
+  const right = el("input", { type: "checkbox", onchange: () => ((state.right = right.checked), changed()) });
+  parts.push(el("label", {}, "Id ", id), el("label", { class: "check" }, right, "Show right clips"));
+  const equal = (key, value) => state[key] === "" || state[key] === String(value);
+  return {
+    element: el("form", { class: "filters", onsubmit: (event) => event.preventDefault() }, ...parts),
+    chosen: () =>
+      clips.filter(
+        (clip) =>
+          (state.right || !clip.right) &&
+          ["truth", "given", "signer", "language"].every((key) => equal(key, clip[key])) &&
+          clip.id.toLowerCase().includes(state.id),
+      ),
+    set: (truth, given) => {
+      for (const [key, value] of [["truth", truth], ["given", given]]) {
+        state[key] = boxes[key] ? String(value) : "";
+        if (boxes[key]) boxes[key].value = state[key];
+      }
+      if (truth === given) state.right = right.checked = true;
+      changed();
+    },
+  };
+}
+
+/**
+ * A list of clips as buttons; the up and down keys move through it.
+ * @param {(clip: Object) => string} describe
+ * @param {(clip: Object|null) => void} onpick
+ */
+function clipList(describe, onpick) {
+  const count = el("p", { class: "count", "aria-live": "polite" });
+  const items = el("ol", { class: "clips" });
+  const more = el("button", { type: "button" });
+  const pick = (button, clip) => {
+    for (const other of items.querySelectorAll("[aria-pressed=true]")) other.setAttribute("aria-pressed", "false");
+    button?.setAttribute("aria-pressed", "true");
+    onpick(clip);
+  };
+  const item = (clip) => {
+    const button = el(
+      "button",
+      { type: "button", "aria-pressed": "false", onclick: () => pick(button, clip) },
+      el("span", { class: clip.right ? "right" : "wrong" }, describe(clip)),
+      el("small", {}, clip.id),
+    );
+    return el("li", {}, button);
+  };
+  items.addEventListener("keydown", (event) => {
+    const way = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    const next = way && event.target.closest("li")?.[way]?.querySelector("button");
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+    next.click();
+  });
+  const show = (clips) => {
+    let shown = 0;
+    const add = () => {
+      items.append(...clips.slice(shown, shown + SHOWN).map(item));
+      shown = Math.min(shown + SHOWN, clips.length);
+      more.textContent = `Show more of ${clips.length}`;
+      more.hidden = shown >= clips.length;
+    };
+    items.replaceChildren();
+    count.textContent = counted(clips.length, "clip");
+    more.onclick = add;
+    add();
+    pick(items.querySelector("button"), clips[0] ?? null);
+  };
+  return { element: el("div", { class: "list" }, count, items, more), show };
+}
+
+/** The player of a clip, beside one of a clip of the given class, with the right and the given class. */
+function clipDetail(view, answer, clips) {
+  const player = new PosePlayer(view.drawing);
+  const other = new PosePlayer(view.drawing);
+  const facts = el("dl", {});
+  const element = el("section", { class: "detail", "aria-label": "Clip" }, facts, el("div", { class: "players" }, player.element, other.element));
+  const show = (clip) => {
+    element.hidden = !clip;
+    if (!clip) return;
+    const lines = [
+      [`Right ${answer.noun}`, clip.truth < 0 ? `${clip.text} ${className(answer, -1)}` : className(answer, clip.truth)],
+      [`Given ${answer.noun}`, className(answer, clip.given)],
+      ["Rank of the right one", clip.rank === null ? "" : `${clip.rank} of ${answer.classes.length}`],
+      ["Signer", clip.signer],
+      ["Language", clip.language],
+      ["Clip", clip.id],
+    ];
+    const pairs = lines.filter(([, value]) => value);
+    facts.replaceChildren(...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+    player.show(clip.pose, "This clip");
+    const like = clip.right ? null : clips.find((one) => one.pose && one.truth === clip.given && one.right);
+    other.element.hidden = !like;
+    other.show(like ? like.pose : null, like ? `A clip of the given ${answer.noun}` : "");
+  };
+  return { element, show };
+}
+
+/**
+ * Two evaluations side by side: their tables, and the clips that both have.
+ * @param {Object} first
+ * @param {Object} second
+ * @param {[string, string]} names
+ */
+export function compareView(first, second, names) {
+  const [a, b] = [first.answers[0], second.answers[0]];
+  const there = new Map(second.clips.map((clip, n) => [clip.id, n]));
+  const clips = first.clips.flatMap((clip, n) => {
+    const m = there.get(clip.id);
+    if (m === undefined) return [];
+    const pose = clip.pose ?? second.clips[m].pose;
+    const right = [a.truth[n] === a.given[n], b.truth[m] === b.given[m]];
+    const given = [className(a, a.given[n]), className(b, b.given[m])];
+    const short = [a.labels[a.truth[n]] ?? clip.text, a.labels[a.given[n]], b.labels[b.given[m]]];
+    return [{ ...clip, pose, right: right[0] && right[1], both: right, truth: className(a, a.truth[n]), given, short }];
+  });
+  const player = new PosePlayer(first.drawing);
+  const facts = el("dl", {});
+  const detail = el("section", { class: "detail", "aria-label": "Clip" }, facts, el("div", { class: "players" }, player.element));
+  const list = clipList(({ short }) => `${short[0]}: ${short[1]} / ${short[2]}`, (clip) => {
+    detail.hidden = !clip;
+    if (!clip) return;
+    const lines = [[`Right ${a.noun}`, clip.truth], [names[0], clip.given[0]], [names[1], clip.given[1]], ["Clip", clip.id]];
+    facts.replaceChildren(...lines.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+    player.show(clip.pose, "This clip");
+  });
+  const groups = [
+    [`Only ${names[1]} is right`, [false, true]],
+    [`Only ${names[0]} is right`, [true, false]],
+    ["Both are wrong", [false, false]],
+    ["Both are right", [true, true]],
+  ].map(([name, both]) => [name, clips.filter((clip) => clip.both.every((right, n) => right === both[n]))]);
+  const choices = groups.map(([name, members], n) => [String(n), `${name} (${members.length})`]);
+  const choice = select("Clips ", choices, (value) => list.show(groups[Number(value)][1]));
+  const shown = Math.max(0, groups.findIndex(([, members]) => members.length));
+  choice.box.value = String(shown);
+  list.show(groups[shown][1]);
+  return el(
+    "div",
+    { class: "results" },
+    el("h2", {}, `${names[0]} and ${names[1]}`),
+    comparedTable(first, second, names),
+    el("p", {}, `${counted(clips.length, "clip")} of both runs; in the list: the right ${a.noun}, and the answers of the runs.`),
+    choice.element,
+    el("div", { class: "split" }, list.element, detail),
+  );
+}
+
+/** The first tables of two evaluations, row by row; chance, which does not depend on the run, once. */
+function comparedTable(first, second, names) {
+  const [a, b] = [first.tables[0], second.tables[0]];
+  const key = (row) => (a.header[1] === "setting" ? `${row[0]} ${row[1]}` : row[0]);
+  const rows = a.rows.filter((row) => row[0]);
+  const others = new Map(b.rows.map((row) => [key(row), row]));
+  const own = a.header.slice(1).filter((name) => name !== "chance");
+  const value = (table, row, name) => row?.[table.header.indexOf(name)] ?? "-";
+  const lines = rows.map((row) => [
+    key(row),
+    ...own.flatMap((name) => [value(a, row, name), value(b, others.get(key(row)), name)]),
+  ]);
+  const header = [a.header[0], ...own.flatMap((name) => names.map((run) => `${name}, ${run}`))];
+  if (a.header.includes("chance")) {
+    header.push("chance");
+    lines.forEach((line, n) => line.push(value(a, rows[n], "chance")));
+  }
+  return table(a.title, header, lines);
+}

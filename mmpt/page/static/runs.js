@@ -1,0 +1,28 @@
+/** Results: the evaluations that the server has, alone or two side by side. */
+import { get } from "./api.js";
+import { el, select } from "./dom.js";
+import { compareView, resultsView } from "./results.js";
+import { status } from "./status.js";
+
+export function runsPage() {
+  const state = status();
+  const body = el("div", {});
+  const bar = el("div", { class: "row" });
+  const load = (name) => get(`/api/results/${encodeURIComponent(name)}`);
+
+  state.run("Reading the results", async () => {
+    const { results } = await get("/api/results");
+    const names = results.map(({ name }) => [name, name]);
+    const show = () =>
+      state.run("Reading the results", async () => {
+        const [first, second] = [run.box.value, other?.box.value];
+        const views = await Promise.all([load(first), ...(second ? [load(second)] : [])]);
+        body.replaceChildren(second ? compareView(...views, [first, second]) : resultsView(views[0]));
+      });
+    const run = select("Run", names, show);
+    const other = names.length > 1 ? select("Compare with", [["", "nothing"], ...names], show) : null;
+    bar.replaceChildren(run.element, ...(other ? [other.element] : []));
+    await show();
+  });
+  return el("div", {}, bar, state.element, body);
+}

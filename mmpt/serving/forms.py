@@ -1,0 +1,122 @@
+"""Read and check the form of a request."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from mmpt.registry import nearest
+from mmpt.serving.engine import Upload
+from mmpt.serving.limits import Limits
+from mmpt.utils.errors import TooLargeError, UserError
+
+TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+_YES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A request's files and texts by field, in order."""
+
+    files: Mapping[str, list[Upload]]
+    texts: Mapping[str, list[str]]
+
+    def one(self, field: str) -> str | None:
+        """The text of a field; None without one. Raises UserError if there are several."""
+        values = self.texts.get(field, [])
+        if len(values) > 1:
+            raise UserError(f"the field {field!r} was given {len(values)} times: give it once.")
+        return values[0] if values else None
+
+    def number(self, field: str, default: int, least: int) -> int:
+        """A whole number. Raises UserError."""
+        text = self.one(field)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+            raise UserError(f"{field}: got {_shown(text)}; expected a whole number of at least {least}.")
+        return int(text)
+
+    def truth(self, field: str) -> bool:
+        """True or false (default: false). Raises UserError."""
+        text = self.one(field) or "false"
+        if text.lower() not in _YES:
+            raise UserError(f"{field}: got {_shown(text)}; expected true or false.")
+        return _YES[text.lower()]
+
+
+async def read_form(request: Request, files: Collection[str], texts: Collection[str], limits: Limits) -> Form:
+    """The form of a request with these fields only.
+
+    Raises UserError for another form, TooLargeError above a limit, HTTPException (408) if it is too slow.
+    """
+    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() not in TYPES:
+        got = _shown(kind) if kind else "nothing"
+        raise UserError(f"Content-Type: got {got}; expected {TYPES[0]} (curl: -F clip=@FILE).")
+    if "charset" in parameters.lower() and "utf-8" not in parameters.lower():
+        raise UserError("Content-Type: expected texts in UTF-8, got another charset.")
+    try:
+        async with asyncio.timeout(limits.seconds):
+            return await _read(request, files, texts, limits)
+    except TimeoutError:
+        raise HTTPException(408, f"the request was not complete after {limits.seconds:g} seconds.") from None
+    except HTTPException as error:  # of Starlette, which has one status for all
+        if "Too many" in error.detail or "exceeded maximum" in error.detail:
+            most = (
+                f"{limits.clips} files, {limits.prompts} prompts and {limits.characters} characters in each"
+            )
+            raise TooLargeError(f"the form is too large: at most {most} are read.") from None
+        raise UserError(f"the form cannot be read ({error.detail.rstrip('.')}).") from None
+
+
+async def _read(request: Request, files: Collection[str], texts: Collection[str], limits: Limits) -> Form:
+    most = limits.prompts + 10  # the other fields
+    sizes = {"max_files": limits.clips, "max_fields": most, "max_part_size": 4 * limits.characters}
+    async with request.form(**sizes) as form:
+        _check_fields(form, files, texts)
+        found: dict[str, list[Upload]] = {}
+        words: dict[str, list[str]] = {}
+        for field, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                uploads = found.setdefault(field, [])
+                name = _name(value.filename or "") or f"number {len(uploads)}"
+                uploads.append(Upload(name, await value.read()))
+            else:
+                words.setdefault(field, []).append(_checked_text(field, value, limits))
+    if len(words.get("prompt", [])) > limits.prompts:
+        raise TooLargeError(f"got {len(words['prompt'])} prompts; at most {limits.prompts} are read.")
+    return Form(found, words)
+
+
+def _check_fields(form: FormData, files: Collection[str], texts: Collection[str]) -> None:
+    for field, value in form.multi_items():
+        if field not in (*files, *texts):
+            known = [*files, *texts]
+            hint = nearest(field, known)
+            raise UserError(f"there is no field {_shown(field)}.{hint} Expected {', '.join(known)}.")
+        if isinstance(value, UploadFile) != (field in files):
+            kind, other = ("a file", "a text") if field in files else ("a text", "a file")
+            raise UserError(f"the field {field!r} must be {kind}, got {other}.")
+
+
+def _checked_text(field: str, text: str, limits: Limits) -> str:
+    if len(text) > limits.characters:
+        raise TooLargeError(f"{field}: got {len(text)} characters; at most {limits.characters} are read.")
+    if field == "prompt" and not text.strip():
+        raise UserError("the prompt is empty: write what is signed.")
+    return text
+
+
+def _shown(text: str, most: int = 60) -> str:
+    """A text of the client for a message: short, printable."""
+    return repr(text if len(text) <= most else text[:most] + "...")
+
+
+def _name(file: str, most: int = 60) -> str:
+    """The name of a file without its folder, for messages: short, printable."""
+    name = "".join(c for c in file.replace("\\", "/").rpartition("/")[2] if c.isprintable())
+    return name if len(name) <= most else name[:most] + "..."

@@ -1,0 +1,162 @@
+"""Landmarks computed in the browser, of a real video and of a fake webcam, beside those of Python."""
+
+import base64
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt.page import STATIC
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import HANDS, POSE
+from mmpt.pose.reader import read_pose
+from tests.page.conftest import FLAGS, Window, chromium
+from tests.serving.servers import Server, serving
+
+pytest.importorskip("starlette", reason="the extra `serve` is not installed")
+av = pytest.importorskip("av", reason="the extra `extract` is not installed")
+
+FIRST, FRAMES = 40, 10
+EXTRACT = """async (content) => {
+    const { extractPose } = await import("/page/extract.js");
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    const pose = await extractPose({ file: new Blob([bytes]) }, () => {});
+    return [...new Uint8Array(await pose.arrayBuffer())];
+}"""
+
+NOTE_SENT = """
+window.sent = [];
+const send = window.fetch;
+window.fetch = (path, options) => {
+    if (options?.body) sent.push([path, options.body.get("clip")]);
+    return send(path, options);
+};
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vendor() -> Path:
+    folder = STATIC / "vendor"
+    if not (folder / "holistic.task").is_file() or not (folder / "vision_bundle.mjs").is_file():
+        pytest.skip("MediaPipe for the browser is not there (make front-end)")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(shared_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A part of a real video, as MP4 and as the uncompressed video that Chromium takes for a webcam."""
+    folder = tmp_path_factory.mktemp("videos")
+    with av.open(str(shared_videos / "sign_example.mp4")) as source:
+        frames = list(source.decode(video=0))[FIRST : FIRST + FRAMES]
+    width, height = frames[0].width, frames[0].height
+    pictures = [frame.to_ndarray(format="yuv420p") for frame in frames]
+    with av.open(str(folder / "part.mp4"), "w") as target:
+        stream = target.add_stream("libx264", rate=24, options={"crf": "6"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in pictures:
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        target.mux(stream.encode())
+    header = f"YUV4MPEG2 W{width} H{height} F24:1 Ip C420\n".encode()
+    (folder / "part.y4m").write_bytes(header + b"".join(b"FRAME\n" + one.tobytes() for one in pictures))
+    return folder / "part.mp4", folder / "part.y4m"
+
+
+@pytest.fixture(scope="module")
+def expected(videos: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> PoseClip:
+    """Python's landmarks."""
+    from mmpt.extractors.mediapipe_holistic import HolisticReader
+
+    path = tmp_path_factory.mktemp("pose") / "part.pose"
+    HolisticReader(1, False, None, "keep").convert(videos[0], path)
+    return read_pose(path)
+
+
+@pytest.fixture(scope="module")
+def window(videos: tuple[Path, Path]) -> Iterator[Window]:
+    """A window of a browser whose webcam shows the video."""
+    with chromium([*FLAGS, f"--use-file-for-fake-video-capture={videos[1]}"]) as started:
+        context = started.new_context(permissions=["camera"])
+        yield Window(context)
+
+
+@pytest.fixture(scope="module")
+def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    prompts = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    prompts.write_text("a house\na tree")
+    with serving("--model", model_folder, "--prompts", prompts) as running:
+        yield running
+
+
+def hands(clip: PoseClip) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [T, 2, 21, 2] of both hands, and whether each hand is there [T, 2]."""
+    parts = [clip.component(name) for name in HANDS]
+    return np.stack([data[..., :2] for data, _ in parts], 1), np.stack([c[:, 0] > 0 for _, c in parts], 1)
+
+
+def distances(clip: PoseClip, expected: PoseClip) -> np.ndarray:
+    """Mean distance of each hand [T, E, 2] in each pair of frames; infinite where one lacks it."""
+    (a, in_a), (b, in_b) = hands(clip), hands(expected)
+    found = np.linalg.norm(a[:, None] - b[None], axis=-1).mean(axis=-1)
+    return np.where(in_a[:, None] & in_b[None], found, np.inf)
+
+
+def local_only(window: Window, server: Server) -> None:
+    """MediaPipe tries to send usage metrics, which the policy stops before a request is made."""
+    assert all(url.startswith((server.address, "blob:", "data:")) for url in window.requests)
+
+
+def test_extract_video_in_the_browser_as_python_does(
+    window: Window, server: Server, videos: tuple[Path, Path], expected: PoseClip, tmp_path: Path
+) -> None:
+    window.page.goto(server.address)
+    content = window.page.evaluate(EXTRACT, base64.b64encode(videos[0].read_bytes()).decode())
+    (tmp_path / "browser.pose").write_bytes(bytes(content))
+    clip = read_pose(tmp_path / "browser.pose")
+    assert len(clip) == len(expected) == FRAMES and clip.fps == pytest.approx(24, rel=1e-3)
+    assert clip.width == expected.width and set(clip.points) <= set(expected.points)
+    ours, theirs = (it.component(POSE)[0][:, :17, :2] for it in (clip, expected))
+    assert np.median(np.linalg.norm(ours - theirs, axis=-1)) < 4
+    same = np.diagonal(distances(clip, expected), axis1=0, axis2=1).T
+    assert np.median(same[np.isfinite(same)]) < 3 and np.isfinite(same).mean() > 0.8
+    local_only(window, server)
+
+
+def test_extract_webcam_gives_the_landmarks_of_its_video(
+    window: Window, server: Server, expected: PoseClip, tmp_path: Path
+) -> None:
+    page = window.page
+    page.add_init_script(NOTE_SENT)
+    page.goto(server.address)
+    page.get_by_role("button", name="Use the webcam").click()
+    page.get_by_role("button", name="Stop recording").wait_for()
+    page.wait_for_timeout(400)
+    page.get_by_role("button", name="Stop recording").click()
+    page.locator(".ranked .prompt").first.wait_for(timeout=60_000)
+    assert window.plays(page.locator("canvas"))
+    sent = page.evaluate("Promise.all(sent.map(async ([path, file]) => [path, [...await file.bytes()]]))")
+    assert [path for path, _ in sent] == ["/api/pose", "/api/rank"] and sent[0][1] == sent[1][1]
+    (tmp_path / "webcam.pose").write_bytes(bytes(sent[0][1]))
+    clip = read_pose(tmp_path / "webcam.pose")
+    nearest = distances(clip, expected).min(axis=1)  # the recording starts anywhere in the loop
+    assert np.median(nearest[np.isfinite(nearest)]) < 3 and np.isfinite(nearest).mean() > 0.7
+    local_only(window, server)
+
+
+@pytest.mark.slow
+def test_page_makes_no_foreign_request_in_two_minutes(
+    window: Window, server: Server, videos: tuple[Path, Path]
+) -> None:
+    """MediaPipe sends usage metrics after a minute, and when it ends, where a page lets it."""
+    page = window.page
+    page.goto(server.address)
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        page.set_input_files("input[type=file]", videos[0])
+        page.locator(".ranked li").first.wait_for(timeout=60_000)
+        page.get_by_label("Prompts, one a line").fill(f"a house\na tree {until}")
+        page.wait_for_timeout(2000)
+    blocked = [line for line in window.errors if "violates the following Content Security Policy" in line]
+    assert blocked  # it was tried
+    local_only(window, server)
