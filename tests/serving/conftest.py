@@ -45,7 +45,7 @@ def server(
     (check / "check.md").write_text("# a check\n")
     (check / "lengths.png").write_bytes(b"\x89PNG")
     limits = ["--max-bytes", 4 << 20, "--max-frames", 500, "--max-clips", 8, "--max-prompts", 50]
-    limits += ["--max-characters", 300, "--max-seconds", 2, "--max-requests", 40]
+    limits += ["--max-characters", 300, "--max-seconds", 60, "--max-requests", 40]
     sources = ["--model", model_folder, "--index", index.folder, "--clips", small_table, "--data", check]
     with serving(*sources, "--prompts", folder / "prompts.txt", *limits) as running:
         yield running
