@@ -26,13 +26,15 @@ _LARGEST = 2_000_000
 def can_stack(modules: Sequence[nn.Module]) -> bool:
     """Whether run_stacked gives what the modules give one at a time, sooner.
 
-    With one thread on a CPU it does not: the values of one module fit into the cache.
+    Only in training: weights are put into the first module meanwhile, which other threads must not see. With
+    one thread of torch on a CPU it would not be sooner: the values of one module fit into the cache.
     """
     parts = [part for module in modules for part in module.modules()]
     shapes = [[(name, p.shape) for name, p in module.named_parameters()] for module in modules]
     return (
         len(modules) > 1
         and bool(shapes[0])
+        and modules[0].training
         and (torch.get_num_threads() > 1 or next(modules[0].parameters()).device.type != "cpu")
         and all(shape == shapes[0] for shape in shapes)
         and sum(shape.numel() for _, shape in shapes[0]) <= _LARGEST

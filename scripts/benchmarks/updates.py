@@ -16,6 +16,7 @@ from mmpt.datasets.mmdataset import MMDataset
 from mmpt.models import MMBertForEncoder, MMFusionSeparate, VideoTowerOptions
 from mmpt.models.bert import BertModel, BertSelfAttention, BertSettings
 from mmpt.models.packing import set_packed
+from mmpt.models.word_rows import train_used_rows
 from mmpt.tasks import Task
 
 PARTS = ("data", "forward", "backward", "optimizer")
@@ -26,6 +27,7 @@ WAYS = {
     "fp32": "mmpt, fp32",
     "bf16": "mmpt, bf16 autocast",
 }
+OURS = ("fp32", "bf16")
 
 
 class Trainer:
@@ -45,7 +47,7 @@ class Trainer:
         warmup: int = 0,
     ):
         self.plain = way == "plain"
-        set_packed(model, way in ("fp32", "bf16"))
+        set_packed(model, way in OURS)
         self.model = (PeerModel(model) if way.startswith("peer") else model).to(device).train()
         self.loss = loss.to(device)
         self.way = way
@@ -69,7 +71,10 @@ class Trainer:
         torch.manual_seed(0)
         rates = option(task.config.fairseq, "lr", [5e-5])
         rate = float(rates[0] if isinstance(rates, list) else rates)
-        trainer = cls(task.build_model(), task.build_loss(), way, device, rate, warmup)
+        model = task.build_model()
+        if way in OURS:  # as the plugin of fairseq does
+            train_used_rows(model, task.dataset("train").token_ids())
+        trainer = cls(model, task.build_loss(), way, device, rate, warmup)
         if not dropout:
             without_dropout(trainer.model)
         return trainer
