@@ -27,7 +27,7 @@ KINDS = {
 }
 AUTO_FLAT = 50_000
 """Up to this many vectors `auto` is exact."""
-WANTED_RECALL = 0.99
+WANTED_RECALL = 0.995
 EFFORTS = (4, 8, 16, 32, 64, 128, 256)
 K_FACTORS = (2, 4, 8, 12, 20, 40)
 _MIN_VECTORS = 64
