@@ -7,6 +7,7 @@ are recomputed from the full vectors (see Index).
 import importlib.util
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ KINDS = {
 }
 AUTO_FLAT = 50_000
 """Up to this many vectors `auto` is exact."""
-WANTED_RECALL = 0.99
+WANTED_RECALL = 0.995
 EFFORTS = (4, 8, 16, 32, 64, 128, 256)
 K_FACTORS = (2, 4, 8, 12, 20, 40)
 _MIN_VECTORS = 64
@@ -47,7 +48,8 @@ def faiss_module() -> Any:
             "(requirements.txt has the version), or build the index with --kind flat, which is exact and "
             "needs NumPy only."
         )
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs its CPU dispatch
+    if "faiss" not in sys.modules:  # setting a level is slow
+        logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs its CPU dispatch
     import faiss
 
     return faiss
@@ -162,10 +164,9 @@ def exact_scores(
 def choose_effort(
     index: Any, queries: NDArray[np.float32], vectors: NDArray[np.float32], wanted: Hits
 ) -> tuple[int, int]:
-    """The cheapest effort and k_factor that find WANTED_RECALL of the exact hits, with the effort doubled.
+    """The cheapest effort and k_factor that find WANTED_RECALL of the exact hits.
 
-    wanted: the exact hits of `queries`. Doubled, because other queries may lie farther from the vectors. If
-    no choice reaches that recall, the one with the highest.
+    wanted: the exact hits of `queries`. If no choice reaches that recall, the one with the highest.
     """
     k = wanted.rows.shape[1]
     found = {}
@@ -175,10 +176,8 @@ def choose_effort(
         for factor in K_FACTORS:
             found[effort, factor] = recall(best(scores[:, : factor * k], rows[:, : factor * k], k), wanted)
     enough = min(WANTED_RECALL, max(found.values()))
-    effort, factor = min(
-        (pair for pair, share in found.items() if share >= enough), key=lambda pair: (pair[0] * pair[1], pair)
-    )
-    return 2 * effort, factor
+    good = [pair for pair, share in found.items() if share >= enough]
+    return min(good, key=lambda pair: (pair[0] * pair[1], pair))
 
 
 def recall(got: Hits, wanted: Hits) -> float:
