@@ -163,7 +163,7 @@ class Api:
     async def pose(self, request: Request) -> Response:
         """POST /api/pose."""
         (upload,) = self._clip_of(await self._form(request, "pose"))
-        clip = await run_in_threadpool(parse_pose, upload.content, self._limits.frames)
+        clip = await run_in_threadpool(parse_pose, upload.content, most_frames=self._limits.frames)
         return JSONResponse(await run_in_threadpool(drawn_pose, clip))
 
     async def extract(self, request: Request) -> Response:
