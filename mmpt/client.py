@@ -14,8 +14,8 @@ from mmpt.utils.errors import UserError
 class Client:
     """A server's API. Each method returns the JSON that /openapi.json of the server describes.
 
-    Clips are paths of files, or their bytes. Raises UserError with the server's message, or if it does not
-    answer.
+    Clips are paths of files, or their bytes; one clip or prompt may be given without a list. Raises UserError
+    with the server's message, or if it does not answer.
 
     Examples:
         >>> Client("http://127.0.0.1:8000").rank(["clip.pose"], ["Fingerspell the letter A."])
@@ -59,6 +59,8 @@ class Client:
     def _post(
         self, path: str, clips: Sequence[Any], prompts: Iterable[str], mirror: bool, **fields: int
     ) -> dict[str, Any]:
+        clips = [clips] if isinstance(clips, str | bytes | Path) else clips
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         texts = [("prompt", text) for text in prompts] + [("mirror", "true" if mirror else "false")]
         texts += [(name, str(value)) for name, value in fields.items()]
         boundary = uuid.uuid4().hex

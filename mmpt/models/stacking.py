@@ -29,12 +29,12 @@ def can_stack(modules: Sequence[nn.Module]) -> bool:
     Only in training: weights are put into the first module meanwhile, which other threads must not see. With
     one thread of torch on a CPU it would not be sooner: the values of one module fit into the cache.
     """
+    if len(modules) < 2 or not modules[0].training:
+        return False
     parts = [part for module in modules for part in module.modules()]
     shapes = [[(name, p.shape) for name, p in module.named_parameters()] for module in modules]
     return (
-        len(modules) > 1
-        and bool(shapes[0])
-        and modules[0].training
+        bool(shapes[0])
         and (torch.get_num_threads() > 1 or next(modules[0].parameters()).device.type != "cpu")
         and all(shape == shapes[0] for shape in shapes)
         and sum(shape.numel() for _, shape in shapes[0]) <= _LARGEST

@@ -58,6 +58,9 @@ def test_rank_with_default_and_own_prompts(server: Server, model: SignCLIP, pose
         order = np.argsort(-scores, kind="stable")[:4]
         assert [row["prompt"] for row in clip["ranked"]] == [PROMPTS[i] for i in order]
         close([row["score"] for row in clip["ranked"]], scores[order])
+    one = Client(server.address).rank(files[0], "one", top=0)["clips"]
+    assert one == Client(server.address).rank(files[:1], ["one"], top=0)["clips"]
+    assert [ranked["prompt"] for ranked in one[0]["ranked"]] == ["one"]
     (clip,) = Client(server.address).rank(files[:1], ["one", "another"], top=0)["clips"]
     assert {row["prompt"] for row in clip["ranked"]} == {"one", "another"}
 
