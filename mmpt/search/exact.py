@@ -38,7 +38,9 @@ def top_k(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) ->
 def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
     """The k best of hits in any order [Q, n], best first; of equal scores, the lower row."""
     query = np.arange(len(scores))[:, None]
-    order = np.argsort(-scores, axis=1)
+    kept = min(k + 1, scores.shape[1])  # one more, to see whether it equals the last hit
+    chosen = np.argpartition(scores, -kept, axis=1)[:, -kept:]
+    order = np.take_along_axis(chosen, np.argsort(-scores[query, chosen], axis=1), axis=1)
     ordered = scores[query, order]
     if (ordered[:, 1:] == ordered[:, :-1]).any():
         order = np.lexsort((rows, -scores), axis=1)

@@ -1,5 +1,6 @@
 """Open NumPy files without running code in them; rows of unit length."""
 
+import math
 import os
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, check_regular
 from mmpt.utils.videos import how_to_extract, is_video
+
+_LEAST_LENGTH = np.float32(np.sqrt(np.finfo(np.float32).tiny) * 1e6)
+"""Rows that are shorter are scaled before they are divided by their length."""
 
 
 def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
@@ -63,12 +67,12 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     Very large or small numbers, whose squares float32 cannot hold, are scaled first.
     """
     with np.errstate(over="ignore"):
-        length = np.linalg.norm(rows, axis=1, keepdims=True)
-    least = np.float32(np.sqrt(np.finfo(np.float32).tiny) * 1e6)
-    extreme = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] < least))
-    if len(extreme):
+        length = np.sqrt(np.add.reduce(rows * rows, axis=1, keepdims=True))  # faster than linalg.norm
+    if length.min(initial=1) < _LEAST_LENGTH or not math.isfinite(length.max(initial=1)):
+        extreme = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] < _LEAST_LENGTH))
         largest = np.abs(rows[extreme]).max(axis=1, keepdims=True)
         rows[extreme] /= np.where(largest == 0, 1, largest)
         length[extreme] = np.linalg.norm(rows[extreme], axis=1, keepdims=True)
-    rows /= np.where(length == 0, 1, length)
+        length[length == 0] = 1
+    rows /= length
     return rows

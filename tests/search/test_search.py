@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmpt.search import Embeddings, Index, approximate, build_index, exact, read_embeddings, top_k
+from mmpt.search.exact import best
 from mmpt.utils.errors import MissingDataError, UserError
 
 
@@ -49,6 +50,16 @@ def test_top_k_equals_a_plain_loop(k: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_top_k_ties_are_sorted_by_row() -> None:
     array = np.repeat(vectors(3), 4, axis=0)
     assert top_k(array[:1], array, 4).rows.tolist() == [[0, 1, 2, 3]]
+
+
+def test_best_equals_a_sort_with_ties() -> None:
+    random = np.random.default_rng(3)
+    for k in range(1, 9):
+        scores = random.integers(0, 5, (30, 8)).astype(np.float32)
+        rows = np.stack([random.permutation(40)[:8] for _ in scores])
+        hits = best(scores, rows, k)
+        for found, score, row in zip(hits.rows, scores, rows):
+            assert found.tolist() == [r for _, r in sorted(zip(-score, row))][:k]
 
 
 @pytest.mark.parametrize("block", [32, 1 << 16])
