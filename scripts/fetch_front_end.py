@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.cli import run_cli
-from mmpt.page import STATIC
+from mmpt.page import VENDOR
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write, sha256, write_text
 
@@ -61,7 +61,7 @@ FACE_OUTPUTS, IRIS_OUTPUTS = 1404, 30
 def main() -> None:
     """Fetch what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=STATIC / "vendor", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=VENDOR, help="default: %(default)s")
     out = parser.parse_args().out
     if not all((out / name).is_file() for name in FILES.values()):
         fetch_package(out)

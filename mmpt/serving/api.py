@@ -15,6 +15,7 @@ from mmpt import __version__
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.evaluators.reports.view import read_view
+from mmpt.page import missing_vendor_files
 from mmpt.pose.drawn import DRAWING, drawn_pose
 from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
@@ -91,6 +92,7 @@ class Api:
             "results": bool(content.results),
             "data": content.data is not None,
             "video": content.video,
+            "missing_for_video": missing_vendor_files(),
             "token": content.token,
             "limits": dataclasses.asdict(self._limits),
             "drawing": DRAWING,

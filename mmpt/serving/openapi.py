@@ -101,6 +101,7 @@ ENDPOINTS = [
             results=about(TRUTH, "whether there are results"),
             data=about(TRUTH, "whether there is the check of a table"),
             video=about(TRUTH, "whether /api/extract works"),
+            missing_for_video=about(list_of(TEXT), "files that the page lacks to read videos in the browser"),
             token=TRUTH,
             limits={"type": "object", "additionalProperties": NUMBER},
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpt.page import STATIC
+from mmpt.page import VENDOR, missing_vendor_files
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.reader import read_pose
@@ -38,10 +38,9 @@ window.fetch = (path, options) => {
 
 @pytest.fixture(scope="module", autouse=True)
 def vendor() -> Path:
-    folder = STATIC / "vendor"
-    if not (folder / "holistic.task").is_file() or not (folder / "vision_bundle.mjs").is_file():
+    if missing_vendor_files():
         pytest.skip("MediaPipe for the browser is not there (make front-end)")
-    return folder
+    return VENDOR
 
 
 @pytest.fixture(scope="module")

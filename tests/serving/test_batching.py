@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -25,12 +27,18 @@ class Model:
         return [UserError("negative") if job < 0 else 2 * job for job in jobs]
 
 
+def in_own_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    """asyncio.run in a thread: playwright leaves a running loop in that of the tests."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 def run(model: Model, most: int, requests: Callable[[Batcher[int, int]], object]) -> None:
     async def main() -> None:
         with Batcher[int, int](model, most) as batcher:
             await requests(batcher)  # type: ignore[misc]
 
-    asyncio.run(main())
+    in_own_loop(main())
 
 
 async def behind_the_first(model: Model, batcher: Batcher[int, int], jobs: Sequence[int]) -> list[object]:
@@ -105,4 +113,4 @@ def test_leaving_finishes_what_was_submitted() -> None:
             await asyncio.sleep(0)
         return await asyncio.gather(*waiting)
 
-    assert asyncio.run(main()) == [0, 2, 4, 6, 8]
+    assert in_own_loop(main()) == [0, 2, 4, 6, 8]

@@ -1,7 +1,7 @@
 /** Where a clip comes from: a file that is dropped or chosen, or the webcam. */
 import { postForm } from "./api.js";
 import { el } from "./dom.js";
-import { canExtract, extractPose, recordWebcam } from "./extract.js";
+import { extractPose, recordWebcam } from "./extract.js";
 
 const POSE = /\.pose$/i;
 
@@ -28,15 +28,14 @@ export function clipInput(model, state, onclip) {
     if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
   });
 
-  canExtract().then((missing) => {
-    if (!missing) return;
+  const [missing] = model.missing_for_video;
+  const why = missing && `the server has no ${missing}: scripts/fetch_front_end.py fetches what is missing.`;
+  if (missing) {
     camera.hidden = true;
-    note.textContent = model.video
-      ? "A video is sent to the server, which computes its landmarks."
-      : `Poses only, no videos: ${missing}`;
+    note.textContent = model.video ? "A video is sent to the server, which computes its landmarks." : `Poses only, no videos: ${why}`;
     file.accept = model.video ? ".pose,video/*" : ".pose";
     if (!model.video) zone.querySelector("strong").textContent = "Drop a .pose here";
-  });
+  }
 
   const progress = (done, total) => state.say(`Landmarks: ${done} of ${total} frames`);
 
@@ -44,9 +43,9 @@ export function clipInput(model, state, onclip) {
     if (POSE.test(given.name)) return onclip(given);
     let pose = null;
     await state.run("Reading the video", async () => {
-      if (!(await canExtract())) pose = await extractPose({ file: given }, progress);
+      if (!missing) pose = await extractPose({ file: given }, progress);
       else if (model.video) pose = new File([await (await postForm("/api/extract", { video: given })).blob()], "video.pose");
-      else throw new Error(`${given.name}: expected a .pose. ${await canExtract()}`);
+      else throw new Error(`${given.name}: expected a .pose. ${why}`);
     });
     if (pose) onclip(pose);
   }

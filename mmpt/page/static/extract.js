@@ -2,23 +2,8 @@
 import { frameOf, poseFile } from "./posefile.js";
 
 const FOLDER = "/page/vendor";
-const FILES = ["vision_bundle.mjs", "vision_wasm_internal.js", "vision_wasm_internal.wasm", "holistic.task"];
 const MOST_FRAMES = 600;
 const SECONDS = 10;
-
-let missing = null;
-
-/** Why videos cannot be read here, or "" if they can. */
-export function canExtract() {
-  missing ??= (async () => {
-    for (const name of FILES) {
-      const answer = await fetch(`${FOLDER}/${name}`, { method: "HEAD" }).catch(() => ({ ok: false }));
-      if (!answer.ok) return `the server has no ${name}: scripts/fetch_front_end.py fetches what is missing.`;
-    }
-    return "";
-  })();
-  return missing;
-}
 
 /**
  * The pose of a video.
