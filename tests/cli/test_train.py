@@ -263,22 +263,20 @@ def test_training_without_fairseq_says_what_to_install(tiny_yaml, monkeypatch, c
 
 
 def test_two_processes_gather_and_resume(tiny_yaml, tmp_path):
-    """Two gloo processes through the real launcher; a resume of both, forked as torchrun would start them."""
-    options = ["--jobtype", "local_small", "loss.gather=true", "fairseq.dataset.batch_size=2"]
-    first = run_module("locallaunch.py", str(tiny_yaml), *options, "fairseq.optimization.max_epoch=1")
-    assert first.returncode == 0, first.stderr
-    assert " epoch 1 " in first.stderr and "valid V2T R@1" in first.stderr
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    options = ["--in-process", *options[2:], "fairseq.optimization.max_epoch=2"]
-    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    again = [start("train", tiny_yaml, *options, **both, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
-    ended = [process.end() for process in again]
-    assert [process.returncode for process in ended] == [0, 0], ended
-    epochs = [
-        line for process in ended for line in process.stderr.splitlines() if "mmpt.epoch: epoch " in line
-    ]
-    assert len(epochs) == 1 and " epoch 2 " in epochs[0], "one line an epoch, from one process"
+    """Two gloo processes, forked as torchrun would start them, and a resume of both."""
+    options = ["--in-process", "loss.gather=true", "fairseq.dataset.batch_size=2"]
+    for epoch in (1, 2):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        until = f"fairseq.optimization.max_epoch={epoch}"
+        runs = [start("train", tiny_yaml, *options, until, **both, RANK=r, LOCAL_RANK=r) for r in "01"]
+        ended = [process.end() for process in runs]
+        assert [process.returncode for process in ended] == [0, 0], ended
+        log = [line for process in ended for line in process.stderr.splitlines()]
+        epochs = [line for line in log if "mmpt.epoch: epoch " in line]
+        assert len(epochs) == 1 and f" epoch {epoch} " in epochs[0], "one line an epoch, from one process"
+        assert "valid V2T R@1" in epochs[0]
     assert (tmp_path / "run" / "checkpoint_best.pt").is_file()
 
 

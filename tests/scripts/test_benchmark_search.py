@@ -4,9 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import run_module
 
 
+@pytest.mark.slow
 def test_benchmark_search_against_plain(tmp_path: Path) -> None:
     sizes = ["--sizes", "300", "900", "--width", "16", "--queries", "20", "--repeats", "1", "--kinds", "ivf"]
     out = tmp_path / "search.json"
