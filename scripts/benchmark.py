@@ -29,7 +29,7 @@ BENCHMARKS = {
     "search": ("search", "top-k search, exact and approximate, against torch.topk and faiss"),
     "embed": ("embed", "embedding thousands of pose files, against one at a time"),
     "serve": ("serve", "the server with 32 clients at once, against the model in a loop"),
-    "extract": ("extract", "windows/s of S3D and I3D against a plain loop, and memory on long videos"),
+    "extract": ("extract", "poses against pose-format's videos_to_poses; S3D and I3D against a plain loop"),
 }
 log = logging.getLogger("benchmark")
 

@@ -1,14 +1,16 @@
-"""Feature extraction of mmpt against a plain loop, for S3D and I3D.
+"""Extraction: poses against pose-format's videos_to_poses, or S3D and I3D against a plain loop.
 
-The plain loop decodes a window, computes it with all cores in float32, and takes the next. Both read the same
-videos with the same decoder and the same random weights, in turn, and must give the same features; mmpt's
-time includes worker start and manifest. Processor time is reported too, because other load affects it less.
-Then the peak memory of the command on a short and on a long video.
+peer: see benchmarks/peer_extraction.py. plain: the plain loop decodes a window, computes it with all cores in
+float32, and takes the next. Both read the same videos with the same decoder and the same random weights, in
+turn, and must give the same features; mmpt's time includes worker start and manifest. Processor time is
+reported too, because other load affects it less. Then the peak memory of the command on a short and on a long
+video.
 """
 
 import argparse
 import functools
 import logging
+import math
 import os
 import shutil
 import statistics
@@ -24,6 +26,7 @@ import av
 import numpy as np
 import torch
 
+from benchmarks import peer_extraction
 from benchmarks.common import in_own_process
 from benchmarks.plain_video import plain_i3d, plain_s3d
 from mmpt.extractors.i3d_extractor import I3DExtractor
@@ -33,13 +36,17 @@ from mmpt.extractors.runner import extract_folder
 from mmpt.extractors.s3d_extractor import S3DExtractor
 
 PLAIN: dict[str, Callable[..., torch.Tensor]] = {"s3d": plain_s3d, "i3d": plain_i3d}
-AGAINST = {"plain": "one window after another, all cores, float32"}
+AGAINST = {
+    "peer": "poses: pose-format's videos_to_poses with as many workers",
+    "plain": "s3d and i3d: one window after another, all cores, float32",
+}
 KINDS: dict[str, type[NetworkExtractor]] = {"s3d": S3DExtractor, "i3d": I3DExtractor}
 log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and repeats."""
+    parser.add_argument("--videos", type=Path, help="peer: folder of videos (default: drawn figures)")
     parser.add_argument("--clips", type=int, default=10, help="videos (default 10)")
     parser.add_argument("--seconds", type=int, default=6, help="length of each (default 6)")
     parser.add_argument("--repeats", type=int, default=2, help="alternating repeats (default 2)")
@@ -56,7 +63,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print a table, and return all numbers; "summary" is `extract: s3d <ratio>x, i3d <ratio>x`."""
+    """Measure, print a table, and return all numbers; "summary" gives the ratios."""
+    return _against_peer(options) if options.against == "peer" else _against_plain(options)
+
+
+def _against_peer(options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        videos = options.videos or Path(folder, "videos")
+        if options.videos is None:
+            peer_extraction.draw_videos(videos, options.clips, options.seconds)
+        found = peer_extraction.compare(videos, Path(folder), options.repeats)
+    rates = ", ".join(f"{way} {rate:.1f}" for way, rate in found["frames_per_second"].items())
+    hands = found["hands_px"]
+    apart = "no hand is seen by both" if math.isnan(hands) else f"hands {hands:.2f} px apart (median)"
+    sys.stdout.write(
+        f"poses: frames/s of {found['frames']} frames: {rates}; processor time {found['cpu_ratio']:.2f}x; "
+        f"{apart}\n"
+    )
+    return found | {"summary": f"extract: poses {found['ratio']:.2f}x against peer"}
+
+
+def _against_plain(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         videos = Path(folder, "videos")
@@ -68,7 +95,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if options.memory_minutes:
             found["memory"] = _memory(Path(folder), options.memory_minutes)
     ratios = ", ".join(f"{name} {found[name]['ratio']:.2f}x" for name in options.networks)
-    return found | {"summary": f"extract: {ratios}"}
+    return found | {"summary": f"extract: {ratios} against plain"}
 
 
 def write_video(path: Path, seconds: int, seed: int = 0) -> None:

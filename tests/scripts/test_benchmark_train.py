@@ -173,12 +173,14 @@ def test_benchmark_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     from benchmarks import data, extract, train
 
     for module, arguments in (
-        (extract, "--clips 1 --seconds 2 --repeats 1 --memory-minutes 0.05"),
+        (extract, "--clips 1 --seconds 2 --repeats 1 --memory-minutes 0.05 --against plain"),
+        (extract, "--clips 2 --seconds 1 --repeats 1 --against peer"),
         (data, "--clips 400 --updates 1 --parsed 3 --repeats 1"),
         (train, "--check 1 --repeats 1"),
     ):
         parser = argparse.ArgumentParser()
         module.add_arguments(parser)
+        parser.add_argument("--against", default=next(iter(module.AGAINST)))
         found = module.run(parser.parse_args(arguments.split()))
         assert found["summary"].split(":")[0] == module.__name__.rpartition(".")[2]
     assert "losses of 1 updates" in capsys.readouterr().out
