@@ -140,15 +140,26 @@ def _selection(
     return np.array(columns, dtype=np.intp), PoseLayout.of(points)
 
 
-def _component_columns(layout: PoseLayout, name: str, reduced: bool, n_face: int | None) -> list[int]:
+def selected_points(pose_components: PoseComponents, n_face: int) -> list[Point]:
+    """All selected points, in order. n_face: points of the whole face. Raises UserError."""
+    reduced = pose_components == REDUCED_FACE
+    return [
+        (name, point)
+        for name in component_names(pose_components)
+        for point in _component_points(name, reduced, n_face)
+    ]
+
+
+def _component_points(name: str, reduced: bool, n_face: int) -> Sequence[str]:
     if name != FACE:
-        wanted: Sequence[str] = POSE_POINTS if name in (POSE, WORLD) else HAND_POINTS
-    elif reduced:
-        wanted = REDUCED_FACE_POINTS
-    elif n_face is not None:
-        wanted = [str(i) for i in range(n_face)]
-    else:
+        return POSE_POINTS if name in (POSE, WORLD) else HAND_POINTS
+    return REDUCED_FACE_POINTS if reduced else [str(i) for i in range(n_face)]
+
+
+def _component_columns(layout: PoseLayout, name: str, reduced: bool, n_face: int | None) -> list[int]:
+    if name == FACE and not reduced and n_face is None:
         return layout.columns(name).tolist()
+    wanted = _component_points(name, reduced, n_face or FACE_SIZES[0])
     missing = [point for point in wanted if (name, point) not in layout]
     if missing:
         hint = "; set another face_points or pose_components, or" if name == FACE else ":"

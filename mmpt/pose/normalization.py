@@ -77,23 +77,7 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     already extend along z at least 3 % as far as along x or y. Raises UserError if z must be scaled and the
     width is unknown.
     """
-    names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
-    data, present = clip.data, clip.confidence != 0
-    if names:
-        columns = np.concatenate([clip.layout.columns(name) for name in names])
-        data, present = data.take(columns, axis=1), present.take(columns, axis=1)
-    seen = present.any(axis=1)
-    if not seen.any():
-        return clip
-    axes, here = np.ascontiguousarray(data[seen].transpose(2, 0, 1)), present[seen]  # points last: faster
-    if here.all():
-        spread = axes.max(axis=2) - axes.min(axis=2)
-    else:
-        spread = axes.max(axis=2, initial=-np.inf, where=here) - axes.min(axis=2, initial=np.inf, where=here)
-    spread.sort(axis=1)
-    middle = spread.shape[1] - 1
-    x, y, z = (spread[:, middle // 2] + spread[:, (middle + 1) // 2]) / 2  # np.median is ten times slower
-    if z >= 0.03 * max(x, y):
+    if depth_to_scale(clip) is not False:
         return clip
     if not clip.width > 0:
         raise UserError(
@@ -102,3 +86,24 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     scaled = clip.data.copy()
     scaled[..., 2] *= np.float32(clip.width)
     return clip.with_data(scaled)
+
+
+def depth_to_scale(clip: PoseClip) -> bool | None:
+    """Whether z has the unit of x and y (see scale_depth); None for a clip without points."""
+    names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+    data, present = clip.data, clip.confidence != 0
+    if names:
+        columns = np.concatenate([clip.layout.columns(name) for name in names])
+        data, present = data.take(columns, axis=1), present.take(columns, axis=1)
+    seen = present.any(axis=1)
+    if not seen.any():
+        return None
+    axes, here = np.ascontiguousarray(data[seen].transpose(2, 0, 1)), present[seen]  # points last: faster
+    if here.all():
+        spread = axes.max(axis=2) - axes.min(axis=2)
+    else:
+        spread = axes.max(axis=2, initial=-np.inf, where=here) - axes.min(axis=2, initial=np.inf, where=here)
+    spread.sort(axis=1)
+    middle = spread.shape[1] - 1
+    x, y, z = (spread[:, middle // 2] + spread[:, (middle + 1) // 2]) / 2  # np.median is ten times slower
+    return bool(z >= 0.03 * max(x, y))

@@ -11,8 +11,16 @@ import numpy as np
 from mmpt.config.dataset_options import ClipStorage, PoseOptions
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.augmenter import Augmenter
-from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import FACE, FACE_SIZES, REDUCED_FACE, RIGHT_HAND
+from mmpt.pose.clip import Point, PoseClip
+from mmpt.pose.components import (
+    FACE,
+    FACE_SIZES,
+    LEG_POINTS,
+    POSE,
+    REDUCED_FACE,
+    RIGHT_HAND,
+    selected_points,
+)
 from mmpt.pose.features import HAND_FRAMES, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
 from mmpt.pose.preparation import PosePreparation
@@ -185,6 +193,13 @@ class PoseProcessor:
     def feature_dim(self) -> int:
         """Feature dimension per frame; a whole face counts 468 points if their number is unknown."""
         return self._features.dim(self.prepare.face_points or FACE_SIZES[0])
+
+    @property
+    def landmarks(self) -> tuple[Point, ...]:
+        """The points that features are computed of."""
+        face_points = self.prepare.face_points or FACE_SIZES[0]
+        points = selected_points(self.prepare.pose_components, face_points)
+        return tuple((name, point) for name, point in points if name != POSE or point not in LEG_POINTS)
 
     def __repr__(self) -> str:
         settings = {**self.prepare.key(), "hand_frame": self.options.hand_frame, "training": self.training}

@@ -76,7 +76,7 @@ def test_missing_points_become_zero():
 
 
 def test_of_two_people_the_first_is_read_with_one_warning(tmp_path, caplog):
-    reader._warned["people"] = False
+    reader._warned["people"] = 0
     clip = fake_clip()
     path = write_pose(tmp_path / "two.pose", clip, people=2)
     with caplog.at_level(logging.WARNING):
