@@ -107,7 +107,7 @@ def _part(file: PoseFile, component: str) -> PartFacts:
 
 
 def _depth(clip: PoseClip) -> str:
-    if not clip.data[..., 2].any():
+    if not (clip.depth and clip.data[..., 2].any()):
         return "none"
     return "pixels" if depth_to_scale(clip) else "fraction of the width"
 

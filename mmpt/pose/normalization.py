@@ -10,11 +10,12 @@ _BEYOND = 1e6
 _SHOULDERS = ("RIGHT_SHOULDER", "LEFT_SHOULDER")
 
 
-def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
+def shoulder_frame(clip: PoseClip, axes: int = 3) -> tuple[np.ndarray, float]:
     """(centre float64 [3], scale): the origin and the factor of `normalize_shoulders` for the whole clip.
 
-    centre = mean over frames of the shoulders' midpoint, scale = 1 / mean over frames of their 3-D distance;
-    frames that lack a shoulder are ignored. Raises UserError if no frame has both, or if they coincide.
+    centre = mean over frames of the shoulders' midpoint, scale = 1 / mean over frames of their 3-D distance
+    (axes = 2: their distance in x and y); frames that lack a shoulder are ignored. Raises UserError if no
+    frame has both, or if they coincide.
     """
     if any((POSE, name) not in clip.layout for name in _SHOULDERS):
         raise UserError(
@@ -31,7 +32,7 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
         )
     a = clip.data[both, right].astype(np.float64)
     b = clip.data[both, left].astype(np.float64)
-    distance = float(np.sqrt(((a - b) ** 2).sum(axis=1)).mean())
+    distance = float(np.sqrt(((a - b)[:, :axes] ** 2).sum(axis=1)).mean())
     if not distance > 1e-9:
         raise UserError(
             f"the shoulders coincide in every frame (mean distance {distance:g}), so the pose has no scale. "

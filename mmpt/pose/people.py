@@ -33,7 +33,7 @@ class Choice(NamedTuple):
 def choose_people(data: np.ndarray, confidence: np.ndarray, rule: str = "first") -> Choice:
     """Choose a person in each frame.
 
-    data: float [T, people, P, 3]; x and y of all points in the same unit. confidence: [T, people, P], 0 for a
+    data: float [T, people, P, 2 or 3]; x and y of all points in the same unit. confidence: [T, people, P], 0 for a
     missing point. rule:
 
     - first: the first person of the frame, even if all of its points are missing.
@@ -44,7 +44,7 @@ def choose_people(data: np.ndarray, confidence: np.ndarray, rule: str = "first")
 
     Of equals the first is chosen.
     """
-    assert rule in RULES and data.shape == (*confidence.shape, 3), (rule, data.shape, confidence.shape)
+    assert rule in RULES and data.shape[:-1] == confidence.shape, (rule, data.shape, confidence.shape)
     here = (confidence != 0) & np.isfinite(data[..., :2]).all(axis=-1)
     counts = here.any(axis=2).sum(axis=1)
     if rule == "first":
