@@ -85,7 +85,7 @@ test-slow: $(VENV)/.dev
 
 # fuzz tests with a hundred times the examples of the test suite
 fuzz: $(VENV)/.dev
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-15000} $(PY) -m pytest -n auto tests/config/test_fuzz.py tests/pose/test_pose_reader.py -k fuzz
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-15000} $(PY) -m pytest -n auto tests/config/test_fuzz.py tests/pose -k fuzz
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -17,6 +17,7 @@ _EMBEDDING_KEYS = (
     *("video_processor", "text_processor", "max_video_len", "max_len", "long_video", "vfeat_custom"),
     *(
         "pose_components",
+        "pose_layout",
         "normalize_hand",
         "hand_frame",
         "scale_depth",

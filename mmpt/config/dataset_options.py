@@ -114,6 +114,12 @@ class PoseSelection:
     pose_components: str | list[str] | None = opt(
         None, "null: body, face and hands; 'reduced_face'; or a list such as [RIGHT_HAND_LANDMARKS]"
     )
+    pose_layout: str = opt(
+        "holistic",
+        "holistic: the points of MediaPipe Holistic in 3-D; canonical: those that other estimators have too, "
+        "features in 2-D",
+        choices=["holistic", "canonical"],
+    )
     face_points: int | None = opt(
         None, "points of a whole face; null: what fits model.vfeat_dim", choices=[468, 478]
     )

@@ -85,6 +85,7 @@ class PoseClip:
     layout: the names of the P points.
     width: image width in pixels, 0 if unknown. pose-format stores MediaPipe's x and y in pixels, but z as a
         fraction of the width; normalization.scale_depth needs it to bring z to the same unit.
+    depth: whether the estimator measured z; without, z is 0.
     """
 
     data: np.ndarray
@@ -92,6 +93,7 @@ class PoseClip:
     fps: float
     layout: PoseLayout
     width: float = 0.0
+    depth: bool = True
 
     def __post_init__(self) -> None:
         assert self.data.ndim == 3 and self.data.shape[1:] == (len(self.layout), 3), self.data.shape
@@ -128,12 +130,12 @@ class PoseClip:
         """A copy with these columns (intp [len(layout)]) only, in this order."""
         assert len(columns) == len(layout)
         data, confidence = self.data.take(columns, axis=1), self.confidence.take(columns, axis=1)
-        return PoseClip(data, confidence, self.fps, layout, self.width)
+        return PoseClip(data, confidence, self.fps, layout, self.width, self.depth)
 
     def with_data(self, data: np.ndarray, confidence: np.ndarray | None = None) -> "PoseClip":
         """The clip with other coordinates, and with another confidence if it is given."""
         confidence = self.confidence if confidence is None else confidence
-        return PoseClip(data, confidence, self.fps, self.layout, self.width)
+        return PoseClip(data, confidence, self.fps, self.layout, self.width, self.depth)
 
     def frames(self, selection: slice | np.ndarray) -> "PoseClip":
         """The clip with the selected frames only."""

@@ -71,6 +71,33 @@ _CONTOURS = """
 REDUCED_FACE_POINTS: tuple[str, ...] = tuple(_CONTOURS.split())
 """The 128 face points of `reduced_face`: contours of lips, eyes, brows and oval, in the published order."""
 
+FACE_68: tuple[int, ...] = (*range(27), *range(36, 68))
+"""Of the 68 face points of iBUG, COCO-WholeBody and OpenPose: contour, brows, eyes, mouth; not the nose."""
+
+_FACE_68_IN_MESH = """
+    162 234 93 58 172 136 149 148 152 377 378 365 397 288 323 454 389
+    70 63 105 66 107 336 296 334 293 300
+    33 160 158 133 153 144 362 385 387 263 373 380
+    61 39 37 0 267 269 291 405 314 17 84 181 78 82 13 312 308 317 14 87
+"""
+HOLISTIC_LAYOUT, CANONICAL = "holistic", "canonical"
+"""Values of `pose_layout`."""
+
+CANONICAL_POINTS: dict[str, tuple[str, ...]] = {
+    POSE: (
+        "NOSE",
+        *(f"{side}_{joint}" for joint in ("EYE", "EAR", *_LIMBS[:3], "HIP") for side in _SIDES),
+    ),
+    FACE: tuple(_FACE_68_IN_MESH.split()),
+    LEFT_HAND: HAND_POINTS,
+    RIGHT_HAND: HAND_POINTS,
+}
+"""The points of `pose_layout: canonical`, which Holistic and the other estimators have.
+
+Face: the mesh points of FACE_68, by the correspondence in general use (as in LatentSync); the outer ends of
+the brows are 70 and 300, the neighbours of its 71 and 301, because the reduced face has them.
+"""
+
 COMPONENT_POINTS: dict[str, int] = {POSE: 33, LEFT_HAND: 21, RIGHT_HAND: 21, WORLD: 33}
 
 
@@ -97,10 +124,21 @@ def component_names(pose_components: PoseComponents) -> tuple[str, ...]:
     return names
 
 
-def n_points(pose_components: PoseComponents, n_face: int = 468) -> int:
+def component_points(
+    name: str, pose_components: PoseComponents, n_face: int = 468, layout: str = HOLISTIC_LAYOUT
+) -> tuple[str, ...]:
+    """The selected points of a component; `n_face`: points of the whole face."""
+    if layout == CANONICAL:
+        return CANONICAL_POINTS[name]
+    if name != FACE:
+        return POSE_POINTS if name in (POSE, WORLD) else HAND_POINTS
+    return REDUCED_FACE_POINTS if pose_components == REDUCED_FACE else tuple(map(str, range(n_face)))
+
+
+def n_points(pose_components: PoseComponents, n_face: int = 468, layout: str = HOLISTIC_LAYOUT) -> int:
     """Number of selected points; `n_face`: points of the whole face. Raises UserError."""
-    n_face = len(REDUCED_FACE_POINTS) if pose_components == REDUCED_FACE else n_face
-    return sum(COMPONENT_POINTS.get(name, n_face) for name in component_names(pose_components))
+    names = component_names(pose_components)
+    return sum(len(component_points(name, pose_components, n_face, layout)) for name in names)
 
 
 def feature_dim(pose_components: PoseComponents, n_face: int = 468) -> int:
@@ -108,7 +146,12 @@ def feature_dim(pose_components: PoseComponents, n_face: int = 468) -> int:
     return 3 * n_points(pose_components, n_face)
 
 
-def select_components(clip: PoseClip, pose_components: PoseComponents, n_face: int | None = None) -> PoseClip:
+def select_components(
+    clip: PoseClip,
+    pose_components: PoseComponents,
+    n_face: int | None = None,
+    layout: str = HOLISTIC_LAYOUT,
+) -> PoseClip:
     """The selected points, in config order.
 
     `n_face` (468 or 478) is the number of face points if the whole face is selected, so that a model trained
@@ -120,41 +163,52 @@ def select_components(clip: PoseClip, pose_components: PoseComponents, n_face: i
         if pose_components is None or isinstance(pose_components, str)
         else tuple(pose_components)
     )
-    columns, layout = _selection(clip.layout, key, n_face)
-    return clip.select(columns, layout)
+    columns, selected = _selection(clip.layout, key, n_face, layout)
+    return clip.select(columns, selected)
 
 
 @lru_cache(maxsize=256)
 def _selection(
-    layout: PoseLayout, pose_components: str | tuple[str, ...] | None, n_face: int | None
+    there: PoseLayout, pose_components: str | tuple[str, ...] | None, n_face: int | None, layout: str
 ) -> tuple[np.ndarray, PoseLayout]:
     columns: list[int] = []
     for name in component_names(pose_components):
-        if name not in layout.components:
+        if name not in there.components:
             raise UserError(
                 f"there is no component {name}, which pose_components selects; the pose has "
-                f"{', '.join(layout.components)}"
+                f"{', '.join(there.components)}"
             )
-        columns.extend(_component_columns(layout, name, pose_components == REDUCED_FACE, n_face))
-    points: list[Point] = [layout.points[i] for i in columns]
+        if name == FACE and n_face is None and layout != CANONICAL and pose_components != REDUCED_FACE:
+            columns.extend(there.columns(name).tolist())
+            continue
+        wanted = component_points(name, pose_components, n_face or FACE_SIZES[0], layout)
+        _require_points(there, name, wanted, layout)
+        columns.extend(there.index(name, point) for point in wanted)
+    points: list[Point] = [there.points[i] for i in columns]
     return np.array(columns, dtype=np.intp), PoseLayout.of(points)
 
 
-def _component_columns(layout: PoseLayout, name: str, reduced: bool, n_face: int | None) -> list[int]:
-    if name != FACE:
-        wanted: Sequence[str] = POSE_POINTS if name in (POSE, WORLD) else HAND_POINTS
-    elif reduced:
-        wanted = REDUCED_FACE_POINTS
-    elif n_face is not None:
-        wanted = [str(i) for i in range(n_face)]
-    else:
-        return layout.columns(name).tolist()
-    missing = [point for point in wanted if (name, point) not in layout]
-    if missing:
-        hint = "; set another face_points or pose_components, or" if name == FACE else ":"
-        raise UserError(
-            f"{name} has {len(layout.columns(name))} points and lacks {len(missing)} of the "
-            f"{len(wanted)} selected ones (the first: {missing[0]}){hint} estimate the pose with MediaPipe "
-            "Holistic, unreduced"
-        )
-    return [layout.index(name, point) for point in wanted]
+def selected_points(
+    pose_components: PoseComponents, n_face: int, layout: str = HOLISTIC_LAYOUT
+) -> list[Point]:
+    """All selected points, in order. n_face: points of the whole face. Raises UserError."""
+    return [
+        (name, point)
+        for name in component_names(pose_components)
+        for point in component_points(name, pose_components, n_face, layout)
+    ]
+
+
+def _require_points(there: PoseLayout, name: str, wanted: Sequence[str], layout: str) -> None:
+    missing = [point for point in wanted if (name, point) not in there]
+    if not missing:
+        return
+    others = ["face_points"] if name == FACE and layout != CANONICAL else []
+    others += ["pose_components"]
+    if layout != CANONICAL and all((name, point) in there for point in CANONICAL_POINTS.get(name, ("-",))):
+        others += ["pose_layout: canonical, whose points it has"]
+    raise UserError(
+        f"{name} has {len(there.columns(name))} points and lacks {len(missing)} of the "
+        f"{len(wanted)} selected ones (the first: {missing[0]}); set another {' or '.join(others)}, or "
+        "estimate the pose with MediaPipe Holistic, unreduced"
+    )

@@ -6,48 +6,61 @@ from mmpt.config.dataset_options import FrameFeatures
 from mmpt.pose import hands
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import (
-    COMPONENT_POINTS,
+    CANONICAL,
     FACE,
     HANDS,
-    RIGHT_HAND,
+    HOLISTIC_LAYOUT,
     PoseComponents,
     component_names,
-    n_points,
+    component_points,
 )
 
 _VELOCITY_FPS = 25.0
 
-#: value of hand_frame -> function of a hand, and its feature dimension
+#: value of hand_frame -> function of a hand, and its feature dimension in 3-D and 2-D
 HAND_FRAMES = {
-    "palm": (hands.palm_frame, hands.PALM_FRAME_DIM),
-    "palm_shape": (hands.palm_shape, hands.PALM_SHAPE_DIM),
+    "palm": (hands.palm_frame, {3: hands.PALM_FRAME_DIM, 2: hands.PALM_FRAME_DIM_2D}),
+    "palm_shape": (hands.palm_shape, {3: hands.PALM_SHAPE_DIM, 2: hands.PALM_SHAPE_DIM_2D}),
 }
 
 
 class PoseFeatures:
     """Clip -> features, float32 [T, dim]; missing points are 0.
 
-    pose_components: the components of the clips. options: what each frame's vector holds.
+    pose_components: the components of the clips. options: what each frame's vector holds. layout: with
+    "canonical", the features are made of x and y alone.
     """
 
-    def __init__(self, pose_components: PoseComponents, options: FrameFeatures):
+    def __init__(
+        self, pose_components: PoseComponents, options: FrameFeatures, layout: str = HOLISTIC_LAYOUT
+    ):
         self.components = component_names(pose_components)
         self.hands = [name for name in self.components if name in HANDS]
         self.options = options
+        self.axes = 2 if layout == CANONICAL else 3
+        self._layout = layout
         self._pose_components = pose_components
 
     def dim(self, face_points: int) -> int:
         """Feature dimension, for a whole face of `face_points` points."""
-        width = 3 * n_points(self._pose_components, face_points)
-        if self.options.hand_frame is not None:
-            width += (HAND_FRAMES[self.options.hand_frame][1] - 63) * len(self.hands)
+        width = sum(self._sizes(face_points).values())
         velocity = width if self.options.velocity else 0
         return width + velocity + (len(self.hands) if self.options.presence else 0)
+
+    def _sizes(self, face_points: int) -> dict[str, int]:
+        """Component -> how many numbers describe it."""
+        frame = self.options.hand_frame
+        return {
+            name: self.axes * len(component_points(name, self._pose_components, face_points, self._layout))
+            if frame is None or name not in HANDS
+            else HAND_FRAMES[frame][1][self.axes]
+            for name in self.components
+        }
 
     def __call__(self, clip: PoseClip, rate: float) -> np.ndarray:
         """Features of a clip of `rate` frames per second."""
         if self.options.hand_frame is None:
-            out = np.ascontiguousarray(clip.data).reshape(len(clip), -1)
+            out = np.ascontiguousarray(clip.data[..., : self.axes]).reshape(len(clip), -1)
         else:
             out = np.concatenate([self._component(clip, name) for name in self.components], axis=1)
         blocks = [out]
@@ -76,21 +89,19 @@ class PoseFeatures:
     def _hand_columns(self, width: int) -> np.ndarray:
         """The columns of the hands' coordinates in features of `width` numbers, bool [width]."""
         coordinates = (width - len(self.hands) * self.options.presence) // (2 if self.options.velocity else 1)
-        frame = self.options.hand_frame
-        hand = 3 * COMPONENT_POINTS[RIGHT_HAND] if frame is None else HAND_FRAMES[frame][1]
-        sizes = {name: 3 * COMPONENT_POINTS.get(name, 0) for name in self.components}
-        sizes |= dict.fromkeys(self.hands, hand)
-        rest = coordinates - sum(sizes.values())  # the face's, whose number of points differs
+        sizes = self._sizes(0) | {FACE: 0}
+        sizes[FACE] = coordinates - sum(sizes.values())  # its number of points differs
         columns = np.zeros(width, dtype=bool)
         start = 0
-        for name, size in sizes.items():
-            end = start + (rest if name == FACE else size)
+        for name in self.components:
+            end = start + sizes[name]
             columns[start:end] = name in HANDS
             start = end
         return columns
 
     def _component(self, clip: PoseClip, name: str) -> np.ndarray:
         data, confidence = clip.component(name)
+        data = data[..., : self.axes]
         if name in HANDS:
             assert self.options.hand_frame is not None
             return HAND_FRAMES[self.options.hand_frame][0](data, confidence != 0)

@@ -9,11 +9,12 @@ WRIST, INDEX_MCP, MIDDLE_MCP, PINKY_MCP = (
     HAND_POINTS.index(name) for name in ("WRIST", "INDEX_FINGER_MCP", "MIDDLE_FINGER_MCP", "PINKY_MCP")
 )
 PALM = (WRIST, INDEX_MCP, MIDDLE_MCP, PINKY_MCP)
-PALM_FRAME_DIM = 3 * len(HAND_POINTS) + 6
-"""63 joint coordinates and two directions: 69."""
+PALM_FRAME_DIM, PALM_FRAME_DIM_2D = 3 * len(HAND_POINTS) + 6, 2 * len(HAND_POINTS) + 2
+"""63 joint coordinates and two directions: 69. In 2-D 42 and one direction: 44."""
 FINGERTIPS = tuple(i for i, name in enumerate(HAND_POINTS) if name.endswith("_TIP"))
 PALM_SHAPE_DIM = PALM_FRAME_DIM + 10 + 15 + 16 + 63
-"""palm_frame, fingertip distances, bends, thumb distances, joints in image orientation: 173."""
+PALM_SHAPE_DIM_2D = PALM_FRAME_DIM_2D + 10 + 15 + 16 + 42
+"""palm_frame, fingertip distances, bends, thumb distances, joints in image orientation: 173, in 2-D 127."""
 
 _FIRST_TIP, _SECOND_TIP = np.triu_indices(len(FINGERTIPS), 1)
 _CHAINS = np.array([[0, *range(4 * finger + 1, 4 * finger + 5)] for finger in range(5)])
@@ -65,8 +66,15 @@ def palm_frame(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     knuckle of length 1; then the directions of y and z in the input's coordinates (unit vectors). The first
     63 values are invariant to rotation, translation and scaling of the hand. Zeros where the hand (one of the
     four palm points) is missing or degenerate; a single missing joint is zero.
+
+    hand: float [T, 21, 2] gives float32 [T, 44]: the joints (x, y) in the image plane, then the direction of
+    y (see palm_axes_2d).
     """
-    return _in_palm(hand, present, *palm_axes(hand))
+    return _in_palm(hand, present, *_axes(hand))
+
+
+def _axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return palm_axes(hand) if hand.shape[2] == 3 else palm_axes_2d(hand)
 
 
 def _in_palm(hand: np.ndarray, present: np.ndarray, axes: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -74,25 +82,27 @@ def _in_palm(hand: np.ndarray, present: np.ndarray, axes: np.ndarray, length: np
     sound = present[:, PALM].all(axis=1) & (length > 0)
     joints = ((hand - hand[:, WRIST : WRIST + 1]) @ axes) / np.where(sound, length, 1)[:, None, None]
     joints *= (present & sound[:, None])[..., None]
-    out = np.empty((len(hand), PALM_FRAME_DIM), dtype=np.float32)
-    out[:, :63] = joints.reshape(len(hand), 63)
-    out[:, 63:66] = axes[..., 1] * sound[:, None]
-    out[:, 66:69] = axes[..., 2] * sound[:, None]
+    frames, points, dim = hand.shape
+    out = np.empty((frames, points * dim + (dim - 1) * dim), dtype=np.float32)
+    out[:, : points * dim] = joints.reshape(frames, points * dim)
+    for axis in range(1, dim):
+        start = (points + axis - 1) * dim
+        out[:, start : start + dim] = axes[..., axis] * sound[:, None]
     return out
 
 
 def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """palm_frame with derived hand-shape features: float32 [T, 173].
+    """palm_frame with derived hand-shape features: float32 [T, 173]; of a hand in 2-D [T, 127].
 
-    After the 69 values of palm_frame: the distances between the five fingertips (10), the cosines between
-    successive bones of each finger from the wrist to the tip (15: how bent it is), the distances from the
-    thumb's tip to the joints of all other fingers (16), all invariant to rotation, translation and scaling;
-    and the joints in the input's orientation, from the wrist, in palm lengths (63). Zeros where palm_frame
-    has zeros.
+    After the 69 (44) values of palm_frame: the distances between the five fingertips (10), the cosines
+    between successive bones of each finger from the wrist to the tip (15: how bent it is), the distances from
+    the thumb's tip to the joints of all other fingers (16), all invariant to rotation, translation and
+    scaling; and the joints in the input's orientation, from the wrist, in palm lengths (63 or 42). Zeros
+    where palm_frame has zeros.
     """
-    axes, length = palm_axes(hand)
+    axes, length = _axes(hand)
     frame = _in_palm(hand, present, axes, length)
-    joints = frame[:, :63].reshape(-1, len(HAND_POINTS), 3)
+    joints = frame[:, : len(HAND_POINTS) * hand.shape[2]].reshape(-1, len(HAND_POINTS), hand.shape[2])
     here = joints.any(axis=2)
     here[:, WRIST] = here.any(axis=1)
     tips = joints[:, FINGERTIPS]
@@ -109,6 +119,21 @@ def palm_shape(hand: np.ndarray, present: np.ndarray) -> np.ndarray:
     held = joints @ axes.transpose(0, 2, 1)
     parts = [frame, spread, bend.reshape(len(frame), -1), reach, held.reshape(len(frame), -1)]
     return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def palm_axes_2d(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(axes [T, 2, axis], length [T]) of the palm in the image plane, for hand [T, 21, 2].
+
+    axes: orthonormal x and y as columns, undefined for a degenerate hand; y along wrist -> middle knuckle, x
+    a quarter turn from it, so that palm and back are mirror images. length: the longer of wrist -> middle
+    knuckle and index -> little knuckle, because the first shrinks to nothing in a hand that points at the
+    camera; 0 for a degenerate hand.
+    """
+    up, length = _unit(hand[:, MIDDLE_MCP] - hand[:, WRIST])
+    width = _unit(hand[:, PINKY_MCP] - hand[:, INDEX_MCP])[1]
+    axes = np.empty((len(hand), 2, 2), dtype=up.dtype)
+    axes[:, 0, 0], axes[:, 1, 0], axes[..., 1] = up[:, 1], -up[:, 0], up
+    return axes, np.where(length > 1e-3 * width, np.maximum(length, width), 0)
 
 
 def palm_axes(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,12 @@ _BEYOND = 1e6
 _SHOULDERS = ("RIGHT_SHOULDER", "LEFT_SHOULDER")
 
 
-def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
+def shoulder_frame(clip: PoseClip, axes: int = 3) -> tuple[np.ndarray, float]:
     """(centre float64 [3], scale): the origin and the factor of `normalize_shoulders` for the whole clip.
 
-    centre = mean over frames of the shoulders' midpoint, scale = 1 / mean over frames of their 3-D distance;
-    frames that lack a shoulder are ignored. Raises UserError if no frame has both, or if they coincide.
+    centre = mean over frames of the shoulders' midpoint, scale = 1 / mean over frames of their 3-D distance
+    (axes = 2: their distance in x and y); frames that lack a shoulder are ignored. Raises UserError if no
+    frame has both, or if they coincide.
     """
     if any((POSE, name) not in clip.layout for name in _SHOULDERS):
         raise UserError(
@@ -31,7 +32,7 @@ def shoulder_frame(clip: PoseClip) -> tuple[np.ndarray, float]:
         )
     a = clip.data[both, right].astype(np.float64)
     b = clip.data[both, left].astype(np.float64)
-    distance = float(np.sqrt(((a - b) ** 2).sum(axis=1)).mean())
+    distance = float(np.sqrt(((a - b)[:, :axes] ** 2).sum(axis=1)).mean())
     if not distance > 1e-9:
         raise UserError(
             f"the shoulders coincide in every frame (mean distance {distance:g}), so the pose has no scale. "
@@ -77,23 +78,7 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     already extend along z at least 3 % as far as along x or y. Raises UserError if z must be scaled and the
     width is unknown.
     """
-    names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
-    data, present = clip.data, clip.confidence != 0
-    if names:
-        columns = np.concatenate([clip.layout.columns(name) for name in names])
-        data, present = data.take(columns, axis=1), present.take(columns, axis=1)
-    seen = present.any(axis=1)
-    if not seen.any():
-        return clip
-    axes, here = np.ascontiguousarray(data[seen].transpose(2, 0, 1)), present[seen]  # points last: faster
-    if here.all():
-        spread = axes.max(axis=2) - axes.min(axis=2)
-    else:
-        spread = axes.max(axis=2, initial=-np.inf, where=here) - axes.min(axis=2, initial=np.inf, where=here)
-    spread.sort(axis=1)
-    middle = spread.shape[1] - 1
-    x, y, z = (spread[:, middle // 2] + spread[:, (middle + 1) // 2]) / 2  # np.median is ten times slower
-    if z >= 0.03 * max(x, y):
+    if depth_to_scale(clip) is not False:
         return clip
     if not clip.width > 0:
         raise UserError(
@@ -102,3 +87,24 @@ def scale_depth(clip: PoseClip) -> PoseClip:
     scaled = clip.data.copy()
     scaled[..., 2] *= np.float32(clip.width)
     return clip.with_data(scaled)
+
+
+def depth_to_scale(clip: PoseClip) -> bool | None:
+    """Whether z has the unit of x and y (see scale_depth); None for a clip without points."""
+    names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+    data, present = clip.data, clip.confidence != 0
+    if names:
+        columns = np.concatenate([clip.layout.columns(name) for name in names])
+        data, present = data.take(columns, axis=1), present.take(columns, axis=1)
+    seen = present.any(axis=1)
+    if not seen.any():
+        return None
+    axes, here = np.ascontiguousarray(data[seen].transpose(2, 0, 1)), present[seen]  # points last: faster
+    if here.all():
+        spread = axes.max(axis=2) - axes.min(axis=2)
+    else:
+        spread = axes.max(axis=2, initial=-np.inf, where=here) - axes.min(axis=2, initial=np.inf, where=here)
+    spread.sort(axis=1)
+    middle = spread.shape[1] - 1
+    x, y, z = (spread[:, middle // 2] + spread[:, (middle + 1) // 2]) / 2  # np.median is ten times slower
+    return bool(z >= 0.03 * max(x, y))

@@ -8,7 +8,15 @@ from typing import Any
 
 from mmpt.pose import hands
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, POSE, PoseComponents, component_names, select_components
+from mmpt.pose.components import (
+    CANONICAL,
+    HANDS,
+    HOLISTIC_LAYOUT,
+    POSE,
+    PoseComponents,
+    component_names,
+    select_components,
+)
 from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
@@ -32,6 +40,7 @@ class PosePreparation:
     scale_depth: bool = False
     face_points: int | None = None
     flip_to_right: bool = False
+    pose_layout: str = HOLISTIC_LAYOUT
 
     def __call__(
         self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
@@ -52,13 +61,22 @@ class PosePreparation:
 
         In this order: mirror and scale z (both if requested), measure the shoulders, hide the legs, select
         the components, centre and scale them by the shoulders, normalise the hand (if requested).
+
+        With pose_layout: canonical, the shoulders are measured in x and y, and z is kept where the clip has
+        it: augmentation may rotate by it, features do not have it.
         """
+        canonical = self.pose_layout == CANONICAL
+        if not (clip.depth or canonical):
+            raise UserError(
+                "the pose is 2-D, without the depth (z) that pose_layout: holistic needs: use a config (and "
+                "a model) with pose_layout: canonical, or estimate the pose with MediaPipe Holistic"
+            )
         if self.mirrors(clip, mirror):
             clip = mirror_clip(clip)
-        if self.scale_depth:
+        if self.scale_depth and clip.depth and not (canonical and clip.width <= 0):
             clip = scale_depth(clip)
-        centre, scale = shoulder_frame(clip)
-        clip = select_components(clip, self.pose_components, self.face_points)
+        centre, scale = shoulder_frame(clip, axes=2 if canonical else 3)
+        clip = select_components(clip, self.pose_components, self.face_points, self.pose_layout)
         clip = apply_frame(hide_legs(clip), centre, scale)
         return hands.normalize_hand(clip) if self.normalize_hand else clip
 
@@ -86,4 +104,7 @@ class PosePreparation:
 
     def key(self) -> dict[str, Any]:
         """The settings as JSON values, for the key of the cache."""
-        return {"processor": "PoseProcessor", "version": _VERSION, **dataclasses.asdict(self)}
+        fields = dataclasses.asdict(self)
+        if self.pose_layout == HOLISTIC_LAYOUT:  # older caches do not have the key
+            del fields["pose_layout"]
+        return {"processor": "PoseProcessor", "version": _VERSION, **fields}

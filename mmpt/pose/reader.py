@@ -6,10 +6,10 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from pose_format import Pose
@@ -18,12 +18,15 @@ from pose_format.pose_header import PoseHeader
 from pose_format.utils.reader import BufferReader
 
 from mmpt.pose.clip import PoseClip, PoseLayout
-from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
+from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC, WORLD
+from mmpt.pose.people import RULES, choose_people
+from mmpt.pose.estimators import ESTIMATORS, Estimator, estimator_named_like
 from mmpt.utils.errors import TooLargeError, UserError
 from mmpt.utils.files import UNREADABLE, file_stamp
 from mmpt.utils.videos import how_to_extract, is_video
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAX_BYTES = 4 << 30
 """Larger files are refused: over four hours of one person at 25 frames per second."""
@@ -31,8 +34,11 @@ MAX_HEADER_BYTES = 1 << 17
 """Larger headers are refused: that of MediaPipe Holistic has 15,000 bytes."""
 _MOST_COMPONENTS = 64
 
-_EXPECTED = f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence)"
-_warned = {"people": False}
+_EXPECTED = (
+    f"expected a MediaPipe Holistic pose of pose-format ({', '.join(FULL_BODY)}; x, y, z, confidence), or "
+    f"one of {', '.join(each.title for each in ESTIMATORS.values())}"
+)
+_warned = {"people": 0}
 _BEFORE = 10
 """Bytes of a file before the names of its points: version and image size."""
 _KNOWN_HEADERS = 8
@@ -44,32 +50,85 @@ class _Header:
     """A header that was parsed and checked.
 
     content: its bytes after the version and the image size, which differ between files of the same points.
+    stored: the points in the file. axes: 2 or 3 coordinates of each. layout: the points of the clip; columns:
+    where they are in `stored`, None if the two are the same.
     """
 
     content: bytes
-    layout: PoseLayout
     parsed: PoseHeader
+    axes: int
+    stored: PoseLayout
+    layout: PoseLayout
+    columns: np.ndarray | None
+
+    @classmethod
+    def of(cls, parsed: PoseHeader, content: bytes = b"") -> "_Header":
+        """Check a parsed header. Raises UserError."""
+        estimator = _check_header(parsed)
+        stored, axes = _layout(parsed), len(parsed.components[0].format) - 1
+        if estimator is None:
+            return cls(content, parsed, axes, stored, stored, None)
+        columns, layout = estimator.mapping(stored)
+        return cls(content, parsed, axes, stored, layout, columns)
+
+    def mapped(self, values: np.ndarray, trust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[T, stored, axes] and [T, stored] in the clip's layout and in 3-D; the same arrays if they are."""
+        if self.columns is not None:
+            values, trust = values[:, self.columns], trust[:, self.columns]
+        if self.axes == 3:
+            return values, trust
+        return np.concatenate([values, np.zeros_like(values[..., :1])], axis=2), trust
 
 
 class _Body(NamedTuple):
     """What precedes the frames, and where they start: `start` bytes into the file."""
 
+    version: float
+    width: int
+    height: int
     fps: float
     frames: int
     people: int
     start: int
 
 
-def read_pose(path: str | os.PathLike[str], components: Collection[str] | None = None) -> PoseClip:
-    """Read the first person of a `.pose` file (pose-format 0.0 to 0.2).
+@dataclass(frozen=True)
+class PoseFile:
+    """A file with what a clip does not show of it. counts: intp [T], the people of each frame."""
 
-    A point with confidence 0 is missing; confidences that interpolation left
-    outside [0, 1] are clipped without making points missing. Of several people the first is read, with one
-    warning per process. components: return only those of these that the file has; the whole file is checked
-    all the same. Raises UserError, which names the file, for an invalid file.
+    clip: PoseClip
+    version: float
+    width: int
+    height: int
+    counts: np.ndarray
+
+
+def read_pose(
+    path: str | os.PathLike[str], components: Collection[str] | None = None, person: str = "first"
+) -> PoseClip:
+    """Read one person of a `.pose` file (pose-format 0.0 to 0.2).
+
+    The points of another estimator than MediaPipe Holistic (see mmpt.pose.estimators) become the points of
+    Holistic that they are; without z, `PoseClip.depth` is false.
+
+    A point with confidence 0 is missing; confidences that interpolation left outside [0, 1] are clipped
+    without making points missing. components: return only those of these that the file has; the whole file is
+    checked all the same. person: which of several people is read, see mmpt.pose.people.choose_people; the
+    first file of a process with several people is a warning. Raises
+    UserError, which names the file, for an invalid file.
     """
+    return _named(path, lambda content: parse_pose(content, components, person=person))
+
+
+def read_file(path: str | os.PathLike[str], person: str = "first") -> PoseFile:
+    """read_pose with the facts of the file. Raises UserError."""
+    return _named(path, lambda content: _read_file(content, person))
+
+
+def _named(path: str | os.PathLike[str], parse: Callable[[bytes], T]) -> T:
+    """parse(content of the file); its errors name the file."""
     try:
-        return parse_pose(_read_bytes(Path(path)), components)
+        return parse(_read_bytes(Path(path)))
     except UserError as error:
         reason = str(error)
         if is_video(path) and Path(path).is_file():
@@ -77,18 +136,18 @@ def read_pose(path: str | os.PathLike[str], components: Collection[str] | None =
         raise UserError(f"{path}: {reason}") from None
 
 
-def read_recording(path: str | os.PathLike[str]) -> PoseClip:
+def read_recording(path: str | os.PathLike[str], person: str = "first") -> PoseClip:
     """read_pose with a cache of one file, for reading several parts of it."""
     try:
         changed = file_stamp(Path(path).stat())
     except OSError:  # read_pose reports it
         changed = None
-    return _cached(os.fspath(path), changed)
+    return _cached(os.fspath(path), person, changed)
 
 
 @functools.lru_cache(maxsize=1)
-def _cached(path: str, changed: object) -> PoseClip:
-    return read_pose(path)
+def _cached(path: str, person: str, changed: object) -> PoseClip:
+    return read_pose(path, person=person)
 
 
 def stores_whole_fps(path: str | os.PathLike[str]) -> bool:
@@ -97,10 +156,9 @@ def stores_whole_fps(path: str | os.PathLike[str]) -> bool:
         return struct.unpack("<f", file.read(4))[0] < 0.15
 
 
-def from_pose(pose: Pose) -> PoseClip:
-    """Convert the first person of a pose in memory; `pose` is not changed. Raises UserError."""
-    _check_header(pose.header)
-    return _checked_clip(pose, _layout(pose.header), float(pose.header.dimensions.width))
+def from_pose(pose: Pose, person: str = "first") -> PoseClip:
+    """Convert one person of a pose in memory (see read_pose); `pose` is not changed. Raises UserError."""
+    return _checked_clip(pose, _Header.of(pose.header), float(pose.header.dimensions.width), person)[0]
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -124,7 +182,10 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def parse_pose(
-    content: bytes, components: Collection[str] | None = None, most_frames: int | None = None
+    content: bytes,
+    components: Collection[str] | None = None,
+    most_frames: int | None = None,
+    person: str = "first",
 ) -> PoseClip:
     """read_pose of the bytes of a file.
 
@@ -133,37 +194,82 @@ def parse_pose(
     """
     header = _header(content)
     body = _check_size(content, header)
-    # not from the parsed header, which pose-format caches and some of its functions modify
-    version, width = struct.unpack_from("<fH", content)
-    width = float(width)
-    if most_frames is not None and version == 0:
+    if most_frames is not None and body.version == 0:
         raise UserError("it has the version 0.0; expected pose-format 0.1 or 0.2: write it again")
     if most_frames is not None and body.frames > most_frames:
         raise TooLargeError(f"it holds {body.frames} frames; at most {most_frames} are read")
-    if version == 0:
-        return _parse_frame_by_frame(content, header, width, components)
-    if body.people > 1:
-        _warn_of_people(body.people)
-    layout, shape = header.layout, (body.frames, body.people, len(header.layout))
+    return _parse(content, header, body, components, person)[0]
+
+
+def _read_file(content: bytes, person: str) -> PoseFile:
+    """read_file of the bytes of a file."""
+    header = _header(content)
+    body = _check_size(content, header)
+    clip, counts = _parse(content, header, body, None, person)
+    if counts is None:
+        counts = (clip.confidence != 0).any(axis=1).astype(np.intp)
+    return PoseFile(clip, body.version, body.width, body.height, counts)
+
+
+def _parse(
+    content: bytes, header: _Header, body: _Body, components: Collection[str] | None, person: str
+) -> tuple[PoseClip, np.ndarray | None]:
+    """The chosen person; the people of each frame, None if the file is of one person."""
+    if body.version == 0:
+        return _parse_frame_by_frame(content, header, body, components, person)
+    axes, shape = header.axes, (body.frames, body.people, len(header.stored))
     size = math.prod(shape)
-    floats = np.frombuffer(content, "<f4", 4 * size, body.start)
-    values, trust = floats[: 3 * size].reshape(*shape, 3)[:, 0], floats[3 * size :].reshape(shape)[:, 0]
+    floats = np.frombuffer(content, "<f4", (axes + 1) * size, body.start)
+    people = floats[: axes * size].reshape(*shape, axes), floats[axes * size :].reshape(shape)
+    values, trust, counts = _one_person(*people, header.stored, person)
     if not _all_finite(floats):
         whole = values.copy()
         _hide(whole, trust == 0)
-        _check_finite(whole, trust, layout)
+        _check_finite(whole, trust, header.stored)
+    return _part(values, trust, header, components, (body.fps, float(body.width))), counts
+
+
+def _part(
+    values: np.ndarray,
+    trust: np.ndarray,
+    header: _Header,
+    components: Collection[str] | None,
+    about: tuple[float, float],
+) -> PoseClip:
+    """The clip of stored arrays, or `components` of it. about: fps and image width."""
+    layout = header.layout
+    if header.columns is not None or header.axes == 2:
+        values, trust = header.mapped(values, trust)
     if components is None:
         values, trust = values.copy(), trust.copy()
     else:
         layout, columns = _columns(layout, frozenset(components))
         values, trust = (np.concatenate([part[:, c] for c in columns], axis=1) for part in (values, trust))
-    return _clip(values, trust, trust == 0, (body.fps, layout, width))
+    return _clip(values, trust, trust == 0, (about[0], layout, about[1], header.axes == 3))
+
+
+def _one_person(
+    data: np.ndarray, confidence: np.ndarray, layout: PoseLayout, rule: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The chosen person's data [T, P, 3] and confidence [T, P], and the people of each frame.
+
+    data: [T, people, P, 3]. With the rule "first" the arrays are views. None: the file is of one person.
+    """
+    if data.shape[1] == 1:
+        return data[:, 0], confidence[:, 0], None
+    # world landmarks are in metres, the others in pixels
+    seen = np.flatnonzero([component != WORLD for component, _ in layout.points])
+    choice = choose_people(data[:, :, seen], confidence[:, :, seen], rule)
+    _warn_of_people(data.shape[1], rule)
+    if rule == "first":
+        return data[:, 0], confidence[:, 0], choice.counts
+    return choice.take(data), choice.take(confidence), choice.counts
 
 
 def _parse_frame_by_frame(
-    content: bytes, header: _Header, width: float, components: Collection[str] | None
-) -> PoseClip:
-    """parse_pose for version 0.0, whose frames have different numbers of people."""
+    content: bytes, header: _Header, body: _Body, components: Collection[str] | None, person: str
+) -> tuple[PoseClip, np.ndarray | None]:
+    """_parse for version 0.0, whose frames have different numbers of people."""
     reader = BufferReader(content)
     reader.read_offset = _BEFORE + len(header.content)
     try:
@@ -172,11 +278,11 @@ def _parse_frame_by_frame(
         raise UserError(f"the frames cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
     if extra := len(content) - reader.read_offset:
         raise UserError(f"{extra:,} bytes follow the frames (a second pose?); {_EXPECTED}")
-    clip = _checked_clip(pose, header.layout, width)
+    clip, counts = _checked_clip(pose, header, float(body.width), person)
     if components is None:
-        return clip
+        return clip, counts
     layout, columns = _columns(clip.layout, frozenset(components))
-    return clip.select(np.r_[tuple(columns)], layout)
+    return clip.select(np.r_[tuple(columns)], layout), counts
 
 
 def _header(content: bytes) -> _Header:
@@ -192,8 +298,7 @@ def _header(content: bytes) -> _Header:
         parsed = PoseHeader.read(reader)
     except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes
         raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
-    _check_header(parsed)
-    header = _Header(content[_BEFORE : reader.read_offset], _layout(parsed), parsed)
+    header = _Header.of(parsed, content[_BEFORE : reader.read_offset])
     _known.insert(0, header)
     del _known[_KNOWN_HEADERS:]
     return header
@@ -209,15 +314,20 @@ def _columns(layout: PoseLayout, components: frozenset[str]) -> tuple[PoseLayout
     return PoseLayout.of([point for part in chosen for point in layout.points[part]]), chosen
 
 
-def _check_header(header: PoseHeader) -> None:
-    found = [f"{component.name} ({len(component.points)} points)" for component in header.components]
+def _check_header(header: PoseHeader) -> Estimator | None:
+    """The estimator of the pose, None for Holistic. Raises UserError for an unknown or broken header."""
+    found = _shorten(", ".join(f"{part.name} ({len(part.points)} points)" for part in header.components))
     names = [component.name for component in header.components]
-    if not any(name in HOLISTIC for name in names):
-        raise UserError(f"its components are {_shorten(', '.join(found)) or 'none'}; {_EXPECTED}")
+    estimator = None if any(name in HOLISTIC for name in names) else estimator_named_like(names)
+    if estimator is None and not any(name in HOLISTIC for name in names):
+        raise UserError(f"its components are {found or 'none'}; {_EXPECTED}")
+    formats = {component.format for component in header.components}
     for component in header.components:
-        if len(component.format) != 4:
+        wanted = ("XYC",) if estimator else ("XYZC", "XYC")
+        if len(formats) != 1 or len(component.format) not in map(len, wanted):
             raise UserError(
-                f"{_shorten(component.name)} has the format {_shorten(component.format)!r}; {_EXPECTED}"
+                f"{_shorten(component.name)} has the format {_shorten(component.format)!r}; "
+                f"expected {' or '.join(wanted)} in all components; {_EXPECTED}"
             )
         most = COMPONENT_POINTS.get(component.name, 1024 if component.name == FACE else 4096)
         if not 0 < len(component.points) <= most:
@@ -225,14 +335,27 @@ def _check_header(header: PoseHeader) -> None:
                 f"{_shorten(component.name)} has {len(component.points)} points, expected 1 to {most}; "
                 f"{_EXPECTED}"
             )
+        if estimator:
+            _check_points(component.name, component.points, estimator)
     if len(set(names)) != len(names):
-        raise UserError(f"a component occurs twice ({_shorten(', '.join(found))}); {_EXPECTED}")
+        raise UserError(f"a component occurs twice ({found}); {_EXPECTED}")
+    return estimator
+
+
+def _check_points(component: str, points: Collection[str], estimator: Estimator) -> None:
+    other = [point for point in points if (component, point) not in estimator.points]
+    if other:
+        raise UserError(
+            f"{component} has {len(other)} of {len(points)} points that {estimator.title} does not have (the "
+            f"first: {_shorten(other[0])}); {_EXPECTED}"
+        )
 
 
 def _check_size(content: bytes, header: _Header) -> _Body:
     """Refuse frames that the file is too short for, before memory is allocated for them."""
-    points = len(header.layout)
-    stored: float = struct.unpack_from("<f", content)[0]
+    points = len(header.stored)
+    # not from the parsed header, which pose-format caches and some of its functions modify
+    stored, width, height = struct.unpack_from("<fHH", content)
     version = round(stored, 3) if math.isfinite(stored) else stored
     offset = _BEFORE + len(header.content)
     format_ = "<fIH" if version == 0.2 else "<HHH"
@@ -243,7 +366,7 @@ def _check_size(content: bytes, header: _Header) -> _Body:
     if left < 0:
         raise UserError("the file ends after its header; expected frames")
     fps, frames, people = struct.unpack_from(format_, content, offset)
-    frame_bytes = points * 4 * 4
+    frame_bytes = points * (header.axes + 1) * 4
     if version == 0:  # each frame has its own number of people, and takes memory even if it is empty
         if frames * frame_bytes > 16 * left + frame_bytes:
             raise UserError(f"it declares {frames} frames of {points} points, but only {left} bytes follow")
@@ -265,38 +388,42 @@ def _check_size(content: bytes, header: _Header) -> _Body:
         raise UserError("it holds 0 frames; expected at least one")
     if not (math.isfinite(fps) and fps > 0):
         raise UserError(f"its frame rate is {fps:g}; expected a positive number")
-    return _Body(fps, frames, people, start)
+    return _Body(version, width, height, fps, frames, people, start)
 
 
-def _checked_clip(pose: Pose, layout: PoseLayout, width: float) -> PoseClip:
-    body = pose.body
+def _checked_clip(
+    pose: Pose, header: _Header, width: float, person: str
+) -> tuple[PoseClip, np.ndarray | None]:
+    """One person of a pose of pose-format; the people of each frame, None if it has one person."""
+    body, axes, layout = pose.body, header.axes, header.stored
     data, confidence = body.data, np.asarray(body.confidence)
-    if data.ndim != 4 or confidence.shape != data.shape[:3] or data.shape[3] != 3 or 0 in data.shape:
+    if data.ndim != 4 or confidence.shape != data.shape[:3] or data.shape[3] != axes or 0 in data.shape:
         raise UserError(
             f"it holds data {data.shape} and confidences {confidence.shape}; expected [frames, people, "
-            f"points, 3] and [frames, people, points] with at least one frame and one person"
+            f"points, {axes}] and [frames, people, points] with at least one frame and one person"
         )
-    if data.shape[1] > 1:
-        _warn_of_people(data.shape[1])
     if len(layout) != data.shape[2]:
         raise UserError(f"its header names {len(layout)} points, its frames hold {data.shape[2]}")
-    with np.errstate(over="ignore"):  # an overflow to inf is reported below
-        values = np.array(np.ma.getdata(data)[:, 0], dtype=np.float32)
-        trust = np.array(confidence[:, 0], dtype=np.float32)
-    missing = trust == 0
     mask = np.ma.getmask(data)
     if mask is not np.ma.nomask:
-        for axis in range(3):  # any(axis=-1) over three values takes ten times as long
-            missing |= mask[:, 0, :, axis]
+        hidden = mask[..., 0] | mask[..., 1] | mask[..., -1]  # any(axis=-1) takes ten times as long
+        confidence = np.where(hidden, 0, confidence)
+    values, trust, counts = _one_person(np.ma.getdata(data), confidence, layout, person)
+    with np.errstate(over="ignore"):  # an overflow to inf is reported below
+        values, trust = np.array(values, dtype=np.float32), np.array(trust, dtype=np.float32)
+    missing = trust == 0
     _hide(values, missing)
     _check_finite(values, trust, layout)
-    return _clip(values, trust, missing, (float(body.fps), layout, float(width)))
+    if header.columns is not None:
+        missing = missing[:, header.columns]
+    values, trust = header.mapped(values, trust)
+    return _clip(values, trust, missing, (float(body.fps), header.layout, width, axes == 3)), counts
 
 
 def _clip(
-    values: np.ndarray, trust: np.ndarray, missing: np.ndarray, about: tuple[float, PoseLayout, float]
+    values: np.ndarray, trust: np.ndarray, missing: np.ndarray, about: tuple[float, PoseLayout, float, bool]
 ) -> PoseClip:
-    """The clip of arrays of one person, which are changed in place. about: fps, layout and image width."""
+    """The clip of arrays of one person, changed in place. about: fps, layout, image width, with depth."""
     _hide(values, missing)
     low = trust < _LEAST_CONFIDENCE
     if trust.max() > 1 or (low > missing).any():  # as interpolation leaves them
@@ -307,13 +434,18 @@ def _clip(
 
 def _hide(values: np.ndarray, missing: np.ndarray) -> None:
     """Set missing points to 0, in place."""
-    values.reshape(-1, 3)[np.flatnonzero(missing)] = 0  # takes half the time of values[missing]
+    points = values.reshape(-1, values.shape[-1])
+    points[np.flatnonzero(missing)] = 0  # takes half the time of values[missing]
 
 
-def _warn_of_people(count: int) -> None:
-    if not _warned["people"]:
-        _warned["people"] = True
-        log.warning("a pose holds %d people: the first person of each such file is read (warned once)", count)
+def _warn_of_people(count: int, rule: str) -> None:
+    """Warn at the 1st, 10th, 100th ... file of this process with several people."""
+    _warned["people"] += 1
+    files = _warned["people"]
+    if str(files).strip("0") == "1":
+        several = f"a pose holds {count} people" if files == 1 else f"{files} poses hold several people"
+        others = " or ".join(name for name in RULES if name != rule)
+        log.warning("%s: one is read, by dataset.person: %s (could be %s)", several, rule, others)
 
 
 def _all_finite(numbers: np.ndarray) -> bool:

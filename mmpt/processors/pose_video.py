@@ -11,8 +11,18 @@ import numpy as np
 from mmpt.config.dataset_options import ClipStorage, PoseOptions
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.augmenter import Augmenter
-from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import FACE, FACE_SIZES, REDUCED_FACE, RIGHT_HAND
+from mmpt.pose.clip import Point, PoseClip
+from mmpt.pose.components import (
+    CANONICAL,
+    FACE,
+    FACE_SIZES,
+    LEG_POINTS,
+    POSE,
+    REDUCED_FACE,
+    RIGHT_HAND,
+    WORLD,
+    selected_points,
+)
 from mmpt.pose.features import HAND_FRAMES, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
 from mmpt.pose.preparation import PosePreparation
@@ -57,18 +67,20 @@ class PoseProcessor:
             components = list(components)
         self.options = options
         self.training = training
-        self._features = PoseFeatures(components, options)
+        self._features = PoseFeatures(components, options, options.pose_layout)
         self._sampler = FrameSampler.of(options.clip_window, options.clip_frames)
         flip_to_right, flip_chance = _flip(options.flip_pose, self._features.components)
         self.augmenter = Augmenter(options, flip_chance, max_video_len)
         normalize_hand = options.normalize_hand and self._features.components == (RIGHT_HAND,)
         if options.normalize_hand and not normalize_hand:
             log.warning("normalize_hand has no effect: it is for pose_components: [%s] alone", RIGHT_HAND)
-        scale_depth = options.scale_depth or options.hand_frame is not None
+        canonical = options.pose_layout == CANONICAL
+        scale_depth = options.scale_depth or options.hand_frame is not None or canonical
         _warn_of_augmentation(options, training, scale_depth)
         _check(options, self._features, normalize_hand, max_video_len)
         face_points = options.face_points
-        if face_points is None and FACE in self._features.components and components != REDUCED_FACE:
+        whole_face = FACE in self._features.components and components != REDUCED_FACE and not canonical
+        if face_points is None and whole_face:
             face_points = next((n for n in FACE_SIZES if self._features.dim(n) == vfeat_dim), None)
         self.prepare = PosePreparation(
             pose_components=components,
@@ -76,6 +88,7 @@ class PoseProcessor:
             scale_depth=scale_depth,
             face_points=face_points,
             flip_to_right=flip_to_right,
+            pose_layout=options.pose_layout,
         )
 
     @classmethod
@@ -186,6 +199,13 @@ class PoseProcessor:
         """Feature dimension per frame; a whole face counts 468 points if their number is unknown."""
         return self._features.dim(self.prepare.face_points or FACE_SIZES[0])
 
+    @property
+    def landmarks(self) -> tuple[Point, ...]:
+        """The points that features are computed of."""
+        face_points = self.prepare.face_points or FACE_SIZES[0]
+        points = selected_points(self.prepare.pose_components, face_points, self.prepare.pose_layout)
+        return tuple((name, point) for name, point in points if name != POSE or point not in LEG_POINTS)
+
     def __repr__(self) -> str:
         settings = {**self.prepare.key(), "hand_frame": self.options.hand_frame, "training": self.training}
         changes = {k: v for k, v in vars(self.options.augment3d).items() if v}
@@ -256,8 +276,28 @@ def _check(options: PoseOptions, features: PoseFeatures, normalize_hand: bool, m
         raise UserError("normalize_hand and hand_frame exclude each other; keep one of them")
     if options.face_points not in (None, *FACE_SIZES):
         raise UserError(f"face_points: got {options.face_points!r}; expected null, 468 or 478")
+    if options.pose_layout == CANONICAL:
+        _check_canonical(options, features)
     if max_video_len < 1:
         raise UserError(f"max_video_len: got {max_video_len}; expected at least 1")
+
+
+def _check_canonical(options: PoseOptions, features: PoseFeatures) -> None:
+    """Raises UserError for options that pose_layout: canonical excludes."""
+    without: dict[str, str | None] = {
+        "normalize_hand": "is in 3-D; use hand_frame" if options.normalize_hand else None,
+        "face_points": "is for the whole face" if options.face_points is not None else None,
+        f"pose_components: {REDUCED_FACE}": "is another face; use null"
+        if options.pose_components == REDUCED_FACE
+        else None,
+        f"pose_components: [{WORLD}]": "is in 3-D" if WORLD in features.components else None,
+    }
+    for option, why in without.items():
+        if why:
+            raise UserError(
+                f"{option} {why}; pose_layout: canonical has 2-D features of the points that all pose "
+                "estimators have: remove one of the two"
+            )
 
 
 def _flip(flip_pose: str | float | None, components: Sequence[str]) -> tuple[bool, float]:

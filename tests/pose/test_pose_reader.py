@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
-from pose_format.pose_header import PoseHeader, PoseHeaderDimensions
-from pose_format.utils.openpose import OpenPose_Components
+from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
 from mmpt.pose import reader
 from mmpt.pose.clip import PoseClip
@@ -76,7 +75,7 @@ def test_missing_points_become_zero():
 
 
 def test_of_two_people_the_first_is_read_with_one_warning(tmp_path, caplog):
-    reader._warned["people"] = False
+    reader._warned["people"] = 0
     clip = fake_clip()
     path = write_pose(tmp_path / "two.pose", clip, people=2)
     with caplog.at_level(logging.WARNING):
@@ -192,20 +191,32 @@ def test_large_finite_numbers_pass_the_reader(tmp_path):
     assert np.isfinite(read_pose(write_pose(tmp_path / "large.pose", clip)).data).all()
 
 
-def test_other_layouts_say_what_is_expected(tmp_path):
-    points = sum(len(c.points) for c in OpenPose_Components)
-    body = NumPyPoseBody(25, np.ones((3, 1, points, 2), np.float32), np.ones((3, 1, points), np.float32))
-    path = tmp_path / "openpose.pose"
+def test_an_unknown_estimator_says_what_is_expected(tmp_path):
+    part = PoseHeaderComponent("KINECT", ["Head", "Neck"], [], [], "XYC")
+    body = NumPyPoseBody(25, np.ones((3, 1, 2, 2), np.float32), np.ones((3, 1, 2), np.float32))
+    path = tmp_path / "kinect.pose"
     with open(path, "wb") as file:
-        Pose(PoseHeader(0.2, PoseHeaderDimensions(10, 10), OpenPose_Components), body).write(file)
-    refused(path, None, "pose_keypoints_2d.*expected a MediaPipe Holistic.*POSE_LANDMARKS")
+        Pose(PoseHeader(0.2, PoseHeaderDimensions(10, 10), [part]), body).write(file)
+    refused(path, None, r"KINECT \(2 points\).*expected a MediaPipe Holistic.*POSE_LANDMARKS.*OpenPose 137")
 
 
-def test_two_dimensional_poses_are_refused():
+def test_a_two_dimensional_pose_of_holistic_has_no_depth():
     clip = fake_clip()
     flat = NumPyPoseBody(25, clip.data[:, None, :, :2], clip.confidence[:, None])
-    with pytest.raises(UserError, match="format 'XYC'"):
-        from_pose(Pose(header(clip.layout, "XYC"), flat))
+    read = from_pose(Pose(header(clip.layout, "XYC"), flat))
+    np.testing.assert_array_equal(read.data[..., :2], clip.data[..., :2])
+    assert clip.depth and not read.depth and not read.data[..., 2].any() and read.layout is clip.layout
+
+
+@pytest.mark.parametrize("formats", [("XYZC", "XYC"), ("XYC", "XYZC"), ("XC", "XC")])
+def test_components_of_other_dimensions_are_refused(formats):
+    clip = fake_clip()
+    made = header(clip.layout)
+    made.components = made.components[:2]
+    for part, form in zip(made.components, formats):
+        part.format = form
+    with pytest.raises(UserError, match=r"has the format '.*'; expected XYZC or XYC in all components"):
+        from_pose(Pose(made, NumPyPoseBody(25, clip.data[:, None], clip.confidence[:, None])))
 
 
 def test_header_and_frames_that_disagree():

@@ -1,0 +1,1 @@
+"""Pose files: what they hold, and how two extractions differ."""
