@@ -45,9 +45,9 @@ $(VENV)/.serve: $(VENV)/.demo requirements-serve.txt
 	@$(PIP) -r requirements-serve.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.serve requirements-docs.txt requirements-dev.txt
-	@echo "[set-up] mkdocs, notebooks and test tools"
-	@$(PIP) -r requirements-docs.txt -r requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.serve requirements-cluster.txt requirements-docs.txt requirements-dev.txt
+	@echo "[set-up] submitit, mkdocs, notebooks and test tools"
+	@$(PIP) -r requirements-cluster.txt -r requirements-docs.txt -r requirements-dev.txt
 	@touch $@
 
 # The browser of the tests of the page, from Debian; without it those tests are skipped with a reason.

@@ -67,6 +67,7 @@ setup(
         ],
         "onnx": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "serve": ["starlette>=1.0", "uvicorn>=0.40", "python-multipart>=0.0.20"],
+        "cluster": ["submitit>=1.5"],
         "search": ["faiss-cpu>=1.10"],
         "extract": ["mediapipe==0.10.21", "av>=14"],
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit"],

@@ -15,7 +15,7 @@ ROOMS = [
     {"datasets", "evaluators", "search"},
     {"embedding"},
     {"tasks"},
-    {"experiments", "training", "serving"},
+    {"cluster", "experiments", "training", "serving"},
     {"fairseq_plugin", "cli"},
 ]
 

@@ -99,7 +99,7 @@ def _config(name: str) -> "Config | None":
     return config
 
 
-main = Command("check", __doc__, add_arguments, run)
+main = Command("check", __doc__, add_arguments, run, shards=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from mmpt.cluster.options import add_cluster_arguments, check_cluster_arguments, without_cluster_arguments
 from mmpt.registry import nearest
 from mmpt.utils.errors import run_cli
 
@@ -28,7 +29,8 @@ class Command:
     """One command of `signclip`: name (words separated by spaces), description, options and function.
 
     Called with the words after the name (default: of this process), it returns the exit status. parse: for
-    commands whose options depend on their first word.
+    commands whose options depend on their first word. shards: whether --cluster runs the command in shards.
+    jobs: for other commands with --cluster, runs them there.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
     parse: Callable[[argparse.ArgumentParser, Sequence[str]], argparse.Namespace] | None = None
+    shards: bool = False
+    jobs: Callable[[argparse.Namespace], int] | None = None
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Parse and run. Wrong usage raises SystemExit with status 2."""
@@ -46,7 +50,17 @@ class Command:
         parser = self.parser()
         args = self.parse(parser, words) if self.parse else parser.parse_intermixed_args(words)
         args.command_line = shlex.join(["signclip", *self.name.split(), *words])
+        if self._has_cluster and check_cluster_arguments(args):
+            if self.jobs is not None:
+                return self.jobs(args)
+            from mmpt.cluster.shards import run_shards
+
+            return run_shards(args, [*self.name.split(), *without_cluster_arguments(words)])
         return self.run(args)
+
+    @property
+    def _has_cluster(self) -> bool:
+        return self.shards or self.jobs is not None
 
     def parser(self, **options: Any) -> argparse.ArgumentParser:
         """The parser, without the extra options that depend on the first word."""
@@ -57,4 +71,6 @@ class Command:
             **options,
         )
         self.add_arguments(parser)
+        if self._has_cluster:
+            add_cluster_arguments(parser, self.shards)
         return parser

@@ -192,7 +192,7 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
     return 0
 
 
-main = Command("embed", __doc__, add_arguments, run)
+main = Command("embed", __doc__, add_arguments, run, shards=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -230,7 +230,7 @@ def _show(about: dict[str, Any], table: str, files: list[Path]) -> None:
     print(f"report: {files[0]}")
 
 
-main = Command("evaluate", __doc__, add_arguments, run)
+main = Command("evaluate", __doc__, add_arguments, run, shards=True)
 
 if __name__ == "__main__":
     sys.exit(main())

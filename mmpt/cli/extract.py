@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-main = Command("extract", __doc__, add_arguments, run, _parse)
+main = Command("extract", __doc__, add_arguments, run, _parse, shards=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,9 @@
 A config with `eval.after_training: true` is evaluated after training. A config whose name begins with test_,
 or whose task_type is local_predict, is only evaluated. The processes of local_small (2) and local_big (4) are
 started with torchrun; in a process that torchrun started, this command trains as one rank.
+
+With --cluster, each config that trains is a job, together with the configs behind it that only evaluate.
+cluster.nodes above 1 trains on several nodes, with one process per GPU (cluster.gpus_per_node).
 """
 
 import argparse
@@ -24,6 +27,8 @@ from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
 
 if TYPE_CHECKING:
+    from mmpt.cluster.job import Step
+    from mmpt.config import ClusterConfig
     from mmpt.tasks import Task
 
 PROCESSES = {"local_single": 1, "local_small": 2, "local_big": 4}
@@ -67,12 +72,10 @@ def run(args: argparse.Namespace) -> int:
         return _train_in_process(args)
     from mmpt.utils.processes import run_forwarding_signals
 
-    jobs = [path for item in args.configs.split(",") if (path := item.strip())]
-    if not jobs:
-        raise UserError("no config given: expected one or more YAML files, separated by commas.")
-    todo = [line for path in jobs for line in commands(path, args)]
+    paths = _paths(args)
+    todo = [line for path in paths for line in commands(path, args)]
     if args.dryrun:
-        return _dry_run(jobs, args, todo)
+        return _dry_run(paths, args, todo)
     for command in todo:
         print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
         if status := run_forwarding_signals(command):
@@ -80,8 +83,69 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def commands(path: str, args: argparse.Namespace) -> list[list[str]]:
-    """The commands that run a config, each as an argument list. args: of this command."""
+def run_jobs(args: argparse.Namespace) -> int:
+    """Run the configs as jobs of a cluster; the exit status of the worst."""
+    setup_logging(logging.INFO)
+    if args.in_process or args.print_fairseq:
+        raise UserError("--cluster does not go with --in-process or --print-fairseq: leave one out.")
+    from mmpt.cluster.submission import Cluster
+    from mmpt.cluster.waiting import run_jobs as run_on
+    from mmpt.config import load_cluster_config, load_config
+
+    paths = _paths(args)
+    if args.dryrun:
+        return _dry_run(paths, args, [line for path in paths for line in commands(path, args)])
+    given = load_cluster_config(args.cluster_config) if args.cluster_config else None
+    jobs, cluster = [], None
+    for group in _groups(paths, args):
+        config = given or load_config(group[0], args.overrides).cluster
+        one = Cluster(args.cluster, config, "train")
+        if cluster is not None and one.config != cluster.config:
+            raise UserError(
+                f"{group[0]}: its section cluster: differs from that of {paths[0]}: give one for all with "
+                "--cluster-config, or run the configs one by one."
+            )
+        cluster = one
+        jobs.append(cluster.job(group[0], [step for path in group for step in _steps(path, args, config)]))
+    assert cluster is not None
+    return run_on(cluster, jobs, args.cancel_on_interrupt)
+
+
+def _paths(args: argparse.Namespace) -> list[str]:
+    paths = [path for item in args.configs.split(",") if (path := item.strip())]
+    if not paths:
+        raise UserError("no config given: expected one or more YAML files, separated by commas.")
+    return paths
+
+
+def _groups(paths: list[str], args: argparse.Namespace) -> list[list[str]]:
+    """The configs of each job: one that only evaluates may need what the training before it writes."""
+    from mmpt.config import evaluates, load_config
+
+    groups: list[list[str]] = []
+    for path in paths:
+        evaluation = args.jobtype == "local_predict" or (
+            args.jobtype is None and evaluates(path, load_config(path, args.overrides))
+        )
+        if evaluation and groups:
+            groups[-1].append(path)
+        else:
+            groups.append([path])
+    return groups
+
+
+def _steps(path: str, args: argparse.Namespace, cluster: "ClusterConfig") -> list["Step"]:
+    from mmpt.cluster.job import Step
+
+    train = "--in-process"
+    return [Step(tuple(line), everywhere=train in line) for line in commands(path, args, cluster)]
+
+
+def commands(path: str, args: argparse.Namespace, cluster: "ClusterConfig | None" = None) -> list[list[str]]:
+    """The commands that run a config, each as an argument list. args: of this command.
+
+    cluster: of the job that runs them, which may have several nodes, each with its own processes.
+    """
     from mmpt.config import evaluates, load_config
 
     overrides, asked = args.overrides, args.jobtype
@@ -99,8 +163,13 @@ def commands(path: str, args: argparse.Namespace) -> list[list[str]]:
             f"sweep_small; got {asked!r}."
         )
     processes = PROCESSES.get(asked, 1)  # a cluster's type runs as local_single
-    torchrun = ["mmpt.training.torchrun", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    start = [sys.executable, "-m", *(torchrun if processes > 1 else []), "mmpt", "train", "--in-process"]
+    nodes = 1 if cluster is None else cluster.nodes
+    if cluster is not None and cluster.gpus_per_node:
+        processes = cluster.gpus_per_node
+    together = ["--standalone"] if nodes == 1 else []  # otherwise the job says where (mmpt/cluster)
+    torchrun = ["mmpt.training.torchrun", *together, f"--nproc-per-node={processes}", "-m"]
+    several = processes * nodes > 1
+    start = [sys.executable, "-m", *(torchrun if several else []), "mmpt", "train", "--in-process"]
     train = [*start, path, *overrides, *options]
     return [train, evaluate] if config.eval.after_training else [train]
 
@@ -187,7 +256,7 @@ def _check_fairseq() -> None:
         )
 
 
-main = Command("train", __doc__, add_arguments, run)
+main = Command("train", __doc__, add_arguments, run, jobs=run_jobs)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,10 +1,12 @@
 """Typed, strict, layered configuration."""
 
-from mmpt.config.loader import evaluates, load_config, save_config
+from mmpt.config.cluster_options import ClusterConfig
+from mmpt.config.loader import evaluates, load_cluster_config, load_config, save_config
 from mmpt.config.package_files import config_path
 from mmpt.config.schema import Config, DatasetConfig, EvalConfig, LossConfig, ModelConfig
 
 __all__ = [
+    "ClusterConfig",
     "Config",
     "DatasetConfig",
     "EvalConfig",
@@ -12,6 +14,7 @@ __all__ = [
     "ModelConfig",
     "config_path",
     "evaluates",
+    "load_cluster_config",
     "load_config",
     "save_config",
 ]

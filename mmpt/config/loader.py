@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, aliases, build
+from mmpt.config.cluster_options import ClusterConfig, minutes, of_slurm_config
 from mmpt.config.fairseq_options import check_fairseq
 from mmpt.config.package_files import PREFIX, config_path, package_root
 from mmpt.config.published import remove_ignored
@@ -53,8 +54,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if ignored:
         log.info("%s: ignored keys of data sets that mmpt does not support: %s", path, ", ".join(ignored))
     source = Source(str(path), sources)
+    _map_slurm_config(resolved, path)
     config = build(Config, resolved, source)
     check_fairseq(config.fairseq, source)
+    _check_cluster(config.cluster, source)
     if config.input_dim is not None:
         if "model.vfeat_dim" in sources and config.model.vfeat_dim != config.input_dim:
             raise UserError(
@@ -62,9 +65,48 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
                 f"{config.model.vfeat_dim}: they are aliases, set one of them."
             )
         config.model.vfeat_dim = config.input_dim
-    if config.slurm_config is not None:
-        log.info("%s: slurm_config only matters on a cluster: ignored", path)
     return config
+
+
+def load_cluster_config(path: str | Path) -> ClusterConfig:
+    """Read the `cluster:` section of a YAML file, which may be a task config. Raises UserError."""
+    merged, sources = _read(config_path(path), ())
+    if "cluster" not in merged:
+        raise UserError(f"{path}: expected a section cluster: with keys such as partition and time.")
+    section = _resolve({"cluster": merged["cluster"]}, path, sources)["cluster"]
+    source = Source(str(path), sources)
+    config = build(ClusterConfig, {} if section is None else section, source, "cluster.")
+    _check_cluster(config, source)
+    return config
+
+
+def _map_slurm_config(tree: dict[str, Any], path: str | Path) -> None:
+    """Add the keys of a published slurm_config to the section `cluster`, whose own keys win."""
+    published, own = tree.get("slurm_config"), tree.get("cluster") or {}
+    if not isinstance(published, str | dict) or not isinstance(own, dict):
+        return
+    found, note = of_slurm_config(published)
+    if found:
+        tree["cluster"] = found | own
+    if note:
+        log.info("%s: slurm_config: %s", path, note)
+
+
+def _check_cluster(config: ClusterConfig, source: Source) -> None:
+    if config.time is None:
+        return
+    limit = minutes(config.time)
+    if limit is None or limit <= 0:
+        raise UserError(
+            f"{source.of('cluster.time')}: cluster.time: expected minutes, 'hours:minutes:seconds' or "
+            f"'days-hours:minutes:seconds', got {config.time!r}."
+        )
+    if config.stop_seconds >= 60 * limit:
+        raise UserError(
+            f"{source.of('cluster.stop_seconds')}: cluster.stop_seconds: a job is asked to stop "
+            f"{config.stop_seconds} s before a limit of {60 * limit:g} s (cluster.time): set it lower, or "
+            "the limit higher."
+        )
 
 
 def evaluates(path: str | Path, config: Config) -> bool:

@@ -8,6 +8,7 @@ published.py.
 from dataclasses import dataclass
 from typing import Any
 
+from mmpt.config.cluster_options import ClusterConfig
 from mmpt.config.dataset_options import (
     BatchOptions,
     ClipLength,
@@ -200,5 +201,8 @@ class Config:
     )
     metric: str = opt("RetrievalMetric", "metric of the evaluation")
     predictor: str = opt("RetrievalPredictor", "class that embeds")
-    slurm_config: str | None = opt(None, "cluster only: ignored")
+    cluster: ClusterConfig = section(ClusterConfig, "jobs of --cluster slurm and --cluster local")
+    slurm_config: str | dict[str, Any] | None = opt(
+        None, "published YAMLs: its keys become those of `cluster`, with a message for the others"
+    )
     input_dim: int | None = opt(None, "older name of model.vfeat_dim", minimum=1)

@@ -93,7 +93,9 @@ class Run:
         """
         config = load_config(self.config, list(self.overrides))
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
-        return digest([without_defaults(config), self.select])
+        settings = without_defaults(config)
+        settings.pop("cluster")
+        return digest([settings, self.select])
 
     def mark_done(self, files: dict[str, str]) -> None:
         """Record the results as complete, with the data `files` at the start; delete the checkpoints."""

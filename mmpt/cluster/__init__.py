@@ -1,0 +1,1 @@
+"""Commands as jobs of a cluster: SLURM, or this machine, through submitit."""

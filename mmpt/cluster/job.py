@@ -1,0 +1,122 @@
+"""What runs inside a job: commands, one after the other, that are stopped and requeued at the time limit."""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmpt.cluster.rendezvous import rendezvous_environment
+from mmpt.utils.progress_file import PROGRESS_FILE
+
+STOPPED = 128 + signal.SIGTERM
+_POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a job. everywhere: on all nodes of the job, otherwise on the first."""
+
+    command: tuple[str, ...]
+    everywhere: bool = False
+
+
+@dataclass
+class Job:
+    """The function that submitit calls: runs `steps` until one fails, and writes the exit status to a file.
+
+    name: of the job, for messages. files: start of the names of its progress and status files. stop_seconds:
+    time that a command has to stop. environment: variables of the commands; None unsets one.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    files: Path
+    stop_seconds: float
+    environment: dict[str, str | None] = field(default_factory=dict)
+    _child: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    @property
+    def progress_file(self) -> Path:
+        """What the command writes its progress to."""
+        return self.files.with_name(f"{self.files.name}.progress")
+
+    def status_file(self, node: int) -> Path:
+        """The exit status on a node, once it has ended there."""
+        return self.files.with_name(f"{self.files.name}.status{node}")
+
+    def __call__(self) -> int:
+        """Run the steps of this node."""
+        from submitit import JobEnvironment
+
+        job = JobEnvironment()
+        self.status_file(job.node).unlink(missing_ok=True)  # of before it was requeued
+        environment = dict(os.environ) | {PROGRESS_FILE: str(self.progress_file)}
+        if job.num_nodes > 1:
+            environment |= rendezvous_environment(job)
+        for name, value in self.environment.items():
+            environment.pop(name, None)
+            environment |= {} if value is None else {name: value}
+        status = 0
+        for step in self.steps:
+            if not status and (job.node == 0 or step.everywhere):
+                status = self._run(step, environment, forward=job.cluster == "local")
+        if status == STOPPED and job.node > 0:
+            time.sleep(self.stop_seconds)  # until the first node has requeued the job
+        self.status_file(job.node).write_text(str(status), encoding="ascii")
+        if status:  # when submitit has ended, too: SLURM then calls the job failed
+            atexit.register(_exit_with, status)
+        return status
+
+    def checkpoint(self) -> Any:
+        """At the time limit: stop the command, which saves, and return what to run when requeued."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._child is not None:
+            _stop(self._child, self.stop_seconds)
+        self._child = None
+        return DelayedSubmission(self)
+
+    def _run(self, step: Step, environment: dict[str, str], forward: bool) -> int:
+        """Run a command. forward: pass on SIGTERM and Ctrl-C; SLURM itself signals all processes of a job."""
+        # SLURM sends the signal of the time limit to all processes of a job, too: only this one handles it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        try:
+            child = self._child = subprocess.Popen(step.command, env=environment)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+        if forward:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda received, frame: child.send_signal(received))
+        while child.poll() is None:  # not wait(): the handler of a signal could not wait beside it
+            time.sleep(_POLL)
+        self._child = None
+        if child.returncode >= 0:
+            return child.returncode
+        name = signal.Signals(-child.returncode).name
+        sys.stderr.write(f"error: the command was killed by {name}.\n")
+        return 128 - child.returncode
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_child": None}
+
+
+def _stop(child: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Send SIGTERM, and wait most of the time that is left; the cluster kills what has not ended then."""
+    deadline = time.monotonic() + 0.8 * seconds
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(child.pid, signal.SIGTERM)
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while os.waitid(os.P_PID, child.pid, options) is None and time.monotonic() < deadline:
+            time.sleep(_POLL)
+
+
+def _exit_with(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

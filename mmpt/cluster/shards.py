@@ -1,0 +1,48 @@
+"""A command in shards, a job each, and their merge."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+from mmpt.cluster.job import Step
+from mmpt.cluster.submission import Cluster, signclip
+from mmpt.cluster.waiting import run_jobs
+from mmpt.config import ClusterConfig, load_cluster_config
+from mmpt.config.cluster_options import MAX_SHARDS
+from mmpt.utils.errors import UserError
+from mmpt.utils.logging import setup_logging
+from mmpt.utils.processes import run_forwarding_signals
+
+log = logging.getLogger(__name__)
+
+INCOMPLETE = 1
+"""Exit status of a shard that is finished, but for files that cannot be read."""
+
+
+def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run `signclip WORDS --shard I/N` as jobs, then `--merge`; the exit status of the worst.
+
+    args: of the command, with the options of mmpt.cluster.options. Nothing is merged if a shard failed.
+    Raises UserError if jobs cannot be submitted.
+    """
+    setup_logging("WARNING" if getattr(args, "quiet", False) else "INFO")
+    config = load_cluster_config(args.cluster_config) if args.cluster_config else ClusterConfig()
+    shards = _number(config.shards if args.shards is None else args.shards)
+    cluster = Cluster(args.cluster, config, words[0])
+    jobs = [
+        cluster.job(f"shard {number}/{shards}", [Step(signclip(*words, "--shard", f"{number}/{shards}"))])
+        for number in range(1, shards + 1)
+    ]
+    worst = run_jobs(cluster, jobs, args.cancel_on_interrupt, shown=not getattr(args, "quiet", False))
+    if worst > INCOMPLETE:
+        log.error("not merged: the same command runs what is missing")
+        return worst
+    return max(worst, run_forwarding_signals(signclip(*words, "--merge")))
+
+
+def _number(shards: int | None) -> int:
+    if shards is None:
+        raise UserError("--cluster: the number of shards is not set: give --shards N, or set cluster.shards.")
+    if not 1 <= shards <= MAX_SHARDS:
+        raise UserError(f"--shards {shards}: expected 1 to {MAX_SHARDS}.")
+    return shards

@@ -1,0 +1,83 @@
+"""A job that was submitted: whether it has ended, its exit status, its progress, the end of its log."""
+
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from mmpt.cluster.job import Job
+from mmpt.utils.progress_file import read_progress
+
+RESULT_DELAY = 15.0
+"""Seconds in which the files of a job that has left the queue become visible on a shared file system."""
+_LOG_TAIL = 64 << 10
+_NOT_OURS = re.compile(r"submitit |srun: |\s*$")
+
+
+class Submitted:
+    """A job of a cluster. handle: submitit's. status: its exit status, once it has ended."""
+
+    def __init__(self, job: Job, handle: Any, delay: float = RESULT_DELAY):
+        self.job, self.handle = job, handle
+        self.status: int | None = None
+        self._delay = delay
+        self._gone: float | None = None
+
+    @property
+    def id(self) -> str:
+        """The cluster's id of the job."""
+        return str(self.handle.job_id)
+
+    def poll(self, queue: dict[str, str] | None) -> int | None:
+        """Its exit status; None while it waits or runs. queue: states by job id; None if they are unknown."""
+        if self.status is None:
+            self.status = self._saved_status()
+        if self.status is not None or queue is None:
+            return self.status
+        if self.id in queue:
+            self._gone = None
+        elif self._gone is None:
+            self._gone = time.monotonic()
+        elif time.monotonic() - self._gone >= self._delay:
+            self.status = self._saved_status()
+            if self.status is None:  # killed together with what runs the command, or cancelled
+                self.status = 128 + signal.SIGKILL
+        return self.status
+
+    def _saved_status(self) -> int | None:
+        nodes = range(self.handle.num_tasks)
+        try:
+            first = int(self.job.status_file(0).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            # an error of submitit's own, such as an import that fails on the node
+            return 2 if self.handle.task(0).paths.result_pickle.exists() else None
+        return max([first, *(status for node in nodes if (status := self._status_of(node)) is not None)])
+
+    def _status_of(self, node: int) -> int | None:
+        try:
+            return int(self.job.status_file(node).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def log_file(self) -> Path:
+        """The log of the node that failed first, or else of the first node."""
+        failed = [node for node in range(self.handle.num_tasks) if self._status_of(node)]
+        files = [self.job.status_file(node) for node in failed]
+        first = min(zip(files, failed), key=lambda found: found[0].stat().st_mtime)[1] if failed else 0
+        return Path(self.handle.task(first).paths.stderr)
+
+    def last_line(self) -> str:
+        """The last line of the log that is not of submitit; "" if there is none."""
+        try:
+            with open(self.log_file, "rb") as file:
+                file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if not _NOT_OURS.match(line)), "")
+
+    def progress(self) -> tuple[int, int]:
+        """How much is done, of how much; (0, 0) if that is not known."""
+        return read_progress(self.job.progress_file)

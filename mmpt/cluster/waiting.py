@@ -1,0 +1,71 @@
+"""Wait for jobs, with their common progress; interrupted, say how they are cancelled."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from mmpt.cluster.job import Job
+from mmpt.cluster.submission import Cluster
+from mmpt.cluster.submitted import Submitted
+from mmpt.utils.progress import Progress
+
+log = logging.getLogger(__name__)
+
+_POLL = 0.2
+
+
+def run_jobs(
+    cluster: Cluster, jobs: Sequence[Job], cancel_on_interrupt: bool = False, shown: bool = True
+) -> int:
+    """Run the jobs and wait for them; the exit status of the worst. Logs why each failed one did.
+
+    After Ctrl-C or SIGTERM jobs of SLURM keep running, unless cancel_on_interrupt; local ones are stopped.
+    """
+    waiting, submitted = list(jobs), list[Submitted]()
+    try:
+        with Progress(0, shown) as progress:
+            while waiting or any(one.status is None for one in submitted):
+                running = sum(one.status is None for one in submitted)
+                count = len(waiting) if cluster.at_once is None else max(0, cluster.at_once - running)
+                if waiting[:count]:
+                    submitted += cluster.submit(waiting[:count])
+                    del waiting[:count]
+                _poll(cluster, submitted, progress, len(jobs))
+                time.sleep(_POLL)
+    except KeyboardInterrupt:
+        _interrupted(cluster, submitted, cancel_on_interrupt)
+        raise
+    for one in submitted:
+        if one.status:
+            log.error("%s", failure(one))
+    return max((one.status or 0 for one in submitted), default=0)
+
+
+def _poll(cluster: Cluster, submitted: Sequence[Submitted], progress: Progress, jobs: int) -> None:
+    queue = cluster.queue()
+    for one in submitted:
+        one.poll(queue)
+    counts = [one.progress() for one in submitted]
+    progress.move_to(sum(done for done, _ in counts), sum(total for _, total in counts))
+    ended = sum(one.status is not None for one in submitted)
+    progress.show(0, f"{ended} of {jobs} jobs ended")
+
+
+def failure(one: Submitted) -> str:
+    """Why a job failed, in one line."""
+    why = one.last_line() or "it was killed or cancelled"
+    return f"{one.job.name} failed (exit status {one.status}): {why} (log: {one.log_file})"
+
+
+def _interrupted(cluster: Cluster, submitted: Sequence[Submitted], cancel: bool) -> None:
+    left = [one for one in submitted if one.status is None]
+    if not left:
+        return
+    if cancel or not cluster.slurm:
+        cluster.cancel(left)
+        log.warning("%d jobs cancelled", len(left))
+    else:
+        log.warning(
+            "%d jobs keep running; `%s` cancels them, the same command waits for them again",
+            *(len(left), cluster.how_to_cancel(left)),
+        )
