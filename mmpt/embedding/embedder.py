@@ -14,9 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
-from mmpt.embedding.card_facts import collect_card
 from mmpt.embedding.clip_loader import ClipLoader, Windows
-from mmpt.embedding.model_card import ModelCard
 from mmpt.embedding.predictor import Predictor
 from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.models import DualEncoder
@@ -32,6 +30,8 @@ from mmpt.utils.errors import UserError
 
 if TYPE_CHECKING:
     from pose_format import Pose
+
+    from mmpt.embedding.model_card import ModelCard
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +130,10 @@ class SignCLIP:
         return model_fingerprint(self._loaded)
 
     @property
-    def card(self) -> ModelCard:
+    def card(self) -> "ModelCard":
         """The model card: of the model folder, or made of the files beside the checkpoint."""
+        from mmpt.embedding.card_facts import collect_card  # imports huggingface_hub
+
         return collect_card(self._loaded, model_fingerprint(self._loaded))
 
     @property

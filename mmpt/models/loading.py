@@ -20,11 +20,13 @@ from mmpt.config.run_folder import SAVED_CONFIG
 from mmpt.config.schema import Config
 from mmpt.models.building import build_model
 from mmpt.models.folder import CONFIG_FILE, TOKENIZER_DIR, WEIGHTS_FILE, LoadedModel, read_config
+from mmpt.models.saved_tokenizer import read_saved_tokenizer
 from mmpt.models.text_model import (
     PretrainedBert,
     check_vocabulary,
     load_bert,
     load_tokenizer,
+    read_object,
     read_tokenizer,
 )
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
@@ -60,7 +62,9 @@ def load_model(
         model = build_model(model_cfg, dataset_cfg, text_model)
     load_weights(model, path, trust=trust, assign=True)
     if tokenizer is None:
-        tokenizer = read_tokenizer(path / TOKENIZER_DIR)
+        # without a list of its files, the folder may have been edited: transformers reads all of it
+        listed = "files" in read_object(path / CONFIG_FILE)
+        tokenizer = (read_saved_tokenizer if listed else read_tokenizer)(path / TOKENIZER_DIR)
         check_vocabulary(tokenizer, text_model.settings, str(path / CONFIG_FILE))
         _check_special_ids(tokenizer, text_model, path)
     return LoadedModel(model.eval(), model_cfg, dataset_cfg, tokenizer, path)

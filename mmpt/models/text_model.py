@@ -111,7 +111,7 @@ def read_tokenizer(folder: Path) -> Any:
         )
     except Exception as error:  # the Rust tokenizers raise plain Exception for files that they cannot read
         raise UserError(f"the tokenizer in {folder} cannot be read: {error}") from error
-    _check_capitals(tokenizer, folder)
+    check_capitals(tokenizer, folder)
     return tokenizer
 
 
@@ -137,7 +137,7 @@ def check_vocabulary(tokenizer: Any, settings: BertSettings, where: str) -> None
         )
 
 
-def _check_capitals(tokenizer: Any, folder: Path) -> None:
+def check_capitals(tokenizer: Any, folder: Path) -> None:
     """Compare the tokenizer's treatment of capitals with its vocabulary.
 
     Without tokenizer_config.json, transformers lower-cases: a UserError if the vocabulary has capitals.

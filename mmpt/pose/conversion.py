@@ -61,9 +61,7 @@ class Conversion:
             return self._converted(self._read(source))
         except UserError as error:
             message = str(error)
-            raise UserError(
-                message if message.startswith(str(source)) else f"{source}: {message}"
-            ) from None
+            raise UserError(message if message.startswith(str(source)) else f"{source}: {message}") from None
 
     def _read(self, source: Path) -> "_Clip":
         if source.suffix.lower() == ".pose" and not source.is_dir():

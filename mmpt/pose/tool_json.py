@@ -215,7 +215,9 @@ def _openpose(person: Mapping[str, Any]) -> np.ndarray:
 def _triples(value: Any, name: str) -> np.ndarray:
     numbers = value if isinstance(value, np.ndarray) else _numbers(value, name)
     if numbers.ndim != 1 or len(numbers) % 3:
-        raise UserError(f"{name} has the shape {list(numbers.shape)}; expected x, y, confidence of each point")
+        raise UserError(
+            f"{name} has the shape {list(numbers.shape)}; expected x, y, confidence of each point"
+        )
     return numbers.reshape(-1, 3)
 
 
@@ -276,4 +278,3 @@ def _positive(value: Any, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
         raise UserError(f"its {name} is {str(value)[:40]}; expected a positive number")
     return float(value)
-
