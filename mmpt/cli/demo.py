@@ -206,10 +206,10 @@ def _clip_of_the_corpus(
 
 def extract(path: Path) -> "Pose":
     """The pose of a video. Raises UserError if it cannot be read."""
-    from mmpt.extractors.mediapipe_holistic import HolisticReader
+    from mmpt.extractors.holistic import HolisticExtractor
 
     log.info("extracting the pose of %s", path)
-    return HolisticReader(complexity=1, refine_face=True, fps=None, no_hand="keep").pose(path)[0]
+    return HolisticExtractor().reader().pose(path)[0]
 
 
 def look(model: "SignCLIP", clip: Clip) -> str:

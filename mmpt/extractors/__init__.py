@@ -37,7 +37,7 @@ def _i3d() -> type[Extractor]:
 
 @EXTRACTORS.register("pose")
 def _pose() -> type[Extractor]:
-    from mmpt.extractors.mediapipe_holistic import HolisticExtractor
+    from mmpt.extractors.holistic import HolisticExtractor
 
     return HolisticExtractor
 

@@ -59,6 +59,8 @@ class Extractor(abc.ABC):
     """Suffixes of the input files, in lower case."""
     version: ClassVar[int] = 2
     """Increased when the code changes the output, so that older files are recomputed."""
+    same_in_folder: ClassVar[tuple[str, ...]] = ()
+    """Options that all files of a folder share: a run with another value is refused, unless it redoes all."""
 
     @classmethod
     @abc.abstractmethod

@@ -79,6 +79,18 @@ class Manifest:
             self.files[key] = {**self.files[key], "again": True}
         self.save()
 
+    def refuse_mixture(self, names: Iterable[str], redone: Iterable[str]) -> None:
+        """Raises UserError if a finished file, except those `redone`, has another value of an option."""
+        ours, redone = self.runs[self.run]["options"], set(redone)
+        for key, record in self.files.items():
+            theirs = self.runs.get(record["run"], {}).get("options", ours)
+            differ = [name for name in names if theirs.get(name) != ours.get(name)]
+            if differ and record["status"] != "failed" and key not in redone and not record.get("again"):
+                raise UserError(
+                    f"{self.folder}: {key} was extracted with another {' and '.join(differ)} (see {NAME}): "
+                    "give the options of that run, another folder with --out, or --again to extract all again."
+                )
+
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:
         """None if `key` is finished (same options, same source, result present), else the reason.
 

@@ -86,6 +86,7 @@ def extract_folder(
             log.info("%s: removed %d unfinished files of an earlier run", out, removed)
         manifest = Manifest(out, extractor.name, options, tools)
         _refuse_foreign(manifest, sources)
+        manifest.refuse_mixture(extractor.same_in_folder, [source.key for source in sources] if again else [])
         summary = Summary()
         if again:
             manifest.mark_for_extraction(source.key for source in sources)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mmpt.extractors.base import Extractor
+from mmpt.extractors.holistic import HolisticExtractor
 from mmpt.extractors.i3d_extractor import I3DExtractor
-from mmpt.extractors.mediapipe_holistic import HolisticExtractor
 from mmpt.extractors.npy import NpyExtractor
 from mmpt.extractors.runner import extract_folder
 from mmpt.extractors.s3d_extractor import S3DExtractor

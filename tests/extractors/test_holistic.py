@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mmpt.cli.extract import main
-from mmpt.extractors import mediapipe_holistic
+from mmpt.extractors import holistic_legacy
+from mmpt.extractors.holistic import HolisticExtractor
+from mmpt.extractors.holistic_legacy import LegacyReader
 from mmpt.extractors.manifest import read_manifest
-from mmpt.extractors.mediapipe_holistic import HolisticExtractor, HolisticReader
 from mmpt.extractors.runner import extract_folder
 from mmpt.utils.errors import UserError
 from tests.extractors.videos import write_video
@@ -112,8 +113,7 @@ def test_pose_has_the_frame_rate_of_the_time_stamps(tmp_path, monkeypatch):
         pose.body.fps = fps
         return pose
 
-    monkeypatch.setattr(mediapipe_holistic, "_import_holistic", lambda: load)
-    reader = HolisticReader(complexity=1, refine_face=True, fps=None, no_hand="keep")
-    outcome = reader.convert(video, tmp_path / "a.pose")
+    monkeypatch.setattr(holistic_legacy, "_import_holistic", lambda: load)
+    outcome = LegacyReader().convert(video, tmp_path / "a.pose")
     assert read_pose(tmp_path / "a.pose").body.fps == 25 and outcome.facts["fps"] == 25
     assert "declares 1000 frames per second" in outcome.notes[0]

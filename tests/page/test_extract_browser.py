@@ -65,10 +65,10 @@ def videos(shared_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 @pytest.fixture(scope="module")
 def expected(videos: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> PoseClip:
     """Python's landmarks."""
-    from mmpt.extractors.mediapipe_holistic import HolisticReader
+    from mmpt.extractors.holistic_legacy import LegacyReader
 
     path = tmp_path_factory.mktemp("pose") / "part.pose"
-    HolisticReader(1, False, None, "keep").convert(videos[0], path)
+    LegacyReader(refine_face=False).convert(videos[0], path)
     return read_pose(path)
 
 
