@@ -19,8 +19,8 @@ from pose_format.utils.reader import BufferReader
 
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC, WORLD
-from mmpt.pose.people import RULES, choose_people
 from mmpt.pose.estimators import ESTIMATORS, Estimator, estimator_named_like
+from mmpt.pose.people import RULES, choose_people
 from mmpt.utils.errors import TooLargeError, UserError
 from mmpt.utils.files import UNREADABLE, file_stamp
 from mmpt.utils.videos import how_to_extract, is_video
