@@ -12,8 +12,8 @@ from mmpt.pose.hands import palm_axes_2d, palm_frame, palm_shape
 from mmpt.pose.reader import from_pose
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.utils.errors import UserError
+from scripts.relabel_lexicon import relabelled
 from tests.pose.pose_fakes import fake_clip, layout
-from tests.pose.relabelled import relabelled
 
 WITH_FACE = [name for name in ESTIMATORS if name not in ("sapiens_308", "openpose_135")]
 """Those with all canonical points; OpenPose 135 has one wrist for a hand and the body."""
@@ -42,7 +42,7 @@ SETTINGS = [
 def test_features_do_not_depend_on_the_estimator(settings, name):
     """z scales nothing and is in no feature: a clip in 3-D gives what its points in 2-D give."""
     clip, processor = fake_clip(n_face=478), canonical(**settings)
-    other = from_pose(relabelled(clip, name))
+    other = from_pose(relabelled(clip, name, 400))
     assert clip.depth and not other.depth
     for mirror in (False, True):
         found = features(processor, clip, mirror)
@@ -113,7 +113,7 @@ def test_augment3d_rotates_a_clip_by_its_depth_before_z_is_dropped():
     """A turn about y moves x by z: the clip in 3-D changes in other ways than its picture can."""
     clip = fake_clip(missing=0)
     processor = canonical(True, pose_components=[RIGHT_HAND], augment3d=PoseAugmentation(rotation=0.5))
-    flat = from_pose(relabelled(clip, "coco_wholebody_133"))
+    flat = from_pose(relabelled(clip, "coco_wholebody_133", 400))
     deep, plain = (
         processor.features(processor.prepare.clip(one), np.random.default_rng(0)) for one in (clip, flat)
     )
@@ -127,14 +127,14 @@ def test_augment3d_rotates_a_clip_by_its_depth_before_z_is_dropped():
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_holistic_config_refuses_a_clip_without_depth(name):
-    clip = from_pose(relabelled(fake_clip(n_face=468), name))
+    clip = from_pose(relabelled(fake_clip(n_face=468), name, 400))
     with pytest.raises(UserError, match=r"2-D, without the depth.*pose_layout: canonical") as caught:
         PoseProcessor(PoseOptions()).prepare.clip(clip)
     assert "\n" not in str(caught.value)
 
 
 def test_points_that_are_missing_are_named():
-    clip = from_pose(relabelled(fake_clip(), "sapiens_308"))
+    clip = from_pose(relabelled(fake_clip(), "sapiens_308", 400))
     with pytest.raises(UserError, match="no component FACE_LANDMARKS, which pose_components selects"):
         canonical().prepare.clip(clip)
     assert canonical(pose_components=[POSE, LEFT_HAND]).prepare.clip(clip).data.shape[1] == 34
@@ -187,7 +187,7 @@ def test_a_clip_without_image_width_is_read():
     """Only z needs it, which is in no feature."""
     clip = fake_clip(missing=0)
     clip.data[..., 2] *= 1e-3
-    unknown = from_pose(relabelled(clip, "coco_wholebody_133"))
+    unknown = from_pose(relabelled(clip, "coco_wholebody_133", 400))
     processor = canonical(pose_components=[RIGHT_HAND], hand_frame="palm")
     found = features(processor, dataclasses.replace(clip, width=0.0))
     np.testing.assert_allclose(found, features(processor, unknown), atol=1e-5)
