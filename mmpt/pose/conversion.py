@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mmpt.pose.reader import read_pose
 from mmpt.pose.tool_json import is_frame_folder, read_clip_file, read_frame_folder
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, files_under
+from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,7 @@ class Conversion:
         return _Clip(clip.estimator, clip.parts, clip.data, clip.confidence, (*found,))
 
     def _converted(self, clip: "_Clip") -> "Converted":
-        flat = np.concatenate([clip.data, np.zeros_like(clip.data[..., :1])], axis=-1)[..., :3]
-        choice = choose_people(flat, clip.confidence, self.person)
+        choice = choose_people(clip.data, clip.confidence, self.person)
         data, confidence = choice.take(clip.data), choice.take(clip.confidence)
         least = self.min_confidence
         if least is None:
@@ -164,24 +164,47 @@ class Converted:
         return True
 
 
-def find_clips(source: Path, frame_files: bool = False) -> Iterator[tuple[Path, Path]]:
-    """(clip, its path relative to `source`) of a file or folder. A clip is a `.pose` or `.json` file, or a
-    folder of frames. Raises UserError if there is none.
+def find_clips(source: Path, skip: Path, frame_files: bool = False) -> list[tuple[Path, str]]:
+    """(clip, name of its output) of a file or folder, sorted.
+
+    A clip is a `.pose` or `.json` file, or a folder of frames. skip: a folder that is not searched. Raises
+    UserError if there is none.
     """
-    if source.is_file() or (source.is_dir() and (frame_files or is_frame_folder(source))):
-        yield source, Path(source.name)
-        return
+    if source.is_dir() and (frame_files or is_frame_folder(source)):
+        return [(source, f"{source.resolve().name}.pose")]
     if not source.is_dir():
-        raise UserError(f"{source}: there is no such file or folder")
-    folders = dict.fromkeys(path.parent for path in files_under(source, skip=source / "-"))
-    of_frames = [folder for folder in folders if is_frame_folder(folder)]
-    found = [(folder, folder.relative_to(source)) for folder in of_frames]
-    for path in files_under(source, skip=source / "-"):
-        if path.suffix.lower() in (".pose", ".json") and path.parent not in of_frames:
-            found.append((path, path.relative_to(source)))
+        return [(source, f"{source.stem}.pose")]
+    files = list(files_under(source, skip=skip))
+    of_frames = [folder for folder in {path.parent for path in files} if is_frame_folder(folder)]
+    found = [(folder, f"{folder.relative_to(source).as_posix()}.pose") for folder in of_frames]
+    found += [
+        (path, path.relative_to(source).with_suffix(".pose").as_posix())
+        for path in files
+        if path.suffix.lower() in (".pose", ".json") and path.parent not in of_frames
+    ]
     if not found:
         raise UserError(f"{source}: no .pose or .json file, and no folder of OpenPose's *_keypoints.json")
-    yield from sorted(found)
+    return sorted(found)
+
+
+def outputs(sources: Sequence[Path], out: Path, frame_files: bool = False) -> list[tuple[Path, Path]]:
+    """(clip, its `.pose` file) of all sources. out: a `.pose` file for one clip, else a folder.
+
+    Raises UserError if two clips have the same output, or if `out` is a folder of the sources.
+    """
+    found = [pair for source in sources for pair in find_clips(source, out, frame_files)]
+    if out.suffix.lower() == ".pose" and not out.is_dir():
+        if len(found) > 1:
+            raise UserError(f"--out {out} is one file, for {len(found)} clips: give a folder")
+        return [(found[0][0], out)]
+    for source in sources:
+        if source.is_dir() and out.is_dir() and source.samefile(out):
+            raise UserError(f"--out {out} is the folder of the sources: give another")
+    targets: dict[str, Path] = {}
+    for clip, name in found:
+        if targets.setdefault(nfc(name).lower(), clip) != clip:
+            raise UserError(f"{targets[nfc(name).lower()]} and {clip} would both be written to {out / name}")
+    return [(clip, out / name) for clip, name in found]
 
 
 _MEANING = {"fps": "frame rate", "width": "image width", "height": "image height"}

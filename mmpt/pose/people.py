@@ -33,8 +33,8 @@ class Choice(NamedTuple):
 def choose_people(data: np.ndarray, confidence: np.ndarray, rule: str = "first") -> Choice:
     """Choose a person in each frame.
 
-    data: float [T, people, P, 2 or 3]; x and y of all points in the same unit. confidence: [T, people, P], 0 for a
-    missing point. rule:
+    data: float [T, people, P, 2 or 3]; x and y of all points in the same unit. confidence: [T, people, P], 0
+    for a missing point. rule:
 
     - first: the first person of the frame, even if all of its points are missing.
     - largest: the person with the largest box of present points in that frame.

@@ -37,8 +37,8 @@ _OF_COUNT = {
     for name in ("openpose_137", "coco_wholebody_133", "alphapose_136", "sapiens_308")
 }
 _EXPECTED = (
-    "expected a folder of OpenPose's files *_keypoints.json, or the JSON of mmpose (instance_info), AlphaPose or "
-    "COCO (a list with image_id and keypoints)"
+    "expected a folder of OpenPose's files *_keypoints.json, or the JSON of mmpose (instance_info), "
+    "AlphaPose or COCO (a list with image_id and keypoints)"
 )
 
 
@@ -46,8 +46,8 @@ _EXPECTED = (
 class People:
     """All people of a clip.
 
-    data: float32 [T, people, P, 2] in pixels. confidence: float32 [T, people, P] in [0, 1], 0 where a point is
-    missing. fps, width, height: None where the file does not say.
+    data: float32 [T, people, P, 2] in pixels. confidence: float32 [T, people, P] in [0, 1], 0 where a point
+    is missing. fps, width, height: None where the file does not say.
     """
 
     estimator: Estimator
@@ -192,7 +192,8 @@ def _person(person: Any) -> np.ndarray:
         scores = _numbers(person.get("keypoint_scores"), "keypoint_scores")
         if points.shape[1] != 2 or scores.shape != points.shape[:1]:
             raise UserError(
-                f"keypoints {list(points.shape)} and keypoint_scores {list(scores.shape)}; expected [P, 2] and [P]"
+                f"keypoints {list(points.shape)} and keypoint_scores {list(scores.shape)}; expected [P, 2] "
+                "and [P]"
             )
         return np.column_stack([points, scores])
     extra = [part for part in _COCO_PARTS[1:] if part in person]

@@ -1,4 +1,4 @@
-"""`python -m mmpt.cli.poses info|compare`: the same as `signclip poses ...`."""
+"""`python -m mmpt.cli.poses info|convert|compare`: the same as `signclip poses ...`."""
 
 import sys
 
