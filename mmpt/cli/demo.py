@@ -216,9 +216,10 @@ def look(model: "SignCLIP", clip: Clip) -> str:
     """The share of frames with each hand. Raises UserError if the model would read no hand."""
     from mmpt.pose.components import LEFT_HAND, RIGHT_HAND
     from mmpt.pose.mirror import mirrored_point
-    from mmpt.pose.reader import from_pose, read_pose
+    from mmpt.pose.reader import from_pose
 
-    whole = read_pose(clip.path) if clip.pose is None else from_pose(clip.pose)
+    prepare = model.video_processor.prepare
+    whole = prepare.read(clip.path) if clip.pose is None else from_pose(clip.pose, prepare.person)
     seen = {name: float(whole.component(name)[1].any(axis=1).mean()) for name in whole.layout.components}
     right, left = (seen.get(name, 0.0) for name in (RIGHT_HAND, LEFT_HAND))
     shares = f"right hand in {right:.0%}, left in {left:.0%} of {len(whole)} frames"
@@ -226,9 +227,9 @@ def look(model: "SignCLIP", clip: Clip) -> str:
         what = "no hand" if any(seen.values()) else "no person"
         raise UserError(f"{clip.path}: {what} is detected in {len(whole)} frames: expected a signer.")
     processor = model.video_processor
-    clip.mirrored = processor.prepare.mirrors(whole, clip.mirror)
+    clip.mirrored = prepare.mirrors(whole, clip.mirror)
     clip.hands = tuple(mirrored_point((name, ""))[0] if clip.mirrored else name for name in processor.hands)
-    if model.is_blank(str(clip.path), processor.features(processor.prepare.clip(whole, clip.mirror))):
+    if model.is_blank(str(clip.path), processor.features(prepare.clip(whole, clip.mirror))):
         other = LEFT_HAND if clip.hands == (RIGHT_HAND,) else RIGHT_HAND
         option = "leave --left-handed out" if clip.mirror else "give --left-handed"
         hint = (

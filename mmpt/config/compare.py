@@ -25,7 +25,8 @@ _EMBEDDING_KEYS = (
         "presence",
         "face_points",
     ),
-    *("clip_window", "clip_frames", "flip_pose"),
+    *("clip_window", "clip_frames", "flip_pose", "person", "fill_gaps"),
+    *("smooth", "smooth_window", "smooth_order", "smooth_cutoff", "smooth_beta"),
     *("model_cls", "pooling", "multimodal_projection"),
 )
 """Keys of `dataset` and `model` that change embeddings without changing the shapes of weights."""

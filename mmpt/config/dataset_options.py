@@ -123,6 +123,12 @@ class PoseSelection:
     face_points: int | None = opt(
         None, "points of a whole face; null: what fits model.vfeat_dim", choices=[468, 478]
     )
+    person: str = opt(
+        "first",
+        "which of several people is read: the first or the largest of each frame, or tracked: the largest at "
+        "first, then by overlap from frame to frame",
+        choices=["first", "largest", "tracked"],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +145,26 @@ class PoseNormalization:
     )
     preprocess: str | None = opt(
         None, "another preprocessing of poses: sign-vq, sign-vq-original-scale (unsupported: needs sign-vq)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseSmoothing:
+    """Short gaps that are filled, and smoothing over time, before features are computed (off by default)."""
+
+    fill_gaps: int = opt(
+        0, "fill a hand's gaps of up to this many frames by linear interpolation", minimum=0, maximum=1 << 20
+    )
+    smooth: str | None = opt(
+        None,
+        "smooth landmarks over time: savgol (Savitzky-Golay) or one_euro (1€ filter, causal)",
+        choices=["savgol", "one_euro"],
+    )
+    smooth_window: float = opt(200.0, "savgol: length of the window in ms", minimum=1.0, maximum=60_000.0)
+    smooth_order: int = opt(2, "savgol: degree of the polynomial", minimum=0, maximum=9)
+    smooth_cutoff: float = opt(2.0, "one_euro: cut-off frequency at rest, in Hz", minimum=1e-3, maximum=1e4)
+    smooth_beta: float = opt(
+        2.0, "one_euro: Hz by which it rises per shoulder width per second", minimum=0.0, maximum=1e6
     )
 
 
@@ -222,7 +248,9 @@ class PoseAugmentations:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseOptions(PoseSelection, PoseNormalization, FrameFeatures, FrameSampling, PoseAugmentations):
+class PoseOptions(
+    PoseSelection, PoseNormalization, PoseSmoothing, FrameFeatures, FrameSampling, PoseAugmentations
+):
     """All options of poses, which have no effect on video features."""
 
 

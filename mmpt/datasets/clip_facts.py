@@ -44,6 +44,11 @@ class ClipReader:
         self.processor = processor.from_config(dataset, training=False, vfeat_dim=config.model.vfeat_dim)
         self._aligner = DSAligner(dataset.max_video_len, dataset.long_video)
 
+    @property
+    def person(self) -> str:
+        """The rule that chooses one of several people."""
+        return self.processor.prepare.person if self.processor.suffix == ".pose" else "first"
+
     def read(self, path: str, clip: PoseClip, mirror: bool) -> tuple[bool, int]:
         """Whether the frames that are read show nothing; their number before cutting. Raises UserError."""
         frames = self.processor.features(self.processor.prepare.clip(clip, mirror))
@@ -57,7 +62,8 @@ def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFac
         if path.lower().endswith(".npy"):
             features = VideoProcessor()(path, None, mirror, span)
             return ClipFacts(len(features), features.shape[1], blank=not features.any())
-        clip = read_pose(path) if span is None else read_recording(path)
+        person = "first" if reader is None else reader.person
+        clip = read_pose(path, person=person) if span is None else read_recording(path, person)
         if span is not None:
             clip = clip.frames(span.frames(len(clip), clip.fps))
         normalize_shoulders(clip)  # training refuses poses that cannot be normalised

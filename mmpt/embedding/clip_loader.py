@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.processors.table import clip_files
 from mmpt.processors.table_file import Table, TableRow
@@ -113,7 +112,8 @@ class ClipLoader:
 
     def _windows(self, job: ClipJob) -> list[Piece]:
         assert self.windows is not None
-        clip = read_pose(job.path) if job.span is None else read_recording(job.path)
+        prepare = self.processor.prepare
+        clip = prepare.read(job.path) if job.span is None else prepare.read_recording(job.path)
         try:
             first = 0
             if job.span is not None:
@@ -121,7 +121,7 @@ class ClipLoader:
                 first, clip = part.start, clip.frames(part)
             pieces: list[tuple[NDArray[np.float32], float, float]] = []
             for part in self.windows.spans(len(clip), clip.fps):
-                prepared = self.processor.prepare.clip(clip.frames(part), job.mirror)
+                prepared = prepare.clip(clip.frames(part), job.mirror)
                 start, end = ((first + frame) * 1000 / clip.fps for frame in (part.start, part.stop))
                 pieces.append((self.processor.features(prepared), start, end))
         except UserError as error:

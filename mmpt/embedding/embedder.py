@@ -257,7 +257,9 @@ class SignCLIP:
                 f"{type(pose).__name__}."
             )
         try:
-            return processor.features(processor.prepare.clip(from_pose(pose), mirror))
+            return processor.features(
+                processor.prepare.clip(from_pose(pose, processor.prepare.person), mirror)
+            )
         except UserError as error:  # it does not name the pose
             raise UserError(f"pose number {number}: {error}") from error
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 from mmpt import __version__
 from mmpt.pose import components, hands
 from mmpt.pose.features import HAND_FRAMES
+from mmpt.pose.people import choose_people
+from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
 
 if TYPE_CHECKING:
     from mmpt.embedding.embedder import SignCLIP
@@ -71,7 +73,11 @@ def _pose_features(model: "SignCLIP") -> dict[str, Any]:
         components.LEFT_HAND: components.HAND_POINTS,
         components.RIGHT_HAND: components.HAND_POINTS,
     }
+    smoothing = settings.smoothing
     steps = {
+        "person": None
+        if settings.person == "first"
+        else f"of several people, the {settings.person} one: {_first_paragraph(choose_people)}",
         "mirror": "mirror clips whose right hand is idle" if settings.flip_to_right else None,
         "scale_depth": "multiply z by the image width if it is a fraction of it"
         if settings.scale_depth
@@ -80,6 +86,10 @@ def _pose_features(model: "SignCLIP") -> dict[str, Any]:
         "frames without both shoulders do not count",
         "legs": f"set {', '.join(components.LEG_POINTS)} to 0",
         "select": "the components in the order of `components`, the points in the order of `points`",
+        "fill_gaps": f"interpolate a hand's gaps of up to {smoothing.fill_gaps} frames linearly"
+        if smoothing.fill_gaps
+        else None,
+        "smooth": _smooth(smoothing) if smoothing.smooth else None,
         "normalize_hand": _first_paragraph(hands.normalize_hand) if settings.normalize_hand else None,
         "missing": "set points that were not found to 0",
         "frames": None
@@ -104,6 +114,14 @@ def _pose_features(model: "SignCLIP") -> dict[str, Any]:
         "steps": {name: text for name, text in steps.items() if text is not None},
         "implementation": "mmpt/pose/preparation.py and mmpt/pose/features.py",
     }
+
+
+def _smooth(smoothing: Smoothing) -> str:
+    """How landmarks are smoothed, with the filter's parameters."""
+    assert smoothing.smooth is not None
+    names = SMOOTH_PARAMETERS[smoothing.smooth]
+    given = ", ".join(f"{name} {value:g}" for name, value in zip(names, smoothing.parameters))
+    return f"{given}. {_first_paragraph(SMOOTHERS[smoothing.smooth])}"
 
 
 def _text(model: "SignCLIP", files: list[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from mmpt import __version__
 from mmpt.config.build import Source, build
+from mmpt.config.dataset_options import PoseSmoothing
 from mmpt.config.fields import saved_name
 from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.bert_settings import BertSettings
@@ -28,6 +29,8 @@ FORMAT_VERSION = 1
 """Increase when older versions cannot read new folders."""
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_DIR = "config.json", "model.safetensors", "tokenizer"
 CARD_FILE = "README.md"
+_NEW_KEYS = ("person", *(field.name for field in dataclasses.fields(PoseSmoothing)))
+"""Keys of `dataset` that older versions of mmpt do not know: they are left out if they have no effect."""
 
 
 @dataclass
@@ -111,6 +114,9 @@ def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dic
         for name, value in dataclasses.asdict(dataset_cfg).items()
         if not name.endswith(("_path", "_dir"))
     }
+    for field in dataclasses.fields(dataset_cfg):
+        if field.name in _NEW_KEYS and dataset[field.name] == field.default:
+            del dataset[field.name]
     if Path(dataset_cfg.bert_name).expanduser().is_dir():
         dataset["bert_name"] = Path(dataset_cfg.bert_name).name
     text_model = dataclasses.asdict(model.text_settings)

@@ -10,7 +10,9 @@ import numpy as np
 
 from mmpt.pose.clip import Point, PoseClip
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.pose.estimators import estimator_of
 from mmpt.pose.normalization import depth_to_scale
+from mmpt.pose.preparation import PosePreparation
 from mmpt.pose.reader import PoseFile, read_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import files_under
@@ -31,13 +33,17 @@ class PartFacts:
 class PoseFacts:
     """Facts of one file.
 
-    components: points of each. width, height: of the image in pixels, 0 if unknown. people: most people of a
-    frame. crowded: frames with several people. depth: unit of z, "pixels", "fraction of the width" or "none".
-    landmarks: of the model, that the file has. seen: share of them that a frame shows, on average.
+    components: the estimator's points in each. width, height: of the image in pixels, 0 if unknown. people:
+    most people of a frame. crowded: frames with several people. depth: unit of z, "pixels", "fraction of the
+    width" or "none". parts: of the points that are read (see mmpt.pose.estimators).
+
+    With a model: landmarks: those of its landmarks that the file has. seen: share of its landmarks that a
+    frame shows, on average. refused: why it cannot read the file, or None.
     """
 
     path: str
     version: float
+    estimator: str
     components: dict[str, int]
     fps: float
     frames: int
@@ -49,22 +55,44 @@ class PoseFacts:
     parts: dict[str, PartFacts]
     landmarks: int | None = None
     seen: float | None = None
+    refused: str | None = None
 
     @property
     def layout(self) -> str:
-        """The components and their points."""
-        return ", ".join(f"{name} {count}" for name, count in self.components.items())
+        """The estimator, and its components with their points."""
+        components = ", ".join(f"{name} {count}" for name, count in self.components.items())
+        return f"{self.estimator}: {components}"
 
 
-def read_facts(path: Path, wanted: Collection[Point] = ()) -> PoseFacts:
-    """The facts of a file. wanted: the landmarks of a model. Raises UserError, which names the file."""
-    file = read_file(path)
-    clip = file.clip
+@dataclass(frozen=True)
+class Reads:
+    """What a model reads: its landmarks, and how clips are prepared for it."""
+
+    landmarks: Collection[Point]
+    prepare: PosePreparation
+
+    def refuses(self, clip: PoseClip) -> str | None:
+        """Why it cannot read a clip; None if it can."""
+        try:
+            self.prepare.clip(clip)
+        except UserError as error:
+            return str(error)
+        return None
+
+
+def read_facts(path: Path, model: Reads | None = None) -> PoseFacts:
+    """The facts of a file. Raises UserError, which names the file."""
+    file = read_file(path, model.prepare.person if model else "first")
+    clip, stored = file.clip, file.stored
+    estimator = estimator_of(stored.points)
+    wanted = model.landmarks if model else ()
     has = [clip.layout.index(*point) for point in wanted if point in clip.layout]
+    seen = float(clip.present[:, has].sum()) / (len(clip) * len(wanted)) if wanted else None
     return PoseFacts(
         path=str(path),
         version=file.version,
-        components={name: len(clip.layout.columns(name)) for name in clip.layout.components},
+        estimator="MediaPipe Holistic" if estimator is None else estimator.title,
+        components={name: len(stored.columns(name)) for name in stored.components},
         fps=clip.fps,
         frames=len(clip),
         width=file.width,
@@ -73,15 +101,16 @@ def read_facts(path: Path, wanted: Collection[Point] = ()) -> PoseFacts:
         crowded=int((file.counts > 1).sum()),
         depth=_depth(clip),
         parts={part: _part(file, name) for part, name in PARTS.items() if name in clip.layout.components},
-        landmarks=len(has) if wanted else None,
-        seen=float(clip.present[:, has].mean()) * len(has) / len(wanted) if has else 0.0 if wanted else None,
+        landmarks=len(has) if model else None,
+        seen=seen,
+        refused=model.refuses(clip) if model else None,
     )
 
 
-def try_facts(path: Path, wanted: Collection[Point] = ()) -> PoseFacts | str:
+def try_facts(path: Path, model: Reads | None = None) -> PoseFacts | str:
     """read_facts, or the error message."""
     try:
-        return read_facts(path, wanted)
+        return read_facts(path, model)
     except UserError as error:
         return str(error)
 
@@ -112,8 +141,8 @@ def _depth(clip: PoseClip) -> str:
     return "pixels" if depth_to_scale(clip) else "fraction of the width"
 
 
-def summary(facts: Sequence[PoseFacts], landmarks: int | None = None) -> dict[str, Any]:
-    """Facts of several files together, as JSON values. landmarks: of the model, None without one.
+def summary(facts: Sequence[PoseFacts], model: Reads | None = None) -> dict[str, Any]:
+    """Facts of several files together, as JSON values.
 
     Counts are of files: {"25": 3} under "fps" are three files of 25 frames per second. The parts' frames are
     a share of all frames, their confidence is the mean over the frames that show them.
@@ -138,11 +167,12 @@ def summary(facts: Sequence[PoseFacts], landmarks: int | None = None) -> dict[st
             for part in PARTS
         },
     }
-    if landmarks is not None:
+    if model is not None:
         found["model"] = {
-            "landmarks": landmarks,
+            "landmarks": len(model.landmarks),
             "files that have": _count(str(file.landmarks) for file in facts),
             "seen": sum((file.seen or 0.0) * file.frames for file in facts) / max(frames, 1),
+            "refused": _count(file.refused for file in facts if file.refused),
         }
     return found
 
@@ -193,6 +223,7 @@ def table(name: str, found: dict[str, Any]) -> str:
         lines.append(
             f"  of the model's {model['landmarks']} landmarks: {files}; a frame shows {model['seen']:.1%}"
         )
+        lines += [f"  the model refuses {_files(n)}: {reason}" for reason, n in model["refused"].items()]
     return "\n".join(lines)
 
 

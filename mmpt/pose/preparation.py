@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,11 +22,14 @@ from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
 from mmpt.pose.reader import read_pose, read_recording
+from mmpt.pose.smoothing import Smoothing
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
 
 _VERSION = 1
 """Increase when the result of `PosePreparation.clip` changes, to rebuild all caches."""
+_LATER = {"pose_layout": HOLISTIC_LAYOUT, "person": "first", "smoothing": Smoothing()}
+"""Fields that are in the key only if they have another value, so that older caches stay valid."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class PosePreparation:
     face_points: int | None = None
     flip_to_right: bool = False
     pose_layout: str = HOLISTIC_LAYOUT
+    person: str = "first"
+    smoothing: Smoothing = field(default_factory=Smoothing)
 
     def __call__(
         self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
@@ -48,7 +54,7 @@ class PosePreparation:
         """Read and prepare a file, or the part `span` of it. Raises UserError, which names the file."""
         if span is None and not mirror and (clip := self._of_needed_components(path)) is not None:
             return clip
-        clip = read_pose(path) if span is None else read_recording(path)
+        clip = self.read(path) if span is None else self.read_recording(path)
         try:
             if span is not None:
                 clip = clip.frames(span.frames(len(clip), clip.fps))
@@ -56,11 +62,20 @@ class PosePreparation:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
+    def read(self, path: str | os.PathLike[str], components: Collection[str] | None = None) -> PoseClip:
+        """read_pose of the person that `person` chooses."""
+        return read_pose(path, components, self.person)
+
+    def read_recording(self, path: str | os.PathLike[str]) -> PoseClip:
+        """read_recording of the person that `person` chooses."""
+        return read_recording(path, self.person)
+
     def clip(self, clip: PoseClip, mirror: bool = False) -> PoseClip:
         """Prepare a clip in memory (see mmpt.pose.reader.from_pose). Raises UserError.
 
         In this order: mirror and scale z (both if requested), measure the shoulders, hide the legs, select
-        the components, centre and scale them by the shoulders, normalise the hand (if requested).
+        the components, centre and scale them by the shoulders, fill gaps, smooth, and normalise the hand (if
+        requested).
 
         With pose_layout: canonical, the shoulders are measured in x and y, and z is kept where the clip has
         it: augmentation may rotate by it, features do not have it.
@@ -77,7 +92,7 @@ class PosePreparation:
             clip = scale_depth(clip)
         centre, scale = shoulder_frame(clip, axes=2 if canonical else 3)
         clip = select_components(clip, self.pose_components, self.face_points, self.pose_layout)
-        clip = apply_frame(hide_legs(clip), centre, scale)
+        clip = self.smoothing(apply_frame(hide_legs(clip), centre, scale))
         return hands.normalize_hand(clip) if self.normalize_hand else clip
 
     def _of_needed_components(self, path: str | os.PathLike[str]) -> PoseClip | None:
@@ -87,7 +102,7 @@ class PosePreparation:
         may list the components.
         """
         try:
-            clip = read_pose(path, self._needed)
+            clip = self.read(path, self._needed)
             hands_seen = any(clip.component(n)[1].any() for n in HANDS if n in clip.layout.components)
             return self.clip(clip) if hands_seen and not self.mirrors(clip) else None
         except UserError:
@@ -104,7 +119,8 @@ class PosePreparation:
 
     def key(self) -> dict[str, Any]:
         """The settings as JSON values, for the key of the cache."""
-        fields = dataclasses.asdict(self)
-        if self.pose_layout == HOLISTIC_LAYOUT:  # older caches do not have the key
-            del fields["pose_layout"]
-        return {"processor": "PoseProcessor", "version": _VERSION, **fields}
+        settings = dataclasses.asdict(self)
+        for name, default in _LATER.items():
+            if getattr(self, name) == default:
+                del settings[name]
+        return {"processor": "PoseProcessor", "version": _VERSION, **settings}

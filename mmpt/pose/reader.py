@@ -94,9 +94,13 @@ class _Body(NamedTuple):
 
 @dataclass(frozen=True)
 class PoseFile:
-    """A file with what a clip does not show of it. counts: intp [T], the people of each frame."""
+    """A file with what a clip does not show of it.
+
+    stored: the estimator's own points. counts: intp [T], the people of each frame.
+    """
 
     clip: PoseClip
+    stored: PoseLayout
     version: float
     width: int
     height: int
@@ -114,8 +118,8 @@ def read_pose(
     A point with confidence 0 is missing; confidences that interpolation left outside [0, 1] are clipped
     without making points missing. components: return only those of these that the file has; the whole file is
     checked all the same. person: which of several people is read, see mmpt.pose.people.choose_people; the
-    first file of a process with several people is a warning. Raises
-    UserError, which names the file, for an invalid file.
+    first file of a process with several people is a warning. Raises UserError, which names the file, for an
+    invalid file.
     """
     return _named(path, lambda content: parse_pose(content, components, person=person))
 
@@ -208,7 +212,7 @@ def _read_file(content: bytes, person: str) -> PoseFile:
     clip, counts = _parse(content, header, body, None, person)
     if counts is None:
         counts = (clip.confidence != 0).any(axis=1).astype(np.intp)
-    return PoseFile(clip, body.version, body.width, body.height, counts)
+    return PoseFile(clip, header.stored, body.version, body.width, body.height, counts)
 
 
 def _parse(

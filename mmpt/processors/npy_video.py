@@ -14,6 +14,8 @@ from mmpt.config.dataset_options import (
     PoseAugmentation,
     PoseAugmentations,
     PoseNormalization,
+    PoseSelection,
+    PoseSmoothing,
 )
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.span import Span
@@ -184,13 +186,14 @@ class FeatureFiles:
 
 def warn_about_pose_options(config: DatasetConfig) -> None:
     """Warn about pose options of the config, which have no effect on video features."""
-    groups = (PoseNormalization, FrameFeatures, FrameSampling, PoseAugmentations)
-    names = [field.name for group in groups for field in fields(group)]
-    values = {name: getattr(config, name) for name in names}
+    groups = (PoseNormalization, PoseSmoothing, FrameFeatures, FrameSampling, PoseAugmentations)
+    defaults = {field.name: field.default for group in groups for field in fields(group)}
+    defaults["person"] = PoseSelection.person
+    values = {name: getattr(config, name) for name in defaults}
     changed = [
         name
         for name, value in values.items()
-        if (value.active() if isinstance(value, PoseAugmentation) else value)
+        if (value.active() if isinstance(value, PoseAugmentation) else value != defaults[name])
     ]
     if changed:
         log.warning(

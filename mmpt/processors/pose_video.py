@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpt.config.dataset_options import ClipStorage, PoseOptions
+from mmpt.config.dataset_options import ClipStorage, PoseOptions, PoseSmoothing
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.augmenter import Augmenter
 from mmpt.pose.clip import Point, PoseClip
@@ -16,6 +16,7 @@ from mmpt.pose.components import (
     CANONICAL,
     FACE,
     FACE_SIZES,
+    HANDS,
     LEG_POINTS,
     POSE,
     REDUCED_FACE,
@@ -25,7 +26,9 @@ from mmpt.pose.components import (
 )
 from mmpt.pose.features import HAND_FRAMES, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
+from mmpt.pose.people import RULES
 from mmpt.pose.preparation import PosePreparation
+from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.window import FrameSampler
@@ -77,6 +80,7 @@ class PoseProcessor:
         canonical = options.pose_layout == CANONICAL
         scale_depth = options.scale_depth or options.hand_frame is not None or canonical
         _warn_of_augmentation(options, training, scale_depth)
+        _warn_of_smoothing(options, self._features.components)
         _check(options, self._features, normalize_hand, max_video_len)
         face_points = options.face_points
         whole_face = FACE in self._features.components and components != REDUCED_FACE and not canonical
@@ -89,6 +93,8 @@ class PoseProcessor:
             face_points=face_points,
             flip_to_right=flip_to_right,
             pose_layout=options.pose_layout,
+            person=options.person,
+            smoothing=Smoothing.of(options),
         )
 
     @classmethod
@@ -259,6 +265,15 @@ def _warn_of_augmentation(options: PoseOptions, training: bool, scale_depth: boo
         log.warning("augment_temporal_chance has no effect: it is for augment_temporal: true")
 
 
+def _warn_of_smoothing(options: PoseOptions, components: Sequence[str]) -> None:
+    if options.fill_gaps and not any(name in HANDS for name in components):
+        log.warning("fill_gaps has no effect: it is for hands, and pose_components has none")
+    for method, names in SMOOTH_PARAMETERS.items():
+        for name in names:
+            if options.smooth != method and getattr(options, name) != getattr(PoseSmoothing, name):
+                log.warning("%s has no effect: it is for smooth: %s", name, method)
+
+
 def _check(options: PoseOptions, features: PoseFeatures, normalize_hand: bool, max_video_len: int) -> None:
     """Raises UserError for options that are wrong or contradict each other."""
     if options.hand_frame not in (None, *HAND_FRAMES):
@@ -278,6 +293,10 @@ def _check(options: PoseOptions, features: PoseFeatures, normalize_hand: bool, m
         raise UserError(f"face_points: got {options.face_points!r}; expected null, 468 or 478")
     if options.pose_layout == CANONICAL:
         _check_canonical(options, features)
+    if options.person not in RULES:
+        raise UserError(f"person: got {options.person!r}; expected one of {', '.join(RULES)}")
+    if options.smooth not in (None, *SMOOTHERS):
+        raise UserError(f"smooth: got {options.smooth!r}; expected null or one of {', '.join(SMOOTHERS)}")
     if max_video_len < 1:
         raise UserError(f"max_video_len: got {max_video_len}; expected at least 1")
 

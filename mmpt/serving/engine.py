@@ -94,9 +94,9 @@ class Engine:
 
     def _prepared(self, upload: Upload, mirror: bool) -> Any:
         if self._processor.suffix == ".pose":
-            return self._processor.prepare.clip(
-                parse_pose(upload.content, most_frames=self._most_frames), mirror
-            )
+            prepare = self._processor.prepare
+            clip = parse_pose(upload.content, most_frames=self._most_frames, person=prepare.person)
+            return prepare.clip(clip, mirror)
         with tempfile.NamedTemporaryFile(suffix=self._processor.suffix) as file:
             file.write(upload.content)
             file.flush()

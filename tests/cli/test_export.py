@@ -150,8 +150,13 @@ def test_preprocessing_describes_what_the_model_reads(tiny_yaml, model_folder):
         "dataset.hand_frame=palm",
         "dataset.scale_depth=true",
         "dataset.clip_frames=8",
+        "dataset.person=tracked",
+        "dataset.fill_gaps=3",
+        "dataset.smooth=one_euro",
         "model.vfeat_dim=69",
     ]
     other = describe(make_model(tiny_yaml, *palm), [])["video"]["features"]
-    assert {"scale_depth", "frames", "hand_frame"} <= set(other["steps"]) and other["clip_frames"] == 8
+    assert {"scale_depth", "frames", "hand_frame", "person", "fill_gaps"} <= set(other["steps"])
+    assert other["steps"]["smooth"].startswith("smooth_cutoff 2, smooth_beta 2. cutoff: Hz")
+    assert other["clip_frames"] == 8
     assert other["steps"]["hand_frame"].startswith("hand: float [T, 21, 3]")

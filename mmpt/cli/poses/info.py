@@ -3,8 +3,8 @@
     signclip poses info FILE|FOLDER... [--model MODEL] [--json]
 
 Of a folder, all .pose files at any depth are read and described together; what differs between them is called
-mixed. With --model, the landmarks that the model reads are counted. Exit status: 0, or 1 if a file cannot be
-read, which is named.
+mixed. A part is there in a frame if any of its points is. With --model, the landmarks that the model reads
+are counted. Exit status: 0, or 1 if a file cannot be read, which is named.
 """
 
 import argparse
@@ -13,10 +13,14 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
+
+if TYPE_CHECKING:
+    from mmpt.pose.facts import Reads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
     from mmpt.utils.parallel import check_workers, cores, ordered_map
 
     workers = check_workers(args.workers, cores())
-    wanted = _landmarks(args.model) if args.model else ()
+    model = _reads(args.model) if args.model else None
     shown, failed = [], 0
     for path in args.paths:
         files = pose_files(path)
         several = workers if len(files) > 200 else 0
-        results = list(ordered_map(partial(try_facts, wanted=wanted), files, several))
+        results = list(ordered_map(partial(try_facts, model=model), files, several))
         facts = [result for result in results if not isinstance(result, str)]
         errors = [result for result in results if isinstance(result, str)]
         failed += len(errors)
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
         if not facts:
             continue
-        found = summary(facts, len(wanted) if args.model else None)
+        found = summary(facts, model)
         if args.json:
             found |= {"path": str(path), "unreadable": errors, "each": [as_json(one) for one in facts]}
             shown.append(found)
@@ -62,15 +66,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _landmarks(model: str) -> tuple[tuple[str, str], ...]:
-    """The landmarks that a model reads. Raises UserError if it reads no poses."""
+def _reads(model: str) -> "Reads":
+    """What a model reads. Raises UserError if it reads no poses."""
     from mmpt.embedding.embedder import SignCLIP
+    from mmpt.pose.facts import Reads
 
     processor = SignCLIP.from_pretrained(model, "cpu").video_processor
     if processor.suffix != ".pose":
         raise UserError(f"{model} reads {processor.suffix} files, not poses: leave out --model.")
-    points: tuple[tuple[str, str], ...] = processor.landmarks
-    return points
+    return Reads(processor.landmarks, processor.prepare)
 
 
 main = Command("poses info", __doc__, add_arguments, run)
