@@ -38,6 +38,8 @@ def run_jobs(
     for one in submitted:
         if one.status:
             log.error("%s", failure(one))
+    if not any(one.status for one in submitted):
+        log.info("%d jobs have ended; logs are in %s", len(submitted), cluster.folder)
     return max((one.status or 0 for one in submitted), default=0)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from mmpt.fairseq_plugin.trainer import RunEnded
 from mmpt.training.run import TrainingPlan, active
 from mmpt.training.signals import stop_on_signals
 from mmpt.utils.allocator import keep_freed_memory
+from mmpt.utils.distributed import connection_lost
+from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +30,27 @@ def train(plan: TrainingPlan, settings: Any, verbose: bool) -> int:
         _use_torchrun(settings)
     if not verbose:
         _silence_fairseq()
-    # with several processes, one that stops alone would leave the others waiting
-    alone = settings.distributed_training.distributed_world_size == 1
-    signals = stop_on_signals(plan.stop) if alone else contextlib.nullcontext()
-    with active(plan), signals, contextlib.suppress(RunEnded):
+    with active(plan), stop_on_signals(plan.stop), contextlib.suppress(RunEnded), _one_line_if_lost():
         distributed_utils.call_main(settings, fairseq_train.main)
-    if plan.stop.received:
+    if plan.stop.received and os.environ.get("RANK", "0") == "0":
         log.warning(
             "stopped by %s: the same command resumes from the last checkpoint", plan.stop.received.name
         )
     return plan.stop.status
+
+
+@contextlib.contextmanager
+def _one_line_if_lost() -> Iterator[None]:
+    """Raises UserError instead of torch's error if another process of the training has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not connection_lost(error):
+            raise
+        raise UserError(
+            f"rank {os.environ.get('RANK', 0)} lost the connection to another process of the training, which "
+            "ended or whose node failed: see its log. The same command resumes from the last checkpoint."
+        ) from None
 
 
 def _use_torchrun(settings: Any) -> None:

@@ -5,6 +5,7 @@ Written for fairseq 0.12.3; tests/fairseq_plugin/test_patches.py fails when that
 
 import hashlib
 import logging
+import signal
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from fairseq_cli import train as fairseq_train
 from mmpt.fairseq_plugin.ema import build_ema
 from mmpt.fairseq_plugin.optimizer import has_fused_step
 from mmpt.utils.checkpoint import load_torch_file
-from mmpt.utils.distributed import rank
+from mmpt.utils.distributed import any_rank, rank
 
 log = logging.getLogger(__name__)
 
@@ -155,9 +156,11 @@ class MMTrainer(Trainer):
     def train_step(self, samples: list[dict[str, Any]], raise_oom: bool = False) -> Any:
         """One update. Raises RunEnded after it, with a checkpoint written, if a signal asked to stop."""
         logged = super().train_step(samples, raise_oom)
-        if self.task.plan.stop.received:
+        stop = self.task.plan.stop
+        if any_rank(stop.received is not None, self.device):  # the signal may have reached one rank only
+            stop.received = stop.received or signal.SIGTERM
             self._save_to_stop()
-            raise RunEnded(self.task.plan.stop.status)
+            raise RunEnded(stop.status)
         return logged
 
     def clip_grad_norm(self, clip_norm: float) -> torch.Tensor:

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 
-from mmpt.utils.errors import run_cli
+from mmpt.utils.errors import UserError, run_cli
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,11 +19,18 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import parse_args, run
 
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    options = parse_args(argv)
     try:
-        run(parse_args(argv))
+        run(options)
+    except RendezvousError as error:
+        raise UserError(
+            f"the nodes did not find each other at {options.rdzv_endpoint} ({error}): a node may have ended, "
+            "or the network does not allow connections to that port."
+        ) from None
     except SignalException as stopped:  # torchrun received a signal and has stopped the processes
         return 128 + stopped.sigval
     except ChildFailedError as failed:

@@ -17,6 +17,20 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is true on any rank. Every rank must ask."""
+    if world_size() == 1:
+        return flag
+    raised = torch.tensor(int(flag), device=device)
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+    return bool(raised.item())
+
+
+def connection_lost(error: BaseException) -> bool:
+    """Whether an error means that another rank has ended or cannot be reached."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
 def all_gather_counts(tensor: Tensor) -> list[int]:
     """Number of rows of `tensor` on each rank."""
     if world_size() == 1:
