@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, check_regular
 from mmpt.utils.videos import how_to_extract, is_video
+
+Float = TypeVar("Float", np.float32, np.float64)
 
 
 def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
@@ -57,14 +60,14 @@ def why_non_finite(name: str, frames: NDArray[np.float32]) -> str:
     )
 
 
-def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows [N, D] divided by their length in place; zero rows stay zero.
+def unit_rows(rows: NDArray[Float]) -> NDArray[Float]:
+    """Rows [N, D] of floats divided by their length in place; zero rows stay zero.
 
-    Very large or small numbers, whose squares float32 cannot hold, are scaled first.
+    Very large or small numbers, whose squares the dtype cannot hold, are scaled first.
     """
     with np.errstate(over="ignore"):
         length = np.linalg.norm(rows, axis=1, keepdims=True)
-    least = np.float32(np.sqrt(np.finfo(np.float32).tiny) * 1e6)
+    least = np.sqrt(np.finfo(rows.dtype).tiny) * 1e6
     extreme = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] < least))
     if len(extreme):
         largest = np.abs(rows[extreme]).max(axis=1, keepdims=True)
