@@ -88,7 +88,7 @@ class Manifest:
             if differ and record["status"] != "failed" and key not in redone and not record.get("again"):
                 raise UserError(
                     f"{self.folder}: {key} was extracted with another {' and '.join(differ)} (see {NAME}): "
-                    "give the options of that run, another folder with --out, or --again to extract all again."
+                    "give the options of that run, another folder with --out, or --again for all files."
                 )
 
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:
