@@ -7,16 +7,19 @@ PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --
 RUNS ?= runs
 DEMO := fslex_demo
 
-.PHONY: help serve install browser front-end demo test test-slow check docs audit fuzz mutants clean
+.PHONY: help serve install browser front-end holistic fairseq demo test test-core test-slow right-python check docs audit fuzz mutants clean
 
 help:
 	@echo "make install      create $(VENV) with all dependencies"
 	@echo "make demo         train on the embedded poses, evaluate on unseen sign languages, classify a clip"
 	@echo "make serve        serve the model of the demo: the page and the HTTP API (PORT=8000)"
 	@echo "make test         run the test suite, without the slow tests"
+	@echo "make test-core    without the tests that need fairseq or the legacy Holistic: make PYTHON=python3.13 VENV=.venv313 test-core"
 	@echo "make test-slow    run the slow tests"
 	@echo "make browser      install Chromium for the tests of the page (Debian, as root)"
 	@echo "make front-end    fetch what the page needs to read videos in the browser (npm; 30 MB)"
+	@echo "make holistic     fetch the models of MediaPipe 1.x, for poses of videos on Python 3.13 (36 MB)"
+	@echo "make fairseq      install fairseq on Python 3.13, for training"
 	@echo "make check        lint, format and types"
 	@echo "make docs         build the documentation site in site/, without a network"
 	@echo "make audit        known vulnerabilities of the pinned versions (needs a network)"
@@ -26,16 +29,21 @@ help:
 	@echo "make clean        delete $(VENV) (not $(RUNS))"
 
 # ---- set-up: one marker file per step; a step runs again when its requirements change
-$(VENV)/.made:
+$(VENV)/.made: | right-python
 	@python=$$(sh scripts/find_python.sh) || exit 1; \
 	echo "[set-up] creating $(VENV) with $$($$python --version)"; \
 	$$python -m venv --clear $(VENV) || { echo "$$python cannot create a virtual environment: install its venv module (Debian: python3-venv)." >&2; exit 1; }
 	@$(PIP) --upgrade pip setuptools wheel
 	@touch $@
 
+# make PYTHON=python3.13 with a .venv of 3.11 would use 3.11 without a word.
+right-python:
+	@test -z "$(PYTHON)" -o ! -f $(VENV)/.made || test "$$($(PY) --version)" = "$$($(PYTHON) --version)" || { \
+		echo "$(VENV) has $$($(PY) --version), not that of PYTHON=$(PYTHON): give another folder, for example VENV=.venv313, or make clean" >&2; exit 1; }
+
 # What `make demo` needs, in one call of pip: every further call checks again what is installed.
 $(VENV)/.demo: $(VENV)/.made requirements.txt requirements-train.txt requirements-extract.txt requirements-nodeps.txt constraints.txt setup.py
-	@echo "[set-up] torch, transformers, fairseq, MediaPipe, pose-format and the embedded data (one to three minutes)"
+	@echo "[set-up] torch, transformers, fairseq (not on Python 3.13), MediaPipe, pose-format and the embedded data (one to three minutes)"
 	@$(PIP) -r requirements.txt -r requirements-train.txt -r requirements-extract.txt
 	@$(PIP) --no-deps --no-build-isolation -r requirements-nodeps.txt -e .
 	@touch $@
@@ -58,6 +66,13 @@ browser:
 front-end: $(VENV)/.demo
 	$(PY) scripts/fetch_front_end.py
 
+# Models of HolisticLandmarker, into the cache; Python 3.11 and 3.12 have the legacy Holistic, which ships its own.
+holistic: $(VENV)/.demo
+	$(PY) scripts/fetch_holistic.py
+
+fairseq: $(VENV)/.demo
+	$(PY) scripts/install_fairseq.py
+
 install: $(VENV)/.dev
 	@echo "[set-up] done: $(VENV)"
 
@@ -78,6 +93,12 @@ serve: $(VENV)/.serve
 	$(PY) -m mmpt serve --model $(RUN)/model --index $(RUN)/index --clips projects/signclip/$(DEMO).yaml --results $(RUN) --port $(PORT)
 
 test: $(VENV)/.dev
+	$(PY) -m pytest -n auto --maxprocesses 4
+
+# On Python 3.13: what needs fairseq or the legacy Holistic is skipped, with the reason (tests/conftest.py). The tests
+# of MediaPipe 1.x need its models.
+test-core: $(VENV)/.dev
+	-@$(PY) scripts/fetch_holistic.py >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4
 
 test-slow: $(VENV)/.dev

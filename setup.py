@@ -32,7 +32,7 @@ setup(
     if (HERE / "README.md").exists()
     else "",
     long_description_content_type="text/markdown",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["mmpt", "mmpt.*"]),
     package_data={"mmpt": ["py.typed"], "mmpt.config": ["*.json"], "mmpt.page": ["static/**"]},
     cmdclass={"build_py": BuildWithConfigs},
@@ -44,7 +44,7 @@ setup(
         "transformers>=5",
         "huggingface_hub>=1.31",
         "omegaconf>=2.3",
-        "numpy>=1.26,<2",
+        "numpy>=1.26,<3",
         "scikit-learn>=1.4",
         "pose-format>=0.15",
         "safetensors>=0.4",
@@ -56,9 +56,10 @@ setup(
         "signwriting>=0.1.19",
     ],
     extras_require={
-        # ve-fairseq is fairseq for current Pythons. The last two hold the demo's poses and its text tower.
+        # ve-fairseq is fairseq for current Pythons, without a wheel for 3.13 (scripts/install_fairseq.py).
+        # The last two hold the demo's poses and its text tower.
         "train": [
-            "ve-fairseq==0.12.3",
+            've-fairseq==0.12.3; python_version < "3.13"',
             "setuptools",
             "tensorboard",
             "peft>=0.17",
@@ -69,7 +70,13 @@ setup(
         "serve": ["starlette>=1.0", "uvicorn>=0.40", "python-multipart>=0.0.20"],
         "cluster": ["submitit>=1.5"],
         "search": ["faiss-cpu>=1.10"],
-        "extract": ["mediapipe==0.10.21", "av>=14"],
+        # extract: the legacy Holistic (numpy 1) where there is one; tasks: MediaPipe 1.x on every Python.
+        "extract": [
+            'mediapipe==0.10.21; python_version < "3.13"',
+            'mediapipe>=1.2,<2; python_version >= "3.13"',
+            "av>=14",
+        ],
+        "tasks": ["mediapipe>=1.2,<2", "av>=14"],
         "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit"],
     },
 )

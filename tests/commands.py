@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import skip_without_fairseq
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.warm_up"])
 O = "fairseq.optimization"
@@ -40,6 +42,7 @@ class Forked:
         assert self.process.exitcode is not None, f"{self.called} hangs"
         with self.folder:
             texts = [file.read_text() if file.exists() else "" for file in self.output]
+        skip_without_fairseq(texts[1])
         return subprocess.CompletedProcess(list(self.called), self.process.exitcode, *texts)
 
 

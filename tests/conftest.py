@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,51 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: a core each, for 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# ---- packages that not every Python has: a test that turns out to need one is skipped
+NO_FAIRSEQ = find_spec("fairseq") is None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Skip a module of tests that imports fairseq where it is not installed."""
+    report = yield
+    if NO_FAIRSEQ and report.failed and "No module named 'fairseq'" in str(report.longrepr):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, "fairseq is not installed")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Skip a test that imports fairseq where it is not installed."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        if NO_FAIRSEQ and error.name == "fairseq":
+            pytest.skip("fairseq is not installed")
+        raise
+
+
+@pytest.fixture(autouse=True)
+def _training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip a test that trains in its own process where fairseq is not installed."""
+    if NO_FAIRSEQ and (train := sys.modules.get("mmpt.cli.train")):
+        monkeypatch.setattr(train, "_check_fairseq", lambda: pytest.skip("fairseq is not installed"))
+
+
+def skip_without_fairseq(output: str) -> None:
+    """Skip the test if a command of it needed fairseq, which is not installed."""
+    if NO_FAIRSEQ and "training needs fairseq, which is not installed" in output:
+        pytest.skip("fairseq is not installed")
+
+
+@pytest.fixture
+def legacy() -> None:
+    """Skip a test of the legacy Holistic where it is not installed."""
+    from mmpt.extractors.holistic import has_legacy
+
+    if not has_legacy():
+        pytest.skip("the legacy Holistic (mediapipe 0.10.21) is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +201,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def run_module(*command: str, cwd: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `python ...` as a user does, and return its output and exit status."""
     environment = {**ENVIRONMENT, **options.pop("env", {})}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, *command],
         cwd=cwd,
         env=environment,
@@ -164,3 +211,5 @@ def run_module(*command: str, cwd: Path = ROOT, **options: Any) -> subprocess.Co
         check=False,
         **options,
     )
+    skip_without_fairseq(done.stderr)
+    return done

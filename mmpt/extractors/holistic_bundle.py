@@ -8,8 +8,6 @@ MediaPipe 1.x ships no models. The wheel of mediapipe 0.10.21 holds those of the
 import hashlib
 import io
 import os
-import subprocess
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -18,8 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import check_regular, sha256
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import check_regular
+from mmpt.utils.wheels import download_wheel
 
 MODELS_VERSION = "0.10.21"
 """The last mediapipe with the legacy Holistic."""
@@ -98,20 +97,7 @@ def wheel_models(wheel: Path) -> dict[str, bytes]:
 def downloaded_models() -> dict[str, bytes]:
     """The models in WHEEL, which pip downloads. Raises UserError if that fails."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-        command += ["--only-binary", ":all:", "--python-version", "3.11"]
-        command += ["--platform", "manylinux_2_28_x86_64", f"mediapipe=={MODELS_VERSION}"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        wheel = Path(folder, WHEEL)
-        if done.returncode or not wheel.is_file():
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise MissingDataError(
-                f"pip could not download mediapipe=={MODELS_VERSION}, whose models are needed: {reason} "
-                f"Without a network: `pip download` {WHEEL} elsewhere, and give it with --wheel."
-            )
-        if (found := sha256(wheel)) != WHEEL_SHA256:
-            raise UserError(f"pip downloaded {WHEEL} with the SHA-256 {found}, expected {WHEEL_SHA256}.")
-        return wheel_models(wheel)
+        return wheel_models(download_wheel(Path(folder), WHEEL, WHEEL_SHA256))
 
 
 def build_bundle(models: Mapping[str, bytes]) -> bytes:

@@ -1,10 +1,12 @@
 """Optional packages: what is missing, and the command that installs it."""
 
 import importlib.util
+import sys
 
 from mmpt.utils.errors import MissingDataError
 
-_PINNED = {"mediapipe": "mediapipe==0.10.21", "cv2": "opencv-contrib-python"}
+_LEGACY = sys.version_info < (3, 13)
+_PINNED = {"mediapipe": f"mediapipe{'==0.10.21' if _LEGACY else ''}", "cv2": "opencv-contrib-python"}
 VIDEO = ("mediapipe", "av", "cv2")
 """Modules that poses of videos need."""
 DRAWING = ("av", "cv2")

@@ -16,6 +16,8 @@ from mmpt.utils.errors import UserError
 from tests.extractors.videos import write_video
 from tests.pose.pose_fakes import as_pose, fake_clip
 
+pytestmark = pytest.mark.usefixtures("legacy")
+
 POINTS = {
     "POSE_LANDMARKS": 33,
     "FACE_LANDMARKS": 478,

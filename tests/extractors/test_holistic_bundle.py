@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 
 from mmpt.cli.extract import main as extract
-from mmpt.extractors import holistic_bundle
 from mmpt.extractors.holistic_bundle import (
     FACE,
     MODELS,
     NORMALISED,
     WHEEL,
+    WHEEL_SHA256,
     build_bundle,
     has_irises,
     installed_models,
     model_hashes,
     wheel_models,
 )
+from mmpt.utils import wheels
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import sha256
 from scripts import fetch_holistic as script
 from tests.extractors.videos import write_video
 
@@ -84,9 +86,7 @@ def test_bundle_has_the_models_with_normalization_and_a_longer_face(
 
 def test_bundle_is_the_same_bytes_with_every_mediapipe(bundle: Path) -> None:
     """The hash was computed with 0.10.21 on Python 3.11 and with 1.2.3 on Python 3.13."""
-    assert (
-        holistic_bundle.sha256(bundle) == "625f0dd5b0375cc28c7a2c4529e6b75d1904a9450f51bbb54028833cbc005f35"
-    )
+    assert sha256(bundle) == "625f0dd5b0375cc28c7a2c4529e6b75d1904a9450f51bbb54028833cbc005f35"
 
 
 def test_bundle_of_a_wheel(models: dict[str, bytes], bundle: Path, tmp_path: Path, capsys) -> None:
@@ -108,16 +108,16 @@ def test_bundle_of_a_wheel(models: dict[str, bytes], bundle: Path, tmp_path: Pat
 
 def test_bundle_that_pip_cannot_download_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(script, "installed_models", lambda: None)
-    monkeypatch.setattr(holistic_bundle.sys, "executable", "/bin/false")
+    monkeypatch.setattr(wheels.sys, "executable", "/bin/false")
     assert script.main(["--out", str(tmp_path / "holistic.task")]) == 2
     said = capsys.readouterr().err
     assert "pip could not download mediapipe==0.10.21" in said and said.count("\n") == 1
     pip = tmp_path / "pip"  # sends another file of that name
     pip.write_text(f'#!/bin/sh\nwhile [ "$1" != --dest ]; do shift; done\necho x > "$2/{WHEEL}"\n')
     pip.chmod(0o755)
-    monkeypatch.setattr(holistic_bundle.sys, "executable", str(pip))
+    monkeypatch.setattr(wheels.sys, "executable", str(pip))
     assert script.main(["--out", str(tmp_path / "holistic.task")]) == 2
-    assert "expected " + holistic_bundle.WHEEL_SHA256 in capsys.readouterr().err
+    assert "expected " + WHEEL_SHA256 in capsys.readouterr().err
     assert not (tmp_path / "holistic.task").exists()
 
 

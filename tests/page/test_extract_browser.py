@@ -65,6 +65,7 @@ def videos(shared_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 @pytest.fixture(scope="module")
 def expected(videos: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> PoseClip:
     """Python's landmarks."""
+    pytest.importorskip("mediapipe.python.solutions", reason="the legacy Holistic is not installed")
     from mmpt.extractors.holistic_legacy import LegacyReader
 
     path = tmp_path_factory.mktemp("pose") / "part.pose"
