@@ -156,7 +156,8 @@ class Predictor:
     def _inference(self) -> Iterator[None]:
         """No gradients, no dropout; restores the model's training mode."""
         training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
+        if training:  # a large part of the time of a single clip
+            self.model.eval()
         try:
             with torch.inference_mode():
                 yield

@@ -2,9 +2,9 @@
 
 import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from mmpt.pose import hands
@@ -21,7 +21,7 @@ from mmpt.pose.components import (
 from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
-from mmpt.pose.reader import read_pose, read_recording
+from mmpt.pose.reader import parse_pose, read_pose, read_recording
 from mmpt.pose.smoothing import Smoothing
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
@@ -52,8 +52,10 @@ class PosePreparation:
         self, path: str | os.PathLike[str], mirror: bool = False, span: Span | None = None
     ) -> PoseClip:
         """Read and prepare a file, or the part `span` of it. Raises UserError, which names the file."""
-        if span is None and not mirror and (clip := self._of_needed_components(path)) is not None:
-            return clip
+        if span is None and not mirror:
+            clip = self._of_needed_components(lambda components: self.read(path, components))
+            if clip is not None:
+                return clip
         clip = self.read(path) if span is None else self.read_recording(path)
         try:
             if span is not None:
@@ -61,6 +63,12 @@ class PosePreparation:
             return self.clip(clip, mirror)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+
+    def parse(self, content: bytes, most_frames: int, mirror: bool = False) -> PoseClip:
+        """Prepare the content of a file of a stranger (see parse_pose). Raises UserError."""
+        read = partial(parse_pose, content, most_frames=most_frames, person=self.person)
+        clip = None if mirror else self._of_needed_components(read)
+        return self.clip(read(), mirror) if clip is None else clip
 
     def read(self, path: str | os.PathLike[str], components: Collection[str] | None = None) -> PoseClip:
         """read_pose of the person that `person` chooses."""
@@ -95,14 +103,14 @@ class PosePreparation:
         clip = self.smoothing(apply_frame(hide_legs(clip), centre, scale))
         return hands.normalize_hand(clip) if self.normalize_hand else clip
 
-    def _of_needed_components(self, path: str | os.PathLike[str]) -> PoseClip | None:
-        """The prepared file, without copying components that have no influence.
+    def _of_needed_components(self, read: Callable[[frozenset[str]], PoseClip]) -> PoseClip | None:
+        """The prepared clip, without copying components that have no influence. read: of these components.
 
         None if all have one (a clip that is mirrored, or that shows no hand), or after any error: its message
         may list the components.
         """
         try:
-            clip = self.read(path, self._needed)
+            clip = read(self._needed)
             hands_seen = any(clip.component(n)[1].any() for n in HANDS if n in clip.layout.components)
             return self.clip(clip) if hands_seen and not self.mirrors(clip) else None
         except UserError:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.pose.reader import parse_pose
 from mmpt.processors.clip_source import blank_warning
 from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.errors import UserError
@@ -94,9 +93,7 @@ class Engine:
 
     def _prepared(self, upload: Upload, mirror: bool) -> Any:
         if self._processor.suffix == ".pose":
-            prepare = self._processor.prepare
-            clip = parse_pose(upload.content, most_frames=self._most_frames, person=prepare.person)
-            return prepare.clip(clip, mirror)
+            return self._processor.prepare.parse(upload.content, self._most_frames, mirror)
         with tempfile.NamedTemporaryFile(suffix=self._processor.suffix) as file:
             file.write(upload.content)
             file.flush()
