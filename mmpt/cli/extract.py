@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmpt.cli.command import Command, add_shard_arguments
+from mmpt.cli.command import Command
 from mmpt.extractors import EXTRACTORS, get_extractor
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="extract finished files again, too; repeat the command to resume",
     )
     parser.add_argument("--verify", action="store_true", help="check the hashes of finished files")
-    add_shard_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
 
@@ -64,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Extract the features of the folder, and list what was skipped or failed."""
     setup_logging("WARNING" if args.quiet else "INFO")
     from mmpt.extractors.runner import RunOptions, extract_folder
-    from mmpt.utils.shards import Sharding
 
-    sharding = Sharding.chosen(args.shard, args.merge)
     if args.merge and args.again:
         raise UserError("--again extracts again, and --merge extracts nothing: give it with --shard.")
     extractor = get_extractor(args.extractor).from_args(args)
@@ -74,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     workers = extractor.default_workers(cores) if args.workers is None else args.workers
     if workers < 0:
         raise UserError(f"--workers {workers}: expected 0 or more.")
-    options = RunOptions(workers, args.again, args.verify, not args.quiet, sharding)
+    options = RunOptions(workers, args.again, args.verify, not args.quiet, args.sharding)
     summary = extract_folder(extractor, args.folder, args.out, options)
     for kind_of, keys in (("warnings for", summary.noted), ("nothing written for", summary.skipped)):
         if keys:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from mmpt.cli.embed import main as embed
 from mmpt.cli.extract import main as extract
 from mmpt.extractors.manifest import NAME, read_manifest
+from mmpt.pose import reader
 from mmpt.utils.errors import UserError
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.shards import Shard, shard_progress
 from tests.extractors.test_runner import content, save
+from tests.pose.pose_fakes import fake_clip, write_pose
 
 PRIMES = (1, 2, 5)
 
@@ -137,3 +140,79 @@ def test_a_shard_leaves_the_results_of_a_stranger_alone(features, tmp_path, caps
     assert npy(features, out, "--shard", f"{shard}/2") == 2
     assert "was not written by this command" in line(capsys)
     assert content(out) == before
+
+
+@pytest.fixture(scope="module")
+def poses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """29 poses of different lengths, and one that cannot be read."""
+    folder = tmp_path_factory.mktemp("poses")
+    for number in range(29):
+        write_pose(folder / f"{number:02d}.pose", fake_clip(frames=3 + number * 7 % 29, seed=number))
+    (folder / "11b.pose").write_bytes(b"no pose")
+    return folder
+
+
+def clips(model: Path, source: Path, out: Path, *options: str, portion: int = 4) -> int:
+    words = ["--model", str(model), "--in", str(source), "--out", str(out), "--portion", str(portion)]
+    return embed([*words, "--workers", "0", "--quiet", *options])
+
+
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_embedding_in_shards_merges_to_the_bytes_of_one_run(model_folder, poses, tmp_path, count):
+    assert clips(model_folder, poses, tmp_path / "whole") == 1
+    out = tmp_path / "out"
+    status = [clips(model_folder, poses, out, "--shard", f"{n}/{count}") for n in range(1, count + 1)]
+    assert sorted(status) == [0] * (count - 1) + [1]
+    assert sum(total for _, total in shard_progress(out).values()) == 30
+    assert clips(model_folder, poses, out, "--merge") == 1
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_what_an_embedding_in_shards_refuses(model_folder, poses, tmp_path, capsys):
+    out = tmp_path / "out"
+    clips(model_folder, poses, out, "--shard", "1/2")
+    capsys.readouterr()
+    for options, part in (
+        (["--merge"], "shard 2/2"),
+        (["--shard", "2/2", "--window", "200"], "window_ms: None there, 200.0 now"),
+        (["--shard", "2/2", "--portion", "5"], "portion: 4 there, 5 now"),
+        (["--shard", "1/3"], "holds shards of 2, not of 3"),
+        (["--force"], "not merged"),
+    ):
+        assert clips(model_folder, poses, out, *options) == 2
+        assert part in line(capsys), options
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("A\n")
+    assert clips(model_folder, prompts, out, "--shard", "1/2") == 2
+    assert "--shard is for clips" in line(capsys)
+    clips(model_folder, poses, out, "--shard", "2/2")
+    lost = next((out / "shards" / "2-of-2" / "parts").glob("*.npz"))
+    lost.unlink()
+    capsys.readouterr()
+    assert clips(model_folder, poses, out, "--merge") == 2 and "shard 2/2 has no embeddings" in line(capsys)
+    clips(model_folder, poses, out, "--shard", "2/2")
+    assert clips(model_folder, poses, out, "--merge") == 1
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "embeddings.npy").write_text("theirs")
+    before = content(tmp_path / "theirs")
+    capsys.readouterr()
+    assert clips(model_folder, poses, tmp_path / "theirs", "--shard", "1/2") == 2
+    assert "does not belong to embeddings" in line(capsys) and content(tmp_path / "theirs") == before
+
+
+def test_a_repeated_shard_reads_clips_again_that_the_system_did_not_open(
+    model_folder, poses, tmp_path, monkeypatch
+):
+    out, read = tmp_path / "out", reader._read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name == "05.pose":
+            raise UserError("cannot be read (Input/output error)")
+        return read(path)
+
+    monkeypatch.setattr(reader, "_read_bytes", fails)
+    assert clips(model_folder, poses, tmp_path / "out", "--shard", "1/1") == 1
+    monkeypatch.setattr(reader, "_read_bytes", read)
+    assert clips(model_folder, poses, tmp_path / "out", "--shard", "1/1") == 1
+    assert clips(model_folder, poses, tmp_path / "out", "--merge") == 1
+    assert list(json.loads((out / "provenance.json").read_text())["failed"]) == ["11b"]
