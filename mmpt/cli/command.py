@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from mmpt.cluster.options import add_cluster_arguments, check_cluster_arguments, without_cluster_arguments
 from mmpt.registry import nearest
-from mmpt.utils.errors import run_cli
+from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.shards import Sharding
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,13 +25,20 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def _add_shard_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options --shard and --merge (see mmpt/utils/shards.py and docs/scale.md)."""
+    group = parser.add_argument_group("shards (docs/scale.md)")
+    group.add_argument("--shard", metavar="I/N", help="only part I of N; run all N, then --merge")
+    group.add_argument("--merge", action="store_true", help="join the shards in the output folder")
+
+
 @dataclass(frozen=True)
 class Command:
     """One command of `signclip`: name (words separated by spaces), description, options and function.
 
     Called with the words after the name (default: of this process), it returns the exit status. parse: for
-    commands whose options depend on their first word. shards: whether --cluster runs the command in shards.
-    jobs: for other commands with --cluster, runs them there.
+    commands whose options depend on their first word. shards: whether it has --shard and --merge, which
+    become args.sharding, and --cluster. jobs: for other commands with --cluster, runs them there.
     """
 
     name: str
@@ -50,7 +58,11 @@ class Command:
         parser = self.parser()
         args = self.parse(parser, words) if self.parse else parser.parse_intermixed_args(words)
         args.command_line = shlex.join(["signclip", *self.name.split(), *words])
+        if self.shards:
+            args.sharding = Sharding.chosen(args.shard, args.merge)
         if self._has_cluster and check_cluster_arguments(args):
+            if self.shards and args.sharding != Sharding():
+                raise UserError("--cluster runs all shards and merges them: leave out --shard and --merge.")
             if self.jobs is not None:
                 return self.jobs(args)
             from mmpt.cluster.shards import run_shards
@@ -71,6 +83,8 @@ class Command:
             **options,
         )
         self.add_arguments(parser)
+        if self.shards:
+            _add_shard_arguments(parser)
         if self._has_cluster:
             add_cluster_arguments(parser, self.shards)
         return parser

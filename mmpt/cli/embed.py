@@ -1,13 +1,15 @@
 """Embed clips or prompts.
 
     signclip embed --model MODEL --in FOLDER|TABLE|LIST.txt --out DIR
+    signclip embed --model MODEL --in FOLDER|TABLE --out DIR --shard 1/4
 
 FOLDER: all poses (or .npy features) in it, at any depth. TABLE: the clips of a .csv, .tsv or .parquet table,
 or, with --prompts, its distinct prompts. LIST.txt: prompts, one per line.
 
 Writes embeddings.npy (or .parquet), ids.csv and provenance.json (model, options, source) to DIR. To resume an
-interrupted run, repeat the command. Exit status: 0 if everything was embedded, 1 if some clips could not be
-read (they are listed), 2 if the run could not start, 130 after Ctrl-C.
+interrupted run, repeat the command. The second form embeds every 4th portion of the clips, in as many
+processes or jobs; --merge in place of --shard then joins them. Exit status: 0 if everything was embedded, 1
+if some clips could not be read (they are listed), 2 if the run could not start, 130 after Ctrl-C.
 """
 
 import argparse
@@ -104,6 +106,8 @@ def _refuse_unused_options(args: argparse.Namespace) -> None:
         ("--vfeat-dir", args.vfeat_dir, ("clips of a table",)),
         ("--window", args.window, ("clips of a table", "clips of a folder")),
         ("--stride", args.stride, ("clips of a table", "clips of a folder")),
+        ("--shard", args.shard, ("clips of a table", "clips of a folder")),
+        ("--merge", args.merge or None, ("clips of a table", "clips of a folder")),
     ):
         if value is not None and kind not in kinds:
             raise UserError(f"{option} is for {' or '.join(kinds)}, not for {kind} ({args.source}).")
@@ -129,11 +133,11 @@ def _embed_clips(args: argparse.Namespace, model: "SignCLIP", about: dict[str, A
         about["source"] = {"table": args.source.name, "sha256": sha256(args.source), "split": args.split}
     about["options"] |= {"window_ms": args.window, "stride_ms": windows.stride if windows else None}
     workers = check_workers(args.workers, cores())
-    options = EmbedOptions(workers, args.portion, args.format, show_progress=not args.quiet, force=args.force)
+    options = EmbedOptions(workers, args.portion, args.format, not args.quiet, args.force, args.sharding)
     made = embed_clips(model, jobs, args.out, about, windows, options)
     log.info(
         "%s: %d embeddings of %d clips, %d clips already embedded, %d failed",
-        *(args.out, len(made.ids), len(jobs), made.reused, len(made.failed)),
+        *(args.out, len(made.ids), options.clips(len(jobs)), made.reused, len(made.failed)),
     )
     if made.cut:
         limits = model.dataset_cfg

@@ -22,6 +22,7 @@ from mmpt.embedding.storage import EmbeddingSet
 from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, atomic_write, file_stamp, read_text, remove_leftovers, write_text
+from mmpt.utils.shards import Shard
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +71,28 @@ class PartsKey:
 
 
 class Parts:
-    """The folder `parts` with one .npz file per portion.
+    """The folder `parts` with one .npz file per portion, or one folder for each shard, to read from.
 
-    Parts of a run with another key are deleted. portion: clips in a part. Raises UserError if the folder
-    holds anything else, or, unless key.force, parts of another model, source or other options.
+    portion: clips in a part. shard: of these portions only. prepare() opens the folder to write to.
     """
 
-    def __init__(self, folder: Path, key: PartsKey, jobs: Sequence[ClipJob], portion: int):
-        self.folder = folder
+    def __init__(
+        self, folders: Sequence[Path], jobs: Sequence[ClipJob], portion: int, shard: Shard | None = None
+    ):
+        self.folders = folders
         self.jobs = jobs
         self.portion = portion
-        self._prepare(key)
-        starts = range(0, len(jobs), portion)
-        self.missing = [start for start in starts if not self._file(start).is_file()]
-        """First job number of each part that does not exist yet."""
+        numbered = enumerate(range(0, len(jobs), portion))
+        self.starts = [start for number, start in numbered if shard is None or shard.has_number(number)]
+        """First job number of each part."""
+        self.missing = [start for start in self.starts if not self._file(start).is_file()]
+        """Those of the parts that do not exist yet."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder to write to."""
+        [folder] = self.folders
+        return folder
 
     def count(self, start: int) -> int:
         """Number of clips in the part that starts with job `start`."""
@@ -111,9 +120,9 @@ class Parts:
 
     def gather(self, windowed: bool) -> EmbeddingSet:
         """All parts as one set of embeddings."""
-        vectors, ids, failed, cut = [], list[dict[str, str]](), dict[str, str](), 0
+        vectors, ids, failed, cut = list[NDArray[np.float32]](), list[dict[str, str]](), dict[str, str](), 0
         blank: list[int] = []
-        for start in range(0, len(self.jobs), self.portion):
+        for start in self.starts:
             with np.load(self._file(start), allow_pickle=False) as part:
                 vectors.append(part["vectors"])
                 failed |= json.loads(part["failed"].tobytes())
@@ -125,8 +134,9 @@ class Parts:
                     ids.append(
                         row | ({"start_ms": f"{begin:.1f}", "end_ms": f"{end:.1f}"} if windowed else {})
                     )
-        reused = len(self.jobs) - sum(map(self.count, self.missing))
-        return EmbeddingSet(np.concatenate(vectors), ids, failed, reused, cut, blank)
+        reused = sum(map(self.count, self.starts)) - sum(map(self.count, self.missing))
+        joined = np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)
+        return EmbeddingSet(joined, ids, failed, reused, cut, blank)
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -136,13 +146,26 @@ class Parts:
         """Delete the folder, or, if clips may be read the next time, only the parts that lack them."""
         if not may_pass(failed):
             return self.remove()
-        for start in range(0, len(self.jobs), self.portion):
+        for start in self.starts:
             ids = [job.id for job in self.jobs[start : start + self.count(start)]]
             if may_pass({name: failed[name] for name in ids if name in failed}):
                 self._file(start).unlink()
         return None
 
-    def _prepare(self, key: PartsKey) -> None:
+    def retry(self) -> None:
+        """Count the parts with clips that may be read this time as missing."""
+        for start in set(self.starts) - set(self.missing):
+            with np.load(self._file(start), allow_pickle=False) as part:
+                if may_pass(json.loads(part["failed"].tobytes())):
+                    self.missing.append(start)
+        self.missing.sort()
+
+    def prepare(self, key: PartsKey) -> None:
+        """Create the folder; delete parts of a run with another key.
+
+        Raises UserError if the folder holds anything else, or, unless key.force, parts of another model,
+        source or other options.
+        """
         known = self.folder / _KEY
         if os.path.lexists(self.folder):
             self._check_entries()
@@ -150,6 +173,7 @@ class Parts:
             if before[0] != key.key:
                 self._check_same(before[-1], key)
                 shutil.rmtree(self.folder)
+                self.missing = self.starts
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         if not known.is_file():
@@ -178,7 +202,8 @@ class Parts:
         log.info("%s: deleting parts of a run with other clips", self.folder)
 
     def _file(self, start: int) -> Path:
-        return self.folder / f"{start:09d}.npz"
+        folder = self.folders[start // self.portion % len(self.folders)]
+        return folder / f"{start:09d}.npz"
 
 
 def may_pass(failed: dict[str, str]) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from mmpt.embedding.storage import (
 )
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import remove_leftovers
-from mmpt.utils.lock import folder_lock
 from mmpt.utils.output_kinds import EMBEDDINGS
 from mmpt.utils.outputs import check_output
 from mmpt.utils.parallel import ordered_map
 from mmpt.utils.progress import Progress
+from mmpt.utils.shards import ShardFolder, Sharding
 
 PARTS = "parts"
 _CLIPS_PER_READ = 16
@@ -41,6 +41,7 @@ class EmbedOptions:
         file_format: npy or parquet.
         show_progress: show a progress bar or log lines.
         force: replace embeddings of another model, source or options.
+        sharding: which portions, in turn; or merge the shards.
     """
 
     workers: int = 0
@@ -48,6 +49,12 @@ class EmbedOptions:
     file_format: str = "npy"
     show_progress: bool = True
     force: bool = False
+    sharding: Sharding = field(default_factory=Sharding)
+
+    def clips(self, count: int) -> int:
+        """How many of `count` clips this run embeds."""
+        shard = self.sharding.shard
+        return sum(shard is None or shard.has_number(n // self.portion) for n in range(count))
 
 
 def embed_clips(
@@ -58,10 +65,11 @@ def embed_clips(
     windows: Windows | None = None,
     options: EmbedOptions | None = None,
 ) -> EmbeddingSet:
-    """Embed clips into the folder `out` and return its content. Resumes an interrupted run.
+    """Embed clips into the folder `out` and return its content, or a shard's. Resumes an interrupted run.
 
     A folder that is complete, and was made from the same files with the same `about`, is left unchanged.
-    Clips that failed by an error of the system, such as missing permission, are tried again.
+    Clips that failed by an error of the system, such as missing permission, are tried again. Portions do not
+    depend on the number of shards, so the merged result is that of one run.
     about: provenance of model, source and options. windows: embed sliding windows of each clip. Raises
     UserError if another run holds the folder, it holds embeddings of another model, source or options, a file
     name is not UTF-8, or no clip could be embedded.
@@ -70,30 +78,56 @@ def embed_clips(
     for job in jobs:
         check_name(job.path)
     key = parts_key(jobs, windows, about, options.portion)
-    with folder_lock(out, "another embedding"):
-        remove_leftovers(out)
+    of = made_of(about, model.fingerprint)
+    sharding = options.sharding
+    shard_of = {**of, "portion": options.portion, "clips": len(jobs), "files": key[:16]}
+    with sharding.locked(out, shard_of, "another embedding") as shards:
+        if sharding.shard is None:
+            remove_leftovers(out)
         done = read_if_current(out, key, options.file_format)
         if done is not None and not may_pass(done.failed):
             done.reused = len(jobs)
             return done
-        of = made_of(about, model.fingerprint)
         check_output(out, EMBEDDINGS, of, options.force)
-        parts = Parts(out / PARTS, PartsKey(key, of, options.force), jobs, options.portion)
-        _embed_missing(model, parts, model.clip_loader(windows), options)
+        folders = [shard.path / PARTS for shard in shards] or [out / PARTS]
+        parts = Parts(folders, jobs, options.portion, sharding.shard)
+        if sharding.merge:
+            _refuse_missing(parts, shards)
+        else:
+            parts.prepare(PartsKey(key, of, options.force))
+            _embed_missing(model, parts, model.clip_loader(windows), options, *shards)
         made = parts.gather(windowed=windows is not None)
+        if sharding.shard is not None:
+            return made
         if not made.ids:
-            parts.remove()
+            if not sharding.merge:
+                parts.remove()
             raise UserError(
                 f"none of {len(jobs)} clips could be embedded; the first: {next(iter(made.failed.values()))}"
             )
         about = {**about, FINGERPRINT: model.fingerprint, "key": key}
         save_embedding_set(out, made, about, options.file_format, options.force)
-        parts.finish(made.failed)
+        if not sharding.merge:
+            parts.finish(made.failed)
     return made
 
 
-def _embed_missing(model: SignCLIP, parts: Parts, loader: ClipLoader, options: EmbedOptions) -> None:
+def _refuse_missing(parts: Parts, shards: Sequence[ShardFolder]) -> None:
+    """Raises UserError if a shard has lost parts since it was finished."""
+    for start in parts.missing:
+        shard = shards[start // parts.portion % len(shards)].shard
+        raise UserError(
+            f"--merge: shard {shard} has no embeddings of {parts.jobs[start].path} and the clips after it: "
+            f"run the command with --shard {shard}."
+        )
+
+
+def _embed_missing(
+    model: SignCLIP, parts: Parts, loader: ClipLoader, options: EmbedOptions, shard: ShardFolder | None = None
+) -> None:
     """Embed the missing parts; while one is computed, the clips of the next are read."""
+    if shard is not None:
+        parts.retry()
     reads = [
         parts.jobs[first : min(first + _CLIPS_PER_READ, start + parts.count(start))]
         for start in parts.missing
@@ -104,7 +138,10 @@ def _embed_missing(model: SignCLIP, parts: Parts, loader: ClipLoader, options: E
     results = chain.from_iterable(ordered_map(loader.read_all, reads, workers, chunk=1, ahead=ahead))
     todo = parts.todo()
     total = sum(map(parts.count, parts.missing))
-    with Progress(total, options.show_progress) as progress, ThreadPoolExecutor(1) as thread:
+    record = None if shard is None else shard.record_progress
+    before = sum(map(parts.count, parts.starts)) - total
+    shown = Progress(total, options.show_progress, record, before)
+    with shown as progress, ThreadPoolExecutor(1) as thread:
 
         def read() -> Portion | None:
             portion = next(todo, None)
