@@ -24,6 +24,12 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def add_shard_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options --shard and --merge (see mmpt/utils/shards.py and docs/scale.md)."""
+    parser.add_argument("--shard", metavar="I/N", help="only part I of N; run all N, then --merge")
+    parser.add_argument("--merge", action="store_true", help="join the shards in the output folder")
+
+
 @dataclass(frozen=True)
 class Command:
     """One command of `signclip`: name (words separated by spaces), description, options and function.

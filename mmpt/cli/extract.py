@@ -1,9 +1,11 @@
 """Extract poses or features from a folder of videos.
 
     signclip extract pose|s3d|i3d|npy --in DIR --out DIR
+    signclip extract pose|s3d|i3d|npy --in DIR --out DIR --shard 1/4
 
-To resume an interrupted run, repeat the command. Exit status: 0 if all features were extracted, 1 if some
-files failed (they are listed), 2 if the run could not start, 130 after Ctrl-C.
+The second form extracts a part of the files, in as many processes or jobs; --merge in place of --shard then
+joins the parts. To resume an interrupted run, repeat the command. Exit status: 0 if all features were
+extracted, 1 if some files failed (they are listed), 2 if the run could not start, 130 after Ctrl-C.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmpt.cli.command import Command
+from mmpt.cli.command import Command, add_shard_arguments
 from mmpt.extractors import EXTRACTORS, get_extractor
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="extract finished files again, too; repeat the command to resume",
     )
     parser.add_argument("--verify", action="store_true", help="check the hashes of finished files")
+    add_shard_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
 
@@ -60,16 +63,19 @@ def _kind(argv: Sequence[str]) -> str | None:
 def run(args: argparse.Namespace) -> int:
     """Extract the features of the folder, and list what was skipped or failed."""
     setup_logging("WARNING" if args.quiet else "INFO")
-    from mmpt.extractors.runner import extract_folder
+    from mmpt.extractors.runner import RunOptions, extract_folder
+    from mmpt.utils.shards import Sharding
 
+    sharding = Sharding.chosen(args.shard, args.merge)
+    if args.merge and args.again:
+        raise UserError("--again extracts again, and --merge extracts nothing: give it with --shard.")
     extractor = get_extractor(args.extractor).from_args(args)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = extractor.default_workers(cores) if args.workers is None else args.workers
     if workers < 0:
         raise UserError(f"--workers {workers}: expected 0 or more.")
-    summary = extract_folder(
-        extractor, args.folder, args.out, workers, args.again, args.verify, show_progress=not args.quiet
-    )
+    options = RunOptions(workers, args.again, args.verify, not args.quiet, sharding)
+    summary = extract_folder(extractor, args.folder, args.out, options)
     for kind_of, keys in (("warnings for", summary.noted), ("nothing written for", summary.skipped)):
         if keys:
             log.warning("%s %d files:", kind_of, len(keys))

@@ -18,7 +18,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -42,21 +42,24 @@ class Manifest:
     """The manifest of one output folder, open for one run. The caller holds the folder's lock.
 
     Args:
-        folder: the output folder.
+        folder: the output folder, or the one of a shard.
         extractor: its name. A folder holds the output of one extractor.
         options, tools: of this run (see Extractor).
+        results: the output folder, if `folder` is that of a shard.
 
     Raises UserError when the folder belongs to another extractor or its manifest cannot be read.
     """
 
-    def __init__(self, folder: Path, extractor: str, options: dict[str, Any], tools: dict[str, str]):
-        self.folder = folder
-        content = read_manifest(folder)
-        if content.get("extractor", extractor) != extractor:
-            raise UserError(
-                f"{folder} holds the output of the extractor {content['extractor']!r}; give {extractor!r} "
-                f"another folder with --out."
-            )
+    def __init__(
+        self,
+        folder: Path,
+        extractor: str,
+        options: dict[str, Any],
+        tools: dict[str, str],
+        results: Path | None = None,
+    ):
+        self.folder, self.results = folder, results or folder
+        content = read_manifest_of(folder, extractor)
         self.extractor = extractor
         self.runs: dict[str, Any] = content.get("runs", {})
         self.files: dict[str, Any] = content.get("files", {})
@@ -66,6 +69,12 @@ class Manifest:
         self._journal: TextIO | None = None
         if (folder / JOURNAL).exists():  # left by a killed run: save its records first
             self.save()
+
+    def add_all(self, folder: Path, chosen: Callable[[str], bool] = lambda key: True) -> None:
+        """Add the records of the manifest of another folder, of sources that are `chosen` by their key."""
+        content = read_manifest_of(folder, self.extractor)
+        self.runs = {**content.get("runs", {}), **self.runs}
+        self.files |= {key: record for key, record in content.get("files", {}).items() if chosen(key)}
 
     def mark_for_extraction(self, keys: Iterable[str]) -> None:
         """Mark sources to be recomputed and save the marks, so that an interrupted run can resume.
@@ -87,8 +96,9 @@ class Manifest:
             differ = [name for name in names if theirs.get(name) != ours.get(name)]
             if differ and record["status"] != "failed" and key not in redone and not record.get("again"):
                 raise UserError(
-                    f"{self.folder}: {key} was extracted with another {' and '.join(differ)} (see {NAME}): "
-                    "give the options of that run, another folder with --out, or --again to extract all again."
+                    f"{self.results}: {key} was extracted with another {' and '.join(differ)} (see {NAME}): "
+                    "give the options of that run, another folder with --out, or --again to extract all "
+                    "again."
                 )
 
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:
@@ -108,7 +118,7 @@ class Manifest:
             return "other options"
         stat, stamp = source.stat(), record["source"]
         same = stat.st_size == stamp["size"]
-        result = self.folder / output
+        result = self.results / output
         replaced = result.is_file() and stat.st_ctime_ns > result.stat().st_ctime_ns
         if same and (verify or replaced or stat.st_mtime_ns != stamp["mtime_ns"]):
             same = sha256(source) == stamp["sha256"]
@@ -136,7 +146,7 @@ class Manifest:
 
     def save(self) -> None:
         """Write manifest.json atomically and delete the journal."""
-        used = {record["run"] for record in self.files.values()} | {self.run}
+        used = {record["run"] for record in self.files.values()} or {self.run}
         content = {
             "format": FORMAT,
             "extractor": self.extractor,
@@ -150,6 +160,17 @@ class Manifest:
             self._journal.close()
             self._journal = None
         (self.folder / JOURNAL).unlink(missing_ok=True)
+
+
+def read_manifest_of(folder: Path, extractor: str) -> dict[str, Any]:
+    """As read_manifest. Raises UserError if the folder holds the output of another extractor."""
+    content = read_manifest(folder)
+    if content.get("extractor", extractor) != extractor:
+        raise UserError(
+            f"{folder} holds the output of the extractor {content['extractor']!r}; give {extractor!r} "
+            f"another folder with --out."
+        )
+    return content
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmpt.extractors.base import Extractor, NetworkRunner
-from mmpt.extractors.manifest import Manifest
+from mmpt.extractors.manifest import Manifest, read_manifest_of
 from mmpt.extractors.sources import Source, find_sources, remove_unfinished
 from mmpt.extractors.workers import (
     Failed,
@@ -27,8 +27,8 @@ from mmpt.extractors.workers import (
 )
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, sha256
-from mmpt.utils.lock import folder_lock
 from mmpt.utils.progress import Progress
+from mmpt.utils.shards import ShardFolder, Sharding
 
 log = logging.getLogger(__name__)
 
@@ -59,60 +59,128 @@ class _Clip:
     windows: int = 0
 
 
-def extract_folder(
-    extractor: Extractor,
-    folder: Path,
-    out: Path,
-    workers: int = 1,
-    again: bool = False,
-    verify: bool = False,
-    show_progress: bool = True,
-) -> Summary:
-    """Extract every source under `folder` whose result is not yet under `out`.
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run an extraction.
 
-    workers: reader processes (0: a thread of this process). again: recompute everything; if such a run was
-    interrupted, recompute the rest. verify: check the hashes of finished sources and results. Failed sources
-    are listed in the summary.
+    Args:
+        workers: reader processes (0: a thread of this process).
+        again: recompute everything; if such a run was interrupted, recompute the rest.
+        verify: check the hashes of finished sources and results.
+        show_progress: show a progress bar or log lines.
+        sharding: which sources; or merge the shards.
+    """
+
+    workers: int = 1
+    again: bool = False
+    verify: bool = False
+    show_progress: bool = True
+    sharding: Sharding = field(default_factory=Sharding)
+
+
+def extract_folder(
+    extractor: Extractor, folder: Path, out: Path, options: RunOptions | None = None
+) -> Summary:
+    """Extract every source under `folder` whose result is not yet under `out`, or merge its shards.
+
+    Failed sources are listed in the summary. Raises UserError if the run cannot start, or if a shard does not
+    have the result of one of its sources.
     """
     started = time.monotonic()
-    folder, out = Path(folder), Path(out)
+    folder, out, options = Path(folder), Path(out), options or RunOptions()
+    sharding = options.sharding
     sources = find_sources(folder, out, extractor.source_suffixes, extractor.suffix)
     if extractor.suffix in extractor.source_suffixes and out.exists() and out.samefile(folder):
         raise UserError(f"--out {out} is --in itself: the results would overwrite the sources.")
-    options, tools = extractor.options(), extractor.tools()  # fail early on missing weights
-    with folder_lock(out, "another extraction"):
-        removed = remove_unfinished(out, extractor.suffix)
-        if removed:
-            log.info("%s: removed %d unfinished files of an earlier run", out, removed)
-        manifest = Manifest(out, extractor.name, options, tools)
-        _refuse_foreign(manifest, sources)
-        manifest.refuse_mixture(extractor.same_in_folder, [source.key for source in sources] if again else [])
-        summary = Summary()
-        if again:
-            manifest.mark_for_extraction(source.key for source in sources)
-        todo = _outstanding(manifest, sources, summary, verify)
-        if todo:
-            try:
-                with Progress(len(todo), show_progress) as progress:
-                    _Run(extractor, manifest, out, summary).all(todo, workers, progress)
-            finally:
-                manifest.save()
+    run = (extractor.options(), extractor.tools())  # fail early on missing weights
+    read_manifest_of(out, extractor.name)
+    of = {"extractor": extractor.name, "in": folder.resolve().name, **run[0]}
+    with sharding.locked(out, of, "another extraction") as shards:
+        if sharding.merge:
+            manifest = Manifest(out, extractor.name, *run)
+            summary = _merge(manifest, sources, shards, options.verify)
+            manifest.refuse_mixture(extractor.same_in_folder, [])
+            manifest.save()
+        elif shards:
+            [shard] = shards
+            manifest = Manifest(shard.path, extractor.name, *run, out)
+            own = set(manifest.files)
+            manifest.add_all(out, lambda key: key not in own and shard.shard.has(key))
+            sources = [source for source in sources if shard.shard.has(source.key)]
+            summary = _extract(extractor, manifest, sources, options, shard)
+        else:
+            summary = _extract(extractor, Manifest(out, extractor.name, *run), sources, options)
     summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _extract(
+    extractor: Extractor,
+    manifest: Manifest,
+    sources: list[Source],
+    options: RunOptions,
+    shard: ShardFolder | None = None,
+) -> Summary:
+    """Extract the sources without a finished result."""
+    mine = None if shard is None else {source.output for source in sources}
+    removed = remove_unfinished(manifest.results, extractor.suffix, mine)
+    if removed:
+        log.info("%s: removed %d unfinished files of an earlier run", manifest.results, removed)
+    _refuse_foreign(manifest, sources)
+    keys = [source.key for source in sources] if options.again else []
+    manifest.refuse_mixture(extractor.same_in_folder, keys)
+    summary = Summary()
+    if options.again:
+        manifest.mark_for_extraction(source.key for source in sources)
+    todo = _outstanding(manifest, sources, summary, options.verify)
+    record = None if shard is None else shard.record_progress
+    try:
+        with Progress(len(todo), options.show_progress, record, summary.kept) as progress:
+            if todo:
+                _Run(extractor, manifest, summary).all(todo, options.workers, progress)
+    finally:
+        if todo or shard is not None:
+            manifest.save()
+    return summary
+
+
+def _merge(manifest: Manifest, sources: list[Source], shards: list[ShardFolder], verify: bool) -> Summary:
+    """Add the records of the shards to the manifest; no file of a result is touched."""
+    for folder in shards:
+        manifest.add_all(folder.path)
+    summary = Summary()
+    for source in sources:
+        [shard] = [folder.shard for folder in shards if folder.shard.has(source.key)]
+        reason = manifest.why_not_finished(source.key, source.path, source.output, verify)
+        if reason not in (None, "failed before"):
+            raise UserError(
+                f"--merge: {source.path} is not finished ({reason}): run the command with --shard {shard}."
+            )
+        record = manifest.files[source.key]
+        if record["status"] == "failed":
+            summary.failed[source.key] = record["error"]
+            continue
+        summary.made += record["status"] == "done"
+        if record["status"] == "skipped":
+            summary.skipped.append(source.key)
+        if record.get("notes"):
+            summary.noted[source.key] = record["notes"]
     return summary
 
 
 def _refuse_foreign(manifest: Manifest, sources: list[Source]) -> None:
     """Raises UserError if a result would replace a file that no extraction into the folder wrote."""
     ours = {record.get("output") for record in manifest.files.values()}
+    out = manifest.results
     foreign = [
         source.output
         for source in sources
-        if source.output not in ours and os.path.lexists(manifest.folder / source.output)
+        if source.output not in ours and os.path.lexists(out / source.output)
     ]
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         raise UserError(
-            f"{manifest.folder / foreign[0]} exists, but not in {manifest.folder}/manifest.json{more}: "
+            f"{out / foreign[0]} exists, but not in {out}/manifest.json{more}: "
             "it was not written by this command. Move it away, or give another folder with --out."
         )
 
@@ -144,8 +212,9 @@ def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, ve
 class _Run:
     """State of one run. Other threads touch only the two queues and the slots."""
 
-    def __init__(self, extractor: Extractor, manifest: Manifest, out: Path, summary: Summary):
-        self.extractor, self.manifest, self.out, self.summary = extractor, manifest, out, summary
+    def __init__(self, extractor: Extractor, manifest: Manifest, summary: Summary):
+        self.extractor, self.manifest, self.summary = extractor, manifest, summary
+        self.out = manifest.results
         self.tasks: queue.SimpleQueue[tuple[int, Source] | None] = queue.SimpleQueue()
         self.events: queue.SimpleQueue[tuple[int, int, Any]] = queue.SimpleQueue()
         """(clip, window number or number of windows, token or Finished or Failed or an exception)."""

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +65,19 @@ def _refuse_collisions(sources: list[Source]) -> None:
         by_output[name] = source
 
 
-def remove_unfinished(out: Path, suffix: str) -> int:
-    """Delete leftover temporary files of killed runs; returns the count. Lock the folder first."""
+def remove_unfinished(out: Path, suffix: str, outputs: Collection[str] | None = None) -> int:
+    """Delete leftover temporary files of killed runs; returns the count. Lock the folder first.
+
+    outputs: delete those of these results only, because other shards write into the folder.
+    """
     pattern = re.compile(rf"{TEMPORARY}")
     removed = 0
     for root, _, files in os.walk(out):
         for name in files:
-            if pattern.fullmatch(name) and name.endswith((f".tmp{suffix}", ".tmp.json")):
+            if not pattern.fullmatch(name) or not name.endswith((f".tmp{suffix}", ".tmp.json")):
+                continue
+            result = f"{name[1:].rsplit('.', 3)[0]}{suffix}"
+            if outputs is None or Path(root, result).relative_to(out).as_posix() in outputs:
                 Path(root, name).unlink(missing_ok=True)
                 removed += 1
     return removed

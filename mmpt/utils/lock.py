@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
-    """Lock `folder` (created if missing) for one writer; a second process fails at once.
+def folder_lock(folder: str | os.PathLike[str], who: str, seconds: float = 0.0) -> Iterator[None]:
+    """Lock `folder` (created if missing) for one writer; a second process fails at once, or after `seconds`.
 
     who: the holder's name in the error, such as "another training run". Raises UserError with the holder's
     process id if the folder is locked, OSError if it cannot be written.
@@ -25,7 +25,7 @@ def folder_lock(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
     path = folder / ".lock"
     lock = _lock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=seconds)
     except (Timeout, OSError) as error:
         holder = path.read_text(encoding="utf-8").strip() or "unknown"
         raise UserError(

@@ -97,9 +97,9 @@ def check_output(
             f"{folder} holds {kind.noun} of an older version, without a list of its files: give another "
             f"folder, {_FORCE}."
         )
-    if record and (differing := _differing(record.get("of") or {}, of or {})):
+    if record and (what := differing(record.get("of") or {}, of or {})):
         raise UserError(
-            f"{folder} holds {kind.noun} of something else ({differing}): give another folder, {_FORCE}."
+            f"{folder} holds {kind.noun} of something else ({what}): give another folder, {_FORCE}."
         )
     for name, hashes in there.items():
         if not _unchanged(real / name, hashes):
@@ -220,7 +220,8 @@ def _unchanged(path: Path, hashes: set[str] | None) -> bool:
     return not hashes or sha256(path) in hashes
 
 
-def _differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The keys with different values, with both; "" if there are none."""
     keys = [key for key in dict.fromkeys([*now, *there]) if there.get(key) != now.get(key)]
     return ", ".join(f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys)
 

@@ -2,14 +2,14 @@
 
 import contextlib
 import logging
+import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
-
-from mmpt.utils.progress_file import ProgressFile
 
 log = logging.getLogger(__name__)
 
@@ -18,22 +18,34 @@ LINE_EVERY = 30.0
 
 
 class Progress:
-    """Clips done, clips per second, time left, and tokens per second if a network runs."""
+    """Clips done, clips per second, time left, and tokens per second if a network runs.
 
-    def __init__(self, total: int, shown: bool = True):
+    record: called with the clips done and all clips, at most every second. before: clips done by earlier
+    runs, which only `record` counts.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        shown: bool = True,
+        record: Callable[[int, int], None] | None = None,
+        before: int = 0,
+    ):
+        self._record, self._before, self._recorded = record, before, -math.inf
         terminal = shown and sys.stderr.isatty()
         self._bar: Any = tqdm(total=total, unit="clip", disable=not terminal, dynamic_ncols=True)
         self._lines = shown and not terminal
         self._redirect = logging_redirect_tqdm() if terminal else contextlib.nullcontext()
         self._total, self._done = total, 0
-        self._file = ProgressFile()
         self._started = self._last = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._tell(0.0)
         self._redirect.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._tell(0.0)
         self._bar.close()
         self._redirect.__exit__(*error)
 
@@ -41,7 +53,6 @@ class Progress:
         """Count one finished clip."""
         self._done += 1
         self._bar.update()
-        self._file.write(self._done, self._total)
 
     def move_to(self, done: int, total: int) -> None:
         """Set how many clips are finished, of how many."""
@@ -51,6 +62,7 @@ class Progress:
 
     def show(self, tokens: int, note: str = "") -> None:
         """Update the display. note: shown behind the numbers."""
+        self._tell(1.0)
         now = time.monotonic()
         spent = now - self._started
         if tokens and not self._bar.disable:
@@ -65,3 +77,9 @@ class Progress:
             network = f", {tokens / spent:.2f} tokens/s" if tokens else ""
             more = f", {note}" if note else network
             log.info("%d of %d clips, %.2f clips/s%s, %s", self._done, self._total, rate, more, left)
+
+    def _tell(self, seconds: float) -> None:
+        """Record the progress if that was done `seconds` ago or earlier."""
+        if self._record is not None and time.monotonic() - self._recorded >= seconds:
+            self._recorded = time.monotonic()
+            self._record(self._before + self._done, self._before + self._total)

@@ -10,7 +10,7 @@ from mmpt.extractors.base import Extractor
 from mmpt.extractors.holistic import HolisticExtractor
 from mmpt.extractors.i3d_extractor import I3DExtractor
 from mmpt.extractors.npy import NpyExtractor
-from mmpt.extractors.runner import extract_folder
+from mmpt.extractors.runner import RunOptions, extract_folder
 from mmpt.extractors.s3d_extractor import S3DExtractor
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def ten_seconds(shared_videos, tmp_path_factory) -> Path:
 
 
 def extract(extractor: Extractor, folder: Path, out: Path) -> Path:
-    assert extract_folder(extractor, folder, out, workers=1, show_progress=False).made == 1
+    assert extract_folder(extractor, folder, out, RunOptions(show_progress=False)).made == 1
     return out / f"ten{extractor.suffix}"
 
 

@@ -11,7 +11,7 @@ from mmpt.extractors import holistic_legacy
 from mmpt.extractors.holistic import HolisticExtractor
 from mmpt.extractors.holistic_legacy import LegacyReader
 from mmpt.extractors.manifest import read_manifest
-from mmpt.extractors.runner import extract_folder
+from mmpt.extractors.runner import RunOptions, extract_folder
 from mmpt.utils.errors import UserError
 from tests.extractors.videos import write_video
 from tests.pose.pose_fakes import as_pose, fake_clip
@@ -37,7 +37,7 @@ def test_holistic_sample_videos(shared_videos, tmp_path):
     folder.mkdir()
     for name in ("sign_example.mp4", "pose_test_video.mp4"):
         shutil.copy(shared_videos / name, folder)
-    assert extract_folder(HolisticExtractor(), folder, out, workers=2, show_progress=False).made == 2
+    assert extract_folder(HolisticExtractor(), folder, out, RunOptions(2, show_progress=False)).made == 2
     files = read_manifest(out)["files"]
     facts = files["sign_example.mp4"]["facts"]
     assert (facts["frames"], round(facts["fps"], 2), facts["width"], facts["height"]) == (

@@ -12,7 +12,7 @@ from mmpt.extractors import get_extractor
 from mmpt.extractors.base import Extractor, FileReader, NetworkRunner, Outcome, StreamReader
 from mmpt.extractors.manifest import Manifest, read_manifest, trial_weights
 from mmpt.extractors.npy import NpyExtractor
-from mmpt.extractors.runner import extract_folder
+from mmpt.extractors.runner import RunOptions, extract_folder
 from mmpt.utils.errors import UserError
 from mmpt.utils.lock import folder_lock
 
@@ -25,7 +25,7 @@ def save(path: Path, frames: int = 3, dim: int = 4, value: float = 1.0) -> Path:
 
 def extract(folder: Path, out: Path, extractor: Extractor | None = None, **options):
     options = {"workers": 0, "show_progress": False} | options
-    return extract_folder(extractor or NpyExtractor(4), folder, out, **options)
+    return extract_folder(extractor or NpyExtractor(4), folder, out, RunOptions(**options))
 
 
 def content(out: Path) -> dict[str, bytes]:
