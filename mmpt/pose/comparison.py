@@ -163,7 +163,11 @@ def _other_rate(clip: ClipDifference) -> bool:
 
 def _part_summary(part: str, clips: Sequence[ClipDifference]) -> dict[str, Any]:
     having = [(clip, clip.parts[part]) for clip in clips if part in clip.parts]
-    measured = [(clip.shoulders, each.px, each.p90_px) for clip, each in having if each.px is not None]
+    measured = [
+        (clip.shoulders, each.px, each.p90_px)
+        for clip, each in having
+        if each.px is not None and each.p90_px is not None
+    ]
     widths = [(px / shoulders, p90 / shoulders) for shoulders, px, p90 in measured if shoulders]
     frames = np.array([min(clip.frames) for clip, _ in having])
     sided = np.array([(each.only_a, each.only_b) for _, each in having])
