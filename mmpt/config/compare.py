@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmpt.config.dataset_options import (
+    FrameFeatures,
+    FrameSampling,
+    PoseNormalization,
+    PoseSelection,
+    PoseSmoothing,
+)
 from mmpt.config.loader import load_config
 from mmpt.config.run_folder import SAVED_CONFIG
 from mmpt.config.schema import Config
@@ -16,17 +23,10 @@ log = logging.getLogger(__name__)
 _EMBEDDING_KEYS = (
     *("video_processor", "text_processor", "max_video_len", "max_len", "long_video", "vfeat_custom"),
     *(
-        "pose_components",
-        "pose_layout",
-        "normalize_hand",
-        "hand_frame",
-        "scale_depth",
-        "velocity",
-        "presence",
-        "face_points",
+        field.name
+        for options in (PoseSelection, PoseNormalization, PoseSmoothing, FrameFeatures, FrameSampling)
+        for field in dataclasses.fields(options)
     ),
-    *("clip_window", "clip_frames", "flip_pose", "person", "fill_gaps"),
-    *("smooth", "smooth_window", "smooth_order", "smooth_cutoff", "smooth_beta"),
     *("model_cls", "pooling", "multimodal_projection"),
 )
 """Keys of `dataset` and `model` that change embeddings without changing the shapes of weights."""

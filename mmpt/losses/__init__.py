@@ -1,15 +1,18 @@
 """Training objectives: clips [B, H], their prompts [B, H] and optional labels [B] -> a scalar."""
 
-from typing import Any
+import dataclasses
+import inspect
 
 from torch import nn
 
+from mmpt.config.schema import LossConfig
 from mmpt.losses.cached import cached_loss_backward
 from mmpt.losses.contrastive import needs_common_batches
 from mmpt.losses.ensemble import EnsembleLoss
 from mmpt.losses.mm_contra import MMContraLoss
 from mmpt.losses.registry import LOSSES
 from mmpt.losses.sigmoid import MMSigmoidLoss
+from mmpt.utils.errors import UserError
 
 __all__ = [
     "LOSSES",
@@ -22,10 +25,27 @@ __all__ = [
 ]
 
 
-def build_loss(loss_cfg: Any, ensemble_size: int = 1) -> nn.Module:
+_OF_THE_TRAINING = ("loss_cls", "mixup", "max_nonfinite", "cached_chunk")
+"""Keys of the section `loss` that work with every loss and are not passed to it."""
+
+
+def build_loss(loss_cfg: LossConfig, ensemble_size: int = 1) -> nn.Module:
     """The loss of the config section `loss`, for an ensemble of that size.
 
-    Raises UserError for an unknown loss.loss_cls and for unsupported options.
+    A loss supports the options that are parameters of its constructor. Raises UserError for an unknown
+    loss.loss_cls, and for an unsupported option that is not at its default.
     """
-    loss = LOSSES.get(loss_cfg.loss_cls, "loss.loss_cls").from_config(loss_cfg)
+    made = LOSSES.get(loss_cfg.loss_cls, "loss.loss_cls")
+    supported = inspect.signature(made).parameters
+    options = {}
+    for field in dataclasses.fields(loss_cfg):
+        value = getattr(loss_cfg, field.name)
+        if field.name in supported:
+            options[field.name] = value
+        elif field.name not in _OF_THE_TRAINING and value != field.default:
+            raise UserError(
+                f"loss.{field.name} is {value}, and {loss_cfg.loss_cls} does not support it: leave it at its "
+                f"default, {field.default}."
+            )
+    loss = made(**options)
     return loss if ensemble_size == 1 else EnsembleLoss(loss, ensemble_size)

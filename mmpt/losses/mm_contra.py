@@ -1,7 +1,5 @@
 """InfoNCE in both directions: VideoCLIP's MMContraLoss, with newer variants as options."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,16 +70,3 @@ class MMContraLoss(nn.Module):
                 logits * scale, target, label_smoothing=self.label_smoothing, reduction="sum"
             )
         return loss * block.share
-
-    @classmethod
-    def from_config(cls, loss_cfg: Any) -> "MMContraLoss":
-        """The loss of the config section `loss`."""
-        return cls(
-            similarity=loss_cfg.similarity,
-            temperature=loss_cfg.temperature,
-            learnable_temperature=loss_cfg.learnable_temperature,
-            max_logit_scale=loss_cfg.max_logit_scale,
-            label_smoothing=loss_cfg.label_smoothing,
-            label_aware=loss_cfg.label_aware,
-            gather=loss_cfg.gather,
-        )

@@ -1,8 +1,8 @@
 """The registry of losses."""
 
-from typing import Any
+from torch import nn
 
 from mmpt.registry import Registry
 
-LOSSES: Registry[Any] = Registry("loss")
-"""loss.loss_cls -> a loss module with `from_config`."""
+LOSSES: Registry[type[nn.Module]] = Registry("loss")
+"""loss.loss_cls -> a loss, whose constructor takes the options that it supports (see build_loss)."""

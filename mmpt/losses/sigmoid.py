@@ -1,7 +1,6 @@
 """Sigmoid loss: binary classification of every clip-prompt pair of the batch."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,17 +66,3 @@ class MMSigmoidLoss(nn.Module):
             pairs = block.positives[0]
         sign = torch.where(pairs, 1.0, -1.0)
         return -F.logsigmoid(sign * logits).sum() * block.share
-
-    @classmethod
-    def from_config(cls, loss_cfg: Any) -> "MMSigmoidLoss":
-        """The loss of the config section `loss`. Raises UserError for unsupported options."""
-        if loss_cfg.label_smoothing:
-            raise UserError("loss.label_smoothing belongs to MMContraLoss: with MMSigmoidLoss leave it at 0.")
-        return cls(
-            similarity=loss_cfg.similarity,
-            temperature=loss_cfg.temperature,
-            learnable_temperature=loss_cfg.learnable_temperature,
-            max_logit_scale=loss_cfg.max_logit_scale,
-            label_aware=loss_cfg.label_aware,
-            gather=loss_cfg.gather,
-        )

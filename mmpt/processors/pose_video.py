@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from mmpt.pose.components import (
     WORLD,
     selected_points,
 )
-from mmpt.pose.features import HAND_FRAMES, PoseFeatures
+from mmpt.pose.features import HAND_FRAMES, PER_HAND, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
 from mmpt.pose.people import RULES
 from mmpt.pose.preparation import PosePreparation
@@ -293,8 +292,8 @@ def _check(options: PoseOptions, features: PoseFeatures, normalize_hand: bool, m
         raise UserError(
             f"hand_frame: got {options.hand_frame!r}; expected null or one of {', '.join(HAND_FRAMES)}"
         )
-    needs_hand: dict[str, Any] = {"hand_frame": options.hand_frame, "presence": options.presence}
-    for option, value in needs_hand.items():
+    for option in ("hand_frame", *PER_HAND):
+        value = getattr(options, option)
         if value and not features.hands:
             raise UserError(
                 f"{option}: {value!r} needs a hand among pose_components; got "

@@ -43,7 +43,9 @@ class EpochLog:
             if terminal:
                 logging_redirect_tqdm().__enter__()  # until the process ends
             elif self._every > 1:
-                log.info("every %dth epoch is logged; all are in %s", self._every, self._folder / METRICS)
+                log.info(
+                    "one of every %d epochs is logged; all are in %s", self._every, self._folder / METRICS
+                )
 
     def end(self, epoch: int, values: dict[str, float], saved: bool) -> None:
         """Report a validated epoch. values: loss and metrics by name, such as `valid_v2t_R@1`."""

@@ -195,7 +195,7 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
         ),
         (
             ["loss.loss_cls=MMSigmoidLoss", "loss.label_smoothing=0.1"],
-            "label_smoothing belongs to MMContraLoss",
+            "loss.label_smoothing is 0.1, and MMSigmoidLoss does not support it",
         ),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "contains neither {letter} nor"),
     ],

@@ -181,6 +181,7 @@ def test_loss_from_config() -> None:
     close(build_loss(config)(video, text, LABELS), expected)
     with pytest.raises(UserError, match="label_smoothing"):
         build_loss(LossConfig(loss_cls="MMSigmoidLoss", label_smoothing=0.1))
+    build_loss(LossConfig(loss_cls="MMSigmoidLoss", mixup=0.5, cached_chunk=2, max_nonfinite=1))
     sigmoid = build_loss(LossConfig(loss_cls="MMSigmoidLoss", similarity="cosine", temperature=0.1))
     close(sigmoid(video, text), MMSigmoidLoss()(video, text))
     with pytest.raises(UserError, match=r"^loss\.loss_cls: .*'MMContrastLoss'"):

@@ -12,11 +12,11 @@ from mmpt.cli.config.show import add_arguments
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load the config and build its task, which reads neither clips nor weights."""
+    """Load the config, build its task and its loss, which read neither clips nor weights."""
     from mmpt.config import load_config
     from mmpt.tasks import Task
 
-    Task(load_config(args.taskconfig, args.overrides))
+    Task(load_config(args.taskconfig, args.overrides)).build_loss()
     print(f"{args.taskconfig}: no errors")
 
 
