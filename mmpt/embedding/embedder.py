@@ -26,7 +26,7 @@ from mmpt.models.hub import find_model, push_folder
 from mmpt.models.loading import load_model, model_hash
 from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.registry import ALIGNERS, TEXT_PROCESSORS, VIDEO_PROCESSORS
-from mmpt.utils.arrays import non_finite, why_non_finite
+from mmpt.utils.arrays import non_finite, unit_rows, why_non_finite
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import UserError
 
@@ -292,7 +292,4 @@ def check_list(values: Any, what: str) -> None:
 
 
 def _finish(embeddings: NDArray[np.float32], normalize: bool) -> NDArray[np.float32]:
-    if not normalize:
-        return embeddings
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit_rows(embeddings) if normalize else embeddings

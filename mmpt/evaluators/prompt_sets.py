@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmpt.processors.example import Example
 from mmpt.signwriting import Sign, contains_sign, split_signs
+from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import UserError
 
 UNSEEN_ALPHABET = "unseen-alphabet"
@@ -64,7 +65,7 @@ def embed_prompt_sets(
     texts = list(dict.fromkeys(text for prompts in sets for text in prompts))
     row = {text: number for number, text in enumerate(texts)}
     vectors = embed(texts)
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    units = unit_rows(vectors.copy())
     return np.stack(
         [
             vectors[row[prompts[0]]] if len(prompts) == 1 else units[[row[text] for text in prompts]].mean(0)

@@ -16,6 +16,7 @@ from mmpt.signwriting import Sign, split_signs
 from mmpt.signwriting.glyphs import shapes
 from mmpt.signwriting.groups import GROUPS, HANDS
 from mmpt.signwriting.signs import FILLS, FIRST_BASE, LAST_BASE, ROTATIONS
+from mmpt.utils.arrays import unit_rows
 
 _GAMMA, _ALPHA = 0.5, 0.3
 """RBF width times the number of features, and ridge: usual values, not tuned."""
@@ -43,7 +44,7 @@ def ridge_correct(task: Any, ensemble: bool) -> NDArray[np.bool_]:
         target = np.stack([describe(prompts["train"][row]) for row in rows])
         candidates = np.stack([describe(texts) for texts in sets.prompts]) - target.mean(0)
         predicted = _fit(train[rows], target - target.mean(0), test)
-        scores += _unit(predicted) @ _unit(candidates).T
+        scores += unit_rows(predicted) @ unit_rows(candidates).T
     groups = np.array(sets.groups)
     labels = np.array(sets.labels)
     nearest = np.empty_like(labels)
@@ -92,7 +93,3 @@ def _fit(train: NDArray, target: NDArray, test: NDArray) -> NDArray[np.float64]:
 
     model = KernelRidge(alpha=_ALPHA, kernel="rbf", gamma=_GAMMA / train.shape[1])
     return model.fit(train, target).predict(test)
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

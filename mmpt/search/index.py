@@ -38,6 +38,7 @@ COMPARED_BYTES = 1 << 30
 """Opening an index compares the hashes of smaller files; of larger ones, only the size is compared."""
 BLANK = "of clips without the hand or landmarks that the model reads"
 _BLOCK = 1 << 16
+_LONGEST = np.sqrt(np.finfo(np.float32).max)
 _RECALL_QUERIES, _RECALL_AT = 100, 10
 _LEAST_CANDIDATES = 100
 #: kind -> effort and k_factor of indexes that do not record theirs
@@ -292,10 +293,21 @@ def _blocks(sources: Sequence[Embeddings]) -> Iterator[NDArray]:
 
 
 def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
-    """float32, of unit length for cosine (zero stays zero). Raises UserError for NaN and infinities."""
-    ready = np.array(vectors, dtype=np.float32, order="C")
-    if not np.isfinite(ready).all():
+    """float32, of unit length for cosine (zero stays zero).
+
+    Raises UserError for NaN and infinities, and for vectors whose dot products may be infinite.
+    """
+    with np.errstate(over="ignore"):
+        ready = np.array(vectors, dtype=np.float32, order="C")
+        finite = bool(np.isfinite(ready).all())
+        long = finite and measure == "dot" and not (np.linalg.norm(ready, axis=1) <= _LONGEST).all()
+    if not finite:
         raise UserError("the embeddings contain NaN or infinite values: check the model and its input.")
+    if long:
+        raise UserError(
+            f"the embeddings contain vectors longer than {_LONGEST:.1e}, whose dot products are too large for "
+            "float32: build the index with --measure cosine."
+        )
     return unit_rows(ready) if measure == "cosine" else ready
 
 

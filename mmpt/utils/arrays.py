@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,11 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, check_regular
 from mmpt.utils.videos import how_to_extract, is_video
 
-_LEAST_LENGTH = np.float32(np.sqrt(np.finfo(np.float32).tiny) * 1e6)
+Float = TypeVar("Float", np.float32, np.float64)
+
+_LEAST_LENGTH = {
+    np.dtype(kind): kind(np.sqrt(np.finfo(kind).tiny) * 1e6) for kind in (np.float32, np.float64)
+}
 """Rows that are shorter are scaled before they are divided by their length."""
 
 
@@ -61,15 +66,16 @@ def why_non_finite(name: str, frames: NDArray[np.float32]) -> str:
     )
 
 
-def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows [N, D] divided by their length in place; zero rows stay zero.
+def unit_rows(rows: NDArray[Float]) -> NDArray[Float]:
+    """Rows [N, D] of floats divided by their length in place; zero rows stay zero.
 
-    Very large or small numbers, whose squares float32 cannot hold, are scaled first.
+    Very large or small numbers, whose squares the dtype cannot hold, are scaled first.
     """
     with np.errstate(over="ignore"):
         length = np.sqrt(np.add.reduce(rows * rows, axis=1, keepdims=True))  # faster than linalg.norm
-    if length.min(initial=1) < _LEAST_LENGTH or not math.isfinite(length.max(initial=1)):
-        extreme = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] < _LEAST_LENGTH))
+    least = _LEAST_LENGTH[rows.dtype]
+    if length.min(initial=1) < least or not math.isfinite(length.max(initial=1)):
+        extreme = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] < least))
         largest = np.abs(rows[extreme]).max(axis=1, keepdims=True)
         rows[extreme] /= np.where(largest == 0, 1, largest)
         length[extreme] = np.linalg.norm(rows[extreme], axis=1, keepdims=True)

@@ -112,6 +112,16 @@ def test_score_is_texts_by_poses(model: SignCLIP, poses: list[Path]) -> None:
     np.testing.assert_allclose(dot, model.embed_text(TEXTS) @ model.embed_pose(poses).T, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_normalize_of_very_large_and_small_embeddings(
+    model: SignCLIP, poses: list[Path], monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    expected = model.embed_pose(poses, normalize=True)
+    embed = model.embed_prepared
+    monkeypatch.setattr(model, "embed_prepared", lambda clips: embed(clips) * np.float32(scale))
+    np.testing.assert_allclose(model.embed_pose(poses, normalize=True), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_embed_empty_lists(model: SignCLIP) -> None:
     for embed in (model.embed_text, model.embed_video_features, model.embed_pose):
         assert embed([]).shape == (0, 32)

@@ -3,6 +3,7 @@
 import importlib
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,6 +113,15 @@ def test_similarity_errors(text: np.ndarray, video: np.ndarray, kind: str, messa
         similarity(text, video, kind)
     with pytest.raises(UserError, match=message):
         rank_embeddings(text, video, [0, 1], kind)
+
+
+@pytest.mark.parametrize("function", [similarity, lambda *sides: rank_embeddings(*sides[:2], [0, 1], "dot")])
+def test_dot_products_above_float32_are_refused(function: Any) -> None:
+    long = np.array([[1e30, 1e25], [1e25, 1e30]])  # as infinite scores, all would tie
+    with pytest.raises(UserError, match="the largest float32: compare with cosine"):
+        function(long, long, "dot")
+    np.testing.assert_allclose(similarity(long, long), [[1, 2e-5], [2e-5, 1]], rtol=1e-6)
+    np.testing.assert_allclose(similarity(long * 1e200, long), [[1, 2e-5], [2e-5, 1]], rtol=1e-6)
 
 
 def test_rank_embeddings_chunk_error() -> None:

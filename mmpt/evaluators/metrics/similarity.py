@@ -20,6 +20,7 @@ from mmpt.evaluators.metrics.ranking import (
     check_ks,
     check_prompt_ids,
 )
+from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import UserError
 
 Kind = Literal["cosine", "dot"]
@@ -131,13 +132,12 @@ def _check(text: ArrayLike, video: ArrayLike, kind: str) -> tuple[NDArray, NDArr
 
 
 def _prepare(vectors: NDArray, kind: str) -> _Side:
-    wide = np.ascontiguousarray(vectors, dtype=np.float64)
+    wide = np.array(vectors, dtype=np.float64, order="C")
     if not np.isfinite(wide).all():
         raise UserError("the embeddings contain NaN or infinite values: check the model and its input.")
-    length = np.linalg.norm(wide, axis=1)
     if kind == "cosine":
-        return _Side(wide / np.where(length == 0, 1, length)[:, None], None)
-    exponents = np.frexp(length)[1]
+        return _Side(unit_rows(wide), None)
+    exponents = np.frexp(np.linalg.norm(wide, axis=1))[1]
     return _Side(np.ldexp(wide, -exponents[:, None]), exponents)
 
 
@@ -146,7 +146,7 @@ def _tile(rows: _Side, block: _Side) -> NDArray[np.float32]:
     scores = on_grid(rows.vectors @ block.vectors.T)
     if rows.exponents is not None and block.exponents is not None:
         np.ldexp(scores, rows.exponents[:, None] + block.exponents, out=scores)
-    return scores.astype(np.float32)
+    return _float32(scores)
 
 
 def _pairs(rows: _Side, block: _Side) -> NDArray[np.float32]:
@@ -154,4 +154,15 @@ def _pairs(rows: _Side, block: _Side) -> NDArray[np.float32]:
     scores = on_grid(np.einsum("nh,nh->n", rows.vectors, block.vectors))
     if rows.exponents is not None and block.exponents is not None:
         scores = np.ldexp(scores, rows.exponents + block.exponents)
-    return scores.astype(np.float32)
+    return _float32(scores)
+
+
+def _float32(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The scores as float32. Raises UserError if it cannot hold them, which would make them equal."""
+    try:
+        with np.errstate(over="raise"):
+            return scores.astype(np.float32)
+    except FloatingPointError:
+        raise UserError(
+            "dot products of the embeddings are above 3.4e38, the largest float32: compare with cosine."
+        ) from None

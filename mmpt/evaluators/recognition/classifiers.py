@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.evaluators.metrics.similarity import on_grid
+from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import UserError
 from mmpt.utils.top_k import TopK
 
@@ -31,9 +32,7 @@ def unit(vectors: ArrayLike) -> NDArray[np.float64]:
     wide = np.array(vectors, dtype=np.float64, order="C")
     if wide.ndim != 2 or not np.isfinite(wide).all():
         raise UserError(f"expected finite embeddings [N, H], got shape {wide.shape}.")
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    wide /= np.where(lengths == 0, 1, lengths)
-    return wide
+    return unit_rows(wide)
 
 
 class Support:
