@@ -305,7 +305,7 @@ def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
         raise UserError("the embeddings contain NaN or infinite values: check the model and its input.")
     if long:
         raise UserError(
-            f"the embeddings contain vectors longer than {_LONGEST:.1e}, whose dot products are too large for "
+            f"the embeddings contain vectors longer than {_LONGEST:.1e}, whose dot products exceed "
             "float32: build the index with --measure cosine."
         )
     return unit_rows(ready) if measure == "cosine" else ready
