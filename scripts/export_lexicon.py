@@ -16,9 +16,8 @@ from pathlib import Path
 from mmpt.cli import run_cli
 from mmpt.processors.fingerspelling import Row, find_lexicon, read_index
 from mmpt.processors.letters import write_out
-from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.outputs import OutputKind, replace_output
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +25,7 @@ TEST, VALID = ("gsg", "ase", "sgg"), ("asq", "bzs")
 TRAIN = ("eso", "ise", "lls", "mfs", "psr", "ssp", "svk", "swl")
 LEFT_HANDED = ("ise",)
 COPIES = ("fsl",)  # its files are copies of ase
+LEXICON = OutputKind("the lexicon", "signclip-lexicon", ".lexicon.files.json", ("table.csv",))
 COLUMNS = ("id", "path", "text", "split", "signed_language", "spoken_language", "signer", "left_handed")
 
 
@@ -45,8 +45,6 @@ def export(args: argparse.Namespace) -> int:
     """Copy the poses and write the table."""
     setup_logging(logging.INFO)
     rows = [row for row in read_index(find_lexicon(None)) if _split(row, args.everything)]
-    if args.out.exists() and not args.out.is_dir():
-        raise UserError(f"{args.out} is a file; expected a folder.")
     seen: dict[str, Row] = {}
     paths: set[Path] = set()
     for row in rows:
@@ -56,16 +54,15 @@ def export(args: argparse.Namespace) -> int:
         name = f"{row.language}_{write_out(row.letter).replace(' ', '_')}"
         number = sum(known == name or known.startswith(f"{name}-") for known in seen)
         seen[f"{name}-{number + 1}" if number else name] = row
-    for name, row in seen.items():
-        target = args.out / "poses" / f"{name}.pose"
-        with atomic_write(target) as temporary:
-            shutil.copyfile(row.path, temporary)
-    table = args.out / "table.csv"
-    with atomic_write(table) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_cells(name, row, args.everything) for name, row in seen.items())
-    print(f"wrote {table}: {len(seen)} clips")
+    with replace_output(args.out, LEXICON) as fresh:
+        (fresh / "poses").mkdir()
+        for name, row in seen.items():
+            shutil.copyfile(row.path, fresh / "poses" / f"{name}.pose")
+        with open(fresh / "table.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(_cells(name, row, args.everything) for name, row in seen.items())
+    print(f"wrote {args.out / 'table.csv'}: {len(seen)} clips")
     return 0
 
 

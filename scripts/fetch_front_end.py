@@ -4,7 +4,7 @@
 
 Takes @mediapipe/tasks-vision of a fixed version from npm (`npm pack`; its checksum is compared), and builds
 holistic.task from the models in the installed package mediapipe (requirements-extract.txt). Both are left out
-of the repository: 13 and 18 MB. Does nothing if they are there.
+of the repository: 13 and 18 MB. Does nothing if they are there, of these versions and unchanged.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from typing import Any
 from mmpt.cli import run_cli
 from mmpt.page import VENDOR
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_write, sha256, write_text
+from mmpt.utils.files import read_json, sha256, write_text
+from mmpt.utils.outputs import OutputKind, check_files, replace_output
 
 PACKAGE, VERSION = "@mediapipe/tasks-vision", "1.1.0"
 INTEGRITY = "ZJqh0wMKOINorfSffvDAxzyO1//c+FiG3IkzOdNDnLqvBB3DbMfj0bB/tys2SNf9S914sgoIbIpF4HTOi336cg=="
@@ -36,6 +37,12 @@ FILES = {
     "package/wasm/vision_wasm_internal.js": "vision_wasm_internal.js",
     "package/wasm/vision_wasm_internal.wasm": "vision_wasm_internal.wasm",
 }
+FRONT_END = OutputKind(
+    "the browser's part of MediaPipe",
+    "signclip-front-end",
+    "files.json",
+    (*FILES.values(), "holistic.task", "LICENSE.txt"),
+)
 ORIGIN = """MediaPipe is Copyright The MediaPipe Authors, under the Apache License, Version 2.0 (below).
 
 {package} {version}, from npm, without changes. holistic.task: models of the Python package
@@ -63,16 +70,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=VENDOR, help="default: %(default)s")
     out = parser.parse_args().out
-    if not all((out / name).is_file() for name in FILES.values()):
-        fetch_package(out)
-    if not (out / "holistic.task").is_file():
-        with atomic_write(out / "holistic.task") as temporary:
-            temporary.write_bytes(holistic_bundle(_modules()))
-    models = distribution("mediapipe")
-    origin = ORIGIN.format(package=PACKAGE, version=VERSION, models=models.version)
-    write_text(out / "LICENSE.txt", origin + (models.read_text("LICENSE") or ""))
-    for path in sorted(out.iterdir()):
+    modules, models = _modules(), distribution("mediapipe")
+    of = {"package": f"{PACKAGE} {VERSION}", "models": models.version}
+    if not is_current(out, of):
+        with replace_output(out, FRONT_END, of, force=True) as fresh:
+            fetch_package(fresh)
+            (fresh / "holistic.task").write_bytes(holistic_bundle(modules))
+            origin = ORIGIN.format(package=PACKAGE, version=VERSION, models=models.version)
+            write_text(fresh / "LICENSE.txt", origin + (models.read_text("LICENSE") or ""))
+    for path in sorted(filter(Path.is_file, out.iterdir())):
         print(f"{sha256(path)[:16]}  {path.stat().st_size:>9}  {path}")
+
+
+def is_current(out: Path, of: Mapping[str, str]) -> bool:
+    """Whether `out` holds files of these versions, as they were written."""
+    try:
+        check_files(out, FRONT_END)
+        return read_json(out / FRONT_END.record)["of"] == of
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def fetch_package(out: Path) -> None:
@@ -94,12 +110,12 @@ def write_package(archive: bytes, out: Path, integrity: str = INTEGRITY) -> None
     found = base64.b64encode(hashlib.sha512(archive).digest()).decode()
     if found != integrity:
         raise UserError(f"{PACKAGE}@{VERSION}: its archive has the SHA-512 {found}, expected {integrity}.")
+    out.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         for member, name in FILES.items():
             file = members.extractfile(member)
             assert file is not None, member
-            with atomic_write(out / name) as temporary:
-                temporary.write_bytes(file.read())
+            (out / name).write_bytes(file.read())
 
 
 def _modules() -> Path:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmpt.cli.command import Command
 from mmpt.config.package_files import package_root
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import check_regular
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.packages import DRAWING, VIDEO, need_packages
 from mmpt.utils.text import nfc
@@ -154,6 +155,7 @@ def choose_clip(args: argparse.Namespace, config: "Config") -> tuple[Clip, list[
     if args.clip is None:
         return _clip_of_the_corpus(args.letter or LETTER, args.language or LANGUAGE, config, rwth)
     path = Path(args.clip)
+    check_regular(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}: expected a video, or a MediaPipe Holistic .pose file.")
     shown = path.name.encode(errors="replace").decode()  # the name may not be UTF-8

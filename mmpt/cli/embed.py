@@ -168,7 +168,11 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
     from mmpt.utils.text import read_lines
 
     if args.source.suffix.lower() == ".txt":
-        prompts = list(dict.fromkeys(line for line in read_lines(args.source) if line.strip()))
+        lines = [line for line in read_lines(args.source) if line.strip()]
+        prompts = list(dict.fromkeys(lines))
+        if len(prompts) < len(lines):
+            more = len(lines) - len(prompts)
+            log.warning("%s: %d of %d lines repeat another one", args.source, more, len(lines))
     elif args.source.is_dir():
         raise UserError(f"--prompts: {args.source} is a folder: expected a table.")
     else:
@@ -186,7 +190,8 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
     about[FINGERPRINT] = model.fingerprint
     check_output(args.out, EMBEDDINGS, made_of(about, model.fingerprint), args.force)
     with folder_lock(args.out, "another embedding"):
-        made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts])
+        cut = sum(map(model.text_processor.is_cut, prompts))
+        made = EmbeddingSet(model.embed_text(prompts), [{"id": prompt} for prompt in prompts], cut=cut)
         save_embedding_set(args.out, made, about, args.format, args.force)
     log.info("%s: embeddings of %d prompts", args.out, len(prompts))
     return 0

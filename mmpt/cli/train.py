@@ -185,6 +185,8 @@ def _dry_run(paths: list[str], args: argparse.Namespace, todo: list[list[str]]) 
         predicts = args.jobtype == "local_predict" or (not args.jobtype and evaluates(path, task.config))
         processes = PROCESSES.get(args.jobtype or task.config.task_type, 1)
         _named(path, _check_data, task, predicts, processes, args.force)
+        if not predicts:
+            _named(path, _check_plan, path, args.overrides)
     return 0
 
 
@@ -212,6 +214,14 @@ def _check_data(task: "Task", predicts: bool, processes: int, force: bool) -> No
         from mmpt.evaluators.evaluation import check_results
 
         check_results(task, force)
+
+
+def _check_plan(path: str, overrides: list[str]) -> None:
+    """Raises UserError for settings, a model or a checkpoint that training refuses."""
+    from mmpt.training.preflight import check_plan
+    from mmpt.training.run import prepare
+
+    check_plan(prepare(path, overrides))
 
 
 def _train_in_process(args: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ from mmpt.config.published import remove_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.registry import nearest
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import write_text
+from mmpt.utils.files import check_regular, write_text
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,7 @@ def _plain(value: Any) -> Any:
 
 def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """Read one YAML file with its includes: the merged tree, and the file of each dotted key."""
+    check_regular(path)
     if not path.is_file():
         by = f" (included by {including[-1]})" if including else ""
         raise UserError(

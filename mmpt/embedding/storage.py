@@ -33,8 +33,8 @@ class EmbeddingSet:
     """Embeddings float32 [N, D] with the id row of each vector.
 
     failed: id -> reason why a clip has no embedding. reused: clips embedded by an earlier run. cut: vectors
-    whose clip or window has more frames than the model reads. blank: rows of the vectors whose clip or window
-    shows no hand that the model reads.
+    whose clip, window or prompt is longer than the model reads. blank: rows of the vectors whose clip or
+    window shows no hand that the model reads.
     """
 
     vectors: NDArray[np.float32]

@@ -40,11 +40,7 @@ class RWTHFSMetaProcessor(MetaProcessor):
         self.skipped = 0
         for video_id in ids:
             name = _NAME.fullmatch(video_id)
-            if name is None:
-                raise UserError(
-                    f"clip id {video_id!r}: expected <signer>_<letter>_<sequence>_<camera>, such as "
-                    f"3_10_1_cam2."
-                )
+            assert name is not None, "_read_ids checks them"
             if name["letter"] not in letters:
                 raise UserError(
                     f"clip id {video_id!r}: there is no gesture {name['letter']} in the gesture ids file."
@@ -108,15 +104,21 @@ def read_gesture_ids(path: Path) -> dict[str, str]:
             continue
         found = re.fullmatch(r"\s*(\d+)\s*=\s*(\S+)\s*", line)
         if found is None or found[1] in letters:
-            raise UserError(
-                f"{path}, line {number}: expected an unused number and a letter, as ' 1 = A', got {line!r}."
-            )
+            raise UserError(f"{path}, line {number}: expected an unused number and a letter, as ' 1 = A'.")
         letters[found[1]] = found[2]
     return letters
 
 
 def _read_ids(path: Path) -> list[str]:
-    return [line for line in read_lines(path) if line.strip()]
+    """The clip ids of a split file. The error shows no content: a stranger's YAML may name any file."""
+    lines = read_lines(path)
+    for number, line in enumerate(lines, start=1):
+        if line and not _NAME.fullmatch(line):
+            raise UserError(
+                f"{path}, line {number}: expected a clip id, <signer>_<letter>_<sequence>_<camera>, such as "
+                "3_10_1_cam2."
+            )
+    return [line for line in lines if line]
 
 
 def _how_to_get(config: DatasetConfig, suffix: str) -> str:

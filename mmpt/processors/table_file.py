@@ -20,6 +20,7 @@ from typing import Any
 from mmpt.pose.span import Span
 from mmpt.processors.table_lines import csv_rows, header_hint, parquet_rows, separator_of
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import check_regular
 from mmpt.utils.text import nfc
 from mmpt.utils.videos import how_to_extract, is_video
 
@@ -90,6 +91,7 @@ def read_table(path: str | Path) -> Table:
     column.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise MissingDataError(
             f"there is no table {path}: expected a .csv, .tsv or .parquet file. Tables of published corpora "

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmpt.processors.table_file import Table, read_table
 from mmpt.processors.table_lines import csv_rows, header_hint
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
+from mmpt.utils.outputs import OutputKind, replace_output
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +19,18 @@ log = logging.getLogger(__name__)
 def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
     """Write rows with equal columns as CSV, and check the table by reading it back.
 
-    Raises UserError for an invalid table, which is not written.
+    A table there is replaced if it was written by this function and not changed since. Raises UserError for
+    another one, and for an invalid table, which is not written.
     """
     if not rows:
         raise UserError(f"{path}: there are no clips to write.")
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        file.flush()
+    kind = OutputKind("a table", "signclip-table", f".{path.stem}.files.json", (path.name,))
+    with replace_output(path.parent, kind) as folder:
+        temporary = folder / path.name
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
         try:
             table = dataclasses.replace(read_table(temporary), path=path)
         except UserError as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmpt.processors.registry import TEXT_PROCESSORS
 from mmpt.signwriting.ids import MOST_SIGNS, pack
-from mmpt.signwriting.signs import Sign, canonical, split_signs
+from mmpt.signwriting.signs import Sign, canonical, contains_sign, split_signs
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import nfc
@@ -61,19 +61,25 @@ class TextProcessor:
         tokens = self._read(text)
         return tokens.caps, tokens.mask
 
+    def is_cut(self, prompt: str) -> bool:
+        """Whether the model reads only the first tokens of a prompt."""
+        return self._read(prompt).length > self.max_len - 3
+
     def what_is_lost(self, prompts: Iterable[str]) -> list[str]:
         """What the model does not see of these prompts, one line for each kind of loss."""
         texts = list(dict.fromkeys(map(nfc, prompts)))
         read = {text: self._read(text) for text in texts}
         most = self.max_len - 3
-        cut = [_short(text) for text in texts if read[text].length > most]
+        cut = [_short(text) for text in texts if self.is_cut(text)]
         nothing = [_short(text) for text in texts if not read[text].known]
         in_part = [_short(text) for text in texts if 0 < read[text].known < read[text].length]
+        signs = [] if self.reads_signs else [_short(text) for text in texts if contains_sign(text)]
         alike = [f"{_short(text)} as {_short(first)}" for first, text in self._alike(texts)]
         kinds = {
             f"have more than {most} tokens and are cut (dataset.max_len={self.max_len})": cut,
             "hold no word that the tokenizer knows, only [UNK] (training refuses them)": nothing,
             "hold words that the tokenizer does not know, which become [UNK]": in_part,
+            "hold SignWriting, which this model reads as letters": signs,
             "have the same token ids as another one, and so the same vector (training refuses them)": alike,
         }
         return [

@@ -183,6 +183,8 @@ class Api:
         """GET /api/clips."""
         index = self._index()
         query = Form({}, {name: request.query_params.getlist(name) for name in request.query_params})
+        if unknown := query.texts.keys() - {"start", "count"}:
+            raise UserError(f"there is no parameter {min(unknown)[:60]!r}: expected start, count.")
         start, count = query.number("start", 0, 0), query.number("count", 100, 0)
         rows = range(len(index))[start : start + min(count, 10_000)]
         return JSONResponse({"count": len(index), "clips": [self._row(index, row) for row in rows]})

@@ -106,6 +106,8 @@ def _check_fields(form: FormData, files: Collection[str], texts: Collection[str]
 def _checked_text(field: str, text: str, limits: Limits) -> str:
     if len(text) > limits.characters:
         raise TooLargeError(f"{field}: got {len(text)} characters; at most {limits.characters} are read.")
+    if "\ufffd" in text:  # what Starlette puts in place of other bytes
+        raise UserError(f"{field}: got {_shown(text)}, which is not UTF-8: send texts in UTF-8.")
     if field == "prompt" and not text.strip():
         raise UserError("the prompt is empty: write what is signed.")
     return text

@@ -25,7 +25,6 @@ from mmpt.models.building import check_reads_signs
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.clip_source import ClipSource
 from mmpt.processors.example import Example, MetaProcessor
-from mmpt.signwriting import contains_sign
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -204,11 +203,6 @@ class Task:
         shared = [] if corpus.table is None or split == "train" else shared_with_training(corpus.table, split)
         for leak in [*corpus.leaks, *shared]:
             log.warning("%s: results will be too optimistic: %s", split, leak)
-        if not self.text_processor.reads_signs and any(map(contains_sign, dataset.prompts)):
-            log.warning(
-                "%s: prompts hold SignWriting, but %s reads it as letters: include configs/signwriting.yaml",
-                *(split, config.text_processor),
-            )
         for lost in dataset.lost_of_prompts():
             log.warning("%s: %s", split, lost)
         if dataset.n_cut():

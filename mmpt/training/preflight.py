@@ -15,6 +15,15 @@ from mmpt.utils.device import choose_device
 log = logging.getLogger(__name__)
 
 
+def check_plan(plan: TrainingPlan) -> None:
+    """Raises UserError for a checkpoint that is missing or of another run, or an impossible model."""
+    plan.start.check_exists()
+    check_resume(plan.config, plan.start, plan.data)
+    plan.task.build_loss()
+    with torch.device("meta"):  # shapes only
+        plan.task.build_model(pretrained=False)
+
+
 def preflight(plan: TrainingPlan, force: bool = False) -> None:
     """Raises UserError or MissingDataError for what would fail during training.
 
@@ -28,11 +37,7 @@ def preflight(plan: TrainingPlan, force: bool = False) -> None:
     task.dataset("train").batches(option(config.fairseq, "batch_size"), 1, processes)
     if not option(config.fairseq, "disable_validation"):
         task.dataset("valid")
-    plan.start.check_exists()
-    check_resume(config, plan.start, plan.data)
-    task.build_loss()
-    with torch.device("meta"):  # shapes only
-        task.build_model(pretrained=False)
+    check_plan(plan)
     if config.eval.after_training:
         choose_device(config.eval.device)
         check_results(task, force)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import check_regular
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
     or has classes that need `trust`.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}.")
     if path.suffix == ".safetensors":

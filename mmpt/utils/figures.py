@@ -5,6 +5,7 @@ import logging
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,8 +23,10 @@ _FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans Ara
 _warned = {"fonts": False}
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
+def save_figure(figure: Figure, path: Path, dpi: int = 150, mark: str | None = None) -> Path:
     """Write an image atomically, at most 4000 pixels wide or high. Returns its path.
+
+    mark: written into the file as the program that made it, so that has_mark finds it.
 
     The image grows so that no text is cut off. `$` is literal, for glosses such as `$INDEX1`. Warns once
     about characters that no installed font has.
@@ -38,7 +41,8 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
         figure.draw_without_rendering()
         drawn = figure.get_tightbbox().padded(_MARGIN)
         resolution = min(dpi, math.floor(MAX_PIXELS / max(drawn.size)))
-        canvas.print_figure(temporary, dpi=resolution, bbox_inches=drawn)
+        made_by = {} if mark is None else _made_by(path.suffix.lower(), mark)
+        canvas.print_figure(temporary, dpi=resolution, bbox_inches=drawn, **made_by)
     for warning in caught:
         if "missing from" not in str(warning.message):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
@@ -50,6 +54,18 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
                 path,
             )
     return path
+
+
+def has_mark(path: Path, mark: str) -> bool:
+    """Whether an image was written by save_figure with this mark. Raises OSError."""
+    return mark.encode() in path.read_bytes()
+
+
+def _made_by(suffix: str, mark: str) -> dict[str, Any]:
+    """Arguments of print_figure that write `mark` as plain bytes."""
+    if suffix in (".jpg", ".jpeg"):
+        return {"pil_kwargs": {"comment": mark}}
+    return {"metadata": {"Software" if suffix == ".png" else "Creator": mark}}
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import fnmatch
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -131,6 +131,19 @@ def replace_output(
             _move_in(fresh, target, kind, hashes)
         else:
             fresh.rename(target)
+
+
+def check_file(path: Path, ours: Callable[[Path], bool]) -> None:
+    """Raises UserError if an output of one file would replace a link, or a file that is not ours.
+
+    ours: whether an existing file was written by this command; it may raise OSError and ValueError.
+    """
+    if not os.path.lexists(path):
+        return
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_file() and not path.is_symlink() and ours(path):
+            return
+    raise UserError(f"--out {path} exists and was not written by this command: give another file.")
 
 
 def check_files(folder: Path, kind: OutputKind, names: Iterable[str] | None = None) -> None:

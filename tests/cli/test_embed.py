@@ -334,6 +334,14 @@ def test_embed_counts_prompts_with_equal_token_ids(model_folder, tmp_path, caplo
     assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
     assert "2 of 4 prompts have the same token ids as another" in caplog.text
     assert "3 of 4 prompts have more than 21 tokens and are cut" in caplog.text
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["cut"] == 3
+
+
+def test_embed_says_what_a_list_repeats_and_which_prompts_hold_signs(model_folder, tmp_path, caplog):
+    (tmp_path / "list.txt").write_text("A\nM525x535S2e748483x510\nA\n")
+    assert embed(model_folder, tmp_path / "list.txt", tmp_path / "out") == 0
+    assert "list.txt: 1 of 3 lines repeat another one" in caplog.text
+    assert "1 of 2 prompts hold SignWriting, which this model reads as letters" in caplog.text
 
 
 def test_prompts_of_a_list_end_with_the_line_and_are_normalised(model_folder, tmp_path):

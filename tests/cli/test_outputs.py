@@ -208,6 +208,9 @@ def test_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "index").mkdir()
     os.mkfifo(tmp_path / "index" / "index.json")
     refused(["search", "info", str(tmp_path / "index")], "is a pipe", capsys)
+    for name, words in (("a.yaml", ["config", "check"]), ("a.csv", ["check"]), ("a.pose", ["demo"])):
+        os.mkfifo(tmp_path / name)
+        refused([*words, str(tmp_path / name)], "is a pipe", capsys)
 
 
 def test_answers_replace_only_answers(

@@ -92,7 +92,19 @@ def test_split_files_that_are_not_utf8(corpus, tmp_path):
         read_gesture_ids(tmp_path / "ids.txt")
 
 
+def test_errors_show_no_content_of_a_file_that_a_config_names(corpus, tmp_path):
+    (tmp_path / "train.txt").write_text("1_1_1_cam2\nroot:secret:0\n")
+    (tmp_path / "gestures.txt").write_text("root:secret:0\n")
+    for read, line in (
+        (lambda: RWTHFSMetaProcessor.from_config(corpus, "train", ".pose"), 2),
+        (lambda: read_gesture_ids(tmp_path / "gestures.txt"), 1),
+    ):
+        with pytest.raises(UserError, match=rf"\.txt, line {line}: expected") as caught:
+            read()
+        assert "secret" not in str(caught.value)
+
+
 def test_ids_are_cut_at_line_ends_only(corpus, tmp_path):
     (tmp_path / "train.txt").write_text("1_1_1_cam2\u20282_10_1_cam2\n")
-    with pytest.raises(UserError, match=r"clip id '1_1_1_cam2\\u20282_10_1_cam2'"):
+    with pytest.raises(UserError, match=r"train\.txt, line 1: expected a clip id"):
         RWTHFSMetaProcessor.from_config(corpus, "train", ".pose")

@@ -26,3 +26,19 @@ def test_export_lexicon_everything(tmp_path):
     assert len(table.of_split("test")) == 78 and len({row.text for row in table.rows}) > 150
     assert len({row.signed_language for row in table.rows}) == 19
     assert all(row.path.is_file() and row.text.isascii() for row in table.rows)
+
+
+def test_export_lexicon_replaces_its_own_files_only(tmp_path, capsys):
+    pose = tmp_path / "poses" / "ase_A.pose"
+    pose.parent.mkdir()
+    pose.write_bytes(b"mine")
+    (pose.parent / "mine.pose").write_bytes(b"mine")
+    assert main(["--out", str(tmp_path)]) == 2
+    assert "holds 'poses/ase_A.pose', which does not belong to the lexicon" in capsys.readouterr().err
+    assert pose.read_bytes() == b"mine" and not (tmp_path / "table.csv").exists()
+    pose.unlink()
+    assert main(["--out", str(tmp_path)]) == main(["--out", str(tmp_path)]) == 0
+    assert (pose.parent / "mine.pose").read_bytes() == b"mine"
+    (tmp_path / "table.csv").write_text("corrected by hand")
+    assert main(["--out", str(tmp_path)]) == 2
+    assert (tmp_path / "table.csv").read_text() == "corrected by hand"

@@ -73,3 +73,36 @@ def test_front_end_bundle_of_models() -> None:
             assert (list(options.mean), list(options.std)) == ([0], [255])
         else:
             assert model == (modules / script.MODELS[name]).read_bytes()
+
+
+def test_front_end_replaces_its_own_files_of_another_version_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched = []
+    content = archive(tmp_path)
+    integrity = base64.b64encode(hashlib.sha512(content).digest()).decode()
+
+    def fetch(out: Path) -> None:
+        fetched.append(script.VERSION)
+        script.write_package(content, out, integrity)
+
+    monkeypatch.setattr(script, "fetch_package", fetch)
+    monkeypatch.setattr(script, "holistic_bundle", lambda modules: b"models")
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["fetch_front_end.py", "--out", str(out)])
+    script.main()
+    script.main()
+    assert fetched == ["1.1.0"]
+    (out / "vision_bundle.mjs").write_text("cut")
+    script.main()
+    assert fetched == ["1.1.0"] * 2 and (out / "vision_bundle.mjs").read_text() == "package/vision_bundle.mjs"
+    monkeypatch.setattr(script, "VERSION", "1.2.0")
+    script.main()
+    assert fetched[2:] == ["1.2.0"] and "tasks-vision 1.2.0, from npm" in (out / "LICENSE.txt").read_text()
+    other = tmp_path / "project"
+    other.mkdir()
+    (other / "LICENSE.txt").write_text("mine")
+    monkeypatch.setattr("sys.argv", ["fetch_front_end.py", "--out", str(other)])
+    with pytest.raises(UserError, match=r"holds 'LICENSE.txt', which does not belong"):
+        script.main()
+    assert [path.read_text() for path in other.iterdir()] == ["mine"] and len(fetched) == 3

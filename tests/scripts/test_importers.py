@@ -44,8 +44,23 @@ def test_write_table_refuses_an_unreadable_table(tmp_path):
     before = path.read_text()
     with pytest.raises(UserError, match=r"table.csv \(not written\), line 3, column 'id'"):
         write_table(path, [{"id": "a", "path": "a.pose", "text": "tree"}] * 2)
-    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".table.files.json", "table.csv"]
     assert write_table(path, [{"id": "b", "path": "b.pose", "text": "tree"}]).path == path
+
+
+def test_write_table_keeps_a_table_of_others(tmp_path):
+    path, rows = tmp_path / "table.csv", [{"id": "a", "path": "a.pose", "text": "tree"}]
+    path.write_text("mine")
+    with pytest.raises(UserError, match=r"holds 'table.csv', which does not belong to a table written by"):
+        write_table(path, rows)
+    assert path.read_text() == "mine"
+    path.unlink()
+    write_table(path, rows)
+    path.write_text(path.read_text() + "b,b.pose,house\n")
+    with pytest.raises(UserError, match=r"table\.csv was changed after it was written"):
+        write_table(path, rows)
+    assert "house" in path.read_text()
 
 
 def pose(path, seed):

@@ -96,6 +96,7 @@ def traversals() -> Iterator[Request]:
         yield "GET", start + climb + ("/pose" if start == "/api/clips/" else ""), None, {}
     yield "GET", "/api/clips?start=-1", None, {}
     yield "GET", "/api/clips?count=x&count=y", None, {}
+    yield "GET", "/api/clips?number=3", None, {}
 
 
 def wrong_types(pose: bytes) -> Iterator[Request]:
@@ -106,6 +107,8 @@ def wrong_types(pose: bytes) -> Iterator[Request]:
     yield "POST", RANK, b"x", {"Content-Type": TYPE}
     yield "POST", RANK, form(("prompt", "A")), {"Content-Type": f"{TYPE}; charset=punycode"}
     yield "POST", RANK, b"prompt=A&clip=B", {"Content-Type": "application/x-www-form-urlencoded"}
+    yield "POST", "/api/embed", b"prompt=%E9", {"Content-Type": "application/x-www-form-urlencoded"}
+    yield "POST", "/api/embed", b"prompt=%ED%B0%80", {"Content-Type": "application/x-www-form-urlencoded"}
     yield "POST", RANK, b"a" * 100_000, {"Content-Type": "application/x-www-form-urlencoded"}
     for fields in (
         [],

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
     """Read the runs, and print and write the comparison."""
     from mmpt.experiments.finished import Finished, compare_finished, comparison_table
     from mmpt.utils.files import write_json, write_text
+    from mmpt.utils.outputs import check_file
 
     if len(args.runs) < 2:
         raise UserError(f"one run given, {args.runs[0]}: expected two or more.")
@@ -36,8 +37,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--clips {args.clips}: expected 0 or more.")
     if args.out is not None and args.out.suffix not in (".md", ".json"):
         raise UserError(f"--out {args.out}: expected a name that ends in .md or .json.")
-    if args.out is not None and args.out.exists() and not _written_by_us(args.out):
-        raise UserError(f"--out {args.out} exists and was not written by this command: give another file.")
+    if args.out is not None:
+        check_file(args.out, _written_by_us)
     runs = [Finished.read(folder) for folder in args.runs]
     rows = compare_finished(runs)
     text = comparison_table(rows, runs, args.clips)
@@ -55,13 +56,11 @@ def _written_by_us(path: Path) -> bool:
     """Whether a file is a comparison of this command."""
     from mmpt.utils.files import read_json, read_text
 
-    try:
-        if path.suffix == ".md":
-            return read_text(path).startswith(TITLE)
-        rows = read_json(path)
-        return bool(rows) and all({"run", "now right", "now wrong"} <= set(row) for row in rows)
-    except (OSError, ValueError, TypeError):
-        return False
+    if path.suffix == ".md":
+        return read_text(path).startswith(TITLE)
+    rows = read_json(path)
+    keys = {"run", "now right", "now wrong"}
+    return isinstance(rows, list) and bool(rows) and all(isinstance(r, dict) and keys <= {*r} for r in rows)
 
 
 main = Command("experiment compare", __doc__, add_arguments, run)

@@ -8,7 +8,6 @@ A prompt or a pose needs the model that embedded the index; vectors (--npy) need
 import argparse
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import setup_logging, some_of
+from mmpt.utils.outputs import check_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     from mmpt.search import Index
 
     if args.out:
-        _check_answers(Path(args.out))
+        check_file(Path(args.out), _holds_answers)
     index = Index(args.index)
     for option, value in (("--effort", args.effort), ("--k-factor", args.k_factor)):
         if value is not None and (args.exact or index.kind == "flat"):
@@ -99,18 +99,11 @@ def run(args: argparse.Namespace) -> None:
             print(f"{rank:>5}  {hit['score']:>8.4f}  {hit['id']}")
 
 
-def _check_answers(path: Path) -> None:
-    """Raises UserError if the file exists and does not hold answers of an earlier query."""
-    if not os.path.lexists(path):
-        return
-    try:
-        answers = read_json(path)
-        ours = not path.is_symlink() and isinstance(answers, list) and bool(answers)
-        ours = ours and all(isinstance(answer, dict) and {*answer} == {"query", "hits"} for answer in answers)
-    except (OSError, ValueError):
-        ours = False
-    if not ours:
-        raise UserError(f"--out {path} exists and was not written by this command: give another file.")
+def _holds_answers(path: Path) -> bool:
+    """Whether a file holds the answers of an earlier query."""
+    answers = read_json(path)
+    ours = isinstance(answers, list) and bool(answers)
+    return ours and all(isinstance(answer, dict) and {*answer} == {"query", "hits"} for answer in answers)
 
 
 def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.ndarray"]:

@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 
 from mmpt.evaluators.pictures.sign_labels import ROOM, set_tick_labels, sign_labels
 from mmpt.utils.errors import UserError
-from mmpt.utils.figures import save_figure
+from mmpt.utils.figures import has_mark, save_figure
+from mmpt.utils.outputs import check_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+_MARK = "signclip demo"
 
 
 def check_picture_name(path: Path) -> None:
-    """Create the folder of an image. Raises UserError if the image cannot be written."""
+    """Create the folder of an image. Raises UserError if the image cannot be written, or replaces another."""
     if path.suffix.lower() not in SUFFIXES or path.is_dir():
         raise UserError(
             f"{path}: expected the file name of an image, ending in one of {', '.join(SUFFIXES)}."
         )
+    check_file(path, lambda image: has_mark(image, _MARK))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -58,4 +61,4 @@ def answer_picture(
     right.spines[["top", "right"]].set_visible(False)
     right.set_title(f"first: {prompts[0]}", fontsize=10, loc="left")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    return save_figure(figure, path, dpi=110)
+    return save_figure(figure, path, dpi=110, mark=_MARK)
