@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.cluster.rendezvous import rendezvous_environment
-from mmpt.utils.progress_file import PROGRESS_FILE
 
 STOPPED = 128 + signal.SIGTERM
 _POLL = 0.05
@@ -30,8 +29,8 @@ class Step:
 class Job:
     """The function that submitit calls: runs `steps` until one fails, and writes the exit status to a file.
 
-    name: of the job, for messages. files: start of the names of its progress and status files. stop_seconds:
-    time that a command has to stop. environment: variables of the commands; None unsets one.
+    name: of the job, for messages. files: start of the names of its files of status. stop_seconds: time that
+    a command has to stop. environment: variables of the commands; None unsets one.
     """
 
     name: str
@@ -40,11 +39,6 @@ class Job:
     stop_seconds: float
     environment: dict[str, str | None] = field(default_factory=dict)
     _child: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
-
-    @property
-    def progress_file(self) -> Path:
-        """What the command writes its progress to."""
-        return self.files.with_name(f"{self.files.name}.progress")
 
     def status_file(self, node: int) -> Path:
         """The exit status on a node, once it has ended there."""
@@ -56,7 +50,7 @@ class Job:
 
         job = JobEnvironment()
         self.status_file(job.node).unlink(missing_ok=True)  # of before it was requeued
-        environment = dict(os.environ) | {PROGRESS_FILE: str(self.progress_file)}
+        environment = dict(os.environ)
         if job.num_nodes > 1:
             environment |= rendezvous_environment(job)
         for name, value in self.environment.items():

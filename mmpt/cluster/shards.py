@@ -12,6 +12,7 @@ from mmpt.config.cluster_options import MAX_SHARDS
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.processes import run_forwarding_signals
+from mmpt.utils.shards import shard_progress
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,13 @@ def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
         cluster.job(f"shard {number}/{shards}", [Step(signclip(*words, "--shard", f"{number}/{shards}"))])
         for number in range(1, shards + 1)
     ]
-    worst = run_jobs(cluster, jobs, args.cancel_on_interrupt, shown=not getattr(args, "quiet", False))
+    worst = run_jobs(
+        cluster,
+        jobs,
+        args.cancel_on_interrupt,
+        shown=not getattr(args, "quiet", False),
+        progress=lambda: shard_progress(args.out).values() if args.out else (),
+    )
     if worst > INCOMPLETE:
         log.error("not merged: the same command runs what is missing")
         return worst

@@ -90,8 +90,8 @@ class Cluster:
         running = self._running(jobs)
         todo = [job for job in jobs if job.files not in running]
         for job in todo:
-            for file in (job.progress_file, *(job.status_file(node) for node in range(self.config.nodes))):
-                file.unlink(missing_ok=True)
+            for node in range(self.config.nodes):
+                job.status_file(node).unlink(missing_ok=True)
         handles = iter(self._submit(todo) if todo else [])
         submitted = []
         for job in jobs:

@@ -1,4 +1,4 @@
-"""A job that was submitted: whether it has ended, its exit status, its progress, the end of its log."""
+"""A job that was submitted: whether it has ended, its exit status, the end of its log."""
 
 import re
 import signal
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.cluster.job import Job
-from mmpt.utils.progress_file import read_progress
 
 RESULT_DELAY = 15.0
 """Seconds in which the files of a job that has left the queue become visible on a shared file system."""
@@ -77,7 +76,3 @@ class Submitted:
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if not _NOT_OURS.match(line)), "")
-
-    def progress(self) -> tuple[int, int]:
-        """How much is done, of how much; (0, 0) if that is not known."""
-        return read_progress(self.job.progress_file)

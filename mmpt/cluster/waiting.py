@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mmpt.cluster.job import Job
 from mmpt.cluster.submission import Cluster
@@ -15,22 +15,31 @@ _POLL = 0.2
 
 
 def run_jobs(
-    cluster: Cluster, jobs: Sequence[Job], cancel_on_interrupt: bool = False, shown: bool = True
+    cluster: Cluster,
+    jobs: Sequence[Job],
+    cancel_on_interrupt: bool = False,
+    shown: bool = True,
+    progress: Callable[[], Iterable[tuple[int, int]]] = tuple,
 ) -> int:
     """Run the jobs and wait for them; the exit status of the worst. Logs why each failed one did.
 
-    After Ctrl-C or SIGTERM jobs of SLURM keep running, unless cancel_on_interrupt; local ones are stopped.
+    progress: clips done and all clips of each job, for the bar. After Ctrl-C or SIGTERM jobs of SLURM keep
+    running, unless cancel_on_interrupt; local ones are stopped.
     """
     waiting, submitted = list(jobs), list[Submitted]()
     try:
-        with Progress(0, shown) as progress:
+        with Progress(0, shown) as bar:
             while waiting or any(one.status is None for one in submitted):
                 running = sum(one.status is None for one in submitted)
                 count = len(waiting) if cluster.at_once is None else max(0, cluster.at_once - running)
                 if waiting[:count]:
                     submitted += cluster.submit(waiting[:count])
                     del waiting[:count]
-                _poll(cluster, submitted, progress, len(jobs))
+                queue = cluster.queue()
+                ended = sum(one.poll(queue) is not None for one in submitted)
+                counts = list(progress())
+                bar.move_to(sum(done for done, _ in counts), sum(total for _, total in counts))
+                bar.show(0, f"{ended} of {len(jobs)} jobs ended")
                 time.sleep(_POLL)
     except KeyboardInterrupt:
         _interrupted(cluster, submitted, cancel_on_interrupt)
@@ -41,16 +50,6 @@ def run_jobs(
     if not any(one.status for one in submitted):
         log.info("%d jobs have ended; logs are in %s", len(submitted), cluster.folder)
     return max((one.status or 0 for one in submitted), default=0)
-
-
-def _poll(cluster: Cluster, submitted: Sequence[Submitted], progress: Progress, jobs: int) -> None:
-    queue = cluster.queue()
-    for one in submitted:
-        one.poll(queue)
-    counts = [one.progress() for one in submitted]
-    progress.move_to(sum(done for done, _ in counts), sum(total for _, total in counts))
-    ended = sum(one.status is not None for one in submitted)
-    progress.show(0, f"{ended} of {jobs} jobs ended")
 
 
 def failure(one: Submitted) -> str:

@@ -100,6 +100,17 @@ class ClipStorage:
         "precision of cached poses; float16: half the disk space, rounded to 1/2048",
         choices=["float32", "float16"],
     )
+    store_shards: int = opt(
+        1,
+        "files of the pose cache; several can be built at the same time (`signclip prepare --shard`)",
+        minimum=1,
+        maximum=10_000,
+    )
+    check_sources: bool = opt(
+        True,
+        "compare the clips' files with the pose cache at each start; false: use the cache as it is (looking "
+        "at a million files of a network file system takes minutes)",
+    )
     on_bad_example: str = opt(
         "error",
         "an unreadable clip: stop with an error, or skip it with a warning",

@@ -19,7 +19,7 @@ DATA_FILES = ("table_path", "train_path", "val_path", "test_path", "gesture_id_p
 CLIPS = "clips of "
 # paths and options of speed: no result depends on them
 _IRRELEVANT = {
-    "dataset": ("vfeat_dir", "cache_dir", "allow_trial_features"),
+    "dataset": ("vfeat_dir", "cache_dir", "store_shards", "check_sources", "allow_trial_features"),
     "eval": ("save_path", "after_training", "batch_size", "device", "trust_checkpoint"),
     "model": (),
 }

@@ -42,7 +42,8 @@ class StoreRequest:
     half the size and 3 digits.
 
     on_bad: "error" stops at a clip that `prepare` refuses or whose file is missing, "skip" lists it in
-    `PoseStore.bad`. workers: processes that prepare clips; 0: this one. Neither changes the key.
+    `PoseStore.bad`. workers: processes that prepare clips; 0: this one. check_sources: compare the clips'
+    files with the store; false: use a store that exists as it is. None of them changes the key.
     """
 
     paths: Sequence[PathLike]
@@ -54,6 +55,7 @@ class StoreRequest:
     dtype: str = "float32"
     on_bad: str = "error"
     workers: int = 0
+    check_sources: bool = True
 
     def __post_init__(self) -> None:
         assert self.on_bad in ("error", "skip") and self.dtype in ("float32", "float16")
@@ -109,6 +111,8 @@ class PoseStore:
 
         Raises UserError, also if `cache_dir` cannot be written, and MissingDataError for missing files.
         """
+        if not request.check_sources and (file := _usable(request)):
+            return cls(request, file)
         stamps = _stamps(request.sources)
         if request.on_bad == "error":
             _require(request.sources, stamps)
@@ -280,6 +284,12 @@ def _open(request: StoreRequest) -> StoreFile | None:
     except InvalidStoreError as error:
         log.warning("%s cannot be used (%s): rebuilding it", path, error)
         return None
+
+
+def _usable(request: StoreRequest) -> StoreFile | None:
+    """The store of a request, if it can be used without looking at the clips' files."""
+    file = _open(request)
+    return None if file is not None and file.bad and request.on_bad == "error" else file
 
 
 def _same_stamps(file: StoreFile, stamps: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from mmpt.pose.features import HAND_FRAMES, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
 from mmpt.pose.people import RULES
 from mmpt.pose.preparation import PosePreparation
+from mmpt.pose.sharded_store import ShardedStore
 from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
@@ -120,24 +121,32 @@ class PoseProcessor:
 
         Raises UserError for a clip that cannot be read; with on_bad_example: skip, if more than half cannot.
         """
-        store = PoseStore.build_or_open(
-            StoreRequest(
-                [example.path for example in examples],
-                self.prepare.key(),
-                self.prepare,
-                storage.cache_dir or default_cache(),
-                mirrored=[example.mirror for example in examples],
-                spans=[example.span for example in examples],
-                dtype=storage.store_dtype,
-                on_bad=storage.on_bad_example,
-                workers=0 if len(examples) < _PARALLEL_FROM else (os.cpu_count() or 1),
-            )
-        )
+        request = self.store_request(examples, storage)
+        store: PoseStore | ShardedStore
+        if storage.store_shards > 1:
+            store = ShardedStore.build_or_open(request, storage.store_shards)
+        else:
+            store = PoseStore.build_or_open(request)
         rows = readable(examples, store.bad)
-        empty = [examples[i].video_id for i in rows if not store.seen[i]]
+        empty = [examples[i].video_id for i in rows[store.seen[rows] == 0]]
         if empty:
             log.warning("%s", blank_warning(empty, len(rows), self.blank_means))
         return PoseClips([examples[i] for i in rows], store, self, rows)
+
+    def store_request(self, examples: Sequence[Example], storage: ClipStorage) -> StoreRequest:
+        """What the pose cache of the examples holds, and how it is built."""
+        return StoreRequest(
+            [example.path for example in examples],
+            self.prepare.key(),
+            self.prepare,
+            storage.cache_dir or default_cache(),
+            mirrored=[example.mirror for example in examples],
+            spans=[example.span for example in examples],
+            dtype=storage.store_dtype,
+            on_bad=storage.on_bad_example,
+            workers=0 if len(examples) < _PARALLEL_FROM else (os.cpu_count() or 1),
+            check_sources=storage.check_sources,
+        )
 
     def __call__(
         self,
@@ -225,7 +234,11 @@ class PoseClips:
     """
 
     def __init__(
-        self, examples: Sequence[Example], store: PoseStore, processor: PoseProcessor, rows: np.ndarray
+        self,
+        examples: Sequence[Example],
+        store: PoseStore | ShardedStore,
+        processor: PoseProcessor,
+        rows: np.ndarray,
     ):
         self.examples = examples
         self._store = store

@@ -45,6 +45,7 @@ _COMPUTE_OPTIONS = ("autocast", "compile", "activation_checkpointing", "init_ign
 _SAME_EXPERIMENT = (
     *_COMPUTE_OPTIONS,
     *("cached_chunk", "max_nonfinite", "store_dtype", "pad_to_max", "split", "allow_trial_features"),
+    *("store_shards", "check_sources"),
 )
 _MAY_CHANGE = (  # prefixes of options that a resumed run may set to other values without a warning
     *("fairseq.optimization.max_epoch", "fairseq.optimization.max_update", "fairseq.optimization.stop_"),

@@ -1,0 +1,93 @@
+"""Commands on a real SLURM of two nodes on this machine (tests/cluster/two_nodes.py)."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmpt.utils.checkpoint import load_torch_file
+from tests.cluster.two_nodes import two_nodes, why_not
+from tests.conftest import ROOT
+
+pytest.importorskip("submitit")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of commands on the cluster."""
+    with two_nodes(tmp_path_factory.mktemp("slurm")) as environment:
+        yield {**os.environ, **environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def signclip(slurm: dict[str, str], folder: Path, *words: object) -> "subprocess.Popen[str]":
+    """Start `signclip WORDS` in a folder."""
+    command = [sys.executable, "-m", "mmpt", *map(str, words)]
+    return subprocess.Popen(
+        command, env=slurm, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(slurm: dict[str, str], folder: Path, *words: object) -> tuple[int, str]:
+    """Run `signclip WORDS` in a folder: exit status and output."""
+    process = signclip(slurm, folder, *words)
+    output, _ = process.communicate(timeout=600)
+    return process.returncode, output
+
+
+def cluster_yaml(folder: Path, **keys: object) -> Path:
+    """A file for --cluster-config."""
+    path = folder / "cluster.yaml"
+    given = {"time": '"10"', "stop_seconds": 30, **keys}
+    path.write_text("cluster:\n" + "".join(f"  {key}: {value}\n" for key, value in given.items()))
+    return path
+
+
+@pytest.fixture
+def without_dropout(tiny_yaml: Path, data_dir: Path, tmp_path: Path) -> Path:
+    """The tiny config with a BERT that drops nothing, so that two ways of training can be compared."""
+    bert = shutil.copytree(data_dir / "mmfusion" / "bert", tmp_path / "bert")
+    settings = json.loads((bert / "config.json").read_text())
+    settings |= {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+    (bert / "config.json").write_text(json.dumps(settings))
+    tiny_yaml.write_text(tiny_yaml.read_text().replace(str(data_dir / "mmfusion" / "bert"), str(bert)))
+    return tiny_yaml
+
+
+def same_weights(one: Path, other: Path, tolerance: float) -> None:
+    weights = [load_torch_file(path / "checkpoint_last.pt")["model"] for path in (one, other)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=tolerance, atol=tolerance)
+
+
+def test_two_nodes_train_as_one_process_on_the_whole_batch(slurm, without_dropout, tmp_path):
+    options = ["loss.gather=true", "fairseq.optimization.adam_eps=1e-4"]
+    one = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/one", "fairseq.dataset.batch_size=6"]
+    status, output = run(slurm, tmp_path, "train", without_dropout, *one)
+    assert status == 0, output
+    two = [*options, f"fairseq.checkpoint.save_dir={tmp_path}/two", "fairseq.dataset.batch_size=3"]
+    nodes = ["--cluster", "slurm", "--cluster-config", cluster_yaml(tmp_path, nodes=2)]
+    status, output = run(slurm, tmp_path, "train", without_dropout, *two, *nodes)
+    assert status == 0, output
+    same_weights(tmp_path / "one", tmp_path / "two", 1e-5)
+
+
+def test_a_training_that_is_requeued_at_its_time_limit_ends_as_one_that_was_not(slurm, tiny_yaml, tmp_path):
+    """SLURM counts in minutes and signals up to half a minute early: about 30 s for each start."""
+    options = ["fairseq.optimization.max_epoch=400", "fairseq.checkpoint.save_interval=400"]
+    options += ["fairseq.dataset.disable_validation=true"]
+    status, output = run(slurm, tmp_path, "train", tiny_yaml, *options)
+    assert status == 0, output
+    limited = ["--cluster", "slurm", "--cluster-config", cluster_yaml(tmp_path, time='"1"', stop_seconds=10)]
+    folder = f"fairseq.checkpoint.save_dir={tmp_path}/limited"
+    status, output = run(slurm, tmp_path, "train", tiny_yaml, *options, folder, *limited)
+    assert status == 0, output
+    (log,) = (tmp_path / "runs" / "cluster" / "train").glob("*_0_log.out")
+    assert log.read_text().count("Requeued job") >= 2
+    same_weights(tmp_path / "run", tmp_path / "limited", 0)
