@@ -108,7 +108,7 @@ def run_jobs(args: argparse.Namespace) -> int:
         cluster = one
         jobs.append(cluster.job(group[0], [step for path in group for step in _steps(path, args, config)]))
     assert cluster is not None
-    return run_on(cluster, jobs, args.cancel_on_interrupt)
+    return max(run_on(cluster, jobs, args.cancel_on_interrupt))
 
 
 def _paths(args: argparse.Namespace) -> list[str]:

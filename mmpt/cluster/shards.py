@@ -34,13 +34,14 @@ def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
         cluster.job(f"shard {number}/{shards}", [Step(signclip(*words, "--shard", f"{number}/{shards}"))])
         for number in range(1, shards + 1)
     ]
-    worst = run_jobs(
+    statuses = run_jobs(
         cluster,
         jobs,
         args.cancel_on_interrupt,
         shown=not getattr(args, "quiet", False),
-        progress=lambda: shard_progress(args.out).values() if args.out else (),
+        progress=lambda: shard_progress(args.out).values() if getattr(args, "out", None) else (),
     )
+    worst = max(statuses)
     if worst > INCOMPLETE:
         log.error("not merged: the same command runs what is missing")
         return worst

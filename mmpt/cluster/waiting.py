@@ -20,8 +20,8 @@ def run_jobs(
     cancel_on_interrupt: bool = False,
     shown: bool = True,
     progress: Callable[[], Iterable[tuple[int, int]]] = tuple,
-) -> int:
-    """Run the jobs and wait for them; the exit status of the worst. Logs why each failed one did.
+) -> list[int]:
+    """Run the jobs and wait for them; their exit statuses. Logs why each failed one did.
 
     progress: clips done and all clips of each job, for the bar. After Ctrl-C or SIGTERM jobs of SLURM keep
     running, unless cancel_on_interrupt; local ones are stopped.
@@ -42,14 +42,14 @@ def run_jobs(
                 bar.show(0, f"{ended} of {len(jobs)} jobs ended")
                 time.sleep(_POLL)
     except KeyboardInterrupt:
-        _interrupted(cluster, submitted, cancel_on_interrupt)
+        interrupted(cluster, submitted, cancel_on_interrupt)
         raise
     for one in submitted:
         if one.status:
             log.error("%s", failure(one))
     if not any(one.status for one in submitted):
         log.info("%d jobs have ended; logs are in %s", len(submitted), cluster.folder)
-    return max((one.status or 0 for one in submitted), default=0)
+    return [one.status or 0 for one in submitted]
 
 
 def failure(one: Submitted) -> str:
@@ -58,7 +58,8 @@ def failure(one: Submitted) -> str:
     return f"{one.job.name} failed (exit status {one.status}): {why} (log: {one.log_file})"
 
 
-def _interrupted(cluster: Cluster, submitted: Sequence[Submitted], cancel: bool) -> None:
+def interrupted(cluster: Cluster, submitted: Sequence[Submitted], cancel: bool) -> None:
+    """Cancel the jobs that have not ended, if they are local or that was asked for; else say how."""
     left = [one for one in submitted if one.status is None]
     if not left:
         return

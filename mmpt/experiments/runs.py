@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -60,6 +60,11 @@ class Run:
         if self.select == "last":
             chosen.append("fairseq.dataset.disable_validation=true")
         return (*self.overrides, *chosen)
+
+    @property
+    def command(self) -> list[str]:
+        """The command that trains and evaluates."""
+        return [sys.executable, *LAUNCH, str(self.config), *self.arguments]
 
     def results(self) -> dict[str, Any] | None:
         """The saved results, or None. Raises UserError if they are of other settings or data."""
@@ -138,10 +143,13 @@ def seeds_of(words: Sequence[str]) -> list[int]:
     return seeds
 
 
-def run_all(runs: Sequence[Run], jobs: int = 1, force: bool = False) -> list[Run]:
+def run_all(
+    runs: Sequence[Run], jobs: int = 1, force: bool = False, launcher: "Launcher | None" = None
+) -> list[Run]:
     """Run the unfinished runs, `jobs` at a time, each in its own process with its own log file.
 
-    force: replace evaluations of an older version or of other settings in their folders.
+    force: replace evaluations of an older version or of other settings in their folders. launcher: starts
+    them, instead of this machine.
 
     Returns the failed runs. A failure does not stop the other runs; an interruption stops all.
     """
@@ -149,54 +157,90 @@ def run_all(runs: Sequence[Run], jobs: int = 1, force: bool = False) -> list[Run
 
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: expected at least 1.")
+    launcher = launcher or Processes(jobs)
     waiting = [run for run in runs if run.results() is None]
     if len(waiting) < len(runs):
         log.info("%d of %d runs are already done", len(runs) - len(waiting), len(runs))
     if old := sum(run.data_not_recorded() for run in runs):
         log.warning("%d finished runs have no hashes of their data files, which are not compared", old)
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
-    running: dict[Run, subprocess.Popen[bytes]] = {}
+    running: dict[Run, Any] = {}
     files: dict[Run, dict[str, str]] = {}
     failed: list[Run] = []
     with tqdm(total=len(waiting), unit="run", disable=not waiting) as bar, sigterm_as_interrupt():
         try:
             while waiting or running:
-                while waiting and len(running) < jobs:
+                while waiting and (launcher.at_once is None or len(running) < launcher.at_once):
                     run = waiting.pop(0)
                     files[run] = run.files()
-                    running[run] = _start(run, environment, force)
+                    run.folder.mkdir(parents=True, exist_ok=True)
+                    running[run] = launcher.start(run, [*run.command, *(["--force"] if force else [])])
                 time.sleep(_POLL)
-                for run, process in list(running.items()):
-                    if process.poll() is None:
+                for run, started in list(running.items()):
+                    status = launcher.status(started)
+                    if status is None:
                         continue
                     del running[run]
                     bar.update()
-                    if process.returncode:
+                    if status:
                         failed.append(run)
-                        log.error(
-                            "%s failed (exit status %d): see %s", run.name, process.returncode, _log(run)
-                        )
+                        log.error("%s", launcher.failure(run, started, status))
                     else:
                         run.mark_done(files[run])
         finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.wait()
+            if running:
+                launcher.stop(list(running.values()))
     return failed
+
+
+class Launcher(Protocol):
+    """How the trainings of run_all are started. at_once: how many run at the same time; None: all."""
+
+    at_once: int | None
+
+    def start(self, run: Run, command: Sequence[str]) -> Any:
+        """Start the command of a run."""
+
+    def status(self, started: Any) -> int | None:
+        """Its exit status; None while it runs."""
+
+    def failure(self, run: Run, started: Any, status: int) -> str:
+        """Why it failed, in one line."""
+
+    def stop(self, started: Sequence[Any]) -> None:
+        """Stop what runs when run_all is interrupted."""
+
+
+class Processes:
+    """Trainings as processes of this machine."""
+
+    def __init__(self, jobs: int):
+        self.at_once: int | None = jobs
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        self._environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+
+    def start(self, run: Run, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+        """See Launcher."""
+        with open(_log(run), "ab") as file:
+            # its own process group: Ctrl-C reaches it once, through us
+            return subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, process_group=0
+            )
+
+    def status(self, started: "subprocess.Popen[bytes]") -> int | None:
+        """See Launcher."""
+        return started.poll()
+
+    def failure(self, run: Run, started: "subprocess.Popen[bytes]", status: int) -> str:
+        """See Launcher."""
+        return f"{run.name} failed (exit status {status}): see {_log(run)}"
+
+    def stop(self, started: "Sequence[subprocess.Popen[bytes]]") -> None:
+        """See Launcher."""
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
 
 
 def _log(run: Run) -> Path:
     return run.folder / "log.txt"
-
-
-def _start(run: Run, environment: dict[str, str], force: bool) -> subprocess.Popen[bytes]:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with open(_log(run), "ab") as file:
-        options = ["--force"] if force else []
-        command = [sys.executable, *LAUNCH, str(run.config), *run.arguments, *options]
-        # its own process group: Ctrl-C reaches it once, through us
-        return subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment, process_group=0
-        )

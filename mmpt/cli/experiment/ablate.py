@@ -59,7 +59,12 @@ def run(args: argparse.Namespace) -> int:
     check_output(out, ABLATIONS, of, args.force)
     _check_clips(configs, overrides, args.split)
     runs_of = {path: [_run(path, seed, overrides, args.split, out) for seed in seeds] for path in configs}
-    failed = run_all([run for runs in runs_of.values() for run in runs], args.jobs, args.force)
+    launcher = None
+    if args.cluster:
+        from mmpt.cluster.trainings import ClusterTrainings
+
+        launcher = ClusterTrainings(args, configs[0], overrides)
+    failed = run_all([run for runs in runs_of.values() for run in runs], args.jobs, args.force, launcher)
     ablations = []
     for path, runs in runs_of.items():
         done = [(run, results) for run in runs if run not in failed and (results := run.results())]
@@ -112,4 +117,4 @@ def _run(path: Path, seed: int, overrides: tuple[str, ...], split: str, out: Pat
     return Run(f"{path.stem}/seed{seed}", path, given, out / path.stem / f"seed{seed}")
 
 
-main = Command("experiment ablate", __doc__, add_arguments, run)
+main = Command("experiment ablate", __doc__, add_arguments, run, jobs=run)

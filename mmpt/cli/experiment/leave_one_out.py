@@ -115,7 +115,12 @@ def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
         raise UserError("--svm-features: expected configs with different names.")
     logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     check_folds(config, folds, others)
-    failed = run_all(list(runs.values()), args.jobs, args.force)
+    launcher = None
+    if args.cluster:
+        from mmpt.cluster.trainings import ClusterTrainings
+
+        launcher = ClusterTrainings(args, args.config, args.overrides)
+    failed = run_all(list(runs.values()), args.jobs, args.force, launcher)
     done = {fold: [run for seed in seeds if (run := runs[fold, seed]) not in failed] for fold in folds}
     results = [_result(fold, finished, config, others) for fold, finished in done.items() if finished]
     if not results:
@@ -186,4 +191,4 @@ def _csv(results: list["FoldResult"]) -> str:
     return csv_text([{column: row[column] for column in columns} for row in rows])
 
 
-main = Command("experiment leave-one-out", __doc__, add_arguments, run)
+main = Command("experiment leave-one-out", __doc__, add_arguments, run, jobs=run)

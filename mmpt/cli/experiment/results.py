@@ -91,7 +91,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.collect:
         _refuse_stand_ins(experiments, args.allow_stand_ins)
         args.out.mkdir(parents=True, exist_ok=True)  # fails before hours of training
-        for experiment in experiments:
+        if args.cluster:
+            statuses = _run_as_jobs(experiments, args)
+        for experiment in [] if args.cluster else experiments:
             statuses[experiment.name] = run_cli(_run, experiment, args.force)
             if statuses[experiment.name] in INTERRUPTED:
                 return statuses[experiment.name]
@@ -130,17 +132,41 @@ def _run(experiment: "Experiment", force: bool) -> int:
 
 
 def _launch(config: Path | None, overrides: list[str], force: bool = False) -> int:
-    command = [
-        sys.executable,
-        "-m",
-        "mmpt",
-        "train",
-        str(config),
-        *overrides,
-        *(["--force"] if force else []),
-    ]
+    command = _command(config, overrides, force)
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     return run_forwarding_signals(command)
+
+
+def _command(config: Path | None, overrides: list[str], force: bool = False) -> list[str]:
+    options = ["--force"] if force else []
+    return [sys.executable, "-m", "mmpt", "train", str(config), *overrides, *options]
+
+
+def _run_as_jobs(experiments: list["Experiment"], args: argparse.Namespace) -> dict[str, int]:
+    """Train and evaluate what is missing, a job for each experiment; their exit statuses by name."""
+    from mmpt.cluster.job import Step
+    from mmpt.cluster.submission import Cluster
+    from mmpt.cluster.waiting import run_jobs
+    from mmpt.config import load_cluster_config
+
+    given = args.cluster_config
+    section = load_cluster_config(given) if given else experiments[0].config.cluster
+    cluster = Cluster(args.cluster, section, "experiment results")
+    jobs, trained = {}, {}
+    for experiment in experiments:
+        steps = []
+        if experiment.needs_training():
+            trained[experiment.name] = experiment, experiment.training_files()
+            overrides = [*experiment.overrides, "eval.after_training=false"]
+            steps.append(Step(tuple(_command(experiment.trained_by, overrides))))
+        if steps or experiment.needs_evaluation():
+            steps.append(Step(tuple(_command(experiment.path, experiment.overrides, args.force))))
+            jobs[experiment.name] = cluster.job(experiment.name, steps)
+    statuses = dict(zip(jobs, run_jobs(cluster, list(jobs.values()), args.cancel_on_interrupt)))
+    for name, (experiment, files) in trained.items():
+        if statuses[name] == 0:
+            experiment.mark_trained(files)
+    return statuses
 
 
 def _write(
@@ -163,4 +189,4 @@ def _write(
     return text
 
 
-main = Command("experiment results", __doc__, add_arguments, run)
+main = Command("experiment results", __doc__, add_arguments, run, jobs=run)

@@ -1,0 +1,209 @@
+"""Jobs through submitit's local executor, and on a pretended SLURM."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mmpt.cluster.job import Step
+from mmpt.cluster.submission import Cluster
+from mmpt.cluster.waiting import run_jobs
+from mmpt.config import ClusterConfig
+from mmpt.utils.errors import MissingDataError, UserError
+from tests.conftest import ROOT
+
+pytest.importorskip("submitit")
+
+
+def shell(script: str) -> Step:
+    return Step(("/bin/sh", "-c", script))
+
+
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SIGNCLIP_RUNS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return lambda **keys: Cluster("local", ClusterConfig(**keys), "try")
+
+
+def test_every_step_runs_and_a_failed_job_is_one_line_with_the_end_of_its_log(local, tmp_path, caplog):
+    cluster = local(array_parallelism=3)
+    scripts = {
+        "a": ["echo 1 >> a", "echo 2 >> a"],
+        "b": ["echo early >&2; echo why >&2; exit 3", "touch not"],
+    }
+    scripts["c"] = ["kill -9 $$"]
+    jobs = [cluster.job(name, [shell(step) for step in steps]) for name, steps in scripts.items()]
+    assert run_jobs(cluster, jobs, shown=False) == [0, 3, 137]
+    assert (tmp_path / "a").read_text() == "1\n2\n" and not (tmp_path / "not").exists()
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 2
+    assert errors[0].startswith("b failed (exit status 3): why (log: ") and errors[0].endswith(".err)")
+    assert errors[1].startswith("c failed (exit status 137): error: the command was killed by SIGKILL.")
+
+
+AT_ITS_LIMIT = "kill -USR2 $PPID"
+"""What SLURM and submitit's local executor do a while before the time limit."""
+
+
+def test_a_job_at_its_time_limit_is_stopped_and_runs_again(local, tmp_path):
+    script = f"""
+        echo start >> log
+        test $(grep -c start log) = 2 && exit 0
+        trap 'echo saved >> log; exit 143' TERM
+        {AT_ITS_LIMIT}
+        while true; do sleep 0.05; done
+    """
+    cluster = local(time="5")
+    assert run_jobs(cluster, [cluster.job("long", [shell(script)])], shown=False) == [0]
+    assert (tmp_path / "log").read_text().split() == ["start", "saved", "start"]
+
+
+def test_a_job_that_may_not_be_requeued_fails(local, caplog):
+    cluster = local(time="5", max_requeues=0)
+    script = f"{AT_ITS_LIMIT}; exec sleep 60"
+    assert run_jobs(cluster, [cluster.job("long", [shell(script)])], shown=False) == [2]
+    assert "timed-out too many times" in caplog.text
+
+
+def test_ctrl_c_stops_local_jobs(local, tmp_path, caplog):
+    cluster = local()
+    script = "trap 'touch stopped; exit' INT TERM; touch started; while true; do sleep 0.05; done"
+
+    def interrupt() -> None:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(cluster, [cluster.job("endless", [shell(script)])], shown=False)
+    assert "1 jobs cancelled" in caplog.text
+    for _ in range(200):
+        if (tmp_path / "stopped").exists():
+            return
+        time.sleep(0.02)
+    pytest.fail("the job still runs")
+
+
+def test_local_jobs_see_the_gpus_of_this_machine(local, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    cluster = local()
+    assert run_jobs(cluster, [cluster.job("a", [shell('echo "$CUDA_VISIBLE_DEVICES" > seen')])], shown=False)
+    assert (tmp_path / "seen").read_text() == "1,3\n"
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Programs that pretend to be SLURM: sbatch says what is in `refused`, squeue what is in `queue`."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    scripts = {
+        "sbatch": f"cp $1 {tmp_path}/submitted; cd {tmp_path}; test -e refused && cat refused >&2 && exit 1;"
+        " echo Submitted batch job 7",
+        "squeue": f"cat {tmp_path}/queue 2>/dev/null; true",
+        "sinfo": "echo main; echo gpu",
+        "scancel": f"echo $@ > {tmp_path}/cancelled",
+        "srun": "exit 1",
+    }
+    for name, script in scripts.items():
+        path = programs / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mmpt.cluster.submission._QUEUE_EVERY", 0.0)
+    return lambda **keys: Cluster("slurm", ClusterConfig(**{"time": "90", **keys}), "try")
+
+
+def test_keys_of_the_config_become_options_of_sbatch(slurm, tmp_path):
+    keys = {"partition": "gpu", "account": "me", "nodes": 2, "gpus_per_node": 4, "cpus_per_task": 8}
+    keys |= {"mem": "32G", "setup": ["module load x"], "array_parallelism": 3, "stop_seconds": 60}
+    cluster = slurm(**keys, time="1-02:00:30", sbatch={"qos": "high", "constraint": "a100"})
+    cluster.submit([cluster.job(name, [shell(name)]) for name in "ab"])
+    text = (tmp_path / "submitted").read_text()
+    expected = ["partition=gpu", "account=me", "nodes=2", "gpus-per-node=4", "cpus-per-task=8", "mem=32G"]
+    expected += ["time=1561", "signal=USR2@60", "array=0-1%2", "qos=high", "constraint=a100", "requeue"]
+    for option in expected:
+        assert f"#SBATCH --{option}\n" in text, (option, text)
+    assert "\nmodule load x\n" in text and "--kill-on-bad-exit=1" in text
+
+
+def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "queue").write_text("7 RUNNING\n")
+    cluster = slurm()
+    job = cluster.job("a", [shell("true")])
+
+    def wait(cancel: bool) -> None:
+        threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(cluster, [job], cancel, shown=False)
+
+    wait(False)
+    assert "1 jobs keep running; `scancel 7` cancels them" in caplog.text
+    (tmp_path / "submitted").unlink()
+    wait(True)
+    assert "1 jobs are still running: waiting for them" in caplog.text
+    assert not (tmp_path / "submitted").exists() and (tmp_path / "cancelled").read_text() == "7\n"
+
+
+def test_a_job_that_leaves_the_queue_without_a_status_has_failed(slurm, monkeypatch, caplog):
+    monkeypatch.setattr("mmpt.cluster.submission.RESULT_DELAY", 0.3)
+    cluster = slurm()
+    assert run_jobs(cluster, [cluster.job("a", [shell("true")])], shown=False) == [137]
+    assert "a failed (exit status 137): it was killed or cancelled (log: " in caplog.text
+
+
+def test_a_wrong_partition_is_one_line_with_those_that_exist(slurm, tmp_path):
+    said = "sbatch: error: invalid partition specified: big\nsbatch: error: Batch job submission failed\n"
+    (tmp_path / "refused").write_text(said)
+    cluster = slurm(partition="big")
+    with pytest.raises(
+        UserError, match=r"there is no partition 'big' \(invalid .*\)\. Known: main, gpu\."
+    ) as e:
+        cluster.submit([cluster.job("a", [shell("true")])])
+    assert "\n" not in str(e.value)
+    with pytest.raises(UserError, match="sbatch refused the job: invalid partition"):
+        slurm().submit([cluster.job("a", [shell("true")])])
+
+
+def test_what_is_missing_is_said(slurm, monkeypatch):
+    with pytest.raises(UserError, match=r"cluster\.time is not set"):
+        slurm(time=None)
+    with pytest.raises(UserError, match=r"cluster\.nodes is 2, and this is one machine"):
+        Cluster("local", ClusterConfig(nodes=2), "try")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="there is no sbatch on the PATH"):
+        slurm()
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(
+        MissingDataError, match=r'needs submitit, which is not installed: `pip install "mmpt\[cl'
+    ):
+        Cluster("local", ClusterConfig(), "try")
+
+
+def test_jobs_of_several_nodes_meet_at_the_first(monkeypatch):
+    from types import SimpleNamespace
+
+    from mmpt.cluster.rendezvous import rendezvous_environment
+
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.7")
+    job = SimpleNamespace(
+        raw_job_id="12345678", job_id="12345678", num_nodes=2, node=1, hostnames=["n1", "n2"]
+    )
+    found = rendezvous_environment(job)
+    assert found["PET_RDZV_ENDPOINT"] == "10.0.0.7:25678" and found["PET_RDZV_CONF"] == "is_host=0"
+    assert found["PET_NNODES"] == "2" and found["PET_RDZV_BACKEND"] == "c10d"
+
+
+def test_files_of_jobs_are_in_a_folder_of_the_command(local, tmp_path):
+    cluster = local(folder=str(tmp_path / "jobs"))
+    run_jobs(cluster, [cluster.job("a", [shell("true")])], shown=False)
+    assert list(Path(tmp_path, "jobs").iterdir()) == [tmp_path / "jobs" / "try"]
