@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> None:
     if sharding.shard is not None:
         if sharding.shard.count > len(files):
             raise UserError(
-                f"--shard {args.shard}: dataset.store_shards is {len(files)}: set it to {sharding.shard.count} "
-                "or more, here and in training."
+                f"--shard {args.shard}: dataset.store_shards is {len(files)}: set it to at least "
+                f"{sharding.shard.count}, here and in training."
             )
         files = files[sharding.shard.index - 1 :: sharding.shard.count]
     for split in args.split or ["train", "valid"]:
