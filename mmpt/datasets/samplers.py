@@ -85,9 +85,7 @@ def prompt_batches(
 
     Raises UserError if batch_size is larger than the prompts can fill.
     """
-    by_label: dict[int, list[int]] = {}
-    for index, label in enumerate(labels):
-        by_label.setdefault(label, []).append(index)
+    by_label = _clips_of_labels(labels)
     if batch_size > len(by_label) * clips_per_prompt:
         raise UserError(
             f"{len(by_label)} prompts cannot fill a batch of {batch_size} at {clips_per_prompt} clip(s) per "
@@ -99,34 +97,44 @@ def prompt_batches(
             f"dataset.clips_per_prompt is {clips_per_prompt}, but a batch has {batch_size} clips: lower it, "
             "or raise fairseq.dataset.batch_size."
         )
-    most = max(len(clips) for clips in by_label.values())
-    groups: list[list[list[int]]] = []  # for each prompt, its clips in groups that stay in one batch
-    for clips in by_label.values():
-        order = rng.permutation(clips).tolist()
+    most = max(map(len, by_label))
+    orders = []  # the clips of each prompt; clips_per_prompt at a time stay in one batch
+    for clips in by_label:
+        order = rng.permutation(clips)
         while oversample and len(order) < most:
-            order += rng.permutation(clips).tolist()[: most - len(order)]
-        groups.append(
-            [order[start : start + clips_per_prompt] for start in range(0, len(order), clips_per_prompt)]
-        )
-    longest, total = max(map(len, groups)), sum(map(len, groups))
-    return _distribute(groups, max(longest, -(-total // (batch_size // clips_per_prompt))), rng)
+            order = np.concatenate([order, rng.permutation(clips)[: most - len(order)]])
+        orders.append(order)
+    groups = [-(-len(order) // clips_per_prompt) for order in orders]
+    count = max(*groups, -(-sum(groups) // (batch_size // clips_per_prompt)))
+    return _distribute(orders, clips_per_prompt, count, rng)
 
 
-def _distribute(groups: Sequence[list[list[int]]], count: int, rng: np.random.Generator) -> list[list[int]]:
-    """Put each prompt's groups into different ones of `count` batches, whose sizes differ by at most a group.
+def _clips_of_labels(labels: Sequence[int]) -> list[np.ndarray]:
+    """The clips of each label, ascending, the labels in the order in which they first occur."""
+    _, first, label = np.unique(np.asarray(labels, dtype=np.int64), return_index=True, return_inverse=True)
+    clips = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label, minlength=1))[:-1])
+    return [clips[number] for number in np.argsort(first)]
 
-    Prompts and batches take turns in random order. In a fixed order a prompt would be contrasted with the
-    same few prompts in every epoch.
+
+def _distribute(
+    orders: Sequence[np.ndarray], clips_per_prompt: int, count: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """Put each prompt's groups of clips into different ones of `count` batches of about the same size.
+
+    The sizes differ by at most a group. Prompts and batches take turns in random order. In a fixed order a
+    prompt would be contrasted with the same few prompts in every epoch.
     """
-    batches: list[list[int]] = [[] for _ in range(count)]
     waiting = np.empty(0, dtype=np.int64)  # batches, in the order of their turns
-    for prompt in rng.permutation(len(groups)):
-        needed = len(groups[prompt])
+    batch_of: list[np.ndarray] = []  # of each clip of each prompt
+    prompts = rng.permutation(len(orders))
+    for prompt in prompts:
+        needed = -(-len(orders[prompt]) // clips_per_prompt)
         if len(waiting) < needed:
             another_round = rng.permutation(count)
             again = np.isin(another_round, waiting)  # last, so that none gets two groups of this prompt
             waiting = np.concatenate([waiting, another_round[~again], another_round[again]])
-        for batch, group in zip(waiting[:needed], groups[prompt]):
-            batches[batch] += group
+        batch_of.append(np.repeat(waiting[:needed], clips_per_prompt)[: len(orders[prompt])])
         waiting = waiting[needed:]
-    return batches
+    clips, batch = np.concatenate([orders[prompt] for prompt in prompts]), np.concatenate(batch_of)
+    ends = np.cumsum(np.bincount(batch, minlength=count))[:-1]
+    return [part.tolist() for part in np.split(clips[np.argsort(batch, kind="stable")], ends)]
