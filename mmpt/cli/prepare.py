@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmpt.cli.command import Command, add_shard_arguments
+from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 
@@ -35,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SPLITS,
         help="split to prepare (may be repeated; default: train and valid)",
     )
-    add_shard_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,18 +42,16 @@ def run(args: argparse.Namespace) -> None:
     setup_logging(logging.INFO)
     from mmpt.config import load_config
     from mmpt.tasks import Task
-    from mmpt.utils.shards import Sharding
 
-    sharding = Sharding.chosen(args.shard, args.merge)
     task = Task(load_config(args.taskconfig, args.overrides))
     files = range(task.config.dataset.store_shards)
-    if sharding.shard is not None:
-        if sharding.shard.count > len(files):
+    if (shard := args.sharding.shard) is not None:
+        if shard.count > len(files):
             raise UserError(
                 f"--shard {args.shard}: dataset.store_shards is {len(files)}: set it to at least "
-                f"{sharding.shard.count}, here and in training."
+                f"{shard.count}, here and in training."
             )
-        files = files[sharding.shard.index - 1 :: sharding.shard.count]
+        files = files[shard.index - 1 :: shard.count]
     for split in args.split or ["train", "valid"]:
         _prepare(task, split, files)
 
