@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate a task config, or a model folder on a table. Wrong combinations of options exit with 2."""
     setup_logging(logging.INFO)
     if args.taskconfig is not None:
-        of_config = ("taskconfig", "overrides", "force", "command_line", "parser")
+        of_config = ("taskconfig", "overrides", "force", "command_line", "parser", "sharding")
         given = [k for k, v in vars(args).items() if k not in of_config and v != args.parser.get_default(k)]
         if given:
             option = given[0].replace("_", "-")

@@ -3,8 +3,15 @@
 import json
 import os
 import shutil
+<<<<<<< HEAD
 import subprocess
 import sys
+=======
+import signal
+import subprocess
+import sys
+import time
+>>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +21,10 @@ import torch
 from mmpt.utils.checkpoint import load_torch_file
 from tests.cluster.two_nodes import two_nodes, why_not
 from tests.conftest import ROOT
+<<<<<<< HEAD
+=======
+from tests.extractors.videos import write_video
+>>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
 
 pytest.importorskip("submitit")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -80,7 +91,11 @@ def test_two_nodes_train_as_one_process_on_the_whole_batch(slurm, without_dropou
 
 def test_a_training_that_is_requeued_at_its_time_limit_ends_as_one_that_was_not(slurm, tiny_yaml, tmp_path):
     """SLURM counts in minutes and signals up to half a minute early: about 30 s for each start."""
+<<<<<<< HEAD
     options = ["fairseq.optimization.max_epoch=400", "fairseq.checkpoint.save_interval=400"]
+=======
+    options = ["fairseq.optimization.max_epoch=60", "fairseq.checkpoint.save_interval=60"]
+>>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
     options += ["fairseq.dataset.disable_validation=true"]
     status, output = run(slurm, tmp_path, "train", tiny_yaml, *options)
     assert status == 0, output
@@ -91,3 +106,47 @@ def test_a_training_that_is_requeued_at_its_time_limit_ends_as_one_that_was_not(
     (log,) = (tmp_path / "runs" / "cluster" / "train").glob("*_0_log.out")
     assert log.read_text().count("Requeued job") >= 2
     same_weights(tmp_path / "run", tmp_path / "limited", 0)
+<<<<<<< HEAD
+=======
+
+
+def test_shards_of_which_one_was_killed_and_requeued_merge_to_the_result_of_one_run(
+    slurm, shared_videos, tmp_path
+):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number, video in enumerate(sorted(shared_videos.glob("*.mp4"))):
+        (videos / f"real{number}.mp4").symlink_to(video)
+    for number in range(20):
+        write_video(videos / f"drawn{number}.mp4", frames=20 + number)
+    pose = ["extract", "pose", "--in", videos, "--workers", 1]
+    jobs = ["--cluster", "slurm", "--shards", 4, "--cluster-config", cluster_yaml(tmp_path)]
+    process = signclip(slurm, tmp_path, *pose, "--out", tmp_path / "shards", *jobs)
+    killed = kill_a_job(slurm, "--shard 2/4")
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 137 and "shard 2/4 failed" in output, output
+    assert "not merged" in output and killed
+    status, output = run(slurm, tmp_path, *pose, "--out", tmp_path / "shards", *jobs)
+    assert status == 0, output
+    status, output = run(slurm, tmp_path, *pose, "--out", tmp_path / "one")
+    assert status == 0, output
+    assert files_of(tmp_path / "shards") == files_of(tmp_path / "one")
+
+
+def kill_a_job(slurm: dict[str, str], words: str) -> bool:
+    """SIGKILL the command of a job, when it has begun to write."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        found = subprocess.run(["pgrep", "-f", f"mmpt .*{words}"], capture_output=True, text=True).stdout
+        if found:
+            time.sleep(8)  # in the middle of its files
+            os.kill(int(found.split()[0]), signal.SIGKILL)
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The results of an extraction; manifest.json also holds times."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.pose"))}
+>>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
