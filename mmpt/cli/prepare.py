@@ -43,16 +43,9 @@ def run(args: argparse.Namespace) -> None:
     from mmpt.config import load_config
     from mmpt.tasks import Task
 
-<<<<<<< HEAD
-    shard = args.sharding.shard
-    task = Task(load_config(args.taskconfig, args.overrides))
-    files = range(task.config.dataset.store_shards)
-    if shard is not None:
-=======
     task = Task(load_config(args.taskconfig, args.overrides))
     files = range(task.config.dataset.store_shards)
     if (shard := args.sharding.shard) is not None:
->>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
         if shard.count > len(files):
             raise UserError(
                 f"--shard {args.shard}: dataset.store_shards is {len(files)}: set it to at least "

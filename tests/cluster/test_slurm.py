@@ -3,15 +3,10 @@
 import json
 import os
 import shutil
-<<<<<<< HEAD
-import subprocess
-import sys
-=======
 import signal
 import subprocess
 import sys
 import time
->>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +16,7 @@ import torch
 from mmpt.utils.checkpoint import load_torch_file
 from tests.cluster.two_nodes import two_nodes, why_not
 from tests.conftest import ROOT
-<<<<<<< HEAD
-=======
 from tests.extractors.videos import write_video
->>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
 
 pytest.importorskip("submitit")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -91,11 +83,7 @@ def test_two_nodes_train_as_one_process_on_the_whole_batch(slurm, without_dropou
 
 def test_a_training_that_is_requeued_at_its_time_limit_ends_as_one_that_was_not(slurm, tiny_yaml, tmp_path):
     """SLURM counts in minutes and signals up to half a minute early: about 30 s for each start."""
-<<<<<<< HEAD
-    options = ["fairseq.optimization.max_epoch=400", "fairseq.checkpoint.save_interval=400"]
-=======
     options = ["fairseq.optimization.max_epoch=60", "fairseq.checkpoint.save_interval=60"]
->>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
     options += ["fairseq.dataset.disable_validation=true"]
     status, output = run(slurm, tmp_path, "train", tiny_yaml, *options)
     assert status == 0, output
@@ -106,8 +94,6 @@ def test_a_training_that_is_requeued_at_its_time_limit_ends_as_one_that_was_not(
     (log,) = (tmp_path / "runs" / "cluster" / "train").glob("*_0_log.out")
     assert log.read_text().count("Requeued job") >= 2
     same_weights(tmp_path / "run", tmp_path / "limited", 0)
-<<<<<<< HEAD
-=======
 
 
 def test_shards_of_which_one_was_killed_and_requeued_merge_to_the_result_of_one_run(
@@ -149,4 +135,3 @@ def kill_a_job(slurm: dict[str, str], words: str) -> bool:
 def files_of(folder: Path) -> dict[str, bytes]:
     """The results of an extraction; manifest.json also holds times."""
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.pose"))}
->>>>>>> 895cac9a50339e6d66aeea4ddbbcbe81e7495173
