@@ -45,7 +45,7 @@ def refused(tmp_path, key, value, named):
 
 @pytest.mark.parametrize("key, hint, bounds", KEYS, ids=NAMES)
 def test_schema_wrong_type_is_refused(tmp_path, key, hint, bounds):
-    refused(tmp_path, key, {"a": "section"}, key)
+    refused(tmp_path, key, 1.5 if "dict" in str(hint) else {"a": "section"}, key)
 
 
 @pytest.mark.parametrize("key, hint, bounds", KEYS, ids=NAMES)
