@@ -299,7 +299,7 @@ def is_red(pixels):
     "clip, options, words",
     [
         ("a.mp4", [], "a video needs packages that are not installed (mediapipe, av, cv2)"),
-        ("a.mp4", [], "`pip install mediapipe==0.10.21 av opencv-contrib-python`, or `make install`"),
+        ("a.mp4", [], " av opencv-contrib-python`, or `make install`"),
         ("a.pose", ["--out", "a.png"], "--out needs packages that are not installed (av, cv2)"),
     ],
 )
