@@ -58,6 +58,20 @@ def test_noise_has_the_size_that_was_asked_for(lexicon, tmp_path, name):
             assert (noisy - clean)[here][:, 2].std() == pytest.approx(3 / 500, rel=0.2)
 
 
+def test_constant_noise_shifts_a_point_alike_everywhere(lexicon, tmp_path):
+    for folder, words in (("a", ()), ("b", ("--noise", "3", "--constant"))):
+        assert main(["--as", "coco_wholebody_133", "--out", str(tmp_path / folder), *words]) == 0
+    shifts = []
+    for path in sorted((tmp_path / "a").rglob("*.pose")):
+        clean, noisy = (read_pose(tmp_path / f / path.relative_to(tmp_path / "a")) for f in "ab")
+        here = clean.component(RIGHT_HAND)[1].all(axis=1)
+        shift = (noisy.component(RIGHT_HAND)[0] - clean.component(RIGHT_HAND)[0])[here][..., :2]
+        np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-4)
+        shifts.append(shift[0])
+    np.testing.assert_allclose(shifts, np.broadcast_to(shifts[0], np.shape(shifts)), atol=1e-4)
+    assert shifts[0].std() == pytest.approx(3, rel=0.4)
+
+
 def test_check_reads_clips_of_another_estimator(lexicon, tmp_path):
     out = tmp_path / "out"
     assert main(["--as", "coco_wholebody_133", "--out", str(out)]) == 0
