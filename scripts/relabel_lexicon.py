@@ -7,7 +7,8 @@
 Each point of the estimator that MediaPipe Holistic has too (mmpt/pose/estimators.py) gets its x, y and
 confidence; the others are missing. `--as holistic` keeps the points of Holistic, in 3-D. --noise adds
 independent Gaussian noise of that many pixels (standard deviation along each axis) to each point of each
-frame. The folder has an index.csv, as the lexicon has.
+frame; with --constant, each point is shifted alike in all frames and clips. The folder has an index.csv, as
+the lexicon has.
 """
 
 import argparse
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--as", dest="estimator", choices=[HOLISTIC, *ESTIMATORS], required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; must be new or empty")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation in pixels (default: 0)")
+    parser.add_argument("--constant", action="store_true", help="the noise of a point is the same everywhere")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
     return run_cli(write, parser.parse_args(argv))
 
@@ -53,11 +55,11 @@ def write(args: argparse.Namespace) -> int:
     paths = {row.path for row in read_index(lexicon)}
     for path in sorted(paths):
         name = path.relative_to(lexicon)
-        rng = np.random.default_rng([args.seed, zlib.crc32(name.as_posix().encode())])
+        own = [] if args.constant else [zlib.crc32(name.as_posix().encode())]
         pose = Pose.read(path.read_bytes())
         if args.estimator != HOLISTIC:
             pose = relabelled(read_pose(path), args.estimator, pose.header.dimensions.height)
-        add_noise(pose, args.noise, rng)
+        add_noise(pose, args.noise, np.random.default_rng([args.seed, *own]), args.constant)
         with atomic_write(args.out / name) as temporary, open(temporary, "wb") as file:
             pose.write(file)
     with atomic_write(args.out / "index.csv") as temporary:
@@ -82,9 +84,10 @@ def relabelled(clip: PoseClip, name: str, height: int) -> Pose:
     return Pose(header, NumPyPoseBody(clip.fps, data, confidence))
 
 
-def add_noise(pose: Pose, pixels: float, rng: np.random.Generator) -> None:
+def add_noise(pose: Pose, pixels: float, rng: np.random.Generator, constant: bool = False) -> None:
     """Add noise to x and y of the points that are there, in place; to z, if there is one, in its unit."""
-    noise = rng.standard_normal(pose.body.data.shape).astype(np.float32) * np.float32(pixels)
+    shape = pose.body.data.shape[2:] if constant else pose.body.data.shape
+    noise = rng.standard_normal(shape).astype(np.float32) * np.float32(pixels)
     if noise.shape[-1] == 3:
         noise[..., 2] /= pose.header.dimensions.width  # z is a fraction of the image width
     pose.body.data = pose.body.data + noise * (pose.body.confidence > 0)[..., None]

@@ -13,6 +13,7 @@ from mmpt.embedding.model_card import ModelCard
 from mmpt.evaluators.reports.results import read_results
 from mmpt.evaluators.reports.tables import RETRIEVAL
 from mmpt.models.folder import CARD_FILE, LoadedModel
+from mmpt.pose.components import CANONICAL
 from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.search.sources import same_model
 from mmpt.utils.errors import UserError
@@ -129,7 +130,10 @@ def _limits(loaded: LoadedModel) -> list[str]:
     if VIDEO_PROCESSORS.get(dataset.video_processor, "dataset.video_processor").suffix == ".pose":
         parts = dataset.pose_components
         named = ", ".join(parts) if isinstance(parts, list) else parts or "the full body"
-        limits.append(f"Reads landmarks of MediaPipe Holistic only: {named}.")
+        if dataset.pose_layout == CANONICAL:
+            limits.append(f"Reads, in 2-D, the landmarks that all pose estimators have: {named}.")
+        else:
+            limits.append(f"Reads landmarks of MediaPipe Holistic only: {named}.")
     else:
         limits.append(f"Reads features of a video network only ({loaded.model_cfg.vfeat_dim} per frame).")
     limits.append(

@@ -210,7 +210,7 @@ class SignCLIP:
         """Poses (pose-format objects or .pose files) -> float32 [N, D], prepared without augmentation.
 
         mirror: they were signed with the left hand. Warns of clips without a hand that the model reads.
-        Raises UserError for poses that are not MediaPipe Holistic's.
+        Raises UserError for poses that lack what the model reads (see dataset.pose_layout).
         """
         check_list(poses, "poses")
         clips = [self._pose(i, pose, mirror) for i, pose in enumerate(poses)]

@@ -64,49 +64,48 @@ def _pose_features(model: "SignCLIP") -> dict[str, Any]:
     processor, options = model.video_processor, model.dataset_cfg
     settings = processor.prepare
     names = components.component_names(settings.pose_components)
-    reduced = settings.pose_components == components.REDUCED_FACE
+    canonical = settings.pose_layout == components.CANONICAL
     face = settings.face_points or components.FACE_SIZES[0]
-    points: dict[str, Any] = {
-        components.POSE: components.POSE_POINTS,
-        components.WORLD: components.POSE_POINTS,
-        components.FACE: components.REDUCED_FACE_POINTS if reduced else [str(i) for i in range(face)],
-        components.LEFT_HAND: components.HAND_POINTS,
-        components.RIGHT_HAND: components.HAND_POINTS,
+    points = {
+        name: components.component_points(name, settings.pose_components, face, settings.pose_layout)
+        for name in names
     }
     smoothing = settings.smoothing
     steps = {
         "person": None
         if settings.person == "first"
-        else f"of several people, the {settings.person} one: {_first_paragraph(choose_people)}",
+        else f"of several people, the {settings.person} one: {_description(choose_people)}",
         "mirror": "mirror clips whose right hand is idle" if settings.flip_to_right else None,
         "scale_depth": "multiply z by the image width if it is a fraction of it"
-        if settings.scale_depth
+        if settings.scale_depth and not canonical
         else None,
-        "shoulders": "subtract the clip's mean midpoint of the shoulders and divide by their mean distance; "
-        "frames without both shoulders do not count",
+        "shoulders": "subtract the clip's mean midpoint of the shoulders and divide by their mean distance"
+        f"{' in x and y' if canonical else ''}; frames without both shoulders do not count",
         "legs": f"set {', '.join(components.LEG_POINTS)} to 0",
         "select": "the components in the order of `components`, the points in the order of `points`",
         "fill_gaps": f"interpolate a hand's gaps of up to {smoothing.fill_gaps} frames linearly"
         if smoothing.fill_gaps
         else None,
         "smooth": _smooth(smoothing) if smoothing.smooth else None,
-        "normalize_hand": _first_paragraph(hands.normalize_hand) if settings.normalize_hand else None,
+        "normalize_hand": _description(hands.normalize_hand) if settings.normalize_hand else None,
         "missing": "set points that were not found to 0",
         "frames": None
         if options.clip_window is None and options.clip_frames is None
         else "interpolate linearly at clip_frames evenly spaced times within clip_window",
-        "hand_frame": _first_paragraph(HAND_FRAMES[options.hand_frame][0]) if options.hand_frame else None,
+        "hand_frame": _description(HAND_FRAMES[options.hand_frame][0]) if options.hand_frame else None,
         "velocity": "append the change since the previous frame, per 1/25 s; 0 where either value is missing"
         if options.velocity
         else None,
         "presence": "append 1 for each hand that was found, 0 otherwise" if options.presence else None,
     }
     return {
-        "source": "landmarks of MediaPipe Holistic: x and y in pixels (y down), z as pose-format stores it",
+        "source": "landmarks of any estimator, named as those of MediaPipe Holistic: x, y in pixels (y down)"
+        if canonical
+        else "landmarks of MediaPipe Holistic: x and y in pixels (y down), z as pose-format stores it",
         "dim": processor.feature_dim,
         "components": list(names),
         "points": {name: list(points[name]) for name in names},
-        "coordinates": ["x", "y", "z"],
+        "coordinates": ["x", "y"] if canonical else ["x", "y", "z"],
         "frame_rate": "that of the recording; frames are not resampled to another rate",
         "clip_window": options.clip_window,
         "clip_frames": options.clip_frames,
@@ -121,7 +120,7 @@ def _smooth(smoothing: Smoothing) -> str:
     assert smoothing.smooth is not None
     names = SMOOTH_PARAMETERS[smoothing.smooth]
     given = ", ".join(f"{name} {value:g}" for name, value in zip(names, smoothing.parameters))
-    return f"{given}. {_first_paragraph(SMOOTHERS[smoothing.smooth])}"
+    return f"{given}. {_description(SMOOTHERS[smoothing.smooth])}"
 
 
 def _text(model: "SignCLIP", files: list[str]) -> dict[str, Any]:
@@ -152,5 +151,6 @@ def _text(model: "SignCLIP", files: list[str]) -> dict[str, Any]:
     }
 
 
-def _first_paragraph(function: Any) -> str:
+def _description(function: Any) -> str:
+    """Its docstring after the summary."""
     return " ".join(function.__doc__.partition("\n\n")[2].split())

@@ -13,6 +13,8 @@ from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderD
 from pose_format.pose_visualizer import PoseVisualizer
 
 from mmpt.extractors.video import Video
+from mmpt.pose.reader import from_pose
+from mmpt.pose.writer import as_pose
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
@@ -42,6 +44,9 @@ def drawable(pose: Pose) -> Pose:
     The face keeps only its points: its 2,600 lines would hide it and take most of the time.
     """
     found = {component.name for component in pose.header.components}
+    if not found & set(DRAWN):  # of another estimator
+        pose = as_pose(from_pose(pose), pose.header.dimensions.height)
+        found = {component.name for component in pose.header.components}
     kept = pose.get_components([name for name in DRAWN if name in found])
     components = [
         PoseHeaderComponent(

@@ -105,10 +105,21 @@ def _picture(
 
 @lru_cache(maxsize=256)
 def _selection(layout: PoseLayout) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The column of each drawn point (0 if the layout lacks it), and which points the layout has."""
-    known = np.array([point in layout for point in _POINTS])
-    columns = np.array([layout.index(*point) if point in layout else 0 for point in _POINTS], dtype=np.intp)
-    return columns, known
+    """The column of each drawn point (0 if the layout lacks it), and which points the layout has.
+
+    A face point that the layout lacks, as those of other estimators do, is drawn at the one before it in its
+    line, so that the line does not break.
+    """
+    where = {point: layout.index(*point) for point in _POINTS if point in layout}
+    for chain in dict(_PARTS)["face"]:
+        there = [point for point in chain if point in layout]
+        last = there[-1 if chain[0] == chain[-1] else 0] if there else None
+        for point in chain:
+            last = point if point in layout else last
+            if last is not None:
+                where.setdefault(point, where[last])
+    known = np.array([point in where for point in _POINTS])
+    return np.array([where.get(point, 0) for point in _POINTS], dtype=np.intp), known
 
 
 def _columns_of(part: str) -> list[int]:

@@ -276,6 +276,6 @@ def _checked(estimator: Estimator, values: np.ndarray, about: Mapping[str, Any])
 def _positive(value: Any, name: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise UserError(f"its {name} is {str(value)[:40]}; expected a positive number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 65536:
+        raise UserError(f"its {name} is {str(value)[:40]}; expected a number from 1 to 65535")
     return float(value)

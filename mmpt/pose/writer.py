@@ -9,6 +9,7 @@ from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
+from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FACE_SIZES, FULL_BODY, HAND_POINTS, POSE, POSE_POINTS
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
@@ -55,6 +56,17 @@ def write_pixels(
         )
     confidences = np.where(np.isfinite(data).all(axis=2) & np.isfinite(confidences), confidences, 0)
     _write(path, arrays, np.where(confidences[..., None] > 0, data, 0), confidences, fps, width, height)
+
+
+def as_pose(clip: PoseClip, height: int) -> Pose:
+    """A clip as an object of pose-format, in 3-D. height: of the image in pixels."""
+    components = [
+        PoseHeaderComponent(name, [point for part, point in clip.points if part == name], [], [], "XYZC")
+        for name in clip.layout.components
+    ]
+    width = round(clip.width)
+    header = PoseHeader(0.2, PoseHeaderDimensions(width, height, width), components)
+    return Pose(header, NumPyPoseBody(clip.fps, clip.data[:, None], clip.confidence[:, None]))
 
 
 def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:

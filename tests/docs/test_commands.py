@@ -16,7 +16,7 @@ from tests.conftest import ROOT, run_module
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: options of other programs
 FOREIGN = {"--index-url", "--no-deps", "--no-build-isolation", "--nnodes", "--node-rank", "--nproc-per-node"}
-FOREIGN |= {"--master-addr", "--master-port", "--logdir", "--rm"}
+FOREIGN |= {"--write_json", "--save-predictions", "--master-addr", "--master-port", "--logdir", "--rm"}
 
 
 def code(page: Path) -> list[str]:

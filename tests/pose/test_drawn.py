@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.pose.components import CANONICAL_POINTS, FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.drawn import DRAWING, MISSING, SIZE, drawn_pose
 from mmpt.utils.errors import UserError
 from tests.pose.pose_fakes import fake_clip, without
@@ -52,6 +52,18 @@ def test_drawn_pose_keeps_the_places_of_the_points() -> None:
     there = {left, right, elbow, wrist}
     assert all((values[:, n] == MISSING).all() for n in range(DRAWING["points"]) if n not in there)
     assert all(values[0, n].min() >= 0 and values[0, n].max() <= SIZE for n in there)
+
+
+def test_lines_of_a_face_with_fewer_points_do_not_break() -> None:
+    full = fake_clip(n_face=468, missing=0)
+    points = [point for point in full.points if point[0] != FACE or point[1] in CANONICAL_POINTS[FACE]]
+    clip = full.select(np.array([full.index(*point) for point in points]), full.layout.of(points))
+    values = decoded(drawn_pose(clip))
+    contour = line("face")
+    assert (values[:, contour] != MISSING).all() and len(set(contour)) == 18
+    assert len({tuple(values[0, n]) for n in contour}) == 7  # the points that it has
+    assert tuple(values[0, contour[0]]) == tuple(values[0, contour[-4]])  # across the forehead: 10 at 162
+    assert (values[:, line("face", 3)] != MISSING).all()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 97])

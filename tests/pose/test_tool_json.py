@@ -190,6 +190,8 @@ REFUSED = {
     "one frame of OpenPose": ({"people": []}, "one frame of OpenPose: give the folder"),
     "huge": (coco(people(1, 1)) + coco(people(1, 1), "{}99999999.jpg"), "are too many"),
     "scaled": (coco(people(1) / 400), "within 0 and 1; expected pixels"),
+    "width": ({"frames": coco(people(1)), "metadata": {"width": 1e5}}, "its width is 100000.0; expected"),
+    "fps": ({"frames": coco(people(1)), "metadata": {"fps": float("nan")}}, "its fps is nan; expected"),
     "metadata": (
         {"frames": coco(people(1)), "metadata": {"fps": "25"}},
         "its fps is 25; expected",

@@ -1,4 +1,4 @@
-"""`python -m mmpt.cli.poses info|convert|compare`: the same as `signclip poses ...`."""
+"""The module form of `signclip poses info|convert|compare`."""
 
 import sys
 
