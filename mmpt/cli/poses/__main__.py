@@ -1,4 +1,4 @@
-"""`python -m mmpt.cli.poses info|convert|compare`: the same as `signclip poses ...`."""
+"""`signclip poses info|compare|convert` as a module."""
 
 import sys
 
