@@ -42,6 +42,9 @@ class DualEncoder(PackedModule, abc.ABC):
         """
         return self._cast(self._embed_prompts, caps, cmasks)
 
+    def prepare_for_short_batches(self) -> None:
+        """Make batches of few frames faster, for a model whose weights and device no longer change."""
+
     @abc.abstractmethod
     def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
         """encode_video."""

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from mmpt.models.bert import BertModel
 from mmpt.models.projection import Space
 from mmpt.models.signwriting_bert import SignWritingBert
-from mmpt.models.stacking import can_stack, run_stacked
+from mmpt.models.stacking import can_stack, run_stacked, stacked_copy
 from mmpt.models.text_tower import WithTextTower
 from mmpt.models.video_bert import MMBertForEncoder
+
+_SHORT = 256
+"""Frames of a batch, with padding, up to which one module with all weights is faster on a CPU."""
 
 
 class MMFusionEnsemble(WithTextTower):
@@ -40,13 +43,21 @@ class MMFusionEnsemble(WithTextTower):
         spaces = [Space(tower, text_encoder.settings, projection, pooling) for tower in video_encoders]
         self.members = nn.ModuleList(spaces)  # the parameter names of saved checkpoints begin with `members.`
         self._take_text_tower(text_encoder, freeze_text)
+        self._together: tuple[nn.Module | None] = (None,)  # in a tuple: no part of the saved model
 
     @property
     def hidden_size(self) -> int:
         """Embedding dimension: that of one model times the number of models."""
         return len(self.members) * self.text_settings.hidden_size
 
+    def prepare_for_short_batches(self) -> None:
+        """See DualEncoder: up to _SHORT frames are embedded by one module with copied weights."""
+        self._together = (stacked_copy(list(self.members)),)
+
     def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        together = None if self.training else self._together[0]
+        if together is not None and vmasks.numel() <= _SHORT:
+            return together(vfeats, vmasks).transpose(0, 1).flatten(1)
         return _concatenated(list(self.members), vfeats, vmasks)
 
     def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:

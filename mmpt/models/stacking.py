@@ -1,5 +1,6 @@
 """Compute several small modules of one shape as one: a few large products instead of many small ones."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,13 +30,36 @@ def can_stack(modules: Sequence[nn.Module]) -> bool:
     Only in training: weights are put into the first module meanwhile, which other threads must not see. With
     one thread of torch on a CPU it would not be sooner: the values of one module fit into the cache.
     """
-    if len(modules) < 2 or not modules[0].training:
-        return False
+    return (
+        len(modules) > 1
+        and modules[0].training
+        and (torch.get_num_threads() > 1 or next(modules[0].parameters()).device.type != "cpu")
+        and _alike(modules)
+    )
+
+
+def stacked_copy(modules: Sequence[nn.Module]) -> nn.Module | None:
+    """A module that computes what the modules compute one at a time, [M, ...], for evaluation.
+
+    Its weights are copies of the modules', stacked. None if they are not of one shape, or too large.
+    """
+    if len(modules) < 2 or not _alike(modules):
+        return None
+    together = copy.deepcopy(modules[0]).eval()
+    named = [dict(module.named_parameters()) for module in modules]
+    for name in named[0]:
+        owner, _, last = name.rpartition(".")
+        weights = torch.stack([each[name].detach() for each in named])
+        setattr(together.get_submodule(owner), last, nn.Parameter(weights, requires_grad=False))
+    return together
+
+
+def _alike(modules: Sequence[nn.Module]) -> bool:
+    """Whether the modules are of one shape, small, and of types that compute with stacked weights."""
     parts = [part for module in modules for part in module.modules()]
     shapes = [[(name, p.shape) for name, p in module.named_parameters()] for module in modules]
     return (
         bool(shapes[0])
-        and (torch.get_num_threads() > 1 or next(modules[0].parameters()).device.type != "cpu")
         and all(shape == shapes[0] for shape in shapes)
         and sum(shape.numel() for _, shape in shapes[0]) <= _LARGEST
         and all(type(part) in _TYPES for part in parts)

@@ -13,7 +13,7 @@ from mmpt.pose.normalization import shoulder_frame
 from mmpt.pose.reader import PoseFile, read_file
 from mmpt.utils.errors import UserError
 
-LIMITS = {"median": 0.01, "p90": 0.05, "one_sided": 0.02, "fps": 0.05}
+LIMITS = {"median": 0.01, "p90": 0.05, "one_sided": 0.05, "fps": 0.05}
 """Poses can be mixed up to these: distances of body and hands in shoulder widths, the share of frames in
 which only one sees a part, the relative difference of the frame rates. The face is not judged."""
 JUDGED = ("body", "left hand", "right hand")

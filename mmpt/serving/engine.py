@@ -68,6 +68,7 @@ class Engine:
 
     def __init__(self, model: SignCLIP, most_frames: int):
         self.model = model
+        model.model.prepare_for_short_batches()
         self._processor = model.video_processor
         self._most_frames = most_frames
         self._known: dict[str, Vectors] = {}

@@ -10,7 +10,7 @@ from mmpt.models import ensemble
 from mmpt.models.dropout import DrawnAhead, quick_dropout
 from mmpt.models.layers import Embedding, LayerNorm, Linear
 from mmpt.models.packing import set_packed
-from mmpt.models.stacking import can_stack, run_stacked
+from mmpt.models.stacking import can_stack, run_stacked, stacked_copy
 
 IO = dict[str, torch.Tensor]
 NARROW = {
@@ -78,6 +78,36 @@ def test_what_cannot_be_stacked(make_model: Any, io: IO, monkeypatch: pytest.Mon
     set_packed(model, True)
     monkeypatch.setattr("mmpt.models.stacking._LARGEST", 1000)
     assert not can_stack(model.members)
+
+
+@pytest.mark.parametrize("options", [{}, {"multimodal_projection": False}])
+def test_short_batches_are_embedded_by_one_module_to_the_digit(
+    make_model: Any, io: IO, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    model = make_model(**(NARROW | options)).eval()
+    names = list(model.state_dict())
+    clips = (io["vfeats"], io["vmasks"])
+    calls: list[int] = []
+    model.members[0].register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        alone = model.encode_video(*clips)
+        model.prepare_for_short_batches()
+        del calls[:]
+        together = model.encode_video(*clips)
+        assert torch.equal(alone, together) and list(model.state_dict()) == names
+        used = len(calls)
+        monkeypatch.setattr(ensemble, "_SHORT", clips[1].numel() - 1)
+        assert torch.equal(alone, model.encode_video(*clips)) and len(calls) == used + 1
+    model.train()
+    model.encode_video(*clips).sum().backward()
+    assert all(p.grad is not None for p in model.members[-1].video_encoder.videomlp.parameters())
+
+
+def test_what_has_no_stacked_copy(make_model: Any) -> None:
+    for options in ({"pooling": "attention"}, {"conv1d": 1}):
+        assert stacked_copy(list(make_model(**(NARROW | options)).members)) is None
+    assert stacked_copy(list(make_model(**NARROW).members)[:1]) is None
 
 
 def test_clips_longer_than_the_position_table(make_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

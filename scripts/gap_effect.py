@@ -1,0 +1,110 @@
+#!/usr/bin/env python
+"""Effect of dataset.fill_gaps on a trained model when frames of the hands are hidden at random.
+
+    python scripts/gap_effect.py runs/fslex_demo/model --config projects/signclip/test_fslex_demo.yaml
+
+Counts the gaps of the hands in the clips of the test split, then hides a share of the frames of both hands,
+in gaps of 1 to --longest frames (which may touch), never the first or the last frame. Prints V2T R@1 of each
+seed, and the paired difference to no filling with its 95 % interval (bootstrap over clips).
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmpt.cli import run_cli
+from mmpt.config import load_config
+from mmpt.embedding.embedder import SignCLIP
+from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.pose.clip import PoseClip
+from mmpt.pose.components import HANDS
+from mmpt.pose.reader import read_pose
+from mmpt.pose.smoothing import Smoothing
+from mmpt.tasks.task import Task
+from mmpt.utils.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", help="model folder")
+    parser.add_argument("--config", required=True, help="config of the test split")
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.2, 0.4], help="hidden frames")
+    parser.add_argument("--longest", type=int, default=5, help="frames of the longest gap (default: 5)")
+    parser.add_argument("--fill", nargs="+", type=int, default=[5, 25], help="values of fill_gaps")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    return run_cli(measure, parser.parse_args(argv))
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Print the gaps and the table."""
+    if not all(0 < share < 1 for share in args.shares) or args.longest < 1:
+        raise UserError(
+            f"--shares {args.shares} --longest {args.longest}: expected above 0 and below 1; 1 or more."
+        )
+    model = SignCLIP.from_pretrained(args.model)
+    examples = list(Task(load_config(args.config)).examples("test"))
+    clips = [read_pose(example.path) for example in examples]
+    mirrors = [example.mirror for example in examples]
+    prompts = list(dict.fromkeys(example.text for example in examples))
+    truth = np.array([prompts.index(example.text) for example in examples])
+    texts = model.embed_text(prompts, normalize=True)
+
+    def right(some: Sequence[PoseClip], fill: int) -> np.ndarray:
+        prepare = dataclasses.replace(model.video_processor.prepare, smoothing=Smoothing(fill))
+        prepared = [prepare.clip(clip, mirror) for clip, mirror in zip(some, mirrors)]
+        frames = model.video_processor.features_of(prepared)
+        vectors = model.embed_video_features([model.aligner.cut("", each) for each in frames], normalize=True)
+        return np.equal((vectors @ texts.T).argmax(axis=1), truth)
+
+    print(f"{len(clips)} clips, {len(prompts)} prompts, {sum(map(gaps, clips))} gaps of a hand")
+    print(f"nothing hidden: {right(clips, 0).mean():.3f}")
+    for share in args.shares:
+        hidden = [
+            [hide(clip, share, args.longest, [seed, n]) for n, clip in enumerate(clips)]
+            for seed in args.seeds
+        ]
+        none = np.array([right(some, 0) for some in hidden], dtype=float)
+        print(f"{share:.0%} hidden, not filled: {_each(none)}")
+        for fill in args.fill:
+            filled = np.array([right(some, fill) for some in hidden], dtype=float)
+            difference = (filled - none).mean(axis=0)
+            low, high = interval_of_mean(difference)
+            print(
+                f"  fill_gaps {fill}: {_each(filled)}; {difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+            )
+    return 0
+
+
+def _each(right: np.ndarray) -> str:
+    return f"{right.mean():.3f} ({', '.join(f'{one:.3f}' for one in right.mean(axis=1))})"
+
+
+def gaps(clip: PoseClip) -> int:
+    """Gaps of the hands: runs of frames without a hand between frames with it."""
+    count = 0
+    for name in HANDS:
+        there = np.flatnonzero(clip.component(name)[1].any(axis=1))
+        count += int((np.diff(there) > 1).sum())
+    return count
+
+
+def hide(clip: PoseClip, share: float, longest: int, seed: Sequence[int]) -> PoseClip:
+    """The clip without hands in about this share of its frames."""
+    rng = np.random.default_rng(seed)
+    hidden = np.zeros(len(clip), dtype=bool)
+    while hidden.sum() < min(share * len(clip), len(clip) - 2):
+        start = rng.integers(1, len(clip) - 1)
+        hidden[start : min(start + rng.integers(1, longest + 1), len(clip) - 1)] = True
+    data, confidence = clip.data.copy(), clip.confidence.copy()
+    for name in HANDS:
+        columns = clip.component_slice(name)
+        data[hidden, columns], confidence[hidden, columns] = 0, 0
+    return clip.with_data(data, confidence)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
