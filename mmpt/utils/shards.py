@@ -117,7 +117,7 @@ class Sharding:
                 yield [shard]
         else:
             with folder_lock(out, who):
-                _refuse_shards(out)
+                refuse_shards(out)
                 yield []
 
 
@@ -164,8 +164,8 @@ def _open_merge(out: Path, of: Mapping[str, Any], who: str) -> Iterator[list[Sha
         _remove_merged(out)
 
 
-def _refuse_shards(out: Path) -> None:
-    """Raises UserError if `out`, locked by this unsharded run, holds shards that are not merged."""
+def refuse_shards(out: Path) -> None:
+    """Raises UserError if `out`, of an unsharded run, holds shards that are not merged."""
     _remove_merged(out)
     if records := _records(out):
         raise UserError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mmpt.cli.check import main as check
 from mmpt.cli.embed import main as embed
 from mmpt.cli.extract import main as extract
 from mmpt.extractors.manifest import NAME, read_manifest
@@ -216,3 +217,58 @@ def test_a_repeated_shard_reads_clips_again_that_the_system_did_not_open(
     assert clips(model_folder, poses, tmp_path / "out", "--shard", "1/1") == 1
     assert clips(model_folder, poses, tmp_path / "out", "--merge") == 1
     assert list(json.loads((out / "provenance.json").read_text())["failed"]) == ["11b"]
+
+
+@pytest.fixture
+def table(poses, tmp_path) -> Path:
+    """A table of the poses in three splits, with a leak and a file that is missing."""
+    rows = ["id,path,text,split,signer"]
+    names = [*sorted(path.name for path in poses.iterdir()), "missing.pose"]
+    for number, name in enumerate(names):
+        split = ("train", "valid", "test")[number % 3]
+        rows.append(f"c{number},{poses / name},w{number % 5},{split},s{number % 4}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "table.csv"
+
+
+def test_a_check_in_shards_merges_to_the_bytes_of_one_run(table, tmp_path, capsys):
+    count = 3
+    words = [str(table), "--workers", "0", "--out", str(tmp_path / "out")]
+    assert check([*words[:-1], str(tmp_path / "whole")]) == 1
+    report = capsys.readouterr().out
+    status = [check([*words, "--shard", f"{index}/{count}"]) for index in range(1, count + 1)]
+    assert 1 <= sum(status) <= 2
+    read = capsys.readouterr().out
+    assert read.count("missing.pose") == 1 and read.count("clips read") == count
+    assert sum(done for done, _ in shard_progress(tmp_path / "out").values()) == 31
+    assert check(words) == 2 and "not merged" in line(capsys)
+    assert check([*words, "--merge"]) == 1
+    assert capsys.readouterr().out == report.replace(str(tmp_path / "whole"), str(tmp_path / "out"))
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_a_repeated_shard_of_a_check_reads_what_is_missing_or_changed(table, poses, tmp_path, capsys):
+    words = [str(table), "--workers", "0", "--out", str(tmp_path / "out")]
+    check([*words, "--shard", "1/1"])
+    facts = tmp_path / "out" / "shards" / "1-of-1" / "facts.jsonl"
+    whole = facts.read_text()
+    facts.write_text(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert check([*words, "--merge"]) == 2 and "was not read: run the command with --shard 1/1" in line(
+        capsys
+    )
+    (poses / "02.pose").touch()
+    check([*words, "--shard", "1/1"])
+    assert sorted(facts.read_text().split("\n")) != sorted(whole.split("\n"))  # another stamp
+    (poses / "02.pose").touch()
+    capsys.readouterr()
+    assert check([*words, "--merge"]) == 2
+    assert "02.pose changed after it was read" in line(capsys)
+    check([*words, "--shard", "1/1"])
+    assert check([*words, "--merge"]) == 1
+    other = tmp_path / "other" / "table.csv"
+    other.parent.mkdir()
+    other.write_text(table.read_text() + f"new,{poses / '00.pose'},w0,train,s0\n")
+    check([*words, "--shard", "1/2"])
+    capsys.readouterr()
+    assert check([str(other), *words[1:], "--shard", "2/2"]) == 2 and "sha256: " in line(capsys)
