@@ -177,7 +177,8 @@ def refuse_shards(out: Path) -> None:
 def shard_progress(out: Path) -> dict[int, tuple[int, int]]:
     """How far each shard that has started is: index -> (sources done, sources). Reads one line of each."""
     found = {}
-    for path in (out / FOLDER).glob(f"*-of-*/{PROGRESS}"):
+    paths = [*out.glob(f"{FOLDER}/*-of-*/{PROGRESS}"), *out.glob(f"*/{FOLDER}/*-of-*/{PROGRESS}")]
+    for path in paths:  # evaluate has its shards in OUT/embeddings
         with contextlib.suppress(OSError, ValueError):  # it is being written, or was merged meanwhile
             done, total = map(int, path.read_text(encoding="utf-8").split())
             found[int(path.parent.name.split("-")[0])] = (done, total)

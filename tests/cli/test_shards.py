@@ -8,7 +8,9 @@ import pytest
 
 from mmpt.cli.check import main as check
 from mmpt.cli.embed import main as embed
+from mmpt.cli.evaluate import main as evaluate
 from mmpt.cli.extract import main as extract
+from mmpt.embedding.predictor import Predictor
 from mmpt.extractors.manifest import NAME, read_manifest
 from mmpt.pose import reader
 from mmpt.utils.errors import UserError
@@ -272,3 +274,43 @@ def test_a_repeated_shard_of_a_check_reads_what_is_missing_or_changed(table, pos
     check([*words, "--shard", "1/2"])
     capsys.readouterr()
     assert check([str(other), *words[1:], "--shard", "2/2"]) == 2 and "sha256: " in line(capsys)
+
+
+def test_an_evaluation_of_a_table_in_shards_gives_the_files_of_one_run(
+    model_folder, small_table, tmp_path, monkeypatch, capsys, unrendered
+):
+    words = ["--model", str(model_folder), "--table", str(small_table), "--protocol", "v2v", "--workers", "0"]
+    words += ["--no-pictures", "--bootstrap", "20", "--out", "out"]
+    for place, runs in (("whole", [[]]), ("parts", [["--shard", "2/2"], ["--shard", "1/2"], ["--merge"]])):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        for options in runs:
+            assert evaluate([*words, *options]) == 0
+    assert "R@1" in capsys.readouterr().out
+    made = content(tmp_path / "parts" / "out")
+    assert made == content(tmp_path / "whole" / "out") and "protocols.json" in made
+    assert evaluate([*words, "--merge"]) == 0  # as after a merge that was killed between two outputs
+
+
+def test_an_evaluation_of_a_config_in_shards_gives_the_files_of_one_run(
+    tiny_yaml, model_folder, tmp_path, monkeypatch, capsys, unrendered
+):
+    init = Predictor.__init__
+
+    def with_small_pools(self, *arguments, **options):
+        init(self, *arguments, **options)
+        self.pool = 2
+
+    monkeypatch.setattr(Predictor, "__init__", with_small_pools)
+    words = [str(tiny_yaml), f"fairseq.common_eval.path={model_folder}", "eval.save_path=eval"]
+    for place, runs in (
+        ("whole", [[]]),
+        ("parts", [["--shard", "2/2"], ["--merge"], ["--shard", "1/2"], ["--merge"]]),
+    ):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        status = [evaluate([*words, *options]) for options in runs]
+        assert status == ([0] if place == "whole" else [0, 2, 0, 0])
+    assert "shard 1/2 of eval has not run" in capsys.readouterr().err
+    made = content(tmp_path / "parts" / "eval")
+    assert made == content(tmp_path / "whole" / "eval") and "results.json" in made
