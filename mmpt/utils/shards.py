@@ -1,6 +1,6 @@
 """Shards: one command runs in several processes or jobs, in one output folder, and is then merged.
 
-OUT/shards/I-of-N/   a folder for each shard: shard.json (what it is of, whether it is finished), progress,
+OUT/.shards/I-of-N/  a folder for each shard: shard.json (what it is of, whether it is finished), progress,
                      a lock, and what the command keeps until the merge
 
 An unsharded run and the merge hold the lock of OUT to their end, and a shard only while it starts. So no
@@ -27,7 +27,7 @@ from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
 
-FOLDER, RECORD, PROGRESS = "shards", "shard.json", "progress"
+FOLDER, RECORD, PROGRESS = ".shards", "shard.json", "progress"
 _MERGED = ".shards.merged"
 """The name of the folder while it is deleted."""
 _FORMAT = "signclip-shard"

@@ -11,7 +11,7 @@ from mmpt.cli.embed import main as embed
 from mmpt.cli.evaluate import main as evaluate
 from mmpt.cli.extract import main as extract
 from mmpt.embedding.predictor import Predictor
-from mmpt.extractors.manifest import NAME, read_manifest
+from mmpt.extractors.manifest import JOURNAL, NAME, read_manifest
 from mmpt.pose import reader
 from mmpt.utils.errors import UserError
 from mmpt.utils.lock import folder_lock
@@ -114,22 +114,22 @@ def test_what_a_merge_refuses(features, tmp_path, capsys):
     shard = next(shard for shard in (Shard(1, 2), Shard(2, 2)) if shard.has("late.npy"))
     assert "late.npy" in (error := line(capsys)) and f"--shard {shard}" in error
     npy(features, out, "--shard", str(shard))
-    shutil.copytree(out / "shards", tmp_path / "kept")
+    shutil.copytree(out / ".shards", tmp_path / "kept")
     for name, change, part in (
-        ("shards/1-of-2/shard.json", "{}", "not the record of a shard"),
-        ("shards/1-of-2/notes.txt", "x", "does not belong to shards"),
-        ("shards/notes.txt", "x", "does not belong to shards"),
+        (".shards/1-of-2/shard.json", "{}", "not the record of a shard"),
+        (".shards/1-of-2/notes.txt", "x", "does not belong to shards"),
+        (".shards/notes.txt", "x", "does not belong to shards"),
     ):
         (out / name).write_text(change)
         capsys.readouterr()
         assert npy(features, out, "--merge") == 2 and part in line(capsys), name
-        shutil.rmtree(out / "shards")
-        shutil.copytree(tmp_path / "kept", out / "shards")
-    with folder_lock(out / "shards" / "2-of-2", "me"):
+        shutil.rmtree(out / ".shards")
+        shutil.copytree(tmp_path / "kept", out / ".shards")
+    with folder_lock(out / ".shards" / "2-of-2", "me"):
         assert npy(features, out, "--merge") == 2 and "is in use by shard 2/2" in line(capsys)
         assert npy(features, out, "--shard", "2/2") == 2 and "is in use by shard 2/2" in line(capsys)
-    record = json.loads((out / "shards" / "2-of-2" / "shard.json").read_text())
-    (out / "shards" / "2-of-2" / "shard.json").write_text(json.dumps({**record, "finished": False}))
+    record = json.loads((out / ".shards" / "2-of-2" / "shard.json").read_text())
+    (out / ".shards" / "2-of-2" / "shard.json").write_text(json.dumps({**record, "finished": False}))
     assert npy(features, out, "--merge") == 2 and "shard 2/2" in (error := line(capsys))
     assert "is not finished" in error
     assert npy(features, out, "--shard", "2/2") in (0, 1) and npy(features, out, "--merge") == 1
@@ -189,7 +189,7 @@ def test_what_an_embedding_in_shards_refuses(model_folder, poses, tmp_path, caps
     assert clips(model_folder, prompts, out, "--shard", "1/2") == 2
     assert "--shard is for clips" in line(capsys)
     clips(model_folder, poses, out, "--shard", "2/2")
-    lost = next((out / "shards" / "2-of-2" / "parts").glob("*.npz"))
+    lost = next((out / ".shards" / "2-of-2" / "parts").glob("*.npz"))
     lost.unlink()
     capsys.readouterr()
     assert clips(model_folder, poses, out, "--merge") == 2 and "shard 2/2 has no embeddings" in line(capsys)
@@ -252,7 +252,7 @@ def test_a_check_in_shards_merges_to_the_bytes_of_one_run(table, tmp_path, capsy
 def test_a_repeated_shard_of_a_check_reads_what_is_missing_or_changed(table, poses, tmp_path, capsys):
     words = [str(table), "--workers", "0", "--out", str(tmp_path / "out")]
     check([*words, "--shard", "1/1"])
-    facts = tmp_path / "out" / "shards" / "1-of-1" / "facts.jsonl"
+    facts = tmp_path / "out" / ".shards" / "1-of-1" / "facts.jsonl"
     whole = facts.read_text()
     facts.write_text(whole[: len(whole) // 2])
     capsys.readouterr()
@@ -314,3 +314,42 @@ def test_an_evaluation_of_a_config_in_shards_gives_the_files_of_one_run(
     assert "shard 1/2 of eval has not run" in capsys.readouterr().err
     made = content(tmp_path / "parts" / "eval")
     assert made == content(tmp_path / "whole" / "eval") and "results.json" in made
+
+
+def test_a_killed_shard_leaves_the_others_alone_and_goes_on(features, tmp_path):
+    """The state that SIGKILL leaves: a journal with a half written line, results, temporary files."""
+    npy(features, tmp_path / "whole")
+    out = tmp_path / "out"
+    for index in (1, 2):
+        npy(features, out, "--shard", f"{index}/2")
+    folder = out / ".shards" / "2-of-2"
+    content_of = read_manifest(folder)
+    (folder / NAME).unlink()
+    [(run, about)] = content_of["runs"].items()
+    lines = [json.dumps({"extractor": "npy", "run": run, **about})]
+    done = [key for key, record in content_of["files"].items() if record["status"] == "done"]
+    lines += [json.dumps({"file": key, "record": content_of["files"][key]}) for key in done[:3]]
+    interrupted = {"run": run, "status": "failed", "output": done[3], "error": "interrupted"}
+    lines += [json.dumps({"file": done[3], "record": interrupted}), '{"file": "s0']
+    (folder / JOURNAL).write_text("\n".join(lines))
+    for key in done[4:]:
+        (out / key).unlink()
+    record = json.loads((folder / "shard.json").read_text())
+    (folder / "shard.json").write_text(json.dumps({**record, "finished": False}))
+    mine, others = out / done[5], out / next(iter(read_manifest(out / ".shards" / "1-of-2")["files"]))
+    left = [path.with_name(f".{path.stem}.abcd_123.tmp.npy") for path in (mine, others)]
+    for path in left:
+        path.write_bytes(b"half")
+    before = {key: (out / key).stat().st_mtime_ns for key in done[:3]}
+    npy(features, out, "--shard", "2/2")
+    assert [path.exists() for path in left] == [False, True]  # the other shard may be writing it
+    assert before == {key: (out / key).stat().st_mtime_ns for key in before}
+    assert npy(features, out, "--merge") == 1
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_a_source_folder_may_be_called_shards(tmp_path):
+    save(tmp_path / "in" / "shards" / "1-of-2" / "a.npy")
+    for options in ([], ["--again"], ["--shard", "1/1"], ["--merge"]):
+        assert npy(tmp_path / "in", tmp_path / "out", *options) == 0
+    assert (tmp_path / "out" / "shards" / "1-of-2" / "a.npy").is_file()
