@@ -2,28 +2,35 @@
 
     signclip check TABLE
     signclip check CONFIG.yaml
+    signclip check TABLE --shard 1/4
 
 CONFIG: its table is checked with its landmarks, prompts, text model and max_video_len. Without a config, any
 hand is counted, and texts are read as by configs/table.yaml.
 
 Counts clips, classes and signers of each split, reads every clip, and reports problems: unreadable files,
 missing hands, the same clip or signer in two splits, classes without training clips. Writes a report with
-figures. Exit status: 0 without errors (warnings do not count), 1 with errors, 2 if the table cannot be read.
+figures. The last form only reads a part of the clips, in as many processes or jobs; --merge in place of
+--shard then writes the report. Exit status: 0 without errors (warnings do not count), 1 with errors, 2 if the
+table cannot be read.
 """
 
 import argparse
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.outputs import FORCE_HELP
+from mmpt.utils.shards import Shard, ShardFolder, Sharding, refuse_shards
 
 if TYPE_CHECKING:
     from mmpt.config import Config
+    from mmpt.datasets.clip_facts import ClipFacts
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the table, write the report and print a summary."""
     setup_logging(logging.INFO)
-    from mmpt.datasets.table_check import check_table
+    from mmpt.datasets.clip_facts import ClipReader
+    from mmpt.datasets.fact_shards import merged_facts, read_shard, shards_of
+    from mmpt.datasets.table_check import check_table, clip_jobs
     from mmpt.datasets.table_page import checked, save_page, splits_table
     from mmpt.processors.table_file import read_table
     from mmpt.utils.output_kinds import TABLE_CHECK
@@ -72,8 +81,14 @@ def run(args: argparse.Namespace) -> int:
     folder = args.vfeat_dir or (config.dataset.vfeat_dir if config else None)
     out = args.out or path.parent / f"{path.stem}_check"
     check_output(out, TABLE_CHECK, checked(path), args.force)
-    report = check_table(read_table(path), folder, args.allow_leak, workers, config)
-    files = save_page(out, report, args.force)
+    table = read_table(path)
+    with _shards(args.sharding, out, shards_of(table, folder, config)) as shards:
+        jobs = clip_jobs(table, folder, ClipReader(config) if config else None) if shards else []
+        if args.sharding.shard is not None:
+            return _show_shard(args.sharding.shard, read_shard(table, jobs, shards[0], workers))
+        clips = merged_facts(table, jobs, shards) if shards else None
+        report = check_table(table, folder, args.allow_leak, workers, config, clips)
+        files = save_page(out, report, args.force)
     print(splits_table(report))
     for kind, lines in (("error", report.errors), ("warning", report.warnings)):
         for line in lines[:MAX_SHOWN]:
@@ -82,6 +97,28 @@ def run(args: argparse.Namespace) -> int:
             print(f"and {len(lines) - MAX_SHOWN} more {kind}s: see {files[1]}")
     print(f"{report.verdict}; the report is {files[0]}")
     return 1 if report.errors else 0
+
+
+@contextlib.contextmanager
+def _shards(sharding: Sharding, out: Path, of: dict[str, Any]) -> Iterator[list[ShardFolder]]:
+    """The locked shards; without --shard and --merge nothing is locked."""
+    if sharding == Sharding():
+        refuse_shards(out)
+        yield []
+        return
+    with sharding.locked(out, of, "another check") as shards:
+        yield shards
+
+
+def _show_shard(shard: Shard, facts: "dict[str, ClipFacts]") -> int:
+    """Report the clips of a shard that cannot be read; what is wrong with the table is for the merge."""
+    errors = [clip.error for clip in facts.values() if clip.error is not None]
+    for line in errors[:MAX_SHOWN]:
+        print(f"error: {line}")
+    if len(errors) > MAX_SHOWN:
+        print(f"and {len(errors) - MAX_SHOWN} more errors")
+    print(f"shard {shard}: {len(facts)} clips read, {len(errors)} of them unreadable")
+    return 1 if errors else 0
 
 
 def _config(name: str) -> "Config | None":

@@ -57,7 +57,8 @@ class Command:
     def _run(self, words: list[str]) -> int | None:
         parser = self.parser()
         args = self.parse(parser, words) if self.parse else parser.parse_intermixed_args(words)
-        args.command_line = shlex.join(["signclip", *self.name.split(), *words])
+        recorded = [word for word in words if word != "--merge"]  # the result is that of one run
+        args.command_line = shlex.join(["signclip", *self.name.split(), *recorded])
         if self.shards:
             args.sharding = Sharding.chosen(args.shard, args.merge)
         if self._has_cluster and check_cluster_arguments(args):

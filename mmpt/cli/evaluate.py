@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate a task config, or a model folder on a table. Wrong combinations of options exit with 2."""
     setup_logging(logging.INFO)
     if args.taskconfig is not None:
-        of_config = ("taskconfig", "overrides", "force", "command_line", "parser", "sharding")
+        of_command = ("taskconfig", "overrides", "force", "command_line", "parser")
+        of_config = (*of_command, "shard", "merge", "sharding")
         given = [k for k, v in vars(args).items() if k not in of_config and v != args.parser.get_default(k)]
         if given:
             option = given[0].replace("_", "-")
@@ -108,7 +109,7 @@ def _evaluate_config(args: argparse.Namespace) -> None:
 
     keep_freed_memory()
     config = load_config(args.taskconfig, args.overrides)
-    print(evaluate_task(Task(config), args.taskconfig, args.command_line, args.force))
+    print(evaluate_task(Task(config), args.taskconfig, args.command_line, args.force, args.sharding))
 
 
 def _evaluate_table(args: argparse.Namespace) -> None:
@@ -144,10 +145,12 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     if "zero_shot" in names:  # errors in the prompts are reported before hours of embedding
         prompt_texts(model, table, evaluated, args.prompt)
     needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
-    embedding = EmbedOptions(workers, force=args.force)
+    embedding = EmbedOptions(workers, force=args.force, sharding=args.sharding)
     splits, about = embed_table(
         model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, embedding
     )
+    if args.sharding.shard is not None:
+        return
     if args.split == "train":
         about["warnings"].insert(0, "Evaluated on training data: this says nothing about new clips.")
     about |= {"split": args.split, "command": args.command_line}

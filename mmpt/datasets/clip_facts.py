@@ -55,8 +55,12 @@ class ClipReader:
         return self.processor.blank(self._aligner.cut(path, frames)), len(frames)
 
 
-def read_facts(job: tuple[str, Span | None, bool, ClipReader | None]) -> ClipFacts:
-    """Facts of one clip. job: (file, span, whether the signer is left-handed, how its model reads it)."""
+FactsJob = tuple[str, Span | None, bool, ClipReader | None]
+"""A clip to read: file, span, whether the signer is left-handed, how its model reads it."""
+
+
+def read_facts(job: FactsJob) -> ClipFacts:
+    """Facts of one clip."""
     path, span, mirror, reader = job
     try:
         if path.lower().endswith(".npy"):

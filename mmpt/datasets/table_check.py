@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmpt.config.schema import Config
-from mmpt.datasets.clip_facts import ClipFacts, ClipReader, read_facts
+from mmpt.datasets.clip_facts import ClipFacts, ClipReader, FactsJob, read_facts
 from mmpt.datasets.leaks import KINDS, find_leaks
 from mmpt.models.text_model import load_tokenizer
 from mmpt.processors import TEXT_PROCESSORS
@@ -87,24 +87,34 @@ def suffix_of(table: Table, folder: str | Path | None) -> str:
     return ".pose" if suffix in VIDEO_SUFFIXES or suffix != ".npy" else suffix
 
 
+def clip_jobs(
+    table: Table, folder: str | Path | None = None, reader: ClipReader | None = None
+) -> list[FactsJob]:
+    """What is to be read for each row of a table. folder: see check_table. reader: of the config."""
+    suffix = suffix_of(table, folder) if reader is None else reader.processor.suffix
+    files = clip_files(table, table.rows, suffix, folder)
+    return [(str(file), row.span, row.left_handed, reader) for file, row in zip(files, table.rows)]
+
+
 def check_table(
     table: Table,
     folder: str | Path | None = None,
     allowed: Sequence[str] = (),
     workers: int = 0,
     config: Config | None = None,
+    clips: list[ClipFacts] | None = None,
 ) -> TableReport:
     """Read every clip of a table and compare the splits.
 
     folder: the clips' features, as dataset.vfeat_dir. allowed: kinds of leaks (clips, signers) that are
     warnings, not errors. workers: processes that read clips. config: clips and texts are read as its model
-    reads them. Raises UserError for a table of videos.
+    reads them. clips: facts of each row, if they were read already. Raises UserError for a table of videos.
     """
     reader = None if config is None else ClipReader(config)
-    suffix = suffix_of(table, folder) if reader is None else reader.processor.suffix
-    files = clip_files(table, table.rows, suffix, folder)
-    jobs = [(str(file), row.span, row.left_handed, reader) for file, row in zip(files, table.rows)]
-    clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
+    jobs = clip_jobs(table, folder, reader)
+    files = [Path(job[0]) for job in jobs]
+    if clips is None:
+        clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
     report = TableReport(
         table, files, clips, reader, LONG if config is None else config.dataset.max_video_len
     )

@@ -24,6 +24,7 @@ from mmpt.utils.output_kinds import EMBEDDINGS
 from mmpt.utils.outputs import check_output
 from mmpt.utils.parallel import ordered_map
 from mmpt.utils.progress import Progress
+from mmpt.utils.shards import FOLDER as SHARDS
 from mmpt.utils.shards import ShardFolder, Sharding
 
 PARTS = "parts"
@@ -81,6 +82,11 @@ def embed_clips(
     of = made_of(about, model.fingerprint)
     sharding = options.sharding
     shard_of = {**of, "portion": options.portion, "clips": len(jobs), "files": key[:16]}
+    if sharding.merge and not (out / SHARDS).is_dir():  # a merge that was killed when it was complete
+        done = read_if_current(out, key, options.file_format)
+        if done is not None:
+            done.reused = len(jobs)
+            return done
     with sharding.locked(out, shard_of, "another embedding") as shards:
         if sharding.shard is None:
             remove_leftovers(out)

@@ -37,7 +37,8 @@ def embed_table(
     """Embed the splits in `needed` that the table has; returns them by name, and provenance with warnings.
 
     The first of `needed` must exist. out: folder of the embeddings, reused by later calls. folder: of the
-    features (dataset.vfeat_dir). options: see EmbedOptions. Raises UserError for leaks that are not allowed.
+    features (dataset.vfeat_dir). options: see EmbedOptions; a shard gives no splits. Raises UserError for
+    leaks that are not allowed.
     """
     table.of_split(needed[0])
     suffix = model.video_processor.suffix
@@ -48,6 +49,12 @@ def embed_table(
     about["table"] = {"file": table.path.name, "sha256": sha256(table.path)}
     jobs = table_jobs(table, rows, suffix, folder)
     made = embed_clips(model, jobs, out, about, options=options)
+    if options is not None and options.sharding.shard is not None:
+        log.info(
+            "%s: shard %s: %d clips embedded, %d failed",
+            *(out, options.sharding.shard, len(made.ids), len(made.failed)),
+        )
+        return {}, about
     number = {row["id"]: n for n, row in enumerate(made.ids)}
     splits = {}
     for name in dict.fromkeys(needed):

@@ -1,8 +1,9 @@
 """Evaluate a task: load the checkpoint, embed a split, compute the metrics, write the report."""
 
 import dataclasses
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmpt import __version__
+from mmpt.datasets.identity import clips_digest
 from mmpt.evaluators.prompt_sets import (
     PromptSets,
     embed_prompt_sets,
@@ -21,6 +23,7 @@ from mmpt.evaluators.provenance import evaluation_facts
 from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, make_results, save_report
 from mmpt.evaluators.reports.tables import format_table
 from mmpt.evaluators.reports.view import ShownClip
+from mmpt.evaluators.split_embedding import SplitEmbedding
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
 from mmpt.processors.clip_source import blank_warning
@@ -28,22 +31,28 @@ from mmpt.processors.example import Example
 from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.lock import folder_lock
+from mmpt.utils.files import sha256
 from mmpt.utils.origins import where_checkpoint_comes_from
 from mmpt.utils.output_kinds import EVALUATION
 from mmpt.utils.outputs import check_output
+from mmpt.utils.shards import ShardFolder, Sharding
 
 log = logging.getLogger(__name__)
 
 
 def evaluate_task(
-    task: Any, config_name: str | None = None, command: str | None = None, force: bool = False
+    task: Any,
+    config_name: str | None = None,
+    command: str | None = None,
+    force: bool = False,
+    sharding: Sharding | None = None,
 ) -> str:
     """Evaluate the checkpoint of a task (mmpt.tasks.Task) on dataset.split (default: test).
 
-    Writes the report into task.results_path() and returns the table to print. Raises MissingDataError if
-    there is no checkpoint, UserError if it does not fit the config, or if the folder holds results of another
-    checkpoint or split (unless `force`) or other files of these names.
+    Writes the report into task.results_path() and returns the table to print. sharding: embed a part of the
+    clips only, or evaluate the embeddings of all parts. Raises MissingDataError if there is no checkpoint,
+    UserError if it does not fit the config, or if the folder holds results of another checkpoint or split
+    (unless `force`) or other files of these names.
     """
     path = task.checkpoint_path()
     if not weights_file(path).is_file():
@@ -56,8 +65,22 @@ def evaluate_task(
     # before the folder is created, so that errors in the data leave no empty folder
     task.dataset(task.config.dataset.split or "test", training=False)
     check_results(task, force)
-    with folder_lock(task.results_path(), "another evaluation"):
-        return _evaluate(task, Provenance(str(path), config_name, command, task.seed), device, force)
+    sharding, provenance = sharding or Sharding(), Provenance(str(path), config_name, command, task.seed)
+    of = {} if sharding == Sharding() else _shards_of(task)
+    with sharding.locked(task.results_path(), of, "another evaluation") as shards:
+        return _evaluate(task, provenance, device, force, sharding, shards)
+
+
+def _shards_of(task: Any) -> dict[str, Any]:
+    """What the embeddings of a split depend on, which all shards must share."""
+    config, split = task.config, task.config.dataset.split or "test"
+    settings = f"{config.dataset} {config.model} {config.eval.batch_size}"
+    return {
+        "split": split,
+        "checkpoint": sha256(weights_file(task.checkpoint_path())),
+        "config": hashlib.sha256(settings.encode()).hexdigest()[:16],
+        "clips": clips_digest(config.dataset, split)[:16],
+    }
 
 
 def check_results(task: Any, force: bool = False) -> None:
@@ -66,7 +89,14 @@ def check_results(task: Any, force: bool = False) -> None:
     check_output(folder, EVALUATION, evaluated(folder, task.checkpoint_path(), split), force)
 
 
-def _evaluate(task: Any, provenance: Provenance, device: torch.device, force: bool) -> str:
+def _evaluate(
+    task: Any,
+    provenance: Provenance,
+    device: torch.device,
+    force: bool,
+    sharding: Sharding,
+    shards: Sequence[ShardFolder],
+) -> str:
     config, path = task.config, str(provenance.checkpoint)
     split = config.dataset.split or "test"
     facts = evaluation_facts(config)
@@ -75,16 +105,10 @@ def _evaluate(task: Any, provenance: Provenance, device: torch.device, force: bo
     predictor = task.predictor(loaded.model, device, config.eval.batch_size)
     video_ids = [example.video_id for example in dataset.examples]
     processor = task.video_processor(training=False)
-    blank: list[str] = []
-
-    def clips() -> Iterator[NDArray[np.float32]]:
-        for index, name in enumerate(video_ids):
-            frames = dataset[index]["vfeats"]
-            if processor.blank(frames):
-                blank.append(name)
-            yield frames
-
-    videos = predictor.embed_videos(clips())
+    made = SplitEmbedding(dataset, predictor, processor.blank).embed(sharding, shards)
+    if made is None:
+        return f"shard {sharding.shard} of the {split} split is embedded"
+    videos, blank = made
     for row in non_finite(videos):
         raise UserError(why_non_finite(f"the clip {video_ids[row]}", dataset[row]["vfeats"]))
     sets = prompt_sets(dataset.examples, config.eval.prompt_ensemble, config.eval.protocol)

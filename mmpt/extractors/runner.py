@@ -97,6 +97,7 @@ def extract_folder(
     of = {"extractor": extractor.name, "in": folder.resolve().name, **run[0]}
     with sharding.locked(out, of, "another extraction") as shards:
         if sharding.merge:
+            remove_unfinished(out, extractor.suffix)
             manifest = Manifest(out, extractor.name, *run)
             summary = _merge(manifest, sources, shards, options.verify)
             manifest.refuse_mixture(extractor.same_in_folder, [])

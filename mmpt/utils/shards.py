@@ -1,6 +1,6 @@
 """Shards: one command runs in several processes or jobs, in one output folder, and is then merged.
 
-OUT/shards/I-of-N/   a folder for each shard: shard.json (what it is of, whether it is finished), progress,
+OUT/.shards/I-of-N/  a folder for each shard: shard.json (what it is of, whether it is finished), progress,
                      a lock, and what the command keeps until the merge
 
 An unsharded run and the merge hold the lock of OUT to their end, and a shard only while it starts. So no
@@ -27,7 +27,7 @@ from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
 
-FOLDER, RECORD, PROGRESS = "shards", "shard.json", "progress"
+FOLDER, RECORD, PROGRESS = ".shards", "shard.json", "progress"
 _MERGED = ".shards.merged"
 """The name of the folder while it is deleted."""
 _FORMAT = "signclip-shard"
@@ -117,7 +117,7 @@ class Sharding:
                 yield [shard]
         else:
             with folder_lock(out, who):
-                _refuse_shards(out)
+                refuse_shards(out)
                 yield []
 
 
@@ -164,8 +164,8 @@ def _open_merge(out: Path, of: Mapping[str, Any], who: str) -> Iterator[list[Sha
         _remove_merged(out)
 
 
-def _refuse_shards(out: Path) -> None:
-    """Raises UserError if `out`, locked by this unsharded run, holds shards that are not merged."""
+def refuse_shards(out: Path) -> None:
+    """Raises UserError if `out`, of an unsharded run, holds shards that are not merged."""
     _remove_merged(out)
     if records := _records(out):
         raise UserError(
@@ -177,7 +177,8 @@ def _refuse_shards(out: Path) -> None:
 def shard_progress(out: Path) -> dict[int, tuple[int, int]]:
     """How far each shard that has started is: index -> (sources done, sources). Reads one line of each."""
     found = {}
-    for path in (out / FOLDER).glob(f"*-of-*/{PROGRESS}"):
+    paths = [*out.glob(f"{FOLDER}/*-of-*/{PROGRESS}"), *out.glob(f"*/{FOLDER}/*-of-*/{PROGRESS}")]
+    for path in paths:  # evaluate has its shards in OUT/embeddings
         with contextlib.suppress(OSError, ValueError):  # it is being written, or was merged meanwhile
             done, total = map(int, path.read_text(encoding="utf-8").split())
             found[int(path.parent.name.split("-")[0])] = (done, total)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mmpt.cli.check import main as check
 from mmpt.cli.embed import main as embed
+from mmpt.cli.evaluate import main as evaluate
 from mmpt.cli.extract import main as extract
-from mmpt.extractors.manifest import NAME, read_manifest
+from mmpt.embedding.predictor import Predictor
+from mmpt.extractors.manifest import JOURNAL, NAME, read_manifest
 from mmpt.pose import reader
 from mmpt.utils.errors import UserError
 from mmpt.utils.lock import folder_lock
@@ -111,22 +114,22 @@ def test_what_a_merge_refuses(features, tmp_path, capsys):
     shard = next(shard for shard in (Shard(1, 2), Shard(2, 2)) if shard.has("late.npy"))
     assert "late.npy" in (error := line(capsys)) and f"--shard {shard}" in error
     npy(features, out, "--shard", str(shard))
-    shutil.copytree(out / "shards", tmp_path / "kept")
+    shutil.copytree(out / ".shards", tmp_path / "kept")
     for name, change, part in (
-        ("shards/1-of-2/shard.json", "{}", "not the record of a shard"),
-        ("shards/1-of-2/notes.txt", "x", "does not belong to shards"),
-        ("shards/notes.txt", "x", "does not belong to shards"),
+        (".shards/1-of-2/shard.json", "{}", "not the record of a shard"),
+        (".shards/1-of-2/notes.txt", "x", "does not belong to shards"),
+        (".shards/notes.txt", "x", "does not belong to shards"),
     ):
         (out / name).write_text(change)
         capsys.readouterr()
         assert npy(features, out, "--merge") == 2 and part in line(capsys), name
-        shutil.rmtree(out / "shards")
-        shutil.copytree(tmp_path / "kept", out / "shards")
-    with folder_lock(out / "shards" / "2-of-2", "me"):
+        shutil.rmtree(out / ".shards")
+        shutil.copytree(tmp_path / "kept", out / ".shards")
+    with folder_lock(out / ".shards" / "2-of-2", "me"):
         assert npy(features, out, "--merge") == 2 and "is in use by shard 2/2" in line(capsys)
         assert npy(features, out, "--shard", "2/2") == 2 and "is in use by shard 2/2" in line(capsys)
-    record = json.loads((out / "shards" / "2-of-2" / "shard.json").read_text())
-    (out / "shards" / "2-of-2" / "shard.json").write_text(json.dumps({**record, "finished": False}))
+    record = json.loads((out / ".shards" / "2-of-2" / "shard.json").read_text())
+    (out / ".shards" / "2-of-2" / "shard.json").write_text(json.dumps({**record, "finished": False}))
     assert npy(features, out, "--merge") == 2 and "shard 2/2" in (error := line(capsys))
     assert "is not finished" in error
     assert npy(features, out, "--shard", "2/2") in (0, 1) and npy(features, out, "--merge") == 1
@@ -186,7 +189,7 @@ def test_what_an_embedding_in_shards_refuses(model_folder, poses, tmp_path, caps
     assert clips(model_folder, prompts, out, "--shard", "1/2") == 2
     assert "--shard is for clips" in line(capsys)
     clips(model_folder, poses, out, "--shard", "2/2")
-    lost = next((out / "shards" / "2-of-2" / "parts").glob("*.npz"))
+    lost = next((out / ".shards" / "2-of-2" / "parts").glob("*.npz"))
     lost.unlink()
     capsys.readouterr()
     assert clips(model_folder, poses, out, "--merge") == 2 and "shard 2/2 has no embeddings" in line(capsys)
@@ -216,3 +219,137 @@ def test_a_repeated_shard_reads_clips_again_that_the_system_did_not_open(
     assert clips(model_folder, poses, tmp_path / "out", "--shard", "1/1") == 1
     assert clips(model_folder, poses, tmp_path / "out", "--merge") == 1
     assert list(json.loads((out / "provenance.json").read_text())["failed"]) == ["11b"]
+
+
+@pytest.fixture
+def table(poses, tmp_path) -> Path:
+    """A table of the poses in three splits, with a leak and a file that is missing."""
+    rows = ["id,path,text,split,signer"]
+    names = [*sorted(path.name for path in poses.iterdir()), "missing.pose"]
+    for number, name in enumerate(names):
+        split = ("train", "valid", "test")[number % 3]
+        rows.append(f"c{number},{poses / name},w{number % 5},{split},s{number % 4}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "table.csv"
+
+
+def test_a_check_in_shards_merges_to_the_bytes_of_one_run(table, tmp_path, capsys):
+    count = 3
+    words = [str(table), "--workers", "0", "--out", str(tmp_path / "out")]
+    assert check([*words[:-1], str(tmp_path / "whole")]) == 1
+    report = capsys.readouterr().out
+    status = [check([*words, "--shard", f"{index}/{count}"]) for index in range(1, count + 1)]
+    assert 1 <= sum(status) <= 2
+    read = capsys.readouterr().out
+    assert read.count("missing.pose") == 1 and read.count("clips read") == count
+    assert sum(done for done, _ in shard_progress(tmp_path / "out").values()) == 31
+    assert check(words) == 2 and "not merged" in line(capsys)
+    assert check([*words, "--merge"]) == 1
+    assert capsys.readouterr().out == report.replace(str(tmp_path / "whole"), str(tmp_path / "out"))
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_a_repeated_shard_of_a_check_reads_what_is_missing_or_changed(table, poses, tmp_path, capsys):
+    words = [str(table), "--workers", "0", "--out", str(tmp_path / "out")]
+    check([*words, "--shard", "1/1"])
+    facts = tmp_path / "out" / ".shards" / "1-of-1" / "facts.jsonl"
+    whole = facts.read_text()
+    facts.write_text(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert check([*words, "--merge"]) == 2 and "was not read: run the command with --shard 1/1" in line(
+        capsys
+    )
+    (poses / "02.pose").touch()
+    check([*words, "--shard", "1/1"])
+    assert sorted(facts.read_text().split("\n")) != sorted(whole.split("\n"))  # another stamp
+    (poses / "02.pose").touch()
+    capsys.readouterr()
+    assert check([*words, "--merge"]) == 2
+    assert "02.pose changed after it was read" in line(capsys)
+    check([*words, "--shard", "1/1"])
+    assert check([*words, "--merge"]) == 1
+    other = tmp_path / "other" / "table.csv"
+    other.parent.mkdir()
+    other.write_text(table.read_text() + f"new,{poses / '00.pose'},w0,train,s0\n")
+    check([*words, "--shard", "1/2"])
+    capsys.readouterr()
+    assert check([str(other), *words[1:], "--shard", "2/2"]) == 2 and "sha256: " in line(capsys)
+
+
+def test_an_evaluation_of_a_table_in_shards_gives_the_files_of_one_run(
+    model_folder, small_table, tmp_path, monkeypatch, capsys, unrendered
+):
+    words = ["--model", str(model_folder), "--table", str(small_table), "--protocol", "v2v", "--workers", "0"]
+    words += ["--no-pictures", "--bootstrap", "20", "--out", "out"]
+    for place, runs in (("whole", [[]]), ("parts", [["--shard", "2/2"], ["--shard", "1/2"], ["--merge"]])):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        for options in runs:
+            assert evaluate([*words, *options]) == 0
+    assert "R@1" in capsys.readouterr().out
+    made = content(tmp_path / "parts" / "out")
+    assert made == content(tmp_path / "whole" / "out") and "protocols.json" in made
+    assert evaluate([*words, "--merge"]) == 0  # as after a merge that was killed between two outputs
+
+
+def test_an_evaluation_of_a_config_in_shards_gives_the_files_of_one_run(
+    tiny_yaml, model_folder, tmp_path, monkeypatch, capsys, unrendered
+):
+    init = Predictor.__init__
+
+    def with_small_pools(self, *arguments, **options):
+        init(self, *arguments, **options)
+        self.pool = 2
+
+    monkeypatch.setattr(Predictor, "__init__", with_small_pools)
+    words = [str(tiny_yaml), f"fairseq.common_eval.path={model_folder}", "eval.save_path=eval"]
+    for place, runs in (
+        ("whole", [[]]),
+        ("parts", [["--shard", "2/2"], ["--merge"], ["--shard", "1/2"], ["--merge"]]),
+    ):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        status = [evaluate([*words, *options]) for options in runs]
+        assert status == ([0] if place == "whole" else [0, 2, 0, 0])
+    assert "shard 1/2 of eval has not run" in capsys.readouterr().err
+    made = content(tmp_path / "parts" / "eval")
+    assert made == content(tmp_path / "whole" / "eval") and "results.json" in made
+
+
+def test_a_killed_shard_leaves_the_others_alone_and_goes_on(features, tmp_path):
+    """The state that SIGKILL leaves: a journal with a half written line, results, temporary files."""
+    npy(features, tmp_path / "whole")
+    out = tmp_path / "out"
+    for index in (1, 2):
+        npy(features, out, "--shard", f"{index}/2")
+    folder = out / ".shards" / "2-of-2"
+    content_of = read_manifest(folder)
+    (folder / NAME).unlink()
+    [(run, about)] = content_of["runs"].items()
+    lines = [json.dumps({"extractor": "npy", "run": run, **about})]
+    done = [key for key, record in content_of["files"].items() if record["status"] == "done"]
+    lines += [json.dumps({"file": key, "record": content_of["files"][key]}) for key in done[:3]]
+    interrupted = {"run": run, "status": "failed", "output": done[3], "error": "interrupted"}
+    lines += [json.dumps({"file": done[3], "record": interrupted}), '{"file": "s0']
+    (folder / JOURNAL).write_text("\n".join(lines))
+    for key in done[4:]:
+        (out / key).unlink()
+    record = json.loads((folder / "shard.json").read_text())
+    (folder / "shard.json").write_text(json.dumps({**record, "finished": False}))
+    mine, others = out / done[5], out / next(iter(read_manifest(out / ".shards" / "1-of-2")["files"]))
+    left = [path.with_name(f".{path.stem}.abcd_123.tmp.npy") for path in (mine, others)]
+    for path in left:
+        path.write_bytes(b"half")
+    before = {key: (out / key).stat().st_mtime_ns for key in done[:3]}
+    npy(features, out, "--shard", "2/2")
+    assert [path.exists() for path in left] == [False, True]  # the other shard may be writing it
+    assert before == {key: (out / key).stat().st_mtime_ns for key in before}
+    assert npy(features, out, "--merge") == 1
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_a_source_folder_may_be_called_shards(tmp_path):
+    save(tmp_path / "in" / "shards" / "1-of-2" / "a.npy")
+    for options in ([], ["--again"], ["--shard", "1/1"], ["--merge"]):
+        assert npy(tmp_path / "in", tmp_path / "out", *options) == 0
+    assert (tmp_path / "out" / "shards" / "1-of-2" / "a.npy").is_file()
