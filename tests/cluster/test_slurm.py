@@ -1,5 +1,6 @@
 """Commands on a real SLURM of two nodes on this machine (tests/cluster/two_nodes.py)."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -103,6 +104,36 @@ def test_a_training_that_is_requeued_twice_ends_as_one_that_was_not(slurm, tiny_
     status, output = run(slurm, tmp_path, "train", tiny_yaml, *options)
     assert status == 0, output
     same_weights(tmp_path / "run", tmp_path / "limited", 0)
+
+
+def test_a_node_that_dies_ends_the_training_in_one_line_and_the_same_command_goes_on(
+    slurm, tiny_yaml, tmp_path
+):
+    options = ["loss.gather=true", "fairseq.dataset.batch_size=2", "fairseq.optimization.max_epoch=40"]
+    nodes = ["--cluster", "slurm", "--cluster-config", cluster_yaml(tmp_path, nodes=2)]
+    process = signclip(slurm, tmp_path, "train", tiny_yaml, *options, *nodes)
+    while not (tmp_path / "run" / "checkpoint_last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    for pid in processes_of("n2"):
+        os.kill(pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    (line,) = [line for line in output.splitlines() if " ERROR " in line]
+    assert process.returncode and f"{tiny_yaml} failed (exit status" in line, output
+    status, output = run(slurm, tmp_path, "train", tiny_yaml, *options, *nodes)
+    assert status == 0, output
+    logs = (tmp_path / "runs" / "cluster" / "train").glob("*_log.err")
+    assert sum("resuming from" in log.read_text() for log in logs) == 1
+
+
+def processes_of(node: str) -> list[int]:
+    """The processes of jobs on a node; those of SLURM itself do not count."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"SLURMD_NODENAME={node}\0".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_shards_of_which_one_was_killed_and_requeued_merge_to_the_result_of_one_run(
