@@ -43,9 +43,10 @@ def run(args: argparse.Namespace) -> None:
     from mmpt.config import load_config
     from mmpt.tasks import Task
 
+    shard = args.sharding.shard
     task = Task(load_config(args.taskconfig, args.overrides))
     files = range(task.config.dataset.store_shards)
-    if (shard := args.sharding.shard) is not None:
+    if shard is not None:
         if shard.count > len(files):
             raise UserError(
                 f"--shard {args.shard}: dataset.store_shards is {len(files)}: set it to at least "

@@ -44,11 +44,18 @@ class Job:
         """The exit status on a node, once it has ended there."""
         return self.files.with_name(f"{self.files.name}.status{node}")
 
+    @property
+    def pid_file(self) -> Path:
+        """The process that SIGTERM stops, of a local job that runs."""
+        return self.files.with_name(f"{self.files.name}.pid")
+
     def __call__(self) -> int:
         """Run the steps of this node."""
         from submitit import JobEnvironment
 
         job = JobEnvironment()
+        if job.cluster == "local":
+            self.pid_file.write_text(str(os.getpid()), encoding="ascii")
         self.status_file(job.node).unlink(missing_ok=True)  # of before it was requeued
         environment = dict(os.environ)
         if job.num_nodes > 1:
@@ -63,6 +70,7 @@ class Job:
         if status == STOPPED and job.node > 0:
             time.sleep(self.stop_seconds)  # until the first node has requeued the job
         self.status_file(job.node).write_text(str(status), encoding="ascii")
+        self.pid_file.unlink(missing_ok=True)
         if status:  # when submitit has ended, too: SLURM then calls the job failed
             atexit.register(_exit_with, status)
         return status

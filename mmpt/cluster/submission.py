@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -90,8 +91,8 @@ class Cluster:
         running = self._running(jobs)
         todo = [job for job in jobs if job.files not in running]
         for job in todo:
-            for node in range(self.config.nodes):
-                job.status_file(node).unlink(missing_ok=True)
+            for file in (job.pid_file, *map(job.status_file, range(self.config.nodes))):
+                file.unlink(missing_ok=True)
         handles = iter(self._submit(todo) if todo else [])
         submitted = []
         for job in jobs:
@@ -202,8 +203,10 @@ class Cluster:
         left = [one for one in submitted if one.status is None]
         if self.slurm and left:
             subprocess.run(["scancel", *(one.id for one in left)], check=False)
-        elif left:
-            for one in left:
+        for one in [] if self.slurm else left:
+            try:  # submitit would send SIGINT, and SIGKILL a second later
+                os.kill(int(one.job.pid_file.read_text(encoding="ascii")), signal.SIGTERM)
+            except (OSError, ValueError):  # it has not begun, or has ended
                 one.handle.cancel()
 
     def how_to_cancel(self, submitted: Iterable[Submitted]) -> str:

@@ -30,18 +30,19 @@ class Submitted:
 
     def poll(self, queue: dict[str, str] | None) -> int | None:
         """Its exit status; None while it waits or runs. queue: states by job id; None if they are unknown."""
-        if self.status is None:
-            self.status = self._saved_status()
-        if self.status is not None or queue is None:
+        if self.status is not None:
             return self.status
-        if self.id in queue:
+        saved = self._saved_status()
+        if saved == 0:
+            self.status = 0
+        elif queue is None or self.id in queue:  # the cluster may requeue a job that has failed
             self._gone = None
+        elif saved is not None:
+            self.status = saved
         elif self._gone is None:
             self._gone = time.monotonic()
-        elif time.monotonic() - self._gone >= self._delay:
-            self.status = self._saved_status()
-            if self.status is None:  # killed together with what runs the command, or cancelled
-                self.status = 128 + signal.SIGKILL
+        elif time.monotonic() - self._gone >= self._delay:  # killed with what runs the command, or cancelled
+            self.status = 128 + signal.SIGKILL
         return self.status
 
     def _saved_status(self) -> int | None:

@@ -161,6 +161,19 @@ def test_a_job_that_leaves_the_queue_without_a_status_has_failed(slurm, monkeypa
     assert "a failed (exit status 137): it was killed or cancelled (log: " in caplog.text
 
 
+def test_a_job_that_the_cluster_requeues_has_not_ended(slurm):
+    """Preempted, or on a node that failed: it has a status, and is in the queue again."""
+    cluster = slurm()
+    (one,) = cluster.submit([cluster.job("a", [shell("true")])])
+    one.job.status_file(0).write_text("143")
+    assert one.poll({"7": "PENDING"}) is None and one.poll(None) is None
+    one.job.status_file(0).write_text("0")
+    assert one.poll({"7": "COMPLETING"}) == 0
+    (other,) = cluster.submit([cluster.job("b", [shell("true")])])
+    other.job.status_file(0).write_text("143")
+    assert other.poll({}) == 143
+
+
 def test_a_wrong_partition_is_one_line_with_those_that_exist(slurm, tmp_path):
     said = "sbatch: error: invalid partition specified: big\nsbatch: error: Batch job submission failed\n"
     (tmp_path / "refused").write_text(said)

@@ -1,5 +1,6 @@
 """Commands on a real SLURM of two nodes on this machine (tests/cluster/two_nodes.py)."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -81,19 +82,58 @@ def test_two_nodes_train_as_one_process_on_the_whole_batch(slurm, without_dropou
     same_weights(tmp_path / "one", tmp_path / "two", 1e-5)
 
 
-def test_a_training_that_is_requeued_at_its_time_limit_ends_as_one_that_was_not(slurm, tiny_yaml, tmp_path):
-    """SLURM counts in minutes and signals up to half a minute early: about 30 s for each start."""
+def test_a_training_that_is_requeued_twice_ends_as_one_that_was_not(slurm, tiny_yaml, tmp_path):
+    """The signal is the one that SLURM sends before the time limit; sent here so that no minute is waited."""
     options = ["fairseq.optimization.max_epoch=60", "fairseq.checkpoint.save_interval=60"]
     options += ["fairseq.dataset.disable_validation=true"]
+    limited = ["--cluster", "slurm", "--cluster-config", cluster_yaml(tmp_path, time='"9"')]
+    folder = f"fairseq.checkpoint.save_dir={tmp_path}/limited"
+    process = signclip(slurm, tmp_path, "train", tiny_yaml, *options, folder, *limited)
+    logs = tmp_path / "runs" / "cluster" / "train"
+    for begun in (1, 2):
+        while sum(log.read_text().count("train: 18 clips") for log in logs.glob("*_log.err")) < begun:
+            assert process.poll() is None
+            time.sleep(0.2)
+        time.sleep(4)
+        (job,) = logs.glob("*_0_log.err")
+        subprocess.run(["scancel", "--signal=USR2", job.name.partition("_")[0]], env=slurm, check=True)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    assert sum(log.read_text().count("Requeued job") for log in logs.glob("*_0_log.out")) == 2
+    assert sum(log.read_text().count("resuming from") for log in logs.glob("*_log.err")) == 2
     status, output = run(slurm, tmp_path, "train", tiny_yaml, *options)
     assert status == 0, output
-    limited = ["--cluster", "slurm", "--cluster-config", cluster_yaml(tmp_path, time='"1"', stop_seconds=10)]
-    folder = f"fairseq.checkpoint.save_dir={tmp_path}/limited"
-    status, output = run(slurm, tmp_path, "train", tiny_yaml, *options, folder, *limited)
-    assert status == 0, output
-    (log,) = (tmp_path / "runs" / "cluster" / "train").glob("*_0_log.out")
-    assert log.read_text().count("Requeued job") >= 2
     same_weights(tmp_path / "run", tmp_path / "limited", 0)
+
+
+def test_a_node_that_dies_ends_the_training_in_one_line_and_the_same_command_goes_on(
+    slurm, tiny_yaml, tmp_path
+):
+    options = ["loss.gather=true", "fairseq.dataset.batch_size=2", "fairseq.optimization.max_epoch=40"]
+    nodes = ["--cluster", "slurm", "--cluster-config", cluster_yaml(tmp_path, nodes=2)]
+    process = signclip(slurm, tmp_path, "train", tiny_yaml, *options, *nodes)
+    while not (tmp_path / "run" / "checkpoint_last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    for pid in processes_of("n2"):
+        os.kill(pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    (line,) = [line for line in output.splitlines() if " ERROR " in line]
+    assert process.returncode and f"{tiny_yaml} failed (exit status" in line, output
+    status, output = run(slurm, tmp_path, "train", tiny_yaml, *options, *nodes)
+    assert status == 0, output
+    logs = (tmp_path / "runs" / "cluster" / "train").glob("*_log.err")
+    assert sum("resuming from" in log.read_text() for log in logs) == 1
+
+
+def processes_of(node: str) -> list[int]:
+    """The processes of jobs on a node; those of SLURM itself do not count."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"SLURMD_NODENAME={node}\0".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_shards_of_which_one_was_killed_and_requeued_merge_to_the_result_of_one_run(

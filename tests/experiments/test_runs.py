@@ -1,5 +1,6 @@
 """Many runs: each is made once, failures do not stop the others, other settings are refused."""
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from mmpt.experiments import runs
 from mmpt.experiments.runs import Run, run_all
 from mmpt.utils.errors import UserError
+from tests.conftest import ROOT
 
 # stands in for `signclip train`: notes that it was called, and writes what an evaluation writes
 LAUNCHER = """
@@ -104,7 +106,7 @@ def test_run_digest_ignores_new_default_keys(
 def test_run_records_the_data_files_at_its_start(
     tiny_yaml: Path, tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, start = tmp_path / "table.csv", runs._start
+    table, start = tmp_path / "table.csv", runs.Processes.start
     table.write_text("id,path,text\n")
 
     def start_then_edit(*given: Any) -> Any:
@@ -112,7 +114,7 @@ def test_run_records_the_data_files_at_its_start(
         table.write_text("id,path,text\na,b,c\n")
         return process
 
-    monkeypatch.setattr(runs, "_start", start_then_edit)
+    monkeypatch.setattr(runs.Processes, "start", start_then_edit)
     [run] = series(tiny_yaml, tmp_path, 1, overrides=(f"dataset.table_path={table}",))
     assert run_all([run]) == []
     with pytest.raises(UserError, match="have changed"):
@@ -145,3 +147,23 @@ def test_runs_with_changed_data_files_are_refused(
     (run.folder / "run.json").write_text(json.dumps(record))
     assert run_all([run]) == [] and "1 finished runs have no hashes" in caplog.text
     assert len(calls.read_text().splitlines()) == 1
+
+
+def test_runs_as_jobs_of_a_cluster_are_recorded_and_a_failed_one_says_why(
+    tiny_yaml: Path, tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    from mmpt.cluster.trainings import ClusterTrainings
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
+    args = argparse.Namespace(
+        cluster="local",
+        cluster_config=None,
+        cancel_on_interrupt=False,
+        command_line="signclip experiment ablate x",
+    )
+    good, bad = series(tiny_yaml, tmp_path, 1, 13)
+    assert run_all([good, bad], launcher=ClusterTrainings(args, tiny_yaml, ())) == [bad]
+    assert good.results() is not None and bad.results() is None
+    assert "seed13 failed (exit status 3)" in (bad.folder / "log.txt").read_text()
