@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,9 @@ from mmpt.processors.pose_video import default_cache
 from mmpt.utils.files import file_stamp, read_json, sha256, write_json
 
 _BLOCK = 1 << 14
-_THREADS = 4
+_THREADS, _MANY = 4, 1000
+
+log = logging.getLogger(__name__)
 
 
 def clips_digest(config: DatasetConfig, split: str) -> str:
@@ -51,6 +54,8 @@ def content_digest(config: DatasetConfig, split: str) -> str:
     with contextlib.suppress(OSError, ValueError):
         known = read_json(kept)
     known = known if isinstance(known, dict) else {}
+    if len(paths) - len(known) > _MANY:
+        log.info("%s: reading %d files once, to recognise the data later", split, len(paths) - len(known))
     with ThreadPoolExecutor(_THREADS) as threads:
         found = dict(zip(paths, threads.map(_hashed, paths, map(known.get, paths))))
     if found != known:
