@@ -1,5 +1,6 @@
 """Calls a server (`signclip serve`) from Python; needs the standard library only."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import check_regular
 
 
 class Client:
@@ -25,6 +27,8 @@ class Client:
     """
 
     def __init__(self, address: str = "http://127.0.0.1:8000", token: str | None = None, timeout: float = 60):
+        if not address.startswith(("http://", "https://")):
+            raise UserError(f"{address!r}: expected the address of a server, such as http://127.0.0.1:8000.")
         self.address = address.partition("#")[0].rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout
@@ -57,34 +61,47 @@ class Client:
         return self._post("/api/search", clips, prompts, mirror, k=k)
 
     def _post(
-        self, path: str, clips: Sequence[Any], prompts: Iterable[str], mirror: bool, **fields: int
+        self, path: str, clips: Sequence[Any], prompts: Sequence[str], mirror: bool, **fields: int
     ) -> dict[str, Any]:
-        clips = [clips] if isinstance(clips, str | bytes | Path) else clips
-        prompts = [prompts] if isinstance(prompts, str) else prompts
+        clips = _listed(clips, (str, bytes, Path), "clips must be paths or bytes")
+        prompts = _listed(prompts, (str,), "prompts must be texts")
         texts = [("prompt", text) for text in prompts] + [("mirror", "true" if mirror else "false")]
         texts += [(name, str(value)) for name, value in fields.items()]
         boundary = uuid.uuid4().hex
         start = f"--{boundary}\r\nContent-Disposition: form-data; name="
-        parts = [f'{start}"{name}"\r\n\r\n{text}\r\n'.encode() for name, text in texts]
+        try:
+            parts = [f'{start}"{name}"\r\n\r\n{text}\r\n'.encode() for name, text in texts]
+        except UnicodeEncodeError as error:
+            raise UserError(f"the prompts {prompts!r} are not valid Unicode: read them as UTF-8.") from error
         for number, clip in enumerate(clips):
             name, content = (f"number {number}", clip) if isinstance(clip, bytes) else _read(clip)
-            name = name.replace("\\", "").replace('"', "").replace("\n", "")
+            name = "".join(c for c in name if c not in '\\"' and c.isprintable())
             parts.append(f'{start}"clip"; filename="{name}"\r\n\r\n'.encode() + content + b"\r\n")
         body = b"".join(parts) + f"--{boundary}--\r\n".encode()
         return self._ask(path, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
 
     def _ask(self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
-        request = urllib.request.Request(self.address + path, body, self._headers | (headers or {}))
         try:
+            request = urllib.request.Request(self.address + path, body, self._headers | (headers or {}))
             with urllib.request.urlopen(request, timeout=self._timeout) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise UserError(_message(error)) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise UserError(f"{self.address}: no answer ({error}): is `signclip serve` running?") from error
 
 
-def _read(path: Any) -> tuple[str, bytes]:
+def _listed(values: Any, types: tuple[type, ...], message: str) -> list[Any]:
+    """The values, or one, as a list. Raises UserError unless they are of these types."""
+    given = list(values) if isinstance(values, Iterable) and not isinstance(values, types) else [values]
+    for value in given:
+        if not isinstance(value, types):
+            raise UserError(f"{message}, got {value!r} ({type(value).__name__}).")
+    return given
+
+
+def _read(path: str | Path) -> tuple[str, bytes]:
+    check_regular(path)
     try:
         return Path(path).name, Path(path).read_bytes()
     except OSError as error:

@@ -10,13 +10,13 @@ from typing import Any
 
 from mmpt.config import Config
 from mmpt.config.fields import saved_name
-from mmpt.datasets.identity import clips_digest
+from mmpt.datasets.identity import clips_digest, content_digest
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import sha256
 
 DATA_FILES = ("table_path", "train_path", "val_path", "test_path", "gesture_id_path")
 """Keys of `dataset` that name the files which choose clips and prompts."""
-CLIPS = "clips of "
+CLIPS, FILES = "clips of ", "files of "
 # paths and options of speed: no result depends on them
 _IRRELEVANT = {
     "dataset": ("vfeat_dir", "cache_dir", "store_shards", "check_sources", "allow_trial_features"),
@@ -48,19 +48,25 @@ def evaluation_facts(config: Config) -> dict[str, Any]:
 def data_files(config: Config, splits: Sequence[str] = ()) -> dict[str, str]:
     """Hex SHA-256 of each existing file that the config names in DATA_FILES, by dotted key.
 
-    With "clips of SPLIT" for each of `splits` that can be read: see clips_digest.
+    With "clips of SPLIT" and "files of SPLIT" for each of `splits` that can be read: see clips_digest and
+    content_digest. Records of older versions have no "files of SPLIT".
     """
     paths = {key: getattr(config.dataset, key) for key in DATA_FILES}
     found = {f"dataset.{key}": sha256(path) for key, path in paths.items() if path and Path(path).is_file()}
     for split in splits:
         with contextlib.suppress(UserError):
             found[f"{CLIPS}{split}"] = clips_digest(config.dataset, split)
+            found[f"{FILES}{split}"] = content_digest(config.dataset, split)
     return found
 
 
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Keys of files (see data_files) whose content differs. Files in only one of the two are not compared."""
-    return sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
+    """Keys of files (see data_files) whose content differs. Files in only one of the two are not compared.
+
+    "clips of SPLIT" also stands for "files of SPLIT".
+    """
+    changed = (key for key in before.keys() & now.keys() if before[key] != now[key])
+    return sorted({CLIPS + key.removeprefix(FILES) if key.startswith(FILES) else key for key in changed})
 
 
 def without_defaults(part: Any) -> dict[str, Any]:

@@ -116,7 +116,9 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def check_vocabulary(tokenizer: Any, settings: BertSettings, where: str) -> None:
-    """Raises UserError for token ids beyond the word table; warns if much of the table has no token.
+    """Raises UserError for token ids beyond the word table, and for two tokens with one id.
+
+    Warns if much of the table has no token.
 
     where: the file that says how many words the table has.
     """
@@ -128,6 +130,11 @@ def check_vocabulary(tokenizer: Any, settings: BertSettings, where: str) -> None
             f"{settings.vocab_size} rows (vocab_size in {where}): were tokens added without resizing the "
             "model? Take the tokenizer that the weights were trained with, or resize them with "
             "resize_token_embeddings of transformers."
+        )
+    if more := len(vocabulary) - len(set(vocabulary.values())):
+        raise UserError(
+            f"{more} of {len(vocabulary)} tokens of the tokenizer have the id of another one: take the "
+            "tokenizer that the weights were trained with."
         )
     if settings.vocab_size - len(vocabulary) > _PADDING:
         log.warning(

@@ -196,20 +196,25 @@ class Index:
         either gives higher recall; the defaults are the index's own. Raises UserError for queries of another
         dimension, or not finite.
         """
-        given = np.asarray(queries)
+        try:
+            given = np.asarray(queries)
+        except ValueError:  # rows of different lengths
+            given = np.empty(0, dtype=object)
         if given.ndim != 2 or not len(given) or given.dtype.kind not in "fiu" or given.shape[1] != self.dim:
             raise UserError(
                 f"queries have dtype {given.dtype} and shape {list(given.shape)}; expected numbers "
                 f"[N, {self.dim}], as the vectors of the index {self.folder}."
             )
-        if any(number is not None and number < 1 for number in (k, effort, k_factor)):
-            raise UserError("k, effort and k_factor must be at least 1.")
+        given_numbers = [number for number in (k, effort, k_factor) if number is not None]
+        if not all(isinstance(number, int | np.integer) and number >= 1 for number in given_numbers):
+            raise UserError("k, effort and k_factor must be whole numbers of at least 1.")
         unit = _prepared(given, self.measure)
         k = min(k, len(self))
         if exact or self.kind == "flat":
             return top_k(unit, self._rows, k)
         count = min(len(self), max(k * (k_factor or self.effort[1]), _LEAST_CANDIDATES))
-        rows = approximate.candidates(self._approximate(), unit, count, effort or self.effort[0])
+        visits = min(len(self), effort or self.effort[0])  # there are not more nodes or lists
+        rows = approximate.candidates(self._approximate(), unit, count, visits)
         if rows.max() >= len(self) or rows.min() < -1:
             raise UserError(f"{self.folder / FAISS} names vectors that do not exist: build the index again.")
         return best(approximate.exact_scores(unit, self._rows, rows), rows, k)
@@ -345,6 +350,9 @@ def _description(folder: Path) -> dict[str, Any]:
             f"{path}: {', '.join(wanted)}, effort, k_factor, blank, kind or measure is missing or unknown: "
             "build the index again."
         )
+    rows, recall = tree["blank"], tree["recall"]
+    if not all(0 <= row < tree["count"] for row in rows) or not (recall is None or 0 <= recall <= 1):
+        raise UserError(f"{path}: blank or recall is out of range: build the index again.")
     return tree
 
 

@@ -124,9 +124,10 @@ def _system_error(error: Exception) -> str | None:
     """A message for a full disk or an inaccessible file, or None for other errors."""
     file = error.filename if isinstance(error, OSError) else None
     if disk_is_full(error):
-        where = f" {file}" if file else ""
+        written = getattr(error, "filename2", None) or file  # of a copy, the target
+        where, why = f" {written}" if written else "", getattr(error, "strerror", None) or error
         return (
-            f"the disk is full, or a quota is reached: could not write{where} ({error}). No partial file is "
+            f"the disk is full, or a quota is reached: could not write{where} ({why}). No partial file is "
             "left; free some space and run the same command again."
         )
     if not file:

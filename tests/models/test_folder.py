@@ -200,6 +200,12 @@ def test_the_tokenizer_of_another_model(folder: Path, tiny_bert: str) -> None:
     with pytest.raises(UserError, match=r"token ids up to 300 \('<ase>'\), but the word table has 300 rows"):
         load_model(folder)
     tokenizer.save_pretrained(str(folder / "tokenizer"))
+    words = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())
+    words["model"]["vocab"]["another"] = 7  # the fingerprint would not show it
+    (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(UserError, match="1 of 301 tokens of the tokenizer have the id of another one"):
+        load_model(folder)
+    tokenizer.save_pretrained(str(folder / "tokenizer"))
     edit(folder, lambda tree: tree["text_model"].update(cls_id=4))
     with pytest.raises(UserError, match=r"\[CLS\] and \[SEP\] are \(4, 3\) in config.json, but \(2, 3\)"):
         load_model(folder)

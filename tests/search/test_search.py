@@ -119,7 +119,7 @@ def test_effort_and_k_factor_are_chosen_by_recall(tmp_path: Path, kind: str) -> 
     wanted = index.search(near, 10, exact=True)
     recalls = [approximate.recall(index.search(near, 10, effort=64, k_factor=f), wanted) for f in (10, 100)]
     assert recalls[0] <= recalls[1]
-    with pytest.raises(UserError, match="k_factor must be at least 1"):
+    with pytest.raises(UserError, match="k_factor must be whole numbers of at least 1"):
         index.search(near, 10, k_factor=0)
 
 
@@ -307,6 +307,28 @@ def test_a_file_of_an_index_that_lies_elsewhere_is_refused(tmp_path: Path) -> No
     (folder / "names.bin").symlink_to(tmp_path / "names.bin")
     with pytest.raises(UserError, match="a file in the folder of the index was expected"):
         Index(folder)
+
+
+def test_hostile_descriptions(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    build_index([named(vectors(100))], folder, "hnsw")
+    description = json.loads((folder / "index.json").read_text())
+    wanted = Index(folder).search(vectors(3), 5, exact=True).rows.tolist()
+
+    def changed(**values: Any) -> Index:
+        (folder / "index.json").write_text(json.dumps(description | values))
+        return Index(folder)
+
+    for values in ({"blank": [100]}, {"blank": [-1]}, {"recall": float("nan")}, {"recall": 2.0}):
+        with pytest.raises(UserError, match="is out of range"):
+            changed(**values)
+    for effort in (10**9, 10**30):  # more nodes than there are: minutes, and faiss's OverflowError
+        assert changed(effort=effort, k_factor=10**30).search(vectors(3), 5).rows.tolist() == wanted
+    for numbers in ({"k": 2.5}, {"k": "3"}, {"k": 1, "effort": 1.5}, {"k": 1, "k_factor": 0}):
+        with pytest.raises(UserError, match="whole numbers of at least 1"):
+            changed().search(vectors(3), **numbers)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="expected numbers"):
+        changed().search([[1.0], [1.0, 2.0]])
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e-30])

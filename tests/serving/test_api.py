@@ -148,6 +148,27 @@ def test_client_errors(server: Server, clip: object) -> None:
         Client("http://127.0.0.1:9", timeout=2).model()
 
 
+def test_client_sends_what_it_was_given_or_refuses(server: Server, poses: dict[str, Path]) -> None:
+    client, file = Client(server.address), next(iter(poses.values()))
+    wanted = client.rank([file], ["one", "two"])
+    assert client.rank(iter([str(file)]), iter(["one", "two"])) == wanted  # type: ignore[arg-type]
+    for prompts, words in (
+        ([None], "prompts must be texts, got None"),  # not the prompt "None"
+        ([3], "prompts must be texts, got 3"),
+        (["\udc80"], "not valid Unicode"),
+    ):
+        with pytest.raises(UserError, match=words):
+            client.rank([file], prompts)  # type: ignore[arg-type]
+    for clips in ([3], None, [None]):
+        with pytest.raises(UserError, match="clips must be paths or bytes"):
+            client.rank(clips, ["one"])  # type: ignore[arg-type]
+    for address in ("127.0.0.1:8000", "file:///etc/passwd"):
+        with pytest.raises(UserError, match="expected the address of a server"):
+            Client(address)
+    with pytest.raises(UserError, match="no answer"):
+        Client(f"{server.address}/a b").model()
+
+
 def test_answers_are_json_of_numbers(server: Server, poses: dict[str, Path]) -> None:
     content = server.ask("GET", "/api/clips")[2]
     json.loads(content, parse_constant=lambda name: pytest.fail(name))

@@ -1,5 +1,6 @@
 """What a run starts from: the table of mmpt/training/resume.py, row by row; and whether it may."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mmpt.config import load_config, save_config
 from mmpt.config.run_folder import BEST, DATA, LAST, SAVED_CONFIG
 from mmpt.training.resume import Start, StartKind, adopt_best, check_resume, find_start, training_data
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import write_json
+from mmpt.utils.files import read_json, write_json
 from tests.processors.table_data import table_rows, write_table
 
 STATE = dict.fromkeys(("model", "optimizer_history", "last_optimizer_state", "extra_state"))
@@ -160,6 +161,27 @@ def test_another_table_or_file_is_another_experiment(tiny_yaml, tmp_path, two_ta
     shutil.copy(tmp_path / "svk-B.pose", tmp_path / "svk-A.pose")
     with pytest.raises(UserError, match="the clips of train in"):
         _check(tiny_yaml, *overrides)
+
+
+def test_an_edit_of_a_few_bytes_is_another_experiment(tiny_yaml, tmp_path, two_tables):
+    """Between the parts that "clips of train" reads, of the same size and time; found again by the hash."""
+    _, overrides = two_tables
+    file = tmp_path / "svk-A.pose"
+    content, status = bytearray(file.read_bytes()), file.stat()
+    place = len(content) // 4
+    content[place] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(UserError, match="the clips of train in"):
+        _check(tiny_yaml, *overrides)
+    content[place] ^= 1
+    file.write_bytes(content)
+    _check(tiny_yaml, *overrides)
+    record = tmp_path / "run" / DATA  # of a run of an older version
+    write_json(record, {key: value for key, value in read_json(record).items() if "files of" not in key})
+    content[place] ^= 1
+    file.write_bytes(content)
+    _check(tiny_yaml, *overrides)
 
 
 def test_moved_data_and_other_test_clips_are_the_same_experiment(tiny_yaml, tmp_path, two_tables, caplog):

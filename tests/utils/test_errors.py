@@ -37,6 +37,11 @@ def test_full_disk_is_one_line(error, capsys):
     assert "runs/x.npy" in said or isinstance(error, RuntimeError)
 
 
+def test_full_disk_names_the_target_of_a_copy(capsys):
+    assert ends(OSError(errno.ENOSPC, "No space left on device", "source", None, "target")) == 2
+    assert "could not write target (No space left on device)" in capsys.readouterr().err
+
+
 def test_full_disk_in_numpy_is_one_line(capsys):
     """NumPy does not say what the system said."""
     assert run_cli(lambda: np.zeros(100_000).tofile("/dev/full")) == 2
