@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="report of `signclip check`")
     parser.add_argument(
-        "--prompts", metavar="FILE", help="default prompts, one a line (default: those of --clips CONFIG)"
+        "--prompts", metavar="FILE", help="default prompts, one per line (default: those of --clips CONFIG)"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
