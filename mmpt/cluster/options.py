@@ -27,7 +27,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser, shards: bool) -> None
 
 
 def check_cluster_arguments(args: argparse.Namespace) -> bool:
-    """Whether the command is to run as jobs. Raises UserError for options that need --cluster."""
+    """Whether the command should run as jobs. Raises UserError for options that need --cluster."""
     if args.cluster:
         return True
     for name in ("cluster_config", "shards", "cancel_on_interrupt"):

@@ -1,4 +1,4 @@
-"""A job that was submitted: whether it has ended, its exit status, the end of its log."""
+"""A submitted job: whether it has ended, its exit status, the end of its log."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""The model as the server uses it: the clips and prompts of many requests, embedded together."""
+"""The model of the server: embeds the clips and prompts of several requests in one batch."""
 
 import itertools
 import tempfile
@@ -41,7 +41,7 @@ class Job:
 class Embedded:
     """Embeddings of a job's clips and prompts, float32 [N, D].
 
-    clip_warnings: for each clip, what the model does not see of it. prompt_warnings: of all prompts.
+    clip_warnings: for each clip, what the model does not read of it. prompt_warnings: of all prompts.
     """
 
     clips: Vectors

@@ -197,7 +197,7 @@ ENDPOINTS = [
 
 
 def describe(endpoints: Sequence[Endpoint] = ENDPOINTS, token: bool = False) -> Schema:
-    """The OpenAPI document. token: whether the server needs one."""
+    """The OpenAPI document. token: whether requests need the token."""
     paths: dict[str, dict[str, Schema]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, token)

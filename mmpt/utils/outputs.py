@@ -283,7 +283,7 @@ def _is_temporary(name: str, target: Path) -> bool:
 
 
 def _prefix(target: Path) -> str:
-    """How the name of a temporary folder begins; with "mmpt", so that no other program's is taken for it."""
+    """Prefix of the names of temporary folders; it contains "mmpt", so that those of other programs do not match."""
     return f".{target.name}.mmpt-"
 
 
