@@ -74,7 +74,7 @@ ERRORS = {
     "405": "the path has another method",
     "408": "the request was not complete in time",
     "413": "more than the limits of /model",
-    "429": "too many requests are in work; Retry-After says when to try again",
+    "429": "too many concurrent requests; Retry-After says when to try again",
     "503": "there was no answer in time",
 }
 
