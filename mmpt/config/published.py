@@ -91,7 +91,7 @@ class PublishedDataset:
 
 @dataclass(kw_only=True)
 class PublishedModel:
-    """Unsupported options of other video towers: I3D trained end to end (MMFusionWithI3D) and graph networks."""
+    """Unsupported options of other video towers: I3D trained end to end (MMFusionWithI3D), graph networks."""
 
     checkpoint_path: str | None = opt(None, "weights of the I3D", supported=False)
     freeze_feature_extractor: bool = opt(False, "freeze the I3D", supported=False)

@@ -128,7 +128,7 @@ class Engine:
             work.warnings.append(warnings)
 
     def _embed_prompts(self, prompts: Sequence[str] | dict[str, None]) -> None:
-        """Embed the prompts that are not known yet."""
+        """Embed the prompts that are not in the cache."""
         if (len(self._known) + len(prompts)) * 4 * self.model.dim > _KEPT_BYTES:
             self._known.clear()
         new = [prompt for prompt in prompts if prompt not in self._known]

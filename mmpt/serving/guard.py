@@ -23,9 +23,9 @@ _LEFT, _TOO_SLOW = 499, 408
 
 
 class Guard:
-    """Around the whole app: limits the body, adds the headers, and logs a line without contents.
+    """Middleware of all requests: limits the body, adds headers, and logs a line without contents.
 
-    A body that is not wanted is read and dropped for a moment, then the connection is closed.
+    The rest of a refused body is read and dropped for a short time, then the connection is closed.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits):
