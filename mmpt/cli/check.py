@@ -4,8 +4,8 @@
     signclip check CONFIG.yaml
     signclip check TABLE --shard 1/4
 
-CONFIG: its table is checked with its landmarks, prompts, text model and max_video_len. Without a config, any
-hand is counted, and texts are read as by configs/table.yaml.
+CONFIG: checks its table with its landmarks, prompts, text model and max_video_len. Without a config, a clip
+may show either hand, and texts are read as by configs/table.yaml.
 
 Counts clips, classes and signers of each split, reads every clip, and reports problems: unreadable files,
 missing hands, the same clip or signer in two splits, classes without training clips. Writes a report with

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--left-handed",
         action="store_true",
         help="the signer spells with the left hand: mirror the clip (in a table: column left_handed; in "
-        "Python: mirror=True, which names the operation)",
+        "Python: mirror=True)",
     )
     parser.add_argument("--letter", type=nfc, help=f"without a clip: the letter to take (default: {LETTER})")
     parser.add_argument("--language", help=f"without a clip: its sign language (default: {LANGUAGE}, German)")
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, help="write an image of the signer, the landmarks and the top prompts"
     )
-    parser.add_argument("--no-train", action="store_true", help="do not train a model that is missing")
+    parser.add_argument("--no-train", action="store_true", help="do not train the model if it is missing")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,9 +7,10 @@ FOLDER: all poses (or .npy features) in it, at any depth. TABLE: the clips of a 
 or, with --prompts, its distinct prompts. LIST.txt: prompts, one per line.
 
 Writes embeddings.npy (or .parquet), ids.csv and provenance.json (model, options, source) to DIR. To resume an
-interrupted run, repeat the command. The second form embeds every 4th portion of the clips, in as many
-processes or jobs; --merge in place of --shard then joins them. Exit status: 0 if everything was embedded, 1
-if some clips could not be read (they are listed), 2 if the run could not start, 130 after Ctrl-C.
+interrupted run, repeat the command. With --shard 1/4, it embeds the first of four parts of the clips; run the
+other parts in other processes or jobs, then the same command with --merge instead of --shard. Exit status: 0
+if everything was embedded, 1 if some clips could not be read (they are listed), 2 if the run could not start,
+130 after Ctrl-C.
 """
 
 import argparse

@@ -3,9 +3,10 @@
     signclip extract pose|s3d|i3d|npy --in DIR --out DIR
     signclip extract pose|s3d|i3d|npy --in DIR --out DIR --shard 1/4
 
-The second form extracts a part of the files, in as many processes or jobs; --merge in place of --shard then
-joins the parts. To resume an interrupted run, repeat the command. Exit status: 0 if all features were
-extracted, 1 if some files failed (they are listed), 2 if the run could not start, 130 after Ctrl-C.
+With --shard 1/4, the command extracts the first of four parts of the files; run the other parts in other
+processes or jobs, then the same command with --merge instead of --shard. To resume an interrupted run, repeat
+the command. Exit status: 0 if all features were extracted, 1 if some files failed (they are listed), 2 if the
+run could not start, 130 after Ctrl-C.
 """
 
 import argparse

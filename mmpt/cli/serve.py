@@ -2,8 +2,9 @@
 
     signclip serve --model runs/fslex_demo/model --index runs/fslex_demo/index --results runs/fslex_demo
 
-The server answers on this machine only, unless --host names another address. It keeps nothing that is sent
-to it. /openapi.json describes the API. SIGTERM and Ctrl-C stop it when the requests in work are finished.
+The server accepts connections from this machine only, unless --host names another address. It does not keep
+what is sent to it. /openapi.json describes the API. On SIGTERM or Ctrl-C it finishes the current requests
+and stops.
 """
 
 import argparse
@@ -32,7 +33,7 @@ _LIMITS = {
     "prompts": (int, "in a request"),
     "characters": (int, "of a prompt"),
     "seconds": (float, "to receive a request, and to answer it"),
-    "requests": (int, "in work at once; more are refused with status 429"),
+    "requests": (int, "at the same time; more are refused with status 429"),
 }
 
 
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="report of `signclip check`")
     parser.add_argument(
-        "--prompts", metavar="FILE", help="default prompts, one a line (default: those of --clips CONFIG)"
+        "--prompts", metavar="FILE", help="default prompts, one per line (default: those of --clips CONFIG)"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
@@ -85,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     for name, (kind, what) in _LIMITS.items():
         default = getattr(DEFAULT_LIMITS, name)
-        text = f"most {name} {what} (default: {default:g})"
+        text = f"most {name} {what} (default: {default})"
         parser.add_argument(f"--max-{name}", type=kind, default=default, metavar="N", help=text)
 
 

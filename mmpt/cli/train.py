@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="replace an evaluation of an older version or of other settings; never files of others",
+        help="replace an evaluation of an older version or of other settings; never other files",
     )
     parser.add_argument("--verbose", action="store_true", help="show fairseq's own log")
 

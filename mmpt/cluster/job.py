@@ -1,4 +1,4 @@
-"""What runs inside a job: commands, one after the other, that are stopped and requeued at the time limit."""
+"""The program of a job: runs commands one after the other, stops and requeues them at the time limit."""
 
 import atexit
 import contextlib
@@ -41,7 +41,7 @@ class Job:
     _child: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     def status_file(self, node: int) -> Path:
-        """The exit status on a node, once it has ended there."""
+        """The exit status of a node, once its process has ended."""
         return self.files.with_name(f"{self.files.name}.status{node}")
 
     @property

@@ -27,7 +27,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser, shards: bool) -> None
 
 
 def check_cluster_arguments(args: argparse.Namespace) -> bool:
-    """Whether the command is to run as jobs. Raises UserError for options that need --cluster."""
+    """Whether the command should run as jobs. Raises UserError for options that need --cluster."""
     if args.cluster:
         return True
     for name in ("cluster_config", "shards", "cancel_on_interrupt"):
@@ -40,7 +40,7 @@ def check_cluster_arguments(args: argparse.Namespace) -> bool:
 
 
 def without_cluster_arguments(words: Sequence[str]) -> list[str]:
-    """The words of a command without these options, which the jobs do not get. Raises UserError."""
+    """The words of a command without the options of clusters, for its jobs. Raises UserError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_cluster_arguments(parser, shards=True)
     found, rest = parser.parse_known_args(list(words))

@@ -1,4 +1,4 @@
-"""A command in shards, a job each, and their merge."""
+"""Run a command as shards, one job for each, and merge their outputs."""
 
 import argparse
 import logging

@@ -86,7 +86,7 @@ class Cluster:
         return Job(name, tuple(steps), self.folder / digest, self.config.stop_seconds, environment)
 
     def submit(self, jobs: Sequence[Job]) -> list[Submitted]:
-        """Submit the jobs that are not running already; several become one array. Raises UserError."""
+        """Submit the jobs that are not yet running, several of them as one array. Raises UserError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         running = self._running(jobs)
         todo = [job for job in jobs if job.files not in running]

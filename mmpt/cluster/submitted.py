@@ -1,4 +1,4 @@
-"""A job that was submitted: whether it has ended, its exit status, the end of its log."""
+"""A submitted job: whether it has ended, its exit status, the end of its log."""
 
 import re
 import signal
@@ -69,7 +69,7 @@ class Submitted:
         return Path(self.handle.task(first).paths.stderr)
 
     def last_line(self) -> str:
-        """The last line of the log that is not of submitit; "" if there is none."""
+        """The last line of the log that submitit did not write; "" if there is none."""
         try:
             with open(self.log_file, "rb") as file:
                 file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))

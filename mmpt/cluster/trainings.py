@@ -33,7 +33,7 @@ class ClusterTrainings:
         return started.poll(self._cluster.queue())
 
     def failure(self, run: Any, started: Submitted, status: int) -> str:
-        """Why it failed, in one line, which becomes the run's log: the job's own is in another folder."""
+        """Why it failed, in one line. Written to the run's log, as the job's log is in another folder."""
         why = failure(started)
         write_text(run.folder / "log.txt", f"{why}\n")
         return why

@@ -68,6 +68,6 @@ def interrupted(cluster: Cluster, submitted: Sequence[Submitted], cancel: bool) 
         log.warning("%d jobs cancelled", len(left))
     else:
         log.warning(
-            "%d jobs keep running; `%s` cancels them, the same command waits for them again",
+            "%d jobs keep running: cancel them with `%s`, or repeat the command to wait for them",
             *(len(left), cluster.how_to_cancel(left)),
         )

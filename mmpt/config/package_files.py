@@ -16,7 +16,7 @@ def package_root() -> Path:
 
 
 def package_configs() -> dict[str, Path]:
-    """Name -> file of every config of the package; of two with one name, the experiment."""
+    """Name -> file of every config of the package; if a name occurs twice, the experiment."""
     root = package_root()
     folders = (root / "projects" / "signclip", root / "projects" / "signclip" / "ablations", root / "configs")
     files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]

@@ -121,7 +121,7 @@ _KINDS: dict[str, Any] = {
 
 
 def plain(value: Any) -> str:
-    """A value as one line of Markdown in which nothing is markup."""
+    """A value as one line of Markdown, with all markup escaped."""
     if isinstance(value, dict):
         return "; ".join(f"{plain(key)}: {plain(item)}" for key, item in value.items())
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""Many trainings: each is run once, its state is recorded, and the results stand in one table."""
+"""Many trainings: each runs once, its state is recorded, and all results are in one table."""

@@ -42,7 +42,7 @@ class Ablation:
 
 
 def about(path: Path, first: Path) -> str:
-    """A description of a config: the comment in its first line, else the changes to `first` without paths."""
+    """What a config changes: the comment in its first line, or its changes to `first` without paths."""
     line = path.read_text(encoding="utf-8").partition("\n")[0]
     if line.startswith("#"):
         return line.removeprefix("#").strip()

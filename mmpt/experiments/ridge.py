@@ -56,7 +56,7 @@ def ridge_correct(task: Any, ensemble: bool) -> NDArray[np.bool_]:
 
 
 def describe_signs(texts: tuple[str, ...]) -> NDArray[np.float64]:
-    """The signs of some prompts as the sum of their symbols' parts: base, group, shape, fill and rotation."""
+    """Sums over the symbols of the signs in some prompts: base, group, shape, fill and rotation."""
     bases = LAST_BASE - FIRST_BASE + 1
     parts = [
         np.zeros(size)

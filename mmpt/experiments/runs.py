@@ -201,7 +201,7 @@ class Launcher(Protocol):
         """Start the command of a run."""
 
     def status(self, started: Any) -> int | None:
-        """Its exit status; None while it runs."""
+        """The exit status of a run; None while it runs."""
 
     def failure(self, run: Run, started: Any, status: int) -> str:
         """Why it failed, in one line."""

@@ -122,7 +122,7 @@ def _complexity(complexity: int | None, bundle: Path | None) -> int:
             "--backend tasks, or install mediapipe==0.10.21 (Python 3.11 or 3.12)."
         )
     if bundle is not None:
-        raise UserError(f"--bundle {bundle}: --backend legacy has models of its own; give --backend tasks.")
+        raise UserError(f"--bundle {bundle}: --backend legacy uses its own models; use --backend tasks.")
     if complexity not in (None, 0, 1, 2):
         raise UserError(f"--complexity {complexity}: expected 0, 1 or 2.")
     return 1 if complexity is None else complexity

@@ -120,7 +120,7 @@ def _components(face_points: int) -> list[Any]:
 
 @contextlib.contextmanager
 def no_usage_metrics() -> Iterator[None]:
-    """MediaPipe 1.x posts usage metrics to a Google host when a task is closed; here the post goes nowhere.
+    """Block the usage metrics that MediaPipe 1.x sends to a Google host when a task is closed.
 
     It has no option for that. Its HTTP client obeys the proxy variables of the environment.
     """

@@ -26,7 +26,7 @@ from mmpt.training.resume import link_or_copy
 
 
 def install() -> None:
-    """Apply all patches; twice is as good as once."""
+    """Apply all patches. A second call has no further effect."""
     fairseq_train.Trainer = MMTrainer
     PathManager.copy = staticmethod(_copy)
     OPTIMIZER_REGISTRY["adam"] = FairseqAdam

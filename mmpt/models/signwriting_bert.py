@@ -22,7 +22,7 @@ _PLACE_SCALE = 50.0
 class SymbolEmbeddings(nn.Module):
     """The vector of a symbol: the sum of the vectors of its parts.
 
-    Parts: base symbol, its group, what the base looks like (glyphs.shapes), fill, rotation, fill with
+    Parts: base symbol, its group, the shape of the base (glyphs.shapes), fill, rotation, fill with
     rotation, mirrored or not, place in the box, and number of the sign in the prompt. Hands and other symbols
     have their own fills and rotations. The vector of a base symbol starts at zero, so one that no training
     prompt contains is described by its other parts. The vector of a place is linear in x and y, with weights

@@ -14,5 +14,5 @@ VENDOR_FILES = ("vision_bundle.mjs", "vision_wasm_internal.js", "vision_wasm_int
 
 
 def missing_vendor_files() -> list[str]:
-    """Which of VENDOR_FILES are not there."""
+    """The VENDOR_FILES that are missing."""
     return [name for name in VENDOR_FILES if not (VENDOR / name).is_file()]

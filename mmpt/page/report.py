@@ -59,7 +59,7 @@ def view_of_report(path: Path) -> dict[str, Any]:
 
 
 def _one_script() -> str:
-    """The modules of the report as one script: files opened from disk may not import others."""
+    """The modules of the report as one script: scripts in a file on disk cannot import modules."""
     sources = [(STATIC / name).read_text(encoding="utf-8") for name in _MODULES]
     joined = "\n".join(sources)
     joined = re.sub(r"^import [^;]*;\n", "", joined, flags=re.MULTILINE)

@@ -37,7 +37,7 @@ ENDPOINTS = {endpoint.handler: endpoint for endpoint in openapi.ENDPOINTS}
 
 @dataclasses.dataclass
 class Content:
-    """What a server serves.
+    """The model and the data of a server.
 
     prompts: default prompts of rank. results: folders of evaluations by name. data: a folder of `signclip
     check`. video: whether videos are accepted. token: whether one is needed.

@@ -39,7 +39,7 @@ class Clips:
         return name in self._jobs
 
     def pose(self, name: str) -> PoseClip:
-        """The landmarks of a clip, as they are in its file. Raises KeyError, and UserError without paths."""
+        """The landmarks of a clip, unchanged from its file. Raises KeyError, and UserError without paths."""
         job = self._jobs[name]
         try:
             clip = read_pose(job.path)

@@ -1,4 +1,4 @@
-"""The model as the server uses it: the clips and prompts of many requests, embedded together."""
+"""The model of the server: embeds the clips and prompts of several requests in one batch."""
 
 import itertools
 import tempfile
@@ -41,7 +41,7 @@ class Job:
 class Embedded:
     """Embeddings of a job's clips and prompts, float32 [N, D].
 
-    clip_warnings: for each clip, what the model does not see of it. prompt_warnings: of all prompts.
+    clip_warnings: for each clip, what the model does not read of it. prompt_warnings: of all prompts.
     """
 
     clips: Vectors
@@ -129,7 +129,7 @@ class Engine:
             work.warnings.append(warnings)
 
     def _embed_prompts(self, prompts: Sequence[str] | dict[str, None]) -> None:
-        """Embed the prompts that are not known yet."""
+        """Embed the prompts that are not in the cache."""
         if (len(self._known) + len(prompts)) * 4 * self.model.dim > _KEPT_BYTES:
             self._known.clear()
         new = [prompt for prompt in prompts if prompt not in self._known]

@@ -119,6 +119,6 @@ def _shown(text: str, most: int = 60) -> str:
 
 
 def _name(file: str, most: int = 60) -> str:
-    """The name of a file without its folder, for messages: short, printable."""
+    """The name of a file for messages, without its folder: short and printable."""
     name = "".join(c for c in file.replace("\\", "/").rpartition("/")[2] if c.isprintable())
     return name if len(name) <= most else name[:most] + "..."

@@ -23,9 +23,9 @@ _LEFT, _TOO_SLOW = 499, 408
 
 
 class Guard:
-    """Around the whole app: limits the body, adds the headers, and logs a line without contents.
+    """Middleware of all requests: limits the body, adds headers, and logs a line without contents.
 
-    A body that is not wanted is read and dropped for a moment, then the connection is closed.
+    The rest of a refused body is read and dropped for a short time, then the connection is closed.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits):
@@ -103,7 +103,7 @@ class _Exchange:
 
 
 class Gate:
-    """Refuses requests to another host, without the token, and more than may be in work at once.
+    """Refuses requests to another host, without the token, and above the number of concurrent requests.
 
     token: None: none is needed. hosts: names that this server has; None: any. needs_token: whether a path
     needs it.
@@ -155,7 +155,7 @@ class Gate:
                 answer.headers["www-authenticate"] = "Bearer"
                 return answer
         if scope["method"] == "POST" and self._working >= self._limits.requests:
-            answer = refuse(429, f"{self._working} requests are in work, which is the limit: try again.")
+            answer = refuse(429, f"the limit of {self._working} concurrent requests is reached: try again.")
             answer.headers["retry-after"] = "1"
             return answer
         return None

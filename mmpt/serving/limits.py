@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one request, and how many requests may be in work.
+    """Limits of one request, and the number of concurrent requests.
 
     bytes: of the body. frames: of a clip. clips, prompts: in a request. characters: of a prompt. seconds: to
-    receive a request, and to answer it. requests: in work at once; more are answered with status 429.
+    receive a request, and to answer it. requests: at the same time; more are answered with status 429.
     """
 
     bytes: int = 32 << 20

@@ -74,7 +74,7 @@ ERRORS = {
     "405": "the path has another method",
     "408": "the request was not complete in time",
     "413": "more than the limits of /model",
-    "429": "too many requests are in work; Retry-After says when to try again",
+    "429": "too many concurrent requests; Retry-After says when to try again",
     "503": "there was no answer in time",
 }
 
@@ -197,7 +197,7 @@ ENDPOINTS = [
 
 
 def describe(endpoints: Sequence[Endpoint] = ENDPOINTS, token: bool = False) -> Schema:
-    """The OpenAPI document. token: whether the server needs one."""
+    """The OpenAPI document. token: whether requests need the token."""
     paths: dict[str, dict[str, Schema]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, token)

@@ -23,7 +23,7 @@ _INVALID = b'{"error":"this is no valid HTTP request."}'
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; port 0: a free one. Raises UserError if that is not possible."""
+    """A socket that listens on an address; port 0: a free one. Raises UserError if it cannot."""
     if not 0 <= port < 1 << 16:
         raise UserError(f"--port {port}: expected 0 to 65535.")
     try:
@@ -48,7 +48,7 @@ def is_local(host: str) -> bool:
 
 
 def local_names(host: str) -> Collection[str]:
-    """The names of a server that only this machine can reach, as they are in a browser's address."""
+    """The names of a server that only this machine can reach, as a browser sends them."""
     return {"127.0.0.1", "localhost", "[::1]", host}
 
 
@@ -59,7 +59,7 @@ def address_of(opened: socket.socket) -> str:
 
 
 def run(app: ASGIApp, opened: socket.socket, seconds: float) -> None:
-    """Answer requests until SIGTERM or Ctrl-C, then finish those in work; the signal is raised again.
+    """Answer requests until SIGTERM or Ctrl-C, then finish the current ones; the signal is raised again.
 
     seconds: to receive the headers of a request.
     """

@@ -27,7 +27,9 @@ async def extract_pose(video: Upload, seconds: float) -> bytes:
                 async with asyncio.timeout(seconds):
                     await process.wait()
             except TimeoutError:
-                raise UserError(f"the pose of the video takes over {seconds:g} seconds: cut it.") from None
+                raise UserError(
+                    f"extracting the pose of the video takes over {seconds:g} seconds: send a shorter video."
+                ) from None
             finally:
                 if process.returncode is None:
                     process.kill()

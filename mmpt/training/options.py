@@ -148,7 +148,7 @@ def _check_validation(groups: Groups) -> None:
     if option(groups, "max_valid_steps") and metric != "loss":
         raise UserError(
             "fairseq.dataset.max_valid_steps skips clips of the validation split, and "
-            f"best_checkpoint_metric: {metric} ranks all of them: leave it out."
+            f"best_checkpoint_metric: {metric} ranks all of them: remove max_valid_steps."
         )
     maximize = option(groups, "maximize_best_checkpoint_metric")
     if maximize is not None and bool(maximize) != (metric != "loss"):

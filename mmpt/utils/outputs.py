@@ -20,7 +20,7 @@ from typing import Any
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, sha256, write_json
 
-FORCE_HELP = "replace this command's files of another model or other settings; never files of others"
+FORCE_HELP = "replace output of this command for another model or other settings; never other files"
 _LOCK = ".lock"
 _FORCE = "or give --force (in Python: force=True) to replace it"
 
@@ -283,7 +283,7 @@ def _is_temporary(name: str, target: Path) -> bool:
 
 
 def _prefix(target: Path) -> str:
-    """How the name of a temporary folder begins; with "mmpt", so that no other program's is taken for it."""
+    """Prefix of temporary folders. With "mmpt", so that folders of other programs do not match."""
     return f".{target.name}.mmpt-"
 
 

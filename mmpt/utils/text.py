@@ -1,4 +1,4 @@
-"""Text as people type it: one form of each character, and the lines of a list."""
+"""Normalise text (Unicode NFC), and split the lines of a list."""
 
 import unicodedata
 from pathlib import Path

@@ -147,7 +147,7 @@ def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_p
             run_jobs(cluster, [job], cancel, shown=False)
 
     wait(False)
-    assert "1 jobs keep running; `scancel 7` cancels them" in caplog.text
+    assert "1 jobs keep running: cancel them with `scancel 7`" in caplog.text
     (tmp_path / "submitted").unlink()
     wait(True)
     assert "1 jobs are still running: waiting for them" in caplog.text

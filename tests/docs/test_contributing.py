@@ -99,7 +99,7 @@ def test_contributing_examples_apply_to_the_code(project: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     pytest_line = "python -m pytest "
     tests = [line.removeprefix(pytest_line) for line in lines if line.startswith(pytest_line)]
-    assert len(tests) == 5
+    assert len(tests) == 6
     run_script(pytest_line + " ".join(tests), project)
     rest = [line for line in lines if not line.startswith((pytest_line, "signclip train"))]
     assert len(rest) > 3

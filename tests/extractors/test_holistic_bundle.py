@@ -160,7 +160,7 @@ def test_extract_with_a_missing_bundle_or_options_of_the_other_backend(tmp_path:
             f"there is no {tmp_path}/cache/holistic.task: build it with `python scripts/fetch_holistic",
         ),
         (["tasks", "--complexity", "1"], "--complexity 1: --backend tasks has the body model of its bundle"),
-        (["legacy", "--bundle", "b.task"], "--bundle b.task: --backend legacy has models of its own"),
+        (["legacy", "--bundle", "b.task"], "--bundle b.task: --backend legacy uses its own models"),
         (["legacy", "--complexity", "3"], "--complexity 3: expected 0, 1 or 2"),
     ):
         assert extract([*command, *options]) == 2

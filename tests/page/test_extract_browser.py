@@ -155,7 +155,7 @@ def test_page_makes_no_foreign_request_in_two_minutes(
     while time.monotonic() < until:
         page.set_input_files("input[type=file]", videos[0])
         page.locator(".ranked li").first.wait_for(timeout=60_000)
-        page.get_by_label("Prompts, one a line").fill(f"a house\na tree {until}")
+        page.get_by_label("Prompts, one per line").fill(f"a house\na tree {until}")
         page.wait_for_timeout(2000)
     blocked = [line for line in window.errors if "violates the following Content Security Policy" in line]
     assert blocked  # it was tried

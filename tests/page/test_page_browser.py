@@ -110,7 +110,7 @@ def test_page_ranks_a_dropped_pose_as_the_api_does(
         page.locator(".ranked .prompt").first.wait_for()
         assert page.locator(".ranked .prompt").all_inner_texts() == expected
         assert window.plays(page.locator("canvas"))
-        page.get_by_label("Prompts, one a line").fill("a house\n\n a tree ")
+        page.get_by_label("Prompts, one per line").fill("a house\n\n a tree ")
         page.get_by_role("button", name="Rank the prompts").click()
         page.locator(".ranked li:nth-child(2):last-child").wait_for()
         assert set(page.locator(".ranked .prompt").all_inner_texts()) == {"a house", "a tree"}

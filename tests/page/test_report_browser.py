@@ -58,13 +58,13 @@ def test_report_filters_and_keys(window: Window, report: Path) -> None:
     page.goto(report.as_uri())
     shown = lambda: page.locator(".clips small").all_inner_texts()  # noqa: E731
     assert shown() == ["gsg/B", "ase/C", "sgg/C"]
-    page.get_by_label("Right prompt").select_option("Fingerspell the letter C.")
+    page.get_by_label("Correct prompt").select_option("Fingerspell the letter C.")
     assert shown() == ["ase/C", "sgg/C"]
     page.get_by_label("Language").select_option("sgg")
     assert shown() == ["sgg/C"]
     page.get_by_label("Language").select_option("")
-    page.get_by_label("Right prompt").select_option("")
-    page.get_by_label("Show right clips").check()
+    page.get_by_label("Correct prompt").select_option("")
+    page.get_by_label("Show correct clips").check()
     assert len(shown()) == 12
     page.get_by_label("Id").fill("ASE/")
     assert shown() == [f"ase/{letter}" for letter in LETTERS]

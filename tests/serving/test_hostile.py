@@ -265,7 +265,7 @@ def test_too_many_at_once_is_429(server: Server, pose: bytes) -> None:
             time.sleep(0.05)
         status, headers, content = server.ask("POST", RANK, form(("clip", pose)), Content_Type=TYPE)
         assert status == 429 and headers["retry-after"] == "1"
-        assert json.loads(content)["error"] == "40 requests are in work, which is the limit: try again."
+        assert json.loads(content)["error"] == "the limit of 40 concurrent requests is reached: try again."
         assert server.ask("GET", "/health")[0] == 200
     deadline = time.monotonic() + 60
     while server.post(RANK, ("clip", pose))[0] != 200 and time.monotonic() < deadline:

@@ -42,7 +42,7 @@ class Ranks:
 
 
 def join_ranks(parts: Sequence[Ranks], rows: Sequence[NDArray[np.int64]]) -> Ranks:
-    """The ranks of several rankings as one; rows: the clips of each, among all clips."""
+    """Merge several rankings into one; rows: indices of each ranking's clips among all clips."""
     v2t = np.empty(sum(map(len, rows)), dtype=np.int64)
     for part, clips in zip(parts, rows):
         v2t[clips] = part.v2t

@@ -36,7 +36,7 @@ export function confusionMatrix(answer, onpick) {
     "section",
     {},
     el("h3", {}, "Confusions"),
-    el("p", {}, `Row: the right ${answer.noun}; column: the given one. A number chooses its clips below.${note}`),
+    el("p", {}, `Rows: the correct ${answer.noun}; columns: the predicted one. Click on a number to see its clips below.${note}`),
     el("div", { class: "scroll", role: "region", "aria-label": "Confusion matrix" }, grid),
   );
 }

@@ -74,11 +74,11 @@ function className(answer, number) {
 
 function describe(answer, clip) {
   const truth = clip.truth < 0 ? clip.text : answer.labels[clip.truth];
-  return clip.right ? `${truth}, right` : `${truth} → ${answer.labels[clip.given]}`;
+  return clip.right ? `${truth}, correct` : `${truth} → ${answer.labels[clip.given]}`;
 }
 
 /**
- * Selects of class, signer and language, a text field for the id, and whether right clips are shown.
+ * Selects of class, signer and language, a text field for the id, and whether correct clips are shown.
  * `chosen` returns the clips that pass; `set` chooses a pair of classes.
  */
 function clipFilters(clips, answer, changed) {
@@ -100,13 +100,13 @@ function clipFilters(clips, answer, changed) {
       .map((number) => [String(number), answer.classes[number]])
       .sort((a, b) => a[1].localeCompare(b[1]));
   const names = (key) => [...new Set(clips.map((clip) => clip[key]))].sort().map((name) => [name, name || "(unknown)"]);
-  add("truth", `Right ${answer.noun} `, classes("truth"));
-  add("given", `Given ${answer.noun} `, classes("given"));
+  add("truth", `Correct ${answer.noun} `, classes("truth"));
+  add("given", `Predicted ${answer.noun} `, classes("given"));
   add("signer", "Signer ", names("signer").filter(([name]) => name));
   add("language", "Language ", names("language").filter(([name]) => name));
   const id = el("input", { type: "search", oninput: () => ((state.id = id.value.toLowerCase()), changed()) });
   const right = el("input", { type: "checkbox", onchange: () => ((state.right = right.checked), changed()) });
-  parts.push(el("label", {}, "Id ", id), el("label", { class: "check" }, right, "Show right clips"));
+  parts.push(el("label", {}, "Id ", id), el("label", { class: "check" }, right, "Show correct clips"));
   const equal = (key, value) => state[key] === "" || state[key] === String(value);
   return {
     element: el("form", { class: "filters", onsubmit: (event) => event.preventDefault() }, ...parts),
@@ -176,7 +176,7 @@ function clipList(describe, onpick) {
   return { element: el("div", { class: "list" }, count, items, more), show };
 }
 
-/** The player of a clip, beside one of a clip of the given class, with the right and the given class. */
+/** The player of a clip, beside a clip of the predicted class, with the correct and the predicted class. */
 function clipDetail(view, answer, clips) {
   const player = new PosePlayer(view.drawing);
   const other = new PosePlayer(view.drawing);
@@ -186,9 +186,9 @@ function clipDetail(view, answer, clips) {
     element.hidden = !clip;
     if (!clip) return;
     const lines = [
-      [`Right ${answer.noun}`, clip.truth < 0 ? `${clip.text} ${className(answer, -1)}` : className(answer, clip.truth)],
-      [`Given ${answer.noun}`, className(answer, clip.given)],
-      ["Rank of the right one", clip.rank === null ? "" : `${clip.rank} of ${answer.classes.length}`],
+      [`Correct ${answer.noun}`, clip.truth < 0 ? `${clip.text} ${className(answer, -1)}` : className(answer, clip.truth)],
+      [`Predicted ${answer.noun}`, className(answer, clip.given)],
+      ["Rank of the correct one", clip.rank === null ? "" : `${clip.rank} of ${answer.classes.length}`],
       ["Signer", clip.signer],
       ["Language", clip.language],
       ["Clip", clip.id],
@@ -198,7 +198,7 @@ function clipDetail(view, answer, clips) {
     player.show(clip.pose, "This clip");
     const like = clip.right ? null : clips.find((one) => one.pose && one.truth === clip.given && one.right);
     other.element.hidden = !like;
-    other.show(like ? like.pose : null, like ? `A clip of the given ${answer.noun}` : "");
+    other.show(like ? like.pose : null, like ? `A clip of the predicted ${answer.noun}` : "");
   };
   return { element, show };
 }
@@ -227,7 +227,7 @@ export function compareView(first, second, names) {
   const list = clipList(({ short }) => `${short[0]}: ${short[1]} / ${short[2]}`, (clip) => {
     detail.hidden = !clip;
     if (!clip) return;
-    const lines = [[`Right ${a.noun}`, clip.truth], [names[0], clip.given[0]], [names[1], clip.given[1]], ["Clip", clip.id]];
+    const lines = [[`Correct ${a.noun}`, clip.truth], [names[0], clip.given[0]], [names[1], clip.given[1]], ["Clip", clip.id]];
     facts.replaceChildren(...lines.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
     player.show(clip.pose, "This clip");
   });

@@ -37,7 +37,7 @@ export function tryPage(model) {
     if (!clip) return;
     const given = prompts.value.split("\n").map((line) => line.trim()).filter(Boolean);
     await state.run("Ranking", async () => {
-      if (!given.length) throw new Error("Write at least one prompt, one a line.");
+      if (!given.length) throw new Error("Write at least one prompt; one prompt per line.");
       const fields = { clip, prompt: given, top: String(SHOWN), mirror: mirror.checked ? "true" : null };
       const answer = await post("/api/rank", fields);
       showRanked(ranked, answer);
@@ -54,7 +54,7 @@ export function tryPage(model) {
       { "aria-label": "Prompts" },
       el("h3", {}, "Ranked prompts"),
       ranked,
-      el("label", { class: "wide" }, "Prompts, one a line", prompts),
+      el("label", { class: "wide" }, "Prompts, one per line", prompts),
       el("div", { class: "row" }, button, el("label", { class: "check" }, mirror, "Signed with the left hand")),
     ),
   );
