@@ -2,7 +2,7 @@
 
     signclip demo [CLIP] [--text PROMPT ...] [--out PICTURE.png]
 
-CLIP is a video or a MediaPipe Holistic .pose file. The default is a lexicon clip of a sign language that was
+CLIP is a video or a .pose file. The default is a lexicon clip of a sign language that was
 held out of training. Without a trained model, the demo's model is trained first (about two minutes).
 """
 
@@ -53,7 +53,7 @@ class Clip:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "clip", nargs="?", help="video, or MediaPipe Holistic .pose file; default: a clip of the test split"
+        "clip", nargs="?", help="video, or .pose file; default: a clip of the test split"
     )
     parser.add_argument(
         "--config",
@@ -157,7 +157,7 @@ def choose_clip(args: argparse.Namespace, config: "Config") -> tuple[Clip, list[
     path = Path(args.clip)
     check_regular(path)
     if not path.is_file():
-        raise UserError(f"there is no file {path}: expected a video, or a MediaPipe Holistic .pose file.")
+        raise UserError(f"there is no file {path}: expected a video, or a .pose file.")
     shown = path.name.encode(errors="replace").decode()  # the name may not be UTF-8
     clip = Clip(path, shown, args.left_handed)
     if path.suffix.lower() != ".pose":
