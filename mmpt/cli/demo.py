@@ -52,9 +52,7 @@ class Clip:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument(
-        "clip", nargs="?", help="video, or .pose file; default: a clip of the test split"
-    )
+    parser.add_argument("clip", nargs="?", help="video, or .pose file; default: a clip of the test split")
     parser.add_argument(
         "--config",
         default=DEFAULT_CONFIG,
