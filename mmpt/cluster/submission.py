@@ -4,8 +4,10 @@ A job that was submitted before and still runs is not submitted again: its id is
 digest of its commands.
 """
 
+import contextlib
 import getpass
 import hashlib
+import io
 import json
 import logging
 import math
@@ -139,7 +141,8 @@ class Cluster:
         executor = kind(self.folder, max_num_timeout=self.config.max_requeues)
         executor.update_parameters(**(self._of_slurm() if self.slurm else self._of_local()))
         try:
-            return list(executor.submit_array(list(jobs)))
+            with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
+                return list(executor.submit_array(list(jobs)))
         except FailedJobError as error:
             raise UserError(f"--cluster slurm: {self._refusal(str(error))}") from None
 

@@ -174,7 +174,7 @@ def test_a_job_that_the_cluster_requeues_has_not_ended(slurm):
     assert other.poll({}) == 143
 
 
-def test_a_wrong_partition_is_one_line_with_those_that_exist(slurm, tmp_path):
+def test_a_wrong_partition_is_one_line_with_those_that_exist(slurm, tmp_path, capsys):
     said = "sbatch: error: invalid partition specified: big\nsbatch: error: Batch job submission failed\n"
     (tmp_path / "refused").write_text(said)
     cluster = slurm(partition="big")
@@ -182,7 +182,7 @@ def test_a_wrong_partition_is_one_line_with_those_that_exist(slurm, tmp_path):
         UserError, match=r"there is no partition 'big' \(invalid .*\)\. Known: main, gpu\."
     ) as e:
         cluster.submit([cluster.job("a", [shell("true")])])
-    assert "\n" not in str(e.value)
+    assert "\n" not in str(e.value) and capsys.readouterr().err == ""
     with pytest.raises(UserError, match="sbatch refused the job: invalid partition"):
         slurm().submit([cluster.job("a", [shell("true")])])
 

@@ -173,5 +173,5 @@ def kill_a_job(slurm: dict[str, str], words: str) -> bool:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """The results of an extraction; manifest.json also holds times."""
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.pose"))}
+    """The results of an extraction, with its manifest."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".lock"}

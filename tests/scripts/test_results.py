@@ -1,14 +1,17 @@
 """scripts/results.py: which experiments run, and the table."""
 
+import argparse
 import csv
 import os
 import shlex
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mmpt.cli.experiment import results
-from mmpt.config import load_config, save_config
+from mmpt.config import ClusterConfig, load_config, save_config
 from mmpt.config.package_files import package_root
 from mmpt.evaluators import EmbeddedSplit, make_results
 from mmpt.evaluators.provenance import evaluation_facts
@@ -388,3 +391,40 @@ def test_results_row_without_published_numbers():
         [Row("mine", None, None, ["a | b"]), Row("x", None, Published({"v2t R@1": 0.5}, "note"), [])]
     )
     assert "a \\| b" in text and "- (0.5000)" in text and "note; not run yet" in text
+
+
+def test_results_as_jobs_of_a_cluster_have_a_job_for_each_experiment(monkeypatch):
+    """What is complete has none; only a training whose job succeeds is recorded."""
+    pytest.importorskip("submitit")
+    recorded, asked = [], []
+
+    def experiment(name, trains, evaluates):
+        return SimpleNamespace(
+            name=name,
+            path=Path(f"test_{name}.yaml"),
+            trained_by=Path(f"{name}.yaml"),
+            overrides=["a=1"],
+            config=SimpleNamespace(cluster=ClusterConfig()),
+            needs_training=lambda: trains,
+            needs_evaluation=lambda: evaluates,
+            training_files=dict,
+            mark_trained=lambda files: recorded.append(name),
+        )
+
+    def run_jobs(cluster, jobs, cancel):
+        asked.extend(jobs)
+        return [0, 0, 3]
+
+    monkeypatch.setattr("mmpt.cluster.waiting.run_jobs", run_jobs)
+    given = [
+        ("both", True, True),
+        ("evaluated", False, True),
+        ("complete", False, False),
+        ("bad", True, True),
+    ]
+    args = argparse.Namespace(cluster="local", cluster_config=None, cancel_on_interrupt=False, force=False)
+    statuses = results._run_as_jobs([experiment(*one) for one in given], args)
+    assert statuses == {"both": 0, "evaluated": 0, "bad": 3} and recorded == ["both"]
+    words = [[" ".join(step.command[4:]) for step in job.steps] for job in asked]
+    assert words[0] == ["both.yaml a=1 eval.after_training=false", "test_both.yaml a=1"]
+    assert words[1] == ["test_evaluated.yaml a=1"]
