@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-_OF_THE_TRAINING = ("loss_cls", "mixup", "max_nonfinite", "cached_chunk")
+_OF_EVERY_LOSS = ("loss_cls", "mixup", "max_nonfinite", "cached_chunk")
 """Keys of the section `loss` that work with every loss and are not passed to it."""
 
 
@@ -42,7 +42,7 @@ def build_loss(loss_cfg: LossConfig, ensemble_size: int = 1) -> nn.Module:
         value = getattr(loss_cfg, field.name)
         if field.name in supported:
             options[field.name] = value
-        elif field.name not in _OF_THE_TRAINING and value != field.default:
+        elif field.name not in _OF_EVERY_LOSS and value != field.default:
             raise UserError(
                 f"loss.{field.name} is {value}, and {loss_cfg.loss_cls} does not support it: leave it at its "
                 f"default, {field.default}."

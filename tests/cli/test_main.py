@@ -98,3 +98,11 @@ def test_completion_knows_nested_commands_and_their_options(capsys: pytest.Captu
     assert "leave-one-out" in script and "--allow-leak" in script and "zero_shot" in script
     check = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert check.returncode == 0, check.stderr
+
+
+def test_config_check_refuses_an_option_that_the_loss_does_not_support(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["loss.loss_cls=MMSigmoidLoss", "loss.label_smoothing=0.2"]
+    assert main(["config", "check", "package:fslex_demo", *options]) == 2
+    assert "loss.label_smoothing is 0.2, and MMSigmoidLoss does not support it" in capsys.readouterr().err

@@ -44,6 +44,9 @@ def test_preprocessing_different_from_training_warns(trained, tiny_yaml, caplog)
         ("model.multimodal_projection=l2_norm", "model.multimodal_projection is l2_norm"),
         ("dataset.flip_pose=right", "dataset.flip_pose is right"),
         ("dataset.flip_pose=0.5", None),  # in training only
+        ("dataset.augment2d=true", None),
+        ("dataset.presence=true", "dataset.presence is True"),
+        ("dataset.pose_layout=canonical", "dataset.pose_layout is canonical"),
         ("model.dropout=0.3", None),
     ],
 )
