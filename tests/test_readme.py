@@ -5,9 +5,11 @@ import importlib.metadata
 import importlib.util
 import itertools
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
 
@@ -71,30 +73,42 @@ def test_links_to_files_exist() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    return {
-        canonical(name): version
-        for name, _, version in (line.partition("==") for line in lines if line and line[0] != "#")
-    }
+PYTHONS = ("3.11", "3.12", "3.13")
+THIS = ".".join(map(str, sys.version_info[:2]))
+
+
+def required(path: Path, python: str) -> list[Requirement]:
+    """The lines of a file that hold for a Python."""
+    lines = path.read_text("utf-8").splitlines()
+    wanted = [Requirement(line) for line in lines if line and not line.startswith(("#", "-c"))]
+    return [it for it in wanted if it.marker is None or it.marker.evaluate({"python_version": python})]
+
+
+def pins(python: str = THIS) -> dict[str, str]:
+    """Package -> its only version for a Python."""
+    lines = required(ROOT / "constraints.txt", python)
+    found = {canonical(it.name): str(it.specifier).removeprefix("==") for it in lines}
+    assert len(found) == len(lines)
+    return found
 
 
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
-def test_every_requirement_is_pinned(path: Path) -> None:
-    known = pins()
-    for line in path.read_text("utf-8").splitlines():
-        if not line or line.startswith(("#", "-c")):
-            continue
-        name, _, version = line.partition("==")
+def test_every_requirement_is_pinned(path: Path, python: str) -> None:
+    known = pins(python)
+    for it in required(path, python):
+        version = str(it.specifier).removeprefix("==")
         if path.name == "requirements-nodeps.txt":
-            assert version, f"{line}: nothing else pins it"
+            assert version, f"{it}: nothing else pins it"
         else:
-            assert canonical(name) in known, f"{name} has no pin in constraints.txt"
-            assert not version or known[canonical(name)] == version
+            assert canonical(it.name) in known, f"{it.name} has no pin in constraints.txt"
+            assert not version or known[canonical(it.name)] == version
+    supported = re.search(r'python_requires="(.+)"', (ROOT / "setup.py").read_text("utf-8"))
+    assert supported and Requirement(f"mmpt{supported[1]}").specifier.contains(python)
 
 
 def test_installed_versions_equal_pinned_versions() -> None:

@@ -1,15 +1,11 @@
-"""Which Python the Makefile takes, and that the requirements are pinned for each."""
+"""Which Python the Makefile takes."""
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-
-PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def fake_python(path: Path, version: str, fits: bool = True) -> Path:
@@ -55,24 +51,3 @@ def test_make_stops_if_the_environment_has_another_python(tmp_path: Path, versio
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == status
     assert ("has Python 3.11.9, not that of PYTHON=" in done.stderr) == bool(status)
-
-
-def requirements(path: Path, python: str) -> list[Requirement]:
-    """Those of a file that a Python installs."""
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith(("#", "-"))]
-    wanted = [Requirement(line) for line in lines]
-    return [it for it in wanted if it.marker is None or it.marker.evaluate({"python_version": python})]
-
-
-@pytest.mark.parametrize("python", PYTHONS)
-def test_every_requirement_has_one_version_for_each_python(python: str) -> None:
-    pinned = [
-        re.sub(r"[-_.]+", "-", it.name).lower() for it in requirements(ROOT / "constraints.txt", python)
-    ]
-    assert len(set(pinned)) == len(pinned)
-    for path in ROOT.glob("requirements*.txt"):
-        if path.name != "requirements-nodeps.txt":
-            names = {re.sub(r"[-_.]+", "-", it.name).lower() for it in requirements(path, python)}
-            assert names <= set(pinned), path.name
-    supported = re.search(r'python_requires="(.+)"', (ROOT / "setup.py").read_text())
-    assert supported and Requirement(f"mmpt{supported[1]}").specifier.contains(python)
