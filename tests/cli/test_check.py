@@ -132,7 +132,7 @@ def test_check_table_parses_a_recording_once(tmp_path, monkeypatch):
     rows = [f"{n},long.pose,{n % 2},train,{5 * n},{5 * n + 5}\n" for n in range(10)]
     (tmp_path / "t.csv").write_text(fields + "".join(rows))
     read, real = [], reader.read_pose
-    monkeypatch.setattr(reader, "read_pose", lambda path: read.append(path) or real(path))
+    monkeypatch.setattr(reader, "read_pose", lambda path, **more: read.append(path) or real(path, **more))
     main([str(tmp_path / "t.csv")])
     assert read == [str(tmp_path / "long.pose")]
 
