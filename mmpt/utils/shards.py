@@ -129,8 +129,7 @@ def _open_shard(out: Path, shard: Shard, of: Mapping[str, Any], who: str) -> Ite
     with contextlib.ExitStack() as held:
         with folder_lock(out, who, _START):
             _remove_merged(out)
-            for other, record in _records(out).items():
-                _check_same(out, shard, other, record, of)
+            _check_fits(out, shard, of)
             held.enter_context(folder_lock(path, f"shard {shard}"))
             remove_leftovers(path)
             content = {"format": _FORMAT, "of": of, "finished": False}
@@ -146,18 +145,21 @@ def _open_shard(out: Path, shard: Shard, of: Mapping[str, Any], who: str) -> Ite
 @contextlib.contextmanager
 def _open_merge(out: Path, of: Mapping[str, Any], who: str) -> Iterator[list[ShardFolder]]:
     """Lock all shards of `out`, in order; when the block succeeds, delete them."""
+    if (out / _MERGED).is_dir():
+        _remove_merged(out)
+        raise UserError(f"--merge: the shards of {out} are merged already.")
     if not (out / FOLDER).is_dir():
         raise UserError(f"--merge: {out} holds no shards: run the command with --shard I/N first.")
     of = {**of, "mmpt_version": __version__}
     with contextlib.ExitStack() as held:
         held.enter_context(folder_lock(out, who))
-        _remove_merged(out)
-        records = _records(out)
+        records = {shard: _record(out, shard) for shard in _shards(out)}
         folders = []
         for shard in _complete(out, records):
             path = out / FOLDER / shard.folder
             held.enter_context(folder_lock(path, f"shard {shard}"))
-            _check_same(out, None, shard, records[shard], of)
+            _check_files(path)
+            _check_same(out, shard, records[shard], of)
             folders.append(ShardFolder(shard, path))
         yield folders
         (out / FOLDER).rename(out / _MERGED)
@@ -167,9 +169,9 @@ def _open_merge(out: Path, of: Mapping[str, Any], who: str) -> Iterator[list[Sha
 def refuse_shards(out: Path) -> None:
     """Raises UserError if `out`, of an unsharded run, holds shards that are not merged."""
     _remove_merged(out)
-    if records := _records(out):
+    if shards := _shards(out):
         raise UserError(
-            f"{out / FOLDER} holds shards of {max(records).count} that are not merged: run the command with "
+            f"{out / FOLDER} holds shards of {shards[0].count} that are not merged: run the command with "
             f"--merge, or delete {out / FOLDER}."
         )
 
@@ -185,30 +187,32 @@ def shard_progress(out: Path) -> dict[int, tuple[int, int]]:
     return dict(sorted(found.items()))
 
 
-def _records(out: Path) -> dict[Shard, dict[str, Any]]:
-    """The record of each shard of `out`, {} of one that was killed before it had one.
-
-    Raises UserError if the folder holds anything else.
-    """
+def _shards(out: Path) -> list[Shard]:
+    """The shards of `out` that have a folder. Raises UserError if there is anything else."""
     folder = out / FOLDER
     if not folder.is_dir() or folder.is_symlink():
         if os.path.lexists(folder):
             raise UserError(f"{folder} is not a folder of shards: move it away.")
-        return {}
-    records = {}
-    for path in sorted(folder.iterdir()):
+        return []
+    shards = []
+    for path in folder.iterdir():
         named = re.fullmatch(r"(\d+)-of-(\d+)", path.name, re.ASCII)
-        names = [entry.relative_to(path).as_posix() for entry in path.rglob("*")] if named else [path.name]
-        foreign = [name for name in names if not named or not _OURS.fullmatch(name)]
-        if foreign or path.is_symlink():
-            place = path / foreign[0] if named and foreign else path
-            raise UserError(f"{place} does not belong to shards of this command: move it away.")
-        assert named is not None
-        records[Shard(int(named[1]), int(named[2]))] = _record(path / RECORD)
-    return records
+        if not named or path.is_symlink() or not path.is_dir():
+            raise UserError(f"{path} does not belong to shards of this command: move it away.")
+        shards.append(Shard(int(named[1]), int(named[2])))
+    return sorted(shards)
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _check_files(path: Path) -> None:
+    """Raises UserError if the folder of a shard, which will be deleted, holds files of others."""
+    for entry in path.rglob("*"):
+        if not _OURS.fullmatch(entry.relative_to(path).as_posix()):
+            raise UserError(f"{entry} does not belong to shards of this command: move it away.")
+
+
+def _record(out: Path, shard: Shard) -> dict[str, Any]:
+    """The record of a shard, {} of one that was killed before it had one. Raises UserError."""
+    path = out / FOLDER / shard.folder / RECORD
     try:
         content = read_json(path)
         if content["format"] == _FORMAT and isinstance(content["of"], dict):
@@ -220,15 +224,31 @@ def _record(path: Path) -> dict[str, Any]:
     raise UserError(f"{path} is not the record of a shard: move it away.")
 
 
-def _check_same(
-    out: Path, shard: Shard | None, other: Shard, record: dict[str, Any], of: Mapping[str, Any]
-) -> None:
-    """Raises UserError if a shard that is there does not fit this one, or (None) the merge."""
-    end = f"give another folder with --out, or delete {out / FOLDER} to begin again."
-    if shard is not None and other.count != shard.count:
-        raise UserError(f"{out / FOLDER} holds shards of {other.count}, not of {shard.count}: {end}")
-    if record and (what := differing(record["of"], of)):
-        raise UserError(f"shard {other} in {out} is of something else ({what}): {end}")
+def _check_fits(out: Path, shard: Shard, of: Mapping[str, Any]) -> None:
+    """Raises UserError if the shards that are there are of another number or of something else.
+
+    Compares one of them: it was compared with the others. Hundreds of shards may start at once.
+    """
+    there = _shards(out)
+    for other in there:
+        if other.count != shard.count:
+            raise UserError(
+                f"{out / FOLDER} holds shards of {other.count}, not of {shard.count}: give another folder "
+                f"with --out, or delete {out / FOLDER} to begin again."
+            )
+    for other in there:
+        if record := _record(out, other):
+            return _check_same(out, other, record, of)
+    return None
+
+
+def _check_same(out: Path, shard: Shard, record: dict[str, Any], of: Mapping[str, Any]) -> None:
+    """Raises UserError if a shard that is there is of something else."""
+    if what := differing(record["of"], of):
+        raise UserError(
+            f"shard {shard} in {out} is of something else ({what}): give another folder with --out, or "
+            f"delete {out / FOLDER} to begin again."
+        )
 
 
 def _complete(out: Path, records: dict[Shard, dict[str, Any]]) -> list[Shard]:

@@ -16,6 +16,7 @@ from mmpt.pose import reader
 from mmpt.utils.errors import UserError
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.shards import Shard, shard_progress
+from tests.conftest import ROOT
 from tests.extractors.test_runner import content, save
 from tests.pose.pose_fakes import fake_clip, write_pose
 
@@ -348,8 +349,35 @@ def test_a_killed_shard_leaves_the_others_alone_and_goes_on(features, tmp_path):
     assert content(out) == content(tmp_path / "whole")
 
 
+def test_a_merge_that_was_killed_while_it_deleted_the_shards(features, tmp_path, capsys):
+    out = tmp_path / "out"
+    npy(features, out, "--shard", "1/1")
+    shutil.copytree(out / ".shards", tmp_path / "kept")
+    npy(features, out, "--merge")
+    for options, status, words in (
+        (["--merge"], 2, "merged already"),
+        (["--shard", "1/1"], 1, ""),
+        ([], 2, "not merged"),
+    ):
+        shutil.copytree(tmp_path / "kept", out / ".shards.merged")
+        capsys.readouterr()
+        assert npy(features, out, *options) == status
+        assert words in capsys.readouterr().err and not (out / ".shards.merged").exists()
+
+
 def test_a_source_folder_may_be_called_shards(tmp_path):
     save(tmp_path / "in" / "shards" / "1-of-2" / "a.npy")
     for options in ([], ["--again"], ["--shard", "1/1"], ["--merge"]):
         assert npy(tmp_path / "in", tmp_path / "out", *options) == 0
     assert (tmp_path / "out" / "shards" / "1-of-2" / "a.npy").is_file()
+
+
+def test_the_shards_run_as_local_jobs(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path / "runs"))
+    for number in range(5):
+        save(tmp_path / "in" / f"{number}.npy", value=number)
+    assert npy(tmp_path / "in", tmp_path / "whole") == 0
+    assert npy(tmp_path / "in", tmp_path / "out", "--cluster", "local", "--shards", "2") == 0
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
