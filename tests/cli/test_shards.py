@@ -10,6 +10,7 @@ from mmpt.cli.check import main as check
 from mmpt.cli.embed import main as embed
 from mmpt.cli.evaluate import main as evaluate
 from mmpt.cli.extract import main as extract
+from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.predictor import Predictor
 from mmpt.extractors.manifest import JOURNAL, NAME, read_manifest
 from mmpt.pose import reader
@@ -172,7 +173,7 @@ def test_embedding_in_shards_merges_to_the_bytes_of_one_run(model_folder, poses,
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_what_an_embedding_in_shards_refuses(model_folder, poses, tmp_path, capsys):
+def test_what_an_embedding_in_shards_refuses(model_folder, poses, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     clips(model_folder, poses, out, "--shard", "1/2")
     capsys.readouterr()
@@ -185,6 +186,10 @@ def test_what_an_embedding_in_shards_refuses(model_folder, poses, tmp_path, caps
     ):
         assert clips(model_folder, poses, out, *options) == 2
         assert part in line(capsys), options
+    with monkeypatch.context() as other_model:
+        other_model.setattr(SignCLIP, "fingerprint", "f00")
+        assert clips(model_folder, poses, out, "--shard", "2/2") == 2
+        assert "model: " in (error := line(capsys)) and "f00 now" in error
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("A\n")
     assert clips(model_folder, prompts, out, "--shard", "1/2") == 2
