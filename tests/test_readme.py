@@ -57,7 +57,7 @@ def test_commands_in_help_are_complete_lines(path: Path) -> None:
     description = ast.get_docstring(ast.parse(path.read_text("utf-8")), clean=False) or ""
     lines = [*description.splitlines(), ""]
     for line, following in itertools.pairwise(lines):
-        whole = not following.strip() or line.endswith("\\") or re.match(r"\s+(PYTHON|python)", following)
+        whole = not following.strip() or line.endswith("\\") or re.match(r"\s+(PYTHON|python|signclip)", following)
         assert whole or not re.match(r"    python ", line), f"{line}\n{following}"
 
 
