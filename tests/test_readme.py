@@ -57,7 +57,8 @@ def test_commands_in_help_are_complete_lines(path: Path) -> None:
     description = ast.get_docstring(ast.parse(path.read_text("utf-8")), clean=False) or ""
     lines = [*description.splitlines(), ""]
     for line, following in itertools.pairwise(lines):
-        whole = not following.strip() or line.endswith("\\") or re.match(r"\s+(PYTHON|python|signclip)", following)
+        another = re.match(r"\s+(PYTHON|python|signclip)", following)
+        whole = not following.strip() or line.endswith("\\") or another
         assert whole or not re.match(r"    python ", line), f"{line}\n{following}"
 
 
