@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -12,6 +13,8 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the Hugging Face hub
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started with & by a shell: tests of Ctrl-C would hang
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: a core each, for the commands they start too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
