@@ -33,6 +33,7 @@ def read_pose(path):
     return Pose.read(path.read_bytes())
 
 
+@pytest.mark.slow
 def test_holistic_sample_videos(shared_videos, tmp_path):
     """The figures in the README beside them."""
     folder, out = tmp_path / "in", tmp_path / "out"
