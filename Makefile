@@ -92,17 +92,14 @@ serve: $(VENV)/.serve
 		$(PY) -m mmpt search build $(RUN)/eval --out $(RUN)/index --force; }
 	$(PY) -m mmpt serve --model $(RUN)/model --index $(RUN)/index --clips projects/signclip/$(DEMO).yaml --results $(RUN) --port $(PORT)
 
-# One process more than cores, as many tests wait for other processes; at most four.
-TESTERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 3 ] && echo 4 || echo $$((n + 1)))
-
 test: $(VENV)/.dev
-	$(PY) -m pytest -n $(TESTERS)
+	$(PY) -m pytest -n auto --maxprocesses 4
 
 # On Python 3.13: what needs fairseq or the legacy Holistic is skipped, with the reason (tests/conftest.py). The tests
 # of MediaPipe 1.x need its models.
 test-core: $(VENV)/.dev
 	-@$(PY) scripts/fetch_holistic.py >/dev/null
-	$(PY) -m pytest -n $(TESTERS)
+	$(PY) -m pytest -n auto --maxprocesses 4
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -m slow

@@ -280,6 +280,10 @@ def _remove_empty(path: Path) -> None:
 
 
 def _remove_merged(out: Path) -> None:
-    """Delete shards that were merged."""
+    """Delete shards that were merged. Raises UserError if there is anything else."""
     if (out / _MERGED).is_dir() and not (out / _MERGED).is_symlink():
+        for path in (out / _MERGED).iterdir():
+            _check_files(path)
+            if not re.fullmatch(r"\d+-of-\d+", path.name, re.ASCII) or path.is_symlink():
+                raise UserError(f"{path} does not belong to shards of this command: move it away.")
         shutil.rmtree(out / _MERGED)

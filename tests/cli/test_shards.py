@@ -354,6 +354,16 @@ def test_a_killed_shard_leaves_the_others_alone_and_goes_on(features, tmp_path):
     assert content(out) == content(tmp_path / "whole")
 
 
+def test_a_folder_of_others_with_the_name_of_merged_shards_stays(features, tmp_path, capsys):
+    theirs = tmp_path / "out" / ".shards.merged" / "1-of-2"
+    theirs.mkdir(parents=True)
+    (theirs / "notes.txt").write_text("mine")
+    for options in ([], ["--shard", "1/2"], ["--merge"]):
+        assert npy(features, tmp_path / "out", *options) == 2
+        assert "does not belong to shards of this command" in line(capsys)
+    assert (theirs / "notes.txt").read_text() == "mine"
+
+
 def test_a_merge_that_was_killed_while_it_deleted_the_shards(features, tmp_path, capsys):
     out = tmp_path / "out"
     npy(features, out, "--shard", "1/1")
