@@ -4,6 +4,7 @@ No autograd, which does not survive a fork.
 """
 
 import contextlib
+import importlib
 import io
 import tempfile
 from pathlib import Path
@@ -12,17 +13,24 @@ import torch
 
 from mmpt.cli.train import main
 from mmpt.models import load_tokenizer
+from mmpt.processors.fingerspelling import find_lexicon, read_index
+from mmpt.training.run import prepare
 from tests.conftest import NO_FAIRSEQ, ROOT, write_tiny
 
-if not NO_FAIRSEQ:
-    pass
-
 torch.set_num_threads(1)
+for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model", "mmpt.training.preflight"):
+    importlib.import_module(_name)
 with (
     tempfile.TemporaryDirectory() as _folder,
     contextlib.redirect_stderr(io.StringIO()),
     contextlib.redirect_stdout(io.StringIO()),
 ):
-    main([str(write_tiny(Path(_folder), ROOT / "tests" / "data", Path(_folder))), "--print-fairseq"])
+    _config = write_tiny(Path(_folder), ROOT / "tests" / "data", Path(_folder))
+    main([str(_config), "--print-fairseq"])
+    if not NO_FAIRSEQ:
+        importlib.import_module("mmpt.fairseq_plugin.launch")
+        _plan = prepare(str(_config))
+        importlib.import_module("mmpt.fairseq_plugin.options").parse_fairseq_config(_plan.argv, _plan.config)
+read_index(find_lexicon(None))
 load_tokenizer(str(ROOT / "tests" / "data" / "mmfusion" / "bert"))
 load_tokenizer.cache_clear()

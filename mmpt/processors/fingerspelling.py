@@ -3,6 +3,7 @@
 Whole sign languages are held out, so a test clip shows an unseen signer and alphabet.
 """
 
+import functools
 import importlib.util
 import logging
 from collections import Counter
@@ -53,7 +54,7 @@ class LetterTemplates:
 
     def prompts(self, letter: str, language: str) -> list[str]:
         """The prompt of each template; "" for one that needs a sign that is not known."""
-        sign = next(iter(signs_of_letter(language, letter)), "")
+        sign = next(iter(signs_of_letter(language, letter)), "") if self.with_signs else ""
         return [
             "" if "{signwriting}" in template and not sign else self._fill(template, letter, language, sign)
             for template in self.templates
@@ -176,11 +177,20 @@ def read_index(folder: Path) -> list[Row]:
 
     Raises UserError if columns are missing or a path points outside the folder.
     """
-    lines = read_csv(folder / "index.csv", ("path", "signed_language", "words"))
-    rows = [Row(folder / r["path"], r["signed_language"], r["words"]) for r in lines]
+    index = folder / "index.csv"
+    return list(_read_index(index, *file_stamp(index.stat())))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_index(index: Path, *stamp: int) -> tuple[Row, ...]:
+    """The rows of a file, which is read once as long as its stamp is the same."""
+    folder = index.parent
+    lines = read_csv(index, ("path", "signed_language", "words"))
+    rows = tuple(Row(folder / r["path"], r["signed_language"], r["words"]) for r in lines)
+    inside = folder.resolve()
     for row in rows:
-        if not row.path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{folder / 'index.csv'}: {row.path} is outside the lexicon's folder.")
+        if not row.path.resolve().is_relative_to(inside):
+            raise UserError(f"{index}: {row.path} is outside the lexicon's folder.")
     return rows
 
 
