@@ -28,8 +28,16 @@ class ClipLength:
 
     long_video: str = opt(
         "truncate",
-        "a clip over max_video_len: truncate it, stop with an error, or subsample it uniformly",
-        choices=["truncate", "error", "uniform"],
+        "a clip over max_video_len: truncate it, stop with an error, subsample it uniformly, or embed it as "
+        "overlapping windows of max_video_len frames, pooled by model.window_pooling",
+        choices=["truncate", "error", "uniform", "windows"],
+    )
+    window_step: int | None = opt(
+        None,
+        "with long_video: windows: frames from the start of a window to that of the next; null: half of "
+        "max_video_len. The last window ends at the last frame",
+        minimum=1,
+        maximum=1 << 20,
     )
     aligner: str = opt("DSAligner", "how frames and prompt are combined into a sample")
 

@@ -124,10 +124,10 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def lengths(self) -> np.ndarray:
         """Frames of each clip for the model (before augmentation, after cutting): int64 [N]."""
-        return np.minimum(self.clips.lengths(), self.aligner.max_video_len)
+        return self.aligner.kept(self.clips.lengths())
 
-    def n_cut(self) -> int:
-        """Number of clips longer than the model's max_video_len."""
+    def n_long(self) -> int:
+        """Number of clips longer than the model's max_video_len (see dataset.long_video)."""
         return int((self.clips.lengths() > self.aligner.max_video_len).sum())
 
     def lost_of_prompts(self) -> list[str]:

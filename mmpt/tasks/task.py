@@ -22,6 +22,7 @@ from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss, needs_common_batches
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.models.building import check_reads_signs
+from mmpt.models.clip_windows import WindowOptions
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.clip_source import ClipSource
 from mmpt.processors.example import Example, MetaProcessor
@@ -56,6 +57,7 @@ class Task:
         self._check_batches()
         self._model.check(config.model)
         check_reads_signs(config.model, dataset)
+        WindowOptions.of(config.model, dataset)
         self.video_processor(training=False)  # its own checks: components, width
 
     def _check_batches(self) -> None:
@@ -205,10 +207,11 @@ class Task:
             log.warning("%s: results will be too optimistic: %s", split, leak)
         for lost in dataset.lost_of_prompts():
             log.warning("%s: %s", split, lost)
-        if dataset.n_cut():
-            log.warning(
+        if dataset.n_long():
+            log.log(
+                logging.INFO if config.long_video == "windows" else logging.WARNING,
                 "%s: %d of %d clips are longer than max_video_len=%d (long_video: %s)",
-                *(split, dataset.n_cut(), len(dataset), config.max_video_len, config.long_video),
+                *(split, dataset.n_long(), len(dataset), config.max_video_len, config.long_video),
             )
         return dataset
 
