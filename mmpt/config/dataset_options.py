@@ -201,6 +201,37 @@ class FrameFeatures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpanSampling:
+    """Training clips drawn around the captions of a recording: the rows of a table with the same path."""
+
+    span_sampling: str | None = opt(
+        None,
+        "videoclip: train on a random part of the recording around a random time in the caption, drawn for "
+        "each clip in each epoch; null: on the caption's own part. Evaluation uses its own part",
+        choices=["videoclip"],
+    )
+    span_seconds: list[float] | None = opt(
+        None,
+        "with span_sampling: shortest and longest drawn part in seconds, [min, max]",
+        minimum=0.04,
+        maximum=3600,
+    )
+    span_frames: list[int] | None = opt(
+        None,
+        "the same in frames (rows) of the file: for features, which have no frame rate",
+        minimum=1,
+        maximum=1 << 20,
+    )
+    span_texts: int = opt(
+        1,
+        "with span_sampling: a random number of neighbouring captions, at most this many, are joined into "
+        "the text, as far as max_len allows",
+        minimum=1,
+        maximum=1000,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrameSampling:
     """Which part of a clip is used, and how many frames of it."""
 

@@ -15,6 +15,7 @@ from mmpt.config.dataset_options import (
     ClipStorage,
     LexiconOptions,
     PoseOptions,
+    SpanSampling,
     SplitFiles,
     TableOptions,
     TextModelOptions,
@@ -30,6 +31,7 @@ LARGE = 1 << 20
 @dataclass(frozen=True, kw_only=True)
 class DatasetConfig(
     BatchOptions,
+    SpanSampling,
     VideoFeatureOptions,
     PoseOptions,
     ClipStorage,
