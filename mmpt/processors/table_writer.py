@@ -89,16 +89,17 @@ def unique_ids(names: Iterable[str]) -> list[str]:
     return ids
 
 
-def split_by(keys: Sequence[str], shares: tuple[float, float] = (0.1, 0.1)) -> dict[str, str]:
+def split_by(keys: Iterable[str], shares: tuple[float, float] = (0.1, 0.1), seed: int = 0) -> dict[str, str]:
     """Assign a split to each key (a signer, a class and its number), for corpora that publish no splits.
 
-    Keys are ordered by a hash of their name, so the split is reproducible; the first `shares` of them are
-    test and valid, at least one each if there are three or more.
+    Keys are ordered by a hash of the seed and their name, so the split is reproducible; the first `shares` of
+    them are test and valid, at least one each if there are three or more and the share is not 0.
     """
-    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).hexdigest())
-    least = 1 if len(ordered) >= 3 else 0
-    test = max(least, round(shares[0] * len(ordered)))
-    valid = max(least, round(shares[1] * len(ordered)))
+    prefix = f"{seed}:" if seed else ""
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(f"{prefix}{key}".encode()).hexdigest())
+    test, valid = (
+        max(1 if len(ordered) >= 3 and share else 0, round(share * len(ordered))) for share in shares
+    )
     names = ["test"] * test + ["valid"] * valid
     return {key: names[n] if n < len(names) else "train" for n, key in enumerate(ordered)}
 
