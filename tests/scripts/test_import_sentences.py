@@ -1,6 +1,7 @@
 """Importers of corpora of sentences, on tiny files in the corpora's own layouts."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,18 +29,28 @@ HOW2SIGN = "\t".join(
 )
 
 
+def how2sign_csv(folder: Path, texts: Sequence[str], times: Sequence[tuple[float, float]] = ()) -> list[str]:
+    """Write the re-aligned CSV files, with one video a split. Returns the names of the sentences."""
+    names = []
+    for split, video in (("train", "--7E2sU6zP4"), ("val", "-d5dN54tH2E"), ("test", "-fZc293MpJk")):
+        lines = [HOW2SIGN]
+        for number, text in enumerate(texts):
+            text = '"' + text.replace('"', '""') + '"' if '"' in text else text
+            start, end = times[number] if times else (number, number + 1)
+            names.append(f"{video}_{number}-5-rgb_front")
+            ids = (video, f"{video}-5-rgb_front", f"{video}_{number}", names[-1])
+            lines.append("\t".join((*ids, str(start), str(end), text)))
+        (folder / f"how2sign_realigned_{split}.csv").write_text("\n".join(lines) + "\n")
+    return names
+
+
 @pytest.fixture
 def how2sign(tmp_path: Path) -> Path:
-    for split, video in (("train", "--7E2sU6zP4"), ("val", "-d5dN54tH2E"), ("test", "-fZc293MpJk")):
-        times = [(0.0, 0.8, "And I call them decorative."), (0.8, 2.5, '"Yes," she said.'), (1.0, 0.5, "No.")]
-        lines = [HOW2SIGN]
-        for number, (start, end, text) in enumerate([*times, (3.0, 4.0, "After the end."), (0.1, 0.2, " ")]):
-            text = '"' + text.replace('"', '""') + '"' if '"' in text else text
-            names = (f"{video}-5-rgb_front", f"{video}_{number}", f"{video}_{number}-5-rgb_front")
-            lines.append("\t".join((video, *names, str(start), str(end), text)))
-        (tmp_path / f"how2sign_realigned_{split}.csv").write_text("\n".join(lines) + "\n")
-        pose(tmp_path / "poses" / split / f"{video}-5-rgb_front.pose", frames=50)  # 2 s
-        pose(tmp_path / "clips" / split / f"{video}_1-5-rgb_front.pose")
+    texts = ["And I call them decorative.", '"Yes," she said.', "No.", "After the end.", " "]
+    times = [(0.0, 0.8), (0.8, 2.5), (1.0, 0.5), (3.0, 4.0), (0.1, 0.2)]
+    for name in how2sign_csv(tmp_path, texts, times)[1::5]:
+        pose(tmp_path / "clips" / f"{name}.pose")
+        pose(tmp_path / "poses" / "some" / f"{name[:11]}-5-rgb_front.pose", frames=50)  # 2 s
     return tmp_path
 
 
@@ -81,16 +92,22 @@ def test_import_how2sign_refuses_other_layouts(how2sign, capsys):
     assert not (how2sign / "out").exists()
 
 
-def test_import_phoenix2014t(tmp_path, capsys):
-    manual = tmp_path / "in" / "annotations" / "manual"
+def phoenix_csv(folder: Path, texts: Sequence[str]) -> list[str]:
+    """Write the annotations below `folder`. Returns the names of the clips."""
+    manual, names = folder / "annotations" / "manual", []
     manual.mkdir(parents=True)
     for split in ("train", "dev", "test"):
-        name = f"11August_2010_Wednesday_tagesschau-{split}"
         lines = ["name|video|start|end|speaker|orth|translation"]
-        line = "{0}|{0}/1/*.png|-1|-1|Signer08|DRUCK TIEF KOMMEN|tiefer luftdruck in den nächsten tagen"
-        lines += [line.format(name), line.format("gone")]
+        for number, text in enumerate(texts):
+            names.append(f"11August_2010_Wednesday_tagesschau-{split}{number}")
+            lines.append(f"{names[-1]}|{names[-1]}/1/*.png|-1|-1|Signer08|DRUCK TIEF KOMMEN|{text}")
         (manual / f"PHOENIX-2014-T.{split}.corpus.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        pose(tmp_path / "poses" / split / f"{name}.pose")
+    return names
+
+
+def test_import_phoenix2014t(tmp_path, capsys):
+    for name in phoenix_csv(tmp_path / "in", ["tiefer luftdruck in den nächsten tagen", "ohne pose"])[::2]:
+        pose(tmp_path / "poses" / name[-6:-1] / f"{name}.pose")
     options = arguments(in_=tmp_path / "in", poses=tmp_path / "poses", out=tmp_path / "out")
     assert import_phoenix2014t.main(options) == 0
     rows = imported(tmp_path / "out").rows
@@ -102,29 +119,39 @@ def test_import_phoenix2014t(tmp_path, capsys):
     assert import_phoenix2014t.main(options) == 2 and "have the same name" in capsys.readouterr().err
 
 
+def csl_daily_labels(folder: Path, texts: Sequence[str]) -> list[str]:
+    """Write video_map.txt and split_1.txt. Returns the names of the clips."""
+    lines, splits, names = ["index|name|length|gloss|char|word|postag"], ["name|split"], []
+    for signer, split in enumerate(("train", "dev", "test")):
+        for number, text in enumerate(texts):
+            names.append(f"S{number:06d}_P{signer:04d}_T00")
+            splits.append(f"{names[-1]}|{split}")
+            lines.append(f"{len(names)}|{names[-1]}|99|你 认识|{' '.join(text)}|{text}|r v")
+    (folder / "video_map.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "split_1.txt").write_text("\n".join(splits), encoding="utf-8")
+    return names
+
+
 def test_import_csl_daily(tmp_path, caplog, capsys):
-    names = ["S000020_P0000_T00", "S000020_P0004_T00", "S000021_P0008_T00"]
     label = tmp_path / "sentence_label"
     label.mkdir()
-    lines = ["index|name|length|gloss|char|word|postag"]
-    for n, name in enumerate([*names, "S000007_P0003_T00"]):
-        lines.append(
-            f"{n}|{name}|99|你 小 张 什么 时间 认识|你 和 小 张 什 么 时 候 认 识 ?|你 和 小张|r c nr"
-        )
+    names = csl_daily_labels(label, ["你和小张什么时候认识?"])
+    for n, name in enumerate(names):
         pose(tmp_path / "poses" / f"{name}.pose", seed=n)
-    (label / "video_map.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    splits = [f"{name}|{split}" for name, split in zip(names, ("train", "dev", "test"))]
-    (label / "split_1.txt").write_text("\n".join(["name|split", *splits, "S000005_P0004_T00|train"]))
+    with open(label / "video_map.txt", "a", encoding="utf-8") as file:
+        file.write("9|S000007_P0003_T00|99|你|你 好|你好|r\n")
+    with open(label / "split_1.txt", "a", encoding="utf-8") as file:
+        file.write("\nS000005_P0004_T00|train")
     options = arguments(in_=label, poses=tmp_path / "poses", out=tmp_path / "out")
     assert import_csl_daily.main(options) == 0
     rows = imported(tmp_path / "out").rows
     assert [(row.id, row.split, row.signer) for row in rows] == list(
-        zip(names, ("train", "valid", "test"), ("0000", "0004", "0008"))
+        zip(names, ("train", "valid", "test"), ("0000", "0001", "0002"))
     )
-    assert rows[0].text == "你和小张什么时候认识?" and rows[0].values["gloss"] == "你 小 张 什么 时间 认识"
+    assert rows[0].text == "你和小张什么时候认识?" and rows[0].values["gloss"] == "你 认识"
     assert "clips without a split, left out: 1" in caplog.text
     assert "names in split_1.txt without a sentence, left out: 1 (first: S000005_P0004_T00)" in caplog.text
-    (label / "split_1.txt").write_text("name|split\nS000020_P0000_T00|trian\n")
+    (label / "split_1.txt").write_text("name|split\nS000000_P0000_T00|trian\n")
     assert import_csl_daily.main(options) == 2 and "got trian" in capsys.readouterr().err
 
 
