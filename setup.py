@@ -54,6 +54,7 @@ setup(
         "filelock>=4.2",
         "shtab>=1.7",
         "signwriting>=0.1.19",
+        "pympi-ling>=1.71",
     ],
     extras_require={
         # ve-fairseq is fairseq for current Pythons, without a wheel for 3.13 (scripts/install_fairseq.py).
@@ -77,6 +78,6 @@ setup(
             "av>=14",
         ],
         "tasks": ["mediapipe>=1.2,<2", "av>=14"],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "pysubs2"],
     },
 )

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "mmpt").rglob("*.py"))
 ROOMS = [
-    {"config", "utils", "pose", "signwriting", "registry"},
+    {"config", "utils", "pose", "signwriting", "timed_text", "registry"},
     {"processors", "extractors", "models", "losses", "page"},
     {"datasets", "evaluators", "search"},
     {"embedding"},

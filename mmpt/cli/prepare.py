@@ -60,12 +60,14 @@ def run(args: argparse.Namespace) -> None:
 def _prepare(task: "Task", split: str, files: Sequence[int]) -> None:
     """Build some files of a split's cache."""
     from mmpt.pose.sharded_store import open_shards, shards_of
+    from mmpt.processors.recordings import recordings_request
 
     processor = task.video_processor(training=False)
     if processor.suffix != ".pose":
         raise UserError(f"{task.config.dataset.video_processor} reads features: only poses have a cache.")
     dataset = task.config.dataset
-    request = processor.store_request(task.examples(split), dataset)
+    examples = task.examples(split)
+    request = processor.store_request(examples, dataset)
     clips = bad = 0
     for _, store in open_shards(request, shards_of(request, dataset.store_shards), files):
         clips, bad = clips + len(store), bad + len(store.bad)
@@ -73,6 +75,11 @@ def _prepare(task: "Task", split: str, files: Sequence[int]) -> None:
         "%s: %d files of the pose cache with %d clips (%d unreadable) in %s",
         *(split, len(files), clips, bad, request.cache_dir),
     )
+
+    if split == "train" and dataset.span_sampling is not None:
+        request = recordings_request(processor, examples, dataset)
+        stores = open_shards(request, shards_of(request, dataset.store_shards), files)
+        log.info("%s: %d recordings in %s", split, sum(len(store) for _, store in stores), request.cache_dir)
 
 
 main = Command("prepare", __doc__, add_arguments, run, shards=True)

@@ -21,13 +21,14 @@ from mmpt.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 _EMBEDDING_KEYS = (
-    *("video_processor", "text_processor", "max_video_len", "max_len", "long_video", "vfeat_custom"),
+    *("video_processor", "text_processor", "max_video_len", "max_len", "long_video", "window_step"),
+    "vfeat_custom",
     *(
         field.name
         for options in (PoseSelection, PoseNormalization, PoseSmoothing, FrameFeatures, FrameSampling)
         for field in dataclasses.fields(options)
     ),
-    *("model_cls", "pooling", "multimodal_projection"),
+    *("model_cls", "pooling", "window_pooling", "multimodal_projection"),
 )
 """Keys of `dataset` and `model` that change embeddings without changing the shapes of weights."""
 

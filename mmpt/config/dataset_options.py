@@ -28,8 +28,16 @@ class ClipLength:
 
     long_video: str = opt(
         "truncate",
-        "a clip over max_video_len: truncate it, stop with an error, or subsample it uniformly",
-        choices=["truncate", "error", "uniform"],
+        "a clip over max_video_len: truncate it, stop with an error, subsample it uniformly, or embed it as "
+        "overlapping windows of max_video_len frames, pooled by model.window_pooling",
+        choices=["truncate", "error", "uniform", "windows"],
+    )
+    window_step: int | None = opt(
+        None,
+        "with long_video: windows: frames from the start of a window to that of the next; null: half of "
+        "max_video_len. The last window ends at the last frame",
+        minimum=1,
+        maximum=1 << 20,
     )
     aligner: str = opt("DSAligner", "how frames and prompt are combined into a sample")
 
@@ -190,6 +198,37 @@ class FrameFeatures:
     )
     velocity: bool = opt(False, "append the change of each feature per 1/25 s")
     presence: bool = opt(False, "append a 0/1 feature for each hand: whether it is visible")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanSampling:
+    """Training clips drawn around the captions of a recording: the rows of a table with the same path."""
+
+    span_sampling: str | None = opt(
+        None,
+        "videoclip: train on a random part of the recording around a random time in the caption, drawn for "
+        "each clip in each epoch; null: on the caption's own part. Evaluation uses its own part",
+        choices=["videoclip"],
+    )
+    span_seconds: list[float] | None = opt(
+        None,
+        "with span_sampling: shortest and longest drawn part in seconds, [min, max]",
+        minimum=0.04,
+        maximum=3600,
+    )
+    span_frames: list[int] | None = opt(
+        None,
+        "the same in frames (rows) of the file: for features, which have no frame rate",
+        minimum=1,
+        maximum=1 << 20,
+    )
+    span_texts: int = opt(
+        1,
+        "with span_sampling: a random number of neighbouring captions, at most this many, are joined into "
+        "the text, as far as max_len allows",
+        minimum=1,
+        maximum=1000,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

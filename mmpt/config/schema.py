@@ -15,6 +15,7 @@ from mmpt.config.dataset_options import (
     ClipStorage,
     LexiconOptions,
     PoseOptions,
+    SpanSampling,
     SplitFiles,
     TableOptions,
     TextModelOptions,
@@ -30,6 +31,7 @@ LARGE = 1 << 20
 @dataclass(frozen=True, kw_only=True)
 class DatasetConfig(
     BatchOptions,
+    SpanSampling,
     VideoFeatureOptions,
     PoseOptions,
     ClipStorage,
@@ -96,6 +98,12 @@ class ModelConfig(PublishedModel):
         False, "true: a linear projection after each tower; l2_norm: also normalise to unit length"
     )
     pooling: str = opt("mean", "pooling of frames into one vector", choices=["mean", "max", "attention"])
+    window_pooling: str = opt(
+        "mean",
+        "with dataset.long_video: windows: pooling of the vectors of a clip's windows; attention: weighted "
+        "by a learnt score, starts as the mean",
+        choices=["mean", "attention"],
+    )
     freeze_text: bool = opt(False, "train the video tower only")
     train_last_layers: int | None = opt(
         None,

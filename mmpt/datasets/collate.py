@@ -17,7 +17,8 @@ def collate(
 
     Returns `vfeats` float32 [B, T, D] and `caps` int64 [B, L], `vmasks` and `cmasks` bool (false on padding),
     `label` and `index` int64 [B], lists `video_id` and `text`. T and L are the batch's longest, or video_len
-    and text_len if given (SignCLIP's fixed padding).
+    and text_len if given (SignCLIP's fixed padding) and not
+    exceeded (dataset.long_video: windows).
     """
     assert samples, "a batch needs at least one sample"
     batch: dict[str, Any] = {
@@ -36,7 +37,7 @@ def collate(
 
 
 def _pad(arrays: list[np.ndarray], fill: Any, dtype: Any, length: int | None) -> torch.Tensor:
-    longest = max(len(array) for array in arrays) if length is None else length
+    longest = max(length or 0, *(len(array) for array in arrays))
     padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=dtype)
     for row, array in zip(padded, arrays):
         row[: len(array)] = array

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mmpt.datasets.samplers import BatchSampler
+from mmpt.datasets.span_sampling import DrawnSpan, SpanSampler
 from mmpt.processors.aligner import DSAligner
 from mmpt.processors.clip_source import ClipSource
 from mmpt.processors.example import Example
@@ -23,7 +24,8 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     data as an uninterrupted one, with any number of workers.
 
     sampler: draws the batches. prompt_weights: in training, the probabilities of an example's text and each
-    of its other_texts. Raises UserError for an empty split, for prompts with the same token ids and, in
+    of its other_texts. spans: in training, draws parts of the recordings; a sample keeps the label of the
+    clip's own prompt. Raises UserError for an empty split, for prompts with the same token ids and, in
     training, for prompts of which the tokenizer knows no word.
     """
 
@@ -37,6 +39,7 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         seed: int = 1,
         sampler: BatchSampler | None = None,
         prompt_weights: Sequence[float] = (1.0,),
+        spans: SpanSampler | None = None,
     ):
         examples = clips.examples
         if not examples:
@@ -48,6 +51,7 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.training = training
         self.seed = seed
         self.sampler = sampler or BatchSampler()
+        self._spans = spans if training else None
         self._prompt_shares = np.cumsum(prompt_weights)
         self.epoch = 1
         self.prompts = list(dict.fromkeys(example.text for example in examples))
@@ -73,14 +77,17 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The samples of a batch; torch's DataLoader asks for all of them at once."""
         rngs = [generator(self.seed, self.epoch, index) if self.training else None for index in indices]
-        return [
-            self._sample(index, features)
-            for index, features in zip(indices, self.clips.features_of(indices, rngs))
-        ]
+        if self._spans is None:
+            clips = zip(indices, self.clips.features_of(indices, rngs))
+            return [self._sample(index, features) for index, features in clips]
+        drawn = [self._spans.draw(index, self._generators(index)[1]) for index in indices]
+        features = self._spans.features(indices, drawn, rngs)
+        return [self._sample(*parts) for parts in zip(indices, features, drawn)]
 
-    def _sample(self, index: int, features: np.ndarray) -> dict[str, Any]:
+    def _sample(self, index: int, features: np.ndarray, drawn: DrawnSpan | None = None) -> dict[str, Any]:
         example = self.examples[index]
-        text = self._draw_prompt(example, index)
+        joined = None if drawn is None else drawn.text
+        text = joined or self._draw_prompt(example, index)
         caps, cmasks = self.text_processor(text)
         sample: dict[str, Any] = self.aligner(example.video_id, features, caps, cmasks)
         sample |= {
@@ -100,9 +107,15 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         if "" in texts:
             weights = np.diff(shares, prepend=0.0) * [bool(text) for text in texts]
             shares = np.cumsum(weights / weights.sum()) if weights.any() else np.ones(1)
-        # a separate generator, so that clips are augmented the same way with one prompt or several
-        drawn = generator(self.seed, self.epoch, index).spawn(1)[0].random()
+        drawn = self._generators(index)[0].random()
         return texts[min(int(np.searchsorted(shares, drawn, side="right")), len(texts) - 1)]
+
+    def _generators(self, index: int) -> list[np.random.Generator]:
+        """Generators of the prompt and of the part of the recording.
+
+        They are separate, so that clips are augmented the same way with one prompt or several.
+        """
+        return generator(self.seed, self.epoch, index).spawn(2)
 
     def _number_signs(self) -> dict[str, int]:
         """A label for each further prompt that contains SignWriting.
@@ -124,10 +137,10 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def lengths(self) -> np.ndarray:
         """Frames of each clip for the model (before augmentation, after cutting): int64 [N]."""
-        return np.minimum(self.clips.lengths(), self.aligner.max_video_len)
+        return self.aligner.kept(self.clips.lengths())
 
-    def n_cut(self) -> int:
-        """Number of clips longer than the model's max_video_len."""
+    def n_long(self) -> int:
+        """Number of clips longer than the model's max_video_len (see dataset.long_video)."""
         return int((self.clips.lengths() > self.aligner.max_video_len).sum())
 
     def lost_of_prompts(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Check a table of clips before training."""
 
 import logging
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,9 +116,10 @@ def check_table(
     files = [Path(job[0]) for job in jobs]
     if clips is None:
         clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
-    report = TableReport(
-        table, files, clips, reader, LONG if config is None else config.dataset.max_video_len
-    )
+    report = TableReport(table, files, clips, reader, LONG)
+    if config is not None:
+        windows = config.dataset.long_video == "windows"
+        report.longest = sys.maxsize if windows else config.dataset.max_video_len
     report.splits = _splits(table.rows, clips)
     report.errors += [
         f"{table.path}, line {row.line}, column 'path': {clip.error}"

@@ -124,7 +124,12 @@ def _evaluations(checkpoint: Path, config: Config | None, fingerprint: str) -> l
 def _limits(loaded: LoadedModel) -> list[str]:
     """What follows from the model's settings."""
     dataset = loaded.dataset_cfg
-    fate = {"truncate": "cut", "uniform": "subsampled", "error": "refused"}[dataset.long_video]
+    fate = {
+        "truncate": "cut",
+        "uniform": "subsampled",
+        "error": "refused",
+        "windows": f"embedded as overlapping windows of {dataset.max_video_len} frames, which are pooled",
+    }[dataset.long_video]
     limits = [f"Clips over {dataset.max_video_len} frames are {fate}."]
     limits.append(f"Prompts over {dataset.max_len} token ids are cut.")
     if VIDEO_PROCESSORS.get(dataset.video_processor, "dataset.video_processor").suffix == ".pose":

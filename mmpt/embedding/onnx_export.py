@@ -82,6 +82,13 @@ def export_onnx(model: SignCLIP, out: str | os.PathLike[str], force: bool = Fals
     Raises UserError, also if the packages are missing.
     """
     _check_packages()
+    if model.model.windows is not None:
+        raise UserError(
+            "this model pools the windows of long clips (dataset.long_video: windows), and their number is "
+            "not known to an ONNX graph: export a model that was converted with dataset.long_video=truncate, "
+            "uniform or error, which embeds clips of at most "
+            f"{model.model.windows.length} frames in the same way."
+        )
     of = {"model": model.fingerprint}
     check_output(out, ONNX_EXPORT, of, force)
     original = copy.deepcopy(model.model).cpu().float().eval()

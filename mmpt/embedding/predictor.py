@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from tqdm import tqdm
 
+from mmpt.models.clip_windows import WindowOptions
 from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _FRAMES_AT_ONCE = 64 * 256
 """Frames, with padding, in the batches that threads compute at once; bounds the memory."""
+_VALUES_AT_ONCE = 1 << 28
+"""Values of the clips that are sorted by length at once (1 GiB)."""
 _spreading = threading.Lock()
 
 PREDICTORS: Registry[Any] = Registry("predictor")
@@ -32,7 +35,8 @@ class Predictor:
 
     model: moved to `device`. batch_size: clips or prompts per batch. progress: show a progress bar on a
     terminal. pool: clips that are read and sorted by length at once. autocast: run the towers in this dtype
-    (torch.bfloat16, torch.float16).
+    (torch.bfloat16, torch.float16). A model that divides long clips into windows (see ClipWindows) gets
+    batches of at most batch_size windows, or one clip.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Predictor:
         done: list[NDArray[np.float32]] = []
         with self._inference(), self._bar(total, "clips") as bar:
             count, width = 0, -1
-            while pool := [_clip(x, count + i) for i, x in enumerate(itertools.islice(source, self.pool))]:
+            while pool := self._pool(source, count):
                 width = pool[0].shape[1] if width < 0 else width
                 for i, x in enumerate(pool):
                     if x.shape[1] != width:
@@ -71,7 +75,8 @@ class Predictor:
                             f"clip number {count + i} has feature dimension {x.shape[1]}, those before "
                             f"it {width}."
                         )
-                done.append(self._embed([len(x) for x in pool], lambda i, p=pool: self._videos(p, i), bar))
+                lengths = [len(x) for x in pool]
+                done.append(self._embed(lengths, lambda i, p=pool: self._videos(p, i), bar, self.windows))
                 count += len(pool)
         if not done:
             raise UserError("there are no clips to embed.")
@@ -106,10 +111,29 @@ class Predictor:
             embedded = self._embed([len(ids) for ids, _ in rows], lambda i: self._texts(rows, i), bar)
         return embedded[index]
 
-    def _embed(self, lengths: list[int], encode: Any, bar: Any) -> NDArray[np.float32]:
+    @property
+    def windows(self) -> WindowOptions | None:
+        """How the model divides long clips."""
+        found: WindowOptions | None = getattr(self.model, "windows", None)
+        return found
+
+    def _pool(self, source: Iterator[ArrayLike], count: int) -> list[NDArray[np.float32]]:
+        """The next clips: `pool` of them, fewer if they are large; `count` came before."""
+        pool: list[NDArray[np.float32]] = []
+        values = 0
+        for video in itertools.islice(source, self.pool):
+            pool.append(_clip(video, count + len(pool)))
+            values += pool[-1].size
+            if values > _VALUES_AT_ONCE:
+                break
+        return pool
+
+    def _embed(
+        self, lengths: list[int], encode: Any, bar: Any, windows: WindowOptions | None = None
+    ) -> NDArray[np.float32]:
         """Encode in length-sorted batches, longest first, so that too large a batch fails at once."""
         order = np.argsort(-np.asarray(lengths), kind="stable")
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        batches = self._batches(order, np.asarray(lengths), windows)
 
         def compute(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
             with torch.inference_mode(), self._cast():  # both are settings of a thread
@@ -124,6 +148,19 @@ class Predictor:
                 bar.update(len(chosen))
         assert result is not None
         return result
+
+    def _batches(
+        self, order: NDArray[np.int64], lengths: NDArray[np.int64], windows: WindowOptions | None
+    ) -> list[NDArray[np.int64]]:
+        """Clips in this order, longest first, batch_size (or windows) at a time."""
+        widest = np.ones(len(order), int) if windows is None else windows.counts(lengths[order])
+        batches = []
+        start = 0
+        while start < len(order):
+            stop = start + max(1, self.batch_size // int(widest[start]))
+            batches.append(order[start:stop])
+            start = stop
+        return batches
 
     def _at_once(self, batches: int, longest: int) -> int:
         """How many batches to compute at once, each with one thread; 1 if most cores would be idle."""

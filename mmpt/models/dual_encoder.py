@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmpt.models.bert_settings import BertSettings
+from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.packing import PackedModule
 from mmpt.models.precision import autocast_dtype
 from mmpt.models.prompts import distinct_prompts, text_inputs
@@ -19,10 +20,12 @@ class DualEncoder(PackedModule, abc.ABC):
     Attributes:
         text_settings: sizes of the text model that it was built from.
         packed: compute real tokens only, and each distinct prompt of a batch once (see set_packed).
+        windows: how clips longer than the tower are divided (see ClipWindows); None: they are not.
         autocast: "bf16" or "fp16": half precision where the device supports it; embeddings stay float32.
     """
 
     text_settings: BertSettings
+    windows: WindowOptions | None = None
     autocast: str | None = None
 
     @property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpt.models.bert import BertModel
+from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.projection import Space
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.stacking import can_stack, run_stacked, stacked_copy
@@ -38,9 +39,12 @@ class MMFusionEnsemble(WithTextTower):
         projection: bool | str = False,
         pooling: str = "mean",
         freeze_text: bool = False,
+        windows: WindowOptions | None = None,
     ):
         super().__init__()
-        spaces = [Space(tower, text_encoder.settings, projection, pooling) for tower in video_encoders]
+        settings = text_encoder.settings
+        spaces = [Space(tower, settings, projection, pooling, windows) for tower in video_encoders]
+        self.windows = windows
         self.members = nn.ModuleList(spaces)  # the parameter names of saved checkpoints begin with `members.`
         self._take_text_tower(text_encoder, freeze_text)
         self._together: tuple[nn.Module | None] = (None,)  # in a tuple: no part of the saved model

@@ -8,7 +8,7 @@ from mmpt.models.bert import BertEncoder
 from mmpt.utils.errors import UserError
 
 _TOWERS = ("video_encoder", "text_encoder", "mm_encoder")
-_PROJECTIONS = ("video_projection", "text_projection", "video_pooling")
+_PROJECTIONS = ("video_projection", "text_projection", "video_pooling", "clip_windows")
 _OF_FRAMES = {"videomlp", "videoconv"}
 """Parts of a video tower that the text model does not initialise."""
 

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from mmpt.models.building import build_video_tower
+from mmpt.models.clip_windows import ClipWindows, WindowOptions
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.pooling import POOLINGS
+from mmpt.models.projection import pool_clips
 from mmpt.models.prompts import pool_text
 from mmpt.models.registry import MODELS, VIDEO_ENCODERS
 from mmpt.models.text_model import PretrainedBert
@@ -27,18 +29,27 @@ class MMFusionShare(DualEncoder):
         text_offset: added to the positions of the tokens after [CLS]. With 0 they follow [CLS]. VideoCLIP's
             first release put prompts after the positions of the video: `max_video_len + 1`.
         pooling: of the video side: mean, max or attention.
+        windows: see Space.
     """
 
-    def __init__(self, mm_encoder: MMBertForEncoder, *, text_offset: int = 0, pooling: str = "mean"):
+    def __init__(
+        self,
+        mm_encoder: MMBertForEncoder,
+        *,
+        text_offset: int = 0,
+        pooling: str = "mean",
+        windows: WindowOptions | None = None,
+    ):
         super().__init__()
         self.text_settings = mm_encoder.bert.settings
         self.mm_encoder = mm_encoder
         self.text_offset = text_offset
         self.video_pooling = POOLINGS.get(pooling, "model.pooling")(self.hidden_size)
+        self.clip_windows = None if windows is None else ClipWindows(windows, self.hidden_size)
+        self.windows = windows
 
     def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        hidden, packing, counted = self.mm_encoder.encode(vfeats, vmasks)
-        return self.video_pooling(hidden, packing.sequences, counted, packing.batch)
+        return pool_clips(self.mm_encoder, self.video_pooling, self.clip_windows, vfeats, vmasks)
 
     def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
         index = torch.arange(ids.shape[1], device=ids.device)
@@ -70,4 +81,4 @@ class MMFusionShare(DualEncoder):
         """The model with `model.mm_encoder_cls` as its tower, initialised from `bert`."""
         layers = bert.settings.num_hidden_layers
         tower = build_video_tower("mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)
-        return cls(tower, pooling=model_cfg.pooling)
+        return cls(tower, pooling=model_cfg.pooling, windows=WindowOptions.of(model_cfg, dataset_cfg))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmpt.models.bert import init_weights
 from mmpt.models.bert_settings import BertSettings
+from mmpt.models.clip_windows import ClipWindows, WindowOptions
 from mmpt.models.layers import Linear
 from mmpt.models.pooling import POOLINGS
 from mmpt.utils.errors import UserError
@@ -36,13 +37,22 @@ class Space(nn.Module):
         projection: False (the towers must have the same width), True (a linear map after each tower) or
             "l2_norm" (the same, then unit length).
         pooling: frames -> one vector: mean, max or attention.
+        windows: how clips longer than the tower are divided; None: the tower gets them whole.
     """
 
-    def __init__(self, video_encoder: Any, text: BertSettings, projection: bool | str, pooling: str):
+    def __init__(
+        self,
+        video_encoder: Any,
+        text: BertSettings,
+        projection: bool | str,
+        pooling: str,
+        windows: WindowOptions | None = None,
+    ):
         super().__init__()
         video_width = video_encoder.bert.settings.hidden_size
         self.video_encoder = video_encoder
         self.video_pooling = POOLINGS.get(pooling, "model.pooling")(video_width)
+        self.clip_windows = None if windows is None else ClipWindows(windows, video_width)
         l2_norm = _wants_l2_norm(projection)
         self.video_projection: nn.Module = nn.Identity()
         self.text_projection: nn.Module = nn.Identity()
@@ -66,8 +76,25 @@ def embed_clips(space: Any, vfeats: Tensor, vmasks: Tensor) -> Tensor:
 
     space: a Space, or a model with the attributes of one.
     """
-    hidden, packing, counted = space.video_encoder.encode(vfeats, vmasks)
-    return space.video_projection(space.video_pooling(hidden, packing.sequences, counted, packing.batch))
+    return space.video_projection(
+        pool_clips(space.video_encoder, space.video_pooling, space.clip_windows, vfeats, vmasks)
+    )
+
+
+def pool_clips(
+    tower: Any, pooling: nn.Module, windows: ClipWindows | None, vfeats: Tensor, vmasks: Tensor
+) -> Tensor:
+    """Clips float [B, T, vfeat_dim] with masks bool [B, T] -> pooled vectors of the tower, [B, H].
+
+    windows: see Space.
+    """
+
+    def embed(vfeats: Tensor, vmasks: Tensor) -> Tensor:
+        hidden, packing, counted = tower.encode(vfeats, vmasks)
+        pooled: Tensor = pooling(hidden, packing.sequences, counted, packing.batch)
+        return pooled
+
+    return embed(vfeats, vmasks) if windows is None else windows(embed, vfeats, vmasks)
 
 
 def _wants_l2_norm(projection: bool | str) -> bool:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmpt.models import bert, layers, pooling, projection, video_bert
+from mmpt.models import bert, clip_windows, layers, pooling, projection, video_bert
 from mmpt.models.bert_settings import ACTIVATIONS
 from mmpt.models.dropout import Dropout
 
 _TYPES = {
     *(projection.Space, projection.Projection, pooling.MeanPooling, nn.Identity),
+    clip_windows.ClipWindows,
     *(video_bert.MMBertForEncoder, video_bert.VideoTokenMLP),
     *(bert.BertModel, bert.BertEmbeddings, bert.BertEncoder, bert.BertLayer, bert.BertAttention),
     *(bert.BertSelfAttention, bert.BertIntermediate, bert.ResidualOutput, bert.BertPooler, nn.ModuleList),

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mmpt.models.bert import BertModel
 from mmpt.models.building import build_video_tower
+from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.projection import Space, embed_clips
 from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
@@ -28,6 +29,7 @@ class MMFusionSeparate(WithTextTower):
         pooling: of the video tower: mean, max or attention.
         freeze_text: do not train the text tower (no gradients, no dropout, features are cached). Projections
         are still trained.
+        windows: see Space.
     """
 
     def __init__(
@@ -38,12 +40,15 @@ class MMFusionSeparate(WithTextTower):
         projection: bool | str = False,
         pooling: str = "mean",
         freeze_text: bool = False,
+        windows: WindowOptions | None = None,
     ):
         super().__init__()
         # attribute names and order are those of published checkpoints
-        space = Space(video_encoder, text_encoder.settings, projection, pooling)
+        space = Space(video_encoder, text_encoder.settings, projection, pooling, windows)
         self.video_encoder = video_encoder
         self._take_text_tower(text_encoder, freeze_text)
+        self.windows = windows
+        self.clip_windows = space.clip_windows
         self.video_pooling = space.video_pooling
         self.video_projection = space.video_projection
         self.text_projection = space.text_projection
@@ -69,16 +74,18 @@ class MMFusionSeparate(WithTextTower):
         With `model.ensemble_size` above 1 it is an MMFusionEnsemble.
         """
         layers = model_cfg.num_hidden_video_layers
+        windows = WindowOptions.of(model_cfg, dataset_cfg)
         towers = [
             build_video_tower("video_encoder_cls", model_cfg, dataset_cfg, bert, layers)
             for _ in range(model_cfg.ensemble_size)
         ]
         text_encoder = TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")(bert.settings)
         bert.fill(text_encoder.bert)
-        options = {
+        options: dict[str, Any] = {
             "projection": model_cfg.multimodal_projection,
             "pooling": model_cfg.pooling,
             "freeze_text": model_cfg.freeze_text or model_cfg.train_projections_only,
+            "windows": windows,
         }
         if len(towers) > 1:
             return MMFusionEnsemble(towers, text_encoder, **options)

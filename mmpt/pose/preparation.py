@@ -110,14 +110,14 @@ class PosePreparation:
         may list the components.
         """
         try:
-            clip = read(self._needed)
+            clip = read(self.needed)
             hands_seen = any(clip.component(n)[1].any() for n in HANDS if n in clip.layout.components)
             return self.clip(clip) if hands_seen and not self.mirrors(clip) else None
         except UserError:
             return None
 
     @cached_property
-    def _needed(self) -> frozenset[str]:
+    def needed(self) -> frozenset[str]:
         """The selected components, the hands (to scale z and to mirror) and the body (the shoulders)."""
         return frozenset((*component_names(self.pose_components), *HANDS, POSE))
 

@@ -35,8 +35,12 @@ class ShardedStore:
 
     def __getitem__(self, i: int) -> PoseClip:
         """See PoseStore."""
+        return self.part(i, slice(None))
+
+    def part(self, i: int, frames: slice) -> PoseClip:
+        """See PoseStore."""
         i = range(len(self))[i]
-        return self._stores[int(self._shard_of[i])][int(self._row[i])]
+        return self._stores[int(self._shard_of[i])].part(int(self._row[i]), frames)
 
     @property
     def bad(self) -> dict[int, str]:
@@ -54,15 +58,27 @@ class ShardedStore:
         return self._gather("lengths")
 
     @property
+    def rates(self) -> np.ndarray:
+        """See PoseStore."""
+        return self._gather("rates", np.float64)
+
+    @property
     def seen(self) -> np.ndarray:
         """See PoseStore."""
         return self._gather("seen")
 
-    def _gather(self, name: str) -> np.ndarray:
-        values = np.zeros(len(self), dtype=np.int32)
+    def _gather(self, name: str, dtype: type = np.int32) -> np.ndarray:
+        values: np.ndarray = np.zeros(len(self), dtype=dtype)
         for shard, store in self._stores.items():
             values[self._shard_of == shard] = getattr(store, name)
         return values
+
+
+def open_store(request: StoreRequest, shards: int) -> PoseStore | ShardedStore:
+    """The store of a request, in this many files."""
+    if shards > 1:
+        return ShardedStore.build_or_open(request, shards)
+    return PoseStore.build_or_open(request)
 
 
 def shards_of(request: StoreRequest, shards: int) -> np.ndarray:

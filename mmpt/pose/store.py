@@ -131,6 +131,10 @@ class PoseStore:
 
     def __getitem__(self, i: int) -> PoseClip:
         """The clip of `paths[i]`. Raises UserError for one of `bad`, IndexError if there is no such clip."""
+        return self.part(i, slice(None))
+
+    def part(self, i: int, frames: slice) -> PoseClip:
+        """These frames of `store[i]`; the others are not read (except once, to check the clip)."""
         i = range(len(self))[i]
         if i in self._file.bad:
             raise UserError(self._file.bad[i])
@@ -138,9 +142,9 @@ class PoseStore:
             if not self._file.intact(i):
                 job = self._request.job(i)
                 log.warning("%s: clip %d is damaged: reading %s instead", self.path, i, job[1])
-                return _prepare(*job)
+                return _prepare(*job).frames(frames)
             self._checked[i] = True
-        return self._file.clip(i)
+        return self._file.clip(i, frames)
 
     @property
     def bad(self) -> dict[int, str]:
@@ -151,6 +155,11 @@ class PoseStore:
     def lengths(self) -> np.ndarray:
         """int32 [N]: frames of each clip, 0 for a bad one; known without reading the clips."""
         return self._file.index["frames"]
+
+    @property
+    def rates(self) -> np.ndarray:
+        """float64 [N]: frames per second of each clip, 0 for a bad one."""
+        return self._file.index["fps"]
 
     @property
     def seen(self) -> np.ndarray:

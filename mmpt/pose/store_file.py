@@ -149,16 +149,16 @@ class StoreFile:
     def __len__(self) -> int:
         return len(self.index)
 
-    def clip(self, i: int) -> PoseClip:
-        """Clip `i`; its coordinates are a read-only view of the file if the store is float32."""
+    def clip(self, i: int, part: slice = slice(None)) -> PoseClip:
+        """Clip `i`, or these frames of it; coordinates are a read-only view if the store is float32."""
         row = self.index[i]
         layout = self._layouts[row["layout"]]
         frames, points = int(row["frames"]), len(layout)
         offset, count = int(row["offset"]), frames * points
-        data = np.frombuffer(self._map, self.dtype, 3 * count, offset).reshape(frames, points, 3)
+        data = np.frombuffer(self._map, self.dtype, 3 * count, offset).reshape(frames, points, 3)[part]
         at = offset + 3 * count * self.dtype.itemsize
-        confidence = np.frombuffer(self._map, np.uint8, count, at).reshape(frames, points)
-        self._release(count * (3 * self.dtype.itemsize + 1))
+        confidence = np.frombuffer(self._map, np.uint8, count, at).reshape(frames, points)[part]
+        self._release(confidence.size * (3 * self.dtype.itemsize + 1))
         return PoseClip(
             data.astype(np.float32, copy=False),
             confidence * np.float32(1 / 255),

@@ -10,12 +10,12 @@ from mmpt.utils.errors import UserError
 class DSAligner:
     """Combines a clip with its prompt, and limits the clip to max_video_len frames.
 
-    long_video: a longer clip is cut to its first frames (`truncate`), refused (`error`), or subsampled to
-    max_video_len evenly spaced frames (`uniform`).
+    long_video: a longer clip is cut to its first frames (`truncate`), refused (`error`), subsampled to
+    max_video_len evenly spaced frames (`uniform`), or kept, for a model that divides it (`windows`).
     """
 
     def __init__(self, max_video_len: int, long_video: str = "truncate"):
-        assert long_video in ("truncate", "error", "uniform"), long_video
+        assert long_video in ("truncate", "error", "uniform", "windows"), long_video
         self.max_video_len = max_video_len
         self.long_video = long_video
 
@@ -30,12 +30,12 @@ class DSAligner:
         return {"vfeats": vfeats, "vmasks": np.ones(len(vfeats), dtype=bool), "caps": caps, "cmasks": cmasks}
 
     def cut(self, video_id: str, vfeats: np.ndarray) -> np.ndarray:
-        """A clip's features [T, D] as float32, at most max_video_len frames.
+        """A clip's features [T, D] as float32, at most max_video_len frames (except with `windows`).
 
         Raises UserError for a longer clip with long_video: error.
         """
         vfeats = np.ascontiguousarray(vfeats, dtype=np.float32)
-        if len(vfeats) <= self.max_video_len:
+        if len(vfeats) <= self.max_video_len or self.long_video == "windows":
             return vfeats
         if self.long_video == "error":
             raise UserError(
@@ -46,3 +46,7 @@ class DSAligner:
         if self.long_video == "uniform":
             return vfeats[np.linspace(0, len(vfeats) - 1, self.max_video_len).round().astype(int)]
         return vfeats[: self.max_video_len]
+
+    def kept(self, frames: np.ndarray) -> np.ndarray:
+        """Frames that `cut` keeps of clips of int64 [N] frames."""
+        return frames if self.long_video == "windows" else np.minimum(frames, self.max_video_len)

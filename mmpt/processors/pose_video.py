@@ -27,7 +27,7 @@ from mmpt.pose.features import HAND_FRAMES, PER_HAND, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
 from mmpt.pose.people import RULES
 from mmpt.pose.preparation import PosePreparation
-from mmpt.pose.sharded_store import ShardedStore
+from mmpt.pose.sharded_store import ShardedStore, open_store
 from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
@@ -121,11 +121,7 @@ class PoseProcessor:
         Raises UserError for a clip that cannot be read; with on_bad_example: skip, if more than half cannot.
         """
         request = self.store_request(examples, storage)
-        store: PoseStore | ShardedStore
-        if storage.store_shards > 1:
-            store = ShardedStore.build_or_open(request, storage.store_shards)
-        else:
-            store = PoseStore.build_or_open(request)
+        store = open_store(request, storage.store_shards)
         rows = readable(examples, store.bad)
         empty = [examples[i].video_id for i in rows[store.seen[rows] == 0]]
         if empty:

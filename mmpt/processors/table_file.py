@@ -26,7 +26,7 @@ from mmpt.utils.videos import how_to_extract, is_video
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".csv", ".tsv", ".parquet")
-_SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "dev": "valid", "validation": "valid"}
+SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "dev": "valid", "validation": "valid"}
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 _STARTS = {"start": "ms", "start_ms": "ms", "start_frame": "frames"}
 _ENDS = {"end": "ms", "end_ms": "ms", "end_frame": "frames"}
@@ -158,9 +158,9 @@ def _row(path: Path, line: int, values: dict[str, str]) -> TableRow:
         if not values[column]:
             raise UserError(f"{path}, line {line}, column {column!r}: it is empty.")
     split = values.get("split", "")
-    if "split" in values and split.lower() not in _SPLIT_NAMES:
+    if "split" in values and split.lower() not in SPLIT_NAMES:
         raise UserError(
-            f"{path}, line {line}, column 'split': expected {_one_of(_SPLIT_NAMES)}, got {split!r}."
+            f"{path}, line {line}, column 'split': expected {_one_of(SPLIT_NAMES)}, got {split!r}."
         )
     left = values.get("left_handed", "")
     if left.lower() not in _TRUTH:
@@ -170,7 +170,7 @@ def _row(path: Path, line: int, values: dict[str, str]) -> TableRow:
         id=values["id"],
         path=path.parent / values["path"],
         text=values[text_column],
-        split=_SPLIT_NAMES.get(split.lower(), ""),
+        split=SPLIT_NAMES.get(split.lower(), ""),
         signed_language=values.get("signed_language", ""),
         spoken_language=values.get("spoken_language", ""),
         signer=values.get("signer", ""),

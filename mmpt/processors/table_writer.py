@@ -11,6 +11,7 @@ from pathlib import Path
 from mmpt.processors.table_file import Table, read_table
 from mmpt.processors.table_lines import csv_rows, header_hint
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import files_under
 from mmpt.utils.outputs import OutputKind, replace_output
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
     return table
 
 
-def csv_lines(path: Path) -> list[list[str]]:
+def csv_lines(path: Path, separator: str = ",") -> list[list[str]]:
     """The cells of each line of a corpus's CSV file; the first line holds the column names.
 
     Raises UserError if the file is missing or truncated.
@@ -51,7 +52,7 @@ def csv_lines(path: Path) -> list[list[str]]:
             f"there is no file {path}, which is part of the corpus: see --help for how to get it."
         )
     lines: list[list[str]] = []
-    for number, cells in csv_rows(path, ","):
+    for number, cells in csv_rows(path, separator):
         if lines and len(cells) != len(lines[0]):
             raise UserError(
                 f"{path}, line {number}: expected {len(lines[0])} cells, as in the first "
@@ -61,14 +62,13 @@ def csv_lines(path: Path) -> list[list[str]]:
     return lines
 
 
-def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Iterable[str], separator: str = ",") -> list[dict[str, str]]:
     """The rows of a corpus's CSV file. Raises UserError for a missing column or an invalid file."""
-    header, *lines = csv_lines(path) or [[]]
+    header, *lines = csv_lines(path, separator) or [[]]
     missing = [name for name in columns if name not in header]
     if missing:
-        raise UserError(
-            f"{path}: expected the columns {', '.join(missing)}, got {header}.{header_hint(header, missing)}"
-        )
+        hint = header_hint(header, missing, separator)
+        raise UserError(f"{path}: expected the columns {', '.join(missing)}, got {header}.{hint}")
     return [dict(zip(header, cells)) for cells in lines]
 
 
@@ -89,18 +89,33 @@ def unique_ids(names: Iterable[str]) -> list[str]:
     return ids
 
 
-def split_by(keys: Sequence[str], shares: tuple[float, float] = (0.1, 0.1)) -> dict[str, str]:
+def split_by(keys: Iterable[str], shares: tuple[float, float] = (0.1, 0.1), seed: int = 0) -> dict[str, str]:
     """Assign a split to each key (a signer, a class and its number), for corpora that publish no splits.
 
-    Keys are ordered by a hash of their name, so the split is reproducible; the first `shares` of them are
-    test and valid, at least one each if there are three or more.
+    Keys are ordered by a hash of the seed and their name, so the split is reproducible; the first `shares` of
+    them are test and valid, at least one each if there are three or more and the share is not 0.
     """
-    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).hexdigest())
-    least = 1 if len(ordered) >= 3 else 0
-    test = max(least, round(shares[0] * len(ordered)))
-    valid = max(least, round(shares[1] * len(ordered)))
+    prefix = f"{seed}:" if seed else ""
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(f"{prefix}{key}".encode()).hexdigest())
+    test, valid = (
+        max(1 if len(ordered) >= 3 and share else 0, round(share * len(ordered))) for share in shares
+    )
     names = ["test"] * test + ["valid"] * valid
     return {key: names[n] if n < len(names) else "train" for n, key in enumerate(ordered)}
+
+
+def files_by_name(folder: Path, suffix: str = ".pose") -> dict[str, Path]:
+    """Name without suffix -> file, of all files under a folder with a suffix.
+
+    Raises UserError for a missing folder, and for two files of one name.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: see --help for what it should hold.")
+    found: dict[str, Path] = {}
+    for path in files_under(folder, skip=folder):
+        if path.suffix.lower() == suffix and found.setdefault(path.stem, path) != path:
+            raise UserError(f"{found[path.stem]} and {path} have the same name: keep one of them.")
+    return found
 
 
 def existing(rows: Sequence[Mapping[str, str]], folder: Path) -> list[Mapping[str, str]]:

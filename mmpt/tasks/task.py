@@ -16,15 +16,18 @@ from mmpt.config.run_folder import BEST, LAST, save_dir
 from mmpt.datasets.leaks import shared_with_training
 from mmpt.datasets.mmdataset import MMDataset
 from mmpt.datasets.samplers import BatchSampler
+from mmpt.datasets.span_sampling import SpanLengths, SpanSampler, check_spans
 from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.metrics.retrieval import METRICS
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss, needs_common_batches
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.models.building import check_reads_signs
+from mmpt.models.clip_windows import WindowOptions
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.clip_source import ClipSource
 from mmpt.processors.example import Example, MetaProcessor
+from mmpt.processors.recordings import Recordings, open_recordings
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ class Task:
         self._check_batches()
         self._model.check(config.model)
         check_reads_signs(config.model, dataset)
+        WindowOptions.of(config.model, dataset)
+        check_spans(dataset, len(dataset.prompt_templates))
         self.video_processor(training=False)  # its own checks: components, width
 
     def _check_batches(self) -> None:
@@ -185,7 +190,13 @@ class Task:
         config = self.config.dataset
         processor = self.video_processor(training)
         corpus = self._corpus(split, processor.suffix)
-        clips = processor.open(corpus.examples, config)
+        spans = None
+        if training and config.span_sampling is not None:
+            recordings = open_recordings(processor, corpus.examples, config)
+            spans = self._span_sampler(recordings)
+            clips: ClipSource = recordings
+        else:
+            clips = processor.open(corpus.examples, config)
         corpus.examples = list(clips.examples)  # without the skipped ones
         if training:
             self._check_known(corpus)
@@ -198,6 +209,7 @@ class Task:
             seed=self.seed,
             sampler=self._sampler(corpus),
             prompt_weights=corpus.prompt_weights,
+            spans=spans,
         )
         log.info("%s: %s", split, corpus.describe())
         shared = [] if corpus.table is None or split == "train" else shared_with_training(corpus.table, split)
@@ -205,12 +217,20 @@ class Task:
             log.warning("%s: results will be too optimistic: %s", split, leak)
         for lost in dataset.lost_of_prompts():
             log.warning("%s: %s", split, lost)
-        if dataset.n_cut():
-            log.warning(
-                "%s: %d of %d clips are longer than max_video_len=%d (long_video: %s)",
-                *(split, dataset.n_cut(), len(dataset), config.max_video_len, config.long_video),
-            )
+        level = logging.INFO if config.long_video == "windows" else logging.WARNING
+        limit = f"longer than max_video_len={config.max_video_len} (long_video: {config.long_video})"
+        if spans is not None and config.clip_frames is None and spans.longest > config.max_video_len:
+            log.log(level, "%s: drawn parts have up to %d frames, %s", split, spans.longest, limit)
+        elif spans is None and dataset.n_long():
+            log.log(level, "%s: %d of %d clips are %s", split, dataset.n_long(), len(dataset), limit)
         return dataset
+
+    def _span_sampler(self, recordings: Recordings) -> SpanSampler:
+        config = self.config.dataset
+        text = self.text_processor
+        return SpanSampler(
+            recordings, SpanLengths.of(config), config.span_texts, lambda joined: not text.is_cut(joined)
+        )
 
     def _check_known(self, corpus: MetaProcessor, texts: Sequence[str] = ()) -> None:
         """Raises UserError for texts, of a table too, of which the tokenizer knows no word.

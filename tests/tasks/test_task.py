@@ -103,8 +103,8 @@ def test_an_embedding_does_not_depend_on_its_batch(task):
 def test_clips_cut_to_max_video_len_are_counted(tiny_yaml, caplog):
     task = Task(load_config(tiny_yaml, ["dataset.max_video_len=10"]))
     dataset = task.dataset("valid")
-    assert dataset.n_cut() > 0 and max(len(dataset[i]["vfeats"]) for i in range(len(dataset))) == 10
-    assert f"{dataset.n_cut()} of 6 clips are longer than max_video_len=10" in caplog.text
+    assert dataset.n_long() > 0 and max(len(dataset[i]["vfeats"]) for i in range(len(dataset))) == 10
+    assert f"{dataset.n_long()} of 6 clips are longer than max_video_len=10" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""ELAN files (.eaf), through the package pympi-ling."""
+
+import mimetypes
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from mmpt.registry import nearest
+from mmpt.timed_text.caption import Caption, Findings, tidy
+from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.files import atomic_write, check_regular
+
+if TYPE_CHECKING:
+    from pympi import Eaf
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def read_elan(
+    path: str | Path, tiers: Sequence[str] = (), offset_ms: int = 0, findings: Findings | None = None
+) -> list[Caption]:
+    """The annotations of an .eaf file; see `tidy`.
+
+    tiers: their names (default: all). An annotation of a tier that depends on another one has the time of the
+    annotation that it refers to. Annotations without a time are left out and counted. The signer is the
+    tier's participant. Raises UserError for a missing tier, and for a file that ELAN would not open.
+    """
+    eaf = _parsed(Path(path))
+    for tier in tiers:
+        if tier not in eaf.tiers:
+            known = ", ".join(repr(name) for name in eaf.tiers) or "none"
+            raise UserError(f"{path}: there is no tier {tier!r}.{nearest(tier, eaf.tiers)} Tiers: {known}.")
+    found = Findings() if findings is None else findings
+    cues = [cue for tier in tiers or eaf.tiers for cue in _cues(Path(path), eaf, tier, found)]
+    captions = tidy(cues, offset_ms, found)
+    if findings is None:
+        found.warn()
+    return captions
+
+
+def tier_names(path: str | Path) -> list[str]:
+    """The names of the tiers of an .eaf file, in order. Raises UserError."""
+    return list(_parsed(Path(path)).tiers)
+
+
+def write_elan(
+    path: str | Path, captions_by_tier: Mapping[str, Sequence[Caption]], media: str | Path | None = None
+) -> None:
+    """Write an .eaf file with one tier for each name, even if it has no captions.
+
+    A tier of ELAN holds no overlapping annotations: captions that overlap go to further tiers, NAME-2,
+    NAME-3, ... media: the video to link to. Raises UserError for a text that XML cannot hold, for no tier,
+    and for a caption that does not end after it starts.
+    """
+    from pympi import Eaf
+
+    path = Path(path)
+    if not captions_by_tier:
+        raise UserError(f"{path}: there is no tier to write.")
+    eaf = Eaf(author="mmpt")
+    eaf.remove_tier("default")
+    taken = set(captions_by_tier)
+    for name, captions in captions_by_tier.items():
+        for number, part in enumerate(_without_overlaps(captions), start=1):
+            tier = name
+            while number > 1 and (tier := f"{name}-{number}") in taken:
+                number += 1
+            taken.add(tier)
+            _add_tier(path, eaf, tier, part)
+    if media is not None:
+        kind = mimetypes.guess_type(str(media))[0] or "unknown"
+        relative = os.path.relpath(media, path.parent or ".")
+        eaf.add_linked_file(Path(media).resolve().as_uri(), f"./{Path(relative).as_posix()}", kind)
+    with atomic_write(path) as temporary:  # pympi's own writer renames a file that is there to .bak
+        ElementTree.ElementTree(_document(eaf)).write(temporary, encoding="UTF-8", xml_declaration=True)
+
+
+def _document(eaf: "Eaf") -> Any:
+    from pympi.Elan import to_adocument
+
+    return to_adocument(eaf)
+
+
+def _add_tier(path: Path, eaf: "Eaf", tier: str, captions: Sequence[Caption]) -> None:
+    signers = {caption.signer for caption in captions}
+    eaf.add_tier(tier, part=signers.pop() or None if len(signers) == 1 else None)
+    for caption in captions:
+        if _NOT_XML.search(caption.text + tier):
+            raise UserError(f"{path}: {caption.text!r} holds a character that XML cannot hold: remove it.")
+        if not 0 <= caption.start_ms < caption.end_ms:
+            raise UserError(f"{path}: expected a caption that starts at 0 or later and then ends: {caption}.")
+        eaf.add_annotation(tier, caption.start_ms, caption.end_ms, caption.text)
+
+
+def _without_overlaps(captions: Sequence[Caption]) -> list[list[Caption]]:
+    """The captions in as few lists as needed, so that those of a list do not overlap; at least one list."""
+    lists: list[list[Caption]] = [[]]
+    for caption in sorted(captions):
+        free = (part for part in lists if not part or part[-1].end_ms <= caption.start_ms)
+        if (part := next(free, None)) is None:
+            lists.append(part := [])
+        part.append(caption)
+    return lists
+
+
+def _parsed(path: Path) -> "Eaf":
+    from pympi import Eaf
+
+    check_regular(path)
+    if not path.is_file():
+        raise MissingDataError(f"there is no file {path}.")
+    try:
+        root = ElementTree.parse(path).getroot()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a version that pympi does not list
+            eaf = Eaf(path)
+    except Exception as error:  # pympi raises all kinds of exceptions on incomplete files
+        raise UserError(f"{path}: not readable as an ELAN file ({error or error!r}).") from error
+    for tag, count in (("TIER", len(eaf.tiers)), ("ANNOTATION", len(eaf.annotations))):
+        if (there := sum(1 for _ in root.iter(tag))) != count:
+            raise UserError(
+                f"{path}: {there} elements {tag} have {count} different ids; ids have to be unique: open and "
+                "save it in ELAN."
+            )
+    return eaf
+
+
+def _cues(path: Path, eaf: "Eaf", tier: str, found: Findings) -> Iterator[tuple[str, Caption]]:
+    """(where, caption) of the annotations of a tier that have a time."""
+    aligned, dependent, attributes, _ = eaf.tiers[tier]
+    signer = attributes.get("PARTICIPANT") or ""
+    shared = Counter(annotation[0] for annotation in dependent.values())
+    for name, annotation in [*aligned.items(), *dependent.items()]:
+        where = f"{path}, tier {tier!r}, annotation {name}"
+        start, end = _times(eaf, name)
+        if start is None or end is None:
+            found.add("ELAN annotations without a time, left out", where)
+            continue
+        if name in dependent and shared[annotation[0]] > 1:
+            found.add("ELAN annotations that share the time of one annotation, kept", where)
+        text = annotation[1 if name in dependent else 2]
+        yield where, Caption(start, end, text, tier, signer)
+
+
+def _times(eaf: "Eaf", name: str) -> tuple[int | None, int | None]:
+    """Start and end of an annotation, or of the one that it refers to; None where there is none."""
+    seen: set[str] = set()
+    while name in eaf.annotations and name not in seen:  # references in a circle have no time
+        seen.add(name)
+        aligned, dependent, *_ = eaf.tiers[eaf.annotations[name]]
+        if name in aligned:
+            start, end = aligned[name][:2]
+            return eaf.timeslots.get(start), eaf.timeslots.get(end)
+        name = dependent[name][0]
+    return None, None

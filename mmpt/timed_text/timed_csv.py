@@ -1,0 +1,122 @@
+"""CSV and TSV files with a start, an end and a text in each row."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmpt.timed_text.caption import Caption, Findings, parse_time, tidy
+from mmpt.timed_text.text_file import read_decoded
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write
+
+UNITS = {"ms": 1.0, "s": 1000.0}
+_NAMES = {
+    **{f"{{}}{ending}": 1.0 for ending in ("_ms", "_milliseconds")},
+    **{f"{{}}{ending}": 1000.0 for ending in ("_s", "_sec", "_seconds")},
+    "{}": None,
+    "{}_time": None,
+}
+"""Names of a column of times -> milliseconds of its unit; None: the name does not say it."""
+_TEXTS = ("text", "sentence", "caption", "translation", "gloss")
+
+
+def read_timed_csv(
+    path: str | Path,
+    unit: str | None = None,
+    encoding: str | None = None,
+    offset_ms: int = 0,
+    findings: Findings | None = None,
+) -> list[Caption]:
+    """The rows of a CSV (or .tsv) file as captions; see `tidy`.
+
+    Columns: a start and an end, named start_ms and end_ms, or start_s and end_s, or start and end with `unit`
+    ("ms" or "s"); times such as 00:01:02.500 need no unit. A text (text, sentence, caption, translation or
+    gloss). Optional: tier, signer. Raises UserError with the line of a row that cannot be read.
+    """
+    path = Path(path)
+    text = read_decoded(path, encoding)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+    )
+    rows = _rows(path, reader)
+    _, header = next(rows, (1, []))
+    columns = [name.strip().lower() for name in header]
+    start, end = (_time_column(path, columns, which) for which in ("start", "end"))
+    return tidy(_cues(path, columns, (start, end), unit, rows), offset_ms, findings)
+
+
+def write_timed_csv(path: str | Path, captions: Sequence[Caption]) -> None:
+    """Write captions as CSV (or .tsv) with the columns start_ms, end_ms, text, tier and signer."""
+    separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+        writer.writerow(["start_ms", "end_ms", "text", "tier", "signer"])
+        for caption in captions:
+            row = [caption.start_ms, caption.end_ms, caption.text, caption.tier, caption.signer]
+            writer.writerow(row)
+
+
+def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of the rows that are not empty. Raises UserError."""
+    line, width = 1, 0
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                width = width or len(cells)
+                if len(cells) != width:
+                    raise UserError(f"{path}, line {line}: expected {width} cells, got {len(cells)}.")
+                yield line, cells
+            line = reader.line_num + 1  # type: ignore[attr-defined]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {line}: not readable as CSV ({error}).") from error
+
+
+def _time_column(path: Path, columns: Sequence[str], which: str) -> str:
+    names = [name.format(which) for name in _NAMES]
+    given = [name for name in names if name in columns]
+    if len(given) != 1:
+        raise UserError(
+            f"{path}, line 1: expected one column of {', '.join(names)}, got {', '.join(columns) or 'none'}."
+        )
+    return given[0]
+
+
+def _cues(
+    path: Path,
+    columns: Sequence[str],
+    times: tuple[str, str],
+    unit: str | None,
+    rows: Iterator[tuple[int, list[str]]],
+) -> Iterator[tuple[str, Caption]]:
+    text = next((name for name in _TEXTS if name in columns), None)
+    if text is None:
+        raise UserError(f"{path}, line 1: expected a column {', '.join(_TEXTS)}, got {', '.join(columns)}.")
+    for line, cells in rows:
+        row = dict(zip(columns, cells))
+        where = f"{path}, line {line}"
+        start, end = (_milliseconds(f"{where}, column {name!r}", name, row[name], unit) for name in times)
+        tier, signer = (row.get(name, "").strip() for name in ("tier", "signer"))
+        yield where, Caption(start, end, row[text], tier, signer)
+
+
+def _milliseconds(where: str, column: str, cell: str, unit: str | None) -> int:
+    moment = parse_time(cell)
+    if moment is not None:
+        return moment
+    scale = next(
+        scale for name, scale in _NAMES.items() if column in (name.format("start"), name.format("end"))
+    )
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{where}: expected a number or a time such as 00:01:02.500, got {cell!r}.")
+    if scale is None and unit is None:
+        raise UserError(
+            f"{where}: {cell!r} may be milliseconds or seconds: name the columns start_ms and end_ms, or "
+            "start_s and end_s, or give the unit (--unit ms or s)."
+        )
+    return round(number * (UNITS[unit] if scale is None and unit is not None else scale or 1.0))

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+r"""Write the table of CSL-Daily (Chinese sign language, 20,654 clips of daily life; Zhou et al., 2021).
+
+Get the data: http://home.ustc.edu.cn/~zhouh156/dataset/csl-daily/ (after a signed agreement, for research
+only). Its clips are folders of JPEG frames, 30 per second; `signclip extract` reads videos, so make one of
+each folder first (scripts/import_phoenix2014t.py --help shows a command; use -framerate 30). Then:
+
+    signclip extract pose --in VIDEOS --out data/csl_daily/poses
+    python scripts/import_csl_daily.py --in sentence_label --poses data/csl_daily/poses --out data/csl_daily
+
+Reads the text files of sentence_label, not its pickle: video_map.txt (separated by |: index, name, length,
+gloss, char, word, postag) and split_1.txt (name|split). `text` is the sentence, `gloss` the glosses; the
+signer is the number after P in the name (S000020_P0000_T00). A clip without a split is left out, and counted.
+The splits share signers: `signclip check` needs --allow-leak signers.
+"""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+from mmpt.cli import run_cli
+from mmpt.processors.table_file import SPLIT_NAMES
+from mmpt.processors.table_writer import existing, files_by_name, read_csv, write_table
+from mmpt.timed_text import Findings
+from mmpt.utils.errors import UserError
+from mmpt.utils.logging import setup_logging
+
+COLUMNS = ("name", "gloss", "char")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments and import."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--in", dest="folder", type=Path, required=True, help="the folder sentence_label")
+    parser.add_argument("--poses", type=Path, required=True, help="folder of the poses, named by `name`")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table.csv")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the annotations and write the table."""
+    setup_logging(logging.INFO)
+    poses, findings = files_by_name(args.poses), Findings()
+    splits_file, map_file = args.folder / "split_1.txt", args.folder / "video_map.txt"
+    splits = {line["name"].strip(): line["split"] for line in read_csv(splits_file, ("name", "split"), "|")}
+    if wrong := {split for split in splits.values() if split.strip() not in SPLIT_NAMES}:
+        raise UserError(f"{splits_file}: expected train, dev or test, got {', '.join(sorted(wrong))}.")
+    rows = []
+    for line in read_csv(map_file, COLUMNS, "|"):
+        clip = line["name"].strip()
+        if clip not in splits:
+            findings.add("clips without a split, left out", f"{map_file}, {clip}")
+            continue
+        signer = re.search(r"_P(\d+)_", clip)
+        rows.append(
+            {
+                "id": clip,
+                "path": os.path.relpath(poses.get(clip, args.poses / f"{clip}.pose"), args.out),
+                "text": "".join(line["char"].split()),
+                "gloss": " ".join(line["gloss"].split()),
+                "split": SPLIT_NAMES[splits[clip].strip()],
+                "signed_language": "csl",
+                "spoken_language": "zh",
+                "signer": signer[1] if signer else "",
+            }
+        )
+    without = sorted(splits.keys() - {row["id"] for row in rows})
+    findings.add("names in split_1.txt without a sentence, left out", ", ".join(without[:3]), len(without))
+    findings.warn()
+    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    print(f"wrote {table.path}: {len(table.rows)} clips")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

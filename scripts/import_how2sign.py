@@ -1,0 +1,118 @@
+#!/usr/bin/env python
+r"""Write the table of How2Sign (ASL, about 35,000 sentences of instructional videos; Duarte et al., 2021).
+
+Get the data: https://how2sign.github.io, "English Translation (manually re-aligned)" and one of the frontal
+RGB videos. Licence: CC BY-NC 4.0, for research, as its page says. Unpack the videos, extract the poses, and:
+
+    signclip extract pose --in how2sign/videos --out data/how2sign/poses
+    python scripts/import_how2sign.py --csv how2sign/annotations --poses data/how2sign/poses \
+      --out data/how2sign
+
+Reads how2sign_realigned_train.csv, _val.csv and _test.csv (separated by tabs: VIDEO_ID, VIDEO_NAME,
+SENTENCE_ID, SENTENCE_NAME, START_REALIGNED, END_REALIGNED, SENTENCE). A pose is named by its SENTENCE_NAME
+(the published clips) or, with --recordings, by its VIDEO_NAME (the whole videos): then each sentence is the
+part from START_REALIGNED to END_REALIGNED. The signer is the number in VIDEO_NAME. The published splits share
+signers: `signclip check` needs --allow-leak signers.
+"""
+
+import argparse
+import logging
+import math
+import os
+import re
+import sys
+from pathlib import Path
+
+from mmpt.cli import run_cli
+from mmpt.pose.reader import read_length
+from mmpt.processors.recording_files import cut_to
+from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
+from mmpt.timed_text import Findings
+from mmpt.utils.errors import UserError
+from mmpt.utils.logging import setup_logging
+
+COLUMNS = ("VIDEO_NAME", "SENTENCE_NAME", "START_REALIGNED", "END_REALIGNED", "SENTENCE")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments and import."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--csv", type=Path, required=True, help="folder of the three how2sign_realigned_*.csv"
+    )
+    parser.add_argument("--poses", type=Path, required=True, help="folder of the poses, at any depth")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table.csv")
+    parser.add_argument("--recordings", action="store_true", help="the poses are of the whole videos")
+    return run_cli(run, parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the annotations and write the table."""
+    setup_logging(logging.INFO)
+    poses, findings = files_by_name(args.poses), Findings()
+    lengths: dict[Path, tuple[int, float]] = {}
+    rows = []
+    for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):
+        file = args.csv / f"how2sign_realigned_{name}.csv"
+        for number, line in enumerate(read_csv(file, COLUMNS, "\t"), start=1):
+            where = f"{file}, sentence {number}"
+            clip = line["VIDEO_NAME" if args.recordings else "SENTENCE_NAME"].strip()
+            pose = poses.get(clip, args.poses / f"{clip}.pose")
+            text = " ".join(line["SENTENCE"].split())
+            if not text:
+                findings.add("sentences without text, left out", where)
+                continue
+            row = {
+                "id": line["SENTENCE_NAME"].strip(),
+                "path": os.path.relpath(pose, args.out),
+                "text": text,
+                "split": split,
+                "signed_language": "ase",
+                "spoken_language": "en",
+                "signer": _signer(line["VIDEO_NAME"].strip()),
+            }
+            if args.recordings:
+                if pose not in lengths and pose.is_file():
+                    lengths[pose] = read_length(pose)
+                times = _times(line, lengths.get(pose), where, findings)
+                if times is None:
+                    continue
+                row |= {"start": str(times[0]), "end": str(times[1])}
+            rows.append(row)
+    findings.warn()
+    for row, name in zip(rows, unique_ids(row["id"] for row in rows)):
+        row["id"] = name
+    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    print(f"wrote {table.path}: {len(table.rows)} clips")
+    return 0
+
+
+def _signer(video: str) -> str:
+    """--7E2sU6zP4-5-rgb_front -> 5."""
+    match = re.search(r"-(\d+)-rgb_\w+$", video)
+    return match[1] if match else ""
+
+
+def _times(
+    line: dict[str, str], length: tuple[int, float] | None, where: str, findings: Findings
+) -> tuple[int, int] | None:
+    """Start and end in milliseconds; None for a sentence that is left out, which is counted."""
+    try:
+        start, end = (float(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
+    except ValueError:
+        start = end = math.nan
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise UserError(
+            f"{where}: expected seconds in START_REALIGNED and END_REALIGNED, got "
+            f"{line['START_REALIGNED']!r} and {line['END_REALIGNED']!r}."
+        )
+    if not 0 <= start < end:
+        findings.add("sentences that end before they start, or start before 0, left out", where)
+        return None
+    return cut_to(round(1000 * start), round(1000 * end), length, where, findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""ELAN and CSV files."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from mmpt.timed_text import Caption, Findings, read_captions, read_elan, write_elan, write_timed_csv
+from mmpt.utils.errors import UserError
+
+EAF = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT AUTHOR="" DATE="2024-01-01T00:00:00+00:00" FORMAT="3.0" VERSION="3.0"
+  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+  xsi:noNamespaceSchemaLocation="http://www.mpi.nl/tools/elan/EAFv3.0.xsd">
+<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds"/>
+<TIME_ORDER>
+<TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="100"/><TIME_SLOT TIME_SLOT_ID="ts2"/>
+<TIME_SLOT TIME_SLOT_ID="ts3" TIME_VALUE="900"/><TIME_SLOT TIME_SLOT_ID="ts4" TIME_VALUE="1500"/>
+</TIME_ORDER>
+<TIER LINGUISTIC_TYPE_REF="lt" TIER_ID="Gloss_RH" PARTICIPANT="S1">
+<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2">
+<ANNOTATION_VALUE>HALF</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="ts3" TIME_SLOT_REF2="ts4">
+<ANNOTATION_VALUE>TREE</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+</TIER>
+<TIER LINGUISTIC_TYPE_REF="sub" PARENT_REF="Gloss_RH" TIER_ID="English">
+<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a3" ANNOTATION_REF="a2">
+<ANNOTATION_VALUE>a tree</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>
+</TIER>
+<TIER LINGUISTIC_TYPE_REF="sub" PARENT_REF="English" TIER_ID="Words">
+<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a4" ANNOTATION_REF="a3">
+<ANNOTATION_VALUE>a</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>
+<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a5" ANNOTATION_REF="a3" PREVIOUS_ANNOTATION="a4">
+<ANNOTATION_VALUE>tree</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>
+</TIER>
+<LINGUISTIC_TYPE GRAPHIC_REFERENCES="false" LINGUISTIC_TYPE_ID="lt" TIME_ALIGNABLE="true"/>
+<LINGUISTIC_TYPE CONSTRAINTS="Symbolic_Subdivision" GRAPHIC_REFERENCES="false" LINGUISTIC_TYPE_ID="sub"
+  TIME_ALIGNABLE="false"/>
+</ANNOTATION_DOCUMENT>
+"""
+
+
+@pytest.fixture
+def eaf(tmp_path: Path) -> Path:
+    path = tmp_path / "a.eaf"
+    path.write_text(EAF, encoding="utf-8")
+    return path
+
+
+def test_elan_tiers_by_name_and_dependent_tiers_through_their_parents(eaf):
+    found = Findings()
+    assert read_elan(eaf, ["Gloss_RH"], findings=found) == [Caption(900, 1500, "TREE", "Gloss_RH", "S1")]
+    assert found.lines() == [
+        f"ELAN annotations without a time, left out: 1 (first: {eaf}, tier 'Gloss_RH', annotation a1)"
+    ]
+    assert read_elan(eaf, ["English"], offset_ms=-1000) == [Caption(0, 500, "a tree", "English")]
+    found = Findings()
+    assert [c.text for c in read_captions(eaf, ["Words", "English"], findings=found)] == [
+        "a",
+        "a tree",
+        "tree",
+    ]
+    assert found.counts["ELAN annotations that share the time of one annotation, kept"] == 2
+    with pytest.raises(
+        UserError, match=r"no tier 'Gloss_LH'. Did you mean 'Gloss_RH'\? Tiers: 'Gloss_RH', 'E"
+    ):
+        read_elan(eaf, ["Gloss_LH"])
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ('_ID="a5"', '_ID="a4"', "ids have to be unique"),
+        ('TIER_ID="Words"', 'TIER_ID="English"', "ids have to be unique"),
+        ("</TIER>", "", "not readable as an ELAN file"),
+        ('TIME_VALUE="900"', 'TIME_VALUE="9e2"', "not readable as an ELAN file"),
+        (EAF[200:], "", "not readable as an ELAN file"),
+    ],
+)
+def test_damaged_elan_files_are_errors(eaf, old, new, words):
+    eaf.write_text(EAF.replace(old, new), encoding="utf-8")
+    with pytest.raises(UserError, match=words):
+        read_elan(eaf)
+
+
+def test_elan_references_in_a_circle_or_to_nothing_have_no_time(eaf):
+    for target in ("a4", "a99"):
+        eaf.write_text(
+            EAF.replace(
+                'ANNOTATION_ID="a3" ANNOTATION_REF="a2"', f'ANNOTATION_ID="a3" ANNOTATION_REF="{target}"'
+            )
+        )
+        found = Findings()
+        assert read_elan(eaf, ["English", "Words"], findings=found) == []
+        assert found.counts == {"ELAN annotations without a time, left out": 3}
+
+
+def test_damaged_elan_never_ends_in_a_traceback(eaf):
+    rng = random.Random(0)
+    for _ in range(150):
+        start = rng.randrange(len(EAF))
+        eaf.write_text(EAF[:start] + rng.choice(["", '"', "<", "x"]) + EAF[start + rng.randrange(1, 40) :])
+        try:
+            read_elan(eaf, findings=Findings())
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+def test_elan_round_trip_with_overlaps_on_further_tiers(tmp_path):
+    path, video = tmp_path / "out.eaf", tmp_path / "a b.mp4"
+    captions = [Caption(0, 500, "A & <b>"), Caption(400, 900, "ü"), Caption(500, 700, "C", signer="S")]
+    for _ in range(2):  # the second writes over the first, and leaves no .bak
+        write_elan(path, {"sign": captions, "sign-2": [], "other": [Caption(5, 6, "x", signer="S")]}, video)
+    assert [file.name for file in tmp_path.iterdir()] == ["out.eaf"]
+    assert read_elan(path) == [
+        Caption(0, 500, "A & <b>", "sign"),
+        Caption(5, 6, "x", "other", "S"),
+        Caption(400, 900, "ü", "sign-3"),
+        Caption(500, 700, "C", "sign"),
+    ]
+    assert 'RELATIVE_MEDIA_URL="./a b.mp4"' in path.read_text() and "/a%20b.mp4" in path.read_text()
+    for bad, words in ((Caption(3, 3, "x"), "then ends"), (Caption(0, 3, "x\x02"), "XML cannot hold")):
+        with pytest.raises(UserError, match=words):
+            write_elan(path, {"sign": [bad]})
+    with pytest.raises(UserError, match="no tier"):
+        write_elan(path, {})
+    assert len(read_elan(path)) == 4
+
+
+def test_csv_units_by_name_by_option_or_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    expected = [Caption(1500, 2250, "a, b")]
+    for header, cells in (
+        ("start_ms,end_ms", "1500,2250.2"),
+        ("start_s,End_S", "1.5,2.25"),
+        ("start,end_seconds", "00:00:01.5,2.25"),
+    ):
+        path.write_text(f'{header},text\n{cells},"a,\nb"\n')
+        assert read_captions(path) == expected
+    path.write_text('start,end,text\n\n1.5,2.25,"a, b"\n')
+    with pytest.raises(UserError, match=r"line 3, column 'start': '1.5' may be milliseconds or seconds"):
+        read_captions(path)
+    assert read_captions(path, unit="s") == expected
+    assert read_captions(path, unit="ms") == []  # 2 to 2 ms
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("start_ms,end_ms,text\n1,2\n", "line 2: expected 3 cells, got 2"),
+        ('start_ms,end_ms,text\n1,2,"a\n', "line 2: not readable as CSV"),
+        ("start_ms,end_ms,text\n1,nan,a\n", "line 2, column 'end_ms': expected a number"),
+        ("start_ms,text\n1,a\n", "expected one column of end_ms"),
+        ("start_ms,start,end,text\n1,1,2,a\n", "expected one column of start_ms"),
+        ("start_ms,end_ms\n1,2\n", "expected a column text"),
+        ("", "expected one column"),
+    ],
+)
+def test_csv_errors_name_the_line(tmp_path, text, words):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_captions(path)
+
+
+def test_csv_round_trip_and_tiers(tmp_path):
+    captions = [Caption(0, 10, 'say "a"\tb', "x", "S1"), Caption(5, 9, "ü", "y")]
+    for name in ("a.csv", "a.tsv"):
+        write_timed_csv(tmp_path / name, captions)
+        assert [c.start_ms for c in read_captions(tmp_path / name)] == [0, 5]
+        assert read_captions(tmp_path / name, ["y"]) == captions[1:]
+    with pytest.raises(UserError, match=r"no tier 'z'\. Column 'tier' has: 'x', 'y'"):
+        read_captions(tmp_path / "a.csv", ["z"])
+    with pytest.raises(UserError, match="expected a subtitle file"):
+        read_captions(tmp_path / "a.txt")
