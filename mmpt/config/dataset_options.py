@@ -324,8 +324,16 @@ class BatchOptions:
     batch_sampler: str = opt(
         "unique_prompt",
         "unique_prompt: at most one clip per prompt in a batch; random: any clips; prompt_groups: several "
-        "clips of each prompt",
-        choices=["unique_prompt", "random", "prompt_groups"],
+        "clips of each prompt; neighbours: clips whose embeddings are near each other, at most one per "
+        "prompt (with loss.label_aware: any)",
+        choices=["unique_prompt", "random", "prompt_groups", "neighbours"],
+    )
+    neighbours_from: int = opt(
+        2,
+        "with neighbours: first epoch with such batches; those before have the batches of unique_prompt "
+        "(with loss.label_aware: random)",
+        minimum=1,
+        maximum=1 << 20,
     )
     clips_per_prompt: int = opt(2, "with prompt_groups: clips of each prompt in a batch", minimum=1)
     oversample: bool | None = opt(

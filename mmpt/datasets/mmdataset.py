@@ -52,6 +52,7 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.seed = seed
         self.sampler = sampler or BatchSampler()
         self._spans = spans if training else None
+        self._fixed: tuple[int, list[list[int]]] | None = None
         self._prompt_shares = np.cumsum(prompt_weights)
         self.epoch = 1
         self.prompts = list(dict.fromkeys(example.text for example in examples))
@@ -151,12 +152,18 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         """The token ids of all prompts."""
         return {int(i) for prompt in set(self._all_prompts) for i in self.text_processor(prompt)[0]}
 
+    def fix_batches(self, epoch: int, batches: list[list[int]]) -> None:
+        """Use these batches in an epoch instead of drawing them."""
+        self._fixed = epoch, batches
+
     def batches(self, batch_size: int, epoch: int, processes: int = 1) -> list[list[int]]:
         """The batches of an epoch, as indices; evaluation has the same batches in every epoch.
 
         processes: number of processes with common batches (see BatchSampler.common_batches). Raises UserError
         if the prompts cannot fill a batch.
         """
+        if self._fixed is not None and self._fixed[0] == epoch:
+            return self._fixed[1]
         rng = generator(self.seed, epoch if self.training else 0, len(self))
         if processes > 1:
             return self.sampler.common_batches(self.labels, batch_size, processes, rng, self.training)

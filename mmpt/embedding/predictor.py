@@ -121,7 +121,7 @@ class Predictor:
         """The next clips: `pool` of them, fewer if they are large; `count` came before."""
         pool: list[NDArray[np.float32]] = []
         values = 0
-        for video in itertools.islice(source, self.pool):
+        for video in itertools.islice(source, self.pool - count % self.pool):
             pool.append(_clip(video, count + len(pool)))
             values += pool[-1].size
             if values > _VALUES_AT_ONCE:

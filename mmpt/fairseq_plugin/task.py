@@ -20,6 +20,7 @@ from mmpt.models.lora import add_adapters
 from mmpt.models.word_rows import train_used_rows
 from mmpt.training import TrainingPlan, prepare
 from mmpt.training.epoch_log import EpochLog
+from mmpt.training.neighbours import EpochBatches
 from mmpt.training.non_finite import NonFinite
 from mmpt.training.resume import adopt_best, check_resume
 from mmpt.training.run import active_plan
@@ -59,6 +60,10 @@ class FairseqMMTask(LegacyFairseqTask):
         super().__init__(args)
         self.plan = plan
         self.mmtask = plan.task
+        self.epoch_batches: EpochBatches | None = None
+        if plan.config.dataset.batch_sampler == "neighbours":
+            size = option(plan.config.fairseq, "batch_size")
+            self.epoch_batches = EpochBatches(plan.task, int(size))
         self.non_finite = NonFinite(plan.config.loss.max_nonfinite)
         self._epoch = 0
         self._log = EpochLog(plan.folder, option(plan.config.fairseq, "max_epoch", 0))

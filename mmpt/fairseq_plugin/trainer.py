@@ -57,6 +57,8 @@ class MMTrainer(Trainer):
         """The training state, with a digest of the epoch's batches and the plateau schedule's count."""
         state = super().state_dict()
         state["extra_state"]["batches"] = batches_digest(self._epochs)
+        if self.task.epoch_batches is not None:
+            state["extra_state"]["neighbours"] = self.task.epoch_batches.state_dict()
         if isinstance(self.lr_scheduler, ReduceLROnPlateauLRSchedule):
             scheduler = state["optimizer_history"][-1]["lr_scheduler_state"]
             scheduler["num_bad_epochs"] = self.lr_scheduler.lr_scheduler.num_bad_epochs
@@ -85,6 +87,8 @@ class MMTrainer(Trainer):
         if state is not None:
             if state["train_iterator"]["iterations_in_epoch"] and not self.cfg.checkpoint.reset_dataloader:
                 self._resumed = filename, state
+                if self.task.epoch_batches is not None:
+                    self.task.epoch_batches.restore(state.get("neighbours"))
             if not (reset_optimizer or reset_lr_scheduler):
                 self._resume_scheduler(state)
             if self.cfg.ema.store_ema:
@@ -109,13 +113,15 @@ class MMTrainer(Trainer):
         else:
             log.info("resuming from %s, after update %d", checkpoint, self.get_num_updates())
 
-    def get_train_iterator(self, *args: Any, **kwargs: Any) -> Any:
+    def get_train_iterator(self, epoch: int, *args: Any, **kwargs: Any) -> Any:
         """fairseq's iterator over the epochs' batches.
 
         The first one after a checkpoint was loaded begins its epoch again if the checkpoint was written after
         other batches: fairseq counts the batches of an epoch, not their clips.
         """
-        self._epochs = super().get_train_iterator(*args, **kwargs)
+        if self.task.epoch_batches is not None:
+            self.task.epoch_batches.draw(self._model.mmmodel, self.device, epoch)
+        self._epochs = super().get_train_iterator(epoch, *args, **kwargs)
         if self._resumed is not None:
             (checkpoint, state), self._resumed = self._resumed, None
             place = state["train_iterator"]

@@ -67,13 +67,18 @@ class Task:
         if self.config.loss.mixup:
             self._check_mixup()
         dataset = self.config.dataset
-        if dataset.batch_sampler == "random":
+        if dataset.batch_sampler in ("random", "neighbours"):
             for name in ("oversample", "unique_sampler_num"):
                 if getattr(dataset, name):
                     raise UserError(
                         f"dataset.{name} is for batches of different prompts and has no effect with "
-                        "dataset.batch_sampler: random: leave one of them out."
+                        f"dataset.batch_sampler: {dataset.batch_sampler}: leave one of them out."
                     )
+        if dataset.neighbours_from != DatasetConfig.neighbours_from and dataset.batch_sampler != "neighbours":
+            raise UserError(
+                "dataset.neighbours_from is for dataset.batch_sampler: neighbours and has no effect with "
+                f"{dataset.batch_sampler}: leave it out."
+            )
         several = dataset.clips_per_prompt != DatasetConfig.clips_per_prompt
         if several and dataset.batch_sampler != "prompt_groups":
             raise UserError(
@@ -180,6 +185,8 @@ class Task:
 
     def _sampler(self, corpus: MetaProcessor) -> BatchSampler:
         config = self.config.dataset
+        if config.batch_sampler == "neighbours":  # see mmpt/training/neighbours.py
+            return BatchSampler("random" if self.config.loss.label_aware else "unique_prompt")
         return BatchSampler(
             config.batch_sampler,
             config.clips_per_prompt if config.batch_sampler == "prompt_groups" else 1,

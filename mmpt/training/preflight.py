@@ -8,6 +8,7 @@ import torch
 from mmpt.config.fairseq_options import option
 from mmpt.evaluators.evaluation import check_results
 from mmpt.losses import needs_common_batches
+from mmpt.training.neighbours import check_one_process
 from mmpt.training.resume import check_resume
 from mmpt.training.run import TrainingPlan
 from mmpt.utils.device import choose_device
@@ -32,6 +33,7 @@ def preflight(plan: TrainingPlan, force: bool = False) -> None:
     replace (unless `force`). The splits stay open in `plan.task`.
     """
     config, task = plan.config, plan.task
+    check_one_process(config.dataset)
     common = "RANK" in os.environ and needs_common_batches(config.loss)
     processes = int(os.environ["WORLD_SIZE"]) if common else 1
     task.dataset("train").batches(option(config.fairseq, "batch_size"), 1, processes)
