@@ -73,8 +73,9 @@ def test_embed_command_reads_all_frames_of_long_clips(tiny_yaml, small_table, tm
     vectors = []
     for name, overrides in (("windows", WINDOWS), ("cut", WINDOWS[1:2])):
         model_of(tiny_yaml, *overrides).save_pretrained(tmp_path / name)
-        words = ["--in", str(small_table), "--model", str(tmp_path / name), "--split", "test", "--workers", "0"]
-        assert main(["embed", *words, "--out", str(tmp_path / f"{name}.out"), "--quiet"]) == 0
+        words = ["--in", str(small_table), "--model", str(tmp_path / name), "--split", "test"]
+        words += ["--workers", "0", "--quiet"]
+        assert main(["embed", *words, "--out", str(tmp_path / f"{name}.out")]) == 0
         vectors.append(np.load(tmp_path / f"{name}.out" / "embeddings.npy"))
         said = capsys.readouterr().err
         assert ("longer than the 10 frames" in said) == (name == "cut")
