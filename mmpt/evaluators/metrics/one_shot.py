@@ -165,7 +165,7 @@ def rank_trials(vectors: ArrayLike, trials: Trials, kind: str = "cosine") -> One
 
 def _numbers(names: Sequence[str]) -> tuple[list[str], Ints]:
     """The distinct names, sorted, and the number of each."""
-    distinct, numbers = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    distinct, numbers = np.unique(np.asarray(list(names), dtype=str), return_inverse=True)
     return distinct.tolist(), numbers.astype(np.int64)
 
 
