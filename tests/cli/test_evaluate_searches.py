@@ -68,10 +68,8 @@ def test_one_shot_warns_of_a_language_of_training(evaluate, capsys):
 
 def test_sentences_of_a_config_by_hand(evaluate, capsys):
     folder, results, ids = evaluate("sentences", "--protocol", "sentences")
-    assert (
-        "gallery: 12 clips and their 12 texts, 6 of them distinct; 6 texts have several clips (12 clips)"
-        in (capsys.readouterr().out)
-    )
+    gallery = "gallery: 12 clips and their 12 texts, 6 of them distinct; 6 texts have several clips"
+    assert f"{gallery} (12 clips)" in capsys.readouterr().out
     videos, texts = np.load(folder / "video_embeddings.npy"), np.load(folder / "text_embeddings.npy")
     truth = np.array(ids["prompt_of_video"])
     scores = cosines(texts, videos)
@@ -115,9 +113,8 @@ def test_searches_of_a_table(model_folder, tmp_path, capsys):
     same = outcomes["one-shot", "same-language"]
     assert same["n"] == 2 * 3 * 4 and same["chance"]["R@1"] == pytest.approx(1 / 6)
     assert "mean of 4 draws" in (tmp_path / "out" / "protocols.md").read_text()
-    assert (
-        outcomes["sentences", "t2v"]["n"] == 18 and outcomes["sentences", "t2v, duplicates right"]["n"] == 6
-    )
+    assert outcomes["sentences", "t2v"]["n"] == 18
+    assert outcomes["sentences", "t2v, duplicates right"]["n"] == 6
     assert main([*asked, *one, "--queries", "other-language"]) == 0
     assert main([*asked, *one, "--other-signer"]) == 2
     assert "queries are by the signer of the gallery's clip" in capsys.readouterr().err
@@ -127,11 +124,8 @@ def _next_letters(rows):
     """Clips A, B, C of each test language, with the clip of D, E, F: another clip of the same sign."""
     test = [row for row in rows if row["split"] == "test"]
     by = {(row["signed_language"], row["text"]): row for row in test}
-    return [
-        (row, by[row["signed_language"], "DEF"["ABC".index(row["text"])]])
-        for row in test
-        if row["text"] in "ABC"
-    ]
+    chosen = [row for row in test if row["text"] in "ABC"]
+    return [(row, by[row["signed_language"], "DEF"["ABC".index(row["text"])]]) for row in chosen]
 
 
 def test_protocol_is_an_option_once(capsys):

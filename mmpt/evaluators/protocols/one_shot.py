@@ -29,14 +29,14 @@ class OneShotSearch(EvaluationProtocol):
     @classmethod
     def prompt_sets(cls, examples: Sequence[Example], options: EvalConfig) -> PromptSets:
         """See EvaluationProtocol. Raises UserError if there is no query."""
-        _trials(examples, options)
+        trials_of(examples, options)
         return super().prompt_sets(examples, options)
 
     @classmethod
     def evaluate(cls, split: Evaluated) -> tuple[dict[str, Any], ClipAnswers | None]:
         """See EvaluationProtocol."""
         embedded, options = split.embedded, split.options
-        found = rank_trials(embedded.videos, _trials(split.examples, options), options.similarity)
+        found = rank_trials(embedded.videos, trials_of(split.examples, options), options.similarity)
         results = one_shot_results(found, options.bootstrap)
         results["n_videos"] = len(np.unique(found.clip))
         results["n_prompts"] = len(np.unique(found.trials.sign[found.clip]))
@@ -46,7 +46,8 @@ class OneShotSearch(EvaluationProtocol):
         return results, _answers(found, np.asarray(embedded.labels))
 
 
-def _trials(examples: Sequence[Example], options: EvalConfig) -> Trials:
+def trials_of(examples: Sequence[Example], options: EvalConfig) -> Trials:
+    """The galleries and queries of a split. Raises UserError if there is no query."""
     return choose_trials(
         [example.text for example in examples],
         [example.language or UNKNOWN for example in examples],
