@@ -6,9 +6,9 @@
 Ranks the galleries of eval.protocol one-shot (mmpt/evaluators/metrics/one_shot.py) by the features that the
 config's model reads, standardised by the frames of the training split: dynamic time warping (Euclidean,
 divided by the sum of both lengths), cosine of the means over frames, and the same after linear discriminant
-analysis (LDA) of the training clips, which, like the model, knows their prompts. --results: a folder of `signclip
-evaluate` with that protocol, whose model is compared with each baseline. Differences and intervals (95 %,
-bootstrap over signs) are paired. Nothing is chosen on the test.
+analysis (LDA) of the training clips, which, like the model, knows their prompts. --results: a folder of
+`signclip evaluate` with that protocol, whose model is compared with each baseline. Differences and intervals
+(95 %, bootstrap over signs) are paired. Nothing is chosen on the test.
 """
 
 import argparse

@@ -134,3 +134,14 @@ def test_protocol_is_an_option_once(capsys):
             main(["evaluate", "x.yaml", *words])
         assert stopped.value.code == 2
     assert "are the same option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["ablate", "leave-one-out", "results"])
+@pytest.mark.parametrize("protocol", ["sentences", "one-shot"])
+def test_tables_of_prompts_refuse_other_protocols(command, protocol, tmp_path, capsys):
+    config = "package:test_fslex_demo" if command == "results" else "package:fslex_demo"
+    named = ["--config", config] if command == "leave-one-out" else [config]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["experiment", command, *named, f"eval.protocol={protocol}", *out]) == 2
+    error = capsys.readouterr().err
+    assert f"eval.protocol is {protocol}" in error and not (tmp_path / "out").exists()
