@@ -24,6 +24,7 @@ from mmpt.evaluators.metrics.bootstrap import resampling_weights
 from mmpt.evaluators.metrics.one_shot import OneShot, rank_trials, rank_trials_by
 from mmpt.evaluators.metrics.places import place_chance, place_intervals, place_metrics
 from mmpt.evaluators.protocols.one_shot import trials_of
+from mmpt.evaluators.reports.results import read_results
 from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.tasks.task import Task
 from mmpt.utils.errors import UserError
@@ -62,6 +63,7 @@ def measure(args: argparse.Namespace) -> int:
     }
     if args.results:
         names = [example.video_id for example in split.examples]
+        read_results(args.results)  # raises if it holds no evaluation
         if read_json(args.results / "ids.json")["videos"] != names:
             raise UserError(f"{args.results}: not an evaluation of the clips of this split.")
         found["model"] = rank_trials(np.load(args.results / "video_embeddings.npy"), trials)
