@@ -112,7 +112,7 @@ class PosePreparation:
 
         Components without influence are not copied, as they are most of a clip.
         """
-        names = [name for name in clip.layout.components if name in self._needed]
+        names = [name for name in clip.layout.components if name in self.needed]
         columns = np.concatenate(
             [clip.layout.columns(name) for name in names] or [np.arange(len(clip.layout))]
         )

@@ -41,9 +41,8 @@ def test_peaks_are_those_of_greedy_suppression(seed):
     scores[rng.random(scores.shape) < 0.1] = np.nan
     overlap, together = float(rng.choice([0, 0.2, 0.5])), bool(seed % 2)
     floor = -np.inf if seed % 4 else rng.integers(0, 6, scores.shape[1])
-    finder, parts = PeakFinder(overlap, floor, together), []
-    for block in np.split(np.arange(len(spans)), sorted(rng.integers(0, len(spans), seed % 5))):
-        parts.append(finder.add(spans[block], scores[block]))
+    finder, cuts = PeakFinder(overlap, floor, together), sorted(rng.integers(0, len(spans), seed % 5))
+    parts = [finder.add(spans[rows], scores[rows]) for rows in np.split(np.arange(len(spans)), cuts)]
     peaks = Peaks.joined([*parts, finder.finish()])
     got = list(zip(*peaks.spans.T.tolist(), peaks.texts.tolist()))
     assert len(set(got)) == len(got) and got == sorted(got)
