@@ -237,19 +237,14 @@ def best_threshold(scores: NDArray[np.float32], hit: NDArray[np.bool_], segments
 
 def choose_thresholds(
     recordings: Sequence[Annotated], count: int, criterion: Criterion, per_text: bool = False
-) -> tuple[NDArray[np.float32], float, list[int]]:
-    """The thresholds of `count` texts with the highest F1, that F1, and the texts that are in no reference.
+) -> tuple[NDArray[np.float32], float, float, list[int]]:
+    """The thresholds of `count` texts with the highest F1, that of all texts, F1, and texts without segments.
 
     per_text: a threshold for each text; texts that are in no reference get the one of all texts.
     """
-    texts, scores, hit = (
-        np.concatenate(part)
-        for part in (
-            [r.found.texts for r in recordings],
-            [r.scores for r in recordings],
-            [hits(r, criterion) for r in recordings],
-        )
-    )
+    texts = np.concatenate([r.found.texts for r in recordings])
+    scores = np.concatenate([r.scores for r in recordings])
+    hit = np.concatenate([hits(r, criterion) for r in recordings])
     there = np.bincount(np.concatenate([r.reference.texts for r in recordings]), minlength=count)
     common, f1 = best_threshold(scores, hit, int(there.sum()))
     limits = np.full(count, common, np.float32)
@@ -259,4 +254,4 @@ def choose_thresholds(
             limits[text] = best_threshold(scores[rows], hit[rows], int(there[text]))[0]
         above = scores >= limits[texts]
         f1 = float(2 * np.count_nonzero(hit & above) / (np.count_nonzero(above) + there.sum()))
-    return limits, f1, np.flatnonzero(there == 0).tolist()
+    return limits, common, f1, np.flatnonzero(there == 0).tolist()

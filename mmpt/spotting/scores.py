@@ -1,6 +1,5 @@
 """Windows -> embeddings -> similarities with targets, block by block of a recording."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.similarity import similarity
-from mmpt.search import Index
 from mmpt.spotting.windows import Recording, Spans, WindowGrid
 from mmpt.utils.errors import UserError
 
@@ -49,14 +47,6 @@ class Targets:
         if not len(texts):
             raise UserError("there is no text to search for.")
         return cls.of(labels or texts, model.embed_text(texts))
-
-    @classmethod
-    def of_index(cls, model: SignCLIP, folder: str | os.PathLike[str]) -> "Targets":
-        """The entries of an index of example clips or prompts. Raises UserError for another model's."""
-        index = Index(folder)
-        index.check_model(model.fingerprint, "the model")
-        names = [index.name(row) for row in range(len(index))]
-        return cls.of(names, np.array(index.vectors, np.float32), index.measure)
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Similarity of each of `vectors` [N, D] with each target, float32 [N, n]."""

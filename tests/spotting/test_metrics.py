@@ -139,9 +139,11 @@ def test_threshold_of_the_highest_f1_by_brute_force(seed):
     tried = {value: f1(value) for value in scores.tolist()}
     assert best == pytest.approx(max(tried.values())) == pytest.approx(f1(limit))
     assert max(value for value, of in tried.items() if of == max(tried.values())) >= limit not in scores
-    limits, common, missing = choose_thresholds(recordings, 5, criterion)
-    assert limits.tolist() == [np.float32(limit)] * 5 and common == best and 4 in missing
-    limits, better, missing = choose_thresholds(recordings, 5, criterion, per_text=True)
+    limits, threshold, common, missing = choose_thresholds(recordings, 5, criterion)
+    assert (
+        limits.tolist() == [np.float32(limit)] * 5 and threshold == limit and common == best and 4 in missing
+    )
+    limits, _, better, missing = choose_thresholds(recordings, 5, criterion, per_text=True)
     assert limits[4] == np.float32(limit)
     report = spotting_metrics(recordings, limits, resamples=1)[str(criterion)]
     assert report["F1"]["value"] == pytest.approx(better)
