@@ -22,7 +22,8 @@ _POINTS = 1200
 class SpotOptions:
     """How recordings are searched.
 
-    overlap, one_at_a_time: see PeakFinder. mirror: signed with the left hand. fps: of `.npy` features.
+    overlap, one_at_a_time: see PeakFinder. mirror: signed with the left hand. fps:
+    of `.npy` features. Raises UserError for an impossible overlap.
     """
 
     grid: WindowGrid = field(default_factory=WindowGrid)
@@ -30,6 +31,13 @@ class SpotOptions:
     one_at_a_time: bool = False
     mirror: bool = False
     fps: float | None = None
+
+    def __post_init__(self) -> None:
+        self.finder()
+
+    def finder(self, floor: NDArray[np.float32] | float = -np.inf) -> PeakFinder:
+        """A finder of the peaks with a score of at least `floor`."""
+        return PeakFinder(self.overlap, floor, self.one_at_a_time)
 
     def recording(self, model: SignCLIP, path: str | os.PathLike[str]) -> Recording:
         """The recording of a file. Raises UserError."""
@@ -76,7 +84,7 @@ def find_peaks(
     floor: the least score of a peak; one for all texts or float [n]. done: called with the number of windows
     of each block. Raises UserError if the recording cannot be read.
     """
-    finder = PeakFinder(options.overlap, floor, options.one_at_a_time)
+    finder = options.finder(floor)
     curve, unread = Curve(recording.count, len(targets.names)), Unread()
     parts: list[Peaks] = []
     for spans, scores in window_scores(model, recording, targets, options.grid, unread):

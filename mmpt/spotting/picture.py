@@ -54,6 +54,7 @@ def draw_scores(
             [handles["detection"]] = axes.plot([start, end], [score, score], color=_FOUND, linewidth=2.5)
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         axes.tick_params(labelsize=8)
+    rows[-1].margins(y=0.12)
     rows[-1].set_xlim(0, recording.seconds)
     rows[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
     rows[-1].set_xlabel("time (min:s)", fontsize=9)

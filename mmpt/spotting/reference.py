@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 def reference_files(recordings: Sequence[Path], given: Sequence[Path]) -> list[Path]:
     """The reference of each recording: the files given, in the same order, or those of a folder, by name.
 
-    In a folder an .eaf file comes before one of another suffix. Raises UserError if their numbers differ, MissingDataError for a recording without a reference.
+    In a folder an .eaf file comes before one of another suffix. Raises UserError if their numbers differ,
+    MissingDataError for a recording without a reference.
     """
     if len(given) == 1 and given[0].is_dir():
         order = sorted(SUFFIXES, key=lambda suffix: suffix != ".eaf")  # it is stable

@@ -3,6 +3,7 @@
 import csv
 import glob
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from mmpt.spotting.thresholds import Thresholds
 from mmpt.spotting.windows import Recording
 from mmpt.timed_text import Caption, write_elan
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import file_stamp, remove_leftovers, write_json
+from mmpt.utils.files import file_stamp, read_json, remove_leftovers, write_json
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.output_kinds import SPOTTING
 from mmpt.utils.outputs import check_output, replace_output
@@ -81,6 +82,9 @@ def spot_recordings(
     floor = options.thresholds.of(targets.names)
     if references is not None:
         floor = np.full_like(floor, -np.inf)
+    if (done := _finished(out, of)) is not None:
+        log.info("%s: finished by an earlier run", out)
+        return done
     with folder_lock(out, "another spotting"):
         found = _search(model, recordings, targets, out / FOLDER, options, floor)
         none = Segments(np.zeros((0, 2)), np.zeros(0, np.intp))
@@ -123,6 +127,16 @@ def _check(options: RunOptions, settings: dict[str, Any], references: Sequence[S
             "--choose-threshold per-text: with --one-at-a-time, the texts compete by score: choose a global "
             "threshold."
         )
+
+
+def _finished(out: Path, of: dict[str, Any]) -> dict[str, Any] | None:
+    """The report of an earlier run with the same settings; check_output has compared its files."""
+    try:
+        report: dict[str, Any] = read_json(out / SPOTTING.record)
+    except (OSError, ValueError):
+        return None
+    same = report.get("of") == json.loads(json.dumps(of))
+    return report if same and all((out / name).is_file() for name in report["files"]) else None
 
 
 def search_settings(model: SignCLIP, targets: Targets, options: SpotOptions) -> dict[str, Any]:
