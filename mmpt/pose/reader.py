@@ -133,7 +133,7 @@ def read_length(path: str | os.PathLike[str]) -> tuple[int, float]:
     """Frames and frame rate of a `.pose` file, without its frames. Raises UserError."""
 
     def length(content: bytes) -> tuple[int, float]:
-        body = _check_size(content, _header(content))
+        body = check_size(content, parse_header(content))
         return body.frames, body.fps
 
     return _named(path, length)
