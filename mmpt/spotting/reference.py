@@ -47,11 +47,13 @@ def read_references(
     """
     number = {nfc(name): text for text, name in enumerate(names)}
     others: Counter[str] = Counter()
+    used: set[str] = set()
     found = []
     for file in files:
         captions = read_captions(file, tiers, unit=unit)
         known = [caption for caption in captions if caption.text in number]
         others.update(caption.text for caption in captions if caption.text not in number)
+        used.update(caption.tier for caption in known)
         spans = np.array([(c.start_ms, c.end_ms) for c in known], float).reshape(-1, 2) / 1000
         found.append(Segments(spans, np.array([number[c.text] for c in known], np.intp)))
     if not any(len(segments.texts) for segments in found):
@@ -59,6 +61,11 @@ def read_references(
             f"no text of {', '.join(map(str, files[:3]))} is among those to search for (in the reference: "
             f"{some_of([repr(text) for text in others]) or 'nothing'}; searched for: "
             f"{some_of([repr(name) for name in names])})."
+        )
+    if len(used) > 1 and not tiers:
+        log.warning(
+            "the segments of all %d tiers of the reference count (%s): choose some with --tier",
+            *(len(used), some_of(sorted(used))),
         )
     if others:
         log.warning(

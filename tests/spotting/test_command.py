@@ -14,7 +14,7 @@ from mmpt.cli.main import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.spotting import Recording, SpotOptions, Targets, WindowGrid, embed_windows, targets_of_index
-from mmpt.timed_text import read_captions
+from mmpt.timed_text import read_captions, write_elan
 from mmpt.utils.errors import UserError
 from tests.spotting.conftest import join
 
@@ -86,6 +86,18 @@ def test_thresholds_of_each_text_and_tiers_of_each_text(work, model_folder):
     tiers = {caption.tier.split("-")[0] for caption in read_captions(out / "a.eaf")}
     assert tiers == {row[2] for row in rows_of(out / "a.csv")} <= {"x", "y", "z"}
     assert json.loads((out / "spotting.json").read_text())["metrics"]["within 1 s"]["mAP"]["interval"] is None
+
+
+def test_the_tiers_of_a_reference_can_be_chosen(work, model_folder, caplog):
+    captions = [caption for caption in read_captions(work / "a.csv") if caption.text != "unknown"]
+    write_elan(work / "a.eaf", {"letters": captions, "cores": captions[:2]}, None)
+    for tier, count in (([], 6), (["--tier", "cores"], 2)):
+        caplog.clear()
+        words = ["--reference", work / "a.eaf", *tier, "--choose-threshold", "--out", work / f"out{count}"]
+        assert spot(work, model_folder, *words, names="a") == 0
+        report = json.loads((work / f"out{count}" / "spotting.json").read_text())
+        assert report["thresholds"]["segments"] == count
+        assert ("all 2 tiers of the reference count (cores, letters)" in caplog.text) == (not tier)
 
 
 def test_an_interrupted_run_is_resumed_and_a_finished_one_kept(work, model_folder, monkeypatch, capsys):
