@@ -85,22 +85,29 @@ class PeakFinder:
         return peaks
 
 
-def _neighbours(spans: Spans, overlap: float) -> NDArray[np.intp]:
+def _neighbours(spans: Spans, overlap: float) -> NDArray[np.int32]:
     """The other windows that overlap each window too much: [N, K], filled up with N."""
     starts, ends = spans[:, 0], spans[:, 1]
-    common = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)
-    union = (ends - starts)[:, None] + (ends - starts) - common
-    near = common > overlap * union
-    np.fill_diagonal(near, False)
-    counts = near.sum(axis=1)
-    found = np.full((len(spans), int(counts.max())), len(spans), np.intp)
-    rows, columns = np.nonzero(near)
+    pairs = []
+    for first in range(0, len(spans), _ROWS):  # an intersection over union [N, N] may be large
+        part = slice(first, first + _ROWS)
+        common = np.minimum(ends[part, None], ends) - np.maximum(starts[part, None], starts)
+        union = (ends - starts)[part, None] + (ends - starts) - common
+        rows, columns = np.nonzero(common > overlap * union)
+        pairs.append(np.stack([rows + first, columns]))
+    rows, columns = np.concatenate(pairs, axis=1)
+    rows, columns = rows[rows != columns], columns[rows != columns]
+    counts = np.bincount(rows, minlength=len(spans))
+    found = np.full((len(spans), int(counts.max())), len(spans), np.int32)
     found[rows, np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)] = columns
     return found
 
 
+_ROWS = 512
+
+
 def _keep(
-    scores: NDArray[np.float32], neighbours: NDArray[np.intp], complete: NDArray[np.bool_]
+    scores: NDArray[np.float32], neighbours: NDArray[np.int32], complete: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Keep what is best among its neighbours, remove these, and repeat: row, column and score of each.
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,7 @@ def spot_recordings(
     recordings = _opened(model, paths, options.search)
     settings = search_settings(model, targets, options.search)
     _check(options, settings, references)
+    _check_names(targets.names, options.tier_per_text)
     of = settings | _output_settings(options, recordings, targets, references)
     names = [f"{path.stem}{suffix}" for path in paths for suffix in _SUFFIXES]
     check_output(out, SPOTTING, of, options.force, names)
@@ -127,6 +129,13 @@ def _check(options: RunOptions, settings: dict[str, Any], references: Sequence[S
             "--choose-threshold per-text: with --one-at-a-time, the texts compete by score: choose a global "
             "threshold."
         )
+
+
+def _check_names(names: Sequence[str], tier_per_text: bool) -> None:
+    """Raises UserError for a text that an ELAN file cannot hold, before the recordings are searched."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [Detection(number, number + 1, name, 0.0) for number, name in enumerate(names)]
+        _write_elan(Path(folder, "texts"), Path(folder, "texts"), rows, tier_per_text)
 
 
 def _finished(out: Path, of: dict[str, Any]) -> dict[str, Any] | None:

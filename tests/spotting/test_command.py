@@ -36,7 +36,7 @@ def work(tmp_path: Path, poses: list[Path]) -> Path:
 
 def spot(work: Path, model: Path, *words: object, names: str = "ab") -> int:
     recordings = [str(work / f"{name}.pose") for name in names]
-    texts = [] if "--index" in words else ["--texts", str(work / "texts.txt")]
+    texts = [] if {"--index", "--texts"} & {*map(str, words)} else ["--texts", str(work / "texts.txt")]
     return main(["spot", *recordings, "--model", str(model), *texts, *GRID, *map(str, words)])
 
 
@@ -102,6 +102,7 @@ def test_the_tiers_of_a_reference_can_be_chosen(work, model_folder, caplog):
 
 def test_an_interrupted_run_is_resumed_and_a_finished_one_kept(work, model_folder, monkeypatch, capsys):
     out, read, seen = work / "out", Recording.features, []
+    (work / "b.mp4").write_bytes(b"")  # ELAN shows it
 
     def features(self, spans):
         seen.append(self.path.stem)
@@ -115,6 +116,7 @@ def test_an_interrupted_run_is_resumed_and_a_finished_one_kept(work, model_folde
     assert [path.name for path in out.rglob("*") if path.name != ".lock"] == ["peaks", "a.npz"]
     assert spot(work, model_folder, *words) == 0 and seen == ["a", "b", "b"]
     done = contents(out)
+    assert b"b.mp4" in done["b.eaf"] and b"MEDIA_DESCRIPTOR" not in done["a.eaf"]
     assert spot(work, model_folder, *words) == 0 and len(seen) == 3 and contents(out) == done
     capsys.readouterr()
     assert spot(work, model_folder, "--threshold", 0.2, "--out", out) == 2
@@ -200,6 +202,9 @@ def test_features_of_video_models(data_dir, tmp_path):
     [
         (["--threshold", 1, "--thresholds", "x"], "--threshold and --thresholds exclude each other"),
         (["--choose-threshold"], "--choose-threshold needs --reference"),
+        (["--threshold", "nan"], "--threshold nan: expected a number"),
+        (["--texts", "{work}/control.txt"], "holds a character that XML cannot hold"),
+        (["--texts", "{work}/empty.txt"], "there is no text to search for"),
         (["--tier", "x"], "--tier needs --reference"),
         (["--lengths", "1,a"], "--lengths 1,a: expected seconds"),
         (["--lengths", "0"], "expected numbers of seconds above 0"),
@@ -222,6 +227,8 @@ def test_features_of_video_models(data_dir, tmp_path):
 )
 def test_errors_are_one_line_and_status_2(work, model_folder, capsys, words, message):
     (work / "empty").mkdir()
+    (work / "control.txt").write_text("a\x0bb\n")
+    (work / "empty.txt").write_text("\n \n")
     (work / "model.json").write_text("[]")
     (work / "wrong.csv").write_text("start_ms,end_ms,text\n0,90,elsewhere\n")
     words = [str(word).format(work=work, text="{text}") for word in words]
