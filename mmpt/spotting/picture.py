@@ -36,8 +36,11 @@ def draw_scores(
     handles = {}
     for axes, text, label in zip(rows, shown, short_labels([names[text] for text in shown], longest=28)):
         if annotated:
-            for start, end in recording.reference.spans[recording.reference.texts == text]:
-                handles["reference"] = axes.axvspan(start, end, color=_REFERENCE, alpha=0.3, linewidth=0)
+            spans = recording.reference.spans[recording.reference.texts == text]
+            bars = np.stack([spans[:, 0], np.ptp(spans, axis=1)], axis=1)
+            handles["reference"] = axes.broken_barh(
+                bars, (0, 1), transform=axes.get_xaxis_transform(), color=_REFERENCE, alpha=0.3, linewidth=0
+            )
         centres = (edges[1:] + edges[:-1]) / 2
         there = ~np.isnan(curve[:, text])  # fewer windows than intervals: a line through all of them
         gaps = _gaps(there)
@@ -50,8 +53,11 @@ def draw_scores(
         if np.isfinite(thresholds[text]):
             handles["threshold"] = axes.axhline(thresholds[text], color=_LIMIT, linewidth=0.8, linestyle="--")
         found = recording.found.texts == text
-        for (start, end), score in zip(recording.found.spans[found], recording.scores[found]):
-            [handles["detection"]] = axes.plot([start, end], [score, score], color=_FOUND, linewidth=2.5)
+        if found.any():
+            bars = recording.found.spans[found]
+            handles["detection"] = axes.hlines(
+                recording.scores[found], bars[:, 0], bars[:, 1], color=_FOUND, linewidth=2.5, zorder=3
+            )
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         axes.tick_params(labelsize=8)
     rows[-1].margins(y=0.12)
