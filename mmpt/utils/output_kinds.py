@@ -81,3 +81,9 @@ FOLDS = OutputKind(
     ".folds.files.json",
     ("table.md", "table.csv", "folds.json", "folds.png"),
 )
+SPOTTING = OutputKind(
+    "a spotting",
+    "signclip-spotting",
+    "spotting.json",
+    ("thresholds.json",),
+)
