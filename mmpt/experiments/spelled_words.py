@@ -60,12 +60,13 @@ def by_shares(
         scores = own @ letters.T / temperature
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares.append((weights / weights.sum(axis=1, keepdims=True)).mean(axis=0))
-    return on_grid(unit_rows(counts) @ unit_rows(np.stack(shares)).T)
+    return on_grid(unit_rows(counts.copy()) @ unit_rows(np.stack(shares)).T)
 
 
 def same_letters(counts: Floats) -> Floats:
     """The similarities if every letter of the recordings were known: cosines of the counts."""
-    return on_grid(unit_rows(counts) @ unit_rows(counts).T)
+    own = unit_rows(counts.copy())  # unit_rows works in place
+    return on_grid(own @ own.T)
 
 
 def choose_shares(windows: Sequence[Floats], letters: Floats, counts: Floats) -> Method:

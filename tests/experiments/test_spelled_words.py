@@ -40,6 +40,7 @@ def test_methods_are_those_of_the_formulas(corpus):
             }
             for name, value in expected.items():
                 np.testing.assert_allclose(found[name][t, r], value, atol=1e-9)
+    assert counts.sum(axis=1).tolist() == [3, 3, 3, 3, 5]  # not changed in place
 
 
 def _cosine(one, other) -> float:
