@@ -1,9 +1,8 @@
 """Retrieval of spelled words: a recording of each word, compared with all words by the letters alone.
 
-A method gives the similarity of N words and N recordings, of unit vectors of a recording's windows [W, H] and
-of the letters' prompts [26, H]:
+The similarity of N words and N recordings, [words, recordings], by one of
 
-    mean     cosine of the mean of the windows and the mean of the prompts of the word's letters
+    mean     cosine of the mean of the windows' embeddings and the mean of the prompts of the word's letters
     max      mean over the word's letters of the similarity of the window that is nearest to the letter
     shares   cosine of the share of each letter in the recording, the mean over windows of a softmax over the
              letters, and in the word
@@ -11,7 +10,8 @@ of the letters' prompts [26, H]:
 None of them knows the order of the letters, so words of the same letters (anagrams) cannot be told apart.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -26,10 +26,18 @@ from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import UserError
 
 Floats = NDArray[np.float64]
-Method = Callable[[Sequence[Floats], Floats, Floats], Floats]
-"""(windows of each recording, letters, counts) -> similarities [words, recordings]."""
-
 TEMPERATURES = (0.03, 0.07, 0.15)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The windows of a recording, or its letters.
+
+    mean: of their unit vectors [H]. cosines: with the prompts of the letters [windows, letters].
+    """
+
+    mean: Floats
+    cosines: Floats
 
 
 def letter_counts(words: Sequence[str], letters: str) -> Floats:
@@ -39,44 +47,43 @@ def letter_counts(words: Sequence[str], letters: str) -> Floats:
     return np.array([[word.count(letter) for letter in letters] for word in words], dtype=np.float64)
 
 
-def by_mean(windows: Sequence[Floats], letters: Floats, counts: Floats) -> Floats:
-    """See the module, `mean`."""
-    recordings = np.stack([own.mean(axis=0) for own in windows])
-    return on_grid(unit_rows(counts @ letters) @ unit_rows(recordings).T)
+def by_mean(recordings: Sequence[Embedded], counts: Floats, prompts: Floats) -> Floats:
+    """See the module, `mean`. prompts: unit vectors of the letters [letters, H]."""
+    return _cosines(counts @ prompts, np.stack([own.mean for own in recordings]))
 
 
-def by_max(windows: Sequence[Floats], letters: Floats, counts: Floats) -> Floats:
+def by_max(recordings: Sequence[Embedded], counts: Floats) -> Floats:
     """See the module, `max`."""
-    nearest = np.stack([(own @ letters.T).max(axis=0) for own in windows])
+    nearest = np.stack([own.cosines.max(axis=0) for own in recordings])
     return on_grid(counts / counts.sum(axis=1, keepdims=True) @ nearest.T)
 
 
-def by_shares(
-    windows: Sequence[Floats], letters: Floats, counts: Floats, temperature: float = 0.07
-) -> Floats:
+def by_shares(recordings: Sequence[Embedded], counts: Floats, temperature: float) -> Floats:
     """See the module, `shares`."""
     shares = []
-    for own in windows:
-        scores = own @ letters.T / temperature
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    for own in recordings:
+        weights = np.exp((own.cosines - own.cosines.max(axis=1, keepdims=True)) / temperature)
         shares.append((weights / weights.sum(axis=1, keepdims=True)).mean(axis=0))
-    return on_grid(unit_rows(counts.copy()) @ unit_rows(np.stack(shares)).T)
+    return _cosines(counts, np.stack(shares))
 
 
 def same_letters(counts: Floats) -> Floats:
     """The similarities if every letter of the recordings were known: cosines of the counts."""
-    own = unit_rows(counts.copy())  # unit_rows works in place
-    return on_grid(own @ own.T)
+    return _cosines(counts, counts)
 
 
-def choose_shares(windows: Sequence[Floats], letters: Floats, counts: Floats) -> Method:
-    """`shares` with the temperature that has the best mean of R@1 both ways, on words for validation."""
+def _cosines(words: Floats, recordings: Floats) -> Floats:
+    return on_grid(unit_rows(words.copy()) @ unit_rows(recordings.copy()).T)  # unit_rows works in place
+
+
+def choose_temperature(recordings: Sequence[Embedded], counts: Floats) -> float:
+    """The temperature of `shares` with the best mean of R@1 both ways, on words for validation."""
 
     def recall(temperature: float) -> float:
-        places = rank_pair_matrix(by_shares(windows, letters, counts, temperature)).strict
+        places = rank_pair_matrix(by_shares(recordings, counts, temperature)).strict
         return sum(place_metrics(places[side])["R@1"] for side in ("t2v", "v2t"))
 
-    return partial(by_shares, temperature=max(TEMPERATURES, key=recall))
+    return max(TEMPERATURES, key=recall)
 
 
 def table(methods: Mapping[str, Sequence[Floats]]) -> str:
@@ -101,7 +108,7 @@ def _cells(places: Sequence[Places]) -> list[str]:
         found = np.stack([one.mean(hit) for one in places])
         low, high = interval_of_mean(found)
         cells.append(f"{found.mean():.3f} ({low:.3f}-{high:.3f})")
-    return [*cells, f"{np.mean([np.median(one.middle) for one in places]):g}"]
+    return [*cells, f"{np.mean([np.median(one.middle) for one in places]):.3g}"]
 
 
 def _within(k: int, ranks: Floats) -> Floats:

@@ -17,15 +17,16 @@ def corpus():
     texts = ["ABC", "CAB", "EEA", "DAB", "BAEDE"]
     near = [[letters[LETTERS.index(c)] for c in text for _ in range(2)] for text in texts]
     windows = [unit_rows(np.array(own) + 0.2 * rng.normal(size=(len(own), 8))) for own in near]
-    return texts, letters, windows, words.letter_counts(texts, LETTERS)
+    recordings = [words.Embedded(own.mean(axis=0), own @ letters.T) for own in windows]
+    return texts, letters, windows, recordings, words.letter_counts(texts, LETTERS)
 
 
 def test_methods_are_those_of_the_formulas(corpus):
-    texts, letters, windows, counts = corpus
+    texts, letters, windows, recordings, counts = corpus
     found = {
-        "mean": words.by_mean(windows, letters, counts),
-        "max": words.by_max(windows, letters, counts),
-        "shares": words.by_shares(windows, letters, counts, 0.1),
+        "mean": words.by_mean(recordings, counts, letters),
+        "max": words.by_max(recordings, counts),
+        "shares": words.by_shares(recordings, counts, 0.1),
     }
     for t, text in enumerate(texts):
         rows = [letters[LETTERS.index(c)] for c in text]
@@ -48,7 +49,7 @@ def _cosine(one, other) -> float:
 
 
 def test_table_of_two_models_with_anagrams_and_chance(corpus):
-    perfect = words.same_letters(corpus[3])
+    perfect = words.same_letters(corpus[-1])
     lines = words.table({"exact": [perfect], "two": [perfect, -perfect]}).splitlines()
     # ABC and CAB are level in both directions: 3 of 5 are first, 2 are first or second
     assert lines[2].startswith("| exact | T2V | 0.800 (")
@@ -57,17 +58,16 @@ def test_table_of_two_models_with_anagrams_and_chance(corpus):
 
 
 def test_temperature_is_the_best_of_validation(corpus, monkeypatch):
-    _, letters, windows, counts = corpus
+    recordings, counts = corpus[3:]
     tried = []
     monkeypatch.setattr(words, "TEMPERATURES", (1.0, 0.03, 0.07))
 
-    def by_shares(own, prompts, wanted, temperature):
+    def by_shares(own, wanted, temperature):
         tried.append(temperature)
         return words.same_letters(wanted) * (1 if temperature == 0.03 else -1)
 
     monkeypatch.setattr(words, "by_shares", by_shares)
-    method = words.choose_shares(windows, letters, counts)
-    assert method.keywords == {"temperature": 0.03} and tried == [1.0, 0.03, 0.07]
+    assert words.choose_temperature(recordings, counts) == 0.03 and tried == [1.0, 0.03, 0.07]
 
 
 def test_other_letters_are_refused():
