@@ -39,6 +39,7 @@ class LetterRecording:
 
     id: str
     text: str
+    language: str
     fps: float
     spans: NDArray[np.int64]
     windows: Clips
@@ -119,7 +120,8 @@ class LetterModels:
         times = np.array([(part.start, part.stop) for part in parts], np.int64)
         windows, truth = self._seen(recording, spans), self._seen(recording, times)
         numbers = np.array([LETTERS.index(letter.text) for letter in letters])
-        return LetterRecording(row.id, row.text, recording.fps, spans, windows, numbers, times, truth)
+        about = (row.id, row.text, row.signed_language, recording.fps)
+        return LetterRecording(*about, spans, windows, numbers, times, truth)
 
     def _seen(self, recording: Recording, spans: NDArray[np.int64]) -> Clips:
         features: list[NDArray[np.float32]] = []

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +11,7 @@ from mmpt.utils.errors import UserError
 
 Scorer = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Features [N, D] -> scores of the classes [N, C]."""
-SCORES = ("margin", "votes", "probability")
+SCORES = ("margin", "votes")
 CS = (1.0, 10.0, 100.0)
 
 
@@ -20,9 +19,8 @@ CS = (1.0, 10.0, 100.0)
 class SvmSettings:
     """An SVM with an RBF kernel on standardised features (scikit-learn).
 
-    c: scikit-learn's C. score: "margin", of one SVM for each class against all others; "votes", of the SVMs
-    of all pairs of classes, as SVC.decision_function; "probability", these calibrated by 5-fold
-    cross-validation (Platt).
+    c: scikit-learn's C. score: "margin", of one SVM for each class against all others, or "votes", of the
+    SVMs of all pairs of classes, as SVC.decision_function.
     """
 
     c: float = 10.0
@@ -44,7 +42,6 @@ def fit_svm(
 
     Raises UserError for classes without a clip.
     """
-    from sklearn.calibration import CalibratedClassifierCV
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -52,12 +49,7 @@ def fit_svm(
 
     if missing := sorted(set(classes) - set(labels)):
         raise UserError(f"there is no training clip of {', '.join(map(repr, missing))} to fit an SVM on.")
-    own: Any = SVC(C=settings.c)
-    if settings.score == "margin":
-        own = OneVsRestClassifier(own)
-    elif settings.score == "probability":
-        own = CalibratedClassifierCV(own, ensemble=False)
+    own = OneVsRestClassifier(SVC(C=settings.c)) if settings.score == "margin" else SVC(C=settings.c)
     pipeline = make_pipeline(StandardScaler(), own).fit(np.asarray(features, np.float64), list(labels))
     columns = [list(pipeline.classes_).index(name) for name in classes]
-    function = pipeline.predict_proba if settings.score == "probability" else pipeline.decision_function
-    return lambda queries: function(queries)[:, columns]
+    return lambda queries: pipeline.decision_function(queries)[:, columns]
