@@ -255,3 +255,10 @@ def choose_thresholds(
         above = scores >= limits[texts]
         f1 = float(2 * np.count_nonzero(hit & above) / (np.count_nonzero(above) + there.sum()))
     return limits, common, f1, np.flatnonzero(there == 0).tolist()
+
+
+def metric_samples(
+    recordings: Sequence[Annotated], criterion: Criterion, thresholds: NDArray, weights: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """mAP, F1, precision and recall, each [B], of recordings taken as often as weights [B, R] say."""
+    return _metrics(_counts(recordings, criterion, thresholds), weights)
