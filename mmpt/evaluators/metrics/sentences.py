@@ -12,8 +12,8 @@ text (V2T). They differ where several clips have the same text:
 
 Without duplicates both are the same. Ties: see places.py. CLIP4Clip's code counts a query with m tied places
 m times, so that queries with duplicates weigh more; here every query weighs the same, and its value is the
-mean over the tied places. Where no scores tie, the numbers equal those of both codes, except for the medians of
-PyTorch (CiCo's V2T, CLIP4Clip's with several texts a video), which are the lower of the middle two.
+mean over the tied places. Where no scores tie, the numbers equal those of both codes, except for the medians
+of PyTorch (CiCo's V2T, CLIP4Clip's with several texts a video), the lower of the middle two.
 """
 
 from collections.abc import Sequence
