@@ -177,8 +177,19 @@ class EvalConfig:
     protocol: str = opt(
         "retrieval",
         "retrieval: a clip is ranked against all prompts; unseen-alphabet: against those of its sign "
-        "language, in SignWriting (docs/signwriting.md)",
-        choices=["retrieval", "unseen-alphabet"],
+        "language, in SignWriting (docs/signwriting.md); sentences: one text a clip, as CLIP4Clip and CiCo; "
+        "one-shot: clips by an example clip",
+        choices=["retrieval", "unseen-alphabet", "sentences", "one-shot"],
+    )
+    one_shot_queries: str = opt(
+        "auto",
+        "protocol one-shot; same-language: the other clips of a gallery's signs; other-language: clips of "
+        "other sign languages; auto: same-language if a sign has two clips in a sign language",
+        choices=["auto", "same-language", "other-language"],
+    )
+    one_shot_draws: int = opt(10, "draws of the galleries, where a sign has several clips", minimum=1)
+    one_shot_other_signer: bool = opt(
+        False, "no queries by the signer of the gallery's clip of the same sign"
     )
     prompt_ensemble: bool = opt(
         False, "a class is the mean of the unit embeddings of all its prompts, not of the first alone"

@@ -11,7 +11,7 @@ from mmpt.config.run_folder import DATA, VERSION
 from mmpt.config.schema import Config
 from mmpt.embedding.model_card import ModelCard
 from mmpt.evaluators.reports.results import read_results
-from mmpt.evaluators.reports.tables import RETRIEVAL
+from mmpt.evaluators.reports.tables import RETRIEVAL, directions
 from mmpt.models.folder import CARD_FILE, LoadedModel
 from mmpt.pose.components import CANONICAL
 from mmpt.processors.registry import VIDEO_PROCESSORS
@@ -109,7 +109,7 @@ def _evaluations(checkpoint: Path, config: Config | None, fingerprint: str) -> l
             "protocol": f"{results.get('protocol', RETRIEVAL)}, {results['similarity']} similarity",
             "clips": results["n_videos"],
             "prompts": results["n_prompts"],
-            "metrics": {side: results[side] for side in ("t2v", "v2t")},
+            "metrics": {side: results[side] for side in directions(results)},
             "chance": results["chance"],
             "intervals": results.get("intervals") or {},
             "interval_level": (results.get("bootstrap") or {}).get("level"),

@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub import ModelCard as HubCard
 
-from mmpt.evaluators.reports.tables import COLUMNS, markdown_table, number
+from mmpt.evaluators.reports.tables import Columns, columns_of, markdown_table, number
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_text
 
@@ -29,7 +29,7 @@ model = mmpt.from_pretrained("FOLDER or org/name")
 scores = model.score(["clip.pose"], ["a prompt"])
 ```
 """
-_TITLES = {"t2v": "T2V", "v2t": "V2T"}
+_TITLES = {"t2v": "T2V", "v2t": "V2T", "v2v": "V2V"}
 
 
 @dataclass
@@ -82,7 +82,7 @@ class ModelCard:
         """The numbers in the form that the hub shows."""
         corpus = str(self.training.get("corpus") or NOT_RECORDED)
         for found in self.evaluations:
-            for side, metric, _ in COLUMNS:
+            for side, metric, _ in _columns(found):
                 value = found["metrics"].get(side, {}).get(metric)
                 if value is not None:
                     yield EvalResult(
@@ -141,11 +141,16 @@ def _listing(facts: Mapping[str, Any], expected: Sequence[str]) -> str:
     return "".join(lines)
 
 
+def _columns(found: Mapping[str, Any]) -> Columns:
+    """The columns of an evaluation; `protocol` is its name and the similarity."""
+    return columns_of({"protocol": str(found.get("protocol")).split(",")[0]})
+
+
 def _evaluation(found: Mapping[str, Any]) -> str:
     """One evaluation as a table: value, interval and chance of each metric."""
     intervals, chance = found.get("intervals") or {}, found.get("chance") or {}
     rows = []
-    for side, metric, _ in COLUMNS:
+    for side, metric, _ in _columns(found):
         value = found["metrics"].get(side, {}).get(metric)
         bounds = intervals.get(side, {}).get(metric)
         between = " to ".join(number(metric, bound) for bound in bounds) if bounds else NOT_RECORDED

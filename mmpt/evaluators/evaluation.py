@@ -4,30 +4,25 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mmpt import __version__
 from mmpt.datasets.identity import clips_digest
-from mmpt.evaluators.prompt_sets import (
-    PromptSets,
-    embed_prompt_sets,
-    prompt_sets,
-    symbol_coverage,
-)
+from mmpt.evaluators.prompt_sets import embed_prompt_sets
+from mmpt.evaluators.protocols import PROTOCOLS, Evaluated
 from mmpt.evaluators.provenance import evaluation_facts
-from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, make_results, save_report
+from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, save_report
 from mmpt.evaluators.reports.tables import format_table
 from mmpt.evaluators.reports.view import ShownClip
 from mmpt.evaluators.split_embedding import SplitEmbedding
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
 from mmpt.processors.clip_source import blank_warning
-from mmpt.processors.example import Example
 from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError, UserError
@@ -102,6 +97,8 @@ def _evaluate(
     facts = evaluation_facts(config)
     loaded = load_model(path, config, trust=config.eval.trust_checkpoint)
     dataset = task.dataset(split, training=False)
+    protocol = PROTOCOLS.get(config.eval.protocol, "eval.protocol")
+    sets = protocol.prompt_sets(dataset.examples, config.eval)
     predictor = task.predictor(loaded.model, device, config.eval.batch_size)
     video_ids = [example.video_id for example in dataset.examples]
     processor = task.video_processor(training=False)
@@ -111,62 +108,20 @@ def _evaluate(
     videos, blank = made
     for row in non_finite(videos):
         raise UserError(why_non_finite(f"the clip {video_ids[row]}", dataset[row]["vfeats"]))
-    sets = prompt_sets(dataset.examples, config.eval.prompt_ensemble, config.eval.protocol)
     texts = embed_prompt_sets(
         sets.prompts, lambda prompts: predictor.embed_texts(map(dataset.text_processor, prompts))
     )
     embedded = EmbeddedSplit(texts, videos, np.array(sets.labels), sets.names, video_ids, sets.groups)
-    results = make_results(embedded, config.eval.similarity, provenance, config.eval.bootstrap)
-    if sets.groups is not None:
-        results |= _of_all_alphabets(embedded, results, task.examples("train"), sets)
+    train = partial(task.examples, "train")
+    results, answers = protocol.evaluate(Evaluated(embedded, sets, dataset.examples, train, config.eval))
+    results |= dataclasses.asdict(provenance)
     results |= {"split": split, "model": model_fingerprint(loaded), "evaluated": facts, "blank": blank}
     results["mmpt_version"] = __version__
     if blank:
-        results["warnings"] = [blank_warning(blank, len(video_ids), processor.blank_means)]
+        warning = blank_warning(blank, len(video_ids), processor.blank_means)
+        results["warnings"] = [warning, *results.get("warnings", ())]
     results["protocol"] = config.eval.protocol
     shown = [ShownClip(e.video_id, e.path, e.span, e.signer, e.language, e.text) for e in dataset.examples]
-    files = save_report(task.results_path(), results, embedded, force=force, clips=shown)
+    files = save_report(task.results_path(), results, embedded, force=force, clips=shown, answers=answers)
     listing = "\n".join(f"  {Path(file)}" for file in files)
     return f"{format_table(results)}\n\nresults of the {split} split are in\n{listing}"
-
-
-def _of_all_alphabets(
-    embedded: EmbeddedSplit, results: dict[str, Any], train: Sequence[Example], sets: PromptSets
-) -> dict[str, Any]:
-    """What unseen-alphabet reports besides the ranking within each sign language."""
-    every = dataclasses.replace(embedded, groups=None)
-    resamples = results.get("bootstrap", {}).get("resamples", 0)
-    among_all = make_results(every, results["similarity"], resamples=resamples)
-    counts, unseen = symbol_coverage(train, sets)
-    ranks = embedded.ranks(results["similarity"]).v2t
-    candidates = np.empty(len(ranks))
-    for prompts, clips in embedded.blocks():
-        candidates[clips] = len(prompts)
-    return {
-        "v2t_all": among_all["v2t"],
-        "v2t_all_intervals": among_all["intervals"].get("v2t"),
-        "v2t_all_chance": {k[4:]: v for k, v in among_all["chance"].items() if k.startswith("v2t")},
-        "alphabets": {
-            (sets.groups or [])[clips[0]]: {
-                "clips": len(clips),
-                "prompts": len(prompts),
-                "v2t R@1": float(np.mean(ranks[clips] == 1)),
-            }
-            for prompts, clips in embedded.blocks()
-        },
-        "symbols": counts,
-        "unseen_bases": _ranks_of(ranks[unseen], candidates[unseen]),
-    }
-
-
-def _ranks_of(ranks: NDArray[np.int64], candidates: NDArray[np.float64]) -> dict[str, float]:
-    """R@1 and mean rank of some clips, with those of random scores."""
-    if not len(ranks):
-        return {"n": 0}
-    return {
-        "n": len(ranks),
-        "v2t R@1": float(np.mean(ranks == 1)),
-        "chance R@1": float(np.mean(1 / candidates)),
-        "mean rank": float(ranks.mean()),
-        "chance mean rank": float(np.mean((candidates + 1) / 2)),
-    }

@@ -37,7 +37,7 @@ class Row:
     def value(self, key: str) -> float | None:
         """The measured value of a column such as "t2v P@1"."""
         direction, metric = key.split(" ", 1)
-        return None if self.results is None else self.results[direction].get(metric)
+        return None if self.results is None else self.results.get(direction, {}).get(metric)
 
     @property
     def note(self) -> str:

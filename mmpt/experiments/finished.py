@@ -10,25 +10,32 @@ from numpy.typing import NDArray
 
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.reports.results import read_results
-from mmpt.evaluators.reports.tables import escape_markdown, markdown_table
+from mmpt.evaluators.reports.tables import RETRIEVAL, compared_by, escape_markdown, markdown_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json
 
 
 @dataclass(frozen=True)
 class Finished:
-    """One evaluation. clips: N ids. truth, nearest: prompt of each clip, and the prompt ranked first."""
+    """One evaluation.
+
+    clips: N ids, without clips that were no query. truth, nearest: prompt of each clip, and the one ranked
+    first. right: share of right answers to each clip, of protocols that record it.
+    """
 
     name: str
     results: dict[str, Any]
     clips: list[str]
     truth: list[str]
     nearest: list[str]
+    right: list[float] | None = None
 
     @property
-    def correct(self) -> NDArray[np.bool_]:
-        """bool [N]: V2T R@1 of each clip."""
-        return np.equal(self.truth, self.nearest)
+    def correct(self) -> NDArray[np.float64]:
+        """float64 [N]: R@1 of each clip."""
+        if self.right is not None:
+            return np.array(self.right)
+        return np.equal(self.truth, self.nearest).astype(np.float64)
 
     @classmethod
     def read(cls, folder: Path) -> "Finished":
@@ -37,9 +44,13 @@ class Finished:
         results = read_results(inner)
         try:
             ids = read_json(inner / "ids.json")
-            prompts = ids["prompts"]
-            truth, nearest = ([prompts[i] for i in ids[key]] for key in ("prompt_of_video", "nearest_prompt"))
-            return cls(str(folder), results, list(ids["videos"]), truth, nearest)
+            prompts, right = ids["prompts"], ids.get("right")
+            asked = [n for n, prompt in enumerate(ids["nearest_prompt"]) if prompt >= 0]
+            truth, nearest = (
+                [prompts[ids[key][n]] for n in asked] for key in ("prompt_of_video", "nearest_prompt")
+            )
+            clips, shares = [ids["videos"][n] for n in asked], right and [float(right[n]) for n in asked]
+            return cls(str(folder), results, clips, truth, nearest, shares)
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise UserError(
                 f"{inner / 'ids.json'}: cannot be read ({error!r}): evaluate the model again."
@@ -47,15 +58,22 @@ class Finished:
 
 
 def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
-    """A row for each run: V2T R@1, T2V P@1, and what changed since the first run.
+    """A row for each run: R@1, another metric of the protocol, and what changed since the first run.
 
     The difference has a 95 % interval of a bootstrap over clips, the same clips on both sides. Raises
-    UserError if a run evaluated other clips or prompts than the first one.
+    UserError if a run evaluated other clips or prompts than the first one, or by another protocol.
     """
     first = runs[0]
     known = dict(zip(first.clips, first.truth))
+    names = [" ".join(name) for name in compared_by(first.results)]
+    (side, metric), protocol = compared_by(first.results)[1], _protocol(first)
     rows = []
     for run in runs:
+        if _protocol(run) != protocol:
+            raise UserError(
+                f"{run.name} was evaluated by protocol {_protocol(run)} and {first.name} by {protocol}: "
+                "expected one protocol."
+            )
         if dict(zip(run.clips, run.truth)) != known or len(run.clips) != len(first.clips):
             other = len(set(run.clips) ^ known.keys())
             what = f"{other} clips differ" if other else "clips have other prompts"
@@ -65,47 +83,53 @@ def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
             )
         order = {clip: row for row, clip in enumerate(run.clips)}
         correct = run.correct[[order[clip] for clip in first.clips]]
-        change: NDArray[np.float64] = correct.astype(float) - first.correct
-        low, high = interval_of_mean(correct[None].astype(float))
+        change: NDArray[np.float64] = correct - first.correct
+        low, high = interval_of_mean(correct[None])
         below, above = interval_of_mean(change)
         rows.append(
             {
                 "run": run.name,
                 "n": len(correct),
-                "v2t R@1": float(correct.mean()),
-                "v2t R@1 low": low,
-                "v2t R@1 high": high,
+                names[0]: float(correct.mean()),
+                f"{names[0]} low": low,
+                f"{names[0]} high": high,
                 "difference": float(change.mean()),
                 "difference low": below,
                 "difference high": above,
                 "now right": [first.clips[i] for i in np.flatnonzero(change > 0)],
                 "now wrong": [first.clips[i] for i in np.flatnonzero(change < 0)],
-                "t2v P@1": run.results["t2v"]["P@1"],
-                "chance": run.results["chance"]["v2t R@1"],
+                names[1]: run.results[side][metric],
+                "chance": run.results["chance"][names[0]],
             }
         )
     return rows
 
 
+def _protocol(run: Finished) -> str:
+    return str(run.results.get("protocol", RETRIEVAL))
+
+
 def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], listed: int) -> str:
     """The rows in Markdown, then the first `listed` clips whose answer changed, with both answers."""
-    header = ["run", "V2T R@1", "difference", "right now", "wrong now", "T2V P@1"]
+    by, other = (" ".join(name) for name in compared_by(runs[0].results))
+    header = ["run", _heading(by), "difference", "right now", "wrong now", _heading(other)]
     cells = [
         [
             escape_markdown(row["run"]),
-            f"{row['v2t R@1']:.3f} ({row['v2t R@1 low']:.3f}-{row['v2t R@1 high']:.3f})",
+            f"{row[by]:.3f} ({row[f'{by} low']:.3f}-{row[f'{by} high']:.3f})",
             f"{row['difference']:+.3f} ({row['difference low']:+.3f} to {row['difference high']:+.3f})"
             if index
             else "-",
             str(len(row["now right"])) if index else "-",
             str(len(row["now wrong"])) if index else "-",
-            f"{row['t2v P@1']:.3f}",
+            f"{row[other]:.3f}",
         ]
         for index, row in enumerate(rows)
     ]
+    protocol = "" if _protocol(runs[0]) == RETRIEVAL else f"Protocol {_protocol(runs[0])}; "
     text = (
-        f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {rows[0]['chance']:.3f}. In "
-        "brackets: 95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"
+        f"{markdown_table(header, cells)}\n\n{protocol}{rows[0]['n']} clips; chance {rows[0]['chance']:.3f}. "
+        "In brackets: 95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"
     )
     before = dict(zip(runs[0].clips, runs[0].nearest))
     for row, run in zip(rows[1:], runs[1:]):
@@ -121,3 +145,8 @@ def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], l
         more = f"\n\nand {len(changed) - listed} more clips." if len(changed) > listed else ""
         text += f"\n## {escape_markdown(run.name)}\n\n{table}{more}\n"
     return text
+
+
+def _heading(name: str) -> str:
+    side, metric = name.split(" ")
+    return f"{side.upper()} {metric}"

@@ -6,7 +6,7 @@ two norms, far coarser than rounding errors), then converted to float32. Equal v
 orthogonal vectors score 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -91,23 +91,46 @@ def rank_embeddings(
     ids = check_prompt_ids(prompt_ids_of_videos, len(texts), len(videos))
     if chunk < 1:
         raise UserError(f"chunk must be at least 1 video, got {chunk}.")
-    rows = _prepare(texts, kind)
-    own = np.empty(len(videos), dtype=np.float32)
-    for column in range(0, len(videos), chunk):
-        part = slice(column, column + chunk)
-        own[part] = _pairs(rows.part(ids[part]), _prepare(videos[part], kind))
-    counter = RankCounter(own, ids, len(texts), check_ks(ks))
-    for column in range(0, len(videos), chunk):
-        part = slice(column, column + chunk)
-        block = _prepare(videos[part], kind)
-        for row in range(0, len(texts), TILE_ROWS):
-            tile = _tile(rows.part(slice(row, row + TILE_ROWS)), block)
-            # in about one of 10^8 cases two summation orders round to different grid points; a clip must
-            # not rank before itself
-            inside = np.flatnonzero((ids[part] >= row) & (ids[part] < row + len(tile)))
-            tile[ids[part][inside] - row, inside] = own[part][inside]
-            counter.add(tile, row, column)
+    tiles = ScoreTiles(texts, videos, ids, kind)
+    columns = [slice(start, start + chunk) for start in range(0, len(videos), chunk)]
+    counter = RankCounter(tiles.own(columns), ids, len(texts), check_ks(ks))
+    for tile, row, column in tiles.blocks(columns):
+        counter.add(tile, row, column)
     return counter.ranks()
+
+
+class ScoreTiles:
+    """The similarity matrix of texts and videos, tile by tile; reads the videos twice.
+
+    Takes the arguments of rank_embeddings, checked: ids is int64 [n_videos]. The pieces of columns that `own`
+    and `blocks` take must be the same.
+    """
+
+    def __init__(self, text: ArrayLike, video: ArrayLike, ids: NDArray[np.int64], kind: str):
+        texts, self._videos = _check(text, video, kind)
+        self._ids, self._kind = ids, kind
+        self._rows, self._n_texts = _prepare(texts, kind), len(texts)
+        self._own = np.empty(len(self._videos), dtype=np.float32)
+
+    def own(self, columns: Sequence[slice]) -> NDArray[np.float32]:
+        """The score of each video with its own prompt [n_videos], bit for bit as in the tiles."""
+        for part in columns:
+            block = _prepare(self._videos[part], self._kind)
+            self._own[part] = _pairs(self._rows.part(self._ids[part]), block)
+        return self._own
+
+    def blocks(self, columns: Sequence[slice]) -> Iterator[tuple[NDArray[np.float32], int, int]]:
+        """Tiles, and the row and column at which they start; after `own`."""
+        for part in columns:
+            block = _prepare(self._videos[part], self._kind)
+            ids = self._ids[part]
+            for row in range(0, self._n_texts, TILE_ROWS):
+                tile = _tile(self._rows.part(slice(row, row + TILE_ROWS)), block)
+                # in about one of 10^8 cases two summation orders round to different grid points; a clip must
+                # not rank before itself
+                inside = np.flatnonzero((ids >= row) & (ids < row + len(tile)))
+                tile[ids[inside] - row, inside] = self._own[part][inside]
+                yield tile, row, part.start
 
 
 def nearest_prompts(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.int64]:

@@ -88,6 +88,23 @@ class EmbeddedSplit:
 
 
 @dataclass(frozen=True)
+class ClipAnswers:
+    """The answer to each of a split's N clips, of a protocol that does not give its nearest prompt.
+
+    name, noun: of the answers and of a class. given: prompt numbers [N], -1 for a clip that was no query.
+    ranks: of the right class [N]. right: share of right answers [N], NaN for a clip that was no query.
+    pictures: whether to draw the classes.
+    """
+
+    name: str
+    noun: str
+    given: NDArray[np.int64]
+    ranks: NDArray[np.int64] | None
+    right: NDArray[np.float64]
+    pictures: bool = True
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How the results were made. seed: of the training (the bootstrap's is fixed)."""
 
@@ -148,29 +165,34 @@ def save_report(
     plots: bool = True,
     force: bool = False,
     clips: Sequence[ShownClip] = (),
+    answers: ClipAnswers | None = None,
 ) -> list[Path]:
     """Write the report of an evaluation into `folder`. Returns the files, results.json last.
 
     Replaces the results of an earlier evaluation of the same checkpoint and split together; force: of others
     too (see replace_output). The files are text_embeddings.npy and video_embeddings.npy (float32), ids.json
-    ({"prompts", "videos", "prompt_of_video", "nearest_prompt"}), report.html, results.md, results.json and,
-    with `plots`, confusion_matrix.png and per_class.png. results: what `make_results` returned for `split`.
-    clips: the files of the split's clips, whose poses report.html shows; without them it has no poses.
+    ({"prompts", "videos", "prompt_of_video", "nearest_prompt"}; with `answers` also "right"), report.html,
+    results.md, results.json and, with `plots`, confusion_matrix.png and per_class.png. results: what
+    `make_results` or a protocol returned for `split`. clips: the files of the split's clips, whose poses
+    report.html shows; without them it has no poses. answers: None: the nearest prompts.
     """
     folder = Path(folder)
     texts, videos = np.asarray(split.texts, np.float32), np.asarray(split.videos, np.float32)
     truth = np.asarray(split.labels)
-    predicted = split.nearest(results["similarity"])
+    predicted = split.nearest(results["similarity"]) if answers is None else answers.given
     labels = short_labels(split.prompts)
-    ids = {
+    ids: dict[str, Any] = {
         "prompts": list(split.prompts),
         "videos": list(split.video_ids),
         "prompt_of_video": truth.tolist(),
         "nearest_prompt": predicted.tolist(),
     }
-    ranks = split.ranks(results["similarity"]).v2t if len(truth) <= CLIPS else None
-    answers = Answers("nearest prompt", "prompt", split.prompts, truth, predicted, ranks)
-    shown = clips or [ShownClip(name) for name in split.video_ids]
+    if answers is not None:
+        ids["right"] = [None if np.isnan(share) else float(share) for share in answers.right]
+    asked = np.flatnonzero(predicted >= 0)
+    shown = list(clips) or [ShownClip(name) for name in split.video_ids]
+    view = evaluation_view(results, _answers(split, results, predicted, answers), [shown[n] for n in asked])
+    plots = plots and (answers is None or answers.pictures)
     of = evaluated(folder, results.get("checkpoint"), results.get("split"))
     with replace_output(folder, EVALUATION, of, force) as fresh:
         np.save(fresh / "text_embeddings.npy", texts)
@@ -180,13 +202,33 @@ def save_report(
             from mmpt.evaluators.pictures import confusions  # matplotlib is slow to import
 
             for name, draw in zip(_PICTURES, (confusions.confusion_matrix, confusions.per_class)):
-                draw(fresh / name, truth, predicted, split.prompts, results)
-        write_text(fresh / "results.md", _markdown(results, truth, predicted, labels, plots))
-        write_text(fresh / REPORT, report_html(evaluation_view(results, answers, shown)))
+                draw(fresh / name, truth[asked], predicted[asked], split.prompts, _drawn(results))
+        write_text(fresh / "results.md", _markdown(results, truth[asked], predicted[asked], labels, plots))
+        write_text(fresh / REPORT, report_html(view))
         write_json(fresh / "results.json", results)
     pictures = _PICTURES if plots else ()
     names = ("text_embeddings.npy", "video_embeddings.npy", "ids.json", *pictures, REPORT, "results.md")
     return [folder / name for name in (*names, "results.json")]
+
+
+def _drawn(results: dict[str, Any]) -> dict[str, Any]:
+    """Results with the R@1 that the pictures name: of a search by clips, that of its classes."""
+    if "v2v" not in results:
+        return results
+    chance = {"v2t R@1": results["chance"]["v2v R@1"]}
+    return results | {"v2t": results["v2v"], "chance": chance, "noun": "class"}
+
+
+def _answers(
+    split: EmbeddedSplit, results: dict[str, Any], predicted: NDArray[np.int64], of: ClipAnswers | None
+) -> Answers:
+    """What report.html shows of the clips that were queries."""
+    truth, asked = np.asarray(split.labels), predicted >= 0
+    if of is not None:
+        ranks = None if of.ranks is None else of.ranks[asked]
+        return Answers(of.name, of.noun, split.prompts, truth[asked], predicted[asked], ranks)
+    ranks = split.ranks(results["similarity"]).v2t if len(truth) <= CLIPS else None
+    return Answers("nearest prompt", "prompt", split.prompts, truth, predicted, ranks)
 
 
 def evaluated(folder: str | os.PathLike[str], checkpoint: object, split: object) -> dict[str, Any]:
@@ -211,7 +253,10 @@ def _markdown(
     parts += ["## All metrics\n", all_metrics_markdown(results)]
     if plots:
         parts.append("![confusion matrix](confusion_matrix.png)\n\n![recall by prompt](per_class.png)\n")
-    parts += ["## By prompt (V2T)\n", _per_class_markdown(truth, predicted, labels)]
+    parts += [
+        "## By prompt (V2T)\n" if "v2t" in results else "## By sign\n",
+        _per_class_markdown(truth, predicted, labels),
+    ]
     return "\n".join(parts)
 
 
@@ -245,8 +290,10 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); evaluate the model first.") from error
     except ValueError as error:
         raise UserError(f"{path}: not the results.json of an evaluation ({error}).") from error
-    needed = ("t2v", "v2t", "n_videos", "n_prompts", "chance", "similarity")
-    missing = [key for key in needed if key not in results] if isinstance(results, dict) else list(needed)
+    needed = ["t2v", "v2t", "n_videos", "n_prompts", "chance", "similarity"]
+    if isinstance(results, dict) and "v2v" in results:
+        needed = needed[2:]
+    missing = [key for key in needed if key not in results] if isinstance(results, dict) else needed
     if missing:
         raise UserError(f"{path}: not the results.json of an evaluation: {', '.join(missing)} missing.")
     return results

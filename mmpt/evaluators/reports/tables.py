@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 Results = Mapping[str, Any]
+Columns = tuple[tuple[str, str, str], ...]
 RETRIEVAL = "retrieval"
 """The protocol of results that name none."""
 
 # The columns of the paper's table (SignCLIP / FingerCLIP), in its order: direction, metric, heading.
-COLUMNS = (
+COLUMNS: Columns = (
     ("t2v", "P@1", "P@1"),
     ("t2v", "P@5", "P@5"),
     ("t2v", "P@10", "P@10"),
@@ -23,18 +24,51 @@ COLUMNS = (
     ("v2t", "MedianR", "MedR"),
 )
 
+_PAIRS = (("R@1", "R@1"), ("R@5", "R@5"), ("R@10", "R@10"), ("MedianR", "MedR"), ("MeanR", "MeanR"))
+# Of the other protocols; see also compared_by.
+_COLUMNS_OF: dict[str, Columns] = {
+    "sentences": tuple((side, *column) for side in ("t2v", "v2t") for column in _PAIRS),
+    "one-shot": (
+        ("v2v", "MRR", "MRR"),
+        *(("v2v", metric, heading) for metric, heading in _PAIRS[:3]),
+        ("v2v", "DCG", "DCG"),
+        ("v2v", "MedianR", "MedR"),
+    ),
+}
+_TITLES = {"t2v": "text to video", "v2t": "video to text", "v2v": "video to video"}
+
+
+def columns_of(results: Results) -> Columns:
+    """The columns of a table of results: direction, metric, heading."""
+    return _COLUMNS_OF.get(results.get("protocol", RETRIEVAL), COLUMNS)
+
+
+def compared_by(results: Results) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Direction and metric by which finished runs are compared: R@1 of each clip, and another one."""
+    columns = columns_of(results)
+    return (columns[-1][0], "R@1"), columns[0][:2]
+
+
+def directions(results: Results) -> list[str]:
+    """The directions that results have metrics of."""
+    return [side for side in _TITLES if side in results]
+
 
 def number(metric: str, value: float | None) -> str:
     """A metric as text: four decimals for a fraction, at most one for a rank, a dash for None."""
     if value is None:
         return "-"
-    return f"{value:.4f}" if "@" in metric else f"{value:.1f}".removesuffix(".0")
+    return f"{value:.4f}" if _is_share(metric) else f"{value:.1f}".removesuffix(".0")
+
+
+def _is_share(metric: str) -> bool:
+    return "@" in metric or metric in ("MRR", "DCG")
 
 
 def _interval(metric: str, bounds: Sequence[float] | None) -> str:
     if bounds is None:
         return "-"
-    if "@" in metric:
+    if _is_share(metric):
         return f"{bounds[0]:.3f}-{bounds[1]:.3f}"
     return "-".join(number(metric, bound) for bound in bounds)
 
@@ -49,46 +83,62 @@ def name_of(results: Results) -> str:
 
 def facts(results: Results) -> str:
     """One line with the number of clips and prompts, the similarity, and the kind of intervals."""
+    first = {side: metric for side, metric, _ in reversed(columns_of(results))}
+    chance = ", ".join(
+        f"{side.upper()} {first[side]} {results['chance'][f'{side} {first[side]}']:.4f}"
+        for side in directions(results)
+    )
     line = (
         f"{results['n_videos']} clips, {results['n_prompts']} prompts, {results['similarity']} similarity; "
-        f"chance: T2V P@1 {results['chance']['t2v P@1']:.4f}, V2T R@1 {results['chance']['v2t R@1']:.4f}"
+        f"chance: {chance}"
     )
     if results.get("protocol", RETRIEVAL) != RETRIEVAL:
         line = f"protocol {results['protocol']}: {line}"
     if results.get("intervals"):
         how = results["bootstrap"]
-        line += f"; {how['level']:.0%} intervals: bootstrap over queries, {how['resamples']} resamples"
+        over = set(how["over"].values()) if results.get("protocol") in _COLUMNS_OF else {"queries"}
+        line += f"; {how['level']:.0%} intervals: bootstrap over {over.pop()}, {how['resamples']} resamples"
     return line
 
 
 def _rows(results: Results) -> list[list[str]]:
-    """The value, interval and chance rows, each with its name first."""
-    intervals, chance = results.get("intervals") or {}, results["chance"]
-    rows = [[name_of(results)] + [number(m, results[d].get(m)) for d, m, _ in COLUMNS]]
-    if intervals:
-        level = f"{results['bootstrap']['level']:.0%} interval"
-        rows.append([level] + [_interval(m, intervals.get(d, {}).get(m)) for d, m, _ in COLUMNS])
-    rows.append(["chance"] + [number(m, chance.get(f"{d} {m}")) for d, m, _ in COLUMNS])
+    """The value, interval and chance rows, each with its name first; again with duplicates as right."""
+    columns = columns_of(results)
+    rows = []
+    for name, of in _parts(results):
+        rows.append([name or name_of(results)] + [number(m, of[d].get(m)) for d, m, _ in columns])
+        if intervals := of.get("intervals"):
+            level = f"{results['bootstrap']['level']:.0%} interval"
+            rows.append([level] + [_interval(m, intervals.get(d, {}).get(m)) for d, m, _ in columns])
+        rows.append(["chance"] + [number(m, of["chance"].get(f"{d} {m}")) for d, m, _ in columns])
     return rows
 
 
+def _parts(results: Results) -> list[tuple[str, Results]]:
+    """The metrics, and those with duplicates as right if there are duplicates (protocol sentences)."""
+    more = [("duplicates right", results["grouped"])] if "grouped" in results else []
+    return [("", results), *more]
+
+
 def format_table(results: Results) -> str:
-    """The paper's columns for a terminal: values, intervals, chance, and a line of facts."""
-    rows = _rows(results)
+    """The columns of the protocol for a terminal: values, intervals, chance, and a line of facts."""
+    rows, columns = _rows(results), columns_of(results)
     first = max(len(row[0]) for row in rows)
-    widths = [max(len(row[i + 1]) for row in rows) for i in range(len(COLUMNS))]
-    widths = [max(width, len(heading)) for width, (_, _, heading) in zip(widths, COLUMNS)]
-    half = len(COLUMNS) // 2
-    groups = [sum(w + 2 for w in widths[:half]) - 2, sum(w + 2 for w in widths[half:]) - 2]
+    widths = [max(len(row[i + 1]) for row in rows) for i in range(len(columns))]
+    widths = [max(width, len(heading)) for width, (_, _, heading) in zip(widths, columns)]
+    titles = []
+    for side in dict.fromkeys(d for d, _, _ in columns):
+        group = sum(width + 2 for width, column in zip(widths, columns) if column[0] == side) - 2
+        titles.append(f"{_TITLES[side]:^{group}}")
     lines = [
-        f"{'':{first}}  {'text to video':^{groups[0]}}  {'video to text':^{groups[1]}}".rstrip(),
-        f"{'':{first}}  " + "  ".join(f"{c[2]:>{w}}" for c, w in zip(COLUMNS, widths)),
+        (f"{'':{first}}  " + "  ".join(titles)).rstrip(),
+        f"{'':{first}}  " + "  ".join(f"{c[2]:>{w}}" for c, w in zip(columns, widths)),
     ]
     lines += [
         f"{row[0]:{first}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths)) for row in rows
     ]
     warnings = [f"warning: {line}" for line in results.get("warnings", ())]
-    return "\n".join([*lines, facts(results), *warnings])
+    return "\n".join([*lines, facts(results), *results.get("notes", ()), *warnings])
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -112,10 +162,12 @@ def code_span(text: object) -> str:
 
 
 def format_markdown(results: Results) -> str:
-    """The paper's columns as a Markdown table, followed by a line of facts."""
-    header = [""] + [f"{d.upper()} {heading}" for d, _, heading in COLUMNS]
+    """The columns of the protocol as a Markdown table, followed by a line of facts."""
+    header = [""] + [f"{d.upper()} {heading}" for d, _, heading in columns_of(results)]
+    notes = "".join(f"\n- {escape_markdown(line)}" for line in results.get("notes", ()))
     warnings = "".join(f"\nWarning: {escape_markdown(line)}.\n" for line in results.get("warnings", ()))
-    return markdown_table(header, _rows(results)) + f"\n\n{facts(results)}.\n{warnings}"
+    notes = f"{notes}\n" if notes else ""
+    return markdown_table(header, _rows(results)) + f"\n\n{facts(results)}.\n{notes}{warnings}"
 
 
 METRICS_HEADER = ("metric", "value", "interval", "chance")
@@ -124,13 +176,13 @@ METRICS_HEADER = ("metric", "value", "interval", "chance")
 def metrics_rows(results: Results) -> list[list[str]]:
     """Every metric with interval and chance, one per row of METRICS_HEADER."""
     rows = []
-    for direction in ("t2v", "v2t"):
-        bounds = (results.get("intervals") or {}).get(direction, {})
-        for metric, value in results[direction].items():
-            name = f"{direction} {metric}"
-            chance = number(metric, results["chance"].get(name))
-            cells = [direction.upper() + " " + metric, number(metric, value)]
-            rows.append([*cells, _interval(metric, bounds.get(metric)), chance])
+    for which, of in _parts(results):
+        for direction in directions(of):
+            bounds = (of.get("intervals") or {}).get(direction, {})
+            for metric, value in of[direction].items():
+                chance = number(metric, of["chance"].get(f"{direction} {metric}"))
+                name = f"{direction.upper()} {metric}" + (f", {which}" if which else "")
+                rows.append([name, number(metric, value), _interval(metric, bounds.get(metric)), chance])
     return rows
 
 
@@ -169,21 +221,22 @@ def _table_of(
     results: Sequence[Results], published: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> tuple[str, list[dict[str, Any]]]:
     """The table of results of one protocol, and its rows."""
+    columns = columns_of(results[0]) if results else COLUMNS
     groups: dict[str, list[Results]] = {}
     for result in results:
         groups.setdefault(name_of(result), []).append(result)
     rows: list[dict[str, Any]] = []
     for name in [*groups, *(name for name in published if name not in groups)]:
         members = groups.get(name, [])
-        rows += [_row(name, "measured", result) for result in members]
+        rows += [_row(name, "measured", result, columns) for result in members]
         if len(members) > 1:
-            rows.append(_row(name, "mean", _mean(members)))
+            rows.append(_row(name, "mean", _mean(members), columns))
         if name in published:
-            rows.append(_row(name, "published", published[name]))
-    header = ["config", "", "seed", "N", "prompts", *(f"{d.upper()} {heading}" for d, _, heading in COLUMNS)]
+            rows.append(_row(name, "published", published[name], columns))
+    header = ["config", "", "seed", "N", "prompts", *(f"{d.upper()} {heading}" for d, _, heading in columns)]
     cells = [
         [row["config"], row["what"], *(_text(row[key]) for key in ("seed", "n_videos", "n_prompts"))]
-        + [number(m, row[f"{d} {m}"]) for d, m, _ in COLUMNS]
+        + [number(m, row[f"{d} {m}"]) for d, m, _ in columns]
         for row in rows
     ]
     return markdown_table(header, cells) + "\n", rows
@@ -203,10 +256,10 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _row(name: str, what: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, what: str, result: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
     row: dict[str, Any] = {"config": name, "what": what}
     row |= {key: result.get(key) for key in ("seed", "n_videos", "n_prompts")}
-    return row | {f"{d} {m}": result.get(d, {}).get(m) for d, m, _ in COLUMNS}
+    return row | {f"{d} {m}": result.get(d, {}).get(m) for d, m, _ in columns}
 
 
 def _mean(members: Sequence[Results]) -> dict[str, Any]:
@@ -215,7 +268,7 @@ def _mean(members: Sequence[Results]) -> dict[str, Any]:
     for key in ("n_videos", "n_prompts"):
         if len({member[key] for member in members}) == 1:
             mean[key] = members[0][key]
-    for direction in ("t2v", "v2t"):
+    for direction in directions(members[0]):
         mean[direction] = {
             metric: sum(member[direction][metric] for member in members) / len(members)
             for metric in members[0][direction]

@@ -155,7 +155,7 @@ def drawn_clip(clip: ShownClip) -> dict[str, Any]:
 def evaluation_view(results: Results, answers: Answers, clips: Sequence[ShownClip]) -> dict[str, Any]:
     """The view of the evaluation of a config (results.json)."""
     lines: dict[str, Sequence[str]] = {
-        "facts": [facts(results)],
+        "facts": [facts(results), *results.get("notes", ())],
         "warnings": list(results.get("warnings", ())),
     }
     origin = {key: results.get(key) for key in ("split", "config", "checkpoint", "command", "seed")}

@@ -1,0 +1,67 @@
+"""Protocol sentences: clips and texts, one text a clip, as CLIP4Clip and CiCo report it."""
+
+from typing import Any
+
+import numpy as np
+
+from mmpt.evaluators.metrics.places import Places, place_chance, place_intervals, place_metrics
+from mmpt.evaluators.metrics.sentences import PairPlaces, rank_pairs
+from mmpt.evaluators.protocols.base import LEVEL, PROTOCOLS, Evaluated, EvaluationProtocol
+from mmpt.evaluators.reports.results import ClipAnswers
+from mmpt.evaluators.reports.view import CLIPS
+
+SENTENCES = "sentences"
+
+
+@PROTOCOLS.register(SENTENCES)
+class Sentences(EvaluationProtocol):
+    """See mmpt/evaluators/metrics/sentences.py. Intervals draw texts, each with all its clips."""
+
+    @classmethod
+    def evaluate(cls, split: Evaluated) -> tuple[dict[str, Any], ClipAnswers | None]:
+        """See EvaluationProtocol. "grouped": the numbers with duplicates as right, if there are any."""
+        embedded, options = split.embedded, split.options
+        labels = np.asarray(embedded.labels)
+        n_clips, n_texts = len(labels), len(embedded.texts)
+        places = rank_pairs(embedded.texts, embedded.videos, labels, options.similarity)
+        results = _of(places.strict, {"t2v": n_clips, "v2t": n_clips}, labels, options.bootstrap)
+        several = np.bincount(labels) > 1
+        duplicates = {"texts": int(several.sum()), "clips": int(several[labels].sum())}
+        results["duplicates"] = duplicates
+        results["notes"] = [
+            f"gallery: {n_clips} clips and their {n_clips} texts, {n_texts} of them distinct; "
+            f"{duplicates['texts']} texts have several clips ({duplicates['clips']} clips)"
+        ]
+        if several.any():
+            sizes = {"t2v": n_texts, "v2t": n_texts}
+            results["grouped"] = _of(places.grouped, sizes, labels, options.bootstrap)
+            results["notes"].append(
+                "right are a text's own clip and a clip's own text; in the rows 'duplicates right', equal "
+                f"texts are one of {n_texts} texts, and all their clips one candidate"
+            )
+        if options.bootstrap:
+            over = {"t2v": "texts", "v2t": "texts"}
+            results["bootstrap"] = {"over": over, "resamples": options.bootstrap, "level": LEVEL}
+        results |= {"n_videos": n_clips, "n_prompts": n_texts, "similarity": options.similarity}
+        return results, _answers(split, places)
+
+
+def _of(places: dict[str, Places], candidates: dict[str, int], labels: Any, resamples: int) -> dict[str, Any]:
+    """Metrics, intervals and chance of both directions."""
+    found: dict[str, Any] = {side: place_metrics(one) for side, one in places.items()}
+    found["intervals"], found["chance"] = {}, {}
+    for side, one in places.items():
+        if resamples:
+            text = labels if len(one) == len(labels) else np.arange(len(one))
+            found["intervals"][side] = place_intervals(one, text, resamples=resamples, level=LEVEL)
+        chance = place_chance(candidates[side])
+        found["chance"] |= {f"{side} {metric}": value for metric, value in chance.items()}
+    return found
+
+
+def _answers(split: Evaluated, places: PairPlaces) -> ClipAnswers:
+    """The nearest text of each clip. No pictures: a text has hardly ever more than one clip."""
+    nearest = split.embedded.nearest(split.options.similarity)
+    ranks = places.grouped["v2t"].first if len(nearest) <= CLIPS else None
+    right = places.strict["v2t"].mean(lambda ranks: (ranks <= 1).astype(np.float64))
+    return ClipAnswers("nearest text", "text", nearest, ranks, right, pictures=False)
