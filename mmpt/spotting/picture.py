@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 from mmpt.evaluators.pictures.labels import short_labels
@@ -58,10 +58,12 @@ def draw_scores(
             handles["detection"] = axes.hlines(
                 recording.scores[found], bars[:, 0], bars[:, 1], color=_FOUND, linewidth=2.5, zorder=3
             )
+            axes.plot(bars.mean(axis=1), recording.scores[found], ".", color=_FOUND, markersize=3, zorder=3)
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         axes.tick_params(labelsize=8)
     rows[-1].margins(y=0.12)
     rows[-1].set_xlim(0, recording.seconds)
+    rows[-1].xaxis.set_major_locator(MultipleLocator(_tick(recording.seconds)))
     rows[-1].xaxis.set_major_formatter(FuncFormatter(_clock))
     rows[-1].set_xlabel("time (min:s)", fontsize=9)
     figure.suptitle(_title(recording, len(shown), len(names)), fontsize=10)
@@ -93,6 +95,12 @@ def _gaps(there: NDArray[np.bool_]) -> NDArray[np.intp]:
 def _title(recording: Annotated, shown: int, texts: int) -> str:
     some = f"{shown} of {texts} texts" if shown < texts else f"{texts} texts"
     return f"Score of the best window around each time; {some}, {len(recording.scores)} detections"
+
+
+def _tick(seconds: float) -> float:
+    """Seconds between two ticks, so that there are at most 12."""
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
+    return next((step for step in steps if seconds <= 12 * step), 3600)
 
 
 def _clock(seconds: float, _position: object = None) -> str:
