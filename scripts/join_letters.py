@@ -115,7 +115,8 @@ def join(args: argparse.Namespace) -> int:
             rows += letter_rows(name, known, tiers)
         write_rows(folder / "recordings.csv", spoken)
         write_rows(folder / "table.csv", rows)
-    print(f"wrote {args.out}: {len(spoken)} recordings, {len(rows)} letters of {', '.join(letters)}")
+    languages = ", ".join(list(letters)[: len(spoken)])
+    print(f"wrote {args.out}: {len(spoken)} recordings, {len(rows)} letters of {languages}")
     return 0
 
 
