@@ -1,7 +1,8 @@
 """SignCLIP: contrastive learning of a joint embedding space for text and sign-language video.
 
 `mmpt.from_pretrained(folder)` loads a trained model that embeds clips and prompts; `mmpt.score(poses, texts)`
-scores how well poses match texts. Importing this package imports nothing else until they are used.
+scores how well poses match texts; `mmpt.spot(model, recording, texts)` finds texts in a long recording.
+Importing this package imports nothing else until they are used.
 """
 
 import sys
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.embedding.scoring import score
+    from mmpt.spotting import spot
 
     from_pretrained = SignCLIP.from_pretrained
 
 __version__ = "0.2.0"
 
-__all__ = ["SignCLIP", "__version__", "from_pretrained", "score"]
+__all__ = ["SignCLIP", "__version__", "from_pretrained", "score", "spot"]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from mmpt.embedding.scoring import score
 
         return score
+    if name == "spot":
+        from mmpt.spotting import spot
+
+        return spot
     raise AttributeError(f"module 'mmpt' has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ ROOMS = [
     {"processors", "extractors", "models", "losses", "page"},
     {"datasets", "evaluators", "search"},
     {"embedding"},
-    {"tasks"},
+    {"tasks", "spotting"},
     {"cluster", "experiments", "training", "serving"},
     {"fairseq_plugin", "cli"},
 ]

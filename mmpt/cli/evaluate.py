@@ -5,15 +5,17 @@
 
 Needs neither fairseq nor a GPU.
 
-Task config: embeds the clips and prompts of dataset.split, ranks them in both directions, and writes results
-(table, JSON, figures, embeddings) into the folder that the config names.
+Task config: embeds the clips and prompts of dataset.split, ranks them by the protocol eval.protocol (or
+--protocol sentences, --protocol one-shot), and writes results (table, JSON, figures, embeddings) into the
+folder that the config names.
 
 Model folder and table: runs protocols of isolated sign recognition: zero_shot (retrieval between clips and
 prompts), v2v (nearest training clip), knn, prototypes (1, 5, 10 and all clips of a class), linear_probe (C
-chosen on valid), or all. Clips are embedded once, into OUT/embeddings. Writes protocols.json, .md and .csv,
-tables by class and signer, and figures. "all" skips protocols that the table does not allow (such as
-linear_probe without clips of valid) and reports why. A config's report is called results.md, a
-table's protocols.md, because they hold different metrics.
+chosen on valid), or all of these; and searches: sentences (one text a clip, as CLIP4Clip and CiCo report it)
+and one-shot (clips by an example clip, in sign languages that were not trained on). Clips are embedded once,
+into OUT/embeddings. Writes protocols.json, .md and .csv, tables by class and signer, and figures. "all" skips
+protocols that the table does not allow (such as linear_probe without clips of valid) and reports why. A
+config's report is called results.md, a table's protocols.md, because they hold different metrics.
 
 Refuses a clip or a signer in two splits (unless --allow-leak) and evaluation on training clips (unless
 --allow-train). The report names what was allowed.
@@ -31,11 +33,12 @@ from typing import TYPE_CHECKING, Any
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
-from mmpt.utils.output_kinds import PROTOCOLS
+from mmpt.utils.output_kinds import PROTOCOLS, SEARCHES
 from mmpt.utils.outputs import FORCE_HELP
 
 if TYPE_CHECKING:
-    from mmpt.evaluators.recognition.protocols import Options
+    from mmpt.evaluators.recognition.outcome import Options
+    from mmpt.processors.table_file import Table
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table = parser.add_argument_group("a model folder on a table")
     table.add_argument("--model", type=Path, help="model folder (see `signclip convert`), or org/name")
     table.add_argument("--table", type=Path, help="table with a column split")
-    table.add_argument("--protocol", action="append", choices=[*PROTOCOLS, "all"], help="may be repeated")
+    table.add_argument(
+        "--protocol",
+        action="append",
+        choices=[*PROTOCOLS, *SEARCHES, "all"],
+        help=f"may be repeated; all: without {' and '.join(SEARCHES)}, which a task config takes, too",
+    )
     table.add_argument("--split", default="test", help="split to evaluate (default: test)")
     table.add_argument("--out", type=Path, help="report folder (default: eval next to the model folder)")
-    table.add_argument("--prompt", help="zero_shot: template, such as 'Sign {text}.' (default: the model's)")
+    table.add_argument("--prompt", help="template of prompts, as 'Sign {text}.' (default: the model's)")
     table.add_argument("--k", type=int, help="knn: number of neighbours (default: 5)")
-    table.add_argument("--draws", type=int, help="prototypes: random draws of the k clips (default: 10)")
+    table.add_argument("--draws", type=int, help="prototypes, one-shot: random draws (default: 10)")
+    _add_one_shot(table)
     table.add_argument("--c", type=float, help="linear_probe: C (default: chosen on valid)")
     table.add_argument(
         "--allow-leak",
@@ -81,12 +90,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(parser=parser)
 
 
+def _add_one_shot(table: argparse._ArgumentGroup) -> None:
+    table.add_argument(
+        "--queries",
+        choices=["auto", "same-language", "other-language"],
+        help="one-shot: which clips are queries (default: auto; see eval.one_shot_queries)",
+    )
+    table.add_argument(
+        "--other-signer",
+        action="store_true",
+        default=None,
+        help="one-shot: no query by the signer of the gallery's clip of the same sign",
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     """Evaluate a task config, or a model folder on a table. Wrong combinations of options exit with 2."""
     setup_logging(logging.INFO)
     if args.taskconfig is not None:
         of_command = ("taskconfig", "overrides", "force", "command_line", "parser")
         of_config = (*of_command, "shard", "merge", "sharding")
+        _protocol_override(args)
         given = [k for k, v in vars(args).items() if k not in of_config and v != args.parser.get_default(k)]
         if given:
             option = given[0].replace("_", "-")
@@ -98,6 +122,15 @@ def run(args: argparse.Namespace) -> None:
             f"expected a task config, or --model, --table and --protocol; missing: {', '.join(lacking)}"
         )
     _evaluate_table(args)
+
+
+def _protocol_override(args: argparse.Namespace) -> None:
+    """Turn --protocol of a task config into an override, if it is one of its protocols."""
+    if args.protocol and len(args.protocol) == 1 and args.protocol[0] in SEARCHES:
+        if any(override.startswith("eval.protocol=") for override in args.overrides):
+            args.parser.error("--protocol and eval.protocol=... are the same option: give one of them")
+        args.overrides = [*args.overrides, f"eval.protocol={args.protocol[0]}"]
+        args.protocol = None
 
 
 def _evaluate_config(args: argparse.Namespace) -> None:
@@ -117,8 +150,10 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.embedding.run import EmbedOptions
     from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of, shown_clips
-    from mmpt.evaluators.recognition.protocols import Outcome, check_protocol, run_protocol
+    from mmpt.evaluators.recognition.outcome import Outcome
+    from mmpt.evaluators.recognition.protocols import WITH_PROMPTS, WITHOUT_SUPPORT, run_protocol
     from mmpt.evaluators.recognition.report import report_of, results_table, save_recognition
+    from mmpt.evaluators.recognition.searches import check_one_shot
     from mmpt.processors.table_file import read_table
     from mmpt.utils.allocator import keep_freed_memory
     from mmpt.utils.output_kinds import PROTOCOL_REPORT
@@ -129,22 +164,20 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     run_all = "all" in args.protocol
     requested = _requested_protocols(args)
     out = args.out or args.model.parent / "eval"
-    options = _protocol_options(args)
     workers = check_workers(args.workers, cores())
     table = read_table(args.table)
+    options = _protocol_options(args, [r.signed_language for r in table.rows if r.split == "train"])
     evaluated = table.of_split(args.split)
-    names: list[str] = []
-    skipped: list[str] = []
-    for name in requested:
-        with _collect_skipped(run_all, skipped):
-            check_protocol(name, args.split, {row.split for row in table.rows}, options)
-            names.append(name)
+    names, skipped = _possible_protocols(args, table, requested, options)
     model = SignCLIP.from_pretrained(args.model, args.device, args.batch_size)
     of = report_of(args.split, model.provenance(), {"file": table.path.name})
     check_output(out, PROTOCOL_REPORT, of, args.force)
-    if "zero_shot" in names:  # errors in the prompts are reported before hours of embedding
+    # errors are reported before hours of embedding
+    if with_prompts := not {*names}.isdisjoint(WITH_PROMPTS):
         prompt_texts(model, table, evaluated, args.prompt)
-    needed = [args.split] + ([] if names == ["zero_shot"] else ["train", "valid"])
+    if "one-shot" in names:
+        check_one_shot(evaluated, options)
+    needed = [args.split] + ([] if {*names} <= {*WITHOUT_SUPPORT} else ["train", "valid"])
     embedding = EmbedOptions(workers, force=args.force, sharding=args.sharding)
     splits, about = embed_table(
         model, table, needed, out / "embeddings", args.allow_leak, args.vfeat_dir, embedding
@@ -155,7 +188,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
         about["warnings"].insert(0, "Evaluated on training data: this says nothing about new clips.")
     about |= {"split": args.split, "command": args.command_line}
     queries = splits[args.split]
-    prompts = prompts_of(model, table, queries, args.prompt) if "zero_shot" in names else None
+    prompts = prompts_of(model, table, queries, args.prompt) if with_prompts else None
     outcomes: list[Outcome] = []
     for name in names:
         log.info("protocol %s", name)
@@ -171,19 +204,36 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     _show(about, results_table(outcomes), files)
 
 
+def _possible_protocols(
+    args: argparse.Namespace, table: "Table", requested: list[str], options: "Options"
+) -> tuple[list[str], list[str]]:
+    """The protocols that the table allows, and, with "all", the reasons why others are left out."""
+    from mmpt.evaluators.recognition.protocols import check_protocol
+
+    names: list[str] = []
+    skipped: list[str] = []
+    for name in requested:
+        with _collect_skipped("all" in args.protocol, skipped):
+            check_protocol(name, args.split, {row.split for row in table.rows}, options)
+            names.append(name)
+    return names, skipped
+
+
 def _requested_protocols(args: argparse.Namespace) -> list[str]:
     """The names of the protocols to run. Raises UserError for options that are wrong or would be ignored."""
-    requested = list(PROTOCOLS) if "all" in args.protocol else list(dict.fromkeys(args.protocol))
+    every = PROTOCOLS if "all" in args.protocol else ()
+    requested = list(dict.fromkeys([*every, *(name for name in args.protocol if name != "all")]))
     _check_options(args)
     _check_used_options(args, requested)
     return requested
 
 
-def _protocol_options(args: argparse.Namespace) -> "Options":
-    from mmpt.evaluators.recognition.protocols import Options
+def _protocol_options(args: argparse.Namespace, train_languages: list[str]) -> "Options":
+    from mmpt.evaluators.recognition.outcome import Options
 
-    given = {name: value for name in ("k", "draws") if (value := getattr(args, name)) is not None}
-    return Options(c=args.c, resamples=args.bootstrap, **given)
+    names = ("k", "draws", "queries", "other_signer")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    return Options(c=args.c, resamples=args.bootstrap, train_languages=train_languages, **given)
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -209,10 +259,20 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _check_used_options(args: argparse.Namespace, protocols: list[str]) -> None:
     """Raises UserError for an option of a protocol that is not run."""
-    of_protocol = {"prompt": "zero_shot", "k": "knn", "draws": "prototypes", "c": "linear_probe"}
-    for option, protocol in of_protocol.items():
-        if getattr(args, option) is not None and protocol not in protocols:
-            raise UserError(f"--{option} is for --protocol {protocol}, not for {', '.join(protocols)}.")
+    of_protocols = {
+        "prompt": ("zero_shot", "sentences"),
+        "k": ("knn",),
+        "draws": ("prototypes", "one-shot"),
+        "c": ("linear_probe",),
+        "queries": ("one-shot",),
+        "other_signer": ("one-shot",),
+    }
+    for option, users in of_protocols.items():
+        if getattr(args, option) is not None and {*users}.isdisjoint(protocols):
+            raise UserError(
+                f"--{option.replace('_', '-')} is for --protocol {' or '.join(users)}, not for "
+                f"{', '.join(protocols)}."
+            )
 
 
 @contextlib.contextmanager

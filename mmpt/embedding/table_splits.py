@@ -13,7 +13,7 @@ from mmpt.embedding.clip_loader import table_jobs
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.run import EmbedOptions, embed_clips
 from mmpt.evaluators.metrics.retrieval import distinct
-from mmpt.evaluators.recognition.protocols import Split
+from mmpt.evaluators.recognition.outcome import Split
 from mmpt.evaluators.reports.view import ShownClip
 from mmpt.processors.clip_source import blank_warning
 from mmpt.processors.table_file import Table, TableRow
@@ -61,7 +61,12 @@ def embed_table(
         chosen = [row for row in rows if row.split == name and row.id in number]
         vectors = made.vectors[[number[row.id] for row in chosen]]
         splits[name] = Split(
-            name, vectors, [r.id for r in chosen], [r.text for r in chosen], [r.signer for r in chosen]
+            name,
+            vectors,
+            [r.id for r in chosen],
+            [r.text for r in chosen],
+            [r.signer for r in chosen],
+            [r.signed_language for r in chosen],
         )
     if not len(splits[needed[0]]):
         raise UserError(f"{table.path}: no clip of {needed[0]} could be embedded.")

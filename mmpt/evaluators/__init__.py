@@ -1,6 +1,7 @@
 """Evaluation of embeddings.
 
 metrics       similarities, ranks, recall@k and the other metrics, bootstrap intervals
+protocols     the protocols of eval.protocol: retrieval, unseen-alphabet, sentences, one-shot
 recognition   classifiers on embeddings, the protocols of isolated sign recognition, their report
 reports       results.json, results.md and the tables in them
 pictures      confusion matrix, recall by class, embedding map (not imported here: matplotlib is slow)
@@ -9,6 +10,7 @@ provenance    digests of the settings and data that determine a result
 """
 
 from mmpt.evaluators.metrics.retrieval import METRICS, rank_metrics, retrieval_metrics
+from mmpt.evaluators.metrics.sentences import sentence_metrics
 from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, read_results, save_report
 from mmpt.evaluators.reports.tables import compare_table, csv_text, format_markdown, format_table
@@ -26,5 +28,6 @@ __all__ = [
     "read_results",
     "retrieval_metrics",
     "save_report",
+    "sentence_metrics",
     "similarity",
 ]

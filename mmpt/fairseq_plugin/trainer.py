@@ -119,7 +119,8 @@ class MMTrainer(Trainer):
         The first one after a checkpoint was loaded begins its epoch again if the checkpoint was written after
         other batches: fairseq counts the batches of an epoch, not their clips.
         """
-        if self.task.epoch_batches is not None:
+        last = self.cfg.optimization.max_epoch
+        if self.task.epoch_batches is not None and not 0 < last < epoch:  # fairseq asks for one epoch more
             self.task.epoch_batches.draw(self._model.mmmodel, self.device, epoch)
         self._epochs = super().get_train_iterator(epoch, *args, **kwargs)
         if self._resumed is not None:

@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+
 from mmpt.pose import hands
-from mmpt.pose.clip import PoseClip
+from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import (
     CANONICAL,
     HANDS,
@@ -102,6 +104,39 @@ class PosePreparation:
         clip = select_components(clip, self.pose_components, self.face_points, self.pose_layout)
         clip = self.smoothing(apply_frame(hide_legs(clip), centre, scale))
         return hands.normalize_hand(clip) if self.normalize_hand else clip
+
+    def windows(
+        self, clip: PoseClip, parts: Sequence[slice], mirror: bool = False
+    ) -> list[PoseClip | UserError]:
+        """clip(part) of each of `parts` (frames) of a recording, or the error of a part.
+
+        Components without influence are not copied, as they are most of a clip.
+        """
+        names = [name for name in clip.layout.components if name in self.needed]
+        columns = np.concatenate(
+            [clip.layout.columns(name) for name in names] or [np.arange(len(clip.layout))]
+        )
+        slim = clip.select(columns, PoseLayout.of([clip.points[column] for column in columns]))
+        shown = np.zeros(len(clip), bool)
+        for name in set(names) & set(HANDS):
+            shown |= slim.component(name)[1].any(axis=1)
+        found: list[PoseClip | UserError] = []
+        for part in parts:
+            try:
+                # without a hand, the depth is measured by all points
+                whole = self.scale_depth and not shown[part].any()
+                found.append(self.clip((clip if whole else slim).frames(part), mirror))
+            except UserError:
+                found.append(self._error(clip.frames(part), mirror))
+        return found
+
+    def _error(self, clip: PoseClip, mirror: bool) -> UserError:
+        """The error of the whole clip, whose message may list its components."""
+        try:
+            self.clip(clip, mirror)
+        except UserError as error:
+            return error
+        raise AssertionError("a component without influence has one")
 
     def _of_needed_components(self, read: Callable[[frozenset[str]], PoseClip]) -> PoseClip | None:
         """The prepared clip, without copying components that have no influence. read: of these components.

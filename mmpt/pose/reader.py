@@ -46,7 +46,7 @@ _LEAST_CONFIDENCE = np.float32(1e-3)
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     """A header that was parsed and checked.
 
     content: its bytes after the version and the image size, which differ between files of the same points.
@@ -62,7 +62,7 @@ class _Header:
     columns: np.ndarray | None
 
     @classmethod
-    def of(cls, parsed: PoseHeader, content: bytes = b"") -> "_Header":
+    def of(cls, parsed: PoseHeader, content: bytes = b"") -> "Header":
         """Check a parsed header. Raises UserError."""
         estimator = _check_header(parsed)
         stored, axes = _layout(parsed), len(parsed.components[0].format) - 1
@@ -80,7 +80,7 @@ class _Header:
         return np.concatenate([values, np.zeros_like(values[..., :1])], axis=2), trust
 
 
-class _Body(NamedTuple):
+class Body(NamedTuple):
     """What precedes the frames, and where they start: `start` bytes into the file."""
 
     version: float
@@ -133,7 +133,7 @@ def read_length(path: str | os.PathLike[str]) -> tuple[int, float]:
     """Frames and frame rate of a `.pose` file, without its frames. Raises UserError."""
 
     def length(content: bytes) -> tuple[int, float]:
-        body = _check_size(content, _header(content))
+        body = check_size(content, parse_header(content))
         return body.frames, body.fps
 
     return _named(path, length)
@@ -172,20 +172,26 @@ def stores_whole_fps(path: str | os.PathLike[str]) -> bool:
 
 def from_pose(pose: Pose, person: str = "first") -> PoseClip:
     """Convert one person of a pose in memory (see read_pose); `pose` is not changed. Raises UserError."""
-    return _checked_clip(pose, _Header.of(pose.header), float(pose.header.dimensions.width), person)[0]
+    return _checked_clip(pose, Header.of(pose.header), float(pose.header.dimensions.width), person)[0]
+
+
+def check_file(path: Path) -> int:
+    """The size of a file in bytes. Raises OSError, and UserError if it cannot be a pose."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"this is not a regular file; {_EXPECTED}")
+    if status.st_size == 0:
+        raise UserError(f"the file is empty; {_EXPECTED}")
+    if status.st_size > MAX_BYTES:
+        raise UserError(
+            f"the file has {status.st_size:,} bytes; expected a pose of at most {MAX_BYTES:,} bytes"
+        )
+    return status.st_size
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"this is not a regular file; {_EXPECTED}")
-        if status.st_size == 0:
-            raise UserError(f"the file is empty; {_EXPECTED}")
-        if status.st_size > MAX_BYTES:
-            raise UserError(
-                f"the file has {status.st_size:,} bytes; expected a pose of at most {MAX_BYTES:,} bytes"
-            )
+        check_file(path)
         with path.open("rb", buffering=0) as file:
             return file.readall()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -206,8 +212,8 @@ def parse_pose(
     most_frames: for files of strangers. A longer clip raises TooLargeError before its frames are read, and
     version 0.0 is refused, which is read frame by frame in Python.
     """
-    header = _header(content)
-    body = _check_size(content, header)
+    header = parse_header(content)
+    body = check_size(content, header)
     if most_frames is not None and body.version == 0:
         raise UserError("it has the version 0.0; expected pose-format 0.1 or 0.2: write it again")
     if most_frames is not None and body.frames > most_frames:
@@ -217,8 +223,8 @@ def parse_pose(
 
 def _read_file(content: bytes, person: str) -> PoseFile:
     """read_file of the bytes of a file."""
-    header = _header(content)
-    body = _check_size(content, header)
+    header = parse_header(content)
+    body = check_size(content, header)
     clip, counts = _parse(content, header, body, None, person)
     if counts is None:
         counts = (clip.confidence != 0).any(axis=1).astype(np.intp)
@@ -226,7 +232,7 @@ def _read_file(content: bytes, person: str) -> PoseFile:
 
 
 def _parse(
-    content: bytes, header: _Header, body: _Body, components: Collection[str] | None, person: str
+    content: bytes, header: Header, body: Body, components: Collection[str] | None, person: str
 ) -> tuple[PoseClip, np.ndarray | None]:
     """The chosen person; the people of each frame, None if the file is of one person."""
     if body.version == 0:
@@ -235,18 +241,39 @@ def _parse(
     size = math.prod(shape)
     floats = np.frombuffer(content, "<f4", (axes + 1) * size, body.start)
     people = floats[: axes * size].reshape(*shape, axes), floats[axes * size :].reshape(shape)
+    warn_of_people(body.people, person)
+    return clip_of_arrays(people, header, body, components, person)
+
+
+def clip_of_arrays(
+    people: tuple[np.ndarray, np.ndarray],
+    header: Header,
+    body: Body,
+    components: Collection[str] | None,
+    person: str,
+) -> tuple[PoseClip, np.ndarray | None]:
+    """The chosen person in frames of a file; the people of each frame, None if the file is of one person.
+
+    people: data [T, people, stored, axes] and confidence [T, people, stored]. Raises UserError for NaN in
+    points that are not missing.
+    """
     values, trust, counts = _one_person(*people, header.stored, person)
-    if not _all_finite(floats):
-        whole = values.copy()
-        _hide(whole, trust == 0)
-        _check_finite(whole, trust, header.stored)
+    if not all(map(_all_finite, people)):
+        _check_seen(values, trust, header)
     return _part(values, trust, header, components, (body.fps, float(body.width))), counts
+
+
+def _check_seen(values: np.ndarray, trust: np.ndarray, header: Header) -> None:
+    """Raises UserError for NaN and infinities in points that are not missing."""
+    whole = values.copy()
+    _hide(whole, trust == 0)
+    _check_finite(whole, trust, header.stored)
 
 
 def _part(
     values: np.ndarray,
     trust: np.ndarray,
-    header: _Header,
+    header: Header,
     components: Collection[str] | None,
     about: tuple[float, float],
 ) -> PoseClip:
@@ -274,14 +301,13 @@ def _one_person(
     # world landmarks are in metres, the others in pixels
     seen = np.flatnonzero([component != WORLD for component, _ in layout.points])
     choice = choose_people(data[:, :, seen], confidence[:, :, seen], rule)
-    _warn_of_people(data.shape[1], rule)
     if rule == "first":
         return data[:, 0], confidence[:, 0], choice.counts
     return choice.take(data), choice.take(confidence), choice.counts
 
 
 def _parse_frame_by_frame(
-    content: bytes, header: _Header, body: _Body, components: Collection[str] | None, person: str
+    content: bytes, header: Header, body: Body, components: Collection[str] | None, person: str
 ) -> tuple[PoseClip, np.ndarray | None]:
     """_parse for version 0.0, whose frames have different numbers of people."""
     reader = BufferReader(content)
@@ -299,7 +325,7 @@ def _parse_frame_by_frame(
     return clip.select(np.r_[tuple(columns)], layout), counts
 
 
-def _header(content: bytes) -> _Header:
+def parse_header(content: bytes) -> Header:
     """The header of a file. Those read last are kept: the files of a corpus have the same points."""
     for known in _known:
         if content.startswith(known.content, _BEFORE):
@@ -312,7 +338,7 @@ def _header(content: bytes) -> _Header:
         parsed = PoseHeader.read(reader)
     except Exception as error:  # pose-format raises all kinds of exceptions on invalid bytes
         raise UserError(f"the header cannot be parsed ({_reason(error)}); {_EXPECTED}") from None
-    header = _Header.of(parsed, content[_BEFORE : reader.read_offset])
+    header = Header.of(parsed, content[_BEFORE : reader.read_offset])
     _known.insert(0, header)
     del _known[_KNOWN_HEADERS:]
     return header
@@ -365,8 +391,11 @@ def _check_points(component: str, points: Collection[str], estimator: Estimator)
         )
 
 
-def _check_size(content: bytes, header: _Header) -> _Body:
-    """Refuse frames that the file is too short for, before memory is allocated for them."""
+def check_size(content: bytes, header: Header, size: int | None = None) -> Body:
+    """Refuse frames that the file is too short for, before memory is allocated for them.
+
+    size: of the file, if `content` is only its beginning.
+    """
     points = len(header.stored)
     # not from the parsed header, which pose-format caches and some of its functions modify
     stored, width, height = struct.unpack_from("<fHH", content)
@@ -374,7 +403,7 @@ def _check_size(content: bytes, header: _Header) -> _Body:
     offset = _BEFORE + len(header.content)
     format_ = "<fIH" if version == 0.2 else "<HHH"
     start = offset + struct.calcsize(format_)
-    left = len(content) - start
+    left = (len(content) if size is None else size) - start
     if version not in (0, 0.1, 0.2) or (version == 0 != stored):
         raise UserError(f"it has the version {stored:g}; expected pose-format 0.0, 0.1 or 0.2")
     if left < 0:
@@ -402,11 +431,11 @@ def _check_size(content: bytes, header: _Header) -> _Body:
         raise UserError("it holds 0 frames; expected at least one")
     if not (math.isfinite(fps) and fps > 0):
         raise UserError(f"its frame rate is {fps:g}; expected a positive number")
-    return _Body(version, width, height, fps, frames, people, start)
+    return Body(version, width, height, fps, frames, people, start)
 
 
 def _checked_clip(
-    pose: Pose, header: _Header, width: float, person: str
+    pose: Pose, header: Header, width: float, person: str
 ) -> tuple[PoseClip, np.ndarray | None]:
     """One person of a pose of pose-format; the people of each frame, None if it has one person."""
     body, axes, layout = pose.body, header.axes, header.stored
@@ -422,6 +451,7 @@ def _checked_clip(
     if mask is not np.ma.nomask:
         hidden = mask[..., 0] | mask[..., 1] | mask[..., -1]  # any(axis=-1) takes ten times as long
         confidence = np.where(hidden, 0, confidence)
+    warn_of_people(data.shape[1], person)
     values, trust, counts = _one_person(np.ma.getdata(data), confidence, layout, person)
     with np.errstate(over="ignore"):  # an overflow to inf is reported below
         values, trust = np.array(values, dtype=np.float32), np.array(trust, dtype=np.float32)
@@ -452,8 +482,10 @@ def _hide(values: np.ndarray, missing: np.ndarray) -> None:
     points[np.flatnonzero(missing)] = 0  # takes half the time of values[missing]
 
 
-def _warn_of_people(count: int, rule: str) -> None:
+def warn_of_people(count: int, rule: str) -> None:
     """Warn at the 1st, 10th, 100th ... file of this process with several people."""
+    if count < 2:
+        return
     _warned["people"] += 1
     files = _warned["people"]
     if str(files).strip("0") == "1":
@@ -481,7 +513,7 @@ def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout
             )
 
 
-_known: list[_Header] = []
+_known: list[Header] = []
 
 
 def _layout(header: PoseHeader) -> PoseLayout:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,7 +114,9 @@ class PoseProcessor:
                 f"dataset.preprocess: {config.preprocess!r} needs the package sign-vq and its mean and std "
                 f"of poses, which mmpt does not have; remove it to normalise by the shoulders"
             )
-        return cls(config, max_video_len=config.max_video_len, training=training, vfeat_dim=vfeat_dim)
+        # augment_temporal leaves long clips as they are, which would be cut
+        longest = sys.maxsize if config.long_video == "windows" else config.max_video_len
+        return cls(config, max_video_len=longest, training=training, vfeat_dim=vfeat_dim)
 
     def open(self, examples: Sequence[Example], storage: ClipStorage) -> ClipSource:
         """The clips of a split, prepared once and cached on disk.

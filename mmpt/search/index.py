@@ -170,6 +170,16 @@ class Index:
         start, end = self._offsets[row : row + 2]
         return bytes(self._names[start:end]).decode(errors="replace")
 
+    def row(self, name: str) -> int:
+        """The row of a name. Raises UserError if no entry, or several, have it."""
+        wanted = name.encode()
+        fitting = np.flatnonzero(np.diff(self._offsets) == len(wanted))
+        rows = [int(row) for row in fitting if self.name(row) == name]
+        if len(rows) != 1:
+            found = f"{len(rows)} entries" if rows else "no entry"
+            raise UserError(f"the index {self.folder} has {found} named {name!r}: expected one.")
+        return rows[0]
+
     def check_model(self, fingerprint: str | None, what: str) -> None:
         """Raises UserError if `what` (named in the error) comes from another model than the index."""
         if self.model and fingerprint and not same_model(self.model, fingerprint):

@@ -53,7 +53,9 @@ PROTOCOL_REPORT = OutputKind(
     old_keys=("model", "table", "outcomes"),
 )
 PROTOCOLS = ("zero_shot", "v2v", "knn", "prototypes", "linear_probe")
-"""Protocols that such a report may hold (mmpt/evaluators/recognition/protocols.py)."""
+"""Protocols of isolated sign recognition (mmpt/evaluators/recognition/protocols.py)."""
+SEARCHES = ("sentences", "one-shot")
+"""Other protocols that such a report may hold."""
 TABLE_CHECK = OutputKind(
     "a check of a table",
     "signclip-check",
@@ -78,4 +80,10 @@ FOLDS = OutputKind(
     "signclip-folds",
     ".folds.files.json",
     ("table.md", "table.csv", "folds.json", "folds.png"),
+)
+SPOTTING = OutputKind(
+    "a spotting",
+    "signclip-spotting",
+    "spotting.json",
+    ("thresholds.json",),
 )

@@ -21,7 +21,7 @@ class Progress:
     """Clips done, clips per second, time left, and tokens per second if a network runs.
 
     record: called with the clips done and all clips, at most every second. before: clips done by earlier
-    runs, which only `record` counts.
+    runs, which only `record` counts. unit: what is counted, instead of clips.
     """
 
     def __init__(
@@ -30,10 +30,12 @@ class Progress:
         shown: bool = True,
         record: Callable[[int, int], None] | None = None,
         before: int = 0,
+        unit: str = "clip",
     ):
+        self._unit = unit
         self._record, self._before, self._recorded = record, before, -math.inf
         terminal = shown and sys.stderr.isatty()
-        self._bar: Any = tqdm(total=total, unit="clip", disable=not terminal, dynamic_ncols=True)
+        self._bar: Any = tqdm(total=total, unit=unit, disable=not terminal, dynamic_ncols=True)
         self._lines = shown and not terminal
         self._redirect = logging_redirect_tqdm() if terminal else contextlib.nullcontext()
         self._total, self._done = total, 0
@@ -76,7 +78,8 @@ class Progress:
             left = f"{minutes:.1f} min left" if rate else "none finished yet"
             network = f", {tokens / spent:.2f} tokens/s" if tokens else ""
             more = f", {note}" if note else network
-            log.info("%d of %d clips, %.2f clips/s%s, %s", self._done, self._total, rate, more, left)
+            counted = f"{self._done} of {self._total} {self._unit}s, {rate:.2f} {self._unit}s/s"
+            log.info("%s%s, %s", counted, more, left)
 
     def _tell(self, seconds: float) -> None:
         """Record the progress if that was done `seconds` ago or earlier."""

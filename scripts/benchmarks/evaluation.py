@@ -225,7 +225,8 @@ def _scaled(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _run_protocol(name: str, clips: int, classes: int, width: int, c: float) -> dict[str, Any]:
     from benchmarks.common import peak_memory
-    from mmpt.evaluators.recognition.protocols import Options, Split, run_protocol
+    from mmpt.evaluators.recognition.outcome import Options, Split
+    from mmpt.evaluators.recognition.protocols import run_protocol
 
     queries, support, labels = _embedded(clips, classes, width)
     names = [f"class {n:05d}" for n in range(classes)]

@@ -11,6 +11,7 @@ from mmpt.cli.main import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.processors.fingerspelling import find_lexicon
+from mmpt.search import Index
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +101,32 @@ def test_search_build_query_and_info(
     assert "3 vectors of dimension 32, flat, cosine; model " in capsys.readouterr().out
 
 
+def test_search_by_an_example_of_the_index_and_by_a_left_handed_clip(
+    work: Path, poses: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    index, first = Index(work / "index"), poses[0].stem
+    assert index.row(poses[2].stem) == 2
+    asked = ["search", "query", str(work / "index"), "--json"]
+    assert main([*asked, "--like", first, "-k", "1", "--npy", str(work / "eval/video_embeddings.npy")]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    vectors = np.load(work / "eval" / "video_embeddings.npy")
+    others = index.search(vectors[:1], 3)
+    assert answers[0]["query"] == first and [hit["row"] for hit in answers[0]["hits"]] == [others.rows[0][1]]
+    assert [answer["hits"][0]["row"] for answer in answers[1:]] == [0, 1, 2], "only --like leaves itself out"
+    asked += ["--model", str(work / "model"), "--pose", str(poses[0])]
+    scores = []
+    for more in ([], ["--mirror"]):
+        assert main([*asked, *more]) == 0
+        hits = json.loads(capsys.readouterr().out)[0]["hits"]
+        scores.append({hit["row"]: hit["score"] for hit in hits})
+    mirrored = SignCLIP.from_pretrained(work / "model").embed_pose([poses[0]], mirror=True)
+    expected = index.search(mirrored, 3)
+    assert scores[1] == pytest.approx(dict(zip(expected.rows[0].tolist(), expected.scores[0].tolist())))
+    assert scores[0] != scores[1]
+
+
 def test_search_errors_are_one_line_and_status_2(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    work: Path, poses: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index, other = str(work / "index"), str(work / "other")
     np.save(tmp_path / "wide.npy", np.zeros((2, 33), np.float32))
@@ -109,6 +134,9 @@ def test_search_errors_are_one_line_and_status_2(
     for arguments, words in (
         (["query", index], "no query: give"),
         (["query", index, "--text", "B"], "need --model FOLDER"),
+        (["query", index, "--like", poses[0].stem, "-k", "0"], "-k 0: expected at least 1"),
+        (["query", index, "--like", "nobody"], "has no entry named 'nobody'"),
+        (["query", index, "--text", "B", "--mirror"], "--mirror is for --pose"),
         (["query", index, "--text", "B", "--model", other], "another model"),
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "dimension 33"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),

@@ -26,7 +26,8 @@ from mmpt.evaluators.recognition.classifiers import (
     unit,
     votes,
 )
-from mmpt.evaluators.recognition.protocols import Options, Split, run_protocol
+from mmpt.evaluators.recognition.outcome import Options, Split
+from mmpt.evaluators.recognition.protocols import run_protocol
 from mmpt.utils.errors import UserError
 
 CLASSES, WIDTH = 12, 16

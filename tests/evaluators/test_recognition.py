@@ -10,7 +10,8 @@ import pytest
 from mmpt.evaluators.pictures import embedding_map
 from mmpt.evaluators.pictures.embedding_map import project
 from mmpt.evaluators.recognition.classifiers import choose_c
-from mmpt.evaluators.recognition.protocols import PROTOCOLS, Options, Split, run_protocol
+from mmpt.evaluators.recognition.outcome import Options, Split
+from mmpt.evaluators.recognition.protocols import PROTOCOLS, run_protocol
 from mmpt.evaluators.recognition.report import save_recognition
 from mmpt.utils.errors import UserError
 

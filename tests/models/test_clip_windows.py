@@ -136,12 +136,15 @@ def test_predictor_embeds_few_windows_at_once(
     with torch.no_grad():
         expected = torch.cat([model.encode_video(*batch([clip])) for clip in arrays])
     monkeypatch.setattr(clip_windows, "_AT_ONCE", 4)
-    monkeypatch.setattr("mmpt.embedding.predictor._VALUES_AT_ONCE", 20 * WIDTH)
+    monkeypatch.setattr("mmpt.embedding.predictor._VALUES_AT_ONCE", 100 * WIDTH)
+    encode, asked, sizes = model.encode_video, [], []
+    model.encode_video = lambda vfeats, vmasks: asked.append(vmasks.sum(1)) or encode(vfeats, vmasks)
     tower = next(module for module in model.modules() if type(module).__name__ == "MMBertForEncoder")
-    encode, sizes = tower.encode, []
-    tower.encode = lambda vfeats, vmasks: sizes.append(vfeats.shape) or encode(vfeats, vmasks)
+    inner = tower.encode
+    tower.encode = lambda vfeats, vmasks: sizes.append(vfeats.shape) or inner(vfeats, vmasks)
     found = Predictor(model, batch_size=6, progress=False).embed_videos(iter(arrays))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    assert all(model.windows.counts(frames.numpy()).sum() <= 6 for frames in asked if len(frames) > 1)
     assert len(sizes) >= 65 / 4 and all(rows <= 6 and frames <= LENGTH for rows, frames, _ in sizes)
 
 

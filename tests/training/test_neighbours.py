@@ -83,6 +83,7 @@ def test_a_run_stopped_inside_an_epoch_ends_as_one_that_was_not(tiny_yaml: Path,
     whole = train(*options, folders[0])
     assert whole.returncode == 0, whole.stderr
     assert "epoch 2: batches of neighbours" in whole.stderr and "epoch 1: batches" not in whole.stderr
+    assert "epoch 4: batches" not in whole.stderr, "the run has three"
     stopped = train(*options, folders[1], stop_at=6)  # of five updates an epoch, numbered from 0
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     saved = load_torch_file(tmp_path / "stopped" / "checkpoint_last.pt")["extra_state"]["neighbours"]

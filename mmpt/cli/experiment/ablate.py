@@ -91,10 +91,12 @@ def run(args: argparse.Namespace) -> int:
 def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) -> None:
     """Raises UserError, before any training, if a config evaluates other clips or by another protocol."""
     from mmpt.config import load_config
+    from mmpt.evaluators.reports.tables import check_prompts_ranked
     from mmpt.tasks import Task
 
     known: list[str] = []
     protocol = load_config(configs[0], list(overrides)).eval.protocol
+    check_prompts_ranked(protocol, "the table of ablations")
     for path in configs:
         config = load_config(path, list(overrides))
         if config.eval.protocol != protocol:

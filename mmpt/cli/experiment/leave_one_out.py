@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Run each config. Returns 1 if a fold failed."""
     setup_logging(logging.INFO)
     from mmpt.config import load_config
+    from mmpt.evaluators.reports.tables import check_prompts_ranked
     from mmpt.experiments.runs import split_overrides
 
     for name in ("config", "languages", "folds", "seeds", "svm_features"):
@@ -90,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     if len({path.stem for path in configs}) < len(configs):
         raise UserError("--config: expected configs with different names.")
     for path in configs:
-        load_config(path, args.overrides)  # mistakes of all configs are reported before anything is trained
+        config = load_config(path, args.overrides)  # all mistakes are reported before anything is trained
+        check_prompts_ranked(config.eval.protocol, "the table of folds")
     runs_folder = Path(os.environ.get("SIGNCLIP_RUNS", "runs"))
     failed = 0
     for path in configs:

@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     Returns 0, or the exit status of the first failure.
     """
     setup_logging(logging.INFO)
+    from mmpt.evaluators.reports.tables import check_prompts_ranked
     from mmpt.experiments.comparison import in_published_order, read_published
     from mmpt.experiments.runs import split_overrides
     from mmpt.experiments.status import Experiment
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("no config given: expected one or more test_*.yaml.")
     published = read_published(args.published or package_root() / "configs" / "published_rwthfs.csv")
     experiments = [Experiment(paths[name], overrides) for name in in_published_order(paths, published)]
+    for experiment in experiments:
+        check_prompts_ranked(experiment.config.eval.protocol, "the table of experiments")
     statuses: dict[str, int] = {}
     check_output(args.out, COMPARISON, force=args.force)
     if not args.collect:

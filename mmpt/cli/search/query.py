@@ -1,8 +1,10 @@
-"""Print the entries of an index that are most similar to texts, poses or vectors.
+"""Print the entries of an index that are most similar to texts, to example clips or to vectors.
 
     signclip search query runs/X/index --model runs/X/model --text "Fingerspell the letter B."
+    signclip search query runs/X/index --model runs/X/model --pose example.pose
 
-A prompt or a pose needs the model that embedded the index; vectors (--npy) need none.
+A prompt or a pose needs the model that embedded the index; vectors (--npy) and entries of the index (--like)
+need none.
 """
 
 import argparse
@@ -33,6 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", action="append", default=[], help="a prompt (may be repeated)")
     parser.add_argument(
         "--pose", action="append", default=[], metavar="FILE", help="a .pose file (may be repeated)"
+    )
+    parser.add_argument("--mirror", action="store_true", help="the clips of --pose are signed left-handed")
+    parser.add_argument(
+        "--like",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="an entry of the index, which is left out of its hits (may be repeated)",
     )
     parser.add_argument("--npy", metavar="FILE", help="vectors [N, D]")
     parser.add_argument(
@@ -65,13 +75,17 @@ def run(args: argparse.Namespace) -> None:
 
     if args.out:
         check_file(Path(args.out), _holds_answers)
+    if args.k < 1:
+        raise UserError(f"-k {args.k}: expected at least 1.")
     index = Index(args.index)
     for option, value in (("--effort", args.effort), ("--k-factor", args.k_factor)):
         if value is not None and (args.exact or index.kind == "flat"):
             why = "--exact compares" if args.exact else f"the index {args.index} is exact and compares"
             raise UserError(f"{option} {value} is for approximate search: {why} every vector.")
-    labels, vectors = _queries(args, index)
-    hits = index.search(vectors, args.k, args.exact, args.effort, args.k_factor)
+    likes = [index.row(name) for name in args.like]
+    labels, vectors = _queries(args, index, likes)
+    own = [*likes, *[-1] * (len(labels) - len(likes))]  # the first queries
+    hits = index.search(vectors, args.k + bool(likes), args.exact, args.effort, args.k_factor)
     answers: list[dict[str, Any]] = [
         {
             "query": label,
@@ -79,10 +93,10 @@ def run(args: argparse.Namespace) -> None:
                 {"id": index.name(r), "row": int(r), "score": float(s)}
                 | ({"blank": True} if int(r) in index.blank else {})
                 for s, r in zip(*some)
-                if r >= 0
-            ],
+                if r >= 0 and r != one
+            ][: args.k],
         }
-        for label, *some in zip(labels, hits.scores, hits.rows)
+        for label, one, *some in zip(labels, own, hits.scores, hits.rows)
     ]
     rows = [hit["row"] for answer in answers for hit in answer["hits"]]
     if blank := [row for row in rows if row in index.blank]:
@@ -106,14 +120,16 @@ def _holds_answers(path: Path) -> bool:
     return ours and all(isinstance(answer, dict) and {*answer} == {"query", "hits"} for answer in answers)
 
 
-def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.ndarray"]:
-    """A label for each query, and the query vectors [Q, D]."""
+def _queries(args: argparse.Namespace, index: "Index", likes: list[int]) -> tuple[list[str], "np.ndarray"]:
+    """A label for each query, and the query vectors [Q, D]; first those of the rows `likes`."""
     import numpy as np
 
     from mmpt.search.index import BLANK
     from mmpt.search.sources import open_array, origin_of
 
-    labels, parts = [], []
+    if args.mirror and not args.pose:
+        raise UserError("--mirror is for --pose, and none is given.")
+    labels, parts = list(args.like), [np.asarray(index.vectors[likes])] if likes else []
     if args.text or args.pose:
         if not args.model:
             raise UserError("--text and --pose need --model FOLDER, the model folder that embeds them.")
@@ -122,9 +138,7 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
         model = SignCLIP.from_pretrained(args.model, args.device)
         index.check_model(model.fingerprint, f"the model {args.model}")
         labels += [*args.text, *args.pose]
-        parts += [
-            embed(some) for embed, some in ((model.embed_text, args.text), (model.embed_pose, args.pose))
-        ]
+        parts += [model.embed_text(args.text), model.embed_pose(args.pose, mirror=args.mirror)]
     if args.npy:
         array = open_array(Path(args.npy))
         model_there, blank = origin_of(Path(args.npy), len(array))
@@ -137,7 +151,7 @@ def _queries(args: argparse.Namespace, index: "Index") -> tuple[list[str], "np.n
         labels += [f"{args.npy}[{i}]" for i in range(len(array))]
         parts.append(array)
     if not labels:
-        raise UserError("no query: give --text, --pose or --npy.")
+        raise UserError("no query: give --text, --pose, --like or --npy.")
     widths = {part.shape[1] for part in parts if len(part)} - {index.dim}
     if widths:
         raise UserError(

@@ -12,7 +12,7 @@ on. They report MRR and R@k; see places.py for these and for DCG.
                      same name. The result also depends on how similar the signs of the languages are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -145,12 +145,16 @@ def rank_trials(vectors: ArrayLike, trials: Trials, kind: str = "cosine") -> One
         raise UserError(
             f"one-shot: expected embeddings [N, H] of {len(trials.sign)} clips, got shape {clips.shape}."
         )
+    return rank_trials_by(lambda rows, gallery: similarity(clips[gallery], clips[rows], kind).T, trials)
+
+
+def rank_trials_by(score: Callable[[Ints, Ints], NDArray], trials: Trials) -> OneShot:
+    """Rank by any scores. score: rows of queries [Q] and of a gallery [C] -> similarities [Q, C]."""
     places, nearest = [], []
     for trial in trials.trials:
-        gallery = clips[trial.gallery]
         for start in range(0, len(trial.rows), _BLOCK):
             part = slice(start, start + _BLOCK)
-            scores = similarity(gallery, clips[trial.rows[part]], kind).T
+            scores = score(trial.rows[part], trial.gallery)
             nearest.append(trial.gallery[scores.argmax(axis=1)])
             places.append(places_of(scores, trial.right[part]))
     clip = np.concatenate([trial.rows for trial in trials.trials])
@@ -165,7 +169,7 @@ def rank_trials(vectors: ArrayLike, trials: Trials, kind: str = "cosine") -> One
 
 def _numbers(names: Sequence[str]) -> tuple[list[str], Ints]:
     """The distinct names, sorted, and the number of each."""
-    distinct, numbers = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    distinct, numbers = np.unique(np.asarray(list(names), dtype=str), return_inverse=True)
     return distinct.tolist(), numbers.astype(np.int64)
 
 

@@ -16,7 +16,10 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 
 ONE_SHOT = "one-shot"
-_UNKNOWN, _LISTED = "(unknown)", 20
+UNKNOWN = "(unknown)"
+"""The language of clips without one."""
+_CLAIM = "one-shot is meant for sign languages that the model was not trained on"
+_LISTED = 20
 
 
 @PROTOCOLS.register(ONE_SHOT)
@@ -26,14 +29,14 @@ class OneShotSearch(EvaluationProtocol):
     @classmethod
     def prompt_sets(cls, examples: Sequence[Example], options: EvalConfig) -> PromptSets:
         """See EvaluationProtocol. Raises UserError if there is no query."""
-        _trials(examples, options)
+        trials_of(examples, options)
         return super().prompt_sets(examples, options)
 
     @classmethod
     def evaluate(cls, split: Evaluated) -> tuple[dict[str, Any], ClipAnswers | None]:
         """See EvaluationProtocol."""
         embedded, options = split.embedded, split.options
-        found = rank_trials(embedded.videos, _trials(split.examples, options), options.similarity)
+        found = rank_trials(embedded.videos, trials_of(split.examples, options), options.similarity)
         results = one_shot_results(found, options.bootstrap)
         results["n_videos"] = len(np.unique(found.clip))
         results["n_prompts"] = len(np.unique(found.trials.sign[found.clip]))
@@ -43,10 +46,11 @@ class OneShotSearch(EvaluationProtocol):
         return results, _answers(found, np.asarray(embedded.labels))
 
 
-def _trials(examples: Sequence[Example], options: EvalConfig) -> Trials:
+def trials_of(examples: Sequence[Example], options: EvalConfig) -> Trials:
+    """The galleries and queries of a split. Raises UserError if there is no query."""
     return choose_trials(
         [example.text for example in examples],
-        [example.language or _UNKNOWN for example in examples],
+        [example.language or UNKNOWN for example in examples],
         Draw(options.one_shot_queries, options.one_shot_draws, options.one_shot_other_signer),
         [example.signer for example in examples],
     )
@@ -119,17 +123,23 @@ def _notes(facts: dict[str, Any], galleries: dict[str, dict[str, float]]) -> lis
 
 
 def _trained_on(languages: Sequence[str], split: Evaluated) -> str:
-    """Warns of languages that the training split has, or that cannot be compared with it; else ""."""
-    claim = "one-shot is meant for sign languages that the model was not trained on"
+    """The warning of `trained_on`, or that the training split cannot be read."""
     try:
-        train = split.train()
+        train = [example.language for example in split.train()]
     except UserError as error:
-        return f"{claim}, and the training split of the config cannot be read ({str(error).rstrip('.')})"
-    known = {example.language for example in train}
-    if seen := [name for name in languages if name in known]:
-        return f"{claim}: the training split has clips of {some_of(seen)}"
-    if unknown := sum(not example.language for example in (*train, *split.examples)):
-        return f"{claim}: the sign language of {unknown} clips is not known, so this was not checked"
+        return f"{_CLAIM}, and the training split of the config cannot be read ({str(error).rstrip('.')})"
+    return trained_on(languages, train)
+
+
+def trained_on(languages: Sequence[str], train: Sequence[str]) -> str:
+    """Warns of languages of galleries that training clips have, or if that cannot be known; else "".
+
+    train: the language of each training clip; "" where it is not known.
+    """
+    if seen := [name for name in languages if name in train]:
+        return f"{_CLAIM}: the training split has clips of {some_of(seen)}"
+    if UNKNOWN in languages or "" in train:
+        return f"{_CLAIM}: the sign language of some clips is not known, so this was not checked"
     return ""
 
 

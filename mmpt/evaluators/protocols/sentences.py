@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmpt.evaluators.metrics.places import Places, place_chance, place_intervals, place_metrics
 from mmpt.evaluators.metrics.sentences import PairPlaces, rank_pairs
@@ -22,28 +23,40 @@ class Sentences(EvaluationProtocol):
         """See EvaluationProtocol. "grouped": the numbers with duplicates as right, if there are any."""
         embedded, options = split.embedded, split.options
         labels = np.asarray(embedded.labels)
-        n_clips, n_texts = len(labels), len(embedded.texts)
         places = rank_pairs(embedded.texts, embedded.videos, labels, options.similarity)
-        results = _of(places.strict, {"t2v": n_clips, "v2t": n_clips}, labels, options.bootstrap)
-        several = np.bincount(labels) > 1
-        duplicates = {"texts": int(several.sum()), "clips": int(several[labels].sum())}
-        results["duplicates"] = duplicates
-        results["notes"] = [
-            f"gallery: {n_clips} clips and their {n_clips} texts, {n_texts} of them distinct; "
-            f"{duplicates['texts']} texts have several clips ({duplicates['clips']} clips)"
-        ]
-        if several.any():
-            sizes = {"t2v": n_texts, "v2t": n_texts}
-            results["grouped"] = _of(places.grouped, sizes, labels, options.bootstrap)
-            results["notes"].append(
-                "right are a text's own clip and a clip's own text; in the rows 'duplicates right', equal "
-                f"texts are one of {n_texts} texts, and all their clips one candidate"
-            )
-        if options.bootstrap:
-            over = {"t2v": "texts", "v2t": "texts"}
-            results["bootstrap"] = {"over": over, "resamples": options.bootstrap, "level": LEVEL}
-        results |= {"n_videos": n_clips, "n_prompts": n_texts, "similarity": options.similarity}
+        results = pair_results(places, labels, options.bootstrap)
+        results |= {
+            "n_videos": len(labels),
+            "n_prompts": len(embedded.texts),
+            "similarity": options.similarity,
+        }
         return results, _answers(split, places)
+
+
+def pair_results(places: PairPlaces, labels: NDArray[np.int64], resamples: int = 1000) -> dict[str, Any]:
+    """{"t2v", "v2t", "intervals", "chance", "bootstrap", "duplicates", "notes"}; "grouped" if there are some.
+
+    labels: the text of each clip [N]. resamples: of the bootstrap; 0 for no intervals.
+    """
+    n_clips, n_texts = len(labels), len(places.grouped["t2v"])
+    results = _of(places.strict, {"t2v": n_clips, "v2t": n_clips}, labels, resamples)
+    several = np.bincount(labels) > 1
+    duplicates = {"texts": int(several.sum()), "clips": int(several[labels].sum())}
+    results["duplicates"] = duplicates
+    results["notes"] = [
+        f"gallery: {n_clips} clips and their {n_clips} texts, {n_texts} of them distinct; "
+        f"{duplicates['texts']} texts have several clips ({duplicates['clips']} clips)"
+    ]
+    if several.any():
+        results["grouped"] = _of(places.grouped, {"t2v": n_texts, "v2t": n_texts}, labels, resamples)
+        results["notes"].append(
+            "right are a text's own clip and a clip's own text; in the rows 'duplicates right', equal "
+            f"texts are one of {n_texts} texts, and all their clips one candidate"
+        )
+    if resamples:
+        over = {"t2v": "texts", "v2t": "texts"}
+        results["bootstrap"] = {"over": over, "resamples": resamples, "level": LEVEL}
+    return results
 
 
 def _of(places: dict[str, Places], candidates: dict[str, int], labels: Any, resamples: int) -> dict[str, Any]:

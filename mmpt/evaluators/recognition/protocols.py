@@ -5,14 +5,15 @@
     knn            vote of the k nearest support clips
     prototypes     nearest class mean of k support clips, k = 1, 5, 10 and all
     linear_probe   logistic regression on the support; C is chosen on the validation split
+    sentences      ranks texts and clips, one text a clip; uses no labelled clip (see searches.py)
+    one-shot       ranks one clip of each sign for an example clip; uses no support (see searches.py)
 
-The support is the training split. The classes of zero_shot are the prompts; those of all other protocols are
-the `text` of the support clips.
+The support is the training split. The classes of zero_shot and sentences are the prompts; those of all other
+protocols are the `text` of the clips.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,75 +31,16 @@ from mmpt.evaluators.metrics.ranks import (
 from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
 from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
 from mmpt.evaluators.recognition.classifiers import Scorer, Support, choose_c, fit_linear_probe, unit_blocks
+from mmpt.evaluators.recognition.outcome import Options, Outcome, Split
+from mmpt.evaluators.recognition.searches import one_shot, sentences
 from mmpt.evaluators.reports.results import chance as retrieval_chance
 from mmpt.utils.errors import UserError
-from mmpt.utils.output_kinds import PROTOCOLS
+from mmpt.utils.output_kinds import PROTOCOLS, SEARCHES
 
+WITHOUT_SUPPORT = ("zero_shot", *SEARCHES)
+"""Protocols that need the evaluated split only."""
+WITH_PROMPTS = ("zero_shot", "sentences")
 SHOTS: tuple[int | None, ...] = (1, 5, 10, None)
-
-
-@dataclass
-class Split:
-    """Embeddings of a split's clips, float32 [N, H], with the id, class and signer ("": unknown) of each."""
-
-    name: str
-    vectors: NDArray[np.float32]
-    ids: list[str]
-    classes: list[str]
-    signers: list[str]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass
-class Options:
-    """Options of the protocols.
-
-    k: number of neighbours of knn. draws: random draws of the clips of few-shot prototypes. c: C of the
-    linear probe; None chooses it on the validation split. resamples: of the bootstrap; 0 for no intervals.
-    """
-
-    k: int = 5
-    draws: int = 10
-    c: float | None = None
-    resamples: int = 1000
-    seed: int = 0
-
-
-@dataclass
-class Outcome:
-    """One row of the results of a protocol.
-
-    setting: v2t, t2v, "k=5", ... coverage: share of the clips whose class is among the candidates. truth,
-    predicted: class numbers [N], or None where prompts are the queries.
-    """
-
-    protocol: str
-    setting: str
-    n: int
-    classes: list[str]
-    coverage: float
-    metrics: dict[str, float]
-    intervals: dict[str, list[float]]
-    chance: dict[str, float]
-    notes: list[str] = field(default_factory=list)
-    truth: NDArray[np.int64] | None = None
-    predicted: NDArray[np.int64] | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The numbers as saved in protocols.json, without the predictions."""
-        return {
-            "protocol": self.protocol,
-            "setting": self.setting,
-            "n": self.n,
-            "n_classes": len(self.classes),
-            "coverage": self.coverage,
-            "metrics": self.metrics,
-            "intervals": self.intervals,
-            "chance": self.chance,
-            "notes": self.notes,
-        }
 
 
 def check_protocol(name: str, queries: str, there: Collection[str], options: Options) -> None:
@@ -106,9 +48,9 @@ def check_protocol(name: str, queries: str, there: Collection[str], options: Opt
 
     there: names of the splits of which the table has clips.
     """
-    if name not in PROTOCOLS:
-        raise UserError(f"there is no protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
-    if name == "zero_shot":
+    if name not in (*PROTOCOLS, *SEARCHES):
+        raise UserError(f"there is no protocol {name!r}. Known: {', '.join((*PROTOCOLS, *SEARCHES))}.")
+    if name in WITHOUT_SUPPORT:
         return
     if "train" not in there:
         raise UserError(f"protocol {name}: needs training clips, and the table has none.")
@@ -140,15 +82,17 @@ def run_protocol(
 ) -> list[Outcome]:
     """Run one protocol.
 
-    support, valid: needed by all protocols but zero_shot. prompts: the distinct prompts, their embeddings
-    [P, H], and the prompt number of each query [N]; needed by zero_shot. Raises UserError if a split is
-    missing.
+    support, valid: needed by all protocols but those in WITHOUT_SUPPORT. prompts: the distinct prompts, their
+    embeddings [P, H], and the prompt number of each query [N]; needed by those in WITH_PROMPTS. Raises
+    UserError if a split is missing.
     """
     there = [split.name for split in (support, valid) if split is not None and len(split)]
     check_protocol(name, queries.name, there, options)
-    if name == "zero_shot":
+    if name == "one-shot":
+        return [one_shot(queries, options)]
+    if name in WITH_PROMPTS:
         assert prompts is not None
-        return _zero_shot(queries, *prompts, options)
+        return (_zero_shot if name == "zero_shot" else sentences)(queries, *prompts, options)
     assert support is not None
     classes = sorted(set(support.classes))
     labels, truth = _numbers(support.classes, classes), _numbers(queries.classes, classes)

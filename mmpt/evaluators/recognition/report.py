@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmpt.evaluators.metrics.ranks import ABSENT
-from mmpt.evaluators.recognition.protocols import Outcome, Split
+from mmpt.evaluators.recognition.outcome import Outcome, Split
 from mmpt.evaluators.reports.tables import code_span, csv_text, escape_markdown, markdown_table
 from mmpt.evaluators.reports.view import REPORT, Answers, ShownClip, make_view
 from mmpt.page.report import report_html
@@ -202,7 +202,8 @@ def _page(
     parts = [f"# {escape_markdown(_title(about))}\n"]
     parts += [f"**{escape_markdown(line)}**\n" for line in about["warnings"]]
     parts += [results_table(outcomes) + "\n"]
-    parts.append("Intervals: 95 % bootstrap over clips (t2v: prompts). Chance: random scores.\n")
+    over = "clips (t2v: prompts; sentences: texts; one-shot: signs)"
+    parts.append(f"Intervals: 95 % bootstrap over {over}. Chance: random scores.\n")
     notes = [
         f"- {o.protocol} {o.setting}: {escape_markdown('; '.join(o.notes))}" for o in outcomes if o.notes
     ]

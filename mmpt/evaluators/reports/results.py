@@ -254,7 +254,7 @@ def _markdown(
     if plots:
         parts.append("![confusion matrix](confusion_matrix.png)\n\n![recall by prompt](per_class.png)\n")
     parts += [
-        "## By prompt (V2T)\n" if "v2t" in results else "## By sign\n",
+        "## By prompt (V2T)\n" if "v2t" in results else "## By sign (first gallery of each clip)\n",
         _per_class_markdown(truth, predicted, labels),
     ]
     return "\n".join(parts)

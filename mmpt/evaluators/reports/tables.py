@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmpt.utils.errors import UserError
+
 Results = Mapping[str, Any]
 Columns = tuple[tuple[str, str, str], ...]
 RETRIEVAL = "retrieval"
@@ -41,6 +43,15 @@ _TITLES = {"t2v": "text to video", "v2t": "video to text", "v2v": "video to vide
 def columns_of(results: Results) -> Columns:
     """The columns of a table of results: direction, metric, heading."""
     return _COLUMNS_OF.get(results.get("protocol", RETRIEVAL), COLUMNS)
+
+
+def check_prompts_ranked(protocol: str, what: str) -> None:
+    """Raises UserError if results of a protocol lack what tables of retrieval show; what: such a table."""
+    if protocol in _COLUMNS_OF:
+        raise UserError(
+            f"eval.protocol is {protocol}, but {what} shows V2T R@1 and T2V P@1 of prompts: use `signclip "
+            "experiment compare` for its finished runs, or another eval.protocol."
+        )
 
 
 def compared_by(results: Results) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -1,0 +1,239 @@
+"""signclip spot: from recordings to CSV, ELAN, pictures, metrics and thresholds."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmpt
+from mmpt.cli.main import main
+from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+from mmpt.embedding.embedder import SignCLIP
+from mmpt.spotting import Recording, SpotOptions, Targets, WindowGrid, embed_windows, targets_of_index
+from mmpt.timed_text import read_captions, write_elan
+from mmpt.utils.errors import UserError
+from tests.spotting.conftest import join
+
+GRID = ["--lengths", "0.4,0.8", "--step", "0.2"]
+OPTIONS = SpotOptions(WindowGrid((0.4, 0.8), 0.2))
+
+
+@pytest.fixture
+def work(tmp_path: Path, poses: list[Path]) -> Path:
+    """Recordings a and b with references of two texts, and a list of texts."""
+    for name, clips in (("a", poses), ("b", poses[::-1])):
+        spans = join(clips, tmp_path / f"{name}.pose")
+        with open(tmp_path / f"{name}.csv", "w", newline="") as file:
+            rows = [(start * 40, end * 40, "xy"[n % 2]) for n, (start, end) in enumerate(spans)]
+            csv.writer(file).writerows([("start_ms", "end_ms", "text"), *rows, (0, 90, "unknown")])
+    (tmp_path / "texts.txt").write_text("x\ny\nz\ny\n")
+    return tmp_path
+
+
+def spot(work: Path, model: Path, *words: object, names: str = "ab") -> int:
+    recordings = [str(work / f"{name}.pose") for name in names]
+    texts = [] if {"--index", "--texts"} & {*map(str, words)} else ["--texts", str(work / "texts.txt")]
+    return main(["spot", *recordings, "--model", str(model), *texts, *GRID, *map(str, words)])
+
+
+def rows_of(path: Path) -> list[tuple[int, int, str, str]]:
+    with open(path, newline="") as file:
+        return [(int(r["start_ms"]), int(r["end_ms"]), r["text"], r["score"]) for r in csv.DictReader(file)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder, capsys, caplog):
+    chosen, out = work / "chosen", work / "out"
+    reference = ["--reference", work]
+    assert spot(work, model_folder, *reference, "--choose-threshold", "--out", chosen) == 0
+    text = capsys.readouterr().out
+    assert "threshold chosen by global F1 at IoU 0.3" in text and "IoU 0.5      mAP" in text
+    assert "2 segments of the reference have texts that are not searched for" in caplog.text
+    assert "1 of 4 lines repeat another one" in caplog.text and "cannot be read (the first" in caplog.text
+    limit = json.loads((chosen / "thresholds.json").read_text())["common"]
+    report = json.loads((chosen / "spotting.json").read_text())
+    assert report["metrics"]["IoU 0.3"]["F1"]["value"] == report["thresholds"]["F1"] > 0
+
+    given = ["--thresholds", chosen / "thresholds.json"]
+    assert spot(work, model_folder, *given, "--out", out) == 0
+    for name in "ab":
+        expected = mmpt.spot(model, work / f"{name}.pose", ["x", "y", "z"], limit, OPTIONS)
+        expected = [(round(1000 * d.start), round(1000 * d.end), d.text, f"{d.score:.4f}") for d in expected]
+        rows = rows_of(out / f"{name}.csv")
+        assert rows == expected == rows_of(chosen / f"{name}.csv") and rows
+        captions = read_captions(out / f"{name}.eaf")
+        assert sorted((c.start_ms, c.end_ms, c.text) for c in captions) == [row[:3] for row in rows]
+        assert {caption.tier.split("-")[0] for caption in captions} == {"spotting"}
+        assert (out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    capsys.readouterr()
+    assert spot(work, model_folder, *given, "--overlap", 0.5, "--out", work / "other") == 2
+    assert "chosen with other settings (overlap: 0.2 there, 0.5 now)" in capsys.readouterr().err
+
+
+def test_thresholds_of_each_text_and_tiers_of_each_text(work, model_folder):
+    out = work / "out"
+    words = ["--reference", work, "--choose-threshold", "per-text", "--choose-at", "1s", "--tier-per-text"]
+    assert spot(work, model_folder, *words, "--out", out, names="a") == 0
+    chosen = json.loads((out / "thresholds.json").read_text())
+    assert set(chosen["texts"]) == {"x", "y"} and chosen["chosen"]["by"] == "per-text F1 at within 1 s"
+    tiers = {caption.tier.split("-")[0] for caption in read_captions(out / "a.eaf")}
+    assert tiers == {row[2] for row in rows_of(out / "a.csv")} <= {"x", "y", "z"}
+    assert json.loads((out / "spotting.json").read_text())["metrics"]["within 1 s"]["mAP"]["interval"] is None
+
+
+def test_the_tiers_of_a_reference_can_be_chosen(work, model_folder, caplog):
+    captions = [caption for caption in read_captions(work / "a.csv") if caption.text != "unknown"]
+    write_elan(work / "a.eaf", {"letters": captions, "cores": captions[:2]}, None)
+    for tier, count in (([], 6), (["--tier", "cores"], 2)):
+        caplog.clear()
+        words = ["--reference", work / "a.eaf", *tier, "--choose-threshold", "--out", work / f"out{count}"]
+        assert spot(work, model_folder, *words, names="a") == 0
+        report = json.loads((work / f"out{count}" / "spotting.json").read_text())
+        assert report["thresholds"]["segments"] == count
+        assert ("all 2 tiers of the reference count (cores, letters)" in caplog.text) == (not tier)
+
+
+def test_an_interrupted_run_is_resumed_and_a_finished_one_kept(work, model_folder, monkeypatch, capsys):
+    out, read, seen = work / "out", Recording.features, []
+    (work / "b.mp4").write_bytes(b"")  # ELAN shows it
+
+    def features(self, spans):
+        seen.append(self.path.stem)
+        if seen[-1] == "b" and len(seen) == 2:
+            raise KeyboardInterrupt
+        return read(self, spans)
+
+    monkeypatch.setattr(Recording, "features", features)
+    words = ["--threshold", 0.1, "--out", out]
+    assert spot(work, model_folder, *words) == 130
+    assert [path.name for path in out.rglob("*") if path.name != ".lock"] == ["peaks", "a.npz"]
+    assert spot(work, model_folder, *words) == 0 and seen == ["a", "b", "b"]
+    done = contents(out)
+    assert b"b.mp4" in done["b.eaf"] and b"MEDIA_DESCRIPTOR" not in done["a.eaf"]
+    assert spot(work, model_folder, *words) == 0 and len(seen) == 3 and contents(out) == done
+    capsys.readouterr()
+    assert spot(work, model_folder, "--threshold", 0.2, "--out", out) == 2
+    assert "holds a spotting of something else (thresholds" in capsys.readouterr().err
+    assert contents(out) == done
+    (out / "spotting.json").unlink()  # as if it had been interrupted
+    for name in done.keys() - {"spotting.json", ".lock"}:
+        (out / name).unlink()
+    assert spot(work, model_folder, "--threshold", 0.2, "--out", out) == 2
+    assert "a.npz holds peaks of another run (floor" in capsys.readouterr().err
+    assert spot(work, model_folder, "--threshold", 0.2, "--out", out, "--force") == 0
+
+
+def test_other_peoples_files_are_kept(work, model_folder, capsys):
+    (work / "mine").mkdir()
+    shutil.copy(work / "a.csv", work / "mine" / "a.csv")
+    before = (work / "a.csv").read_bytes()
+    for out in (work / "mine", work):
+        assert spot(work, model_folder, "--out", out, "--force", names="a") == 2
+        assert "'a.csv', which does not belong to a spotting" in capsys.readouterr().err
+        assert (out / "a.csv").read_bytes() == before and not (out / "peaks").exists()
+    (work / "new" / "peaks").mkdir(parents=True)
+    (work / "new" / "peaks" / "a.npz").write_bytes(b"mine")
+    assert spot(work, model_folder, "--out", work / "new", "--force", names="a") == 2
+    assert "was not written by this command" in capsys.readouterr().err
+
+
+def test_examples_of_an_index_are_found_where_they_are(work, model, model_folder, poses, capsys):
+    embeddings = work / "embeddings"
+    (work / "examples").mkdir()
+    for path in poses[:2]:
+        shutil.copy(path, work / "examples")
+    words = ["--model", str(model_folder), "--in", str(work / "examples"), "--workers", "0"]
+    assert main(["embed", *words, "--out", str(embeddings)]) == 0
+    index, table = work / "index", work / "names.csv"
+    assert main(["search", "build", str(embeddings), "--out", str(index)]) == 0
+    table.write_text("id,path,text\n" + "".join(f"{p.stem},{p.name},sign{n}\n" for n, p in enumerate(poses)))
+    words = ["--index", index, "--table", table, "--one-at-a-time", "--out", work / "out"]
+    assert spot(work, model_folder, *words, names="a") == 0
+    targets = targets_of_index(model, index, table)
+    assert targets.names == ["sign0", "sign1"]
+    options = SpotOptions(OPTIONS.grid, one_at_a_time=True)
+    found = mmpt.spot(model, work / "a.pose", targets, 0.5, options)
+    assert [(d.text, f"{d.score:.4f}") for d in found] == [row[2:] for row in rows_of(work / "out" / "a.csv")]
+    spans = join(poses, work / "again.pose")
+    whole = SpotOptions(WindowGrid(((spans[0][1] - spans[0][0]) / 25,), 0.04))
+    best = max(mmpt.spot(model, work / "a.pose", targets, 0.5, whole), key=lambda d: d.score)
+    assert (best.text, best.start, best.score) == ("sign0", 0, pytest.approx(1, abs=1e-5))
+    table.write_text("id,path,text\nother,a.pose,sign\n")
+    capsys.readouterr()
+    assert spot(work, model_folder, *words, names="a") == 2
+    assert "has no row for 2 of 2 entries" in capsys.readouterr().err
+
+
+def test_features_of_video_models(data_dir, tmp_path):
+    bert = str(data_dir / "mmfusion" / "bert")
+    dataset = DatasetConfig(
+        meta_processor="RWTHFSMetaProcessor",
+        video_processor="VideoProcessor",
+        bert_name=bert,
+        max_len=32,
+        max_video_len=128,
+    )
+    config = Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+    model = SignCLIP.from_checkpoint(data_dir / "mmfusion" / "weights.safetensors", config, device="cpu")
+    features = np.random.default_rng(0).normal(size=(41, 63)).astype(np.float32)
+    features[20:25] = 0
+    np.save(tmp_path / "a.npy", features)
+    [block] = embed_windows(model, Recording(model, tmp_path / "a.npy", fps=10), OPTIONS.grid)
+    for (start, stop), vector in zip(block.spans, block.vectors):
+        part = features[start:stop]
+        expected = model.embed_video_features([part])[0] if part.any() else np.full(model.dim, np.nan)
+        np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-5)
+    targets = Targets.of_texts(model, ["A"])
+    assert mmpt.spot(model, tmp_path / "a.npy", targets, -1, SpotOptions(OPTIONS.grid, fps=10))
+    for fps in (None, 0.0, float("nan")):
+        with pytest.raises(UserError, match="no frame rate"):
+            Recording(model, tmp_path / "a.npy", fps=fps)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--threshold", 1, "--thresholds", "x"], "--threshold and --thresholds exclude each other"),
+        (["--choose-threshold"], "--choose-threshold needs --reference"),
+        (["--threshold", "nan"], "--threshold nan: expected a number"),
+        (["--texts", "{work}/control.txt"], "holds a character that XML cannot hold"),
+        (["--texts", "{work}/empty.txt"], "there is no text to search for"),
+        (["--tier", "x"], "--tier needs --reference"),
+        (["--lengths", "1,a"], "--lengths 1,a: expected seconds"),
+        (["--lengths", "0"], "expected numbers of seconds above 0"),
+        (["--step", "0"], "expected numbers of seconds above 0"),
+        (["--overlap", "1"], "expected an intersection over union"),
+        (["--fps", "25"], "its frame rate is in the file"),
+        (["--prompt", "a sign"], "expected {text} in it"),
+        (["--choose-at", "2"], "--choose-at 2: expected an IoU"),
+        (["--thresholds", "no.json"], "there is no file no.json"),
+        (["--thresholds", "{work}/a.csv"], "not readable as JSON"),
+        (["--thresholds", "{work}/model.json"], "expected thresholds that"),
+        (["--reference", "{work}/a.csv", "{work}/b.csv"], "got 2 files for 1 recordings"),
+        (["--reference", "{work}/empty"], "has no reference a.eaf"),
+        (["--reference", "{work}/wrong.csv"], "no text of .*wrong.csv is among those to search for"),
+        (["--reference", "{work}/a.csv", "--choose-threshold", "per-text", "--one-at-a-time"], "compete"),
+        (["{work}/sub/a.pose"], "would both write a.csv"),
+        (["{work}/c.mp4"], "is a video; extract first"),
+        (["{work}/no.pose"], "no.pose"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(work, model_folder, capsys, words, message):
+    (work / "empty").mkdir()
+    (work / "control.txt").write_text("a\x0bb\n")
+    (work / "empty.txt").write_text("\n \n")
+    (work / "model.json").write_text("[]")
+    (work / "wrong.csv").write_text("start_ms,end_ms,text\n0,90,elsewhere\n")
+    words = [str(word).format(work=work, text="{text}") for word in words]
+    assert spot(work, model_folder, *words, "--out", work / "out", names="a") == 2
+    error = capsys.readouterr().err.splitlines()
+    assert [line for line in error if line.startswith("error")] == error[-1:]
+    assert re.search(message, error[-1]), error[-1]
+    assert not (work / "out").exists()
