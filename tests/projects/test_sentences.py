@@ -42,7 +42,7 @@ def test_sentence_configs_keep_long_clips_whole_and_agree_with_their_twins(corpu
     config = load_config(PROJECT / f"{corpus}_retrieval.yaml")
     twin = load_config(PROJECT / f"test_{corpus}_retrieval.yaml")
     assert config.model == twin.model and config.eval == twin.eval and twin.dataset.split == "test"
-    assert config.dataset.long_video == "windows"
+    assert config.dataset.long_video == "windows" and config.eval.protocol == "sentences"
     assert Task(config).video_processor(training=True).feature_dim == config.model.vfeat_dim
     multilingual = config.dataset.bert_name == "bert-base-multilingual-cased"
     assert multilingual == (corpus != "how2sign"), "the text model reads German and Chinese"

@@ -234,3 +234,11 @@ def test_parse_time():
     assert [parse_time(text) for text in ("", "5", "0:60", "1:2:3:4", "a:01", "00:00:01.", "1:-2")] == [
         None
     ] * 7
+
+
+def test_repeated_captions_are_left_out_and_counted(tmp_path):
+    path, found = tmp_path / "a.srt", Findings()
+    cue = "1\n00:00:01,000 --> 00:00:02,000\na\n\n"
+    path.write_text(cue + cue.replace("a\n", "b\n") + cue)
+    assert [caption.text for caption in read_srt(path, findings=found)] == ["a", "b"]
+    assert found.first["repeated captions (same time and text), left out"].endswith("a.srt, line 10")
