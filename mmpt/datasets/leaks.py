@@ -22,7 +22,8 @@ KINDS = ("clips", "signers")
 class Leaks:
     """What the splits of a table share.
 
-    clips: groups of rows with equal content, in several splits. repeats: such groups within one split.
+    clips: groups of rows with equal content, in several splits. repeats: rows of one split with equal content
+    and span (captions of a recording may overlap).
     signers: signer -> clips in each split, for signers in several splits.
     """
 
@@ -77,8 +78,8 @@ def find_leaks(rows: Sequence[TableRow], files: Sequence[Path], by_name: bool = 
             splits = {row.split for row in group if row.split}
             if len(splits) > 1:
                 leaks.clips.append(group)
-            elif len(group) > 1:
-                leaks.repeats.append(group)
+            else:
+                leaks.repeats += _repeats(group)
     leaks.signers = _shared_signers(rows)
     return leaks
 
@@ -119,6 +120,14 @@ def _overlapping(rows: list[TableRow]) -> list[list[TableRow]]:
         groups[-1].append(row)
         reached = max(reached, end)
     return groups
+
+
+def _repeats(rows: list[TableRow]) -> list[list[TableRow]]:
+    """The groups of several rows with the same span."""
+    groups: dict[tuple[float, float], list[TableRow]] = defaultdict(list)
+    for row in rows:
+        groups[_ends(row.span)].append(row)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _ends(span: Span | None) -> tuple[float, float]:

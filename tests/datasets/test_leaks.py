@@ -56,6 +56,12 @@ def test_overlapping_spans_of_one_recording_leak(tmp_path):
     assert find_leaks(*rows_of(tmp_path, whole, *spans((7, 8)))).clips
 
 
+def test_overlapping_captions_of_one_split_are_no_repeats(tmp_path):
+    spans = [Span(a, b, "ms") for a, b in ((0, 11), (10, 20), (0, 11), (12, 13))]
+    leaks = find_leaks(*rows_of(tmp_path, *[("train", "abc", "", span) for span in spans]))
+    assert [[row.id for row in group] for group in leaks.repeats] == [["r0", "r2"]] and not leaks.clips
+
+
 def test_leaks_of_signers(tmp_path):
     given = [("train", "a", "x", None), ("train", "a1", "x", None), ("train", "b", "y", None)]
     given.append(("test", "c", "x", None))
