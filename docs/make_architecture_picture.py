@@ -91,6 +91,8 @@ def picture() -> str:
         box(890, 232, 170, 40, "model", "text tower"),
         arrow("1060,228 1150,228", (1105, 218, "2 x [B, H]")),
         box(1150, 190, 118, 76, "model", "losses", ("InfoNCE, ...",)),
+        box(100, 316, 150, 70, "data", "timed_text", ("captions of subtitles", "and ELAN files")),
+        arrow("250,351 290,351 290,291 370,291 370,266"),
         arrow("420,316 420,266"),
         box(
             330,
@@ -127,6 +129,8 @@ def picture() -> str:
         box(1118, 470, 150, 76, "file", "results", ("results.json,", "tables, pictures")),
         arrow("835,508 835,597 890,597"),
         box(890, 564, 170, 62, "use", "search", ("index, nearest vectors",)),
+        arrow("835,534 835,555 1183,555 1183,564"),
+        box(1098, 564, 170, 62, "use", "spotting", ("windows of recordings",)),
         box(330, 564, 450, 62, "use", "experiments", ("many runs: seeds, folds, ablations, the RWTH table",)),
         "</svg>",
     ]
