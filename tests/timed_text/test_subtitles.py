@@ -155,6 +155,8 @@ def test_webvtt(tmp_path):
         (VTT.removeprefix("WEBVTT"), "line 1: expected WEBVTT"),
         (VTT + "\nstray text\n", "line 16: expected a cue"),
         (VTT + "00:05.000 --> 00:06.000\nb\n", "line 15: a blank line is missing"),
+        ("WEBVTT\n00:05.000 --> 00:06.000\nb\n", "line 2: a blank line is missing"),
+        (VTT + "\nNOTE b\n00:05.000 --> 00:06.000\nb\n", "line 17: a blank line is missing"),
         (VTT + "\n00:05 -> 00:06.000\nb\n", "line 16: expected a cue"),
         (VTT + "\n00:05.000 --> later\nb\n", "line 16: expected times"),
     ):
