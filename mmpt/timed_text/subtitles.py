@@ -67,7 +67,8 @@ def read_youtube_json(
                 Caption(
                     int(event["tStartMs"]),
                     int(event["tStartMs"]) + int(event["dDurationMs"]),
-                    "".join(str(part["utf8"]) for part in event["segs"]),
+                    # half of a character (a lone surrogate) cannot be written: a UnicodeEncodeError
+                    "".join(str(part["utf8"]) for part in event["segs"]).encode().decode(),
                 ),
             )
             for number, event in enumerate(events)

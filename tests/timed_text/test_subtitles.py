@@ -174,7 +174,8 @@ def test_youtube_json(tmp_path):
     ]
     path.write_text(json.dumps({"wireMagic": "pb3", "events": events}))
     assert read_captions(path) == [Caption(1200, 2000, "one two")]
-    for bad in ("[]", '{"events": 3}', '{"events": [{"segs": []}]}', "{", '{"events": [3]}'):
+    half = json.dumps({"events": [{"tStartMs": 0, "dDurationMs": 9, "segs": [{"utf8": "\ud83d"}]}]})
+    for bad in ("[]", '{"events": 3}', '{"events": [{"segs": []}]}', "{", '{"events": [3]}', half):
         path.write_text(bad)
         with pytest.raises(UserError, match="YouTube's JSON"):
             read_captions(path)
