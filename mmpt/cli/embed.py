@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
     if args.portion < 1:
         raise UserError(f"--portion {args.portion}: expected at least 1 clip.")
     from mmpt.embedding.embedder import SignCLIP
-    from mmpt.embedding.storage import check_name
     from mmpt.utils.allocator import keep_freed_memory
+    from mmpt.utils.files import check_name
 
     for path in (args.model.name, args.source.name):
         check_name(path)

@@ -13,13 +13,12 @@ from mmpt.embedding.parts import Parts, PartsKey, Portion, may_pass, parts_key
 from mmpt.embedding.storage import (
     FINGERPRINT,
     EmbeddingSet,
-    check_name,
     made_of,
     read_if_current,
     save_embedding_set,
 )
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import remove_leftovers
+from mmpt.utils.files import check_name, remove_leftovers
 from mmpt.utils.output_kinds import EMBEDDINGS
 from mmpt.utils.outputs import check_output
 from mmpt.utils.parallel import ordered_map

@@ -50,14 +50,6 @@ class EmbeddingSet:
         return [f"{row['id']} {row['start_ms']} ms" if row.get("start_ms") else row["id"] for row in rows]
 
 
-def check_name(path: str | Path) -> None:
-    """Raises UserError for a path that is not UTF-8, which ids.csv and provenance.json cannot store."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{str(path)!r}: the file name is not UTF-8: rename it.") from error
-
-
 def made_of(about: dict[str, Any], fingerprint: str | None) -> dict[str, Any]:
     """What a set of embeddings is identified by: model, source and the options that change vectors."""
     parts = {**about.get("source", {}), **about.get("table", {}), **about.get("options", {})}

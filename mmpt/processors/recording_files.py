@@ -10,7 +10,7 @@ import numpy as np
 from mmpt.pose.reader import read_length
 from mmpt.timed_text.caption import Findings
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import files_under
+from mmpt.utils.files import check_name, files_under
 from mmpt.utils.logging import some_of
 from mmpt.utils.videos import VIDEO_SUFFIXES
 
@@ -44,7 +44,8 @@ class Recording:
 def find_recordings(folder: Path, suffix: str | None = None) -> list[Recording]:
     """The recordings under a folder, sorted. suffix: only those with it.
 
-    Raises UserError if there are none, and for two with one name, such as a video beside its pose.
+    Raises UserError if there are none, for two with one name, such as a video beside its pose, and for a name
+    that is not UTF-8.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
@@ -52,6 +53,7 @@ def find_recordings(folder: Path, suffix: str | None = None) -> list[Recording]:
     found: dict[str, Path] = {}
     for path in files_under(folder, skip=folder):
         if path.suffix.lower() in wanted:
+            check_name(path)
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:
                 raise UserError(

@@ -26,7 +26,7 @@ from mmpt.spotting.thresholds import Thresholds
 from mmpt.spotting.windows import Recording
 from mmpt.timed_text import Caption, write_elan
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import file_stamp, read_json, remove_leftovers, write_json
+from mmpt.utils.files import check_name, file_stamp, read_json, remove_leftovers, write_json
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.output_kinds import SPOTTING
 from mmpt.utils.outputs import check_output, replace_output
@@ -207,11 +207,12 @@ def _digest(*arrays: NDArray, text: str = "") -> str:
 
 
 def _opened(model: SignCLIP, paths: Sequence[Path], options: SpotOptions) -> list[Recording]:
-    """The recordings. Raises UserError if one cannot be read, or two would have the same output."""
+    """The recordings. Raises UserError if one cannot be read or named, or two would have the same output."""
     if not paths:
         raise UserError("there is no recording to search.")
     by_name: dict[str, Path] = {}
     for path in paths:
+        check_name(path)
         if (other := by_name.setdefault(path.stem, path)) is not path:
             raise UserError(f"{other} and {path} would both write {path.stem}.csv: rename one of them.")
     return [options.recording(model, path) for path in paths]

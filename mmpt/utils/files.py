@@ -112,6 +112,14 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         raise UserError(f"{path} is a pipe, a device or a socket; a regular file was expected.")
 
 
+def check_name(path: str | Path) -> None:
+    """Raises UserError for a path that is not UTF-8, which tables and records cannot store."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{str(path)!r}: the file name is not UTF-8: rename it.") from error
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_write(path) as temporary:

@@ -1,5 +1,6 @@
 """`signclip table`: tables of recordings with captions, and of folders of clips."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,9 @@ def test_recordings_that_share_signers_through_others_are_in_one_split():
         splits = SplitRule((50, 25, 25), "signer", seed).assign(signers_of)
         assert splits["a"] == splits["b"] == splits["c"]
     assert set(SplitRule((0, 0, 100)).assign({"a": {""}, "b": {""}, "c": {""}}).values()) == {"test"}
+
+
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path, capsys):
+    pose(tmp_path / "in" / "A" / "a.pose").rename(tmp_path / "in" / "A" / os.fsdecode(b"\xff.pose"))
+    assert table("from-folders", tmp_path / "in", "--out", tmp_path / "t.csv") == 2
+    assert "the file name is not UTF-8: rename it" in capsys.readouterr().err
