@@ -16,7 +16,6 @@ repeat the command. Exit status: 0, or 2 if the run could not start, 130 after C
 
 import argparse
 import logging
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,7 +208,7 @@ def _thresholds(args: argparse.Namespace) -> "Thresholds":
     if args.thresholds is not None:
         return Thresholds.read(args.thresholds)
     value = 0.5 if args.threshold is None else args.threshold
-    if not math.isfinite(value):
+    if not abs(value) < 1e38:
         raise UserError(f"--threshold {value}: expected a number.")
     return Thresholds(value)
 

@@ -75,6 +75,7 @@ def spot_recordings(
     if `out` holds something else or was made with other settings.
     """
     recordings = _opened(model, paths, options.search)
+    check_references(recordings, references or [])
     settings = search_settings(model, targets, options.search)
     _check(options, settings, references)
     _check_names(targets.names, options.tier_per_text)
@@ -129,6 +130,18 @@ def _check(options: RunOptions, settings: dict[str, Any], references: Sequence[S
             "--choose-threshold per-text: with --one-at-a-time, the texts compete by score: choose a global "
             "threshold."
         )
+
+
+def check_references(recordings: Sequence[Recording], references: Sequence[Segments]) -> None:
+    """Warn of segments that start after the end of their recording."""
+    for recording, reference in zip(recordings, references):
+        seconds = recording.count / recording.fps
+        if late := int(np.count_nonzero(reference.spans[:, 0] >= seconds)):
+            log.warning(
+                "%s: %d of %d segments of its reference start after its end (%.1f s): is the reference of "
+                "another recording? They count as not found",
+                *(recording.path, late, len(reference.spans), seconds),
+            )
 
 
 def _check_names(names: Sequence[str], tier_per_text: bool) -> None:

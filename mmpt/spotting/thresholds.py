@@ -61,8 +61,12 @@ class Thresholds:
         if not (isinstance(texts, dict) and isinstance(settings, dict) and isinstance(chosen, dict)):
             raise UserError(f"{path}: 'texts', 'settings' and 'chosen' must be objects.")
         for value in (tree.get("common"), *texts.values()):
-            if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
-                raise UserError(f"{path}: a threshold must be a finite number or null, got {value!r}.")
+            if value is not None and not _is_score(value):
+                raise UserError(
+                    f"{path}: a threshold must be a finite number or null, got {str(value)[:40]!r}."
+                )
+        if chosen and not (isinstance(chosen.get("by"), str) and _is_score(chosen.get("F1"))):
+            raise UserError(f"{path}: 'chosen' must have a text 'by' and a number 'F1'.")
         limits = {text: _number(value) for text, value in texts.items()}
         return cls(_number(tree.get("common")), limits, settings, chosen)
 
@@ -73,6 +77,13 @@ class Thresholds:
                 f"{where}: these thresholds were chosen with other settings ({what}): give the same, or "
                 "choose thresholds for these with --choose-threshold."
             )
+
+
+def _is_score(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _LARGEST
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _or_null(value: float) -> float | None:

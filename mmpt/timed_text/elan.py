@@ -121,6 +121,12 @@ def _parsed(path: Path) -> "Eaf":
             eaf = Eaf(path)
     except Exception as error:  # pympi raises all kinds of exceptions on incomplete files
         raise UserError(f"{path}: not readable as an ELAN file ({error or error!r}).") from error
+    header = root.find("HEADER")
+    units = "milliseconds" if header is None else header.get("TIME_UNITS", "milliseconds")
+    if units != "milliseconds":
+        raise UserError(
+            f"{path}: its times are in {units}: open and save it in ELAN, which writes milliseconds."
+        )
     for tag, count in (("TIER", len(eaf.tiers)), ("ANNOTATION", len(eaf.annotations))):
         if (there := sum(1 for _ in root.iter(tag))) != count:
             raise UserError(

@@ -45,9 +45,10 @@ def read_webvtt(
     Comments, styles, regions and cue settings are no text. Voices (<v Ann>) are removed with the other tags.
     """
     found = Findings() if findings is None else findings
-    first, *blocks = _blocks(read_decoded(path, encoding)) or [[(1, "")]]
-    if not re.match(r"WEBVTT(\s|$)", first[0][1]) or first[0][0] != 1:
-        raise UserError(f"{path}, line 1: expected WEBVTT, got {first[0][1][:40]!r}.")
+    blocks = _blocks(read_decoded(path, encoding)) or [[(1, "")]]
+    number, line = blocks[0][0]
+    if not re.match(r"WEBVTT(\s|$)", line) or number != 1:
+        raise UserError(f"{path}, line 1: expected WEBVTT, got {line[:40]!r}.")
     captions = tidy(_webvtt_cues(Path(path), blocks, found), offset_ms, found)
     if findings is None:
         found.warn()
@@ -66,7 +67,8 @@ def read_youtube_json(
                 Caption(
                     int(event["tStartMs"]),
                     int(event["tStartMs"]) + int(event["dDurationMs"]),
-                    "".join(str(part["utf8"]) for part in event["segs"]),
+                    # half of a character (a lone surrogate) cannot be written: a UnicodeEncodeError
+                    "".join(str(part["utf8"]) for part in event["segs"]).encode().decode(),
                 ),
             )
             for number, event in enumerate(events)
@@ -142,21 +144,21 @@ def _srt_cues(path: Path, blocks: list[list[Line]], found: Findings) -> Iterator
 
 
 def _webvtt_cues(path: Path, blocks: list[list[Line]], found: Findings) -> Iterator[Cue]:
+    """The cues of the blocks of a WebVTT file, of which the first is its header."""
     for block in blocks:
         number, line = block[0]
-        if re.match(r"(NOTE|STYLE|REGION)(\s|$)", line):
-            continue
+        is_cue = block is not blocks[0] and not re.match(r"(NOTE|STYLE|REGION)(\s|$)", line)
         places = [n for n, (_, line) in enumerate(block) if "-->" in line]
-        if not places or places[0] > 1:
+        if is_cue and (not places or places[0] > 1):
             raise UserError(
                 f"{path}, line {number}: expected a cue (an optional name, then a line of times), got "
                 f"{line[:60]!r}."
             )
-        if len(places) > 1:
-            raise UserError(
-                f"{path}, line {block[places[1]][0]}: a blank line is missing before the times "
-                f"{block[places[1]][1][:60]!r}."
-            )
+        if len(places) > is_cue:
+            number, line = block[places[is_cue]]
+            raise UserError(f"{path}, line {number}: a blank line is missing before the times {line[:60]!r}.")
+        if not is_cue:
+            continue
         number, line = block[places[0]]
         texts = [text for _, text in block[places[0] + 1 :]]
         where, caption = _cue(path, number, _timing(path, number, line), texts, found)

@@ -31,7 +31,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _rename_in_errors(path):
         descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent
+            prefix=_temporary_prefix(path), suffix=f".tmp{path.suffix}", dir=path.parent
         )
         os.close(descriptor)
         temporary = Path(name)
@@ -47,13 +47,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _temporary_prefix(path: Path) -> str:
+    """The start of the temporary name: not all of a long name, because names have at most 255 bytes."""
+    return f".{path.stem[:50]}."
+
+
 @contextlib.contextmanager
 def _rename_in_errors(path: Path) -> Iterator[None]:
     """Replace the temporary file's name by `path` in errors."""
     try:
         yield
     except OSError as error:
-        if isinstance(error.filename, str) and Path(error.filename).name.startswith(f".{path.stem}."):
+        if isinstance(error.filename, str) and Path(error.filename).name.startswith(_temporary_prefix(path)):
             error.filename = str(path)
             del error.filename2
         raise

@@ -13,7 +13,17 @@ import mmpt
 from mmpt.cli.main import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.spotting import Recording, SpotOptions, Targets, WindowGrid, embed_windows, targets_of_index
+from mmpt.spotting import (
+    Recording,
+    SpotOptions,
+    Targets,
+    Thresholds,
+    WindowGrid,
+    embed_windows,
+    targets_of_index,
+)
+from mmpt.spotting.metrics import Segments
+from mmpt.spotting.run import check_references
 from mmpt.timed_text import read_captions, write_elan
 from mmpt.utils.errors import UserError
 from tests.spotting.conftest import join
@@ -75,6 +85,28 @@ def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder,
     capsys.readouterr()
     assert spot(work, model_folder, *given, "--overlap", 0.5, "--out", work / "other") == 2
     assert "chosen with other settings (overlap: 0.2 there, 0.5 now)" in capsys.readouterr().err
+
+
+def test_the_reference_of_a_longer_recording_is_a_warning(work, model, caplog):
+    reference = Segments(np.array([[1.0, 2.0], [3600.0, 3601.0]]), np.array([0, 0]))
+    check_references([Recording(model, work / "a.pose")], [reference])
+    assert "a.pose: 1 of 2 segments of its reference start after its end" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"common": 10**400}, "a threshold must be a finite number"),
+        ({"common": 1e39}, "a threshold must be a finite number"),
+        ({"chosen": {"by": "me"}}, "'chosen' must have a text 'by' and a number 'F1'"),
+    ],
+)
+def test_a_file_of_thresholds_changed_by_hand_is_checked(tmp_path, change, words):
+    Thresholds(0.5).write(tmp_path / "t.json")
+    assert Thresholds.read(tmp_path / "t.json") == Thresholds(0.5)
+    (tmp_path / "t.json").write_text(json.dumps(json.loads((tmp_path / "t.json").read_text()) | change))
+    with pytest.raises(UserError, match=words):
+        Thresholds.read(tmp_path / "t.json")
 
 
 def test_thresholds_of_each_text_and_tiers_of_each_text(work, model_folder):

@@ -75,6 +75,7 @@ def test_elan_tiers_by_name_and_dependent_tiers_through_their_parents(eaf):
         ("</TIER>", "", "not readable as an ELAN file"),
         ('TIME_VALUE="900"', 'TIME_VALUE="9e2"', "not readable as an ELAN file"),
         (EAF[200:], "", "not readable as an ELAN file"),
+        ('"milliseconds"', '"PAL-frames"', "its times are in PAL-frames"),
     ],
 )
 def test_damaged_elan_files_are_errors(eaf, old, new, words):

@@ -155,6 +155,8 @@ def test_webvtt(tmp_path):
         (VTT.removeprefix("WEBVTT"), "line 1: expected WEBVTT"),
         (VTT + "\nstray text\n", "line 16: expected a cue"),
         (VTT + "00:05.000 --> 00:06.000\nb\n", "line 15: a blank line is missing"),
+        ("WEBVTT\n00:05.000 --> 00:06.000\nb\n", "line 2: a blank line is missing"),
+        (VTT + "\nNOTE b\n00:05.000 --> 00:06.000\nb\n", "line 17: a blank line is missing"),
         (VTT + "\n00:05 -> 00:06.000\nb\n", "line 16: expected a cue"),
         (VTT + "\n00:05.000 --> later\nb\n", "line 16: expected times"),
     ):
@@ -172,7 +174,8 @@ def test_youtube_json(tmp_path):
     ]
     path.write_text(json.dumps({"wireMagic": "pb3", "events": events}))
     assert read_captions(path) == [Caption(1200, 2000, "one two")]
-    for bad in ("[]", '{"events": 3}', '{"events": [{"segs": []}]}', "{", '{"events": [3]}'):
+    half = json.dumps({"events": [{"tStartMs": 0, "dDurationMs": 9, "segs": [{"utf8": "\ud83d"}]}]})
+    for bad in ("[]", '{"events": 3}', '{"events": [{"segs": []}]}', "{", '{"events": [3]}', half):
         path.write_text(bad)
         with pytest.raises(UserError, match="YouTube's JSON"):
             read_captions(path)

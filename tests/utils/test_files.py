@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.utils.files import files_under, write_text
+from mmpt.utils.files import atomic_write, files_under, write_text
 
 
 def test_atomic_write_errors_name_the_file(tmp_path: Path) -> None:
@@ -36,3 +36,10 @@ def test_files_under_warns_about_unreadable_folders(
     monkeypatch.setattr(os, "scandir", refuse)
     assert list(files_under(tmp_path, tmp_path / "out")) == [tmp_path / "a"]
     assert f"{tmp_path / 'closed'} cannot be read (Permission denied)" in caplog.text
+
+
+def test_atomic_write_of_a_name_of_255_bytes(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 125 + "n.csv")
+    with atomic_write(path) as temporary:
+        temporary.write_text("a")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(path.name, "a")]
