@@ -79,24 +79,25 @@ def map_one_by_one(recordings: list[Annotated], criterion: Criterion) -> float:
     return float(np.mean(of_texts))
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("criterion", CRITERIA, ids=str)
-def test_hits_map_and_f1_by_brute_force(seed, criterion):
+@pytest.mark.parametrize("seed", range(4))
+def test_hits_map_and_f1_by_brute_force(seed):
     recordings = made_up(seed)
     thresholds = np.random.default_rng(seed).random(5).astype(np.float32)
-    flags = [hits_one_by_one(r, criterion) for r in recordings]
-    assert [hits(r, criterion).tolist() for r in recordings] == flags
-    report = spotting_metrics(recordings, thresholds, resamples=2)[str(criterion)]
-    assert report["mAP"]["value"] == pytest.approx(map_one_by_one(recordings, criterion), abs=1e-12)
-    right = wrong = 0
-    for recording, flag in zip(recordings, flags):
-        for hit, score, text in zip(flag, recording.scores, recording.found.texts):
-            if score >= thresholds[text]:
-                right, wrong = right + hit, wrong + (not hit)
-    there = sum(len(r.reference.texts) for r in recordings)
-    assert report["F1"]["value"] == pytest.approx(2 * right / (right + wrong + there))
-    assert report["precision"]["value"] == pytest.approx(right / max(right + wrong, 1))
-    assert report["recall"]["value"] == pytest.approx(right / there)
+    reports = spotting_metrics(recordings, thresholds, resamples=2)
+    assert list(reports) == [str(criterion) for criterion in CRITERIA]
+    for criterion, report in zip(CRITERIA, reports.values()):
+        flags = [hits_one_by_one(r, criterion) for r in recordings]
+        assert [hits(r, criterion).tolist() for r in recordings] == flags
+        assert report["mAP"]["value"] == pytest.approx(map_one_by_one(recordings, criterion), abs=1e-12)
+        right = wrong = 0
+        for recording, flag in zip(recordings, flags):
+            for hit, score, text in zip(flag, recording.scores, recording.found.texts):
+                if score >= thresholds[text]:
+                    right, wrong = right + hit, wrong + (not hit)
+        there = sum(len(r.reference.texts) for r in recordings)
+        assert report["F1"]["value"] == pytest.approx(2 * right / (right + wrong + there))
+        assert report["precision"]["value"] == pytest.approx(right / max(right + wrong, 1))
+        assert report["recall"]["value"] == pytest.approx(right / there)
 
 
 def test_intervals_are_those_of_recordings_drawn_again(monkeypatch):
