@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
-from mmpt.pose.reader import read_length
+from mmpt.pose.recording import PoseRecording
 from mmpt.processors.recording_files import cut_to
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
 from mmpt.timed_text import Findings
@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
             }
             if args.recordings:
                 if pose not in lengths and pose.is_file():
-                    lengths[pose] = read_length(pose)
+                    recording = PoseRecording(pose)
+                    lengths[pose] = len(recording), recording.fps
                 times = _times(line, lengths.get(pose), where, findings)
                 if times is None:
                     continue

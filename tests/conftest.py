@@ -80,6 +80,21 @@ def _shared(folder: str) -> Path:
     return path
 
 
+def mmfusion_config(data_dir: Path) -> Any:
+    """The Config of the weights in tests/data/mmfusion: right hands, towers of width 32."""
+    from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+
+    dataset = DatasetConfig(
+        meta_processor="RWTHFSMetaProcessor",
+        video_processor="RWTHFSPoseProcessor",
+        pose_components=["RIGHT_HAND_LANDMARKS"],
+        max_video_len=128,
+        max_len=32,
+        bert_name=str(data_dir / "mmfusion" / "bert"),
+    )
+    return Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+
+
 @pytest.fixture(scope="session")
 def shared_reference() -> Path:
     """Outputs of the reference implementations, if available."""

@@ -129,16 +129,6 @@ def read_file(path: str | os.PathLike[str], person: str = "first") -> PoseFile:
     return _named(path, lambda content: _read_file(content, person))
 
 
-def read_length(path: str | os.PathLike[str]) -> tuple[int, float]:
-    """Frames and frame rate of a `.pose` file, without its frames. Raises UserError."""
-
-    def length(content: bytes) -> tuple[int, float]:
-        body = check_size(content, parse_header(content))
-        return body.frames, body.fps
-
-    return _named(path, length)
-
-
 def _named(path: str | os.PathLike[str], parse: Callable[[bytes], T]) -> T:
     """parse(content of the file); its errors name the file."""
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpt.pose.reader import read_length
+from mmpt.pose.recording import PoseRecording
 from mmpt.timed_text.caption import Findings
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import check_name, files_under
@@ -30,7 +30,8 @@ class Recording:
         """Frames and frames per second; None for videos. fps: of features. Raises UserError."""
         suffix = self.path.suffix.lower()
         if suffix == ".pose":
-            return read_length(self.path)
+            recording = PoseRecording(self.path)
+            return len(recording), recording.fps
         if suffix != ".npy":
             return None
         if fps is None:

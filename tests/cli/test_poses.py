@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from mmpt.cli.main import main
-from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.comparison import LIMITS, compare, match, summary, why_not_mixed
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import PoseFile
-from tests.conftest import ROOT
+from tests.conftest import ROOT, mmfusion_config
 from tests.pose.pose_fakes import fake_clip, layout, without, write_pose
 
 
@@ -199,15 +198,7 @@ def test_match_of_two_files_needs_no_equal_names(tmp_path):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    dataset = DatasetConfig(
-        meta_processor="RWTHFSMetaProcessor",
-        video_processor="RWTHFSPoseProcessor",
-        pose_components=["RIGHT_HAND_LANDMARKS"],
-        max_video_len=128,
-        max_len=32,
-        bert_name=str(data_dir / "mmfusion" / "bert"),
-    )
-    config = Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+    config = mmfusion_config(data_dir)
     weights = data_dir / "mmfusion" / "weights.safetensors"
     folder = tmp_path_factory.mktemp("poses") / "model"
     SignCLIP.from_checkpoint(weights, config, device="cpu").save_pretrained(folder)

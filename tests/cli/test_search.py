@@ -8,10 +8,10 @@ import pytest
 
 from mmpt.cli.embed import main as embed
 from mmpt.cli.main import main
-from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.search import Index
+from tests.conftest import mmfusion_config
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,7 @@ def poses() -> list[Path]:
 def work(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, poses: list[Path]) -> Path:
     """A folder with a `model`, an `other` model, and the embeddings of three clips."""
     work = tmp_path_factory.mktemp("search")
-    dataset = DatasetConfig(
-        meta_processor="RWTHFSMetaProcessor",
-        video_processor="RWTHFSPoseProcessor",
-        pose_components=["RIGHT_HAND_LANDMARKS"],
-        max_video_len=128,
-        max_len=32,
-        bert_name=str(data_dir / "mmfusion" / "bert"),
-    )
-    config = Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+    config = mmfusion_config(data_dir)
     weights = data_dir / "mmfusion" / "weights.safetensors"
     model = SignCLIP.from_checkpoint(weights, config, device="cpu")
     model.save_pretrained(work / "model")

@@ -12,13 +12,14 @@ import torch
 from pose_format import Pose
 
 from mmpt.config.dataset_options import PoseOptions
-from mmpt.config.schema import Config, DatasetConfig, ModelConfig
+from mmpt.config.schema import Config
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.similarity import similarity
 from mmpt.processors import PoseProcessor
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.utils.errors import UserError
 from tests.commands import run_code
+from tests.conftest import mmfusion_config
 from tests.extractors.videos import write_video
 
 TEXTS = ["Fingerspell the letter A in German Sign Language.", "A", "Fingerspell the letter B.", "A"]
@@ -26,15 +27,7 @@ TEXTS = ["Fingerspell the letter A in German Sign Language.", "A", "Fingerspell 
 
 @pytest.fixture(scope="module")
 def config(data_dir: Path) -> Config:
-    dataset = DatasetConfig(
-        meta_processor="RWTHFSMetaProcessor",
-        video_processor="RWTHFSPoseProcessor",
-        pose_components=["RIGHT_HAND_LANDMARKS"],
-        max_video_len=128,
-        max_len=32,
-        bert_name=str(data_dir / "mmfusion" / "bert"),
-    )
-    return Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+    return mmfusion_config(data_dir)
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,14 @@ import pytest
 from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
 
-from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.processors.fingerspelling import find_lexicon
+from tests.conftest import mmfusion_config
 
 
 @pytest.fixture(scope="session")
 def model(data_dir: Path) -> SignCLIP:
-    dataset = DatasetConfig(
-        meta_processor="RWTHFSMetaProcessor",
-        video_processor="RWTHFSPoseProcessor",
-        pose_components=["RIGHT_HAND_LANDMARKS"],
-        max_video_len=128,
-        max_len=32,
-        bert_name=str(data_dir / "mmfusion" / "bert"),
-    )
-    config = Config(dataset, ModelConfig(num_hidden_video_layers=2, vfeat_dim=63))
+    config = mmfusion_config(data_dir)
     return SignCLIP.from_checkpoint(data_dir / "mmfusion" / "weights.safetensors", config, device="cpu")
 
 
