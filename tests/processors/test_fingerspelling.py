@@ -125,3 +125,13 @@ def test_truncated_index_is_refused(tmp_path):
 @pytest.mark.parametrize("letter, name", [("ǰ", "J WITH CARON"), ("\x85", "U+0085"), ("Š", "S WITH CARON")])
 def test_write_out_names_every_character(letter, name):
     assert write_out(letter) == name
+
+
+def test_an_index_that_has_changed_is_read_again(tmp_path):
+    index = tmp_path / "index.csv"
+    for letters in ("A", "AB", "B"):
+        index.write_text("path,signed_language,words\n" + "".join(f"x/{n}.pose,ase,{n}\n" for n in letters))
+        for _ in range(2):
+            rows = read_index(tmp_path)
+            assert [row.letter for row in rows] == [*letters]
+            rows.clear()  # a list of the caller
