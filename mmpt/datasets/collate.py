@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmpt.models.batch_layout import BatchLayout
+
 
 def collate(
     samples: Sequence[dict[str, Any]],
@@ -16,8 +18,8 @@ def collate(
     """Pad samples of MMDataset into one batch of B clips.
 
     Returns `vfeats` float32 [B, T, D] and `caps` int64 [B, L], `vmasks` and `cmasks` bool (false on padding),
-    `label` and `index` int64 [B], lists `video_id` and `text`. T and L are the batch's longest, or video_len
-    and text_len if given (SignCLIP's fixed padding) and not
+    `label` and `index` int64 [B], lists `video_id` and `text`, and the `layout` of the batch. T and L are the
+    batch's longest, or video_len and text_len if given (SignCLIP's fixed padding) and not
     exceeded (dataset.long_video: windows).
     """
     assert samples, "a batch needs at least one sample"
@@ -27,6 +29,7 @@ def collate(
         "caps": _pad([s["caps"] for s in samples], pad_id, np.int64, text_len),
         "cmasks": _pad([s["cmasks"] for s in samples], False, bool, text_len),
     }
+    batch["layout"] = BatchLayout.of(batch["vmasks"], batch["caps"], batch["cmasks"])
     for key in ("label", "index"):
         if key in samples[0]:
             batch[key] = torch.tensor([s[key] for s in samples], dtype=torch.long)

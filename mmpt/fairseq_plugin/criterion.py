@@ -9,8 +9,9 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.logging import metrics
 
 from mmpt.losses import cached_loss_backward
-from mmpt.losses.cached import INPUTS
+from mmpt.losses.cached import INPUTS, inputs_of
 from mmpt.losses.mixup import draw_mixup
+from mmpt.models.batch_layout import BatchLayout
 
 
 @register_criterion("mmloss")
@@ -41,7 +42,7 @@ class MMCriterion(FairseqCriterion):
         The loss is a mean over the batch, so the sample size is 1. Loss and size of a filler are 0.
         """
         inputs, loss_of = self._mixed(sample)
-        outputs = model(*(inputs[name] for name in INPUTS))
+        outputs = model(*inputs_of(inputs))
         video, text = outputs["pooled_video"].float(), outputs["pooled_text"].float()
         loss = loss_of(video, text, sample["label"])
         self.last_outputs = {name: value.detach() for name, value in outputs.items()}
@@ -60,8 +61,10 @@ class MMCriterion(FairseqCriterion):
         """
         inputs, loss_of = self._mixed(sample)
         columns = {"labels": sample["label"], **{name: inputs[name] for name in INPUTS}}
+        layout: BatchLayout | None = sample.get("layout")
         parts = [
             {name: values[start : start + chunk] for name, values in columns.items()}
+            | {"layout": None if layout is None else layout.part(start, start + chunk)}
             for start in range(0, len(sample["label"]), chunk)
         ]
         value = cached_loss_backward(model, loss_of, parts, backward)
@@ -73,8 +76,10 @@ class MMCriterion(FairseqCriterion):
         loss = self._filler_loss if sample.get("filler") else self.loss
         if not (self.training and self.mixup):
             return sample, loss
-        mixup = draw_mixup(len(sample["label"]), self.mixup)
-        mixed = {**sample, "vfeats": mixup.clips(sample["vfeats"], sample["vmasks"])}
+        mixup = draw_mixup(len(sample["label"]), self.mixup, sample["vfeats"].device)
+        layout: BatchLayout | None = sample.get("layout")
+        frames = None if layout is None else layout.frames
+        mixed = {**sample, "vfeats": mixup.clips(sample["vfeats"], sample["vmasks"], frames)}
         return mixed, partial(mixup.loss, loss)
 
     def _filler_loss(self, video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -100,10 +105,11 @@ class MMCriterion(FairseqCriterion):
 
 def _result(loss: torch.Tensor, sample: dict[str, Any]) -> tuple[torch.Tensor, int, dict[str, Any]]:
     size = 0 if sample.get("filler") else 1
+    layout: BatchLayout | None = sample.get("layout")
     logged = {
         "loss": loss.detach(),
         "nsentences": size * len(sample["label"]),
-        "ntokens": size * int(sample["vmasks"].sum()),
+        "ntokens": size * (int(sample["vmasks"].sum()) if layout is None else sum(layout.frames)),
         "sample_size": size,
     }
     return loss, size, logged

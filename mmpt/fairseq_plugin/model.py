@@ -19,11 +19,9 @@ class FairseqMMModel(BaseFairseqModel):
         """The model of the task's config; `args` is not used."""
         return cls(task.build_mmmodel())
 
-    def forward(
-        self, vfeats: torch.Tensor, vmasks: torch.Tensor, caps: torch.Tensor, cmasks: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """See MMFusionSeparate.forward."""
-        return self.mmmodel(vfeats, vmasks, caps, cmasks)
+    def forward(self, *batch: Any) -> dict[str, torch.Tensor]:
+        """See DualEncoder.forward."""
+        return self.mmmodel(*batch)
 
 
 @register_model_architecture("mmmodel", "mmarch")

@@ -180,7 +180,9 @@ class MMTrainer(Trainer):
             return super().clip_grad_norm(clip_norm)
         total = torch.tensor(norm)
         if 0 < clip_norm < norm + EPS:
-            torch.nn.utils.clip_grads_with_norm_(self.optimizer.params, clip_norm, total)
+            # by a number: torch.nn.utils.clip_grads_with_norm_ copies the factor to a GPU, and waits
+            gradients = [each.grad for each in self.optimizer.params if each.grad is not None]
+            torch._foreach_mul_(gradients, min(1.0, float(clip_norm / (total + EPS))))
         return total
 
     def _save_to_stop(self) -> None:

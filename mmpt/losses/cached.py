@@ -16,6 +16,12 @@ Batch = Mapping[str, Any]
 INPUTS = ("vfeats", "vmasks", "caps", "cmasks")
 
 
+def inputs_of(batch: Batch) -> list[Any]:
+    """What a model takes of a batch; its layout too, if the batch has one."""
+    layout = batch.get("layout")
+    return [batch[name] for name in INPUTS] + ([] if layout is None else [layout])
+
+
 def cached_loss_backward(
     model: nn.Module,
     loss: Callable[..., Tensor],
@@ -35,7 +41,8 @@ def cached_loss_backward(
     Args:
         model: `model(vfeats, vmasks, caps, cmasks) -> {"pooled_video": [b, H], "pooled_text": [b, H]}`.
         loss: `loss(pooled_video, pooled_text, labels)`; its own parameters get their gradients too.
-        microbatches: batches with those inputs, and "labels" (int64 [b]) in all of them or in none.
+        microbatches: batches with those inputs, and "labels" (int64 [b]) in all of them or in none; also
+            with "layout" where the model takes one (DualEncoder.forward).
         backward: runs the backward pass of a scalar; for optimizers that scale it first (fp16).
 
     Raises UserError if there is no micro-batch, or if some have labels and some have not.
@@ -78,7 +85,7 @@ def cached_loss_backward(
 
 
 def _embed(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    out = model(*(batch[name] for name in INPUTS))
+    out = model(*inputs_of(batch))
     video, text = out["pooled_video"], out["pooled_text"]
     kind = torch.promote_types(video.dtype, torch.float32)  # the gradients are kept at full precision
     return video.to(kind), text.to(kind)

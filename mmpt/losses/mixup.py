@@ -1,11 +1,12 @@
 """Mixup of clips (https://arxiv.org/abs/1710.09412), for any contrastive loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
 
 
@@ -16,12 +17,13 @@ class Mixup:
     order: Tensor
     share: float
 
-    def clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    def clips(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
         """Clips [B, T, D] with masks [B, T], all of the same length -> mixed clips [B, T, D].
 
-        Raises UserError if the lengths differ.
+        frames: of each clip, if they are known. Raises UserError if the lengths differ.
         """
-        if not bool((vmasks == vmasks[:1]).all()):
+        equal = bool((vmasks == vmasks[:1]).all()) if frames is None else len(set(frames)) == 1
+        if not equal:
             raise UserError(
                 "loss.mixup mixes clips frame by frame, but the clips of a batch differ in length: set "
                 "dataset.clip_frames, and no augmentation that changes the length."
@@ -40,10 +42,10 @@ class Mixup:
         return self.share * own + (1 - self.share) * criterion(video, text[self.order], labels=other)
 
 
-def draw_mixup(clips: int, alpha: float) -> Mixup:
-    """A random pairing of `clips` clips and a share from Beta(alpha, alpha), at least one half.
+def draw_mixup(clips: int, alpha: float, device: torch.device | None = None) -> Mixup:
+    """A random pairing of `clips` clips, on a device, and a share from Beta(alpha, alpha), at least one half.
 
     Uses torch's RNG, which fairseq reseeds at each update from the seed and the update number.
     """
     share = float(torch.distributions.Beta(alpha, alpha).sample())
-    return Mixup(torch.randperm(clips), max(share, 1 - share))
+    return Mixup(put(torch.randperm(clips), device or torch.device("cpu")), max(share, 1 - share))

@@ -6,13 +6,14 @@ load unchanged. It is implemented here because the video tower passes its own po
 layers, and so that a saved model needs no other library.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.dropout import Dropout
 from mmpt.models.layers import Embedding, LayerNorm, Linear, linear
@@ -196,12 +197,19 @@ class BertModel(PackedModule):
         """The BERT of a text encoder: this one itself (see SignWritingBert)."""
         return self
 
-    def pool(self, ids: Tensor, mask: Tensor, pool_words: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def pool(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        pool_words: Callable[[Tensor, Tensor, Prompts | None], Tensor],
+        prompts: Prompts | None = None,
+    ) -> Tensor:
         """The features [B, H] of prompts `[CLS] tokens [SEP]`, ids int64 [B, L] with mask bool [B, L].
 
-        pool_words: the features of prompts of words, computed with `bert` or from a cache.
+        pool_words: the features of prompts of words, computed with `bert` or from a cache. prompts: what is
+        known of them on the CPU.
         """
-        return pool_words(ids, mask)
+        return pool_words(ids, mask, prompts)
 
     @property
     def max_positions(self) -> int:
@@ -241,15 +249,16 @@ class BertModel(PackedModule):
         mask: Tensor,
         position_ids: Tensor | None = None,
         token_types: Tensor | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, Packing]:
-        """As forward, for the real tokens only: hidden [N, H], and their packing."""
+        """As forward, for the real tokens only: hidden [N, H], and their packing. lengths: see Packing.of."""
         length = input_ids.shape[1]
         if length > self.max_positions:
             raise UserError(
                 f"a text has {length} token ids ([CLS] and [SEP] included), but the text model has only "
                 f"{self.max_positions} positions: set dataset.max_len to at most {self.max_positions + 1}."
             )
-        packing = Packing.of(mask, self.packed)
+        packing = Packing.of(mask, self.packed, lengths)
         columns = packing.columns
         tokens = self.embeddings.word_embeddings(packing.pack(input_ids))
         positions = self.embeddings.position_embeddings(

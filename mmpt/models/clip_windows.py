@@ -1,6 +1,6 @@
 """Clips longer than the tower: overlapping windows, whose vectors are pooled into one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,19 +74,25 @@ class ClipWindows(nn.Module):
         self.options = options
         self.pooling = POOLINGS.get(options.pooling, "model.window_pooling")(width)
 
-    def forward(self, embed: Callable[[Tensor, Tensor], Tensor], vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        """embed(vfeats, vmasks) [..., B, H] for clips of any length.
+    def forward(
+        self,
+        embed: Callable[[Tensor, Tensor, Sequence[int] | None], Tensor],
+        vfeats: Tensor,
+        vmasks: Tensor,
+        frames: Sequence[int] | None = None,
+    ) -> Tensor:
+        """embed(vfeats, vmasks, frames) [..., B, H] for clips of any length.
 
-        A clip of at most options.length frames has one window: itself.
+        A clip of at most options.length frames has one window: itself. frames: of each clip, if they are known.
         """
         longest = self.options.length
         if vfeats.shape[1] <= longest:
-            return embed(vfeats, vmasks)
+            return embed(vfeats, vmasks, frames)
         index = torch.arange(1, vmasks.shape[1] + 1, device=vmasks.device)
         clips, first = self.options.of_clips((vmasks.bool() * index).amax(1))
         at_once = max(1, len(clips)) if torch.is_grad_enabled() else _AT_ONCE
         parts = zip(clips.split(at_once), first.split(at_once))
-        vectors = torch.cat([embed(*_cut(vfeats, vmasks, *part, longest)) for part in parts], -2)
+        vectors = torch.cat([embed(*_cut(vfeats, vmasks, *part, longest), None) for part in parts], -2)
         pooled: Tensor = self.pooling(vectors, clips, torch.ones_like(clips, dtype=torch.bool), len(vfeats))
         return pooled
 

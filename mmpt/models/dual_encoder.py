@@ -1,16 +1,19 @@
 """The interface of dual encoders, which embed clips and prompts separately in one space."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmpt.models.batch_layout import BatchLayout, Prompts
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.packing import PackedModule
 from mmpt.models.precision import autocast_dtype
 from mmpt.models.prompts import distinct_prompts, text_inputs
+from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
 
 
@@ -33,54 +36,70 @@ class DualEncoder(PackedModule, abc.ABC):
         """Embedding dimension, H."""
         return self.text_settings.hidden_size
 
-    def encode_video(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        """Clips float [B, T, vfeat_dim] with masks bool [B, T] (true: a real frame) -> [B, H]."""
-        return self._cast(self._embed_clips, vfeats, vmasks)
+    def encode_video(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
+        """Clips float [B, T, vfeat_dim] with masks bool [B, T] (true: a real frame) -> [B, H].
 
-    def encode_text(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+        frames: of each clip, with padding after them; None: the CPU waits for a GPU to know them.
+        """
+        return self._cast(self._embed_clips, vfeats, vmasks, frames)
+
+    def encode_text(self, caps: Tensor, cmasks: Tensor, prompts: Prompts | None = None) -> Tensor:
         """Prompts as token ids int64 [B, L] with masks bool [B, L] -> [B, H].
 
         A row is `[CLS] [SEP] tokens [SEP]` and padding. Each distinct prompt is computed once, and so
         with one dropout mask. Raises UserError if a prompt is longer than the position table.
+
+        prompts: which are distinct; None: the CPU waits for a GPU to know it.
         """
-        return self._cast(self._embed_prompts, caps, cmasks)
+        return self._cast(self._embed_prompts, caps, cmasks, prompts)
 
     def prepare_for_short_batches(self) -> None:
         """Make batches of few frames faster, for a model whose weights and device no longer change."""
 
     @abc.abstractmethod
-    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
         """encode_video."""
 
     @abc.abstractmethod
-    def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _pool_prompts(self, ids: Tensor, mask: Tensor, prompts: Prompts | None = None) -> Tensor:
         """`[CLS] tokens [SEP]` as ids int64 [B, L] with mask bool [B, L] -> pooled [B, H]."""
 
-    def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
+    def _embed_prompts(self, caps: Tensor, cmasks: Tensor, prompts: Prompts | None = None) -> Tensor:
         """encode_text."""
-        ids, mask = text_inputs(caps, cmasks, cut=self.packed)
         if not self.packed:
-            return self._pool_prompts(ids, mask)
-        ids, mask, which = distinct_prompts(ids, mask)
-        return self._pool_prompts(ids, mask)[which]
+            return self._pool_prompts(*text_inputs(caps, cmasks, cut=False))
+        if prompts is None:
+            ids, mask, which = distinct_prompts(*text_inputs(caps, cmasks))
+        else:
+            rows, which = (put(torch.tensor(part), caps.device) for part in (prompts.rows, prompts.which))
+            ids, mask = text_inputs(caps[rows], cmasks[rows], longest=max(prompts.lengths))
+        return self._pool_prompts(ids, mask, prompts)[which]
 
-    def _cast(self, encode: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, masks: Tensor) -> Tensor:
-        """encode(inputs, masks) under autocast."""
+    def _cast(self, encode: Callable[..., Tensor], inputs: Tensor, masks: Tensor, known: Any) -> Tensor:
+        """encode(inputs, masks, known) under autocast."""
         device = inputs.device.type
         dtype = autocast_dtype(self.autocast, device)
         if dtype is None:
-            return encode(inputs, masks)
+            return encode(inputs, masks, known)
         if dtype == torch.float16 and self.training and torch.is_grad_enabled():
             raise UserError(
                 "model.autocast is fp16: small gradients would underflow. To train, set it to bf16, or unset "
                 "it and set fairseq.common.fp16=true, which scales the loss."
             )
         with torch.autocast(device, dtype):
-            return encode(inputs, masks).float()
+            return encode(inputs, masks, known).float()
 
-    def forward(self, vfeats: Tensor, vmasks: Tensor, caps: Tensor, cmasks: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        vfeats: Tensor,
+        vmasks: Tensor,
+        caps: Tensor,
+        cmasks: Tensor,
+        layout: BatchLayout | None = None,
+    ) -> dict[str, Tensor]:
         """{"pooled_video": [B, H], "pooled_text": [B, H]} of a batch of pairs."""
+        frames, prompts = (None, None) if layout is None else (layout.frames, layout.prompts)
         return {
-            "pooled_video": self.encode_video(vfeats, vmasks),
-            "pooled_text": self.encode_text(caps, cmasks),
+            "pooled_video": self.encode_video(vfeats, vmasks, frames),
+            "pooled_text": self.encode_text(caps, cmasks, prompts),
         }

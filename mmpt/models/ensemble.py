@@ -4,10 +4,12 @@ https://arxiv.org/abs/1612.01474
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert import BertModel
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.projection import Space
@@ -58,18 +60,18 @@ class MMFusionEnsemble(WithTextTower):
         """See DualEncoder: up to _SHORT frames are embedded by one module with copied weights."""
         self._together = (stacked_copy(list(self.members)),)
 
-    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
         together = None if self.training else self._together[0]
         if together is not None and vmasks.numel() <= _SHORT:
-            return together(vfeats, vmasks).transpose(0, 1).flatten(1)
-        return _concatenated(list(self.members), vfeats, vmasks)
+            return together(vfeats, vmasks, frames).transpose(0, 1).flatten(1)
+        return _concatenated(list(self.members), vfeats, vmasks, frames)
 
-    def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        pooled = super()._embed_prompts(caps, cmasks)
+    def _embed_prompts(self, caps: Tensor, cmasks: Tensor, prompts: Prompts | None = None) -> Tensor:
+        pooled = super()._embed_prompts(caps, cmasks, prompts)
         return _concatenated([space.get_submodule("text_projection") for space in self.members], pooled)
 
 
-def _concatenated(modules: Sequence[nn.Module], *args: Tensor) -> Tensor:
+def _concatenated(modules: Sequence[nn.Module], *args: Any) -> Tensor:
     """The modules' results [B, H] for the same arguments, as [B, M * H]."""
     if not can_stack(modules):
         return torch.cat([module(*args) for module in modules], -1)

@@ -1,10 +1,12 @@
 """MMFusionShare: one tower for clips and prompts (VideoCLIP/MMPT, https://arxiv.org/abs/2109.14084)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmpt.models.batch_layout import Prompts
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import ClipWindows, WindowOptions
 from mmpt.models.dual_encoder import DualEncoder
@@ -48,13 +50,15 @@ class MMFusionShare(DualEncoder):
         self.clip_windows = None if windows is None else ClipWindows(windows, self.hidden_size)
         self.windows = windows
 
-    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        return pool_clips(self.mm_encoder, self.video_pooling, self.clip_windows, vfeats, vmasks)
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
+        return pool_clips(self, self.mm_encoder, vfeats, vmasks, frames)
 
-    def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _pool_prompts(self, ids: Tensor, mask: Tensor, prompts: Prompts | None = None) -> Tensor:
         index = torch.arange(ids.shape[1], device=ids.device)
         positions = index + self.text_offset * (index > 0)
-        return pool_text(*self.mm_encoder.bert.encode(ids, mask, positions, (index > 0).long()), mask)
+        lengths = None if prompts is None else prompts.lengths
+        encoded = self.mm_encoder.bert.encode(ids, mask, positions, (index > 0).long(), lengths)
+        return pool_text(*encoded, mask)
 
     @classmethod
     def check(cls, model_cfg: Any) -> None:

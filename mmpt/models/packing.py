@@ -2,11 +2,12 @@
 
 A padded batch [B, L, H] becomes its real tokens [N, H], so that embeddings, projections, feed-forward,
 LayerNorm and dropout are computed N times instead of B x L times. Attention runs over groups of sequences of
-similar length, each padded to its longest. Krell et al. 2021 (https://arxiv.org/abs/2107.02027) pack
+similar length, each padded to its longest, or on a GPU over all sequences without padding. Krell et al. 2021 (https://arxiv.org/abs/2107.02027) pack
 sequences into rows; this does not, so no sequence is cut and results equal those of the padded batch.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmpt.models.dropout import Dropout, quick_dropout
+from mmpt.utils.device import put
 
 CALL_COST = {"cpu": 1_000, "cuda": 1_000_000}
 """Cost of one more group, in entries of an attention matrix: measured on a CPU, where a factor of ten hardly
 matters; on a GPU estimated from the time to launch kernels."""
+VARIABLE_LENGTH = {"cuda"}
+"""Devices with attention for sequences of different lengths. On a CPU groups are faster."""
 SLACK = 0.15
 """Share of padding that a group may always have."""
 
@@ -29,13 +33,16 @@ class Group:
 
     count, length: number of sequences, and the length they are padded to. index int64 [tokens]: position of
     each real token among the count x length; mask bool [count, 1, 1, length]: keys that are attended to. Both
-    are None if all sequences have the same length.
+    are None if all sequences have the same length. offsets int64 [count + 1]: instead of padding, where the
+    tokens of each sequence begin, and the end of the last; shortest: the length of the shortest.
     """
 
     count: int
     length: int
     index: Tensor | None
     mask: Tensor | None
+    offsets: Tensor | None = None
+    shortest: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +66,12 @@ class Packing:
     plain: bool = False
 
     @classmethod
-    def of(cls, mask: Tensor, packed: bool = True) -> "Packing":
+    def of(cls, mask: Tensor, packed: bool = True, lengths: Sequence[int] | None = None) -> "Packing":
         """The packing of the tokens where mask [B, L] is true.
 
         The first token of each row is always included: attention over no token is undefined. With `packed`
-        false padding is computed too, in one group as wide as the batch.
+        false padding is computed too, in one group as wide as the batch. lengths: the number of tokens of each
+        row; None: the CPU waits for a GPU to know them.
         """
         seen = mask.bool().clone()
         seen[:, :1] = True
@@ -72,15 +80,20 @@ class Packing:
             rows = torch.arange(batch * width, device=mask.device)
             group = Group(batch, width, None, seen[:, None, None, :])
             return cls(batch, width, rows, (group,), (batch * width,), plain=True)
-        counts = seen.sum(1)
-        order = counts.argsort(descending=True, stable=True)
-        ordered = seen[order]
-        place = ordered.flatten().nonzero()[:, 0]
+        counts = seen.sum(1).tolist() if lengths is None else [max(1, length) for length in lengths]
+        longest_first = sorted(range(batch), key=lambda row: -counts[row])
+        counts = [counts[row] for row in longest_first]
+        both = put(torch.tensor([longest_first, counts], dtype=torch.int64), mask.device)
+        order, ordered = both[0], seen[both[0]]
+        place = places(ordered.flatten(), sum(counts))
         rows = order[place // width] * width + place % width
-        lengths = counts[order].tolist()  # on a GPU the only synchronisation
-        bounds = _split(lengths, CALL_COST.get(mask.device.type, CALL_COST["cuda"]))
-        groups = tuple(_group(lengths[start:stop], mask.device) for start, stop in bounds)
-        return cls(batch, width, rows, groups, tuple(sum(lengths[start:stop]) for start, stop in bounds))
+        if mask.device.type in VARIABLE_LENGTH and counts and counts[0] != counts[-1]:
+            offsets = F.pad(both[1].cumsum(0), (1, 0))
+            group = Group(batch, counts[0], None, None, offsets, counts[-1])
+            return cls(batch, width, rows, (group,), (sum(counts),))
+        bounds = _split(counts, CALL_COST.get(mask.device.type, CALL_COST["cuda"]))
+        groups = tuple(_group(counts[start:stop], both[1, start:stop]) for start, stop in bounds)
+        return cls(batch, width, rows, groups, tuple(sum(counts[start:stop]) for start, stop in bounds))
 
     @property
     def sequences(self) -> Tensor:
@@ -114,6 +127,9 @@ class Packing:
             return qkv[..., : qkv.shape[-1] // 3]
         mixed = []
         for part, group in zip([qkv] if self.plain else qkv.split(self.sizes, -2), self.groups):
+            if group.offsets is not None:
+                mixed.append(_attention_of_lengths(part, group, group.offsets, heads, dropout))
+                continue
             if group.index is not None:
                 part = spread(part, group.index, group.count * group.length)
             shape = (*qkv.shape[:-2], group.count, group.length, 3, heads, -1)
@@ -168,13 +184,41 @@ def _fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropo
     return out.unflatten(0, stack)
 
 
-def _group(lengths: Sequence[int], device: torch.device) -> Group:
+def _attention_of_lengths(
+    qkv: Tensor, group: Group, offsets: Tensor, heads: int, dropout: float
+) -> Tensor:
+    """As Packing.attend, for sequences of any lengths in one call, without padding and mask.
+
+    On a GPU torch computes nested tensors with flash attention in half precision, and with memory-efficient
+    attention in float32.
+    """
+    *stack, tokens, width = qkv.shape
+    modules = math.prod(stack)
+    ends = torch.arange(modules, device=qkv.device)[:, None] * tokens + offsets[1:]
+    bounds = F.pad(ends.flatten(), (1, 0))
+    q, k, v = (
+        torch.nested.nested_tensor_from_jagged(
+            part, bounds, min_seqlen=group.shortest, max_seqlen=group.length
+        ).transpose(1, 2)
+        for part in qkv.reshape(modules * tokens, 3, heads, -1).unbind(1)
+    )
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2)
+    return out.values().reshape(*stack, tokens, width // 3)
+
+
+def places(mask: Tensor, count: int | None) -> Tensor:
+    """Where mask [N] is true, int64. count: in how many places; None: the CPU waits for a GPU to know it."""
+    if count is None:
+        return mask.nonzero()[:, 0]
+    return torch.nonzero_static(mask, size=count)[:, 0]
+
+
+def _group(lengths: Sequence[int], on_device: Tensor) -> Group:
     longest = lengths[0]
     if lengths[-1] == longest:
         return Group(len(lengths), longest, None, None)
-    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    mask = mask.to(device, non_blocking=True)
-    return Group(len(lengths), longest, mask.flatten().nonzero()[:, 0], mask[:, None, None, :])
+    mask = torch.arange(longest, device=on_device.device) < on_device[:, None]
+    return Group(len(lengths), longest, places(mask.flatten(), sum(lengths)), mask[:, None, None, :])
 
 
 def _split(lengths: Sequence[int], call_cost: int) -> list[tuple[int, int]]:

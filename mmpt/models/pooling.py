@@ -20,12 +20,10 @@ def mean_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> T
 
 def max_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
     """Elementwise maximum over a sequence's counted tokens: [batch, H]."""
-    index = sequences[counted]
-    highest = hidden.new_zeros(batch, hidden.shape[1])
-    # include_self=False: the initial zeros do not take part
-    return highest.scatter_reduce(
-        0, index[:, None].expand(-1, hidden.shape[1]), hidden[counted], "amax", include_self=False
-    )
+    index = sequences[:, None].expand(-1, hidden.shape[1])
+    lowest = hidden.masked_fill(~counted[:, None], float("-inf"))
+    highest = hidden.new_full((batch, hidden.shape[1]), float("-inf")).scatter_reduce(0, index, lowest, "amax")
+    return highest.masked_fill(highest == float("-inf"), 0)
 
 
 def attention_of(hidden: Tensor, scores: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Tensor:
@@ -33,7 +31,8 @@ def attention_of(hidden: Tensor, scores: Tensor, sequences: Tensor, counted: Ten
     kind = _accumulator(hidden)
     scores = scores.to(kind)
     highest = scores.detach().new_full((batch,), torch.finfo(kind).min)
-    highest = highest.scatter_reduce(0, sequences[counted], scores.detach()[counted], "amax")
+    lowest = scores.detach().masked_fill(~counted, torch.finfo(kind).min)
+    highest = highest.scatter_reduce(0, sequences, lowest, "amax")
     weights = (scores - highest[sequences]).clamp(max=0).exp() * counted
     return _weighted_mean(hidden, weights, sequences, batch)
 

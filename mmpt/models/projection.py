@@ -1,5 +1,6 @@
 """Pooling and projections that map both towers into one space."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -66,35 +67,33 @@ class Space(nn.Module):
                 f"{text.hidden_size}: set model.multimodal_projection: true to project them to one width."
             )
 
-    def forward(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+    def forward(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
         """See embed_clips."""
-        return embed_clips(self, vfeats, vmasks)
+        return embed_clips(self, vfeats, vmasks, frames)
 
 
-def embed_clips(space: Any, vfeats: Tensor, vmasks: Tensor) -> Tensor:
+def embed_clips(space: Any, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
     """Clips float [B, T, vfeat_dim] with masks bool [B, T] -> [B, H].
 
-    space: a Space, or a model with the attributes of one.
+    space: a Space, or a model with the attributes of one. frames: of each clip, if they are known.
     """
-    return space.video_projection(
-        pool_clips(space.video_encoder, space.video_pooling, space.clip_windows, vfeats, vmasks)
-    )
+    return space.video_projection(pool_clips(space, space.video_encoder, vfeats, vmasks, frames))
 
 
 def pool_clips(
-    tower: Any, pooling: nn.Module, windows: ClipWindows | None, vfeats: Tensor, vmasks: Tensor
+    space: Any, tower: Any, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None
 ) -> Tensor:
-    """Clips float [B, T, vfeat_dim] with masks bool [B, T] -> pooled vectors of the tower, [B, H].
+    """As embed_clips, without the projection: pooled vectors of the tower, [B, H]."""
 
-    windows: see Space.
-    """
-
-    def embed(vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        hidden, packing, counted = tower.encode(vfeats, vmasks)
-        pooled: Tensor = pooling(hidden, packing.sequences, counted, packing.batch)
+    def embed(vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None) -> Tensor:
+        hidden, packing, counted = tower.encode(vfeats, vmasks, frames)
+        pooled: Tensor = space.video_pooling(hidden, packing.sequences, counted, packing.batch)
         return pooled
 
-    return embed(vfeats, vmasks) if windows is None else windows(embed, vfeats, vmasks)
+    windows: ClipWindows | None = space.clip_windows
+    return (
+        embed(vfeats, vmasks, frames) if windows is None else windows(embed, vfeats, vmasks, frames)
+    )
 
 
 def _wants_l2_norm(projection: bool | str) -> bool:

@@ -1,20 +1,24 @@
 """Inputs of the text tower: distinct prompts of a batch, and a cache for a frozen tower."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmpt.models.packing import Packing
 from mmpt.models.pooling import mean_of
+from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
 
 
-def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor, Tensor]:
+def text_inputs(
+    caps: Tensor, cmasks: Tensor, cut: bool = True, longest: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The text tower's input `[CLS] tokens [SEP]`, cut to the longest of the batch if `cut`.
 
-    Returns ids int64 [B, L'] and their mask bool [B, L'].
+    longest: its length in the result, if it is known. Returns ids int64 [B, L'] and their mask bool [B, L'].
     """
     if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
         raise UserError(
@@ -23,7 +27,9 @@ def text_inputs(caps: Tensor, cmasks: Tensor, cut: bool = True) -> tuple[Tensor,
         )
     cmasks = cmasks.bool()
     used = caps.shape[1]
-    if cut:
+    if longest is not None:
+        used = max(longest + 1, 3)
+    elif cut:
         used = int((cmasks * torch.arange(1, used + 1, device=cmasks.device)).max()) if len(caps) else 3
         used = max(used, 3)
     ids = torch.cat([caps[:, :1], caps[:, 2:used]], 1)
@@ -38,6 +44,11 @@ def distinct_prompts(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """
     rows, which = torch.unique((ids + 1) * mask, dim=0, return_inverse=True)
     return (rows - 1).clamp(min=0), rows > 0, which
+
+
+def prompt_keys(rows: np.ndarray) -> tuple[bytes, ...]:
+    """What tells prompts apart, of rows of token ids plus 1, and 0 where there is none: int64 [U, L]."""
+    return tuple(row.tobytes().rstrip(b"\0") for row in rows)
 
 
 def pool_text(hidden: Tensor, packing: Packing, mask: Tensor) -> Tensor:
@@ -74,14 +85,20 @@ class TextCache:
         """Remove all entries."""
         self._features = {}
 
-    def lookup(self, ids: Tensor, mask: Tensor, encode: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def lookup(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        encode: Callable[[Tensor, Tensor], Tensor],
+        keys: Sequence[bytes] | None = None,
+    ) -> Tensor:
         """Features [B, H] of distinct prompts, ids int64 [B, L] with mask bool [B, L], without gradients.
 
-        Calls encode(ids, mask) for the new ones.
+        Calls encode(ids, mask) for the new ones. keys: their prompt_keys, if they are known.
         """
         self._check()
-        rows = ((ids + 1) * mask).cpu().numpy()
-        keys = [row.tobytes().rstrip(b"\0") for row in rows]
+        if keys is None:
+            keys = prompt_keys(((ids + 1) * mask).cpu().numpy())
         new = [i for i, key in enumerate(keys) if key not in self._features]
         if new:
             if len(self._features) + len(new) > self._limit:
@@ -89,7 +106,7 @@ class TextCache:
                 new = list(range(len(keys)))
             # not in inference mode: training may need features cached during an evaluation
             with torch.inference_mode(False), torch.no_grad():
-                at = torch.tensor(new, device=ids.device)
+                at = put(torch.tensor(new), ids.device)
                 features = encode(ids[at].clone(), mask[at].clone())
             for i, row in zip(new, features.unbind()):
                 self._features[keys[i]] = row.clone()

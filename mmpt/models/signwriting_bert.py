@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert import BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.packing import PackedModule
@@ -100,13 +101,19 @@ class SignWritingBert(PackedModule):
         """Sizes of the BERT."""
         return self.bert.settings
 
-    def pool(self, ids: Tensor, mask: Tensor, pool_words: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def pool(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        pool_words: Callable[[Tensor, Tensor, Prompts | None], Tensor],
+        prompts: Prompts | None = None,
+    ) -> Tensor:
         """See BertModel.pool; the ids of symbols come after all words."""
         is_symbol = mask & (ids >= FIRST_ID)
         words = mask & ~is_symbol
         symbols = self.symbols(ids.where(is_symbol, FIRST_ID))
         signs = (symbols * is_symbol[..., None]).sum(1)
         width = max(int(words.sum(1).max()), 2) if self.packed and len(ids) else ids.shape[1]
-        pooled = pool_words(ids.where(words, 0)[:, :width], words[:, :width])
+        pooled = pool_words(ids.where(words, 0)[:, :width], words[:, :width], None)
         has_words = words.sum(1, keepdim=True) > 2  # more than [CLS] and [SEP]
         return pooled * has_words + signs

@@ -1,7 +1,10 @@
 """The text side of dual encoders with a separate text tower."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
+from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert import BertModel
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.prompts import TextCache, pool_text
@@ -32,13 +35,14 @@ class WithTextTower(DualEncoder):
             self.text_encoder.bert.eval()
         return self
 
-    def _pool_prompts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return self.text_encoder.pool(ids, mask, self._pool_words)
+    def _pool_prompts(self, ids: Tensor, mask: Tensor, prompts: Prompts | None = None) -> Tensor:
+        return self.text_encoder.pool(ids, mask, self._pool_words, prompts)
 
-    def _pool_words(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _pool_words(self, ids: Tensor, mask: Tensor, prompts: Prompts | None) -> Tensor:
         if self.freeze_text and self.packed:
-            return self.text_cache.lookup(ids, mask, self._run_bert)
-        return self._run_bert(ids, mask)
+            keys = None if prompts is None else prompts.keys
+            return self.text_cache.lookup(ids, mask, self._run_bert, keys)
+        return self._run_bert(ids, mask, None if prompts is None else prompts.lengths)
 
-    def _run_bert(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return pool_text(*self.text_encoder.bert.encode(ids, mask), mask)
+    def _run_bert(self, ids: Tensor, mask: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        return pool_text(*self.text_encoder.bert.encode(ids, mask, lengths=lengths), mask)

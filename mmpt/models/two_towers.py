@@ -1,9 +1,11 @@
 """MMFusionSeparate: a video tower and a text tower (VideoCLIP/MMPT, https://arxiv.org/abs/2109.14084)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
+from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert import BertModel
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import WindowOptions
@@ -53,11 +55,11 @@ class MMFusionSeparate(WithTextTower):
         self.video_projection = space.video_projection
         self.text_projection = space.text_projection
 
-    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor) -> Tensor:
-        return embed_clips(self, vfeats, vmasks)
+    def _embed_clips(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
+        return embed_clips(self, vfeats, vmasks, frames)
 
-    def _embed_prompts(self, caps: Tensor, cmasks: Tensor) -> Tensor:
-        return self.text_projection(super()._embed_prompts(caps, cmasks))
+    def _embed_prompts(self, caps: Tensor, cmasks: Tensor, prompts: Prompts | None = None) -> Tensor:
+        return self.text_projection(super()._embed_prompts(caps, cmasks, prompts))
 
     @classmethod
     def check(cls, model_cfg: Any) -> None:

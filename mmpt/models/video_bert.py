@@ -5,6 +5,7 @@ https://arxiv.org/abs/2407.01264.
 """
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from mmpt.models.bert import BertModel, init_weights
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.dropout import DrawnAhead, Dropout
 from mmpt.models.layers import LayerNorm, Linear
-from mmpt.models.packing import PackedModule, Packing, pick
+from mmpt.models.packing import PackedModule, Packing, pick, places
 from mmpt.models.positions import position_vectors
 from mmpt.models.registry import VIDEO_ENCODERS
 from mmpt.utils.errors import UserError
@@ -138,8 +139,12 @@ class MMBertForEncoder(PackedModule):
         hidden, packing, pooled = self.encode(vfeats, vmasks)
         return packing.unpack(hidden)[:, 1:], packing.unpack(pooled[:, None])[:, 1:, 0]
 
-    def encode(self, vfeats: Tensor, vmasks: Tensor) -> tuple[Tensor, Packing, Tensor]:
+    def encode(
+        self, vfeats: Tensor, vmasks: Tensor, known: Sequence[int] | None = None
+    ) -> tuple[Tensor, Packing, Tensor]:
         """As forward, for the real tokens only.
+
+        known: frames of each clip, with padding after them; None: the CPU waits for a GPU to know them.
 
         Returns:
             hidden [N, H] of [CLS], frames and [SEP]; their packing; bool [N], the tokens that are pooled (all
@@ -150,22 +155,27 @@ class MMBertForEncoder(PackedModule):
         index = torch.arange(1, vmasks.shape[1] + 1, device=vmasks.device)
         lengths = (vmasks * index).amax(1) if vmasks.numel() else vmasks.sum(1)
         if self.packed:
-            longest = int(lengths.max()) if len(lengths) else 0
+            longest = max(lengths.tolist() if known is None else known, default=0)
             vfeats, vmasks = vfeats[:, :longest], vmasks[:, :longest]
         padded = lengths.clamp(min=self.max_video_len)  # the m of the docstring above
-        packing = Packing.of(F.pad(vmasks, (1, 1), value=True), self.packed)
+        tokens_of = None if known is None else [frames + 2 for frames in known]
+        packing = Packing.of(F.pad(vmasks, (1, 1), value=True), self.packed, tokens_of)
         sequences, columns = packing.sequences, packing.columns
         is_cls, is_sep = columns == 0, columns == vmasks.shape[1] + 1
+        # each sequence has a [CLS] and a [SEP]; of a plain packing, the ONNX export does not know the size
+        of_each = None if packing.plain else packing.batch
+        inner = places(~(is_cls | is_sep), None if of_each is None else len(columns) - 2 * of_each)
 
-        frames = self._frames(vfeats, vmasks, padded, (sequences, columns - 1), is_cls | is_sep)
+        frames = self._frames(vfeats, vmasks, padded, (sequences[inner], columns[inner] - 1))
         with self._drawn_ahead(packing, len(frames)):
             tokens = self.videomlp(frames)
             embeddings = self.bert.embeddings
-            ends = embeddings.word_embeddings(torch.tensor([self.cls_id, self.sep_id], device=vfeats.device))
+            ids = [torch.full((1,), i, device=vfeats.device) for i in (self.cls_id, self.sep_id)]
+            ends = embeddings.word_embeddings(torch.cat(ids))
             first, last = (
                 ends.to(tokens.dtype)[..., None, :].expand(*ends.shape[:-1], packing.batch, -1).unbind(-3)
             )
-            order = torch.cat([part.nonzero()[:, 0] for part in (is_cls, ~(is_cls | is_sep), is_sep)])
+            order = torch.cat([places(is_cls, of_each), inner, places(is_sep, of_each)])
             tokens = pick(torch.cat([first, tokens, last], -2), order.argsort())
             positions = self._positions(columns, is_sep, padded[sequences], longest=vmasks.shape[1])
             hidden = self.bert.encoder(embeddings(tokens, positions), packing)
@@ -180,16 +190,16 @@ class MMBertForEncoder(PackedModule):
         return DrawnAhead(shape[0], [*of_frames, *self.bert.dropout_sizes(packing)])
 
     def _frames(
-        self, vfeats: Tensor, vmasks: Tensor, padded: Tensor, place: tuple[Tensor, Tensor], ends: Tensor
+        self, vfeats: Tensor, vmasks: Tensor, padded: Tensor, place: tuple[Tensor, Tensor]
     ) -> Tensor:
         """The frames among the computed tokens, after the convolutions: [M, vfeat_dim], zero where masked.
 
-        place: row and column of each token; `ends` marks [CLS] and [SEP].
+        place: row and column of each of them.
         """
         vfeats = vfeats.to(self.videomlp.linear1.weight.dtype)
         if self.videoconv is not None:  # masked_fill, because a padded frame may be NaN
             vfeats = self.videoconv(vfeats.masked_fill(~vmasks[..., None], 0), padded)
-        row, column = (part[~ends] for part in place)
+        row, column = place
         frames = pick(vfeats.flatten(0, 1), row * vfeats.shape[1] + column)
         return frames if self.packed else frames.masked_fill(~vmasks[row, column][:, None], 0)
 

@@ -50,7 +50,8 @@ class NonFinite:
         value, norm = _loss_and_norm(loss, optimizer)
         if math.isfinite(value) and math.isfinite(norm):
             self.norm = norm
-            return result
+            # the same number, on the CPU, for the log
+            return loss, size, {**logged, "loss": torch.tensor(value, dtype=logged["loss"].dtype)}
         self.norm = None
         what = f"loss {value}" if not math.isfinite(value) else "gradients that are not finite"
         self.count += 1

@@ -17,3 +17,9 @@ def choose_device(name: str | None = "auto") -> torch.device:
             f"device {name!r} cannot be used here: expected auto, cpu, cuda or cuda:N."
         ) from error
     return device
+
+
+def put(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU, on a device. The CPU does not wait until a GPU has it."""
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)

@@ -26,6 +26,7 @@ def test_shapes_types_and_masks():
     assert batch["vmasks"].sum(1).tolist() == [3, 7] and batch["cmasks"].sum(1).tolist() == [5, 4]
     assert batch["vfeats"][0, 3:].abs().sum() == 0 and batch["vmasks"].dtype == torch.bool
     assert batch["video_id"] == ["clip0", "clip1"] and batch["label"].tolist() == [0, 1]
+    assert batch["layout"].frames == (3, 7) and batch["layout"].prompts.lengths == (3, 4)
 
 
 def test_fixed_padding_of_the_ancestor():
