@@ -1,7 +1,7 @@
 """A GPU that is not there, which counts where the CPU would wait for it.
 
-Tensors of the fake GPU are computed on the CPU, and tell Python code that they are on "cuda". Not simulated: the
-kernels of a GPU, memory, time, autocast.
+Tensors of the fake GPU are computed on the CPU, and tell Python code that they are on "cuda". Not simulated:
+the kernels of a GPU, memory, time, autocast.
 """
 
 import traceback
@@ -59,7 +59,9 @@ class OnGPU(Tensor):
             _note(str(func))
         wrapped = {id(each.held): each for each in tensors if isinstance(each, OnGPU)}
         result = func(*tree_map_only(OnGPU, _held, args), **tree_map_only(OnGPU, _held, kwargs or {}))
-        return tree_map_only(Tensor, lambda each: wrapped[id(each)] if id(each) in wrapped else OnGPU(each), result)
+        return tree_map_only(
+            Tensor, lambda each: wrapped[id(each)] if id(each) in wrapped else OnGPU(each), result
+        )
 
 
 def _held(tensor: OnGPU) -> Tensor:
@@ -69,9 +71,11 @@ def _held(tensor: OnGPU) -> Tensor:
 def _waits(op: Any, args: Sequence[Any], kwargs: dict[str, Any], of_cpu: list[Tensor]) -> bool:
     if op is aten.repeat_interleave:
         return kwargs.get("output_size") is None
-    masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)] if (
-        op in _INDEXING
-    ) else []
+    masks = (
+        [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
+        if (op in _INDEXING)
+        else []
+    )
     return op in _WAITS or bool(masks) or bool(of_cpu)
 
 
@@ -183,7 +187,7 @@ def move_to_gpu(module: nn.Module) -> None:
         for name, parameter in part._parameters.items():
             if parameter is not None:
                 moved = nn.Parameter(OnGPU(parameter.detach()), parameter.requires_grad)
-                vars(moved).update({k: v for k, v in vars(parameter).items()})
+                vars(moved).update(vars(parameter))
                 part._parameters[name] = moved
         for name, buffer in part._buffers.items():
             if buffer is not None:

@@ -17,8 +17,8 @@ from mmpt.models.prompts import prompt_keys, text_inputs
 class Prompts:
     """The distinct prompts of a batch of B rows, in the order of distinct_prompts.
 
-    rows: a row of the batch with each of them. which [B]: the distinct prompt of each row. lengths: token ids of
-    each, as text_inputs returns them. keys: see prompt_keys.
+    rows: a row of the batch with each of them. which [B]: the distinct prompt of each row. lengths: token
+    ids of each, as text_inputs returns them. keys: see prompt_keys.
     """
 
     rows: tuple[int, ...]
@@ -35,7 +35,9 @@ class Prompts:
             return None
         distinct, which = torch.unique((ids + 1) * mask, dim=0, return_inverse=True)
         rows = _first(which.tolist(), len(distinct))
-        return cls(rows, tuple(which.tolist()), tuple(lengths[i] for i in rows), prompt_keys(distinct.numpy()))
+        return cls(
+            rows, tuple(which.tolist()), tuple(lengths[i] for i in rows), prompt_keys(distinct.numpy())
+        )
 
     def part(self, start: int, stop: int) -> "Prompts":
         """The prompts of the rows from `start` to `stop`."""

@@ -83,7 +83,8 @@ class ClipWindows(nn.Module):
     ) -> Tensor:
         """embed(vfeats, vmasks, frames) [..., B, H] for clips of any length.
 
-        A clip of at most options.length frames has one window: itself. frames: of each clip, if they are known.
+        A clip of at most options.length frames has one window: itself. frames: of each clip, if they are
+        known.
         """
         longest = self.options.length
         if vfeats.shape[1] <= longest:

@@ -2,8 +2,9 @@
 
 A padded batch [B, L, H] becomes its real tokens [N, H], so that embeddings, projections, feed-forward,
 LayerNorm and dropout are computed N times instead of B x L times. Attention runs over groups of sequences of
-similar length, each padded to its longest, or on a GPU over all sequences without padding. Krell et al. 2021 (https://arxiv.org/abs/2107.02027) pack
-sequences into rows; this does not, so no sequence is cut and results equal those of the padded batch.
+similar length, each padded to its longest, or on a GPU over all sequences without padding. Krell et al. 2021
+(https://arxiv.org/abs/2107.02027) pack sequences into rows; this does not, so no sequence is cut and results
+equal those of the padded batch.
 """
 
 import dataclasses
@@ -70,8 +71,8 @@ class Packing:
         """The packing of the tokens where mask [B, L] is true.
 
         The first token of each row is always included: attention over no token is undefined. With `packed`
-        false padding is computed too, in one group as wide as the batch. lengths: the number of tokens of each
-        row; None: the CPU waits for a GPU to know them.
+        false padding is computed too, in one group as wide as the batch. lengths: the number of tokens of
+        each row; None: the CPU waits for a GPU to know them.
         """
         seen = mask.bool().clone()
         seen[:, :1] = True
@@ -184,9 +185,7 @@ def _fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropo
     return out.unflatten(0, stack)
 
 
-def _attention_of_lengths(
-    qkv: Tensor, group: Group, offsets: Tensor, heads: int, dropout: float
-) -> Tensor:
+def _attention_of_lengths(qkv: Tensor, group: Group, offsets: Tensor, heads: int, dropout: float) -> Tensor:
     """As Packing.attend, for sequences of any lengths in one call, without padding and mask.
 
     On a GPU torch computes nested tensors with flash attention in half precision, and with memory-efficient
@@ -200,7 +199,7 @@ def _attention_of_lengths(
         torch.nested.nested_tensor_from_jagged(
             part, bounds, min_seqlen=group.shortest, max_seqlen=group.length
         ).transpose(1, 2)
-        for part in qkv.reshape(modules * tokens, 3, heads, -1).unbind(1)
+        for part in qkv.reshape(modules * tokens, 3, heads, -1).transpose(0, 1).contiguous()
     )
     out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2)
     return out.values().reshape(*stack, tokens, width // 3)

@@ -22,7 +22,9 @@ def max_of(hidden: Tensor, sequences: Tensor, counted: Tensor, batch: int) -> Te
     """Elementwise maximum over a sequence's counted tokens: [batch, H]."""
     index = sequences[:, None].expand(-1, hidden.shape[1])
     lowest = hidden.masked_fill(~counted[:, None], float("-inf"))
-    highest = hidden.new_full((batch, hidden.shape[1]), float("-inf")).scatter_reduce(0, index, lowest, "amax")
+    highest = hidden.new_full((batch, hidden.shape[1]), float("-inf")).scatter_reduce(
+        0, index, lowest, "amax"
+    )
     return highest.masked_fill(highest == float("-inf"), 0)
 
 

@@ -91,9 +91,7 @@ def pool_clips(
         return pooled
 
     windows: ClipWindows | None = space.clip_windows
-    return (
-        embed(vfeats, vmasks, frames) if windows is None else windows(embed, vfeats, vmasks, frames)
-    )
+    return embed(vfeats, vmasks, frames) if windows is None else windows(embed, vfeats, vmasks, frames)
 
 
 def _wants_l2_norm(projection: bool | str) -> bool:

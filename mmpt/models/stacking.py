@@ -34,7 +34,9 @@ def can_stack(modules: Sequence[nn.Module]) -> bool:
     return (
         len(modules) > 1
         and modules[0].training
-        and (torch.get_num_threads() > 1 or next(modules[0].parameters()).device.type != "cpu")
+        and (
+            torch.get_num_threads() > 1 or any(each.device.type != "cpu" for each in modules[0].parameters())
+        )
         and _alike(modules)
     )
 

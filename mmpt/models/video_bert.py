@@ -189,9 +189,7 @@ class MMBertForEncoder(PackedModule):
         of_frames = [frames * shape[-2]] * 2 * (self.videomlp.dropout.p > 0)
         return DrawnAhead(shape[0], [*of_frames, *self.bert.dropout_sizes(packing)])
 
-    def _frames(
-        self, vfeats: Tensor, vmasks: Tensor, padded: Tensor, place: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def _frames(self, vfeats: Tensor, vmasks: Tensor, padded: Tensor, place: tuple[Tensor, Tensor]) -> Tensor:
         """The frames among the computed tokens, after the convolutions: [M, vfeat_dim], zero where masked.
 
         place: row and column of each of them.

@@ -20,7 +20,7 @@ DEMO = [
     *("loss.learnable_temperature=true", "loss.label_smoothing=0.1", "fairseq.ema.store_ema=true"),
     "fairseq.optimization.weight_decay=0.05",
 ]
-"""What the demo's config has and tiny.yaml has not (configs/small_data.yaml, small_tower.yaml, ensemble.yaml)."""
+"""What the demo has and tiny.yaml has not (configs/small_data.yaml, small_tower.yaml, ensemble.yaml)."""
 
 
 def updates_on_gpu(config: Path, overrides: list[str], updates: int = 2) -> tuple[list[str], dict[str, Any]]:
@@ -60,7 +60,33 @@ def gpu_of_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("options", [[], DEMO], ids=["trained towers", "demo"])
-def test_waits(tiny_yaml, options):
+def test_an_update_waits_once_for_the_loss_and_the_norm_of_the_gradients(tiny_yaml, options):
     waits, logged = updates_on_gpu(tiny_yaml, options)
     assert len(waits) == 1, "\n".join(waits)
-    assert logged["loss"] > 0
+    assert waits[0].startswith("tolist: non_finite.py") and logged["loss"] > 0
+
+
+def test_the_fake_gpu_counts():
+    """Each operation that lets the CPU wait is counted, and no other."""
+    with FakeGPU() as gpu:
+        numbers = pinned_batch(torch.arange(6.0)).to(GPU, non_blocking=True)
+        index = torch.arange(3, device=numbers.device)
+        kept = numbers > 2
+        (numbers[index] + numbers.masked_fill(kept, 0)[:3]).repeat_interleave(index, output_size=3)
+        torch.nonzero_static(kept, size=3)
+        assert gpu.waits == [] and numbers.device.type == index.device.type == "cuda"
+        for waiting in (
+            *(lambda: numbers[kept], lambda: kept.nonzero(), lambda: numbers.sum().item()),
+            *(lambda: bool(kept.any()), lambda: numbers.tolist(), lambda: numbers.cpu()),
+            *(lambda: torch.arange(6.0).to(GPU, non_blocking=True), lambda: torch.tensor([1], device=GPU)),
+            *(
+                lambda: numbers.unique(),
+                lambda: numbers[torch.arange(3)],
+                lambda: index.repeat_interleave(index),
+            ),
+        ):
+            gpu.waits.clear()
+            waiting()
+            assert len(gpu.waits) == 1
+        with pytest.raises(RuntimeError, match="tensors of the GPU, and of the CPU"):
+            numbers + torch.arange(6)

@@ -13,7 +13,12 @@ LENGTHS = (3, 40, 12, 12, 1, 30, 12)
 
 @pytest.mark.parametrize(
     "options",
-    [{"conv1d": 2}, {"model_cls": "MMFusionShare"}, {"freeze_text": True, "ensemble_size": 2}, {"pooling": "max"}],
+    [
+        {"conv1d": 2},
+        {"model_cls": "MMFusionShare"},
+        {"freeze_text": True, "ensemble_size": 2},
+        {"pooling": "max"},
+    ],
     ids=str,
 )
 def test_outputs_and_gradients_are_the_same(make_model: Any, options: dict[str, Any]) -> None:
