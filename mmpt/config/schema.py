@@ -126,6 +126,11 @@ class ModelConfig(PublishedModel):
         False,
         "torch.compile the feed-forward blocks: takes minutes at the start, then fewer passes over memory",
     )
+    matmul_precision: str = opt(
+        "highest",
+        "float32 matrix products of a training; high: in TF32 on a GPU that has it, with 10 bits of mantissa",
+        choices=["highest", "high"],
+    )
     activation_checkpointing: bool = opt(
         False, "recompute layers in the backward pass: less memory, more time"
     )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.registry import Registry
+from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ class Predictor:
         return self.model.encode_text(self._tensor(caps), self._tensor(cmasks))
 
     def _tensor(self, array: NDArray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+        return put(torch.from_numpy(array), self.device)
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq_cli import train as fairseq_train
 
 from mmpt.fairseq_plugin.trainer import RunEnded
+from mmpt.models.precision import matmul_precision
 from mmpt.training.run import TrainingPlan, active
 from mmpt.training.signals import stop_on_signals
 from mmpt.utils.allocator import keep_freed_memory
@@ -30,7 +31,9 @@ def train(plan: TrainingPlan, settings: Any, verbose: bool) -> int:
         _use_torchrun(settings)
     if not verbose:
         _silence_fairseq()
-    with active(plan), stop_on_signals(plan.stop), contextlib.suppress(RunEnded), _one_line_if_lost():
+    precision = matmul_precision(plan.config.model.matmul_precision)
+    ends = contextlib.suppress(RunEnded)
+    with active(plan), stop_on_signals(plan.stop), ends, _one_line_if_lost(), precision:
         distributed_utils.call_main(settings, fairseq_train.main)
     if plan.stop.received and os.environ.get("RANK", "0") == "0":
         log.warning(

@@ -1,7 +1,9 @@
 """Autocast (mixed precision), only with hardware support."""
 
+import contextlib
 import functools
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -39,6 +41,17 @@ def computes_in(kind: str, device: str) -> bool:
     if device == "cpu":
         return bool(CPU_FLAGS[kind] & cpu_flags())
     return False
+
+
+@contextlib.contextmanager
+def matmul_precision(wanted: str) -> Iterator[None]:
+    """Compute float32 matrix products in "highest" or "high" precision (model.matmul_precision)."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(wanted)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @functools.cache
