@@ -83,7 +83,9 @@ class Trainer:
         """One update on a collated batch; returns the loss."""
         with self.timed("forward"):
             names = ("vfeats", "vmasks", "caps", "cmasks")
-            out = self.model(*(batch[name].to(self.device, non_blocking=True) for name in names))
+            inputs = [batch[name].to(self.device, non_blocking=True) for name in names]
+            layout = [batch["layout"]] if self.way in OURS and "layout" in batch else []
+            out = self.model(*inputs, *layout)
             labels = batch["label"].to(self.device)
             value = self.loss(out["pooled_video"].float(), out["pooled_text"].float(), labels=labels)
         with self.timed("backward"):
