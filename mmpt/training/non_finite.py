@@ -50,8 +50,7 @@ class NonFinite:
         value, norm = _loss_and_norm(loss, optimizer)
         if math.isfinite(value) and math.isfinite(norm):
             self.norm = norm
-            # the same number, on the CPU, for the log
-            return loss, size, {**logged, "loss": torch.tensor(value, dtype=logged["loss"].dtype)}
+            return loss, size, {**logged, "loss": _on_cpu(value, logged)}
         self.norm = None
         what = f"loss {value}" if not math.isfinite(value) else "gradients that are not finite"
         self.count += 1
@@ -65,8 +64,16 @@ class NonFinite:
             )
         log.warning("%s: skipped", message)
         optimizer.zero_grad()
-        no_loss = {**logged, "loss": torch.zeros_like(logged["loss"]), "sample_size": 0}
+        no_loss = {**logged, "loss": _on_cpu(0.0, logged), "sample_size": 0}
         return torch.zeros_like(loss), 0 * size, no_loss
+
+
+def _on_cpu(value: float, logged: dict[str, Any]) -> torch.Tensor:
+    """A loss for the log, on the CPU, which then does not wait for it again.
+
+    Of every process: fairseq sums what is logged over the processes, first what is on the CPU, then the rest.
+    """
+    return torch.tensor(value, dtype=logged["loss"].dtype)
 
 
 def _take_gradients(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
