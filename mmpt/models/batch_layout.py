@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmpt.models.prompts import prompt_keys, text_inputs
+from mmpt.models.prompts import SHORTEST, prompt_keys, text_inputs
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Prompts:
 
     @classmethod
     def of(cls, caps: Tensor, cmasks: Tensor) -> "Prompts | None":
-        """The prompts of a batch on the CPU; None if padding is not at the end of each."""
+        """The prompts of a batch on the CPU; None if padding is not at the end of each, or they are too short."""
+        if caps.shape[1] < SHORTEST:
+            return None
         ids, mask = text_inputs(caps, cmasks)
         lengths = _lengths(mask)
         if lengths is None:

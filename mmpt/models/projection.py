@@ -86,7 +86,8 @@ def pool_clips(
     """As embed_clips, without the projection: pooled vectors of the tower, [B, H]."""
 
     def embed(vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None) -> Tensor:
-        hidden, packing, counted = tower.encode(vfeats, vmasks, frames)
+        known = [] if frames is None else [frames]
+        hidden, packing, counted = tower.encode(vfeats, vmasks, *known)
         pooled: Tensor = space.video_pooling(hidden, packing.sequences, counted, packing.batch)
         return pooled
 

@@ -12,6 +12,9 @@ from mmpt.models.pooling import mean_of
 from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
 
+SHORTEST = 3
+"""Token ids of an empty prompt: [CLS] [SEP] [SEP]."""
+
 
 def text_inputs(
     caps: Tensor, cmasks: Tensor, cut: bool = True, longest: int | None = None
@@ -20,7 +23,7 @@ def text_inputs(
 
     longest: its length in the result, if it is known. Returns ids int64 [B, L'] and their mask bool [B, L'].
     """
-    if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < 3:
+    if caps.ndim != 2 or caps.shape != cmasks.shape or caps.shape[1] < SHORTEST:
         raise UserError(
             f"caps have shape {tuple(caps.shape)} and cmasks {tuple(cmasks.shape)}; expected [prompts, "
             "tokens] for both, with [CLS] [SEP] first and [SEP] last in each prompt."
@@ -28,10 +31,12 @@ def text_inputs(
     cmasks = cmasks.bool()
     used = caps.shape[1]
     if longest is not None:
-        used = max(longest + 1, 3)
+        used = max(longest + 1, SHORTEST)
     elif cut:
-        used = int((cmasks * torch.arange(1, used + 1, device=cmasks.device)).max()) if len(caps) else 3
-        used = max(used, 3)
+        used = (
+            int((cmasks * torch.arange(1, used + 1, device=cmasks.device)).max()) if len(caps) else SHORTEST
+        )
+        used = max(used, SHORTEST)
     ids = torch.cat([caps[:, :1], caps[:, 2:used]], 1)
     mask = torch.cat([cmasks[:, :1], cmasks[:, 2:used]], 1)
     return ids, mask

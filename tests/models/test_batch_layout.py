@@ -57,3 +57,4 @@ def test_masks_with_gaps_have_no_layout() -> None:
     holes[1, 7], first[2, 0] = False, False
     assert BatchLayout.of(holes, caps, cmasks) is None
     assert BatchLayout.of(vmasks, caps, first) is None
+    assert BatchLayout.of(vmasks, caps[:, :2], cmasks[:, :2]) is None  # no prompt is that short
