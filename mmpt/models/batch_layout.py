@@ -28,7 +28,7 @@ class Prompts:
 
     @classmethod
     def of(cls, caps: Tensor, cmasks: Tensor) -> "Prompts | None":
-        """The prompts of a batch on the CPU; None if padding is not at the end of each, or they are too short."""
+        """The prompts of a batch on the CPU; None if padding is not last, or they are too short."""
         if caps.shape[1] < SHORTEST:
             return None
         ids, mask = text_inputs(caps, cmasks)
