@@ -98,8 +98,8 @@ def join(args: argparse.Namespace) -> int:
     counts = args.words if args.recordings is None else args.recordings
     if len(counts) != len(args.split) or len({*args.split}) < len(counts):
         raise UserError(
-            f"got {len(counts)} numbers of recordings for --split {' '.join(args.split)}: expected one for each "
-            "split, and each split once."
+            f"got {len(counts)} numbers of recordings for --split {' '.join(args.split)}: expected one for "
+            "each split, and each split once."
         )
     if bad := [count for count in counts if not 1 <= count <= 100_000]:
         raise UserError(f"expected 1 to 100000 recordings, got {bad[0]}.")
@@ -137,15 +137,18 @@ def write_split(
         rests = np.random.default_rng([args.seed, number, 1]).uniform(*args.rests, len(text) + 1)
         clip, tiers = recording([letters[language][letter] for letter in text], text, rests, args.join)
         write_recording(folder / f"recordings/{name}.pose", clip, tiers)
-        yield {
-            "id": name,
-            "path": f"recordings/{name}.pose",
-            "split": split,
-            "signed_language": language,
-            "signer": f"{language}-1",
-            "text": text if args.words else " ".join(text),
-            "letters": " ".join(text),
-        }, tiers
+        yield (
+            {
+                "id": name,
+                "path": f"recordings/{name}.pose",
+                "split": split,
+                "signed_language": language,
+                "signer": f"{language}-1",
+                "text": text if args.words else " ".join(text),
+                "letters": " ".join(text),
+            },
+            tiers,
+        )
 
 
 def read_letters(split: str, face: bool) -> dict[str, dict[str, PoseClip]]:

@@ -11,8 +11,8 @@ threshold is a detection, unless a better window of the same text overlaps it.
 Writes for each recording NAME.csv (start_ms, end_ms, text, score), NAME.eaf (ELAN) and NAME.png (scores over
 time) to --out, and spotting.json, with metrics if a reference is given: mAP, F1, precision and recall at IoU
 0.1, 0.3 and 0.5 and within 1 s, with 95 % intervals over recordings and chance. Of more than 10,000
-detections, NAME.eaf has the best 10,000. To resume an interrupted run, repeat the command. Exit status: 0, or 2
-if the run could not start, 130 after Ctrl-C.
+detections, NAME.eaf has the best 10,000. To resume an interrupted run, repeat the command. Exit status: 0, or
+2 if the run could not start, 130 after Ctrl-C.
 """
 
 import argparse

@@ -56,8 +56,8 @@ class RunOptions:
 
     thresholds: the least score of each text. choose: "global" or "per-text", to choose thresholds on these
     recordings instead, by `criterion`. tier_per_text: one ELAN tier for each text. force: replace the output
-    of a run with other settings. resamples: of the intervals. sharding: which recordings, in turn; or merge the
-    shards.
+    of a run with other settings. resamples: of the intervals. sharding: which recordings, in turn; or merge
+    the shards.
     """
 
     search: SpotOptions = field(default_factory=SpotOptions)
@@ -240,7 +240,7 @@ def _opened(model: SignCLIP, paths: Sequence[Path], options: SpotOptions) -> lis
 
 @dataclass(frozen=True)
 class _Saved:
-    """The peaks of the recordings in a folder, of this run or of an earlier one: one file for each recording."""
+    """The peaks of recordings, of this run or of an earlier one: a file for each recording in `folder`."""
 
     folder: Path
     model: SignCLIP
@@ -373,8 +373,7 @@ def _write(
     if unread.blank or unread.bad:
         first = f" (the first: {unread.first_error})" if unread.bad else ""
         log.warning(
-            "%s: %d of %d windows have no score: %d show no hand that the model reads, %d cannot be "
-            "read%s",
+            "%s: %d of %d windows have no score: %d show no hand that the model reads, %d cannot be read%s",
             *(recording.path, unread.blank + unread.bad, unread.windows, unread.blank, unread.bad, first),
         )
     about = {"recording": recording.path.name, "seconds": seconds, "windows": unread.windows}

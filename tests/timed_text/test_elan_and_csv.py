@@ -188,7 +188,9 @@ def test_damaged_csv_never_ends_in_a_traceback_and_loses_no_row(tmp_path):
             captions = read_captions(path, findings=found)
         except UserError as error:
             refused += 1
-            assert re.search(r"line \d+(:|,)|zero bytes|not utf-8 text", str(error)) and "\n" not in str(error)
+            assert re.search(r"line \d+(:|,)|zero bytes|not utf-8 text", str(error)) and "\n" not in str(
+                error
+            )
             continue
         rows = csv.reader(io.StringIO(changed, newline=None), delimiter=",\t"[number % 2])
         left_out = sum(count for kind, count in found.counts.items() if "left out" in kind)
