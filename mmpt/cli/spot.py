@@ -240,7 +240,7 @@ def _print(report: dict[str, Any], args: argparse.Namespace) -> None:
             f"{chosen['by']} (F1 there: {chosen['F1']:.3f})"
         )
     if "metrics" in report:
-        texts = f"shuffled texts ({report['chance_texts']} of them)"
+        texts = f"{report.get('chance_texts', 'all')} shuffled texts"
         print(f"{'':12} {'metric':9}  value  {'95 % interval':15}  chance: {texts}, random spans")
     for criterion, metrics in report.get("metrics", {}).items():
         for name, of in metrics.items():

@@ -108,15 +108,7 @@ def spot_recordings(
             saved.search(model, recordings)
         thresholds, metrics = options.thresholds, {}
         if references is not None:
-            annotated = [
-                _annotated(recording, saved.found(recording).peaks, reference)
-                for recording, reference in zip(recordings, references)
-            ]
-            if options.choose:
-                thresholds = _chosen(annotated, targets.names, options, settings)
-            limits = thresholds.of(targets.names)
-            metrics = {"metrics": spotting_metrics(annotated, limits, options.resamples)}
-            metrics["chance_texts"] = len(chance_texts(references, len(limits)))
+            thresholds, metrics = _measured(recordings, references, saved, settings)
         report = {"settings": settings, **metrics}
         report["thresholds"] = {"common": _finite(thresholds.common), **thresholds.chosen}
         with replace_output(out, SPOTTING, of, options.force) as fresh:
@@ -128,6 +120,25 @@ def spot_recordings(
                 thresholds.write(fresh / THRESHOLDS)
             write_json(fresh / SPOTTING.record, report)
     return report
+
+
+def _measured(
+    recordings: Sequence[Recording],
+    references: Sequence[Segments],
+    saved: "_Saved",
+    settings: dict[str, Any],
+) -> tuple[Thresholds, dict[str, Any]]:
+    """The thresholds, which may be chosen on these recordings, and the metrics with them."""
+    options, names = saved.options, saved.targets.names
+    annotated = [
+        _annotated(recording, saved.found(recording).peaks, reference)
+        for recording, reference in zip(recordings, references)
+    ]
+    thresholds = options.thresholds
+    if options.choose:
+        thresholds = _chosen(annotated, names, options, settings)
+    metrics = spotting_metrics(annotated, thresholds.of(names), options.resamples)
+    return thresholds, {"metrics": metrics, "chance_texts": len(chance_texts(references, len(names)))}
 
 
 def _search_shard(
