@@ -376,7 +376,7 @@ def _write(
             *(recording.path.stem, ELAN_MOST, len(kept.scores), recording.path.stem),
         )
     rows = list(detections(best, names, recording.fps))
-    _write_elan(base, recording.path, rows, saved.options.tier_per_text)
+    _write_elan(base, recording.path, rows, saved.options.tier_per_text, saved.folder.parent)
     shown = _annotated(recording, kept, _NOTHING if reference is None else reference)
     drawn = found.curve, names, limits, reference is not None
     draw_scores(base.with_name(f"{base.name}.png"), shown, *drawn)
@@ -397,7 +397,9 @@ ELAN_MOST = 10_000
 _NOTHING = Segments(np.zeros((0, 2)), np.zeros(0, np.intp))
 
 
-def _write_elan(base: Path, recording: Path, rows: Sequence[Detection], tier_per_text: bool) -> None:
+def _write_elan(
+    base: Path, recording: Path, rows: Sequence[Detection], tier_per_text: bool, home: Path | None = None
+) -> None:
     """The detections as ELAN tiers, linked to the video that has the recording's name, if there is one."""
     tiers: dict[str, list[Caption]] = {} if tier_per_text and rows else {TIER: []}
     for row in rows:
@@ -406,7 +408,7 @@ def _write_elan(base: Path, recording: Path, rows: Sequence[Detection], tier_per
     videos = [
         path for path in sorted(recording.parent.glob(f"{glob.escape(recording.stem)}.*")) if is_video(path)
     ]
-    write_elan(base.with_name(f"{base.name}.eaf"), tiers, videos[0] if len(videos) == 1 else None)
+    write_elan(base.with_name(f"{base.name}.eaf"), tiers, videos[0] if len(videos) == 1 else None, home)
 
 
 def _milliseconds(row: Detection) -> tuple[int, int]:

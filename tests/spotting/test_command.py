@@ -153,7 +153,7 @@ def test_an_interrupted_run_is_resumed_and_a_finished_one_kept(work, model_folde
     assert [path.name for path in out.rglob("*") if path.name != ".lock"] == ["peaks", "a.npz"]
     assert spot(work, model_folder, *words) == 0 and seen == ["a", "b", "b"]
     done = contents(out)
-    assert b"b.mp4" in done["b.eaf"] and b"MEDIA_DESCRIPTOR" not in done["a.eaf"]
+    assert b'RELATIVE_MEDIA_URL="./../b.mp4"' in done["b.eaf"] and b"MEDIA_DESCRIPTOR" not in done["a.eaf"]
     assert spot(work, model_folder, *words) == 0 and len(seen) == 3 and contents(out) == done
     capsys.readouterr()
     assert spot(work, model_folder, "--threshold", 0.2, "--out", out) == 2
