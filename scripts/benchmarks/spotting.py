@@ -31,7 +31,15 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.models import load_tokenizer
 from mmpt.models.folder import LoadedModel
 from mmpt.processors.fingerspelling import find_lexicon
-from mmpt.spotting import Recording, SpotOptions, Targets, Thresholds, WindowGrid, find_peaks
+from mmpt.spotting import (
+    Recording,
+    Segments,
+    SpotOptions,
+    Targets,
+    Thresholds,
+    WindowGrid,
+    find_peaks,
+)
 from mmpt.spotting.run import RunOptions, spot_recordings
 from mmpt.tasks import Task
 
@@ -53,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--texts", type=int, default=500, help="number of texts (default 500)")
     parser.add_argument("--threshold", type=float, default=0.3, help="least score (default 0.3)")
+    parser.add_argument(
+        "--segments", type=int, default=0, help="segments of a made-up reference of 50 texts, for metrics"
+    )
     parser.add_argument("--peer", type=float, default=5, help="minutes of the peer's part (default 5)")
     parser.add_argument("--plain", type=int, default=100, help="windows in the plain loop (evenly spaced)")
 
@@ -111,9 +122,18 @@ def _spot(options: argparse.Namespace, path: Path, out: Path) -> dict[str, float
     wall, cpu = time.perf_counter(), time.process_time()
     targets = Targets.of_texts(model, [f"Fingerspell sign {number}." for number in range(options.texts)])
     how = RunOptions(thresholds=Thresholds(options.threshold), show_progress=False)
-    [row] = spot_recordings(model, [path], targets, out, how)["recordings"]
+    references = [_made_up(options, Recording(model, path))] if options.segments else None
+    [row] = spot_recordings(model, [path], targets, out, how, references)["recordings"]
     taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     return taken | {"windows": row["windows"], "detections": row["detections"]}
+
+
+def _made_up(options: argparse.Namespace, recording: Recording) -> Segments:
+    """A reference of segments of a second of the first 50 texts, at random times."""
+    random = np.random.default_rng(0)
+    start = np.sort(random.uniform(0, recording.count / recording.fps - 1, options.segments))
+    texts = random.integers(0, min(options.texts, 50), options.segments)
+    return Segments(np.stack([start, start + 1], axis=1), texts)
 
 
 def _peer(options: argparse.Namespace, folder: Path) -> dict[str, float]:
