@@ -36,9 +36,11 @@ def read_timed_csv(
     gloss). Optional: tier, signer. Raises UserError with the line of a row that cannot be read.
     """
     path = Path(path)
-    text = read_decoded(path, encoding)
+    content = read_decoded(path, encoding)
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+        io.StringIO(content, newline=""),
+        delimiter="\t" if path.suffix.lower() == ".tsv" else ",",
+        strict=True,
     )
     rows = _rows(path, reader)
     line, header = next(rows, (1, []))
