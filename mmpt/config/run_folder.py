@@ -12,6 +12,8 @@ SAVED_CONFIG = "config.yaml"
 DATA = "data.json"
 """Hashes of the data that they were trained with, and VERSION."""
 VERSION = "mmpt_version"
+METRICS = "metrics.jsonl"
+"""A line for each validated epoch."""
 
 _DEFAULT_SAVE_DIR = "checkpoints"
 

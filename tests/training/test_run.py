@@ -3,7 +3,7 @@
 import pytest
 
 from mmpt.config import loader
-from mmpt.config.run_folder import BEST, LAST, SAVED_CONFIG
+from mmpt.config.run_folder import BEST, DATA, LAST, METRICS, SAVED_CONFIG
 from mmpt.tasks import Task
 from mmpt.training import prepare
 from mmpt.training.preflight import preflight
@@ -33,6 +33,22 @@ def test_argv_holds_config_overrides_and_options(tiny_yaml):
     given = dict(zip(plan.argv, plan.argv[1:]))
     assert given["--save-interval"] == "1", "the last epoch is saved"
     assert given["--batch-size"] == "4" and given["--required-batch-size-multiple"] == "1"
+
+
+@pytest.mark.parametrize("name", [SAVED_CONFIG, DATA, METRICS])
+def test_files_that_no_run_wrote_are_never_overwritten(tiny_yaml, tmp_path, monkeypatch, name):
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / name
+    for content in ("mine: 1\n", tiny_yaml.read_text(), '{"mine": 1}'):
+        file.write_text(content)
+        with pytest.raises(UserError, match=rf"{name} was not written by a training run"):
+            prepare(str(tiny_yaml))
+    file.unlink()
+    plan = prepare(str(tiny_yaml))
+    monkeypatch.setattr("mmpt.training.run.training_data", lambda config: {})
+    plan.save_record()
+    (tmp_path / "run" / METRICS).write_text('{"epo')  # killed while it wrote the first line
+    assert prepare(str(tiny_yaml)).start.kind is StartKind.SCRATCH
 
 
 @pytest.mark.parametrize("files, dropped", [([], False), ([LAST], True), ([BEST, SAVED_CONFIG], True)])
