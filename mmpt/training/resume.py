@@ -30,7 +30,7 @@ from typing import Any
 from mmpt.config import Config, is_saved_config
 from mmpt.config.compare import differences, trained_with
 from mmpt.config.fairseq_options import option
-from mmpt.config.run_folder import BEST, DATA, LAST, METRICS, SAVED_CONFIG, VERSION, save_dir
+from mmpt.config.run_folder import BEST, DATA, LAST, METRICS, SAVED_CONFIG, TOKENIZER, VERSION, save_dir
 from mmpt.evaluators.provenance import CLIPS, changed_files, data_files
 from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
@@ -244,7 +244,8 @@ def read_data(folder: Path) -> dict[str, str]:
         content = read_json(folder / DATA)
     except (OSError, ValueError):
         return {}
-    return {key: content[key] for key in content if key != VERSION} if isinstance(content, dict) else {}
+    others = (TOKENIZER, VERSION)
+    return {key: content[key] for key in content if key not in others} if isinstance(content, dict) else {}
 
 
 def _check_data(config: Config, start: Start, data: dict[str, str]) -> None:

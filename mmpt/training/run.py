@@ -11,7 +11,8 @@ from pathlib import Path
 from mmpt import __version__
 from mmpt.config import Config, load_config, save_config
 from mmpt.config.fairseq_options import option, to_argv
-from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, VERSION, save_dir
+from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, TOKENIZER, VERSION, save_dir
+from mmpt.models.text_model import load_tokenizer, tokenizer_digest
 from mmpt.tasks import Task
 from mmpt.training.options import Groups, check_fine_tuning, check_options, check_resets, normalise
 from mmpt.training.resume import Start, adopt_best, check_foreign, find_start, training_data
@@ -82,7 +83,8 @@ class TrainingPlan:
         Not before the checkpoint has been loaded: until then the file there describes what it was made with.
         """
         save_config(self.config, self.folder / SAVED_CONFIG)
-        write_json(self.folder / DATA, {**self.data, VERSION: __version__})
+        tokenizer = tokenizer_digest(load_tokenizer(self.config.dataset.bert_name))
+        write_json(self.folder / DATA, {**self.data, TOKENIZER: tokenizer, VERSION: __version__})
 
     def report(self) -> None:
         """Log where the checkpoints are. Raises UserError if there are none because nothing was trained."""
