@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,9 +212,12 @@ def damaged(folder: Path) -> list[str]:
                 load_state_dict_file(path)
             elif path.suffix == ".npy":
                 np.load(path, allow_pickle=False)
+            elif path.suffix == ".npz":
+                with np.load(path, allow_pickle=False) as arrays:
+                    list(arrays.values())
             elif path.suffix == ".json":
                 json.loads(path.read_text(encoding="utf-8"))
-        except (UserError, ValueError, EOFError, OSError) as error:
+        except (UserError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             if not path.name.endswith(".tmp"):  # the temporary name that fairseq uses
                 found.append(f"{path.name}: {error}")
     return found
