@@ -106,15 +106,17 @@ def spot_recordings(
             return _search_shard(model, recordings, saved, shards[0])
         else:
             saved.search(model, recordings)
-        thresholds, metrics = options.thresholds, {}
+        thresholds = options.thresholds
+        metrics: dict[str, Any] = {}
         if references is not None:
             thresholds, metrics = _measured(recordings, references, saved, settings)
         report = {"settings": settings, **metrics}
         report["thresholds"] = {"common": _finite(thresholds.common), **thresholds.chosen}
+        of_each: Sequence[Segments | None] = references or [None] * len(recordings)
         with replace_output(out, SPOTTING, of, options.force) as fresh:
             report["recordings"] = [
                 _write(fresh, recording, saved, thresholds, reference)
-                for recording, reference in zip(recordings, references or [None] * len(recordings))
+                for recording, reference in zip(recordings, of_each)
             ]
             if options.choose:
                 thresholds.write(fresh / THRESHOLDS)
