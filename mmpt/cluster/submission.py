@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ class Cluster:
 
     def __init__(self, kind: str, config: ClusterConfig, name: str):
         """Raises UserError if jobs cannot be submitted from here."""
+        if config.nodes > 1 and name != "train":
+            log.warning("cluster.nodes: %d is for `signclip train`: these jobs have one node", config.nodes)
+            config = replace(config, nodes=1)
         self.kind, self.config, self.name = kind, config, name.replace(" ", "-")
         self.slurm = kind == "slurm"
         runs = os.environ.get("SIGNCLIP_RUNS", "runs")
@@ -106,7 +110,9 @@ class Cluster:
                 self._local[one.id] = handle
             submitted.append(one)
         if running:
-            log.info("%d jobs are still running: waiting for them, not submitting them again", len(running))
+            log.info(
+                "%d jobs are still in the queue: waiting for them, not submitting them again", len(running)
+            )
         if todo:
             ids = ", ".join(dict.fromkeys(str(one.id).partition("_")[0] for one in submitted))
             log.log(
@@ -190,13 +196,13 @@ class Cluster:
         return f"sbatch refused the job: {said}"
 
     def queue(self) -> dict[str, str] | None:
-        """Job id -> state of the jobs that wait or run; None if SLURM does not answer at the moment."""
+        """Job id -> state and its reason of the jobs that wait or run; None if SLURM does not answer."""
         if not self.slurm:
             return {number: "RUNNING" for number, job in self._local.items() if job.state == "RUNNING"}
         asked, answer = self._queue
         if time.monotonic() - asked > _QUEUE_EVERY:
             user = f"--user={getpass.getuser()}"
-            lines = _output("squeue", "--noheader", "--array", "--format=%i %T", user)
+            lines = _output("squeue", "--noheader", "--array", "--format=%i %T %r", user)
             answer = None if lines is None else dict(line.split(None, 1) for line in lines.splitlines())
             self._queue = time.monotonic(), answer
         return answer

@@ -119,7 +119,7 @@ def slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mmpt.cluster.submission._QUEUE_EVERY", 0.0)
-    return lambda **keys: Cluster("slurm", ClusterConfig(**{"time": "90", **keys}), "try")
+    return lambda **keys: Cluster("slurm", ClusterConfig(**{"time": "90", **keys}), "train")
 
 
 def test_keys_of_the_config_become_options_of_sbatch(slurm, tmp_path):
@@ -135,22 +135,24 @@ def test_keys_of_the_config_become_options_of_sbatch(slurm, tmp_path):
     assert "\nmodule load x\n" in text and "--kill-on-bad-exit=1" in text
 
 
-def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_path, caplog):
+def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    (tmp_path / "queue").write_text("7 RUNNING\n")
+    monkeypatch.setattr("mmpt.utils.progress.LINE_EVERY", 0.0)
+    (tmp_path / "queue").write_text("7 PENDING ReqNodeNotAvail, Reserved\n")
     cluster = slurm()
     job = cluster.job("a", [shell("true")])
 
     def wait(cancel: bool) -> None:
         threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
-            run_jobs(cluster, [job], cancel, shown=False)
+            run_jobs(cluster, [job], cancel)
 
     wait(False)
+    assert "0 of 1 jobs, 0.00 jobs/s, 1 waiting (ReqNodeNotAvail, Reserved)" in caplog.text
     assert "1 jobs keep running: cancel them with `scancel 7`" in caplog.text
     (tmp_path / "submitted").unlink()
     wait(True)
-    assert "1 jobs are still running: waiting for them" in caplog.text
+    assert "1 jobs are still queued: waiting for them" in caplog.text
     assert not (tmp_path / "submitted").exists() and (tmp_path / "cancelled").read_text() == "7\n"
 
 
@@ -187,11 +189,17 @@ def test_a_wrong_partition_is_one_line_with_those_that_exist(slurm, tmp_path, ca
         slurm().submit([cluster.job("a", [shell("true")])])
 
 
+def test_only_trainings_have_several_nodes(slurm, caplog):
+    assert slurm(nodes=2).config.nodes == 2
+    assert Cluster("slurm", ClusterConfig(time="5", nodes=2), "extract").config.nodes == 1
+    assert "cluster.nodes: 2 is for `signclip train`: these jobs have one node" in caplog.text
+
+
 def test_what_is_missing_is_said(slurm, monkeypatch):
     with pytest.raises(UserError, match=r"cluster\.time is not set"):
         slurm(time=None)
     with pytest.raises(UserError, match=r"cluster\.nodes is 2, and this is one machine"):
-        Cluster("local", ClusterConfig(nodes=2), "try")
+        Cluster("local", ClusterConfig(nodes=2), "train")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="there is no sbatch on the PATH"):
         slurm()
