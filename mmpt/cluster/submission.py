@@ -111,7 +111,7 @@ class Cluster:
             submitted.append(one)
         if running:
             log.info(
-                "%d jobs are still in the queue: waiting for them, not submitting them again", len(running)
+                "%d jobs are still queued: waiting for them, not submitting them again", len(running)
             )
         if todo:
             ids = ", ".join(dict.fromkeys(str(one.id).partition("_")[0] for one in submitted))

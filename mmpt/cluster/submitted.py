@@ -29,14 +29,17 @@ class Submitted:
         return str(self.handle.job_id)
 
     def poll(self, queue: dict[str, str] | None) -> int | None:
-        """Its exit status; None while it waits or runs. queue: states by job id; None if they are unknown."""
-        if self.status is not None:
-            return self.status
-        saved = self._saved_status()
+        """Its exit status; None while it waits or runs. queue: states by job id; None if they are unknown.
+
+        A job that has failed may run again: SLURM or its user requeue it.
+        """
+        saved = 0 if self.status == 0 else self._saved_status()
         if saved == 0:
             self.status = 0
-        elif queue is None or self.id in queue:  # the cluster may requeue a job that has failed
+        elif queue is None:
             self._gone = None
+        elif self.id in queue:
+            self.status = self._gone = None
         elif saved is not None:
             self.status = saved
         elif self._gone is None:

@@ -164,11 +164,12 @@ def test_a_job_that_leaves_the_queue_without_a_status_has_failed(slurm, monkeypa
 
 
 def test_a_job_that_the_cluster_requeues_has_not_ended(slurm):
-    """Preempted, or on a node that failed: it has a status, and is in the queue again."""
+    """Preempted, on a failed node, or by `scontrol requeue`: it has a status, and is in the queue again."""
     cluster = slurm()
     (one,) = cluster.submit([cluster.job("a", [shell("true")])])
     one.job.status_file(0).write_text("143")
     assert one.poll({"7": "PENDING"}) is None and one.poll(None) is None
+    assert one.poll({}) == 143 and one.poll(None) == 143 and one.poll({"7": "PENDING BeginTime"}) is None
     one.job.status_file(0).write_text("0")
     assert one.poll({"7": "COMPLETING"}) == 0
     (other,) = cluster.submit([cluster.job("b", [shell("true")])])
