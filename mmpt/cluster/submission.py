@@ -110,9 +110,7 @@ class Cluster:
                 self._local[one.id] = handle
             submitted.append(one)
         if running:
-            log.info(
-                "%d jobs are still queued: waiting for them, not submitting them again", len(running)
-            )
+            log.info("%d jobs are still queued: waiting for them, not submitting them again", len(running))
         if todo:
             ids = ", ".join(dict.fromkeys(str(one.id).partition("_")[0] for one in submitted))
             log.log(
