@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 KINDS = ("slurm", "local")
 _YEAR = 366 * 24 * 60.0
+_EARLY = 60
+"""Seconds by which SLURM may send the signal of the time limit too early."""
 _QUEUE_EVERY = 5.0
 """Seconds between two calls of squeue: it is one program for all users of a cluster."""
 
@@ -71,11 +73,22 @@ class Cluster:
                 "--cluster slurm: cluster.time is not set: set the time limit of a job, such as '04:00:00'; "
                 "a job that reaches it is requeued and resumes."
             )
+        if self.slurm and (seconds := 60 * self._limit) <= self.config.stop_seconds + _EARLY:
+            raise UserError(
+                f"--cluster slurm: cluster.time is {seconds} s and cluster.stop_seconds "
+                f"{self.config.stop_seconds}: SLURM sends the signal to stop up to {_EARLY} s early, perhaps "
+                "when the job starts: set the limit higher."
+            )
         if not self.slurm and self.config.nodes > 1:
             raise UserError(
                 f"--cluster local: cluster.nodes is {self.config.nodes}, and this is one machine: use "
                 "--cluster slurm, or set it to 1."
             )
+
+    @property
+    def _limit(self) -> int:
+        """The time limit in minutes, in which SLURM counts."""
+        return math.ceil(minutes(self.config.time or "") or 0)
 
     @property
     def at_once(self) -> int | None:
@@ -153,7 +166,6 @@ class Cluster:
     def _of_slurm(self) -> dict[str, Any]:
         """The parameters of submitit's SlurmExecutor."""
         config = self.config
-        assert config.time is not None
         optional = {
             name: value
             for name in ("partition", "account", "gpus_per_node", "cpus_per_task")
@@ -162,7 +174,7 @@ class Cluster:
         more = {"requeue": True, **({} if config.mem is None else {"mem": config.mem}), **config.sbatch}
         return {
             "job_name": f"signclip-{self.name}",
-            "time": math.ceil(minutes(config.time) or 0),
+            "time": self._limit,
             "nodes": config.nodes,
             "ntasks_per_node": 1,
             "setup": list(config.setup),

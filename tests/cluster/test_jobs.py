@@ -199,6 +199,9 @@ def test_only_trainings_have_several_nodes(slurm, caplog):
 def test_what_is_missing_is_said(slurm, monkeypatch):
     with pytest.raises(UserError, match=r"cluster\.time is not set"):
         slurm(time=None)
+    with pytest.raises(UserError, match=r"time is 120 s and cluster\.stop_seconds 60: SLURM sends"):
+        slurm(time="1:30", stop_seconds=60)
+    assert slurm(time="2", stop_seconds=59).config.time == "2"
     with pytest.raises(UserError, match=r"cluster\.nodes is 2, and this is one machine"):
         Cluster("local", ClusterConfig(nodes=2), "train")
     monkeypatch.setenv("PATH", "/nowhere")
