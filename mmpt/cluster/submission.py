@@ -177,7 +177,7 @@ class Cluster:
             "time": self._limit,
             "nodes": config.nodes,
             "ntasks_per_node": 1,
-            "setup": list(config.setup),
+            "setup": ["set -e", *config.setup, "set +e"] if config.setup else [],  # as submitit does locally
             "signal_delay_s": config.stop_seconds,
             "array_parallelism": config.array_parallelism or 256,
             "additional_parameters": more,

@@ -132,7 +132,7 @@ def test_keys_of_the_config_become_options_of_sbatch(slurm, tmp_path):
     expected += ["time=1561", "signal=USR2@60", "array=0-1%2", "qos=high", "constraint=a100", "requeue"]
     for option in expected:
         assert f"#SBATCH --{option}\n" in text, (option, text)
-    assert "\nmodule load x\n" in text and "--kill-on-bad-exit=1" in text
+    assert "\nset -e\nmodule load x\nset +e\n" in text and "--kill-on-bad-exit=1" in text
 
 
 def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_path, caplog, monkeypatch):
