@@ -11,7 +11,10 @@ from mmpt.cluster.job import Job
 RESULT_DELAY = 15.0
 """Seconds in which the files of a job that has left the queue become visible on a shared file system."""
 _LOG_TAIL = 64 << 10
-_NOT_OURS = re.compile(r"submitit |srun: |\s*$")
+_NOT_OURS = re.compile(
+    r"submitit |srun: |frame #\d|\[?[WEI]\d{4} |Exception raised from |<omitting python frames>|\s*$"
+)
+"""Lines of a log that say nothing to a user: of submitit and srun, and torch on lost connections."""
 
 
 class Submitted:
@@ -72,7 +75,7 @@ class Submitted:
         return Path(self.handle.task(first).paths.stderr)
 
     def last_line(self) -> str:
-        """The last line of the log that submitit did not write; "" if there is none."""
+        """The last line of the log that the command wrote; "" if there is none."""
         try:
             with open(self.log_file, "rb") as file:
                 file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))

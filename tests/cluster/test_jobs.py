@@ -32,11 +32,15 @@ def local(tmp_path, monkeypatch):
     return lambda **keys: Cluster("local", ClusterConfig(**keys), "try")
 
 
+NOISE = "[W1129 22:08 TCPStore.cpp:138] lost\\nframe #7: <unknown>\\nW1129 22:08 rendezvous.py:1346] x\\n"
+"""What torch writes after a connection is lost."""
+
+
 def test_every_step_runs_and_a_failed_job_is_one_line_with_the_end_of_its_log(local, tmp_path, caplog):
     cluster = local(array_parallelism=3)
     scripts = {
         "a": ["echo 1 >> a", "echo 2 >> a"],
-        "b": ["echo early >&2; echo why >&2; exit 3", "touch not"],
+        "b": [f"echo early >&2; echo why >&2; printf '{NOISE}' >&2; exit 3", "touch not"],
     }
     scripts["c"] = ["kill -9 $$"]
     jobs = [cluster.job(name, [shell(step) for step in steps]) for name, steps in scripts.items()]
