@@ -40,7 +40,7 @@ def test_check(slurm, small_table, tmp_path):  # noqa: F811
     rows = small_table.read_text().splitlines()
     table.write_text("\n".join([*rows, rows[-1].replace(rows[-1].split(",")[0], "lost", 1)]) + "\n")
     words = ["check", table, "--workers", 1, "--out", "out"]
-    same(outputs(slurm, tmp_path, words, "--shards", 2), "report.json")
+    same(outputs(slurm, tmp_path, words, "--shards", 2), "check.json", "check.md")
 
 
 def test_evaluate_a_table(slurm, model_folder, small_table, tmp_path):  # noqa: F811
