@@ -74,19 +74,25 @@ def evaluated_prompts(example: Example, options: EvalConfig) -> tuple[str, ...]:
     return (example.text, *filter(None, example.other_texts)) if options.prompt_ensemble else (example.text,)
 
 
-def _prompt_weights(examples: Sequence[Example], options: EvalConfig) -> dict[str, float]:
-    """The weight of each prompt; of one that several templates make, the first one's."""
+def ensemble_weights(options: EvalConfig, templates: int) -> list[float] | None:
+    """The weights of the templates in a prompt ensemble; None: equal. Raises UserError if they do not fit."""
     given, key = options.prompt_ensemble_weights, "eval.prompt_ensemble_weights"
     if given is None:
-        return {}
+        return None
     if not options.prompt_ensemble:
         raise UserError(f"{key} has no effect without eval.prompt_ensemble=true: set it, or leave {key} out.")
-    weights = check_weights(given, 1 + len(examples[0].other_texts), key)
+    weights = check_weights(given, templates, key)
     if not all(weights):
         raise UserError(f"{key}: {given} has a weight of 0: leave that template out of prompt_templates.")
+    return weights
+
+
+def _prompt_weights(examples: Sequence[Example], options: EvalConfig) -> dict[str, float]:
+    """The weight of each prompt; of one that several templates make, the first one's."""
+    weights = ensemble_weights(options, 1 + len(examples[0].other_texts))
     found: dict[str, float] = {}
     for example in examples:
-        for text, weight in zip((example.text, *example.other_texts), weights):
+        for text, weight in zip((example.text, *example.other_texts), weights or ()):
             found.setdefault(text, weight)
     return found
 
