@@ -8,17 +8,9 @@ from typing import BinaryIO
 import numpy as np
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.reader import (
-    MAX_HEADER_BYTES,
-    Body,
-    Header,
-    check_file,
-    check_size,
-    clip_of_arrays,
-    parse_header,
-    read_pose,
-    warn_of_people,
-)
+from mmpt.pose.frames import clip_of_arrays, warn_of_people
+from mmpt.pose.header import MAX_HEADER_BYTES, Body, Header, check_size, parse_header
+from mmpt.pose.reader import check_file, read_pose
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE
 

@@ -5,7 +5,7 @@ import pytest
 from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
 
-from mmpt.pose import reader
+from mmpt.pose import frames as frames_module
 from mmpt.pose.components import HAND_POINTS, LEFT_HAND, POSE, RIGHT_HAND, WORLD
 from mmpt.pose.people import LOST_FRAMES, RULES, choose_people
 from mmpt.pose.reader import from_pose, read_file, read_pose
@@ -95,7 +95,7 @@ def two_people(tmp_path):
 
 
 def test_the_reader_takes_the_chosen_person(tmp_path, caplog):
-    reader._warned["people"] = 0
+    frames_module._warned["people"] = 0
     path, pose, small, large = two_people(tmp_path)
     for rule, clip in (("first", small), ("largest", large), ("tracked", large)):
         np.testing.assert_array_equal(read_pose(path, person=rule).data, clip.data)

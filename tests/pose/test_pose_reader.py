@@ -11,6 +11,7 @@ from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
+from mmpt.pose import frames as frames_module
 from mmpt.pose import reader
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HOLISTIC, POSE, RIGHT_HAND
@@ -75,7 +76,7 @@ def test_missing_points_become_zero():
 
 
 def test_of_two_people_the_first_is_read_with_one_warning(tmp_path, caplog):
-    reader._warned["people"] = 0
+    frames_module._warned["people"] = 0
     clip = fake_clip()
     path = write_pose(tmp_path / "two.pose", clip, people=2)
     with caplog.at_level(logging.WARNING):
