@@ -27,11 +27,12 @@ from mmpt.config.published import remove_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.registry import nearest
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import check_regular, write_text
+from mmpt.utils.files import check_regular, read_text, write_text
 
 log = logging.getLogger(__name__)
 
 MAX_VALUES = 10_000
+_SECTIONS = frozenset({"dataset", "model", "loss", "eval", "fairseq"})
 
 # ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data} only: an untrusted YAML must not run a resolver or copy
 # secrets from the environment into a saved config.
@@ -119,9 +120,23 @@ def save_config(config: Config, path: str | Path) -> None:
     write_text(path, as_yaml(config))
 
 
+def is_saved_config(path: Path) -> bool:
+    """Whether save_config, of this version or an older one, wrote a file."""
+    try:
+        text = read_text(path)
+        tree = yaml.safe_load(text)
+    except (OSError, UserError, yaml.YAMLError, RecursionError):
+        return False
+    return isinstance(tree, dict) and tree.keys() >= _SECTIONS and _dump(tree) == text
+
+
 def as_yaml(config: Config) -> str:
     """The resolved config as YAML."""
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=110)
+    return _dump(_plain(config))
+
+
+def _dump(tree: dict[str, Any]) -> str:
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _plain(value: Any) -> Any:
