@@ -3,11 +3,12 @@
 
     python scripts/faults.py --trials 30 --seed 1 --out runs/faults
 
-Each trial takes a command (extract features, train, evaluate with an empty cache, convert, embed, build a
-search index, exact and approximate) and a fault: SIGKILL, SIGTERM or SIGINT at a random moment, or a disk
-that is full at a random size (a tmpfs as root, otherwise a file size limit). After the fault no file may be
-half-written, and a full disk must give exit status 2. The repeated command must succeed, give the results of
-an uninterrupted run, and leave no temporary file. Writes faults.json. Exit status 1 if any trial failed.
+Each trial takes a command (extract features, train, evaluate with an empty cache, convert, embed, spot, build
+a search index, exact and approximate) and a fault: a disk that is full at a random size (a tmpfs as root,
+otherwise a file size limit), or SIGKILL, SIGTERM or SIGINT at a random moment. The first trials are those of
+a full disk, one of each command. After the fault no file may be half-written, and a full disk must give exit
+status 2. The repeated command must succeed, give the results of an uninterrupted run, and leave no temporary
+file. Writes faults.json. Exit status 1 if any trial failed.
 Takes about half a minute per trial on two cores.
 """
 
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +42,7 @@ from mmpt.utils.logging import setup_logging
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURE = ROOT / "tests" / "data" / "mmfusion"
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
-FAULTS = [*SIGNALS, "disk full"]
+FAULTS = ["disk full", *SIGNALS]
 TINY = """
 dataset:
   meta_processor: FingerspellingMetaProcessor
@@ -128,6 +130,13 @@ def commands(inputs: Path) -> list[Command]:
             str(folder / "e"),
         ]
 
+    def spot(folder: Path) -> list[str]:
+        texts = inputs / "texts.txt"
+        texts.write_text("A\nB\nC\n", encoding="utf-8")
+        recordings = sorted((find_lexicon(None) / "ase").glob("*.pose"))[:3]
+        search = ["--model", str(weights), "--texts", str(texts), "--threshold", "-1", "--lengths", "0.4"]
+        return ["-m", "mmpt", "spot", *map(str, recordings), *search, "--out", str(folder / "spotted")]
+
     def search(kind: str) -> Callable[[Path], list[str]]:
         source = ["-m", "mmpt", "search", "build", str(_vectors(inputs / "vectors")), "--kind", kind]
         return lambda folder: [*source, "--out", str(folder / "index")]
@@ -145,6 +154,7 @@ def commands(inputs: Path) -> list[Command]:
             "convert", convert, lambda folder: dict(load_state_dict_file(folder / "model/model.safetensors"))
         ),
         Command("embed", embed, lambda folder: _arrays(folder / "e")),
+        Command("spot", spot, lambda folder: _spotted(folder / "spotted")),
         Command("search flat", search("flat"), lambda folder: _arrays(folder / "index")),
         Command("search hnsw", search("hnsw"), lambda folder: _arrays(folder / "index")),
     ]
@@ -161,6 +171,15 @@ def _vectors(folder: Path) -> Path:
 
 def _arrays(folder: Path) -> dict[str, Any]:
     return {path.name: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+
+
+def _spotted(folder: Path) -> dict[str, Any]:
+    """The detections, and the peaks of each recording."""
+    found: dict[str, Any] = {path.name: path.read_text() for path in sorted(folder.glob("*.csv"))}
+    for path in sorted((folder / "peaks").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            found |= {f"{path.stem} {key}": arrays[key] for key in arrays.files if key != "about"}
+    return found
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -193,9 +212,12 @@ def damaged(folder: Path) -> list[str]:
                 load_state_dict_file(path)
             elif path.suffix == ".npy":
                 np.load(path, allow_pickle=False)
+            elif path.suffix == ".npz":
+                with np.load(path, allow_pickle=False) as arrays:
+                    list(arrays.values())
             elif path.suffix == ".json":
                 json.loads(path.read_text(encoding="utf-8"))
-        except (UserError, ValueError, EOFError, OSError) as error:
+        except (UserError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             if not path.name.endswith(".tmp"):  # the temporary name that fairseq uses
                 found.append(f"{path.name}: {error}")
     return found
@@ -295,8 +317,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--trials",
         type=int,
-        default=28,
-        help="number of trials (default: 28, each command with each fault)",
+        default=32,
+        help="number of trials (default: 32, each command with each fault)",
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of moments and sizes (default: 1)")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Typed, strict, layered configuration."""
 
 from mmpt.config.cluster_options import ClusterConfig
-from mmpt.config.loader import evaluates, load_cluster_config, load_config, save_config
+from mmpt.config.loader import evaluates, is_saved_config, load_cluster_config, load_config, save_config
 from mmpt.config.package_files import config_path
 from mmpt.config.schema import Config, DatasetConfig, EvalConfig, LossConfig, ModelConfig
 
@@ -14,6 +14,7 @@ __all__ = [
     "ModelConfig",
     "config_path",
     "evaluates",
+    "is_saved_config",
     "load_cluster_config",
     "load_config",
     "save_config",

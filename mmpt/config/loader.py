@@ -20,18 +20,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, aliases, build
-from mmpt.config.cluster_options import ClusterConfig, minutes, of_slurm_config
+from mmpt.config.cluster_options import OF_THE_JOBS, ClusterConfig, minutes, of_slurm_config
 from mmpt.config.fairseq_options import check_fairseq
 from mmpt.config.package_files import PREFIX, config_path, package_root
 from mmpt.config.published import remove_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.registry import nearest
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import check_regular, write_text
+from mmpt.utils.files import check_regular, read_text, write_text
 
 log = logging.getLogger(__name__)
 
 MAX_VALUES = 10_000
+_SECTIONS = frozenset({"dataset", "model", "loss", "eval", "fairseq"})
 
 # ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data} only: an untrusted YAML must not run a resolver or copy
 # secrets from the environment into a saved config.
@@ -93,6 +94,14 @@ def _map_slurm_config(tree: dict[str, Any], path: str | Path) -> None:
 
 
 def _check_cluster(config: ClusterConfig, source: Source) -> None:
+    for option in config.sbatch:
+        name = str(option).replace("-", "_")
+        if name in OF_THE_JOBS or hasattr(config, name):
+            instead = f"set cluster.{name}" if hasattr(config, name) else "leave it out"
+            raise UserError(
+                f"{source.of('cluster.sbatch')}: cluster.sbatch: {option!r} is set by the command itself: "
+                f"{instead}."
+            )
     if config.time is None:
         return
     limit = minutes(config.time)
@@ -119,9 +128,23 @@ def save_config(config: Config, path: str | Path) -> None:
     write_text(path, as_yaml(config))
 
 
+def is_saved_config(path: Path) -> bool:
+    """Whether save_config, of this version or an older one, wrote a file."""
+    try:
+        text = read_text(path)
+        tree = yaml.safe_load(text)
+    except (OSError, UserError, yaml.YAMLError, RecursionError):
+        return False
+    return isinstance(tree, dict) and tree.keys() >= _SECTIONS and _dump(tree) == text
+
+
 def as_yaml(config: Config) -> str:
     """The resolved config as YAML."""
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=110)
+    return _dump(_plain(config))
+
+
+def _dump(tree: dict[str, Any]) -> str:
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _plain(value: Any) -> Any:

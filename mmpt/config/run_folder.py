@@ -10,8 +10,10 @@ BEST = "checkpoint_best.pt"
 SAVED_CONFIG = "config.yaml"
 """The resolved config that the checkpoints beside it were trained with."""
 DATA = "data.json"
-"""Hashes of the data that they were trained with, and VERSION."""
-VERSION = "mmpt_version"
+"""Hashes of the data and of the TOKENIZER that they were trained with, and VERSION."""
+TOKENIZER, VERSION = "tokenizer", "mmpt_version"
+METRICS = "metrics.jsonl"
+"""A line for each validated epoch."""
 
 _DEFAULT_SAVE_DIR = "checkpoints"
 

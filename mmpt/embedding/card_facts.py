@@ -7,7 +7,7 @@ from typing import Any
 from mmpt import __version__
 from mmpt.config.compare import trained_with
 from mmpt.config.fairseq_options import option
-from mmpt.config.run_folder import DATA, VERSION
+from mmpt.config.run_folder import DATA, TOKENIZER, VERSION
 from mmpt.config.schema import Config
 from mmpt.embedding.model_card import ModelCard
 from mmpt.evaluators.reports.results import read_results
@@ -68,6 +68,7 @@ def _training(checkpoint: Path, config: Config | None) -> dict[str, Any]:
     dataset = config.dataset
     record = _json(checkpoint.parent / DATA)
     version = record.pop(VERSION, None)
+    record.pop(TOKENIZER, None)
     facts: dict[str, Any] = {"corpus": dataset.meta_processor.removesuffix("MetaProcessor")}
     if dataset.table_path:
         facts["corpus"] = Path(dataset.table_path).name

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from mmpt.embedding.clip_loader import ClipJob, Piece, Windows
 from mmpt.embedding.storage import EmbeddingSet
-from mmpt.utils.arrays import non_finite, why_non_finite
+from mmpt.utils.arrays import non_finite, save_npz, why_non_finite
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import UNREADABLE, atomic_write, file_stamp, read_text, remove_leftovers, write_text
+from mmpt.utils.files import UNREADABLE, file_stamp, read_text, remove_leftovers, write_text
 from mmpt.utils.shards import Shard
 
 log = logging.getLogger(__name__)
@@ -107,16 +107,15 @@ class Parts:
         pieces = portion.pieces
         spans = np.array([[p.start_ms, p.end_ms] for p in pieces], dtype=np.float64).reshape(-1, 2)
         failed = np.frombuffer(json.dumps(portion.failed).encode(), dtype=np.uint8)
-        with atomic_write(self._file(portion.start)) as temporary:
-            np.savez(
-                temporary,
-                vectors=vectors,
-                owners=np.array(portion.owners, int),
-                spans=spans,
-                cut=np.array([piece.cut for piece in pieces], bool),
-                blank=np.array([piece.blank for piece in pieces], bool),
-                failed=failed,
-            )
+        save_npz(
+            self._file(portion.start),
+            vectors=vectors,
+            owners=np.array(portion.owners, int),
+            spans=spans,
+            cut=np.array([piece.cut for piece in pieces], bool),
+            blank=np.array([piece.blank for piece in pieces], bool),
+            failed=failed,
+        )
 
     def gather(self, windowed: bool) -> EmbeddingSet:
         """All parts as one set of embeddings."""

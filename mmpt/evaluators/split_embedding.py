@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmpt.utils.arrays import save_npz
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
 from mmpt.utils.progress import Progress
 from mmpt.utils.shards import ShardFolder, Sharding
 
@@ -62,10 +62,8 @@ class SplitEmbedding:
         with Progress(total, record=shard.record_progress, before=before) as progress:
             for start in todo:
                 vectors, blank = self._embed(pools[start])
-                with atomic_write(_file(shard, start)) as temporary:
-                    np.savez(
-                        temporary, vectors=vectors, blank=np.frombuffer(json.dumps(blank).encode(), np.uint8)
-                    )
+                names = np.frombuffer(json.dumps(blank).encode(), np.uint8)
+                save_npz(_file(shard, start), vectors=vectors, blank=names)
                 for _ in pools[start]:
                     progress.advance()
                 progress.show(0)

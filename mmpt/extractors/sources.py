@@ -8,9 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmpt.extractors.workers import TEMPORARY
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import files_under
+from mmpt.utils.files import TEMPORARY, files_under
 from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ def remove_unfinished(out: Path, suffix: str, outputs: Collection[str] | None = 
 
     outputs: delete those of these results only, because other shards write into the folder.
     """
-    pattern = re.compile(rf"{TEMPORARY}")
+    pattern = re.compile(TEMPORARY)
     removed = 0
     for root, _, files in os.walk(out):
         for name in files:

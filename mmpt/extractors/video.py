@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 FALLBACK_RATE = Fraction(25)
 """Frames per second of a stream that declares none."""
 TRUSTED = Fraction(1, 50)
-"""A declared rate that differs from the time stamps by a larger share is replaced by theirs."""
+"""A declared rate that differs from the time stamps by a larger share, or by more than a frame at the end of
+a recording of constant rate, is replaced by theirs."""
 JUMP = Fraction(1)
 """A time stamp that goes back by at least this many seconds is a discontinuity; less is jitter."""
 LEAP = Fraction(10)
@@ -96,7 +97,12 @@ class Video:
             self._container.close()
             raise
         # read from a frame: the decoder attaches the matrix there for every container
-        self.mirrored, self.rotation = _orientation(self._first)
+        self.mirrored, self.rotation, angle = _orientation(self._first)
+        if abs(angle - self.rotation) > 1:
+            self.decoded.notes.append(
+                f"it is to be shown rotated by {angle:.0f} degrees; it was rotated by {self.rotation % 360}"
+            )
+        self.rotation %= 360
         turned = self.rotation % 180 == 90
         size = (self._first.width, self._first.height)
         self.width, self.height = size[::-1] if turned else size
@@ -115,7 +121,10 @@ class Video:
             kinds = " and ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
             raise UserError(f"{self.path} has no video stream, only {kinds}.")
         best = self._container.streams.best("video")
-        return best if best in streams else streams[0]
+        chosen = best if best in streams else streams[0]
+        if len(streams) > 1:
+            self.decoded.notes.append(f"it has {len(streams)} video streams; number {chosen.index} was read")
+        return chosen
 
     def _declared_frames(self) -> int:
         """The frames that should be shown: without those that an edit list cuts; 0 if unknown."""
@@ -148,6 +157,7 @@ class Video:
         known, step = self.decoded, 1 / self.rate
         origin: Fraction | None = None
         last: Fraction | None = None
+        sizes: set[tuple[int, int]] = set()
         frame, self._first = self._first, None
         assert frame is not None, "frames() can be read once"
         while frame is not None:
@@ -169,6 +179,7 @@ class Video:
                 known.shortest_gap = gap if known.shortest_gap is None else min(known.shortest_gap, gap)
                 known.gaps[gap] += 1
             known.frames += 1
+            sizes.add((frame.width, frame.height))
             last = time
             length = (
                 frame.duration * Fraction(frame.time_base) if frame.duration and frame.time_base else step
@@ -178,6 +189,10 @@ class Video:
             frame = next(self._frames, None)
         assert last is not None
         self._correct_rate(last, has_stamps=origin is not None)
+        if len(sizes) > 1:
+            known.notes.append(
+                f"its pictures have {len(sizes)} sizes; all were scaled to {self.width}x{self.height}"
+            )
         if self._declared > known.frames + 1:
             known.notes.append(f"the file is truncated: {known.frames} of {self._declared} frames")
 
@@ -187,10 +202,14 @@ class Video:
         if not has_stamps or not last or known.frames < 2:
             return
         measured = (known.frames - 1) / last
-        # mean gap; mean with the last frame's duration; median gap, as frames may be missing
-        usual = sorted(known.gaps.elements())[known.gaps.total() // 2]
-        rates = (measured, known.frames / known.seconds, 1 / usual if usual else measured)
-        if all(abs(rate - self.rate) > TRUSTED * self.rate for rate in rates):
+        # mean gap; mean with the last frame's duration
+        rates = [measured, known.frames / known.seconds]
+        off = min(abs(rate - self.rate) for rate in rates) * last  # frames, at the end of the recording
+        if known.variable_rate:  # frames may be missing: the median gap counts, too
+            usual = sorted(known.gaps.elements())[known.gaps.total() // 2]
+            rates.append(1 / usual if usual else measured)
+            off = Fraction(0)
+        if off > 1 or all(abs(rate - self.rate) > TRUSTED * self.rate for rate in rates):
             known.notes.append(
                 f"the file declares {float(self.rate):g} frames per second, its time stamps give "
                 f"{float(measured):.3f}, which is used"
@@ -260,17 +279,18 @@ def cached_pictures(
         yield picture
 
 
-def _orientation(frame: Any) -> tuple[bool, int]:
-    """(mirrored, rotation) of a frame's display matrix (see Video); other angles are rounded."""
+def _orientation(frame: Any) -> tuple[bool, int, float]:
+    """(mirrored, rotation, exact angle) of a frame's display matrix (see Video), in degrees up to 360."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return False, 0
+        return False, 0, 0.0
     # x' = a x + c y, y' = b x + d y
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), dtype=np.int32).astype(float)
-    mirrored = a * d - b * c < 0
+    mirrored = bool(a * d - b * c < 0)
     if mirrored:
         a, b = -a, -b
-    return mirrored, round(np.degrees(np.arctan2(c - b, a + d)) / 90) % 4 * 90
+    angle = float(np.degrees(np.arctan2(c - b, a + d))) % 360
+    return mirrored, round(angle / 90) * 90, angle
 
 
 def _reason(error: BaseException) -> str:

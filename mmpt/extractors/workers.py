@@ -21,9 +21,6 @@ from mmpt.utils.files import file_stamp, sha256
 
 log = logging.getLogger(__name__)
 
-TEMPORARY = r"\..*\.[a-z0-9_]{8}\.tmp(\.[^.]+)?"
-"""Names of temporary files (including those of mmpt.utils.files.atomic_write), as a regular expression."""
-
 
 @dataclass
 class Finished:

@@ -28,6 +28,12 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
     model_class.check(model_cfg)
     check_reads_signs(model_cfg, dataset_cfg)
     bert = load_bert(dataset_cfg.bert_name) if pretrained is None else pretrained
+    positions = bert.settings.max_position_embeddings
+    if issubclass(model_class, WithTextTower) and dataset_cfg.max_len > positions + 1:
+        raise UserError(
+            f"dataset.max_len is {dataset_cfg.max_len}, but the text model {bert.name} has only {positions} "
+            f"positions: set it to at most {positions + 1}."
+        )
     layers = model_cfg.ensemble_size * max(model_cfg.num_hidden_video_layers, model_cfg.conv1d)
     if layers > _MOST_LAYERS:
         raise UserError(

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mmpt.config.compare import embedding_settings
@@ -13,26 +14,29 @@ from mmpt.config.compare import embedding_settings
 if TYPE_CHECKING:
     from mmpt.models.folder import LoadedModel
 
-_NUMBERS = 256
+_NUMBERS, _BLOCK = 256, 1024
 _UNUSED = ("vocab_size", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 """Sizes of the text model that the weights show, or that change training only."""
 
 
 def model_fingerprint(loaded: "LoadedModel") -> str:
-    """16 hex digits of the weights, and 16 of settings and tokenizer: two models with other vectors differ.
+    """16 hex digits of some weights, and 16 of all weights, settings and tokenizer.
+
+    Two models with other vectors differ; indexes of version 0.1 recorded only the first 16.
 
     It is the same for a checkpoint and the model folder converted from it. It does not protect against
     forgery.
     """
-    return f"{weights_fingerprint(loaded.model)}-{_settings_fingerprint(loaded)}"
+    return f"{weights_fingerprint(loaded.model)}-{_whole_fingerprint(loaded)}"
 
 
-def _settings_fingerprint(loaded: "LoadedModel") -> str:
+def _whole_fingerprint(loaded: "LoadedModel") -> str:
     sizes = dataclasses.asdict(loaded.model.text_settings)
     settings = {
         "text_model": {name: value for name, value in sizes.items() if name not in _UNUSED},
         "config": embedding_settings(loaded.dataset_cfg, loaded.model_cfg),
         "tokenizer": _tokenizer_facts(loaded.tokenizer),
+        "weights": _sums_digest(loaded.model),
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -42,6 +46,17 @@ def _tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     del facts["truncation"], facts["padding"]  # of the last call
     return facts | {"special": [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]}
+
+
+def _sums_digest(model: nn.Module) -> str:
+    """Hex SHA-256 of the sums of all blocks of 1,024 weights, as bits: another weight gives another one."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().reshape(-1)
+        bits = flat.to(torch.float32).view(torch.int32) if flat.is_floating_point() else flat
+        blocks = F.pad(bits, (0, -len(bits) % _BLOCK)).reshape(-1, _BLOCK)
+        digest.update(blocks.sum(dim=1, dtype=torch.int64).cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -5,6 +5,7 @@ and model folders, and merges low-rank adapters. Does not need fairseq. No code 
 file is trusted explicitly.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mmpt.config.compare import trained_with, warn_of_other_preprocessing
-from mmpt.config.run_folder import SAVED_CONFIG
+from mmpt.config.run_folder import DATA, SAVED_CONFIG, TOKENIZER
 from mmpt.config.schema import Config
 from mmpt.models.building import build_model
 from mmpt.models.folder import CONFIG_FILE, TOKENIZER_DIR, WEIGHTS_FILE, LoadedModel, read_config
@@ -28,10 +29,11 @@ from mmpt.models.text_model import (
     load_tokenizer,
     read_object,
     read_tokenizer,
+    tokenizer_digest,
 )
 from mmpt.utils.checkpoint import load_into, load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import sha256
+from mmpt.utils.files import read_json, sha256
 from mmpt.utils.output_kinds import MODEL_FOLDER
 from mmpt.utils.outputs import check_files
 
@@ -58,6 +60,7 @@ def load_model(
         config = _config_beside(path) if config is None else _compare_config(path, config)
         model_cfg, dataset_cfg = config.model, config.dataset
         text_model, tokenizer = load_bert(dataset_cfg.bert_name, False), load_tokenizer(dataset_cfg.bert_name)
+        check_tokenizer(path, dataset_cfg.bert_name)
     with torch.device("meta"), _Uninitialised():  # shapes only: the weights come from the file
         model = build_model(model_cfg, dataset_cfg, text_model)
     load_weights(model, path, trust=trust, assign=True)
@@ -123,6 +126,25 @@ def model_hash(path: str | os.PathLike[str]) -> str:
     for file in model_files(path):
         digest.update(sha256(file).encode())
     return digest.hexdigest()
+
+
+def check_tokenizer(source: Path, name: str) -> None:
+    """Raises UserError if the weights at `source` were trained with another tokenizer than that of `name`.
+
+    source: a model folder, which holds its tokenizer, or a checkpoint, whose training recorded a digest.
+    Nothing is compared for other checkpoints.
+    """
+    before = None
+    if source.is_dir():
+        before = tokenizer_digest(read_saved_tokenizer(source / TOKENIZER_DIR))
+    else:
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            before = read_json(source.with_name(DATA)).get(TOKENIZER)
+    if before is not None and before != tokenizer_digest(load_tokenizer(name)):
+        raise UserError(
+            f"{source} was trained with another tokenizer than that of dataset.bert_name={name}: it gives "
+            "other token ids. Set the text model that it was trained with, or restore its files."
+        )
 
 
 def _check_special_ids(tokenizer: Any, text_model: PretrainedBert, folder: Path) -> None:

@@ -5,7 +5,9 @@ that contains such a folder; or a repository on the Hugging Face hub, such as `b
 """
 
 import functools
+import hashlib
 import importlib.util
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from mmpt.models.bert import BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import read_json
+from mmpt.utils.files import read_json, read_text
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_PROBE = "Fingerspell the letter É, 9 times: Straße, naïve-looking ฿ [SEP]!"
+"""Shows what a tokenizer does with capitals, accents and punctuation."""
 _PADDING = 128
 """Rows of a word table without a token that are no reason for a warning: sizes are rounded up."""
 
@@ -78,6 +82,13 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
     for token in ("cls_token_id", "sep_token_id"):
         if getattr(tokenizer, token) is None:
             raise UserError(f"the tokenizer of {name} has no {token}: both towers need [CLS] and [SEP].")
+    ids = tokenizer.cls_token_id, tokenizer.sep_token_id
+    others = tokenizer.unk_token_id, tokenizer.pad_token_id
+    if ids[0] == ids[1] or set(ids) & set(others):
+        raise UserError(
+            f"the tokenizer of {name}: the ids of [CLS], [SEP], [UNK] and [PAD] are {(*ids, *others)}; "
+            "expected others for [CLS] and for [SEP] (tokenizer_config.json)."
+        )
     check_vocabulary(tokenizer, settings, str(folder / "config.json"))
     return PretrainedBert(
         name,
@@ -111,8 +122,33 @@ def read_tokenizer(folder: Path) -> Any:
         )
     except Exception as error:  # the Rust tokenizers raise plain Exception for files that they cannot read
         raise UserError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    _check_vocabulary_file(tokenizer, folder)
     check_capitals(tokenizer, folder)
     return tokenizer
+
+
+def _check_vocabulary_file(tokenizer: Any, folder: Path) -> None:
+    """Raises UserError if tokenizer.json, which is read, differs from vocab.txt beside it."""
+    path = folder / "vocab.txt"
+    if not path.is_file() or not (folder / "tokenizer.json").is_file():
+        return
+    ids = tokenizer.get_vocab()
+    lines = read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    for token, number in {token: number for number, token in enumerate(lines)}.items():
+        if ids.get(token) != number:
+            raise UserError(
+                f"{folder}: the id of {token!r} is {number} in vocab.txt, but {ids.get(token)} in "
+                "tokenizer.json: these are of two models. Delete the one that the weights were not trained "
+                "with."
+            )
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Hex SHA-256 of the vocabulary and of the ids of some text."""
+    ids = tokenizer(_PROBE, add_special_tokens=False, verbose=False)["input_ids"]
+    special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    facts = [sorted(tokenizer.get_vocab().items()), special, ids]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def check_vocabulary(tokenizer: Any, settings: BertSettings, where: str) -> None:

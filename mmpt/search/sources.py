@@ -1,6 +1,7 @@
 """Read named embeddings, as written by `signclip evaluate` and `embed`."""
 
 import csv
+import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmpt.utils import arrays
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import read_json
+from mmpt.utils.files import read_json, read_text
 from mmpt.utils.output_kinds import EMBEDDINGS, EVALUATION
 from mmpt.utils.outputs import check_files
 
@@ -93,19 +94,26 @@ def _names(path: Path, key: str) -> list[str]:
         tree = next((tree[name] for name in (key, "ids", "videos") if name in tree), None)
     if not isinstance(tree, list):
         raise UserError(f'{path}: expected a list of names, or an object with such a list as "{key}".')
-    return [name if isinstance(name, str) else str(name) for name in tree]
+    for row, name in enumerate(tree):
+        if not isinstance(name, str) and type(name) is not int:
+            raise UserError(f"{path}: the name of row {row} is {name!r}; expected a text or a whole number.")
+    return [str(name) for name in tree]
 
 
 def _names_of_rows(path: Path) -> list[str]:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
+        for number, row in enumerate(rows):
+            if None in row or None in row.values():
+                raise UserError(f"{path}: row {number} has more or fewer cells than the header.")
         return [
             f"{row['id']} {row['start_ms']}-{row['end_ms']} ms" if row.get("start_ms") else row["id"]
             for row in rows
         ]
     except FileNotFoundError as error:
         raise MissingDataError(f"{path}: there is no such file; it must hold one name per vector.") from error
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{path}: not readable as a table with a column id ({error!r}).") from error
 

@@ -10,8 +10,8 @@ import numpy as np
 from mmpt.spotting.finding import Found
 from mmpt.spotting.peaks import Peaks
 from mmpt.spotting.scores import Unread
+from mmpt.utils.arrays import save_npz
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
 from mmpt.utils.outputs import differing
 
 FOLDER = "peaks"
@@ -21,15 +21,14 @@ _FORMAT = 1
 def save_peaks(path: Path, found: Found, of: dict[str, Any]) -> None:
     """Write the peaks of a recording. of: what they depend on."""
     about = json.dumps({"format": _FORMAT, "of": of, "unread": asdict(found.unread)})
-    with atomic_write(path) as temporary:
-        np.savez(
-            temporary,
-            spans=found.peaks.spans,
-            texts=found.peaks.texts,
-            scores=found.peaks.scores,
-            curve=found.curve,
-            about=np.frombuffer(about.encode(), np.uint8),
-        )
+    save_npz(
+        path,
+        spans=found.peaks.spans,
+        texts=found.peaks.texts,
+        scores=found.peaks.scores,
+        curve=found.curve,
+        about=np.frombuffer(about.encode(), np.uint8),
+    )
 
 
 def load_peaks(path: Path, of: dict[str, Any], force: bool = False) -> Found | None:

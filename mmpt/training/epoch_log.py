@@ -12,9 +12,10 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from mmpt.config.run_folder import METRICS
+
 log = logging.getLogger("mmpt.epoch")
 
-METRICS = "metrics.jsonl"
 _MAX_LINES = 12  # of a run, plus the first and the last epoch
 
 

@@ -8,6 +8,7 @@ import torch
 from mmpt.config.fairseq_options import option
 from mmpt.evaluators.evaluation import check_results
 from mmpt.losses import needs_common_batches
+from mmpt.models.loading import check_tokenizer
 from mmpt.training.neighbours import check_one_process
 from mmpt.training.resume import check_resume
 from mmpt.training.run import TrainingPlan
@@ -20,6 +21,8 @@ def check_plan(plan: TrainingPlan) -> None:
     """Raises UserError for a checkpoint that is missing or of another run, or an impossible model."""
     plan.start.check_exists()
     check_resume(plan.config, plan.start, plan.data)
+    if plan.start.checkpoint is not None and not plan.config.model.init_ignore:
+        check_tokenizer(plan.start.checkpoint, plan.config.dataset.bert_name)
     plan.task.build_loss()
     with torch.device("meta"):  # shapes only
         plan.task.build_model(pretrained=False)

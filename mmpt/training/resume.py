@@ -27,15 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmpt.config import Config
+from mmpt.config import Config, is_saved_config
 from mmpt.config.compare import differences, trained_with
 from mmpt.config.fairseq_options import option
-from mmpt.config.run_folder import BEST, DATA, LAST, SAVED_CONFIG, VERSION, save_dir
+from mmpt.config.run_folder import BEST, DATA, LAST, METRICS, SAVED_CONFIG, TOKENIZER, VERSION, save_dir
 from mmpt.evaluators.provenance import CLIPS, changed_files, data_files
 from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_write, read_json
+from mmpt.utils.files import atomic_write, read_json, read_text
 from mmpt.utils.origins import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
@@ -156,6 +156,32 @@ def find_start(groups: dict[str, Any]) -> Start:
     return Start(StartKind.SCRATCH)
 
 
+def check_foreign(folder: Path) -> None:
+    """Raises UserError if a run that begins in `folder` would overwrite a file that no run wrote."""
+    for name, ours in ((SAVED_CONFIG, is_saved_config), (DATA, _is_record), (METRICS, _is_log)):
+        path = folder / name
+        if os.path.lexists(path) and not ours(path):
+            raise UserError(
+                f"{path} was not written by a training run, and would be overwritten: move it away, or name "
+                "another fairseq.checkpoint.save_dir."
+            )
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return VERSION in read_json(path)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _is_log(path: Path) -> bool:
+    start = '{"epoch": '
+    try:
+        return start.startswith(read_text(path)[: len(start)])  # the first line may be half-written
+    except (OSError, UserError):
+        return False
+
+
 def adopt_best(start: Start) -> None:
     """Make the best checkpoint the last one as well, if the run resumes from it.
 
@@ -218,7 +244,8 @@ def read_data(folder: Path) -> dict[str, str]:
         content = read_json(folder / DATA)
     except (OSError, ValueError):
         return {}
-    return {key: content[key] for key in content if key != VERSION} if isinstance(content, dict) else {}
+    others = (TOKENIZER, VERSION)
+    return {key: content[key] for key in content if key not in others} if isinstance(content, dict) else {}
 
 
 def _check_data(config: Config, start: Start, data: dict[str, str]) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from mmpt import __version__
 from mmpt.config import Config, load_config, save_config
 from mmpt.config.fairseq_options import option, to_argv
-from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, VERSION, save_dir
+from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, TOKENIZER, VERSION, save_dir
+from mmpt.models.text_model import load_tokenizer, tokenizer_digest
 from mmpt.tasks import Task
 from mmpt.training.options import Groups, check_fine_tuning, check_options, check_resets, normalise
-from mmpt.training.resume import Start, adopt_best, find_start, training_data
+from mmpt.training.resume import Start, adopt_best, check_foreign, find_start, training_data
 from mmpt.training.signals import StopRequest
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import remove_leftovers, write_json
@@ -22,8 +23,8 @@ from mmpt.utils.lock import folder_lock
 
 log = logging.getLogger(__name__)
 
-_HALF_WRITTEN = "*.pt.tmp"
-"""How fairseq names a checkpoint while it writes it."""
+_HALF_WRITTEN = ("checkpoint*.pt.tmp", "crash.pt.tmp")
+"""How fairseq names its files while it writes them."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class TrainingPlan:
             yield
             return
         with folder_lock(self.folder, "another training run"):
-            remove_leftovers(self.folder, _HALF_WRITTEN)
+            remove_leftovers(self.folder, *_HALF_WRITTEN)
             adopt_best(self.start)
             try:
                 yield
             finally:
-                remove_leftovers(self.folder, _HALF_WRITTEN)
+                remove_leftovers(self.folder, *_HALF_WRITTEN)
 
     @functools.cached_property
     def data(self) -> dict[str, str]:
@@ -82,7 +83,8 @@ class TrainingPlan:
         Not before the checkpoint has been loaded: until then the file there describes what it was made with.
         """
         save_config(self.config, self.folder / SAVED_CONFIG)
-        write_json(self.folder / DATA, {**self.data, VERSION: __version__})
+        tokenizer = tokenizer_digest(load_tokenizer(self.config.dataset.bert_name))
+        write_json(self.folder / DATA, {**self.data, TOKENIZER: tokenizer, VERSION: __version__})
 
     def report(self) -> None:
         """Log where the checkpoints are. Raises UserError if there are none because nothing was trained."""
@@ -101,13 +103,15 @@ class TrainingPlan:
 def prepare(config_file: str, overrides: Sequence[str] = ()) -> TrainingPlan:
     """Load a task config, once, and decide how it is trained. Reads no data and writes nothing.
 
-    Raises UserError for a config that cannot be trained, and for a best checkpoint that training would
-    overwrite (see mmpt.training.resume).
+    Raises UserError for a config that cannot be trained, and for a foreign file that training would overwrite
+    (see mmpt.training.resume).
     """
     config = load_config(config_file, overrides)
     task = Task(config)
     check_options(config, config_file)
     start = find_start(config.fairseq)
+    if not start.own:
+        check_foreign(save_dir(config.fairseq))
     check_resets(config, start)
     check_fine_tuning(config, start)
     return TrainingPlan(config_file, tuple(overrides), config, task, start, options=normalise(config, start))

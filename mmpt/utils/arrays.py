@@ -1,5 +1,6 @@
 """Open NumPy files without running code in them; rows of unit length."""
 
+import io
 import math
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import UNREADABLE, check_regular
+from mmpt.utils.files import UNREADABLE, atomic_write, check_regular
 from mmpt.utils.videos import how_to_extract, is_video
 
 _LEAST_LENGTHS = {kind: float(np.sqrt(np.finfo(kind).tiny) * 1e6) for kind in "fd"}
@@ -49,6 +50,17 @@ def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
             f"wrong shape in the header?); {expected}, and nothing behind it"
         )
     return array
+
+
+def save_npz(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
+    """Write named arrays to a `.npz` file atomically.
+
+    The archive is built in memory: on a full disk, that of np.savez fails again when Python deletes it.
+    """
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def non_finite(vectors: NDArray[np.float32]) -> list[int]:

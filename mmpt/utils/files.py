@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 UNREADABLE = "cannot be read"
 """In messages about OS errors, which may not occur again although the file is unchanged."""
+TEMPORARY = r"\..*\.[a-z0-9_]{8}\.tmp(\.[^.]+)?"
+"""Regular expression of the names of temporary files, as atomic_write makes them."""
 
 
 @contextlib.contextmanager
@@ -96,10 +99,10 @@ def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
 
     Lock the folder first: the files of a running writer would be deleted too.
     """
-    for pattern in (".*.tmp", ".*.tmp.*", *patterns):
-        for path in Path(folder).glob(pattern):
-            if not path.is_dir():
-                path.unlink(missing_ok=True)
+    ours = [path for path in Path(folder).glob(".*") if re.fullmatch(TEMPORARY, path.name)]
+    for path in [*ours, *(path for pattern in patterns for path in Path(folder).glob(pattern))]:
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

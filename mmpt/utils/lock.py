@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,16 @@ def folder_lock(folder: str | os.PathLike[str], who: str, seconds: float = 0.0) 
     """Lock `folder` (created if missing) for one writer; a second process fails at once, or after `seconds`.
 
     who: the holder's name in the error, such as "another training run". Raises UserError with the holder's
-    process id if the folder is locked, OSError if it cannot be written.
+    process id if the folder is locked, or if its .lock is not ours, OSError if it cannot be written. After a
+    UserError in the block, a lock file and a folder that were created for it are removed.
     """
     folder = Path(folder)
+    new_folder = not folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
+    new_file = not os.path.lexists(path)
+    if not new_file:
+        _check_ours(path)
     lock = _lock(path)
     try:
         lock.acquire(timeout=seconds)
@@ -34,8 +40,25 @@ def folder_lock(folder: str | os.PathLike[str], who: str, seconds: float = 0.0) 
     try:
         path.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield
+    except UserError:
+        if new_file:
+            path.unlink(missing_ok=True)  # before the release, so that a waiting process opens a new file
+        if new_folder:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+        raise
     finally:
         lock.release()
+
+
+def _check_ours(path: Path) -> None:
+    """Raises UserError if a lock file that exists was not written by folder_lock."""
+    content = b"?"
+    if path.is_file() and not path.is_symlink():
+        with open(path, "rb") as file:
+            content = file.read(40)
+    if not re.fullmatch(rb"\d*\n?", content):
+        raise UserError(f"{path} was not written by signclip: move it away, or give another folder.")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import fnmatch
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import read_json, sha256, write_json
+from mmpt.utils.files import TEMPORARY, read_json, sha256, write_json
 
 FORCE_HELP = "replace output of this command for another model or other settings; never other files"
 _LOCK = ".lock"
@@ -77,8 +78,19 @@ def check_output(
     names: the files to be written, if they are known already.
     """
     real = real_folder(folder)
-    if not real.is_dir():
-        return
+    if real.is_dir():
+        with _alone(real):
+            _check_folder(folder, real, kind, of, force, names)
+
+
+def _check_folder(
+    folder: str | os.PathLike[str],
+    real: Path,
+    kind: OutputKind,
+    of: Mapping[str, Any] | None,
+    force: bool,
+    names: Iterable[str],
+) -> None:
     owned, written = _owned(real, kind), set(names)
     for name in _entries(real, kind):
         conflict = kind.writes(name) or any(_same_place(name, other) for other in written)
@@ -126,11 +138,16 @@ def replace_output(
     with _temporary_folder(target) as fresh:
         yield fresh
         hashes = _sealed(fresh, kind, of or {})
-        check_output(folder, kind, of, force, hashes)
-        if target.is_dir():
+        if not target.is_dir():
+            try:
+                fresh.rename(target)
+                return
+            except OSError:
+                if not target.is_dir():  # else another process has made it meanwhile
+                    raise
+        with _alone(target):
+            _check_folder(folder, target, kind, of, force, hashes)
             _move_in(fresh, target, kind, hashes)
-        else:
-            fresh.rename(target)
 
 
 def check_file(path: Path, ours: Callable[[Path], bool]) -> None:
@@ -213,7 +230,8 @@ def _entries(folder: Path, kind: OutputKind) -> Iterator[str]:
         at = Path(root).relative_to(folder)
         if at == Path():
             folders[:] = [name for name in folders if not _is_temporary(name, folder)]
-            files = [name for name in files if name not in (_LOCK, kind.journal)]
+            ours = (_LOCK, kind.journal)
+            files = [name for name in files if name not in ours and not _is_half_journal(name, kind)]
         links = [name for name in folders if Path(root, name).is_symlink()]
         yield from ((at / name).as_posix() for name in sorted([*files, *links]))
         if at != Path() and not files and not folders:
@@ -276,6 +294,29 @@ def _move_in(fresh: Path, target: Path, kind: OutputKind, hashes: dict[str, str]
             with contextlib.suppress(OSError):  # it holds something else, or is the target
                 (target / name).parent.rmdir()
     (target / kind.journal).unlink()
+    for path in target.iterdir():
+        if _is_half_journal(path.name, kind):
+            path.unlink(missing_ok=True)
+
+
+def _is_half_journal(name: str, kind: OutputKind) -> bool:
+    """Whether a file is a journal that a killed command had not finished."""
+    return name.startswith(f".{Path(kind.journal).stem}.") and bool(re.fullmatch(TEMPORARY, name))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for another process that replaces files in `folder`, and keep others from it.
+
+    Where the file system has no locks, nothing is waited for.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_temporary(name: str, target: Path) -> bool:

@@ -147,7 +147,8 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("command", ["flat", "hnsw", "convert", "embed"])
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("command", ["flat", "hnsw", "convert", "embed", "spot"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, vectors: Path, poses: Path, model_folder: Path, capsys: pytest.CaptureFixture[str],
     command: str,
@@ -160,6 +161,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     elif command == "embed":
         words = ["embed", "--in", str(poses), "--model", str(model_folder), "--workers", "0", "--quiet"]
         size = 100
+    elif command == "spot":
+        (tmp_path / "texts.txt").write_text("A\nB\n")
+        words = ["spot", str(poses / "a.pose"), "--texts", str(tmp_path / "texts.txt"), "--quiet"]
+        words += ["--model", str(model_folder), "--lengths", "0.2"]
+        size = 500
     else:
         size = 4096 if command == "flat" else 14_000  # the vectors fit
         words = ["search", "build", str(vectors), "--kind", command]

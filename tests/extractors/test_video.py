@@ -1,3 +1,4 @@
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -142,7 +143,9 @@ def test_video_display_matrix(tmp_path, name):
     assert np.argwhere(red).mean(axis=0) == pytest.approx(
         [(row + 0.5) * height / 2, (column + 0.5) * width / 2], abs=2
     )
-    assert video.facts()["mirrored"] == (matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0)
+    assert json.loads(json.dumps(video.facts()))["mirrored"] == (
+        matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0
+    )
 
 
 def test_video_frame_rate_is_that_of_the_time_stamps(tmp_path):
@@ -155,6 +158,41 @@ def test_video_frame_rate_is_that_of_the_time_stamps(tmp_path):
     assert float(video.rate) == pytest.approx(30, rel=1e-3)
     assert "declares 1000 frames per second, its time stamps give 30" in video.decoded.notes[0]
     assert sampled(path, 15) == by_ffmpeg(path, 15)
+
+
+@pytest.mark.parametrize("rate", [Fraction(59, 2), Fraction(30000, 1001)])
+def test_video_frame_rate_is_right_at_the_end_of_a_long_recording(tmp_path, rate):
+    """29.5 frames per second, declared as 30: 1.3 s off after 80 s. 29.97, rounded to ms, stays."""
+    times = [index / rate for index in range(300)]
+    declared = 30 if rate == Fraction(59, 2) else rate
+    path = write_video(tmp_path / "a.webm", 300, declared, (16, 16), codec="libvpx", times=times)
+    _, _, video = read(path)
+    assert abs(float(video.rate) - float(rate)) * 80 < 0.2
+    assert len(video.decoded.notes) == (declared == 30)
+
+
+def test_video_notes_what_is_guessed(tmp_path):
+    """An odd rotation, several streams, pictures of several sizes."""
+    half = 46341
+    write_video(tmp_path / "a.mp4", 2, matrix=(half, half, -half, half))
+    write_video(tmp_path / "b.mp4", 2, matrix=(half, half // 8, -half // 8, half))
+    first = write_video(tmp_path / "c.ts", 3, codec="mpeg2video")
+    second = write_video(tmp_path / "d.ts", 3, size=(96, 64), codec="mpeg2video")
+    (tmp_path / "e.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    with av.open(str(tmp_path / "f.mkv"), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for stream in streams:
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+            container.mux(stream.encode())
+    notes = {
+        name: " ".join(read(tmp_path / name)[2].decoded.notes) for name in ("a.mp4", "b.mp4", "e.ts", "f.mkv")
+    }
+    assert "rotated by 315 degrees; it was rotated by" in notes["a.mp4"]
+    assert "rotated by 353 degrees; it was rotated by 0" in notes["b.mp4"]
+    assert "pictures have 2 sizes; all were scaled to 64x48" in notes["e.ts"]
+    assert "2 video streams; number 0 was read" in notes["f.mkv"]
 
 
 def test_video_edit_list_is_no_truncation(tmp_path):

@@ -112,6 +112,19 @@ def test_the_fingerprint_covers_settings(saved: Path, config: Config, changes: d
     assert model_fingerprint(dataclasses.replace(loaded, dataset_cfg=augments)) == first
 
 
+def test_the_fingerprint_covers_every_weight(saved: Path, config: Config) -> None:
+    loaded = load_model(saved, config)
+    first = model_fingerprint(loaded)
+    table = max(loaded.model.state_dict().values(), key=torch.numel)
+    for number in (1, 2, len(table.view(-1)) - 2):  # beside the evenly spaced ones
+        table.view(-1)[number] += 1e-3
+        other = model_fingerprint(loaded)
+        assert other.split("-")[0] == first.split("-")[0] and not same_model(first, other)
+        table.view(-1)[number] -= 1e-3
+    loaded.model.half().float()
+    assert model_fingerprint(loaded) != first
+
+
 def test_the_fingerprint_covers_the_tokenizer(tmp_path: Path, config: Config, reference_model: Any) -> None:
     tokenizer = load_tokenizer(config.dataset.bert_name)
     save_model_folder(tmp_path / "model", reference_model, config.model, config.dataset, tokenizer)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmpt.models import BertModel, load_bert, load_tokenizer
-from mmpt.models.text_model import find_text_model
+from mmpt.config import load_config
+from mmpt.models import BertModel, build_model, load_bert, load_tokenizer
+from mmpt.models.saved_tokenizer import read_saved_tokenizer
+from mmpt.models.text_model import find_text_model, read_tokenizer, tokenizer_digest
 from mmpt.utils.errors import MissingDataError, UserError
 
 
@@ -124,6 +126,44 @@ def test_a_word_table_that_is_smaller_or_much_larger(
     edit(bert_copy, vocab_size=500)
     load_bert(str(bert_copy), weights=False)
     assert "the tokenizer has 300 tokens, but the word table has 500 rows" in caplog.text
+
+
+def test_files_and_ids_that_contradict_each_other(bert_copy: Path) -> None:
+    load_tokenizer(str(bert_copy)).save_pretrained(str(bert_copy))
+    read_tokenizer(bert_copy)
+    words = (bert_copy / "vocab.txt").read_text().split("\n")
+    swapped = [*words[:50], words[51], words[50], *words[52:]]
+    (bert_copy / "vocab.txt").write_text("\n".join(swapped))
+    with pytest.raises(UserError, match=f"'{words[51]}' is 50 in vocab.txt, but 51 in tokenizer.json"):
+        read_tokenizer(bert_copy)
+    (bert_copy / "tokenizer.json").unlink()
+    settings = json.loads((bert_copy / "tokenizer_config.json").read_text())
+    (bert_copy / "tokenizer_config.json").write_text(json.dumps({**settings, "sep_token": "[CLS]"}))
+    load_tokenizer.cache_clear()
+    with pytest.raises(UserError, match=r"ids of \[CLS\], \[SEP\], \[UNK\] and \[PAD\] are \(2, 2, 1, 0\)"):
+        load_bert(str(bert_copy))
+
+
+def test_digest_of_a_tokenizer(tiny_bert: str, bert_copy: Path) -> None:
+    """The same for transformers' tokenizer and the saved one; another for other ids."""
+    digest = tokenizer_digest(load_tokenizer(tiny_bert))
+    load_tokenizer(str(bert_copy)).save_pretrained(str(bert_copy / "saved"))
+    assert tokenizer_digest(read_saved_tokenizer(bert_copy / "saved")) == digest
+    content = (bert_copy / "saved" / "tokenizer.json").read_text()
+    for key, value in (("strip_accents", "null"), ("lowercase", "true")):
+        assert f'"{key}": {value}' in content
+        edited = content.replace(f'"{key}": {value}', f'"{key}": false')
+        (bert_copy / "saved" / "tokenizer.json").write_text(edited)
+        assert tokenizer_digest(read_saved_tokenizer(bert_copy / "saved")) != digest
+    words = (bert_copy / "vocab.txt").read_text().split("\n")
+    (bert_copy / "vocab.txt").write_text("\n".join([*words[:-3], words[-2], words[-3], ""]))
+    assert tokenizer_digest(read_tokenizer(bert_copy)) != digest
+
+
+def test_more_ids_of_a_prompt_than_positions_are_refused_at_once(tiny_yaml: Path) -> None:
+    config = load_config(tiny_yaml, ["dataset.max_len=514"])
+    with pytest.raises(UserError, match=r"max_len is 514, but .* has only 512 positions: .* at most 513"):
+        build_model(config.model, config.dataset)
 
 
 def test_a_cased_vocabulary_is_not_lower_cased(bert_copy: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Names of the embeddings that evaluation and mmpt.cli.embed write."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,30 @@ def test_read_embeddings_of_the_embed_command(tmp_path: Path) -> None:
         read_embeddings(tmp_path)
     with pytest.raises(MissingDataError):
         read_embeddings(tmp_path, ids=str(tmp_path / "gone.csv"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("ids.json", '["a", null]', "the name of row 1 is None; expected a text or a whole number"),
+        ("ids.json", '[["a"], "b"]', "the name of row 0 is"),
+        ("ids.csv", "id,start_ms,end_ms\na,0.0,5.0\nb\n", "row 1 has more or fewer cells than the header"),
+        ("ids.csv", "id\na\nb,c\n", "row 1 has more or fewer cells"),
+        ("ids.csv", 'id\na\n"b\n', "not readable as a table"),
+    ],
+)
+def test_names_that_are_no_names_are_refused(tmp_path: Path, file: str, content: str, said: str) -> None:
+    np.save(tmp_path / "embeddings.npy", np.eye(2, dtype=np.float32))
+    (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=said):
+        read_embeddings(tmp_path, ids=str(tmp_path / file))
+    (tmp_path / file).unlink()
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(UserError, match="is a pipe"):
+        read_embeddings(tmp_path, ids=str(tmp_path / file))
+    (tmp_path / "ids.json").unlink(missing_ok=True)
+    (tmp_path / "ids.json").write_text("[1, 2]")
+    assert read_embeddings(tmp_path, ids=str(tmp_path / "ids.json")).names == ["1", "2"]
 
 
 def test_read_embeddings_refuses_parquet(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.training.epoch_log import METRICS, EpochLog
+from mmpt.config.run_folder import METRICS
+from mmpt.training.epoch_log import EpochLog
 from mmpt.training.run import prepare
 from mmpt.utils.errors import UserError
 

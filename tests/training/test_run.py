@@ -1,15 +1,18 @@
 """The plan of a training run: made once, written nothing."""
 
 import pytest
+import torch
 
 from mmpt.config import loader
-from mmpt.config.run_folder import BEST, LAST, SAVED_CONFIG
+from mmpt.config.run_folder import BEST, DATA, LAST, METRICS, SAVED_CONFIG, TOKENIZER
+from mmpt.models.loading import load_model
 from mmpt.tasks import Task
 from mmpt.training import prepare
-from mmpt.training.preflight import preflight
+from mmpt.training.preflight import check_plan, preflight
 from mmpt.training.resume import StartKind
 from mmpt.training.run import active, active_plan
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import read_json, write_json
 from tests.commands import O
 
 
@@ -33,6 +36,41 @@ def test_argv_holds_config_overrides_and_options(tiny_yaml):
     given = dict(zip(plan.argv, plan.argv[1:]))
     assert given["--save-interval"] == "1", "the last epoch is saved"
     assert given["--batch-size"] == "4" and given["--required-batch-size-multiple"] == "1"
+
+
+@pytest.mark.parametrize("name", [SAVED_CONFIG, DATA, METRICS])
+def test_files_that_no_run_wrote_are_never_overwritten(tiny_yaml, tmp_path, monkeypatch, name):
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / name
+    for content in ("mine: 1\n", tiny_yaml.read_text(), '{"mine": 1}'):
+        file.write_text(content)
+        with pytest.raises(UserError, match=rf"{name} was not written by a training run"):
+            prepare(str(tiny_yaml))
+    file.unlink()
+    plan = prepare(str(tiny_yaml))
+    monkeypatch.setattr("mmpt.training.run.training_data", lambda config: {})
+    plan.save_record()
+    (tmp_path / "run" / METRICS).write_text('{"epo')  # killed while it wrote the first line
+    assert prepare(str(tiny_yaml)).start.kind is StartKind.SCRATCH
+
+
+def test_weights_of_another_tokenizer_are_refused(tiny_yaml, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmpt.training.run.training_data", lambda config: {})
+    plan = prepare(str(tiny_yaml))
+    plan.save_record()
+    parts = ("model", "optimizer_history", "last_optimizer_state", "extra_state")
+    torch.save({key: {} for key in parts}, tmp_path / "run" / LAST)
+    other = f"fairseq.checkpoint.save_dir={tmp_path / 'other'}"
+    finetune = f"fairseq.checkpoint.finetune_from_model={tmp_path / 'run' / LAST}"
+    starts = [[], [other, finetune], [other, finetune.replace("finetune_from_model", "restore_file")]]
+    for overrides in starts:
+        check_plan(prepare(str(tiny_yaml), overrides))
+    write_json(tmp_path / "run" / DATA, {**read_json(tmp_path / "run" / DATA), TOKENIZER: "0" * 64})
+    for overrides in starts:
+        with pytest.raises(UserError, match=f"{LAST} was trained with another tokenizer than that of"):
+            check_plan(prepare(str(tiny_yaml), overrides))
+    with pytest.raises(UserError, match="was trained with another tokenizer"):
+        load_model(tmp_path / "run" / LAST, plan.config)
 
 
 @pytest.mark.parametrize("files, dropped", [([], False), ([LAST], True), ([BEST, SAVED_CONFIG], True)])

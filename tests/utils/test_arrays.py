@@ -1,9 +1,12 @@
 """Rows of unit length."""
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mmpt.utils.arrays import unit_rows
+from mmpt.utils.arrays import save_npz, unit_rows
 
 
 @pytest.mark.parametrize(
@@ -16,3 +19,20 @@ def test_unit_rows_of_very_large_and_small_numbers(dtype: type, scale: float) ->
     found = unit_rows(rows)
     assert found.dtype == dtype
     np.testing.assert_allclose(found, expected, rtol=1e-4 if scale == 1e-40 else 1e-6)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_while_an_archive_is_written(tmp_path: Path) -> None:
+    """One error, and none from Python when it deletes the archive."""
+    vectors = np.arange(50_000.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError):
+            save_npz(tmp_path / "a.npz", vectors=vectors)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+    save_npz(tmp_path / "a.npz", vectors=vectors)
+    with np.load(tmp_path / "a.npz") as arrays:
+        np.testing.assert_array_equal(arrays["vectors"], vectors)

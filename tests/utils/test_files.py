@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.utils.files import atomic_write, files_under, write_text
+from mmpt.utils.files import atomic_write, files_under, remove_leftovers, write_text
 
 
 def test_atomic_write_errors_name_the_file(tmp_path: Path) -> None:
@@ -43,3 +43,14 @@ def test_atomic_write_of_a_name_of_255_bytes(tmp_path: Path) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text("a")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(path.name, "a")]
+
+
+def test_only_temporary_files_of_atomic_write_are_leftovers(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a.csv") as temporary:
+        (tmp_path / temporary.name.replace("a", "b", 1)).touch()
+    foreign = {"a.csv", ".draft.tmp", ".draft.tmp.txt", "c.tmp"}
+    for name in foreign:
+        (tmp_path / name).touch()
+    assert len(list(tmp_path.iterdir())) == 5
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == foreign

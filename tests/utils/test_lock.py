@@ -81,7 +81,7 @@ def test_locks_report_a_path_that_cannot_be_written(tmp_path):
     with pytest.raises(OSError), folder_lock(tmp_path / "file", "a test"):
         pass
     (tmp_path / "folder" / ".lock").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError), folder_lock(tmp_path / "folder", "a test"):
+    with pytest.raises(UserError, match="was not written by"), folder_lock(tmp_path / "folder", "a test"):
         pass
 
 
@@ -91,6 +91,33 @@ def test_folder_lock_refuses_a_second_writer_and_names_the_process(tmp_path):
         pass
     with folder_lock(tmp_path, "another run"):
         assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("kind", ["text", "link", "pipe"])
+def test_folder_lock_overwrites_no_foreign_file(tmp_path, kind):
+    (tmp_path / "mine").write_text("mine")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    match kind:
+        case "text":
+            (folder / ".lock").write_text("mine")
+        case "link":
+            (folder / ".lock").symlink_to(tmp_path / "mine")
+        case "pipe":
+            os.mkfifo(folder / ".lock")
+    with pytest.raises(UserError, match="was not written by signclip"), folder_lock(folder, "another run"):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_refused_run_leaves_no_lock_and_no_folder(tmp_path, there):
+    folder = tmp_path / "out"
+    if there:
+        folder.mkdir()
+    with pytest.raises(UserError, match="refused"), folder_lock(folder, "another run"):
+        raise UserError("refused")
+    assert list(tmp_path.rglob("*")) == ([folder] if there else [])
 
 
 HOLD = """

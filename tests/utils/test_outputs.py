@@ -1,10 +1,12 @@
 """Outputs: only files that the command wrote itself are replaced, and nothing temporary is left."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,31 @@ def test_killed_while_files_are_moved_it_can_be_started_again(
     write(tmp_path, of={"model": "2"})
     assert sorted(tree(tmp_path)) == ["data.bin", "parts/a", "thing.json"]
     check_files(tmp_path, ALONE)
+
+
+def test_killed_while_the_journal_is_written_it_can_be_started_again(tmp_path: Path) -> None:
+    write(tmp_path, of={"model": "1"})
+    (tmp_path / "..thing.json.abcd1234.tmp.journal").touch()
+    write(tmp_path, of={"model": "1"})
+    assert sorted(tree(tmp_path)) == ["data.bin", "parts/a", "thing.json"]
+
+
+def test_two_processes_replace_an_output_one_after_the_other(tmp_path: Path) -> None:
+    """Else the files of one would be mixed with those of the other."""
+    with replace_output(tmp_path / "out", ALONE) as fresh:  # the folder appears while the block runs
+        (fresh / "data.bin").write_text("mine")
+        write(tmp_path / "out")
+    check_files(tmp_path / "out", ALONE)
+    assert sorted(tree(tmp_path)) == ["out/data.bin", "out/thing.json"]
+    descriptor = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    waiting = threading.Thread(target=write, args=(tmp_path / "out",))
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive() and not (tmp_path / "out" / "parts").exists()
+    os.close(descriptor)
+    waiting.join()
+    assert (tmp_path / "out" / "parts").is_dir()
 
 
 def _write_json(path: Path, content: Any) -> None:
