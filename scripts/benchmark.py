@@ -30,7 +30,7 @@ BENCHMARKS = {
     "eval": ("evaluation", "retrieval metrics and k-NN against numpy, torch and scikit-learn"),
     "search": ("search", "top-k search, exact and approximate, against torch.topk and faiss"),
     "embed": ("embed", "embedding thousands of pose files, against one at a time"),
-    "spot": ("spotting", "500 texts in an hour of poses, against one window at a time"),
+    "spot": ("spotting", "500 texts in an hour of poses, against a loop over batches of windows"),
     "serve": ("serve", "the server with 32 clients at once, against the model in a loop"),
     "extract": ("extract", "poses against pose-format's videos_to_poses; S3D and I3D against a plain loop"),
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 r"""Write the table of CSL-Daily (Chinese sign language, 20,654 clips of daily life; Zhou et al., 2021).
 
-Get the data: http://home.ustc.edu.cn/~zhouh156/dataset/csl-daily/ (after a signed agreement, for research
-only). Its clips are folders of JPEG frames, 30 per second; `signclip extract` reads videos, so make one of
-each folder first (scripts/import_phoenix2014t.py --help shows a command; use -framerate 30). Then:
+Get the data: http://home.ustc.edu.cn/~zhouh156/dataset/csl-daily/ (see the terms there). Its clips are
+folders of JPEG frames, 30 per second; `signclip extract` reads videos, so make one of each folder first
+(scripts/import_phoenix2014t.py --help shows a command; use -framerate 30 and the names of these frames, such
+as "$clip/%06d.jpg"). Then:
 
     signclip extract pose --in VIDEOS --out data/csl_daily/poses
     python scripts/import_csl_daily.py --in sentence_label --poses data/csl_daily/poses --out data/csl_daily

@@ -2,7 +2,7 @@
 r"""Write the table of How2Sign (ASL, about 35,000 sentences of instructional videos; Duarte et al., 2021).
 
 Get the data: https://how2sign.github.io, "English Translation (manually re-aligned)" and one of the frontal
-RGB videos. Licence: CC BY-NC 4.0, for research, as its page says. Unpack the videos, extract the poses, and:
+RGB videos; the licence is on that page. Unpack the videos, extract the poses, and:
 
     signclip extract pose --in how2sign/videos --out data/how2sign/poses
     python scripts/import_how2sign.py --csv how2sign/annotations --poses data/how2sign/poses \

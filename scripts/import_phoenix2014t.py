@@ -2,8 +2,8 @@
 r"""Write the table of RWTH-PHOENIX-Weather 2014 T (8,257 sentences of forecasts; Camgoz et al., 2018).
 
 Get the data (German Sign Language, DGS): https://www-i6.informatik.rwth-aachen.de/~koller/RWTH-PHOENIX-2014-T/
-(39 GB; for research, not for commercial use: see the licence there). Its clips are folders of PNG frames, 25
-per second; `signclip extract` reads videos, so make one of each folder first, for instance with FFmpeg:
+(39 GB; see the licence there). Its clips are folders of PNG frames, 25 per second; `signclip extract` reads
+videos, so make one of each folder first, for instance with FFmpeg:
 
     cd PHOENIX-2014-T/features/fullFrame-210x260px
     for clip in train/* dev/* test/*; do

@@ -3,12 +3,13 @@
 
     python scripts/join_letters.py --recordings 12 --seed 1 --out data/letters
     python scripts/join_letters.py --words 500 --seed 1 --out data/words
+    python scripts/join_letters.py --split train valid test --words 400 100 200 --out data/spelled
 
-A recording is of one sign language, none of which the models of projects/signclip/fslex_*.yaml are trained
-on: gsg, ase and sgg (--split test) or asq and bzs (--split valid), in turn. --recordings draws 20 to 60
-letters for each; --words draws different words of 3 to 8 letters, in which letters follow each other as in
-English words. There is one clip of each letter in each language: a letter that occurs twice is the same
-clip.
+A recording is of one sign language, in turn: gsg, ase and sgg (--split test) or asq and bzs (--split valid),
+which the models of projects/signclip/fslex_*.yaml are not trained on, or eso, ise, mfs, psr, ssp, svk and swl
+(--split train). --recordings draws 20 to 60 letters for each; --words draws different words of 3 to 8
+letters, in which letters follow each other as in English words. There is one clip of each letter in each
+language: a letter that occurs twice is the same clip. Several splits, each with its number, share no word.
 
 Between two letters, and at both ends, the hand rests for --rests seconds. The clips begin and end with a
 lowered hand: a rest is made of the last frame of one and the first frame of the next. `--join crossfade`
@@ -18,14 +19,15 @@ at the same place throughout.
 
 Writes recordings/ID.pose, and for each the reference as ID.eaf (ELAN) and ID.csv, with two tiers: `letter`
 (the clip) and `core` (from the first to the last frame with the wrist in the upper half of its path);
-recordings.csv, with a row for each recording; and table.csv, with a row for each letter.
+recordings.csv, with a row for each recording, whose column `letters` has spaces between the letters; and
+table.csv, with a row for each letter.
 """
 
 import argparse
 import csv
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,9 @@ from mmpt.utils.outputs import FORCE_HELP, OutputKind, replace_output
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 FPS, SIZE = 25.0, 500
 LETTERS, LENGTHS = (20, 60), (3, 8)
+SPLITS = ("valid", "test", "train")
+TRAIN = ["eso", "ise", "mfs", "psr", "ssp", "svk", "swl"]
+"""The training languages of configs/fslex.yaml that have all letters."""
 KIND = OutputKind(
     "joined letters", "signclip-joined-letters", ".joined.files.json", ("*.csv", "recordings/*")
 )
@@ -68,11 +73,12 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the arguments and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--recordings", type=int, metavar="N", help="N recordings of 20 to 60 letters each")
-    what.add_argument("--words", type=int, metavar="N", help="N recordings of a word each")
+    many = {"type": int, "nargs": "+", "metavar": "N"}
+    what.add_argument("--recordings", **many, help="N recordings of 20 to 60 letters each")
+    what.add_argument("--words", **many, help="N recordings of a word each")
     parser.add_argument("--out", type=Path, required=True, help="folder to write (created if missing)")
     parser.add_argument("--seed", type=int, default=1, help="seed of all that is drawn (default: 1)")
-    parser.add_argument("--split", choices=["valid", "test"], default="test", help="default: test")
+    parser.add_argument("--split", nargs="+", choices=SPLITS, default=["test"], help="default: test")
     parser.add_argument("--join", choices=JOINS, default="crossfade", help="default: crossfade")
     parser.add_argument(
         "--rests",
@@ -89,41 +95,66 @@ def main(argv: list[str] | None = None) -> int:
 
 def join(args: argparse.Namespace) -> int:
     """Write the recordings, their references and the tables."""
-    count = args.words if args.recordings is None else args.recordings
-    if not 1 <= count <= 100_000:
-        raise UserError(f"expected 1 to 100000 recordings, got {count}.")
+    counts = args.words if args.recordings is None else args.recordings
+    if len(counts) != len(args.split) or len({*args.split}) < len(counts):
+        raise UserError(
+            f"got {len(counts)} numbers of recordings for --split {' '.join(args.split)}: expected one for "
+            "each split, and each split once."
+        )
+    if bad := [count for count in counts if not 1 <= count <= 100_000]:
+        raise UserError(f"expected 1 to 100000 recordings, got {bad[0]}.")
     if not 0 <= args.rests[0] <= args.rests[1] <= 60:
         raise UserError(f"--rests: got {args.rests}; expected seconds, 0 <= FROM <= TO <= 60.")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: expected 0 or more.")
-    letters = read_letters(args.split, args.face)
-    texts = draw_texts(args.seed, args.split, count, args.words is not None)
     keys = ("recordings", "words", "seed", "split", "join", "rests", "face")
     of = {key: list(value) if key == "rests" else value for key, value in vars(args).items() if key in keys}
     spoken: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
+    taken: set[str] = set()
     with replace_output(args.out, KIND, of, args.force) as folder:
-        for number, text in enumerate(texts):
-            language = list(letters)[number % len(letters)]
-            name = f"{language}_{number + 1:03d}"
-            known = {"path": f"recordings/{name}.pose", "split": args.split, "signed_language": language}
-            known["signer"] = f"{language}-1"
-            rests = np.random.default_rng([args.seed, number, 1]).uniform(*args.rests, len(text) + 1)
-            clip, tiers = recording([letters[language][letter] for letter in text], text, rests, args.join)
-            write_recording(folder / known["path"], clip, tiers)
-            spoken.append({"id": name, **known, "text": text if args.words else " ".join(text)})
-            rows += letter_rows(name, known, tiers)
+        for split, count in zip(args.split, counts):
+            texts = draw_texts(args.seed, split, count, args.words is not None, taken)
+            taken |= {*texts}
+            for known, tiers in write_split(args, split, texts, folder):
+                spoken.append(known)
+                rows += letter_rows(known, tiers)
         write_rows(folder / "recordings.csv", spoken)
         write_rows(folder / "table.csv", rows)
-    languages = ", ".join(list(letters)[: len(spoken)])
+    languages = ", ".join(dict.fromkeys(row["signed_language"] for row in spoken))
     print(f"wrote {args.out}: {len(spoken)} recordings, {len(rows)} letters of {languages}")
     return 0
+
+
+def write_split(
+    args: argparse.Namespace, split: str, texts: Sequence[str], folder: Path
+) -> Iterator[tuple[dict[str, Any], dict[str, list[Caption]]]]:
+    """Write the recordings of a split: the row of each in recordings.csv, and the times of its letters."""
+    letters = read_letters(split, args.face)
+    for number, text in enumerate(texts):
+        language = list(letters)[number % len(letters)]
+        name = f"{language}_{number + 1:03d}"
+        rests = np.random.default_rng([args.seed, number, 1]).uniform(*args.rests, len(text) + 1)
+        clip, tiers = recording([letters[language][letter] for letter in text], text, rests, args.join)
+        write_recording(folder / f"recordings/{name}.pose", clip, tiers)
+        yield (
+            {
+                "id": name,
+                "path": f"recordings/{name}.pose",
+                "split": split,
+                "signed_language": language,
+                "signer": f"{language}-1",
+                "text": text if args.words else " ".join(text),
+                "letters": " ".join(text),
+            },
+            tiers,
+        )
 
 
 def read_letters(split: str, face: bool) -> dict[str, dict[str, PoseClip]]:
     """The clips of the letters A to Z, by sign language and letter."""
     options = LexiconOptions()
-    languages = {"test": options.test_languages, "valid": options.valid_languages, "train": []}
+    languages = {"test": options.test_languages, "valid": options.valid_languages, "train": TRAIN}
     rows = split_rows(read_index(find_lexicon(None)), languages, options.letters, False)[split]
     found: dict[str, dict[str, PoseClip]] = {name: {} for name in languages[split]}
     for row in rows:
@@ -132,9 +163,9 @@ def read_letters(split: str, face: bool) -> dict[str, dict[str, PoseClip]]:
     return found
 
 
-def draw_texts(seed: int, split: str, count: int, words: bool) -> list[str]:
-    """The letters of each recording; words are different from each other."""
-    start = [seed, ("valid", "test").index(split)]
+def draw_texts(seed: int, split: str, count: int, words: bool, taken: Collection[str] = ()) -> list[str]:
+    """The letters of each recording; words are different from each other and from `taken`."""
+    start = [seed, SPLITS.index(split)]
     if not words:
         generators = [np.random.default_rng([*start, number]) for number in range(count)]
         low, high = LETTERS
@@ -142,11 +173,12 @@ def draw_texts(seed: int, split: str, count: int, words: bool) -> list[str]:
     rng, first, following = np.random.default_rng(start), *letter_statistics()
     drawn: dict[str, None] = {}
     while len(drawn) < count:
-        word = rng.choice(26, p=first)
-        numbers = [int(word)]
+        numbers = [int(rng.choice(26, p=first))]
         for _ in range(rng.integers(LENGTHS[0], LENGTHS[1] + 1) - 1):
             numbers.append(int(rng.choice(26, p=following[numbers[-1]])))
-        drawn["".join(ALPHABET[number] for number in numbers)] = None
+        word = "".join(ALPHABET[number] for number in numbers)
+        if word not in taken:
+            drawn[word] = None
     return list(drawn)
 
 
@@ -189,14 +221,13 @@ def core_of(height: np.ndarray) -> tuple[int, int]:
     return int(raised[0]), int(raised[-1]) + 1
 
 
-def letter_rows(
-    name: str, known: Mapping[str, str], tiers: Mapping[str, Sequence[Caption]]
-) -> list[dict[str, Any]]:
+def letter_rows(known: Mapping[str, str], tiers: Mapping[str, Sequence[Caption]]) -> list[dict[str, Any]]:
     """The letters of a recording as rows of a table of clips."""
+    shared = {key: known[key] for key in ("path", "split", "signed_language", "signer")}
     return [
         {
-            "id": f"{name}-{place:02d}",
-            **known,
+            "id": f"{known['id']}-{place:02d}",
+            **shared,
             "text": letter.text,
             "start": letter.start_ms,
             "end": letter.end_ms,

@@ -4,9 +4,12 @@ As isolated as a new Python, with real exit statuses and signals, but without th
 transformers and fairseq take to import.
 """
 
+import importlib
 import logging
 import multiprocessing
 import os
+import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import skip_without_fairseq
+from tests.conftest import ROOT, skip_without_fairseq
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.warm_up"])
@@ -61,6 +64,16 @@ def run_code(code: str, **env: str) -> "subprocess.CompletedProcess[str]":
     return Forked(_exec, code, **env).end()
 
 
+def run_lines(
+    lines: Sequence[str], folder: Path, project: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run `signclip ...`, `python FILE ...` and `python -m MODULE ...` in `folder`, one after the other.
+
+    One process for all, which ends with the first that fails. project: a copy, whose code runs.
+    """
+    return Forked(_lines, [shlex.split(line) for line in lines], folder, project).end()
+
+
 def train(config: Path, *overrides: str, stop_at: int | None = None) -> "subprocess.CompletedProcess[str]":
     """Train, as `signclip train --in-process CONFIG OVERRIDES...`.
 
@@ -99,11 +112,43 @@ def _signclip(lines: Sequence[Sequence[str]], stop_at: int | None) -> int:
     return max(main(words) for words in lines)
 
 
-def _exec(code: str) -> int:
+def _lines(lines: Sequence[Sequence[str]], folder: Path, project: Path | None) -> int:
+    os.chdir(folder)
+    if project is not None:
+        _forget_imports()
+        sys.path[:] = [str(project), *(path for path in sys.path if path not in ("", str(ROOT)))]
+    for program, *words in lines:
+        if status := _line(program, words):
+            return status
+    return 0
+
+
+def _line(program: str, words: list[str]) -> int:
+    try:
+        if program == "signclip":
+            return importlib.import_module("mmpt.cli.main").main(words)
+        sys.argv = words
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.path.insert(0, str(Path(words[0]).resolve().parent))
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _forget_imports() -> None:
+    """Import our code again, and fairseq, in which it is registered."""
     for name in [*sys.modules]:
-        if name.partition(".")[0] in ("mmpt", "fairseq", "fairseq_cli"):
+        if name.partition(".")[0] in ("mmpt", "tests", "scripts", "fairseq", "fairseq_cli"):
             del sys.modules[name]
     logging.getLogger().handlers.clear()
+
+
+def _exec(code: str) -> int:
+    _forget_imports()
     try:
         exec(code, {"__name__": "__main__"})
     except Exception:  # as Python does, not as multiprocessing does

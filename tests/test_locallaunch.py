@@ -50,9 +50,10 @@ def test_predict_by_job_type(tiny_yaml):
     assert command[1:4] == ["-m", "mmpt", "evaluate"]
 
 
-def test_locallaunch_exit_status_is_the_jobs(tiny_yaml):
+@pytest.mark.parametrize("jobtype", ["local_single", pytest.param("local_small", marks=pytest.mark.slow)])
+def test_locallaunch_exit_status_is_the_jobs(tiny_yaml, jobtype):
     """And of two processes that find the same mistake, one says it."""
-    failed = run_module("locallaunch.py", str(tiny_yaml), "model.vfeat_dim=64", "--jobtype", "local_small")
+    failed = run("train", tiny_yaml, "model.vfeat_dim=64", "--jobtype", jobtype)
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr and failed.stderr.count("error:") == 1
 

@@ -10,8 +10,9 @@ threshold is a detection, unless a better window of the same text overlaps it.
 
 Writes for each recording NAME.csv (start_ms, end_ms, text, score), NAME.eaf (ELAN) and NAME.png (scores over
 time) to --out, and spotting.json, with metrics if a reference is given: mAP, F1, precision and recall at IoU
-0.1, 0.3 and 0.5 and within 1 s, with 95 % intervals over recordings and chance. To resume an interrupted run,
-repeat the command. Exit status: 0, or 2 if the run could not start, 130 after Ctrl-C.
+0.1, 0.3 and 0.5 and within 1 s, with 95 % intervals over recordings and chance. Of more than 10,000
+detections, NAME.eaf has the best 10,000. To resume an interrupted run, repeat the command. Exit status: 0, or
+2 if the run could not start, 130 after Ctrl-C.
 """
 
 import argparse
@@ -151,9 +152,13 @@ def run(args: argparse.Namespace) -> None:
         args.tier_per_text,
         args.force,
         not args.quiet,
+        sharding=args.sharding,
     )
     report = spot_recordings(model, args.recordings, targets, args.out, options, references)
-    _print(report, args.out)
+    if "shard" in report:
+        print(f"shard {report['shard']}: {report['searched']} recordings, {report['windows']} windows")
+    else:
+        _print(report, args)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -221,26 +226,32 @@ def _targets(args: argparse.Namespace, model: "SignCLIP") -> "Targets":
     return targets_of_file(model, args.texts, args.prompt)
 
 
-def _print(report: dict[str, Any], out: Path) -> None:
+def _print(report: dict[str, Any], args: argparse.Namespace) -> None:
     """One line for each recording, and the metrics as a table."""
     for row in report["recordings"]:
         found = f"{row['detections']} detections in {row['seconds']:.1f} s, {row['windows']} windows"
         print(f"{row['recording']}: {found}")
     chosen = report["thresholds"]
-    if "by" in chosen:
+    if args.choose_threshold:
         print(f"threshold chosen by {chosen['by']}: {chosen['common']} (F1 {chosen['F1']:.3f})")
+    elif "by" in chosen:
+        print(
+            f"thresholds of {args.thresholds}, chosen on {chosen.get('recordings', 'other')} recordings by "
+            f"{chosen['by']} (F1 there: {chosen['F1']:.3f})"
+        )
     if "metrics" in report:
-        print(f"{'':12} {'metric':9}  value  {'95 % interval':15}  chance: shuffled texts, random spans")
+        texts = f"{report.get('chance_texts', 'all')} shuffled texts"
+        print(f"{'':12} {'metric':9}  value  {'95 % interval':15}  chance: {texts}, random spans")
     for criterion, metrics in report.get("metrics", {}).items():
         for name, of in metrics.items():
             low, high = of["interval"] or (None, None)
             interval = "one recording" if low is None else f"{low:.3f} to {high:.3f}"
             chance = ", ".join(f"{value:.3f}" for value in of["chance"].values())
             print(f"{criterion:12} {name:9}  {of['value']:.3f}  {interval:15}  {chance}")
-    print(f"wrote {out}")
+    print(f"wrote {args.out}")
 
 
-main = Command("spot", __doc__, add_arguments, run)
+main = Command("spot", __doc__, add_arguments, run, shards=True)
 
 if __name__ == "__main__":
     sys.exit(main())

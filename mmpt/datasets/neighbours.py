@@ -62,7 +62,7 @@ def _neighbours(
     order = rng.permutation(clips_left)  # equal vectors in random order
     urgent = np.bincount(limits[order], minlength=limits.max() + 1)[limits] == to_come
     some = order[urgent[order]] if urgent[order].any() else order
-    nearest = order[np.argsort(-(vectors[order] @ vectors[some[0]]), kind="stable")]
+    nearest = order[np.argsort(-(vectors @ vectors[some[0]])[order], kind="stable")]
     nearest = np.concatenate([some[:1], nearest[nearest != some[0]]])
     # the nearest clip of each prompt, nearest first
     nearest = nearest[np.sort(np.unique(limits[nearest], return_index=True)[1])]

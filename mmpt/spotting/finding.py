@@ -1,7 +1,7 @@
 """A recording and targets -> peaks, and the course of the scores for a picture."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -104,10 +104,17 @@ class Detection:
     score: float
 
 
-def detections(peaks: Peaks, names: Sequence[str], fps: float) -> list[Detection]:
+def detections(peaks: Peaks, names: Sequence[str], fps: float) -> Iterator[Detection]:
     """Peaks in frames as detections in seconds."""
-    rows = zip((peaks.spans / fps).tolist(), peaks.texts.tolist(), peaks.scores.tolist())
-    return [Detection(start, end, names[text], score) for (start, end), text, score in rows]
+    for first in range(0, len(peaks.scores), _ROWS):
+        part = peaks.of(slice(first, first + _ROWS))
+        for (start, end), text, score in zip(
+            (part.spans / fps).tolist(), part.texts.tolist(), part.scores.tolist()
+        ):
+            yield Detection(start, end, names[text], score)
+
+
+_ROWS = 10_000
 
 
 def spot(
@@ -141,4 +148,4 @@ def spot(
     floor = threshold.of(texts.names) if isinstance(threshold, Thresholds) else threshold
     opened = options.recording(model, recording)
     peaks = find_peaks(model, opened, texts, options, floor).peaks
-    return detections(peaks, texts.names, opened.fps)
+    return list(detections(peaks, texts.names, opened.fps))

@@ -9,9 +9,10 @@ second counts detections whose centre is at most that far from a segment's centr
 Caba Heilbron et al. (2015), ActivityNet, CVPR. Albanie et al. (2020), BSL-1K, ECCV.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,19 +47,21 @@ class Criterion:
     def __str__(self) -> str:
         return f"IoU {self.value:g}" if self.kind == "iou" else f"within {self.value:g} s"
 
-    def closeness(self, spans: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[N, M], larger is closer; -inf where they do not match."""
-        if self.kind == "iou":
-            first, last = (
-                np.maximum(spans[:, None, 0], others[:, 0]),
-                np.minimum(spans[:, None, 1], others[:, 1]),
-            )
-            common = np.maximum(last - first, 0)
-            union = np.ptp(spans, axis=1)[:, None] + np.ptp(others, axis=1) - common
-            close = common / union
-            return np.where(close >= self.value - 1e-9, close, -np.inf)
-        distance = np.abs(spans.mean(axis=1)[:, None] - others.mean(axis=1))
-        return np.where(distance <= self.value + 1e-9, -distance, -np.inf)
+    def measure(self, spans: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[N, M], larger is closer: intersection over union, or the distance of the centres, negative."""
+        if self.kind == "seconds":
+            return -np.abs(spans.mean(axis=1)[:, None] - others.mean(axis=1))
+        first, last = (
+            np.maximum(spans[:, None, 0], others[:, 0]),
+            np.minimum(spans[:, None, 1], others[:, 1]),
+        )
+        common = np.maximum(last - first, 0)
+        return common / (np.ptp(spans, axis=1)[:, None] + np.ptp(others, axis=1) - common)
+
+    @property
+    def least(self) -> float:
+        """The measure of the least close pair that matches."""
+        return (self.value if self.kind == "iou" else -self.value) - 1e-9
 
 
 CRITERIA = (Criterion("iou", 0.1), Criterion("iou", 0.3), Criterion("iou", 0.5), Criterion("seconds", 1.0))
@@ -66,27 +69,71 @@ CRITERIA = (Criterion("iou", 0.1), Criterion("iou", 0.3), Criterion("iou", 0.5),
 
 def hits(recording: Annotated, criterion: Criterion) -> NDArray[np.bool_]:
     """Which detections match a segment of the reference, bool [N]; each segment is matched once."""
-    found, reference = recording.found, recording.reference
-    hit = np.zeros(len(found.texts), bool)
-    order = np.lexsort((-recording.scores, found.texts))  # it is stable
-    ordered = found.texts[order]
-    for text in np.unique(reference.texts):
-        rows = order[_range(ordered, text)]
-        close = criterion.closeness(found.spans[rows], reference.spans[reference.texts == text])
-        taken = np.zeros(close.shape[1], bool)
-        matching = np.flatnonzero((close > -np.inf).any(axis=1))
-        for row, near in zip(rows[matching], close[matching]):
-            near = np.where(taken, -np.inf, near)
-            best = int(near.argmax())
-            if near[best] > -np.inf:
-                hit[row] = taken[best] = True
+    ranked, hit = _Ranked([recording]), np.zeros(len(recording.scores), bool)
+    for text in np.unique(recording.reference.texts):
+        rows = ranked.of(text)
+        [hit[ranked.order[rows]]] = ranked.hits(rows, text, [criterion])
     return hit
 
 
-def _range(ordered: NDArray[np.intp], value: int) -> slice:
-    """Where `value` is in an ordered array."""
-    first, last = np.searchsorted(ordered, [value, value + 1])
-    return slice(int(first), int(last))
+class _Ranked:
+    """The detections of some recordings: those of each text together, in order of score.
+
+    order, scores, number: of each detection the row, the score, and the number of its recording.
+    """
+
+    def __init__(self, recordings: Sequence[Annotated], only: NDArray[np.intp] | None = None):
+        """only: the texts whose detections are wanted."""
+        self.references = [recording.reference for recording in recordings]
+        self.seconds = np.array([recording.seconds for recording in recordings])
+        texts, scores, self.spans = (
+            np.concatenate(part)
+            for part in zip(*((r.found.texts, r.scores, r.found.spans) for r in recordings))
+        )
+        number = np.repeat(np.arange(len(recordings)), [len(r.scores) for r in recordings])
+        rows = np.arange(len(texts)) if only is None else np.flatnonzero(np.isin(texts, only))
+        self.order = rows[np.lexsort((-scores[rows], texts[rows]))]  # it is stable
+        self._texts = texts[self.order]
+        self.scores, self.number, self.spans = scores[self.order], number[self.order], self.spans[self.order]
+
+    def of(self, text: int) -> slice:
+        """Where the detections of a text are."""
+        first, last = np.searchsorted(self._texts, [text, text + 1])
+        return slice(int(first), int(last))
+
+    def moved(self, random: np.random.Generator) -> Self:
+        """The same with each detection anywhere in its recording."""
+        length = np.ptp(self.spans, axis=1)
+        start = random.random(len(length)) * np.maximum(self.seconds[self.number] - length, 0)
+        other = copy.copy(self)
+        other.spans = np.stack([start, start + length], axis=1)
+        return other
+
+    def hits(self, rows: slice, text: int, criteria: Sequence[Criterion]) -> list[NDArray[np.bool_]]:
+        """For each criterion, which detections of `rows` match a segment of `text`."""
+        found = [np.zeros(rows.stop - rows.start, bool) for _ in criteria]
+        for number, reference in enumerate(self.references):
+            segments = reference.spans[reference.texts == text]
+            own = np.flatnonzero(self.number[rows] == number)
+            if not len(segments) or not len(own):
+                continue
+            measures: dict[str, NDArray[np.float64]] = {}
+            for hit, criterion in zip(found, criteria):
+                if criterion.kind not in measures:
+                    measures[criterion.kind] = criterion.measure(self.spans[rows][own], segments)
+                hit[own] = _matched(measures[criterion.kind], criterion.least)
+        return found
+
+
+def _matched(measure: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """Which detections, in order of score, match a segment: the closest that is not taken. [N, M] -> [N]."""
+    hit, taken = np.zeros(len(measure), bool), np.zeros(measure.shape[1], bool)
+    for row in np.flatnonzero((measure >= least).any(axis=1)):
+        near = np.where(taken, -np.inf, measure[row])
+        best = int(near.argmax())
+        if near[best] >= least:
+            hit[row] = taken[best] = True
+    return hit
 
 
 class _Counts(NamedTuple):
@@ -101,32 +148,43 @@ class _Counts(NamedTuple):
     totals: NDArray[np.int64]
 
 
-def _counts(recordings: Sequence[Annotated], criterion: Criterion, thresholds: NDArray) -> _Counts:
-    flags = [hits(recording, criterion) for recording in recordings]
-    passed = [r.scores >= thresholds[r.found.texts] for r in recordings]
-    totals = [
-        (np.count_nonzero(hit & above), np.count_nonzero(above), len(recording.reference.texts))
-        for recording, hit, above in zip(recordings, flags, passed)
-    ]
-    texts, scores, hit = (
-        np.concatenate(part)
-        for part in ([r.found.texts for r in recordings], [r.scores for r in recordings], flags)
-    )
-    number = np.repeat(np.arange(len(recordings)), [len(flag) for flag in flags])
-    curves = []
-    ordered = np.lexsort((-scores, texts))
-    of_ordered = texts[ordered]
-    for text in np.unique(np.concatenate([r.reference.texts for r in recordings])):
-        order = ordered[_range(of_ordered, text)]
-        of_hits = order[hit[order]]
-        # detections down to the score of each hit; of equal scores, all
-        down_to = np.searchsorted(-scores[order], -scores[of_hits], side="right")
-        is_of = number[order] == np.arange(len(recordings))[:, None]
-        ends = np.maximum(down_to - 1, 0)
-        all_, right = (np.cumsum(part, axis=1)[:, ends] for part in (is_of, is_of & hit[order]))
-        segments = np.array([np.count_nonzero(r.reference.texts == text) for r in recordings])
-        curves.append((number[of_hits], all_, right, segments))
-    return _Counts(curves, np.array(totals, np.int64).reshape(-1, 3))
+def _above(recordings: Sequence[Annotated], thresholds: NDArray) -> NDArray[np.int64]:
+    """The number of detections of each recording that reach the threshold of their text."""
+    return np.array([np.count_nonzero(r.scores >= thresholds[r.found.texts]) for r in recordings], np.int64)
+
+
+def _counts(
+    ranked: _Ranked,
+    criteria: Sequence[Criterion],
+    thresholds: NDArray,
+    above: NDArray[np.int64],
+    instead: NDArray[np.intp] | None = None,
+) -> list[_Counts]:
+    """The counts of each criterion. above: see _above. instead: the text whose detections a text gets [n]."""
+    recordings = range(len(ranked.references))
+    texts = np.concatenate([reference.texts for reference in ranked.references])
+    found = [_Counts([], np.zeros((len(recordings), 3), np.int64)) for _ in criteria]
+    for counts in found:
+        counts.totals[:, 1] = above
+        counts.totals[:, 2] = [len(reference.texts) for reference in ranked.references]
+    for text in np.unique(texts):
+        source = text if instead is None else instead[text]
+        rows = ranked.of(source)
+        scores, number = ranked.scores[rows], ranked.number[rows]
+        places = [np.flatnonzero(number == recording) for recording in recordings]
+        segments = np.array([np.count_nonzero(one.texts == text) for one in ranked.references])
+        for counts, hit in zip(found, ranked.hits(rows, text, criteria)):
+            at = np.flatnonzero(hit)
+            # detections down to the score of each hit; of equal scores, all
+            down_to = np.searchsorted(-scores, -scores[at], side="right")
+            all_, right = (
+                np.array([np.searchsorted(some, down_to) for some in parts])
+                for parts in (places, [at[number[at] == recording] for recording in recordings])
+            )
+            counts.curves.append((number[at], all_, right, segments))
+            passed = at[scores[at] >= thresholds[source]]
+            counts.totals[:, 0] += np.bincount(number[passed], minlength=len(recordings))
+    return found
 
 
 def _metrics(counts: _Counts, weights: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
@@ -149,71 +207,62 @@ def _metrics(counts: _Counts, weights: NDArray[np.int64]) -> dict[str, NDArray[n
         }
 
 
+def chance_texts(references: Sequence[Segments], count: int, seed: int = 0) -> NDArray[np.intp]:
+    """The texts, of `count`, whose detections are exchanged for chance: all, or 100 if there are more.
+
+    Those of the references are among them, however many they are; the others are drawn.
+    """
+    there = np.unique(np.concatenate([reference.texts for reference in references]))
+    others = np.setdiff1d(np.arange(count), there)
+    drawn = np.random.default_rng(seed).permutation(others)[: max(CHANCE_TEXTS - len(there), 0)]
+    return np.sort(np.concatenate([there, drawn]))
+
+
 def spotting_metrics(
     recordings: Sequence[Annotated], thresholds: NDArray, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """For each criterion mAP, F1, precision and recall: value, 95 % interval and chance.
 
-    thresholds: of each text, float [n], for F1, precision and recall, which count all texts together. The
-    interval is a bootstrap over recordings, None for a single one. chance: the mean of 20 runs in which the
-    texts of the detections are permuted (`shuffled texts`), and of 20 in which the detections keep their
-    length, text and score, but lie anywhere in the recording (`random spans`).
+    thresholds: of each text, float [n], for F1, precision and recall, which count all texts together. Only
+    the texts of `chance_texts` need detections below their threshold. The interval is a bootstrap over
+    recordings, None for a single one. chance: the mean of 20 runs in which the texts of `chance_texts` get
+    each other's detections (`shuffled texts`), and of 20 in which the detections keep their length, text and
+    score, but lie anywhere in the recording (`random spans`).
     """
     random = np.random.default_rng(seed)
+    exchanged = chance_texts([recording.reference for recording in recordings], len(thresholds), seed)
+    ranked, above = _Ranked(recordings, exchanged), _above(recordings, thresholds)
     ones = np.ones((1, len(recordings)), np.int64)
-    weights = [ones, *resampling_weights(len(recordings), resamples, seed)]
-    drawn = {
-        "shuffled texts": [_shuffled(recordings, thresholds, random) for _ in range(_CHANCE_RUNS)],
-        "random spans": [(_moved(recordings, random), thresholds) for _ in range(_CHANCE_RUNS)],
-    }
-    report: dict[str, Any] = {}
-    for criterion in CRITERIA:
-        values = _metrics(_counts(recordings, criterion, thresholds), np.concatenate(weights))
-        chance = {
-            name: [_metrics(_counts(some, criterion, limits), ones) for some, limits in runs]
-            for name, runs in drawn.items()
-        }
-        report[str(criterion)] = {
+    weights = np.concatenate([ones, *resampling_weights(len(recordings), resamples, seed)])
+    of = (CRITERIA, thresholds, above)
+    values = [_metrics(counts, weights) for counts in _counts(ranked, *of)]
+    chance: dict[str, list[list[dict[str, NDArray]]]] = {"shuffled texts": [], "random spans": []}
+    for _ in range(_CHANCE_RUNS):
+        instead = np.arange(len(thresholds))
+        instead[random.permutation(exchanged)] = exchanged
+        chance["shuffled texts"].append([_metrics(one, ones) for one in _counts(ranked, *of, instead)])
+    for _ in range(_CHANCE_RUNS):
+        chance["random spans"].append([_metrics(one, ones) for one in _counts(ranked.moved(random), *of)])
+    return {
+        str(criterion): {
             name: {
                 "value": float(value[0]),
                 "interval": np.nanquantile(value[1:], [0.025, 0.975]).tolist()
                 if len(recordings) > 1
                 else None,
                 "chance": {
-                    kind: float(np.mean([run[name] for run in runs])) for kind, runs in chance.items()
+                    kind: float(np.mean([run[number][name] for run in runs])) for kind, runs in chance.items()
                 },
             }
-            for name, value in values.items()
+            for name, value in values[number].items()
         }
-    return report
+        for number, criterion in enumerate(CRITERIA)
+    }
 
 
 _CHANCE_RUNS = 20
-
-
-def _shuffled(
-    recordings: Sequence[Annotated], thresholds: NDArray, random: np.random.Generator
-) -> tuple[list[Annotated], NDArray]:
-    """The recordings with the texts of all detections permuted, and the thresholds that belong to them."""
-    order = random.permutation(len(thresholds))
-    limits = np.empty_like(thresholds)
-    limits[order] = thresholds
-    return [
-        Annotated(Segments(r.found.spans, order[r.found.texts]), r.scores, r.reference, r.seconds)
-        for r in recordings
-    ], limits
-
-
-def _moved(recordings: Sequence[Annotated], random: np.random.Generator) -> list[Annotated]:
-    """The recordings with each detection anywhere."""
-    found = []
-    for recording in recordings:
-        spans, texts = recording.found
-        length = np.ptp(spans, axis=1)
-        start = random.random(len(spans)) * np.maximum(recording.seconds - length, 0)
-        moved = Segments(np.stack([start, start + length], axis=1), texts)
-        found.append(Annotated(moved, recording.scores, recording.reference, recording.seconds))
-    return found
+CHANCE_TEXTS = 100
+"""Texts that are exchanged for chance; bounds the detections that are kept."""
 
 
 def best_threshold(scores: NDArray[np.float32], hit: NDArray[np.bool_], segments: int) -> tuple[float, float]:
@@ -261,4 +310,5 @@ def metric_samples(
     recordings: Sequence[Annotated], criterion: Criterion, thresholds: NDArray, weights: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
     """mAP, F1, precision and recall, each [B], of recordings taken as often as weights [B, R] say."""
-    return _metrics(_counts(recordings, criterion, thresholds), weights)
+    [counts] = _counts(_Ranked(recordings), [criterion], thresholds, _above(recordings, thresholds))
+    return _metrics(counts, weights)

@@ -10,22 +10,22 @@ from mmpt.utils.errors import UserError
 
 
 class Peaks(NamedTuple):
-    """Windows that remain: frames int64 [P, 2], the number of the text intp [P], score float32 [P]."""
+    """Windows that remain: frames int32 [P, 2], the number of the text int32 [P], score float32 [P]."""
 
-    spans: Spans
-    texts: NDArray[np.intp]
+    spans: NDArray[np.int32]
+    texts: NDArray[np.int32]
     scores: NDArray[np.float32]
 
     @classmethod
     def joined(cls, parts: "list[Peaks]") -> "Peaks":
         """All of `parts`, ordered by start, end and text."""
-        spans = np.concatenate([np.zeros((0, 2), np.int64), *(part.spans for part in parts)])
-        texts = np.concatenate([np.zeros(0, np.intp), *(part.texts for part in parts)])
+        spans = np.concatenate([np.zeros((0, 2), np.int32), *(part.spans for part in parts)])
+        texts = np.concatenate([np.zeros(0, np.int32), *(part.texts for part in parts)])
         scores = np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)])
         return cls(spans, texts, scores).of(np.lexsort((texts, spans[:, 1], spans[:, 0])))
 
-    def of(self, rows: NDArray) -> "Peaks":
-        """Some of the peaks, by number or by a mask."""
+    def of(self, rows: NDArray | slice) -> "Peaks":
+        """Some of the peaks, by number, by a mask or a slice."""
         return Peaks(self.spans[rows], self.texts[rows], self.scores[rows])
 
 
@@ -77,7 +77,7 @@ class PeakFinder:
         complete = self._spans[:, 1] <= until
         found = _keep(self._scores, neighbours, complete)
         texts = self._best[found[0]] if self.one_at_a_time else found[1]
-        peaks = Peaks(self._spans[found[0]], texts, found[2])
+        peaks = Peaks(self._spans[found[0]].astype(np.int32), texts.astype(np.int32), found[2])
         undecided = np.flatnonzero((self._scores > -np.inf).any(axis=1))
         first = undecided[0] if len(undecided) else len(self._spans)
         self._spans, self._scores = self._spans[first:], self._scores[first:]

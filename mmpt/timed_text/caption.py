@@ -5,11 +5,16 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from mmpt.utils.errors import UserError
 from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
 
 _CLOCK = re.compile(r"([-\u2212]?)(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?", re.ASCII)
+
+
+LONGEST_MS = 10**12
+"""A time at or after which no recording has a caption: 31 years."""
 
 
 @dataclass(frozen=True, order=True)
@@ -73,7 +78,7 @@ def tidy(
     cues: (where it is in the file, caption). The offset is added to all times. Left out: captions without
     text, those that do not end after they start, those that end before the recording begins, and repetitions
     (same time, text and tier). A start before 0 becomes 0. Overlaps within a tier are kept and counted.
-    findings: without it, they are logged as warnings.
+    findings: without it, they are logged as warnings. Raises UserError for a time of 31 years or more.
     """
     found = Findings() if findings is None else findings
     kept: dict[Caption, str] = {}
@@ -84,6 +89,11 @@ def tidy(
             end_ms=caption.end_ms + offset_ms,
             text=" ".join(nfc(caption.text).split()),
         )
+        if any(abs(moment) >= LONGEST_MS for moment in (caption.start_ms, caption.end_ms)):
+            raise UserError(
+                f"{where}: {caption.start_ms / 1000:g} to {caption.end_ms / 1000:g} s: no recording is that "
+                "long: check the times, their unit and the offset."
+            )
         if reason := _unusable(caption):
             found.add(f"{reason}, left out", where)
             continue

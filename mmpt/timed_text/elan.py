@@ -49,13 +49,17 @@ def tier_names(path: str | Path) -> list[str]:
 
 
 def write_elan(
-    path: str | Path, captions_by_tier: Mapping[str, Sequence[Caption]], media: str | Path | None = None
+    path: str | Path,
+    captions_by_tier: Mapping[str, Sequence[Caption]],
+    media: str | Path | None = None,
+    home: str | Path | None = None,
 ) -> None:
     """Write an .eaf file with one tier for each name, even if it has no captions.
 
     A tier of ELAN holds no overlapping annotations: captions that overlap go to further tiers, NAME-2,
-    NAME-3, ... media: the video to link to. Raises UserError for a text that XML cannot hold, for no tier,
-    and for a caption that does not end after it starts.
+    NAME-3, ... media: the video to link to. home: the folder in which the file will be, if it is moved there
+    later. Raises UserError for a text that XML cannot hold, for no tier, and for a caption that does not end
+    after it starts.
     """
     from pympi import Eaf
 
@@ -63,6 +67,7 @@ def write_elan(
     if not captions_by_tier:
         raise UserError(f"{path}: there is no tier to write.")
     eaf = Eaf(author="mmpt")
+    eaf.adocument["DATE"] = "1970-01-01T00:00:00+00:00"  # equal captions give equal files
     eaf.remove_tier("default")
     taken = set(captions_by_tier)
     for name, captions in captions_by_tier.items():
@@ -74,7 +79,7 @@ def write_elan(
             _add_tier(path, eaf, tier, part)
     if media is not None:
         kind = mimetypes.guess_type(str(media))[0] or "unknown"
-        relative = os.path.relpath(media, path.parent or ".")
+        relative = os.path.relpath(media, path.parent if home is None else home)
         eaf.add_linked_file(Path(media).resolve().as_uri(), f"./{Path(relative).as_posix()}", kind)
     with atomic_write(path) as temporary:  # pympi's own writer renames a file that is there to .bak
         ElementTree.ElementTree(_document(eaf)).write(temporary, encoding="UTF-8", xml_declaration=True)

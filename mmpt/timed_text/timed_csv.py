@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmpt.timed_text.caption import Caption, Findings, parse_time, tidy
+from mmpt.timed_text.caption import LONGEST_MS, Caption, Findings, parse_time, tidy
 from mmpt.timed_text.text_file import read_decoded
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
@@ -36,15 +36,23 @@ def read_timed_csv(
     gloss). Optional: tier, signer. Raises UserError with the line of a row that cannot be read.
     """
     path = Path(path)
-    text = read_decoded(path, encoding)
+    content = read_decoded(path, encoding)
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+        io.StringIO(content, newline=""),
+        delimiter="\t" if path.suffix.lower() == ".tsv" else ",",
+        strict=True,
     )
     rows = _rows(path, reader)
-    _, header = next(rows, (1, []))
+    line, header = next(rows, (1, []))
     columns = [name.strip().lower() for name in header]
-    start, end = (_time_column(path, columns, which) for which in ("start", "end"))
-    return tidy(_cues(path, columns, (start, end), unit, rows), offset_ms, findings)
+    where = f"{path}, line {line}"
+    if repeated := [name for name in columns if name and columns.count(name) > 1]:
+        raise UserError(f"{where}: there are two columns {repeated[0]!r}: remove or rename one.")
+    start, end = (_time_column(where, columns, which) for which in ("start", "end"))
+    text = next((name for name in _TEXTS if name in columns), None)
+    if text is None:
+        raise UserError(f"{where}: expected a column {', '.join(_TEXTS)}, got {', '.join(columns)}.")
+    return tidy(_cues(path, columns, (start, end, text), unit, rows), offset_ms, findings)
 
 
 def write_timed_csv(path: str | Path, captions: Sequence[Caption]) -> None:
@@ -73,12 +81,12 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[s
         raise UserError(f"{path}, line {line}: not readable as CSV ({error}).") from error
 
 
-def _time_column(path: Path, columns: Sequence[str], which: str) -> str:
+def _time_column(where: str, columns: Sequence[str], which: str) -> str:
     names = [name.format(which) for name in _NAMES]
     given = [name for name in names if name in columns]
     if len(given) != 1:
         raise UserError(
-            f"{path}, line 1: expected one column of {', '.join(names)}, got {', '.join(columns) or 'none'}."
+            f"{where}: expected one column of {', '.join(names)}, got {', '.join(columns) or 'none'}."
         )
     return given[0]
 
@@ -86,13 +94,11 @@ def _time_column(path: Path, columns: Sequence[str], which: str) -> str:
 def _cues(
     path: Path,
     columns: Sequence[str],
-    times: tuple[str, str],
+    names: tuple[str, str, str],
     unit: str | None,
     rows: Iterator[tuple[int, list[str]]],
 ) -> Iterator[tuple[str, Caption]]:
-    text = next((name for name in _TEXTS if name in columns), None)
-    if text is None:
-        raise UserError(f"{path}, line 1: expected a column {', '.join(_TEXTS)}, got {', '.join(columns)}.")
+    *times, text = names
     for line, cells in rows:
         row = dict(zip(columns, cells))
         where = f"{path}, line {line}"
@@ -112,7 +118,7 @@ def _milliseconds(where: str, column: str, cell: str, unit: str | None) -> int:
         number = float(cell)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) < LONGEST_MS:
         raise UserError(f"{where}: expected a number or a time such as 00:01:02.500, got {cell!r}.")
     if scale is None and unit is None:
         raise UserError(

@@ -33,7 +33,7 @@ _MERGED = ".shards.merged"
 _FORMAT = "signclip-shard"
 _OURS = re.compile(
     r"\.lock|shard\.json|progress|manifest\.json|\.manifest\.journal|facts\.jsonl"
-    r"|parts(/(key\.txt|\d{9}\.npz))?|(parts/)?\.[^/]*\.tmp(\.[^./]+)?"
+    r"|parts(/(key\.txt|\d{9}\.npz))?|peaks(/[^/]*\.npz)?|((parts|peaks)/)?\.[^/]*\.tmp(\.[^./]+)?"
 )
 """Names of files in the folder of a shard."""
 _START = 60.0

@@ -27,7 +27,7 @@ class PoseFiles(Dataset):
         self.paths, self.processor, self.longest = paths, processor, longest
         header = Pose.read(Path(paths[0]).read_bytes()).header
         points = [(part.name, point) for part in header.components for point in part.points]
-        needed = {POSE, *HANDS, *processor.prepare._needed}
+        needed = {POSE, *HANDS, *processor.prepare.needed}
         self.columns = np.array([i for i, (name, _) in enumerate(points) if name in needed])
         self.layout = PoseLayout.of([points[i] for i in self.columns])
         self.width = float(header.dimensions.width)

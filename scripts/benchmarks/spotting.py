@@ -1,8 +1,12 @@
-"""Spotting in recordings of growing length: time and peak memory, against one window at a time.
+"""Spotting in recordings of growing length: time and peak memory, against other ways.
 
 A recording is the lexicon's clips, repeated. Each length runs in a process of its own, with the model, all
-texts and the files that `signclip spot` writes; the time is without loading the model. The other way reads
-the recording once, and prepares and embeds each window as a clip with `SignCLIP.embed_pose`.
+texts and the files that `signclip spot` writes; the time is without loading the model. The peer is what a
+competent user would write: `Pose.read` of the whole recording, mmpt's features of each window, batches of 64
+windows padded to their longest, transformers' BertModel (SDPA, inference mode) with the weights of the same
+model, a matrix product with the texts, and suppression of each text in NumPy. It writes no files. It runs on
+part of the recording (--peer minutes), and both are compared by seconds of a window. `plain` reads the
+recording once, and prepares and embeds each window as a clip with `SignCLIP.embed_pose`.
 """
 
 import argparse
@@ -19,18 +23,33 @@ import torch
 from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
 
-from benchmarks.common import in_own_process
+from benchmarks.common import clocked, in_own_process
+from benchmarks.peer_embedding import PeerTowers
+from benchmarks.peer_spotting import peaks_of_each_text, window_scores_of
 from mmpt.config import load_config
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.models import load_tokenizer
 from mmpt.models.folder import LoadedModel
 from mmpt.processors.fingerspelling import find_lexicon
-from mmpt.spotting import Recording, Targets, Thresholds, WindowGrid
+from mmpt.spotting import (
+    Recording,
+    Segments,
+    SpotOptions,
+    Targets,
+    Thresholds,
+    WindowGrid,
+    find_peaks,
+)
 from mmpt.spotting.run import RunOptions, spot_recordings
 from mmpt.tasks import Task
 
-AGAINST = {"plain": "one window at a time, with SignCLIP.embed_pose"}
+AGAINST = {
+    "peer": "batches of windows, transformers' BertModel, suppression in NumPy",
+    "plain": "one window at a time, with SignCLIP.embed_pose",
+}
 FPS = 25
+TOLERANCE = 0.01
+"""Share of the peaks that may differ: scores that are equal but for rounding."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--texts", type=int, default=500, help="number of texts (default 500)")
     parser.add_argument("--threshold", type=float, default=0.3, help="least score (default 0.3)")
+    parser.add_argument(
+        "--segments", type=int, default=0, help="segments of a made-up reference of 50 texts, for metrics"
+    )
+    parser.add_argument("--peer", type=float, default=5, help="minutes of the peer's part (default 5)")
     parser.add_argument("--plain", type=int, default=100, help="windows in the plain loop (evenly spaced)")
 
 
@@ -56,16 +79,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             (times, peak) = in_own_process(_spot, options, path, folder / path.stem)
             found.append({"minutes": minutes, "peak_mib": peak / 2**20, **times})
             sys.stdout.write(json.dumps(found[-1]) + "\n")
-        plain = _plain(options, path)
+        other = _plain(options, path) if options.against == "plain" else _peer(options, folder)
     last = found[-1]
-    ratio = plain / (last["wall"] / last["windows"])
+    ratio, cpu = (other[clock] / (last[clock] / last["windows"]) for clock in ("wall", "cpu"))
     return {
         "summary": f"spot: {last['minutes']:g} min in {last['wall']:.0f} s, {last['peak_mib']:.0f} MiB, "
-        f"{ratio:.1f}x against plain",
+        f"{ratio:.1f}x against {options.against} ({cpu:.1f}x of processor time)",
         "threads": torch.get_num_threads(),
         "lengths": found,
-        "plain_seconds_a_window": plain,
+        f"{options.against}_seconds_a_window": other,
         "ratio": ratio,
+        "cpu_ratio": cpu,
     }
 
 
@@ -98,12 +122,44 @@ def _spot(options: argparse.Namespace, path: Path, out: Path) -> dict[str, float
     wall, cpu = time.perf_counter(), time.process_time()
     targets = Targets.of_texts(model, [f"Fingerspell sign {number}." for number in range(options.texts)])
     how = RunOptions(thresholds=Thresholds(options.threshold), show_progress=False)
-    [row] = spot_recordings(model, [path], targets, out, how)["recordings"]
+    references = [_made_up(options, Recording(model, path))] if options.segments else None
+    [row] = spot_recordings(model, [path], targets, out, how, references)["recordings"]
     taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     return taken | {"windows": row["windows"], "detections": row["detections"]}
 
 
-def _plain(options: argparse.Namespace, path: Path) -> float:
+def _made_up(options: argparse.Namespace, recording: Recording) -> Segments:
+    """A reference of segments of a second of the first 50 texts, at random times."""
+    random = np.random.default_rng(0)
+    start = np.sort(random.uniform(0, recording.count / recording.fps - 1, options.segments))
+    texts = random.integers(0, min(options.texts, 50), options.segments)
+    return Segments(np.stack([start, start + 1], axis=1), texts)
+
+
+def _peer(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Seconds of a window of the peer, on the start of the recording; the peaks are compared with ours."""
+    path = folder / "peer.pose"
+    write_recording(path, round(60 * FPS * options.peer))
+    model = _model(options)
+    targets = Targets.of_texts(model, [f"Fingerspell sign {number}." for number in range(options.texts)])
+    towers, grid, recording = PeerTowers(model), WindowGrid(), Recording(model, path)
+    spans, (scores, taken) = grid.spans(recording.count, recording.fps), ({}, {})
+
+    def spot_all() -> None:
+        scores["all"] = window_scores_of(towers, model.video_processor, path, spans, targets.vectors)
+        taken["peaks"] = peaks_of_each_text(spans, scores["all"], SpotOptions().overlap, options.threshold)
+
+    times = clocked(spot_all)
+    found = find_peaks(model, recording, targets, SpotOptions(), options.threshold).peaks
+    ours = {(*span, text) for span, text in zip(found.spans.tolist(), found.texts.tolist())}
+    apart = len(ours ^ taken["peaks"]) / max(len(ours), 1)
+    sys.stdout.write(f"peer: {len(spans)} windows, {len(taken['peaks'])} peaks, {apart:.2%} differ\n")
+    if apart > TOLERANCE:
+        raise RuntimeError(f"{apart:.2%} of the peaks differ")
+    return {"wall": times.wall / len(spans), "cpu": times.cpu / len(spans)}
+
+
+def _plain(options: argparse.Namespace, path: Path) -> dict[str, float]:
     """Seconds of a window, read by pose-format and embedded on its own."""
     model = _model(options)
     pose = Pose.read(path.read_bytes())
@@ -111,8 +167,7 @@ def _plain(options: argparse.Namespace, path: Path) -> float:
     spans = WindowGrid().spans(recording.count, recording.fps)
     times = []
     for start, stop in spans[np.linspace(0, len(spans) - 1, options.plain).astype(int)]:
-        began = time.perf_counter()
         body = NumPyPoseBody(FPS, pose.body.data[start:stop], pose.body.confidence[start:stop])
-        model.embed_pose([Pose(pose.header, body)])
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+        times.append(clocked(lambda body=body: model.embed_pose([Pose(pose.header, body)])))
+    wall, cpu = (statistics.median(some) for some in zip(*times))
+    return {"wall": wall, "cpu": cpu}

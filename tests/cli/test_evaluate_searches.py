@@ -115,6 +115,11 @@ def test_searches_of_a_table(model_folder, tmp_path, capsys):
     assert "mean of 4 draws" in (tmp_path / "out" / "protocols.md").read_text()
     assert outcomes["sentences", "t2v"]["n"] == 18
     assert outcomes["sentences", "t2v, duplicates right"]["n"] == 6
+    shown = capsys.readouterr().out.splitlines()
+    header = [cell.strip() for line in shown if "| protocol" in line for cell in line.split("|")]
+    row = next(line.split("|") for line in shown if line.startswith("| sentences"))
+    place = header.index("MeanR")
+    assert row[place].strip() == f"{outcomes['sentences', 't2v']['metrics']['MeanR']:.1f}"
     assert main([*asked, *one, "--queries", "other-language"]) == 0
     assert main([*asked, *one, "--other-signer"]) == 2
     assert "queries are by the signer of the gallery's clip" in capsys.readouterr().err

@@ -4,8 +4,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 
 from mmpt.cli.extract import _kind, main
 from mmpt.extractors.manifest import JOURNAL, NAME, read_manifest, trial_weights
-from tests.conftest import ROOT
+from tests.commands import Forked, run, start
 from tests.extractors.test_runner import content, save
 from tests.extractors.videos import write_audio, write_video
 
@@ -29,24 +27,6 @@ def test_extract_folder_named_like_an_extractor() -> None:
         assert _kind(line.split()) == kind
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "mmpt.cli.extract", *map(str, arguments)]
-
-
-def start(*arguments: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell that starts the tests in the background makes them, and their children, ignore SIGINT
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
 def recorded(out: Path) -> float:
     """Number of recorded results: lines of the journal, or all if the run has ended."""
     try:
@@ -55,12 +35,11 @@ def recorded(out: Path) -> float:
         return math.inf if (out / NAME).exists() else 0
 
 
-def wait_for_results(process: subprocess.Popen[str], out: Path, suffix: str, count: int) -> None:
+def wait_for_results(started: Forked, out: Path, suffix: str, count: int) -> None:
     """Wait until this many results are written and recorded (the main process records them later)."""
     deadline = time.monotonic() + 120
     while min(len(list(out.rglob(f"[!.]*{suffix}"))), recorded(out)) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
+        assert started.process.is_alive() and time.monotonic() < deadline
         time.sleep(0.005)
 
 
@@ -68,24 +47,23 @@ def interrupt_and_finish(
     arguments: list[object], out: Path, suffix: str, after: int, how: signal.Signals
 ) -> None:
     """Start, end with the signal `how` after some results, check that no file is half-written, resume."""
+    command = ["extract", *arguments, "--out", out]
     for _attempt in range(5):
-        process = start(*arguments, "--out", out)
-        wait_for_results(process, out, suffix, after)
-        process.send_signal(how)
-        _, stderr = process.communicate(timeout=60)
-        if process.returncode != 0:
+        started = start(*command)
+        wait_for_results(started, out, suffix, after)
+        os.kill(started.process.pid, how)
+        ended = started.end()
+        if ended.returncode != 0:
             break
         shutil.rmtree(out)  # it ended before the signal, on a busy machine
     if how != signal.SIGKILL:
-        assert process.returncode == 128 + how, stderr
-        assert ("interrupted" if how == signal.SIGINT else "terminated") in stderr
-        assert "Traceback" not in stderr
+        assert ended.returncode == 128 + how, ended.stderr
+        assert ("interrupted" if how == signal.SIGINT else "terminated") in ended.stderr
+        assert "Traceback" not in ended.stderr
         assert (out / "manifest.json").exists() and not (out / ".manifest.journal").exists()
     else:
-        assert process.returncode == -how
-    again = subprocess.run(
-        command(*arguments, "--out", out), cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        assert ended.returncode == -how
+    again = run(*command)
     assert again.returncode == 0, again.stderr
     assert " 0 already finished" not in again.stderr, "finished files were extracted again"
 
@@ -121,13 +99,7 @@ def test_resume_extract_network_after_kill_gives_the_same_files(tmp_path, networ
     for index in range(8):
         write_video(tmp_path / "in" / f"{index}.mp4", 20 + 9 * index, 25)
     arguments = [*network, "--in", tmp_path / "in", "--weights", "random:1", "--dtype", "float32"]
-    whole = subprocess.run(
-        command(*arguments, "--out", tmp_path / "whole"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    whole = run("extract", *arguments, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     interrupt_and_finish(arguments, tmp_path / "broken", ".npy", 2, signal.SIGKILL)
     assert content(tmp_path / "broken") == content(tmp_path / "whole")

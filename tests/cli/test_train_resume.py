@@ -159,7 +159,7 @@ def test_best_checkpoint_starts_afresh_in_the_next_run_of_a_process(tiny_yaml, t
 
 # Published YAMLs reset the optimizer and the data loader at every start: a resumed run must not obey that.
 OPTIONS = [
-    "fairseq.optimization.max_epoch=10",
+    "fairseq.optimization.max_epoch=6",
     "fairseq.checkpoint.save_interval_updates=2",
     "fairseq.checkpoint.keep_interval_updates=1",
     "fairseq.checkpoint.reset_optimizer=true",
@@ -168,15 +168,21 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, ["--in-process"]),
+        (signal.SIGTERM, ["--in-process"]),
+        pytest.param(signal.SIGTERM, [], marks=pytest.mark.slow, id="launcher"),
+    ],
+)
+def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, number, words):
     """Killed or asked to stop inside an epoch: the second start resumes from the last checkpoint and ends
-    with the same weights. SIGTERM goes to the launcher, which hands it on.
+    with the same weights. The launcher hands SIGTERM on.
     """
     path, whole_folder, uninterrupted = whole
     folder = tmp_path / "stopped"
-    command = ["train", path, *OPTIONS, f"fairseq.checkpoint.save_dir={folder}"]
-    command += ["--in-process"] if number == signal.SIGKILL else []
+    command = ["train", path, *OPTIONS, f"fairseq.checkpoint.save_dir={folder}", *words]
     started = start(*command)
     deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoint_2_*.pt")):  # within the second epoch
@@ -201,7 +207,7 @@ def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, number):
     assert same_weights(whole_folder / "checkpoint_last.pt", folder / "checkpoint_last.pt")
     assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
     last = [
-        [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 10 " in line][-1]
+        [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 6 " in line][-1]
         for out in (uninterrupted, again)
     ]
     assert last[0] == last[1]

@@ -6,12 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import commands
 from tests.conftest import ENVIRONMENT
 
 
 def blocks(text: str, language: str = r"\w+") -> list[tuple[str, str]]:
     """(language, content) of the fenced code blocks that name a language, in order."""
     return re.findall(rf"^```({language})\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def run_lines(script: str, folder: Path, project: Path | None = None) -> str:
+    """run_script for a block of `signclip ...` and `python ...` only, in a process that is forked (quick).
+
+    project: use the code of this copy of the project.
+    """
+    lines = script.replace("\\\n", " ").splitlines()
+    done = commands.run_lines(lines, folder, project)
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def run_script(script: str, folder: Path, timeout: float = 1200) -> str:

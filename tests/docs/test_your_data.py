@@ -9,7 +9,7 @@ import pytest
 from mmpt.config import load_config
 from tests.conftest import ROOT
 from tests.docs import pages
-from tests.docs.pages import run_script
+from tests.docs.pages import run_lines, run_script
 
 PAGE = ROOT / "docs" / "your_data.md"
 LINKED = ("configs", "demo_finger.py", "locallaunch.py", "mmpt", "projects", "scripts")
@@ -33,16 +33,16 @@ def folder(tmp_path: Path, pose_cache: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_your_data_table_check_and_dryrun(folder):
     """The fast half of the page: table, check and YAML, without training."""
     export, check, train = blocks("bash")[:3]
-    run_script(export, folder)
+    run_lines(export, folder)
     shown = (folder / "data/lexicon/table.csv").read_text().splitlines()[:3]
     assert "\n".join(shown) in PAGE.read_text(encoding="utf-8"), "the page shows the table's first rows"
-    assert "0 errors, 1 warning" in run_script(check, folder)
+    assert "0 errors, 1 warning" in run_lines(check, folder)
     write, _, commands = train.partition("EOF\nsignclip")
     run_script(f"{write}EOF\n", folder)
     config = load_config(folder / "my_signs.yaml")
     assert config.dataset.meta_processor == "TableMetaProcessor"
     launch = f"signclip{commands}".splitlines()[0]
-    assert "my_signs.yaml" in run_script(f"{launch} --dryrun", folder)
+    assert "my_signs.yaml" in run_lines(f"{launch} --dryrun", folder)
 
 
 @pytest.mark.slow

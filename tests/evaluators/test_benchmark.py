@@ -4,29 +4,39 @@ others.
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+
+Run = Callable[..., tuple[str, dict[str, Any]]]
 
 
-def run(out: Path, *options: str) -> tuple[str, dict[str, Any]]:
-    """The output of the benchmark, and its numbers."""
-    command = [sys.executable, "scripts/benchmark.py", "eval", *options, "--repeats", "1", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(out.read_text())
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the benchmark with some options: what it prints, and its numbers."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from scripts.benchmark import main
+
+    def run(*options: str) -> tuple[str, dict[str, Any]]:
+        assert main(["eval", *options, "--repeats", "1", "--out", str(tmp_path / "eval.json")]) == 0
+        return capsys.readouterr().out, json.loads((tmp_path / "eval.json").read_text())
+
+    return run
 
 
 SIZES = ["--clips", "120", "--prompts", "7", "120", "--knn", "60", "120", "--classes", "6", "--width", "8"]
 
 
-def test_benchmark_eval_against_peer(tmp_path: Path) -> None:
-    printed, found = run(tmp_path / "eval.json", *SIZES)
+def test_benchmark_eval_against_peer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the processes that only measure memory."""
+    from benchmarks import evaluation
+
+    monkeypatch.setattr(evaluation, "in_own_process", lambda work, *arguments: (work(*arguments), 0))
+    printed, found = run(*SIZES)
     ratio = r"\d+\.\d\dx"
     last = rf"eval: {ratio} \(120 prompts\), {ratio} \(7 prompts\), k-NN {ratio} \(120 clips\) against peer"
     assert re.fullmatch(last, printed.splitlines()[-1])
@@ -37,17 +47,17 @@ def test_benchmark_eval_against_peer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_benchmark_eval_of_protocols(tmp_path: Path) -> None:
-    _, found = run(tmp_path / "eval.json", *SIZES, "--scale", "300", "--protocols", "knn", "linear_probe")
+def test_benchmark_eval_of_protocols(run: Run) -> None:
+    _, found = run(*SIZES, "--scale", "300", "--protocols", "knn", "linear_probe")
     assert [row["protocol"] for row in found["scale"]] == ["knn", "linear_probe"]
     assert all(0 < row["metrics"][0]["R@1"] <= 1 for row in found["scale"])
 
 
 @pytest.mark.slow
-def test_benchmark_eval_against_plain(tmp_path: Path) -> None:
+def test_benchmark_eval_against_plain(run: Run) -> None:
     sizes = ["--clips", "120", "--prompts", "7", "120", "--against", "plain"]
     large = ["--large-clips", "700", "--large-prompts", "50", "--width", "8"]
-    printed, found = run(tmp_path / "eval.json", *sizes, *large)
+    printed, found = run(*sizes, *large)
     assert re.fullmatch(r"eval: \d+x against plain", printed.splitlines()[-1])
     assert [case["prompts"] for case in found["cases"]] == [7, 120]
     assert len(found["growth"]["seconds"]) == 4 and "exponent" in found["growth"]

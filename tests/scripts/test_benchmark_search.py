@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_module
+from tests.commands import run_lines
+from tests.conftest import ROOT
 
 
 @pytest.mark.slow
@@ -14,7 +16,7 @@ def test_benchmark_search_against_plain(tmp_path: Path) -> None:
     sizes = ["--sizes", "300", "900", "--width", "16", "--queries", "20", "--repeats", "1", "--kinds", "ivf"]
     out = tmp_path / "search.json"
     more = ["--against", "plain", "--out", str(out), "--folder", str(tmp_path)]
-    done = run_module("scripts/benchmark.py", "search", *sizes, *more)
+    done = run_lines([shlex.join(["python", "scripts/benchmark.py", "search", *sizes, *more])], ROOT)
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
     assert re.fullmatch(
@@ -33,7 +35,8 @@ def test_benchmark_search_against_plain(tmp_path: Path) -> None:
 def test_benchmark_search_against_peer(tmp_path: Path) -> None:
     sizes = ["--sizes", "900", "--width", "16", "--queries", "20", "--repeats", "1"]
     out = tmp_path / "search.json"
-    done = run_module("scripts/benchmark.py", "search", *sizes, "--out", str(out), "--folder", str(tmp_path))
+    more = ["--out", str(out), "--folder", str(tmp_path)]
+    done = run_lines([shlex.join(["python", "scripts/benchmark.py", "search", *sizes, *more])], ROOT)
     assert done.returncode == 0, done.stderr
     both = r"\d+\.\d\dx batch, \d+\.\d\dx single"
     last = rf"search: flat {both}; ivfpq {both} \(recall [01]\.\d+\) at 900 vectors against peer"

@@ -8,7 +8,7 @@ from mmpt.pose.joining import at_rate
 from mmpt.pose.reader import read_pose
 from mmpt.processors.table_file import read_table
 from mmpt.timed_text import read_captions
-from scripts.join_letters import core_of, main, read_letters
+from scripts.join_letters import TRAIN, core_of, main, read_letters
 
 
 @pytest.mark.parametrize("join", ["cut", "crossfade"])
@@ -58,6 +58,19 @@ def test_words_are_different_and_a_seed_is_a_recording(tmp_path):
         assert row.path.read_bytes() == (tmp_path / "b" / "recordings" / row.path.name).read_bytes()
     assert main(["--words", "6", "--seed", "6", "--out", str(tmp_path / "c")]) == 0
     assert [row.text for row in read_table(tmp_path / "c" / "recordings.csv").rows] != texts[:6]
+
+
+def test_several_splits_have_their_languages_and_share_no_word(tmp_path, capsys):
+    out = ["--split", "train", "valid", "test", "--out", str(tmp_path / "x")]
+    assert main(["--words", "9", "2", "3", *out]) == 0
+    rows = read_table(tmp_path / "x" / "recordings.csv").rows
+    languages = {split: {r.signed_language for r in rows if r.split == split} for split in out[1:4]}
+    assert languages == {"train": {*TRAIN}, "valid": {"asq", "bzs"}, "test": {"gsg", "ase", "sgg"}}
+    assert len({row.text for row in rows}) == 14
+    assert all(row.values["letters"] == " ".join(row.text) for row in rows)
+    assert {row.split for row in read_table(tmp_path / "x" / "table.csv").rows} == {*languages}
+    assert main(["--words", "9", *out, "--force"]) == 2
+    assert "got 1 numbers of recordings for --split train valid test" in capsys.readouterr().err
 
 
 def test_only_own_output_is_replaced_and_bad_numbers_are_refused(tmp_path, capsys):

@@ -82,7 +82,12 @@ def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder,
         assert sorted((c.start_ms, c.end_ms, c.text) for c in captions) == [row[:3] for row in rows]
         assert {caption.tier.split("-")[0] for caption in captions} == {"spotting"}
         assert (out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-    capsys.readouterr()
+    file = re.escape(str(chosen / "thresholds.json"))
+    shown = capsys.readouterr().out
+    assert re.search(
+        rf"thresholds of {file}, chosen on 2 recordings by global F1 at IoU 0.3 \(F1 there", shown
+    )
+    assert "threshold chosen" not in shown
     assert spot(work, model_folder, *given, "--overlap", 0.5, "--out", work / "other") == 2
     assert "chosen with other settings (overlap: 0.2 there, 0.5 now)" in capsys.readouterr().err
 
@@ -148,7 +153,7 @@ def test_an_interrupted_run_is_resumed_and_a_finished_one_kept(work, model_folde
     assert [path.name for path in out.rglob("*") if path.name != ".lock"] == ["peaks", "a.npz"]
     assert spot(work, model_folder, *words) == 0 and seen == ["a", "b", "b"]
     done = contents(out)
-    assert b"b.mp4" in done["b.eaf"] and b"MEDIA_DESCRIPTOR" not in done["a.eaf"]
+    assert b'RELATIVE_MEDIA_URL="./../b.mp4"' in done["b.eaf"] and b"MEDIA_DESCRIPTOR" not in done["a.eaf"]
     assert spot(work, model_folder, *words) == 0 and len(seen) == 3 and contents(out) == done
     capsys.readouterr()
     assert spot(work, model_folder, "--threshold", 0.2, "--out", out) == 2
@@ -160,6 +165,49 @@ def test_an_interrupted_run_is_resumed_and_a_finished_one_kept(work, model_folde
     assert spot(work, model_folder, "--threshold", 0.2, "--out", out) == 2
     assert "a.npz holds peaks of another run (floor" in capsys.readouterr().err
     assert spot(work, model_folder, "--threshold", 0.2, "--out", out, "--force") == 0
+
+
+def test_shards_and_their_merge_write_the_files_of_one_run(work, model_folder, monkeypatch, capsys):
+    words = ["--threshold", 0.1, "--reference", work, "--out"]
+    assert spot(work, model_folder, *words, work / "whole") == 0
+    whole = capsys.readouterr().out
+    out, seen, read = work / "out", [], Recording.features
+    monkeypatch.setattr(
+        Recording, "features", lambda self, spans: (seen.append(self.path.stem), read(self, spans))[1]
+    )
+    assert spot(work, model_folder, *words, out, "--shard", "2/2") == 0
+    assert re.fullmatch(r"shard 2/2: 1 recordings, \d+ windows\n", capsys.readouterr().out)
+    assert spot(work, model_folder, *words, out, "--merge") == 2
+    assert spot(work, model_folder, *words, out) == 2  # without shards
+    assert "--merge: shard 1 of" in (error := capsys.readouterr().err).replace("1/2", "1")
+    assert "holds shards of 2 that are not merged" in error
+    assert spot(work, model_folder, *words, out, "--shard", "1/2") == 0 and seen == ["b", "a"]
+    capsys.readouterr()
+    lost = out / ".shards" / "2-of-2" / "peaks" / "b.npz"
+    lost.rename(work / "b.npz")
+    assert spot(work, model_folder, *words, out, "--merge") == 2
+    assert "shard 2/2 has no peaks of" in capsys.readouterr().err
+    (work / "b.npz").rename(lost)
+    for _ in range(2):
+        assert spot(work, model_folder, *words, out, "--merge") == 0 and seen == ["b", "a"]
+        assert capsys.readouterr().out == whole.replace(str(work / "whole"), str(out))
+    files, expected = contents(out), contents(work / "whole")
+    assert {k: v for k, v in files.items() if k != ".lock"} == {
+        k: v for k, v in expected.items() if k != ".lock"
+    }
+    assert not (out / ".shards").exists()
+
+
+def test_elan_has_the_best_detections_of_too_many(work, model_folder, monkeypatch, caplog):
+    monkeypatch.setattr("mmpt.spotting.run.ELAN_MOST", 3)
+    assert spot(work, model_folder, "--threshold", -1, "--out", work / "out", names="a") == 0
+    rows = rows_of(work / "out" / "a.csv")
+    best = sorted(rows, key=lambda row: -float(row[3]))[:3]
+    captions = read_captions(work / "out" / "a.eaf")
+    assert {(c.start_ms, c.end_ms, c.text) for c in captions} == {row[:3] for row in best} and len(rows) > 3
+    assert f"a.eaf has the 3 detections with the highest scores of {len(rows)}" in caplog.text
+    report = json.loads((work / "out" / "spotting.json").read_text())["recordings"][0]
+    assert (report["detections"], report["in_elan"]) == (len(rows), 3)
 
 
 def test_other_peoples_files_are_kept(work, model_folder, capsys):
@@ -203,7 +251,7 @@ def test_examples_of_an_index_are_found_where_they_are(work, model, model_folder
     assert "has no row for 2 of 2 entries" in capsys.readouterr().err
 
 
-def test_features_of_video_models(data_dir, tmp_path):
+def test_features_of_video_models(data_dir, tmp_path, capsys):
     bert = str(data_dir / "mmfusion" / "bert")
     dataset = DatasetConfig(
         meta_processor="RWTHFSMetaProcessor",
@@ -223,7 +271,17 @@ def test_features_of_video_models(data_dir, tmp_path):
         expected = model.embed_video_features([part])[0] if part.any() else np.full(model.dim, np.nan)
         np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-5)
     targets = Targets.of_texts(model, ["A"])
-    assert mmpt.spot(model, tmp_path / "a.npy", targets, -1, SpotOptions(OPTIONS.grid, fps=10))
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("A\n")
+    words = ["--model", str(tmp_path / "model"), "--texts", str(tmp_path / "texts.txt"), *GRID]
+    words = ["spot", str(tmp_path / "a.npy"), *words, "--threshold", "-1", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith("a.npy: features have no frame rate: give it (--fps).")
+    assert main([*words, "--fps", "10"]) == 0
+    found = mmpt.spot(model, tmp_path / "a.npy", targets, -1, SpotOptions(OPTIONS.grid, fps=10))
+    expected = [(round(1000 * d.start), round(1000 * d.end), d.text, f"{d.score:.4f}") for d in found]
+    assert rows_of(tmp_path / "out" / "a.csv") == expected and (tmp_path / "out" / "a.eaf").is_file()
     for fps in (None, 0.0, float("nan")):
         with pytest.raises(UserError, match="no frame rate"):
             Recording(model, tmp_path / "a.npy", fps=fps)

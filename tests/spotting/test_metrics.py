@@ -9,6 +9,7 @@ from mmpt.spotting.metrics import (
     Criterion,
     Segments,
     best_threshold,
+    chance_texts,
     choose_thresholds,
     hits,
     spotting_metrics,
@@ -123,6 +124,26 @@ def test_chance_is_far_below_perfect_spotting():
         for metric in of_criterion.values():
             assert metric["value"] == 1 and metric["interval"] == [1, 1]
             assert max(metric["chance"].values()) < 0.3
+
+
+def test_chance_exchanges_the_texts_of_the_reference_and_others_up_to_a_hundred(monkeypatch):
+    recordings = made_up(1, texts=9)
+    references = [recording.reference for recording in recordings]
+    there = np.unique(np.concatenate([reference.texts for reference in references]))
+    assert (
+        chance_texts(references, 9).tolist() == list(range(9)) and len(chance_texts(references, 500)) == 100
+    )
+    assert np.isin(there, chance_texts(references, 500)).all()
+    monkeypatch.setattr("mmpt.spotting.metrics.CHANCE_TEXTS", 3)
+    kept, limits = chance_texts(references, 9), np.full(9, 0.5, np.float32)
+    assert kept.tolist() == there.tolist() and len(there) < 9
+    fewer = []
+    for recording in recordings:  # the other texts have no detections below their threshold
+        rows = np.isin(recording.found.texts, kept) | (recording.scores >= 0.5)
+        found = Segments(*(part[rows] for part in recording.found))
+        fewer.append(Annotated(found, recording.scores[rows], recording.reference, recording.seconds))
+    assert sum(len(r.scores) for r in fewer) < sum(len(r.scores) for r in recordings)
+    assert spotting_metrics(fewer, limits, 5) == spotting_metrics(recordings, limits, 5)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,6 +1,9 @@
 """ELAN and CSV files."""
 
+import csv
+import io
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -155,6 +158,9 @@ def test_csv_units_by_name_by_option_or_refused(tmp_path):
         ("start_ms,start,end,text\n1,1,2,a\n", "expected one column of start_ms"),
         ("start_ms,end_ms\n1,2\n", "expected a column text"),
         ("", "expected one column"),
+        ("\n\nstart_ms,end_ms,gloss,Gloss\n", "line 3: there are two columns 'gloss'"),
+        ("start_s,end_s,text\n1,1e308,a\n", "line 2, column 'end_s': expected a number"),
+        ("start_s,end_s,text\n1,1e9,a\n", "line 2: 1 to 1e[+]09 s: no recording is that long"),
     ],
 )
 def test_csv_errors_name_the_line(tmp_path, text, words):
@@ -162,6 +168,35 @@ def test_csv_errors_name_the_line(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(UserError, match=words):
         read_captions(path)
+
+
+def test_damaged_csv_never_ends_in_a_traceback_and_loses_no_row(tmp_path):
+    """Errors name the line; rows that are read or counted are all rows that the csv module finds."""
+    text = (
+        'start_s,end_s,tier,text\n1.5,2.25,a,"one, two"\n\n0:02.5,00:00:03,a,"say ""x""\nand y"\n'
+        "4,5.5,b,three\n6,7,b,four\n"
+    )
+    parts = ["", '"', ",", "\n", "\r", "\0", "\t", "9", "-", ":", "inf", "e9", "e999", "1e308", "ü", "\udcfc"]
+    rng, refused = random.Random(1), 0
+    for number in range(400):
+        path, changed = tmp_path / f"a.{'ct'[number % 2]}sv", text.replace(",", ",\t"[number % 2])
+        at = rng.randrange(len(changed))
+        changed = changed[:at] + rng.choice(parts) + changed[at + rng.randrange(8) :]
+        path.write_bytes(changed.encode(errors="surrogateescape"))
+        found = Findings()
+        try:
+            captions = read_captions(path, findings=found)
+        except UserError as error:
+            refused += 1
+            assert re.search(r"line \d+(:|,)|zero bytes|not utf-8 text", str(error)) and "\n" not in str(
+                error
+            )
+            continue
+        rows = csv.reader(io.StringIO(changed, newline=None), delimiter=",\t"[number % 2])
+        left_out = sum(count for kind, count in found.counts.items() if "left out" in kind)
+        assert len(captions) + left_out == sum(any(cell.strip() for cell in row) for row in rows) - 1
+        assert all(0 <= caption.start_ms < caption.end_ms and caption.text for caption in captions)
+    assert 100 < refused < 390
 
 
 def test_csv_round_trip_and_tiers(tmp_path):

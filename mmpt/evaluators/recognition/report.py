@@ -18,7 +18,9 @@ from mmpt.utils.output_kinds import PROTOCOL_REPORT
 from mmpt.utils.outputs import replace_output
 
 COLUMNS = ("R@1", "R@5", "R@10", "P@1", "MRR", "DCG", "MedianR")
-_HEADER = ("protocol", "setting", "N", "classes", "coverage", *COLUMNS)
+_MEAN_RANK = "MeanR"
+"""A column if a protocol reports it."""
+_HEADER = ("protocol", "setting", "N", "classes", "coverage")
 _LISTED = 100
 _MAP, _PICTURES = "map.png", ("confusions.png", "per_class.png")
 
@@ -74,15 +76,23 @@ def report_of(split: str, model: dict[str, str], table: dict[str, str]) -> dict[
 
 def results_table(outcomes: Sequence[Outcome]) -> str:
     """All outcomes as a Markdown table: values with intervals, and chance below."""
-    return markdown_table(_HEADER, _table_rows(outcomes))
+    return markdown_table(_header(outcomes), _table_rows(outcomes))
+
+
+def _header(outcomes: Sequence[Outcome]) -> list[str]:
+    return [*_HEADER, *_columns(outcomes)]
+
+
+def _columns(outcomes: Sequence[Outcome]) -> list[str]:
+    return [*COLUMNS, *[_MEAN_RANK] * any(_MEAN_RANK in outcome.metrics for outcome in outcomes)]
 
 
 def _table_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
-    rows = []
+    rows, columns = [], _columns(outcomes)
     for outcome in outcomes:
         facts = [str(outcome.n), str(len(outcome.classes)), f"{outcome.coverage:.3f}"]
-        rows.append([outcome.protocol, outcome.setting, *facts, *(_cell(outcome, name) for name in COLUMNS)])
-        chance = [_number(name, outcome.chance.get(name)) for name in COLUMNS]
+        rows.append([outcome.protocol, outcome.setting, *facts, *(_cell(outcome, name) for name in columns)])
+        chance = [_number(name, outcome.chance.get(name)) for name in columns]
         rows.append(["", "chance", "", "", "", *chance])
     return rows
 
@@ -113,7 +123,7 @@ def _cell(outcome: Outcome, name: str) -> str:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f}" if name == "MedianR" else f"{value:.3f}"
+    return f"{value:.1f}" if name in ("MedianR", _MEAN_RANK) else f"{value:.3f}"
 
 
 def _breakdown(outcomes: Sequence[Outcome], queries: Split, by: str) -> list[dict[str, Any]]:
@@ -184,7 +194,7 @@ def _view(
     facts = [f"{len(queries)} clips"] + [f"command: {about['command']}"] * bool(about.get("command"))
     notes = [f"{o.protocol} {o.setting}: {'; '.join(o.notes)}" for o in outcomes if o.notes]
     lines = {"facts": [*facts, *notes], "warnings": about["warnings"]}
-    table = {"title": "Protocols", "header": list(_HEADER), "rows": _table_rows(outcomes)}
+    table = {"title": "Protocols", "header": _header(outcomes), "rows": _table_rows(outcomes)}
     return make_view(_title(about), lines, [table], answers, shown)
 
 
