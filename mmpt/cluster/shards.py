@@ -39,7 +39,7 @@ def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
         jobs,
         args.cancel_on_interrupt,
         shown=not getattr(args, "quiet", False),
-        progress=lambda: shard_progress(args.out).values() if getattr(args, "out", None) else (),
+        progress=(lambda: shard_progress(args.out).values()) if getattr(args, "out", None) else None,
     )
     worst = max(statuses)
     if worst > INCOMPLETE:

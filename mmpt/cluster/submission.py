@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 KINDS = ("slurm", "local")
 _YEAR = 366 * 24 * 60.0
+_EARLY = 60
+"""Seconds by which SLURM may send the signal of the time limit too early."""
 _QUEUE_EVERY = 5.0
 """Seconds between two calls of squeue: it is one program for all users of a cluster."""
 
@@ -41,6 +44,9 @@ class Cluster:
 
     def __init__(self, kind: str, config: ClusterConfig, name: str):
         """Raises UserError if jobs cannot be submitted from here."""
+        if config.nodes > 1 and name != "train":
+            log.warning("cluster.nodes: %d is for `signclip train`: these jobs have one node", config.nodes)
+            config = replace(config, nodes=1)
         self.kind, self.config, self.name = kind, config, name.replace(" ", "-")
         self.slurm = kind == "slurm"
         runs = os.environ.get("SIGNCLIP_RUNS", "runs")
@@ -67,11 +73,22 @@ class Cluster:
                 "--cluster slurm: cluster.time is not set: set the time limit of a job, such as '04:00:00'; "
                 "a job that reaches it is requeued and resumes."
             )
+        if self.slurm and (seconds := 60 * self._limit) <= self.config.stop_seconds + _EARLY:
+            raise UserError(
+                f"--cluster slurm: cluster.time is {seconds} s and cluster.stop_seconds "
+                f"{self.config.stop_seconds}: SLURM sends the signal to stop up to {_EARLY} s early, perhaps "
+                "when the job starts: set the limit higher."
+            )
         if not self.slurm and self.config.nodes > 1:
             raise UserError(
                 f"--cluster local: cluster.nodes is {self.config.nodes}, and this is one machine: use "
                 "--cluster slurm, or set it to 1."
             )
+
+    @property
+    def _limit(self) -> int:
+        """The time limit in minutes, in which SLURM counts."""
+        return math.ceil(minutes(self.config.time or "") or 0)
 
     @property
     def at_once(self) -> int | None:
@@ -106,7 +123,7 @@ class Cluster:
                 self._local[one.id] = handle
             submitted.append(one)
         if running:
-            log.info("%d jobs are still running: waiting for them, not submitting them again", len(running))
+            log.info("%d jobs are still queued: waiting for them, not submitting them again", len(running))
         if todo:
             ids = ", ".join(dict.fromkeys(str(one.id).partition("_")[0] for one in submitted))
             log.log(
@@ -149,7 +166,6 @@ class Cluster:
     def _of_slurm(self) -> dict[str, Any]:
         """The parameters of submitit's SlurmExecutor."""
         config = self.config
-        assert config.time is not None
         optional = {
             name: value
             for name in ("partition", "account", "gpus_per_node", "cpus_per_task")
@@ -158,10 +174,10 @@ class Cluster:
         more = {"requeue": True, **({} if config.mem is None else {"mem": config.mem}), **config.sbatch}
         return {
             "job_name": f"signclip-{self.name}",
-            "time": math.ceil(minutes(config.time) or 0),
+            "time": self._limit,
             "nodes": config.nodes,
             "ntasks_per_node": 1,
-            "setup": list(config.setup),
+            "setup": ["set -e", *config.setup, "set +e"] if config.setup else [],  # as submitit does locally
             "signal_delay_s": config.stop_seconds,
             "array_parallelism": config.array_parallelism or 256,
             "additional_parameters": more,
@@ -190,13 +206,13 @@ class Cluster:
         return f"sbatch refused the job: {said}"
 
     def queue(self) -> dict[str, str] | None:
-        """Job id -> state of the jobs that wait or run; None if SLURM does not answer at the moment."""
+        """Job id -> state and its reason of the jobs that wait or run; None if SLURM does not answer."""
         if not self.slurm:
             return {number: "RUNNING" for number, job in self._local.items() if job.state == "RUNNING"}
         asked, answer = self._queue
         if time.monotonic() - asked > _QUEUE_EVERY:
             user = f"--user={getpass.getuser()}"
-            lines = _output("squeue", "--noheader", "--array", "--format=%i %T", user)
+            lines = _output("squeue", "--noheader", "--array", "--format=%i %T %r", user)
             answer = None if lines is None else dict(line.split(None, 1) for line in lines.splitlines())
             self._queue = time.monotonic(), answer
         return answer

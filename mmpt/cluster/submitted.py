@@ -11,7 +11,10 @@ from mmpt.cluster.job import Job
 RESULT_DELAY = 15.0
 """Seconds in which the files of a job that has left the queue become visible on a shared file system."""
 _LOG_TAIL = 64 << 10
-_NOT_OURS = re.compile(r"submitit |srun: |\s*$")
+_NOT_OURS = re.compile(
+    r"submitit |srun: |frame #\d|\[?[WEI]\d{4} |Exception raised from |<omitting python frames>|\s*$"
+)
+"""Lines of a log that say nothing to a user: of submitit and srun, and torch on lost connections."""
 
 
 class Submitted:
@@ -29,14 +32,17 @@ class Submitted:
         return str(self.handle.job_id)
 
     def poll(self, queue: dict[str, str] | None) -> int | None:
-        """Its exit status; None while it waits or runs. queue: states by job id; None if they are unknown."""
-        if self.status is not None:
-            return self.status
-        saved = self._saved_status()
+        """Its exit status; None while it waits or runs. queue: states by job id; None if they are unknown.
+
+        A job that has failed may run again: SLURM or its user requeue it.
+        """
+        saved = 0 if self.status == 0 else self._saved_status()
         if saved == 0:
             self.status = 0
-        elif queue is None or self.id in queue:  # the cluster may requeue a job that has failed
+        elif queue is None:
             self._gone = None
+        elif self.id in queue:
+            self.status = self._gone = None
         elif saved is not None:
             self.status = saved
         elif self._gone is None:
@@ -69,7 +75,7 @@ class Submitted:
         return Path(self.handle.task(first).paths.stderr)
 
     def last_line(self) -> str:
-        """The last line of the log that submitit did not write; "" if there is none."""
+        """The last line of the log that the command wrote; "" if there is none."""
         try:
             with open(self.log_file, "rb") as file:
                 file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))

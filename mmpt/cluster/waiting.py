@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mmpt.cluster.job import Job
 from mmpt.cluster.submission import Cluster
@@ -19,16 +20,16 @@ def run_jobs(
     jobs: Sequence[Job],
     cancel_on_interrupt: bool = False,
     shown: bool = True,
-    progress: Callable[[], Iterable[tuple[int, int]]] = tuple,
+    progress: Callable[[], Iterable[tuple[int, int]]] | None = None,
 ) -> list[int]:
     """Run the jobs and wait for them; their exit statuses. Logs why each failed one did.
 
-    progress: clips done and all clips of each job, for the bar. After Ctrl-C or SIGTERM jobs of SLURM keep
-    running, unless cancel_on_interrupt; local ones are stopped.
+    progress: clips done and all clips of each job, for the bar (None: it counts jobs). After Ctrl-C or
+    SIGTERM jobs of SLURM keep running, unless cancel_on_interrupt; local ones are stopped.
     """
     waiting, submitted = list(jobs), list[Submitted]()
     try:
-        with Progress(0, shown) as bar:
+        with Progress(0, shown, unit="clip" if progress else "job") as bar:
             while waiting or any(one.status is None for one in submitted):
                 running = sum(one.status is None for one in submitted)
                 count = len(waiting) if cluster.at_once is None else max(0, cluster.at_once - running)
@@ -37,9 +38,10 @@ def run_jobs(
                     del waiting[:count]
                 queue = cluster.queue()
                 ended = sum(one.poll(queue) is not None for one in submitted)
-                counts = list(progress())
+                counts = list(progress()) if progress else [(ended, len(jobs))]
                 bar.move_to(sum(done for done, _ in counts), sum(total for _, total in counts))
-                bar.show(0, f"{ended} of {len(jobs)} jobs ended")
+                notes = [f"{ended} of {len(jobs)} jobs ended"] if progress else []
+                bar.show(0, ", ".join([*notes, *_why_waiting(submitted, queue or {})]))
                 time.sleep(_POLL)
     except KeyboardInterrupt:
         interrupted(cluster, submitted, cancel_on_interrupt)
@@ -50,6 +52,13 @@ def run_jobs(
     if not any(one.status for one in submitted):
         log.info("%d jobs have ended; logs are in %s", len(submitted), cluster.folder)
     return [one.status or 0 for one in submitted]
+
+
+def _why_waiting(submitted: Iterable[Submitted], queue: Mapping[str, str]) -> list[str]:
+    """How many jobs wait in the queue, by reason: a job that asks for too much may wait for ever."""
+    states = [queue.get(one.id, "") for one in submitted]
+    reasons = Counter(state.partition(" ")[2] for state in states if state.startswith("PENDING"))
+    return [f"{count} waiting ({reason})" for reason, count in reasons.most_common()]
 
 
 def failure(one: Submitted) -> str:

@@ -49,6 +49,10 @@ class ClusterConfig:
     sbatch: dict[str, Any] = opt({}, "other options of sbatch by name, such as qos or constraint")
 
 
+OF_THE_JOBS = {"array", "error", "open_mode", "output", "parsable", "signal", "test_only", "wait", "wrap"}
+OF_THE_JOBS |= {"no_requeue", "ntasks", "ntasks_per_node"}
+"""Options of sbatch on which the jobs depend."""
+
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, aliases, build
-from mmpt.config.cluster_options import ClusterConfig, minutes, of_slurm_config
+from mmpt.config.cluster_options import OF_THE_JOBS, ClusterConfig, minutes, of_slurm_config
 from mmpt.config.fairseq_options import check_fairseq
 from mmpt.config.package_files import PREFIX, config_path, package_root
 from mmpt.config.published import remove_ignored
@@ -94,6 +94,14 @@ def _map_slurm_config(tree: dict[str, Any], path: str | Path) -> None:
 
 
 def _check_cluster(config: ClusterConfig, source: Source) -> None:
+    for option in config.sbatch:
+        name = str(option).replace("-", "_")
+        if name in OF_THE_JOBS or hasattr(config, name):
+            instead = f"set cluster.{name}" if hasattr(config, name) else "leave it out"
+            raise UserError(
+                f"{source.of('cluster.sbatch')}: cluster.sbatch: {option!r} is set by the command itself: "
+                f"{instead}."
+            )
     if config.time is None:
         return
     limit = minutes(config.time)

@@ -194,6 +194,9 @@ class EvalConfig:
     prompt_ensemble: bool = opt(
         False, "a class is the mean of the unit embeddings of all its prompts, not of the first alone"
     )
+    prompt_ensemble_weights: list[float] | None = opt(
+        None, "prompt_ensemble: weight of each of dataset.prompt_templates in the mean; null: equal weights"
+    )
     after_training: bool = opt(False, "evaluate the best checkpoint when training ends")
     batch_size: int = opt(64, "clips per batch", minimum=1)
     bootstrap: int = opt(1000, "bootstrap samples for the 95 % intervals; 0: none", minimum=0)

@@ -109,7 +109,7 @@ def _evaluate(
     for row in non_finite(videos):
         raise UserError(why_non_finite(f"the clip {video_ids[row]}", dataset[row]["vfeats"]))
     texts = embed_prompt_sets(
-        sets.prompts, lambda prompts: predictor.embed_texts(map(dataset.text_processor, prompts))
+        sets, lambda prompts: predictor.embed_texts(map(dataset.text_processor, prompts))
     )
     embedded = EmbeddedSplit(texts, videos, np.array(sets.labels), sets.names, video_ids, sets.groups)
     train = partial(task.examples, "train")

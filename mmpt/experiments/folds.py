@@ -133,7 +133,7 @@ def run_baseline(config: Config, fold: Fold) -> np.ndarray:
     """Which test clips of a fold the config's baseline classifies correctly: bool [N]."""
     if baseline_of(config) == SVM:
         return svm_baseline(config, fold)
-    return ridge_correct(_task(config, fold), config.eval.prompt_ensemble)
+    return ridge_correct(_task(config, fold))
 
 
 def svm_baseline(config: Config, fold: Fold) -> np.ndarray:

@@ -4,14 +4,14 @@ It predicts the parts of a clip's sign (and its letter) from the model's feature
 ranks the prompts of the clip's sign language by the cosine of each kind of part.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt.evaluators.prompt_sets import prompt_sets
-from mmpt.processors.example import Example
+from mmpt.evaluators.prompt_sets import UNSEEN_ALPHABET, evaluated_prompts, prompt_sets
 from mmpt.signwriting import Sign, split_signs
 from mmpt.signwriting.glyphs import shapes
 from mmpt.signwriting.groups import GROUPS, HANDS
@@ -22,19 +22,21 @@ _GAMMA, _ALPHA = 0.5, 0.3
 """RBF width times the number of features, and ridge: usual values, not tuned."""
 
 
-def ridge_correct(task: Any, ensemble: bool) -> NDArray[np.bool_]:
-    """Which test clips of a task are classified correctly: bool [N]; ensemble: as eval.prompt_ensemble.
+def ridge_correct(task: Any) -> NDArray[np.bool_]:
+    """Which test clips of a task are classified correctly: bool [N].
 
-    Clips without a sign teach by their letters, if letters are a part of the prompts.
+    Clips without a sign teach by their letters, if letters are a part of the prompts. The cosines of letters
+    and of signs are weighted as in the prompt ensemble of the task.
     """
     features, prompts = {}, {}
+    options = dataclasses.replace(task.config.eval, protocol=UNSEEN_ALPHABET)
     for split in ("train", "test"):
         data = task.dataset(split, training=False)
         features[split] = np.stack([data[index]["vfeats"].mean(0) for index in range(len(data))])
-        prompts[split] = [_texts(example, ensemble) for example in data.examples]
+        prompts[split] = [evaluated_prompts(example, options) for example in data.examples]
     scale = features["train"].std(0) + 1e-6
     train, test = ((part - features["train"].mean(0)) / scale for part in features.values())
-    sets = prompt_sets(task.dataset("test", training=False).examples, ensemble, "unseen-alphabet")
+    sets = prompt_sets(task.dataset("test", training=False).examples, options)
     words = sorted({_words(texts) for texts in prompts["train"]} - {""})
     scores = np.zeros((len(test), len(sets.prompts)))
     for describe in (partial(_one_hot, words), describe_signs):
@@ -44,7 +46,9 @@ def ridge_correct(task: Any, ensemble: bool) -> NDArray[np.bool_]:
         target = np.stack([describe(prompts["train"][row]) for row in rows])
         candidates = np.stack([describe(texts) for texts in sets.prompts]) - target.mean(0)
         predicted = _fit(train[rows], target - target.mean(0), test)
-        scores += unit_rows(predicted) @ unit_rows(candidates).T
+        told = [[text for text in texts if describe((text,)).any()] for texts in sets.prompts]
+        weights = np.array([sets.weights_of(texts).sum() for texts in told])
+        scores += unit_rows(predicted) @ unit_rows(candidates).T * weights
     groups = np.array(sets.groups)
     labels = np.array(sets.labels)
     nearest = np.empty_like(labels)
@@ -74,10 +78,6 @@ def describe_signs(texts: tuple[str, ...]) -> NDArray[np.float64]:
             parts[4][other * FILLS + symbol.fill] += 0.5
             parts[5][other * ROTATIONS + symbol.rotation] += 0.5
     return np.concatenate(parts)
-
-
-def _texts(example: Example, ensemble: bool) -> tuple[str, ...]:
-    return (example.text, *filter(None, example.other_texts)) if ensemble else (example.text,)
 
 
 def _words(texts: tuple[str, ...]) -> str:

@@ -3,8 +3,10 @@
 import errno
 import logging
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +31,8 @@ Prepare = Callable[..., PoseClip]
 
 PROGRESS_FROM = 200
 _MISSING = (-1, -1)
+_CHUNK, _SLOW, _TOGETHER = 1000, 1e-4, 32
+"""Files whose stamps are taken in a row; seconds for one that are long; how many such chunks at a time."""
 _HALF = float(np.finfo(np.float16).max)
 
 
@@ -306,12 +310,32 @@ def _same_stamps(file: StoreFile, stamps: np.ndarray) -> np.ndarray:
 
 
 def _stamps(sources: Sequence[str]) -> np.ndarray:
-    """int64 [N, 2]: size, and a digest of times and inode, of each file; (-1, -1) if unknown."""
+    """int64 [N, 2]: size, and a digest of times and inode, of each file; (-1, -1) if unknown.
+
+    A file of several clips is looked at once. Where that takes long, as on a network file system, many are
+    looked at together.
+    """
+    files = list(dict.fromkeys(sources))
+    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+    started = time.perf_counter()
+    found = list(map(_stamps_of, chunks[:1]))
+    if time.perf_counter() - started > _CHUNK * _SLOW:
+        with ThreadPoolExecutor(_TOGETHER) as pool:
+            found += pool.map(_stamps_of, chunks[1:])
+    else:
+        found += map(_stamps_of, chunks[1:])
+    stamps = np.concatenate([np.zeros((0, 2), dtype=np.int64), *found])
+    if len(files) < len(sources):
+        row = {file: number for number, file in enumerate(files)}
+        stamps = stamps[[row[source] for source in sources]]
+    return stamps
+
+
+def _stamps_of(files: Sequence[str]) -> np.ndarray:
     stamps: list[int] = []
-    for source in sources:
+    for file in files:
         try:
-            status = os.stat(source)  # noqa: PTH116 (twice as fast as Path.stat)
-            size, *changed = file_stamp(status)
+            size, *changed = file_stamp(os.stat(file))  # noqa: PTH116 (twice as fast as Path.stat)
             stamps += (size, zlib.crc32(repr(changed).encode()))
         except (OSError, ValueError):
             stamps += _MISSING

@@ -88,12 +88,14 @@ def signs_of_row(table: Table, row: TableRow) -> list[Sign]:
         raise UserError(f"{table.path}, line {row.line}, column {SIGNS!r}: {error}") from error
 
 
-def check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+def check_weights(
+    weights: Sequence[float] | None, count: int, key: str = "dataset.prompt_weights"
+) -> list[float]:
     """The weights of `count` templates, normalised to sum 1; None: equal weights. Raises UserError."""
     given = [1.0] * count if weights is None else list(weights)
     if len(given) != count or min(given) < 0 or not sum(given):
         raise UserError(
-            f"dataset.prompt_weights: expected a weight >= 0 for each of the {count} prompt_templates, "
+            f"{key}: expected a weight >= 0 for each of the {count} prompt_templates, "
             f"not all 0, got {weights}."
         )
     return [weight / sum(given) for weight in given]

@@ -19,6 +19,7 @@ from mmpt.datasets.samplers import BatchSampler
 from mmpt.datasets.span_sampling import SpanLengths, SpanSampler, check_spans
 from mmpt.embedding.predictor import PREDICTORS
 from mmpt.evaluators.metrics.retrieval import METRICS
+from mmpt.evaluators.prompt_sets import ensemble_weights
 from mmpt.extractors.manifest import trial_weights
 from mmpt.losses import LOSSES, build_loss, needs_common_batches
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
@@ -61,6 +62,7 @@ class Task:
         check_reads_signs(config.model, dataset)
         WindowOptions.of(config.model, dataset)
         check_spans(dataset, len(dataset.prompt_templates))
+        ensemble_weights(config.eval, len(dataset.prompt_templates))
         self.video_processor(training=False)  # its own checks: components, width
 
     def _check_batches(self) -> None:

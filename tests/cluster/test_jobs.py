@@ -32,11 +32,15 @@ def local(tmp_path, monkeypatch):
     return lambda **keys: Cluster("local", ClusterConfig(**keys), "try")
 
 
+NOISE = "[W1129 22:08 TCPStore.cpp:138] lost\\nframe #7: <unknown>\\nW1129 22:08 rendezvous.py:1346] x\\n"
+"""What torch writes after a connection is lost."""
+
+
 def test_every_step_runs_and_a_failed_job_is_one_line_with_the_end_of_its_log(local, tmp_path, caplog):
     cluster = local(array_parallelism=3)
     scripts = {
         "a": ["echo 1 >> a", "echo 2 >> a"],
-        "b": ["echo early >&2; echo why >&2; exit 3", "touch not"],
+        "b": [f"echo early >&2; echo why >&2; printf '{NOISE}' >&2; exit 3", "touch not"],
     }
     scripts["c"] = ["kill -9 $$"]
     jobs = [cluster.job(name, [shell(step) for step in steps]) for name, steps in scripts.items()]
@@ -119,7 +123,7 @@ def slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mmpt.cluster.submission._QUEUE_EVERY", 0.0)
-    return lambda **keys: Cluster("slurm", ClusterConfig(**{"time": "90", **keys}), "try")
+    return lambda **keys: Cluster("slurm", ClusterConfig(**{"time": "90", **keys}), "train")
 
 
 def test_keys_of_the_config_become_options_of_sbatch(slurm, tmp_path):
@@ -132,25 +136,27 @@ def test_keys_of_the_config_become_options_of_sbatch(slurm, tmp_path):
     expected += ["time=1561", "signal=USR2@60", "array=0-1%2", "qos=high", "constraint=a100", "requeue"]
     for option in expected:
         assert f"#SBATCH --{option}\n" in text, (option, text)
-    assert "\nmodule load x\n" in text and "--kill-on-bad-exit=1" in text
+    assert "\nset -e\nmodule load x\nset +e\n" in text and "--kill-on-bad-exit=1" in text
 
 
-def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_path, caplog):
+def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
-    (tmp_path / "queue").write_text("7 RUNNING\n")
+    monkeypatch.setattr("mmpt.utils.progress.LINE_EVERY", 0.0)
+    (tmp_path / "queue").write_text("7 PENDING ReqNodeNotAvail, Reserved\n")
     cluster = slurm()
     job = cluster.job("a", [shell("true")])
 
     def wait(cancel: bool) -> None:
         threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
-            run_jobs(cluster, [job], cancel, shown=False)
+            run_jobs(cluster, [job], cancel)
 
     wait(False)
+    assert "0 of 1 jobs, 0.00 jobs/s, 1 waiting (ReqNodeNotAvail, Reserved)" in caplog.text
     assert "1 jobs keep running: cancel them with `scancel 7`" in caplog.text
     (tmp_path / "submitted").unlink()
     wait(True)
-    assert "1 jobs are still running: waiting for them" in caplog.text
+    assert "1 jobs are still queued: waiting for them" in caplog.text
     assert not (tmp_path / "submitted").exists() and (tmp_path / "cancelled").read_text() == "7\n"
 
 
@@ -162,11 +168,12 @@ def test_a_job_that_leaves_the_queue_without_a_status_has_failed(slurm, monkeypa
 
 
 def test_a_job_that_the_cluster_requeues_has_not_ended(slurm):
-    """Preempted, or on a node that failed: it has a status, and is in the queue again."""
+    """Preempted, on a failed node, or by `scontrol requeue`: it has a status, and is in the queue again."""
     cluster = slurm()
     (one,) = cluster.submit([cluster.job("a", [shell("true")])])
     one.job.status_file(0).write_text("143")
     assert one.poll({"7": "PENDING"}) is None and one.poll(None) is None
+    assert one.poll({}) == 143 and one.poll(None) == 143 and one.poll({"7": "PENDING BeginTime"}) is None
     one.job.status_file(0).write_text("0")
     assert one.poll({"7": "COMPLETING"}) == 0
     (other,) = cluster.submit([cluster.job("b", [shell("true")])])
@@ -187,11 +194,20 @@ def test_a_wrong_partition_is_one_line_with_those_that_exist(slurm, tmp_path, ca
         slurm().submit([cluster.job("a", [shell("true")])])
 
 
+def test_only_trainings_have_several_nodes(slurm, caplog):
+    assert slurm(nodes=2).config.nodes == 2
+    assert Cluster("slurm", ClusterConfig(time="5", nodes=2), "extract").config.nodes == 1
+    assert "cluster.nodes: 2 is for `signclip train`: these jobs have one node" in caplog.text
+
+
 def test_what_is_missing_is_said(slurm, monkeypatch):
     with pytest.raises(UserError, match=r"cluster\.time is not set"):
         slurm(time=None)
+    with pytest.raises(UserError, match=r"time is 120 s and cluster\.stop_seconds 60: SLURM sends"):
+        slurm(time="1:30", stop_seconds=60)
+    assert slurm(time="2", stop_seconds=59).config.time == "2"
     with pytest.raises(UserError, match=r"cluster\.nodes is 2, and this is one machine"):
-        Cluster("local", ClusterConfig(nodes=2), "try")
+        Cluster("local", ClusterConfig(nodes=2), "train")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="there is no sbatch on the PATH"):
         slurm()

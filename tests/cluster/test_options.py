@@ -36,6 +36,8 @@ def test_time_limits_are_read_as_sbatch_reads_them(text, expected):
         ("time: 12:00:00", r"cluster\.time: expected text or null, got 43200 .* put a text in quotes"),
         ("time: '1'\n  stop_seconds: 60", r"asked to stop 60 s before a limit of 60 s"),
         ("partiton: gpu", r"unknown key cluster\.partiton\. Did you mean cluster\.partition\?"),
+        ("sbatch: {array: 1-9}", r"cluster\.sbatch: 'array' is set by the command itself: leave it out"),
+        ("sbatch: {gpus-per-node: 8}", r"'gpus-per-node' is .* itself: set cluster\.gpus_per_node\."),
         ("nodes: 0", r"cluster\.nodes: expected from 1 to 10000, got 0"),
     ],
 )

@@ -1,16 +1,19 @@
 """Prompt ensembles, and the protocol unseen-alphabet."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmpt.evaluators.prompt_sets import embed_prompt_sets, prompt_sets, symbol_coverage
+from mmpt.config.schema import EvalConfig
+from mmpt.evaluators.prompt_sets import PromptSets, embed_prompt_sets, prompt_sets, symbol_coverage
 from mmpt.evaluators.reports.results import EmbeddedSplit, make_results
 from mmpt.processors.example import Example
 from mmpt.utils.errors import UserError
 
 A, B, C = (f"M510x508S{base}20490x493" for base in ("1f7", "147", "16d"))
+BOTH = EvalConfig(protocol="unseen-alphabet", prompt_ensemble=True)
 ARROW = "M521x520S19220500x501S2a20c480x481"
 
 
@@ -28,20 +31,20 @@ CLIPS = [
 
 
 def test_the_classes_of_each_protocol():
-    first = prompt_sets(CLIPS, False, "retrieval")
+    first = prompt_sets(CLIPS, EvalConfig())
     assert first.prompts == [("letter A",), ("letter B",), ("letter C",)] and first.labels == [0, 1, 0, 1, 2]
     assert first.groups is None
-    all_texts = prompt_sets(CLIPS, True, "retrieval")
+    all_texts = prompt_sets(CLIPS, EvalConfig(prompt_ensemble=True))
     assert all_texts.labels == first.labels
     assert all_texts.prompts == [("letter A", A), ("letter B", B, C), ("letter C", C)]
-    both = prompt_sets(CLIPS, True, "unseen-alphabet")
+    both = prompt_sets(CLIPS, BOTH)
     assert both.labels == [0, 1, 0, 2, 3] and both.groups == ["gsg", "gsg", "ase", "ase", "ase"]
     assert both.names[2] == f"letter B + {C}"
 
 
 def test_letters_of_a_language_with_one_sign_are_one_prompt():
     signs = [example(e.video_id, e.group, e.other_texts[0]) for e in CLIPS]
-    sets = prompt_sets(signs, False, "unseen-alphabet")
+    sets = prompt_sets(signs, dataclasses.replace(BOTH, prompt_ensemble=False))
     assert sets.prompts == [(A,), (B,), (C,)] and sets.labels == [0, 1, 0, 2, 2]
 
 
@@ -51,7 +54,7 @@ def test_unseen_alphabet_needs_signs(ensemble):
     with pytest.raises(
         UserError, match=r"clip 6 has no sign.*\{signwriting\}" if ensemble else "clip 1 has no"
     ):
-        prompt_sets(clips, ensemble, "unseen-alphabet")
+        prompt_sets(clips, dataclasses.replace(BOTH, prompt_ensemble=ensemble))
 
 
 def test_an_ensemble_is_the_mean_of_unit_vectors():
@@ -62,9 +65,26 @@ def test_an_ensemble_is_the_mean_of_unit_vectors():
         asked.extend(texts)
         return np.array([vectors[text] for text in texts], dtype=np.float32)
 
-    found = embed_prompt_sets([("a",), ("a", "b"), ("c", "b")], embed)
+    sets = PromptSets([("a",), ("a", "b"), ("c", "b")], [0, 1, 2])
+    found = embed_prompt_sets(sets, embed)
     assert asked == ["a", "b", "c"]  # each prompt once
     assert np.allclose(found, [[3, 4], [0.3, 0.9], [0.5, 0.5]])  # a single one is as it is
+    sets = dataclasses.replace(sets, weights={"a": 0.2, "c": 0.2, "b": 0.8})
+    found = embed_prompt_sets(sets, embed)
+    assert found.dtype == np.float32 and np.allclose(found, [[3, 4], [0.12, 0.96], [0.2, 0.8]])
+
+
+def test_the_prompts_of_a_template_have_its_weight():
+    weighted = dataclasses.replace(BOTH, prompt_ensemble_weights=[1, 3])
+    sets = prompt_sets(CLIPS, weighted)
+    assert sets.weights_of(("letter A", A, C)).tolist() == [0.25, 0.75, 0.75]
+    assert sets.prompts == prompt_sets(CLIPS, BOTH).prompts
+    wrong = {"a weight >= 0 for each of the 2": [1.0], "weight of 0": [0.0, 1.0]}
+    for message, weights in wrong.items():
+        with pytest.raises(UserError, match=f"eval.prompt_ensemble_weights.*{message}"):
+            prompt_sets(CLIPS, dataclasses.replace(weighted, prompt_ensemble_weights=weights))
+    with pytest.raises(UserError, match=r"no effect without eval\.prompt_ensemble=true"):
+        prompt_sets(CLIPS, dataclasses.replace(weighted, prompt_ensemble=False))
 
 
 def random_split(rng, clips=60, prompts=12):
@@ -117,6 +137,6 @@ def test_symbols_that_training_lacks_are_counted():
         example("t", "psr", "letter A", A.replace("1f720", "1f710"), ARROW),
         example("u", "eso", "letter", ""),
     ]
-    counts, unseen = symbol_coverage(train, prompt_sets(CLIPS, True, "unseen-alphabet"))
+    counts, unseen = symbol_coverage(train, prompt_sets(CLIPS, BOTH))
     assert counts == {"symbols": 3, "not_in_training": 3, "bases": 3, "bases_not_in_training": 2}
     assert unseen == [False, True, False, True, True]

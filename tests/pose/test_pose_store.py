@@ -394,3 +394,26 @@ def test_a_script_without_main_guard_ends_with_an_error(tmp_path, files):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.wait(60) == 1 and process.stderr is not None
         assert "needs a main guard" in process.stderr.read().splitlines()[-1]
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.0])
+def test_files_on_a_slow_disk_are_looked_at_together_and_each_once(files, monkeypatch, seconds):
+    sources = [*map(str, files), "missing", "nul\0", *map(str, reversed(files))]
+    expected = store_module._stamps_of(sources)
+    monkeypatch.setattr(store_module, "_CHUNK", 2)
+    monkeypatch.setattr(store_module, "_SLOW", 0.01 if seconds else 100.0)
+    looked, now, most, stat = [], set(), [], os.stat
+
+    def slow(path, *args, **options):
+        now.add(path)
+        most.append(len(now))
+        looked.append(path)
+        time.sleep(seconds)
+        now.remove(path)
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", slow)
+    np.testing.assert_array_equal(store_module._stamps(sources), expected)
+    assert sorted(looked) == sorted(set(sources))
+    assert (max(most) > 1) == (seconds > 0)
+    assert store_module._stamps([]).shape == (0, 2)

@@ -12,6 +12,7 @@ from tests.commands import run, train
 
 PROMPTS = 'prompt_templates: ["{text}", "{signwriting}"]\n  batch_sampler: random'
 LETTERS = "ABCDEF"
+EQUAL = "eval.prompt_ensemble_weights=null"
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,9 @@ def trained(tmp_path_factory, data_dir, pose_cache):
     )
     text = text.replace("batch_size: 4", "batch_size: 9").replace("max_epoch: 3", "max_epoch: 5")
     text = text.replace("max_len: 24", "max_len: 32").replace("lr: [1.0e-03]", "lr: [3.0e-03]")
+    ensemble = "prompt_ensemble: true, prompt_ensemble_weights: [1, 2]"
     config.write_text(
-        text + "loss: {label_aware: true}\neval: {protocol: unseen-alphabet, prompt_ensemble: true}\n"
+        text + f"loss: {{label_aware: true}}\neval: {{protocol: unseen-alphabet, {ensemble}}}\n"
     )
     ended = train(config, "fairseq.dataset.disable_validation=true")
     assert ended.returncode == 0, ended.stderr
@@ -66,8 +68,8 @@ def test_one_model_answers_letters_signs_and_both(trained, tmp_path):
     scores = model.score([pose], [letter, sign, fsw2swu(sign), f"{letter} {sign}"])[:, 0]
     assert scores[1] == pytest.approx(scores[2], abs=1e-5) and len({round(float(s), 4) for s in scores}) == 3
     for name, overrides in (
-        ("letters", ["dataset.prompt_templates=['{text}']", "eval.protocol=retrieval"]),
-        ("signs", ["dataset.prompt_templates=['{signwriting}']"]),
+        ("letters", ["dataset.prompt_templates=['{text}']", "eval.protocol=retrieval", EQUAL]),
+        ("signs", ["dataset.prompt_templates=['{signwriting}']", EQUAL]),
     ):
         done, results = evaluate(trained, tmp_path / name, *overrides)
         assert done.returncode == 0, done.stderr
@@ -82,9 +84,15 @@ def model_clips():
 
 
 def test_unseen_alphabet_without_signs_is_refused(trained, tmp_path):
-    done, results = evaluate(trained, tmp_path, "dataset.prompt_templates=['{text}']")
+    done, results = evaluate(trained, tmp_path, "dataset.prompt_templates=['{text}']", EQUAL)
     assert done.returncode == 2 and not results
     assert "has no sign: put {signwriting} into dataset.prompt" in done.stderr
+
+
+def test_weights_that_do_not_fit_the_templates_are_refused(trained, tmp_path):
+    done, results = evaluate(trained, tmp_path, "dataset.prompt_templates=['{signwriting}']")
+    assert done.returncode == 2 and not results
+    assert "eval.prompt_ensemble_weights: expected a weight >= 0 for each of the 1" in done.stderr
 
 
 def test_protocols_are_not_mixed_in_a_table(trained, tmp_path):

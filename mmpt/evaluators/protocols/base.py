@@ -34,7 +34,7 @@ class EvaluationProtocol(abc.ABC):
     @classmethod
     def prompt_sets(cls, examples: Sequence[Example], options: EvalConfig) -> PromptSets:
         """The texts to embed. Raises UserError if the protocol cannot evaluate these clips."""
-        return prompt_sets(examples, options.prompt_ensemble, options.protocol)
+        return prompt_sets(examples, options)
 
     @classmethod
     @abc.abstractmethod
