@@ -13,12 +13,14 @@ import argparse
 import importlib
 import logging
 import sys
+from pathlib import Path
 
 from benchmarks.common import machine
 
 from mmpt.cli import run_cli
-from mmpt.utils.files import write_json
+from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.outputs import check_file
 
 # name: module in scripts/benchmarks (imported only when it is run) and description
 BENCHMARKS = {
@@ -59,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
     setup_logging(logging.INFO)
+    if options.out:
+        check_file(Path(options.out), lambda path: "benchmark" in read_json(path))
     found = options.run(options)
     if options.out:
         settings = {key: value for key, value in vars(options).items() if key not in ("run", "out", "name")}

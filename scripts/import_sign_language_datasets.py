@@ -15,6 +15,7 @@ gloss or meaning.english.
 """
 
 import argparse
+import contextlib
 import itertools
 import logging
 import os
@@ -131,7 +132,7 @@ def _require_same(args: argparse.Namespace, corpus: Corpus) -> None:
         "size": corpus.size and list(corpus.size),
         "pose files": args.pose_files,
     }
-    recorded = read_json(record) if record.is_file() else {}
+    recorded = _recorded(record)
     known = {
         key: recorded[key] for key in current if recorded.get(key) is not None and current[key] is not None
     }
@@ -144,6 +145,18 @@ def _require_same(args: argparse.Namespace, corpus: Corpus) -> None:
             "remove it."
         )
     write_json(record, current)
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """The record of an earlier import, {} if there is none. Raises UserError for a foreign file."""
+    if not path.exists():
+        return {}
+    content: Any = None
+    with contextlib.suppress(ValueError):
+        content = read_json(path)
+    if not isinstance(content, dict) or "data set" not in content:
+        raise UserError(f"{path} was not written by this script: give another --out, or move it away.")
+    return content
 
 
 def _numbered(name: str) -> Iterator[str]:

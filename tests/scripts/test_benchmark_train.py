@@ -11,6 +11,7 @@ import torch
 
 from mmpt.losses import MMContraLoss
 from mmpt.models import BertSettings
+from mmpt.utils.errors import UserError
 
 SETTINGS = BertSettings(
     vocab_size=20000, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -166,6 +167,15 @@ def test_benchmarks_describe_their_baselines(capsys: pytest.CaptureFixture[str])
         assert done.value.code == 0
         text = capsys.readouterr().out
         assert "--against {" in text and "--out FILE" in text
+
+
+def test_benchmarks_replace_no_foreign_file(tmp_path: Path) -> None:
+    import benchmark
+
+    (tmp_path / "a.json").write_text('{"mine": 1}')
+    with pytest.raises(UserError, match="was not written by this command"):
+        benchmark.main(["eval", "--out", str(tmp_path / "a.json")])
+    assert (tmp_path / "a.json").read_text() == '{"mine": 1}'
 
 
 @pytest.mark.slow

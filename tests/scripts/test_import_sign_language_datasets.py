@@ -216,3 +216,12 @@ def test_import_datasets_help_names_the_data(capsys):
         importer.main(["--help"])
     shown = capsys.readouterr().out
     assert "Get the data:" in shown and "https://" in shown and "pip install sign-language-datasets" in shown
+
+
+@pytest.mark.parametrize("content", ['{"mine": 1}', "[1]", "mine"])
+def test_import_datasets_replaces_no_foreign_record(run, tmp_path, capsys, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "import.json").write_text(content)
+    assert run({"train": [example(0)]}) == 2
+    assert "import.json was not written by this script" in capsys.readouterr().err
+    assert (tmp_path / "out" / "import.json").read_text() == content
