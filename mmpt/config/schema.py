@@ -131,6 +131,11 @@ class ModelConfig(PublishedModel):
         "float32 matrix products of a training; high: in TF32 on a GPU that has it, with 10 bits of mantissa",
         choices=["highest", "high"],
     )
+    nested_attention: bool = opt(
+        False,
+        "attention over the sequences of a batch in one call, without padding (torch's nested tensors); for "
+        "GPUs, but not yet run on one",
+    )
     activation_checkpointing: bool = opt(
         False, "recompute layers in the backward pass: less memory, more time"
     )

@@ -258,7 +258,7 @@ class BertModel(PackedModule):
                 f"a text has {length} token ids ([CLS] and [SEP] included), but the text model has only "
                 f"{self.max_positions} positions: set dataset.max_len to at most {self.max_positions + 1}."
             )
-        packing = Packing.of(mask, self.packed, lengths)
+        packing = Packing.of(mask, self.packed, lengths, self.nested)
         columns = packing.columns
         tokens = self.embeddings.word_embeddings(packing.pack(input_ids))
         positions = self.embeddings.position_embeddings(

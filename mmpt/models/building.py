@@ -6,6 +6,7 @@ from mmpt.models.bert import BertEncoder, BertIntermediate, ResidualOutput
 from mmpt.models.bert_settings import fresh_settings
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.finetuning import freeze
+from mmpt.models.packing import PackedModule
 from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
 from mmpt.models.text_model import PretrainedBert, load_bert
 from mmpt.models.text_tower import WithTextTower
@@ -43,6 +44,8 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
     model: DualEncoder = model_class.from_config(model_cfg, dataset_cfg, bert)
     model.autocast = model_cfg.autocast
     for module in model.modules():
+        if isinstance(module, PackedModule):
+            module.nested = model_cfg.nested_attention
         if isinstance(module, BertEncoder):
             module.checkpointing = model_cfg.activation_checkpointing
         if model_cfg.compile and isinstance(module, BertIntermediate | ResidualOutput):

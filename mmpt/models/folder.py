@@ -104,7 +104,7 @@ def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dic
     names = {field.name: saved_name(field) for field in dataclasses.fields(model_cfg)}
     saved = {names[name]: value for name, value in dataclasses.asdict(model_cfg).items()}
     # keys that older versions of mmpt do not know; adapters are merged, so their rank is not needed
-    del saved["lora_rank"], saved["matmul_precision"]
+    del saved["lora_rank"], saved["matmul_precision"], saved["nested_attention"]
     if model_cfg.ensemble_size == 1:
         del saved[names["ensemble_size"]]
     saved |= {"checkpoint_path": None, "path_to_i3d_repo": None}

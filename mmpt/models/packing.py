@@ -2,9 +2,9 @@
 
 A padded batch [B, L, H] becomes its real tokens [N, H], so that embeddings, projections, feed-forward,
 LayerNorm and dropout are computed N times instead of B x L times. Attention runs over groups of sequences of
-similar length, each padded to its longest, or on a GPU over all sequences without padding. Krell et al. 2021
-(https://arxiv.org/abs/2107.02027) pack sequences into rows; this does not, so no sequence is cut and results
-equal those of the padded batch.
+similar length, each padded to its longest, or over all sequences without padding (`nested`). Krell et al.
+2021 (https://arxiv.org/abs/2107.02027) pack sequences into rows; this does not, so no sequence is cut and
+results equal those of the padded batch.
 """
 
 import dataclasses
@@ -22,8 +22,6 @@ from mmpt.utils.device import put
 CALL_COST = {"cpu": 1_000, "cuda": 1_000_000}
 """Cost of one more group, in entries of an attention matrix: measured on a CPU, where a factor of ten hardly
 matters; on a GPU estimated from the time to launch kernels."""
-VARIABLE_LENGTH = {"cuda"}
-"""Devices with attention for sequences of different lengths. On a CPU groups are faster."""
 SLACK = 0.15
 """Share of padding that a group may always have."""
 
@@ -67,12 +65,15 @@ class Packing:
     plain: bool = False
 
     @classmethod
-    def of(cls, mask: Tensor, packed: bool = True, lengths: Sequence[int] | None = None) -> "Packing":
+    def of(
+        cls, mask: Tensor, packed: bool = True, lengths: Sequence[int] | None = None, nested: bool = False
+    ) -> "Packing":
         """The packing of the tokens where mask [B, L] is true.
 
         The first token of each row is always included: attention over no token is undefined. With `packed`
         false padding is computed too, in one group as wide as the batch. lengths: the number of tokens of
-        each row; None: the CPU waits for a GPU to know them.
+        each row; None: the CPU waits for a GPU to know them. nested: one group of all sequences, without
+        padding.
         """
         seen = mask.bool().clone()
         seen[:, :1] = True
@@ -88,7 +89,7 @@ class Packing:
         order, ordered = both[0], seen[both[0]]
         place = places(ordered.flatten(), sum(counts))
         rows = order[place // width] * width + place % width
-        if mask.device.type in VARIABLE_LENGTH and counts and counts[0] != counts[-1]:
+        if nested and counts and counts[0] != counts[-1]:
             offsets = F.pad(both[1].cumsum(0), (1, 0))
             group = Group(batch, counts[0], None, None, offsets, counts[-1])
             return cls(batch, width, rows, (group,), (sum(counts),))
@@ -146,9 +147,13 @@ class Packing:
 
 
 class PackedModule(torch.nn.Module):
-    """A module that computes real tokens only, unless `packed` is false (see set_packed)."""
+    """A module that computes real tokens only, unless `packed` is false (see set_packed).
+
+    nested: see Packing.of.
+    """
 
     packed: bool = True
+    nested: bool = False
 
 
 def set_packed(model: torch.nn.Module, packed: bool) -> None:

@@ -159,7 +159,7 @@ class MMBertForEncoder(PackedModule):
             vfeats, vmasks = vfeats[:, :longest], vmasks[:, :longest]
         padded = lengths.clamp(min=self.max_video_len)  # the m of the docstring above
         tokens_of = None if known is None else [frames + 2 for frames in known]
-        packing = Packing.of(F.pad(vmasks, (1, 1), value=True), self.packed, tokens_of)
+        packing = Packing.of(F.pad(vmasks, (1, 1), value=True), self.packed, tokens_of, self.nested)
         sequences, columns = packing.sequences, packing.columns
         is_cls, is_sep = columns == 0, columns == vmasks.shape[1] + 1
         # each sequence has a [CLS] and a [SEP]; of a plain packing, the ONNX export does not know the size

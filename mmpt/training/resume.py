@@ -41,7 +41,10 @@ from mmpt.utils.origins import where_checkpoint_comes_from
 log = logging.getLogger(__name__)
 
 # These change speed or memory only, and no checkpoint depends on them.
-_COMPUTE_OPTIONS = ("autocast", "compile", "matmul_precision", "activation_checkpointing", "init_ignore")
+_COMPUTE_OPTIONS = (
+    *("autocast", "compile", "matmul_precision", "nested_attention", "activation_checkpointing"),
+    "init_ignore",
+)
 _SAME_EXPERIMENT = (
     *_COMPUTE_OPTIONS,
     *("cached_chunk", "max_nonfinite", "store_dtype", "pad_to_max", "split", "allow_trial_features"),

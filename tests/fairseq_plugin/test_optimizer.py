@@ -73,7 +73,7 @@ def test_clipping_uses_the_norm_of_the_check(clip_norm: float) -> None:
         torch.manual_seed(1)
         for param in params:
             param.grad = torch.randn_like(param)
-        return torch.tensor(1.0), 1, {}
+        return torch.tensor(1.0), 1, {"loss": torch.tensor(1.0)}
 
     backward(theirs)
     guard = NonFinite(0)

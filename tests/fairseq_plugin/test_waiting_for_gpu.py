@@ -9,7 +9,6 @@ from fairseq import tasks, utils
 
 from mmpt.fairseq_plugin.options import parse_fairseq_config
 from mmpt.fairseq_plugin.trainer import MMTrainer
-from mmpt.models import packing
 from mmpt.training.run import active, prepare
 from tests.fake_gpu import GPU, FakeGPU, OnGPU, move_to_gpu, pinned_batch
 
@@ -55,8 +54,6 @@ def gpu_of_fairseq(monkeypatch: pytest.MonkeyPatch) -> None:
         return utils.apply_to_sample(lambda t: t.to(device=GPU, non_blocking=True), sample)
 
     monkeypatch.setattr(utils, "move_to_cuda", move)
-    # torch's nested tensors cannot hold the fake GPU's
-    monkeypatch.setattr(packing, "VARIABLE_LENGTH", set())
 
 
 @pytest.mark.parametrize("options", [[], DEMO], ids=["trained towers", "demo"])

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmpt.losses import MMContraLoss
-from mmpt.models import packing
 from mmpt.models.dropout import Dropout
 from mmpt.models.packing import PackedModule, Packing, _split, pick, set_packed, spread
 from mmpt.models.prompts import distinct_prompts
@@ -295,25 +294,22 @@ def test_packed_attention_by_hand() -> None:
 
 
 @pytest.mark.parametrize("stack", [(), (2,)])
-def test_attention_of_variable_lengths_equals_that_of_groups(
-    monkeypatch: pytest.MonkeyPatch, stack: tuple[int, ...]
-) -> None:
-    """What a GPU computes, on a CPU; without dropout."""
+def test_nested_attention_equals_that_of_groups(stack: tuple[int, ...]) -> None:
+    """Without dropout."""
     torch.manual_seed(0)
     mask = torch.arange(40) < torch.tensor([40, 2, 1, 39, 2])[:, None]
     qkv = torch.randn(*stack, int(mask.sum()), 3 * 12, requires_grad=True)
     weights = torch.randn(*stack, int(mask.sum()), 12)
     found = []
-    for devices in (set(), {"cpu"}):
-        monkeypatch.setattr(packing, "VARIABLE_LENGTH", devices)
-        packed = Packing.of(mask)
-        assert (packed.groups[0].offsets is None) == (not devices)
+    for nested in (False, True):
+        packed = Packing.of(mask, nested=nested)
+        assert (packed.groups[0].offsets is not None) == nested
         out = packed.attend(qkv, 3, 0.0)
         found.append((out, *torch.autograd.grad((out * weights).sum(), qkv)))
     for groups, lengths in zip(*found):
         assert groups.abs().max() > 0.1
         close(lengths, groups, rtol=0, atol=1e-6)
-    assert Packing.of(torch.ones(3, 5)).groups[0].offsets is None  # of one length: no need
+    assert Packing.of(torch.ones(3, 5), nested=True).groups[0].offsets is None  # of one length: no need
 
 
 def test_attention_drops_out_without_packing_too() -> None:
