@@ -1,5 +1,6 @@
 """The examples of CONTRIBUTING.md, applied literally to a copy of the project and run."""
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -103,7 +104,9 @@ def test_contributing_examples_apply_to_the_code(project: Path) -> None:
     run_lines(f"{pytest_line} -p no:cacheprovider {' '.join(tests)}", project, project)
     rest = [line for line in lines if not line.startswith((pytest_line, "signclip train"))]
     assert len(rest) > 3
-    run_script("\n".join(rest), project)
+    for commands, some in itertools.groupby(rest, lambda line: line.startswith(("python ", "signclip "))):
+        script = "\n".join(some)
+        run_lines(script, project, project) if commands else run_script(script, project)
 
 
 @pytest.mark.slow
