@@ -260,6 +260,22 @@ def test_demo_trains_the_model_that_is_missing(tmp_path, monkeypatch, capsys):
     assert f"signclip train {ROOT}/projects/signclip/fslex_best.yaml`" in capsys.readouterr().err
 
 
+def test_demo_resumes_an_interrupted_training(tmp_path, monkeypatch, capsys):
+    """It would rank with the best checkpoint of the first epochs."""
+    started = []
+    monkeypatch.setenv("SIGNCLIP_RUNS", str(tmp_path))
+    monkeypatch.setattr("mmpt.cli.train.main", lambda words: started.append(words) or 7)
+    monkeypatch.setattr(demo_finger, "load_model", lambda *_: pytest.fail("it ranks"))
+    folder = tmp_path / "fslex_demo"
+    folder.mkdir()
+    (folder / "checkpoint_best.pt").touch()
+    (folder / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 19}\n')
+    (folder / "config.yaml").write_text("fairseq: {optimization: {max_epoch: 60}}\n")
+    assert demo_finger.main([]) == 7 and len(started) == 1
+    said = f"the training of {folder}/checkpoint_best.pt was interrupted (epoch 19 of 60): resuming it first"
+    assert said in capsys.readouterr().err
+
+
 def test_demo_from_another_folder_finds_the_model(tiny_yaml, lexicon_pose, monkeypatch, capsys):
     place = tiny_yaml.parent
     path = place / "test_beside.yaml"

@@ -101,15 +101,12 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, overrides)
     _refuse_unused_options(args, config)
     chosen = None
-    if (
-        not (args.no_train or args.checkpoint)
-        and args.config == DEFAULT_CONFIG
-        and _checkpoint(config) is None
-    ):
+    to_train = None if args.no_train or args.checkpoint else _to_train(args.config, config)
+    if to_train is not None:
         from mmpt.cli import train
 
         chosen = choose_clip(args, config)  # mistakes are reported before minutes of training
-        log.info("there is no trained model yet: training it first, about two minutes on two cores")
+        log.info("%s, about two minutes on two cores", to_train)
         if status := train.main([DEFAULT_CONFIG.replace("test_", ""), "eval.after_training=false"]):
             return status
     model = load_model(config, args.config)
@@ -260,6 +257,21 @@ def load_model(config: "Config", config_name: str) -> "SignCLIP":
         )
     trust, device = config.eval.trust_checkpoint, config.eval.device
     return SignCLIP.from_checkpoint(checkpoint, config, trust, device)
+
+
+def _to_train(config_name: str, config: "Config") -> str | None:
+    """Why the model of the default config is to be trained, None if it is there."""
+    from mmpt.config.run_folder import unfinished
+    from mmpt.tasks import Task
+
+    if config_name != DEFAULT_CONFIG:
+        return None
+    checkpoint = _checkpoint(config)
+    if checkpoint is None:
+        return "there is no trained model yet: training it first"
+    # the model of the checkout is not that of this folder
+    reached = unfinished(checkpoint) if checkpoint == Task(config).checkpoint_path() else None
+    return reached and f"the training of {checkpoint} was interrupted ({reached}): resuming it first"
 
 
 def _checkpoint(config: "Config") -> Path | None:

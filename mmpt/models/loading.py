@@ -7,6 +7,7 @@ file is trusted explicitly.
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mmpt.config.compare import trained_with, warn_of_other_preprocessing
-from mmpt.config.run_folder import DATA, SAVED_CONFIG, TOKENIZER
+from mmpt.config.run_folder import DATA, SAVED_CONFIG, TOKENIZER, unfinished
 from mmpt.config.schema import Config
 from mmpt.models.building import build_model
 from mmpt.models.folder import CONFIG_FILE, TOKENIZER_DIR, WEIGHTS_FILE, LoadedModel, read_config
@@ -36,6 +37,8 @@ from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json, sha256
 from mmpt.utils.output_kinds import MODEL_FOLDER
 from mmpt.utils.outputs import check_files
+
+log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -61,6 +64,8 @@ def load_model(
         model_cfg, dataset_cfg = config.model, config.dataset
         text_model, tokenizer = load_bert(dataset_cfg.bert_name, False), load_tokenizer(dataset_cfg.bert_name)
         check_tokenizer(path, dataset_cfg.bert_name)
+        if reached := unfinished(path):
+            log.warning("%s: its training has not ended (%s)", path, reached)
     with torch.device("meta"), _Uninitialised():  # shapes only: the weights come from the file
         model = build_model(model_cfg, dataset_cfg, text_model)
     load_weights(model, path, trust=trust, assign=True)

@@ -1,0 +1,29 @@
+"""What the files of a run say about it."""
+
+import pytest
+
+from mmpt.config.run_folder import unfinished
+
+SIXTY = "fairseq: {{optimization: {{max_epoch: 60, max_update: 0{}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "config", "reached"),
+    [
+        ('{"epoch": 1}\n{"epoch": 19}\n', SIXTY.format(""), "epoch 19 of 60"),
+        ('{"epoch": 60}\n', SIXTY.format(""), None),
+        ('{"epoch": 19}\n', SIXTY.format(", stop_min_lr: 0.1"), None),  # it may have ended at that rate
+        ('{"epoch": 19}\n', SIXTY.format("}, checkpoint: {patience: 3"), None),
+        ('{"epoch": 19}\n', SIXTY.format("}, checkpoint: {patience: -1"), "epoch 19 of 60"),
+        ('{"epoch": 19}\n', "fairseq: {}", None),
+        ('{"epo', SIXTY.format(""), None),
+        ("", SIXTY.format(""), None),
+        ('{"epoch": 19}\n', "a: [", None),
+        ('{"epoch": 19}\n', None, None),
+    ],
+)
+def test_unfinished_training(tmp_path, metrics, config, reached):
+    (tmp_path / "metrics.jsonl").write_text(metrics)
+    if config is not None:
+        (tmp_path / "config.yaml").write_text(config)
+    assert unfinished(tmp_path / "checkpoint_best.pt") == reached
