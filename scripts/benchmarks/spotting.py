@@ -4,8 +4,8 @@ A recording is the lexicon's clips, repeated. Each length runs in a process of i
 texts and the files that `signclip spot` writes; the time is without loading the model. The peer is what a
 competent user would write: `Pose.read` of the whole recording, mmpt's features of each window, batches of 64
 windows padded to their longest, transformers' BertModel (SDPA, inference mode) with the weights of the same
-model, a matrix product with the texts, and suppression of each text in NumPy. It writes no files. It runs on
-part of the recording (--peer minutes), and both are compared by seconds of a window. `plain` reads the
+model, a matrix product with the texts, and suppression of each text in NumPy. Both search the
+same part of the recording (--peer minutes) with the same vectors of the texts; no files. `plain` reads the
 recording once, and prepares and embeds each window as a clip with `SignCLIP.embed_pose`.
 """
 
@@ -79,14 +79,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             (times, peak) = in_own_process(_spot, options, path, folder / path.stem)
             found.append({"minutes": minutes, "peak_mib": peak / 2**20, **times})
             sys.stdout.write(json.dumps(found[-1]) + "\n")
-        other = _plain(options, path) if options.against == "plain" else _peer(options, folder)
-    last = found[-1]
-    ratio, cpu = (other[clock] / (last[clock] / last["windows"]) for clock in ("wall", "cpu"))
+        last = found[-1]
+        if options.against == "plain":
+            other, ours = _plain(options, path), {c: last[c] / last["windows"] for c in ("wall", "cpu")}
+        else:
+            other, ours = _peer(options, folder)
+    ratio, cpu = (other[clock] / ours[clock] for clock in ("wall", "cpu"))
     return {
         "summary": f"spot: {last['minutes']:g} min in {last['wall']:.0f} s, {last['peak_mib']:.0f} MiB, "
         f"{ratio:.1f}x against {options.against} ({cpu:.1f}x of processor time)",
         "threads": torch.get_num_threads(),
         "lengths": found,
+        "seconds_a_window": ours,
         f"{options.against}_seconds_a_window": other,
         "ratio": ratio,
         "cpu_ratio": cpu,
@@ -136,8 +140,8 @@ def _made_up(options: argparse.Namespace, recording: Recording) -> Segments:
     return Segments(np.stack([start, start + 1], axis=1), texts)
 
 
-def _peer(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Seconds of a window of the peer, on the start of the recording; the peaks are compared with ours."""
+def _peer(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of a window of the peer and of mmpt, on a part of the recording; the peaks are compared."""
     path = folder / "peer.pose"
     write_recording(path, round(60 * FPS * options.peer))
     model = _model(options)
@@ -149,14 +153,19 @@ def _peer(options: argparse.Namespace, folder: Path) -> dict[str, float]:
         scores["all"] = window_scores_of(towers, model.video_processor, path, spans, targets.vectors)
         taken["peaks"] = peaks_of_each_text(spans, scores["all"], SpotOptions().overlap, options.threshold)
 
+    found = []
     times = clocked(spot_all)
-    found = find_peaks(model, recording, targets, SpotOptions(), options.threshold).peaks
-    ours = {(*span, text) for span, text in zip(found.spans.tolist(), found.texts.tolist())}
+    own = clocked(
+        lambda: found.append(find_peaks(model, recording, targets, SpotOptions(), options.threshold))
+    )
+    peaks = found[0].peaks
+    ours = {(*span, text) for span, text in zip(peaks.spans.tolist(), peaks.texts.tolist())}
     apart = len(ours ^ taken["peaks"]) / max(len(ours), 1)
     sys.stdout.write(f"peer: {len(spans)} windows, {len(taken['peaks'])} peaks, {apart:.2%} differ\n")
     if apart > TOLERANCE:
         raise RuntimeError(f"{apart:.2%} of the peaks differ")
-    return {"wall": times.wall / len(spans), "cpu": times.cpu / len(spans)}
+    peer, mmpt = ({"wall": t.wall / len(spans), "cpu": t.cpu / len(spans)} for t in (times, own))
+    return peer, mmpt
 
 
 def _plain(options: argparse.Namespace, path: Path) -> dict[str, float]:
