@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 
 from mmpt.config.fairseq_options import option
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import read_text
 
 LAST = "checkpoint_last.pt"
 BEST = "checkpoint_best.pt"
@@ -19,7 +21,7 @@ METRICS = "metrics.jsonl"
 """A line for each validated epoch."""
 
 _DEFAULT_SAVE_DIR = "checkpoints"
-_OTHER_ENDS = ("patience", "max_update", "stop_time_hours", "stop_min_lr")
+_OTHER_ENDS = ("patience", "max_update", "stop_time_hours")
 """fairseq options that end a training before its last epoch, if they are above 0."""
 
 
@@ -34,10 +36,13 @@ def unfinished(checkpoint: Path) -> str | None:
     By the files beside its checkpoint. None: it has ended, or they do not tell.
     """
     try:
-        lines = (checkpoint.parent / METRICS).read_text(encoding="utf-8").splitlines()
-        groups = yaml.safe_load((checkpoint.parent / SAVED_CONFIG).read_text(encoding="utf-8"))["fairseq"]
+        lines = read_text(checkpoint.parent / METRICS).splitlines()
+        groups = yaml.safe_load(read_text(checkpoint.parent / SAVED_CONFIG))["fairseq"]
         epoch, last = int(json.loads(lines[-1])["epoch"]), int(option(groups, "max_epoch", 0))
         ends_otherwise = any(float(option(groups, name, -1)) > 0 for name in _OTHER_ENDS)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        ends_otherwise |= float(option(groups, "stop_min_lr", -1)) >= 0
+    except (UserError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError):
+        return None
+    except (RecursionError, yaml.YAMLError):
         return None
     return f"epoch {epoch} of {last}" if epoch < last and not ends_otherwise else None

@@ -1,5 +1,7 @@
 """What the files of a run say about it."""
 
+import os
+
 import pytest
 
 from mmpt.config.run_folder import unfinished
@@ -16,6 +18,8 @@ SIXTY = "fairseq: {{optimization: {{max_epoch: 60, max_update: 0{}}}}}"
         ('{"epoch": 19}\n', SIXTY.format("}, checkpoint: {patience: 3"), None),
         ('{"epoch": 19}\n', SIXTY.format("}, checkpoint: {patience: -1"), "epoch 19 of 60"),
         ('{"epoch": 19}\n', "fairseq: {}", None),
+        ('{"epoch": 19}\n', SIXTY.format(", stop_min_lr: 0.0"), None),
+        ('{"epoch": Infinity}\n', SIXTY.format(""), None),
         ('{"epo', SIXTY.format(""), None),
         ("", SIXTY.format(""), None),
         ('{"epoch": 19}\n', "a: [", None),
@@ -27,3 +31,8 @@ def test_unfinished_training(tmp_path, metrics, config, reached):
     if config is not None:
         (tmp_path / "config.yaml").write_text(config)
     assert unfinished(tmp_path / "checkpoint_best.pt") == reached
+
+
+def test_unfinished_does_not_wait_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    assert unfinished(tmp_path / "checkpoint_best.pt") is None
