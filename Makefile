@@ -3,6 +3,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # No warnings about conflicts: the only one is expected (ve-fairseq declares torchaudio, which nothing uses).
 # No compilation: Python compiles what it imports, which is a small part, and the whole takes over a minute.
+# Many containers forbid Python to keep what it compiled: then every start would compile torch and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := PYTHONWARNINGS=ignore $(PY) -m pip --disable-pip-version-check install --quiet --no-warn-conflicts --no-compile
 RUNS ?= runs
 DEMO := fslex_demo
