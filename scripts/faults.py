@@ -185,7 +185,11 @@ def _spotted(folder: Path) -> dict[str, Any]:
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     if not one or one.keys() != other.keys():
         return False
-    return all(np.array_equal(np.asarray(one[name]), np.asarray(other[name])) for name in one)
+    for name in one:
+        first, second = np.asarray(one[name]), np.asarray(other[name])
+        if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+            return False
+    return True
 
 
 def _start(arguments: list[str], largest_file: int | None = None) -> subprocess.Popen[bytes]:

@@ -216,7 +216,7 @@ def _output_settings(
     limits = options.choose or _digest(options.thresholds.of(targets.names))
     segments = [part for reference in references or () for part in reference]
     return {
-        "targets": _digest_of(targets),
+        "targets": targets.source,
         "thresholds": f"{options.choose} at {options.criterion}" if options.choose else limits,
         "recordings": {recording.path.name: _stamp(recording) for recording in recordings},
         "references": _digest(*segments) if references is not None else None,
@@ -228,12 +228,8 @@ def _stamp(recording: Recording) -> list[Any]:
     return [*file_stamp(recording.path.stat()), recording.mirror, recording.fps]
 
 
-def _digest_of(targets: Targets) -> str:
-    return _digest(targets.vectors, targets.owners, text="\n".join(targets.names))
-
-
-def _digest(*arrays: NDArray, text: str = "") -> str:
-    digest = hashlib.sha256(text.encode())
+def _digest(*arrays: NDArray) -> str:
+    digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
@@ -276,7 +272,7 @@ class _Saved:
     @functools.cached_property
     def _of(self) -> dict[str, Any]:
         of = search_settings(self.model, self.targets, self.options.search)
-        return of | {"targets": _digest_of(self.targets), "floor": _digest(self.floor)}
+        return of | {"targets": self.targets.source, "floor": _digest(self.floor)}
 
     def _path(self, recording: Recording) -> Path:
         return self.folder / f"{recording.path.stem}.npz"

@@ -1,5 +1,7 @@
 """Windows -> embeddings -> similarities with targets, block by block of a recording."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,22 +24,36 @@ class Targets:
     """What is searched for: names, and the vectors of each (a prompt, or examples).
 
     names: of n targets. vectors: float32 [m, D]. owners: intp [m], the target of each vector; the score of a
-    target is that of its most similar vector. measure: "cosine" or "dot".
+    target is that of its most similar vector. measure: "cosine" or "dot". source: a digest of the names and of
+    the texts or stored vectors they come from; unlike computed vectors, it is the same on every machine.
     """
 
     names: list[str]
     vectors: NDArray[np.float32]
     owners: NDArray[np.intp]
-    measure: str = "cosine"
+    measure: str
+    source: str
 
     @classmethod
-    def of(cls, labels: Sequence[str], vectors: NDArray[np.float32], measure: str = "cosine") -> "Targets":
-        """Vectors [m, D] with their labels [m]; vectors with the same label are one target."""
+    def of(
+        cls,
+        labels: Sequence[str],
+        vectors: NDArray[np.float32],
+        measure: str = "cosine",
+        texts: Sequence[str] | None = None,
+    ) -> "Targets":
+        """Vectors [m, D] with their labels [m]; vectors with the same label are one target.
+
+        texts: what the vectors are embeddings of, if they were not stored.
+        """
+        source = hashlib.sha256(json.dumps([[*labels], texts and [*texts]]).encode())
+        if texts is None:
+            source.update(np.ascontiguousarray(vectors).tobytes())
         names = list(dict.fromkeys(labels))
         number = {name: n for n, name in enumerate(names)}
         owners = np.array([number[label] for label in labels], np.intp)
         order = np.argsort(owners, kind="stable")
-        return cls(names, vectors[order], owners[order], measure)
+        return cls(names, vectors[order], owners[order], measure, source.hexdigest()[:16])
 
     @classmethod
     def of_texts(
@@ -46,7 +62,7 @@ class Targets:
         """Prompts, under their own name or under `labels`."""
         if not len(texts):
             raise UserError("there is no text to search for.")
-        return cls.of(labels or texts, model.embed_text(texts))
+        return cls.of(labels or texts, model.embed_text(texts), texts=texts)
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Similarity of each of `vectors` [N, D] with each target, float32 [N, n]."""

@@ -81,6 +81,7 @@ def test_resume_extract_after_a_signal_gives_the_same_files(tmp_path, how):
     assert content(tmp_path / "broken") == whole
 
 
+@pytest.mark.slow
 def test_resume_extract_pose_after_kill_gives_the_same_files(shared_videos, tmp_path):
     """MediaPipe on real videos, killed during the second clip."""
     (tmp_path / "in").mkdir()

@@ -188,6 +188,8 @@ def test_shards_and_their_merge_write_the_files_of_one_run(work, model_folder, m
     assert spot(work, model_folder, *words, out, "--merge") == 2
     assert "shard 2/2 has no peaks of" in capsys.readouterr().err
     (work / "b.npz").rename(lost)
+    exact = SignCLIP.embed_text  # another processor or number of threads rounds in another way
+    monkeypatch.setattr(SignCLIP, "embed_text", lambda *of: exact(*of) + np.float32(1e-7))
     for _ in range(2):
         assert spot(work, model_folder, *words, out, "--merge") == 0 and seen == ["b", "a"]
         assert capsys.readouterr().out == whole.replace(str(work / "whole"), str(out))
