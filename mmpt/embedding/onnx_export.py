@@ -30,6 +30,7 @@ from mmpt.utils.files import write_json
 from mmpt.utils.output_kinds import ONNX_EXPORT
 from mmpt.utils.outputs import check_output, replace_output
 
+log = logging.getLogger(__name__)
 TOLERANCE = 1e-5
 """Largest difference from the model, relative to the largest value of its embeddings if that is over 1."""
 _RUNS = 20
@@ -101,6 +102,7 @@ def export_onnx(model: SignCLIP, out: str | os.PathLike[str], force: bool = Fals
     with replace_output(out, ONNX_EXPORT, of, force) as fresh:
         for tower in _towers(model):
             path = fresh / f"{tower.name}.onnx"
+            log.info("exporting the %s tower (for an ensemble of eight, this takes minutes)", tower.name)
             _export(tower, plain, path)
             exported.append(_check(tower, original, path))
         model.tokenizer.save_pretrained(str(fresh / TOKENIZER_DIR))
