@@ -147,9 +147,8 @@ class Gate:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self._hosts is not None and _name(host) not in self._hosts:
             return refuse(400, f"this server is {' or '.join(sorted(self._hosts))}: use one of these names.")
-        if (
-            b"content-length" in headers and b"transfer-encoding" in headers
-        ):  # RFC 9112, 6.1: request smuggling
+        # RFC 9112, 6.1: who reads the one sees another request in the body than who reads the other
+        if b"content-length" in headers and b"transfer-encoding" in headers:
             answer = refuse(400, "the request has both Content-Length and Transfer-Encoding: send one.")
             answer.headers["connection"] = "close"
             return answer
