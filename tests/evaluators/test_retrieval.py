@@ -10,7 +10,7 @@ import pytest
 
 from mmpt.evaluators import METRICS, rank_metrics, retrieval_metrics
 from mmpt.evaluators.metrics import ranking as ranking_module
-from mmpt.evaluators.metrics.ranking import rank_matrix
+from mmpt.evaluators.metrics.ranking import Ranks, _true_per_row, join_ranks, rank_matrix
 from mmpt.utils.errors import UserError
 
 CASES = ("case1", "case2", "case3_ties")
@@ -181,8 +181,8 @@ def test_any_texts_any_ties_against_brute_force(monkeypatch: pytest.MonkeyPatch,
         similarity = random.integers(-levels, levels + 1, size=(n, n)).astype(dtype)
         if trial % 2:
             similarity = similarity[[texts.index(text) for text in texts]]
-        monkeypatch.setattr(ranking_module, "TILE_ROWS", int(random.integers(1, 9)))
-        monkeypatch.setattr(ranking_module, "TILE_COLUMNS", int(random.integers(1, 9)))
+        monkeypatch.setattr(ranking_module, "MATRIX_TILE", int(random.integers(1, 60)))
+        monkeypatch.setattr(ranking_module, "THREADS_FROM", int(random.choice([0, 1 << 20])))
         ks = sorted({1, int(random.integers(1, 30)), 5})
         assert_equal(retrieval_metrics(similarity, texts, ks), brute_force(similarity, texts, "all", ks))
 
@@ -225,6 +225,35 @@ def test_k_beyond_the_candidates() -> None:
     metrics = rank_metrics(np.array([[0.5, 0.7], [0.9, 0.1]]), [0, 1], ks=(5,))
     assert metrics["v2t"]["R@5"] == 1 and metrics["t2v"]["R@5"] == 1
     assert metrics["t2v"]["P@5"] == 1 / 5  # still five places, of which one is right
+
+
+def test_more_prompts_than_one_tile_can_count() -> None:
+    """Column counts of a tile are bytes: 255 prompts before the own one are counted, and 256 in two tiles."""
+    scores = np.arange(600.0)[:, None] * [1, -1]
+    ids = np.array([0, 599])
+    assert rank_matrix(scores, ids, (1,)).v2t.tolist() == [600, 600]
+    assert rank_matrix(scores[:256], ids % 256, (1,)).v2t.tolist() == [256, 88]
+
+
+@pytest.mark.parametrize("words", [1, 128, 255, 256, 510, 700])
+def test_flags_of_a_row_are_counted(words: int) -> None:
+    """All set, where a byte that sums too many words overflows, and at random."""
+    for rows in (1, 9):
+        flags = np.random.default_rng(words).random((rows, 8 * words)) < 0.5
+        flags[0] = True
+        assert _true_per_row(flags).tolist() == [sum(row) for row in flags.tolist()]
+
+
+def test_rankings_are_joined() -> None:
+    """Of clips 0 and 2, and of clips 1 and 3; the queries of the second follow those of the first."""
+    first = Ranks(*(np.array(v) for v in ([1, 2], [0, 1], [3, 1], [1, 1])), {1: np.array([0, 1])})
+    second = Ranks(*(np.array(v) for v in ([7, 8], [4], [5], [2])), {1: np.array([6])})
+    joined = join_ranks([first, second, first], [np.array(rows) for rows in ([0, 2], [3, 1], [4, 5])])
+    assert joined.v2t.tolist() == [1, 8, 2, 7, 1, 2] and joined.v2t.dtype == np.int64
+    assert joined.queries.tolist() == [0, 1, 2, 3, 4]
+    assert joined.t2v.tolist() == [3, 1, 5, 3, 1]
+    assert joined.relevant.tolist() == [1, 1, 2, 1, 1]
+    assert {k: hits.tolist() for k, hits in joined.hits.items()} == {1: [0, 1, 6, 0, 1]}
 
 
 def test_hits_beyond_the_depth_that_is_counted() -> None:

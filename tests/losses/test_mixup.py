@@ -32,11 +32,15 @@ def test_mixup_share_of_one_is_the_plain_loss(loss) -> None:
 
 def test_mixup_mixes_clips_frame_by_frame() -> None:
     clips, masks = torch.randn(3, 5, 2), torch.ones(3, 5, dtype=torch.bool)
-    mixed = Mixup(torch.tensor([2, 0, 1]), 0.6).clips(clips, masks)
+    mixup = Mixup(torch.tensor([2, 0, 1]), 0.6)
+    mixed = mixup.clips(clips, masks)
     torch.testing.assert_close(mixed[1, 4], 0.6 * clips[1, 4] + 0.4 * clips[0, 4])
+    with pytest.raises(UserError, match=r"dataset\.clip_frames"):  # the numbers of frames, not the masks
+        mixup.clips(clips, masks, [5, 4, 5])
     masks[1, 3:] = False
+    torch.testing.assert_close(mixup.clips(clips, masks, [5, 5, 5]), mixed)
     with pytest.raises(UserError, match=r"dataset\.clip_frames"):
-        Mixup(torch.tensor([2, 0, 1]), 0.6).clips(clips, masks)
+        mixup.clips(clips, masks)
 
 
 def test_mixup_depends_on_torchs_seed() -> None:
