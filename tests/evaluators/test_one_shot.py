@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.config.schema import EvalConfig
+from mmpt.evaluators.metrics import one_shot
 from mmpt.evaluators.metrics.one_shot import OTHER, SAME, Draw, choose_trials, rank_trials
 from mmpt.evaluators.metrics.places import place_metrics
 from mmpt.evaluators.protocols import PROTOCOLS
@@ -74,11 +75,23 @@ def test_the_seed_draws_the_galleries():
 
 
 def test_signs_of_two_languages_are_clusters_of_their_own():
-    signs, languages = ["a", "b"] * 4, ["x"] * 4 + ["y"] * 4
-    same = rank_trials(np.eye(8), choose_trials(signs, languages, Draw(draws=1)))
-    other = rank_trials(np.eye(8), choose_trials(signs, languages, Draw(OTHER, draws=1)))
-    assert len(set(same.sign)) == 4 and len(set(other.sign)) == 2
-    assert set(same.candidates) == set(other.candidates) == {2}
+    signs, languages = ["a", "b", "c"] * 4, ["x"] * 6 + ["y"] * 6
+    same = rank_trials(np.eye(12), choose_trials(signs, languages, Draw(draws=1)))
+    other = rank_trials(np.eye(12), choose_trials(signs, languages, Draw(OTHER, draws=1)))
+    assert len(set(same.sign)) == 6 and len(set(other.sign)) == 3
+    assert set(same.candidates) == set(other.candidates) == {3}
+
+
+def test_queries_in_blocks_equal_all_at_once(monkeypatch):
+    vectors = np.random.default_rng(0).integers(-1, 2, (40, 2)).astype(float)
+    trials = choose_trials(names(np.arange(40) % 4, "s"), ["l"] * 40, Draw(draws=2))
+    whole = rank_trials(vectors, trials)
+    monkeypatch.setattr(one_shot, "_BLOCK", 5)
+    parts = rank_trials(vectors, trials)
+    for one, other in ((parts.places.first, whole.places.first), (parts.places.tied, whole.places.tied)):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(parts.nearest, whole.nearest)
+    assert len(parts.places) == len(parts.clip) == 2 * 36
 
 
 @pytest.mark.parametrize(
