@@ -111,8 +111,8 @@ def prompt_batches(
 
 def _clips_of_labels(labels: Sequence[int]) -> list[np.ndarray]:
     """The clips of each label, ascending, the labels in the order in which they first occur."""
-    _, first, label = np.unique(np.asarray(labels, dtype=np.int64), return_index=True, return_inverse=True)
-    clips = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label, minlength=1))[:-1])
+    _, first, label = np.unique(labels, return_index=True, return_inverse=True)
+    clips = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
     return [clips[number] for number in np.argsort(first)]
 
 
@@ -136,5 +136,5 @@ def _distribute(
         batch_of.append(np.repeat(waiting[:needed], clips_per_prompt)[: len(orders[prompt])])
         waiting = waiting[needed:]
     clips, batch = np.concatenate([orders[prompt] for prompt in prompts]), np.concatenate(batch_of)
-    ends = np.cumsum(np.bincount(batch, minlength=count))[:-1]
+    ends = np.cumsum(np.bincount(batch))[:-1]  # no batch is empty
     return [part.tolist() for part in np.split(clips[np.argsort(batch, kind="stable")], ends)]

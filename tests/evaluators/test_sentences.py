@@ -138,6 +138,8 @@ def test_blocks_equal_the_whole_matrix(monkeypatch, kind, duplicates):
             np.testing.assert_array_equal(one.tied, other.tied)
     if not duplicates:  # a second implementation, for matrices without ties
         ranks = rank_embeddings(text, video, labels, kind)
+        if kind == "cosine":  # the default
+            found = rank_pairs(text, video, labels)
         np.testing.assert_array_equal(found.strict["v2t"].first, ranks.v2t)
         np.testing.assert_array_equal(found.grouped["t2v"].first, ranks.t2v)
 
@@ -186,6 +188,10 @@ def test_intervals_draw_whole_clusters():
         assert copies[name] == pytest.approx(bounds, abs=1e-12), name
     metrics = place_metrics(places)
     assert all(low <= metrics[name] <= high for name, (low, high) in alone.items())
+    # of two queries, at ranks 1 and 3, a quarter of the draws has a mean of 1, half 2, and a quarter 3
+    two = Places(np.array([1, 3]), np.ones(2, dtype=int))
+    for level, bounds in ((0.4, [2, 2]), (0.6, [1, 3])):
+        assert place_intervals(two, [0, 1], level=level)["MeanR"] == bounds
     assert place_intervals(places, np.zeros(120, dtype=int))["MRR"] == pytest.approx([metrics["MRR"]] * 2)
 
 

@@ -287,6 +287,7 @@ def test_packed_attention_by_hand() -> None:
             scores = torch.einsum("qhd,khd->hqk", q, k) / 2
             expected = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1)
             close(out[packing.sequences == sequence], expected)
+        close(packing.attend(qkv.expand(2, -1, -1), 3, dropout), out.expand(2, -1, -1))
     for shape in ((0, 4), (0, 0), (3, 0)):
         empty = Packing.of(torch.ones(shape))
         assert (empty.rows.shape, empty.rows.dtype) == ((0,), torch.int64)
@@ -306,6 +307,9 @@ def test_nested_attention_equals_that_of_groups(stack: tuple[int, ...]) -> None:
         assert (packed.groups[0].offsets is not None) == nested
         out = packed.attend(qkv, 3, 0.0)
         found.append((out, *torch.autograd.grad((out * weights).sum(), qkv)))
+    [group] = packed.groups
+    assert (group.count, group.length, group.shortest) == (5, 40, 1)
+    assert group.offsets.tolist() == [0, 40, 79, 81, 83, 84]
     for groups, lengths in zip(*found):
         assert groups.abs().max() > 0.1
         close(lengths, groups, rtol=0, atol=1e-6)

@@ -18,7 +18,10 @@ COUNTED = torch.tensor([True, True, True, False, False, True])
 
 
 def test_mean_pooling_by_hand() -> None:
-    close(mean_of(HIDDEN, SEQUENCES, COUNTED, 4), torch.tensor([[4.0, -6], [0, 0], [2, -3], [0, 0]]))
+    expected = torch.tensor([[4.0, -6], [0, 0], [2, -3], [0, 0]])
+    close(mean_of(HIDDEN, SEQUENCES, COUNTED, 4), expected)
+    stack = torch.stack([HIDDEN, 2 * HIDDEN, -HIDDEN])
+    close(mean_of(stack, SEQUENCES, COUNTED, 4), torch.stack([expected, 2 * expected, -expected]))
 
 
 def test_max_pooling_by_hand() -> None:
