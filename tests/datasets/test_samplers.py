@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmpt.datasets import samplers
 from mmpt.datasets.samplers import BatchSampler, prompt_batches, random_batches
 from mmpt.utils.errors import UserError
 
@@ -127,3 +128,16 @@ def test_only_training_oversamples():
     assert sum(map(len, BatchSampler().batches(labels, 3, rng(), training=True))) == 8
     for training, clips in ((True, 15), (False, 8)):
         assert sum(map(len, sampler.common_batches(labels, 1, 3, rng(), training))) == clips
+
+
+def test_clips_of_one_prompt_stay_in_order_in_large_batches() -> None:
+    """A sort that is not stable gives other batches on other processors."""
+    labels = np.random.default_rng(0).integers(0, 3, 500)
+    found = samplers._clips_of_labels(labels)
+    expected = [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
+    assert [clips.tolist() for clips in found] == [clips.tolist() for clips in expected]
+    orders = list(np.arange(800).reshape(200, 4))
+    batches = samplers._distribute(orders, 2, 4, np.random.default_rng(0))
+    assert sorted(clip for batch in batches for clip in batch) == list(range(800))
+    for batch in batches:  # both clips of a group are neighbours
+        assert [clip + 1 for clip in batch[::2]] == batch[1::2]

@@ -41,6 +41,7 @@ def test_every_query_is_ranked_in_a_gallery_of_one_clip_a_sign(corpus, queries, 
         return
     found = rank_trials(vectors, trials, "dot")
     values: list[float] = []
+    nearest: list[int] = []
     for trial in trials.trials:
         of = trials.languages[trial.language]
         gallery = [signs[row] for row in trial.gallery]
@@ -57,11 +58,13 @@ def test_every_query_is_ranked_in_a_gallery_of_one_clip_a_sign(corpus, queries, 
         assert trial.rows.tolist() == expected
         for row in trial.rows:
             scores = [float(vectors[row] @ vectors[other]) for other in trial.gallery]
+            nearest.append(int(trial.gallery[scores.index(max(scores))]))
             right = scores[gallery.index(signs[row])]
             tied = [n for n, score in enumerate(sorted(scores, reverse=True), start=1) if score == right]
             values.append(float(np.mean([1 / n for n in tied])))
     assert place_metrics(found.places)["MRR"] == pytest.approx(np.mean(values))
     assert len(found.clip) == len(values) == len(found.sign)
+    assert found.nearest.tolist() == nearest
 
 
 def test_the_seed_draws_the_galleries():

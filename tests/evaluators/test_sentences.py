@@ -191,7 +191,11 @@ def test_intervals_draw_whole_clusters():
     # of two queries, at ranks 1 and 3, a quarter of the draws has a mean of 1, half 2, and a quarter 3
     two = Places(np.array([1, 3]), np.ones(2, dtype=int))
     for level, bounds in ((0.4, [2, 2]), (0.6, [1, 3])):
-        assert place_intervals(two, [0, 1], level=level)["MeanR"] == bounds
+        found = place_intervals(two, [0, 1], level=level)
+        assert found["MeanR"] == found["MedianR"] == bounds
+    assert alone != place_intervals(places, np.arange(120))
+    default = place_intervals(places, np.arange(120), resamples=1000, level=0.95, seed=0)
+    assert place_intervals(places, np.arange(120)) == default
     assert place_intervals(places, np.zeros(120, dtype=int))["MRR"] == pytest.approx([metrics["MRR"]] * 2)
 
 

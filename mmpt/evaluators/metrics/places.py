@@ -107,7 +107,7 @@ def place_intervals(
     sizes = np.bincount(cluster)
     sums = {name: np.bincount(cluster, v) for name, v in _values(places, ks).items()}
     middle = places.middle
-    order = np.argsort(middle, kind="stable")
+    order = np.argsort(middle)
     found: dict[str, list[NDArray]] = {name: [] for name in (*sums, "MedianR")}
     for weights in resampling_weights(n_clusters, resamples, seed, width=len(places)):
         count = weights @ sizes
