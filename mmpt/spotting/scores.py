@@ -24,8 +24,8 @@ class Targets:
     """What is searched for: names, and the vectors of each (a prompt, or examples).
 
     names: of n targets. vectors: float32 [m, D]. owners: intp [m], the target of each vector; the score of a
-    target is that of its most similar vector. measure: "cosine" or "dot". source: a digest of the names and of
-    the texts or stored vectors they come from; unlike computed vectors, it is the same on every machine.
+    target is that of its most similar vector. measure: "cosine" or "dot". source: a digest of the names and
+    of the texts or stored vectors they come from; unlike computed vectors, it is the same on every machine.
     """
 
     names: list[str]
