@@ -315,7 +315,7 @@ def is_red(pixels):
     "clip, options, words",
     [
         ("a.mp4", [], "a video needs packages that are not installed (mediapipe, av, cv2)"),
-        ("a.mp4", [], " av opencv-contrib-python`, or `make install`"),
+        ("a.mp4", [], ': `pip install "mmpt[extract]"`, or `make install`'),
         ("a.pose", ["--out", "a.png"], "--out needs packages that are not installed (av, cv2)"),
     ],
 )

@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> None:
     """Export, and print difference, size and latency of each tower."""
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.embedding.onnx_export import export_onnx
+    from mmpt.utils.logging import setup_logging
 
+    setup_logging("INFO")
     for tower in export_onnx(SignCLIP.from_pretrained(args.model, "cpu"), args.out, args.force):
         unit = "frames" if tower.name == "video" else "token ids"
         print(

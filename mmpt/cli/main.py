@@ -49,8 +49,11 @@ def _main(words: list[str]) -> int:
     if group and words[1:2] in ([], ["-h"], ["--help"]):
         print(f"usage: signclip {words[0]} COMMAND [arguments]\n\n{_table(group)}")
         return 0
-    given = " ".join(words[: 2 if group else 1])
-    raise UserError(f"there is no command {given!r}.{nearest(given, names)} Commands: {', '.join(names)}.")
+    two = " ".join(words[:2])
+    of_two = nearest(two, [name for name in names if " " in name])
+    given = two if group or of_two else words[0]
+    hint = of_two or nearest(given, names)
+    raise UserError(f"there is no command {given!r}.{hint} Commands: {', '.join(names)}.")
 
 
 def command_names() -> list[str]:

@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Load what is served, and answer requests until the process is stopped."""
     setup_logging(logging.INFO)
-    need_packages("serve", PACKAGES)
+    need_packages("serve", PACKAGES, "serve")
     if args.allow_video:
         need_packages("--allow-video", VIDEO)
     limits = _limits(args)

@@ -29,7 +29,9 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json
 from mmpt.utils.output_kinds import ONNX_EXPORT
 from mmpt.utils.outputs import check_output, replace_output
+from mmpt.utils.packages import need_packages
 
+log = logging.getLogger(__name__)
 TOLERANCE = 1e-5
 """Largest difference from the model, relative to the largest value of its embeddings if that is over 1."""
 _RUNS = 20
@@ -81,7 +83,7 @@ def export_onnx(model: SignCLIP, out: str | os.PathLike[str], force: bool = Fals
     Weights and results are float32, whatever model.autocast. force: replace the export of another model.
     Raises UserError, also if the packages are missing.
     """
-    _check_packages()
+    need_packages("export", ("onnx", "onnxruntime", "onnxscript"), "onnx")
     if model.model.windows is not None:
         raise UserError(
             "this model pools the windows of long clips (dataset.long_video: windows), and their number is "
@@ -101,6 +103,7 @@ def export_onnx(model: SignCLIP, out: str | os.PathLike[str], force: bool = Fals
     with replace_output(out, ONNX_EXPORT, of, force) as fresh:
         for tower in _towers(model):
             path = fresh / f"{tower.name}.onnx"
+            log.info("exporting the %s tower (for an ensemble of eight, this takes minutes)", tower.name)
             _export(tower, plain, path)
             exported.append(_check(tower, original, path))
         model.tokenizer.save_pretrained(str(fresh / TOKENIZER_DIR))
@@ -218,14 +221,3 @@ def _ms(run: Callable[[Tensor, Tensor], Any], example: tuple[Tensor, Tensor]) ->
     finally:
         torch.set_num_threads(threads)
     return 1000 * statistics.median(times)
-
-
-def _check_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f'export needs {error.name}, which is not installed: `pip install "mmpt[onnx]"`.'
-        ) from error

@@ -1,24 +1,24 @@
-"""Optional packages: what is missing, and the command that installs it."""
+"""Optional packages: what is missing, and the extra that installs it."""
 
 import importlib.util
-import sys
 
 from mmpt.utils.errors import MissingDataError
 
-_LEGACY = sys.version_info < (3, 13)
-_PINNED = {"mediapipe": f"mediapipe{'==0.10.21' if _LEGACY else ''}", "cv2": "opencv-contrib-python"}
 VIDEO = ("mediapipe", "av", "cv2")
 """Modules that poses of videos need."""
 DRAWING = ("av", "cv2")
 """Modules that images of poses need."""
 
 
-def need_packages(what: str, modules: tuple[str, ...]) -> None:
-    """Raises MissingDataError, with all missing packages of `modules`, if `what` cannot be done."""
+def need_packages(what: str, modules: tuple[str, ...], extra: str = "extract") -> None:
+    """Raises MissingDataError, with all missing packages of `modules`, if `what` cannot be done.
+
+    extra: what installs them (setup.py). A module is not always named like its package: `multipart` is
+    python-multipart's.
+    """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        names = " ".join(_PINNED.get(name, name) for name in missing)
         raise MissingDataError(
             f"{what} needs packages that are not installed ({', '.join(missing)}): "
-            f"`pip install {names}`, or `make install` in a checkout."
+            f'`pip install "mmpt[{extra}]"`, or `make install` in a checkout.'
         )

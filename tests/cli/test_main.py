@@ -36,6 +36,8 @@ def test_every_module_is_the_command_of_its_path(name: str, capsys: pytest.Captu
         (["trian"], "Did you mean 'train'?"),
         (["experiment", "ablation"], "Did you mean 'experiment ablate'?"),
         (["config", "shwo"], "Did you mean 'config show'?"),
+        (["serch", "build", "x"], "Did you mean 'search build'?"),
+        (["evalute", "x.yaml"], "no command 'evalute'. Did you mean 'evaluate'?"),
         (["config", "show", "package:fslex_dem"], "Did you mean 'fslex_demo'?"),
         (["config", "show", "projects/signclip/fslex_dmo.yaml"], "Did you mean 'fslex_demo.yaml'?"),
     ],
