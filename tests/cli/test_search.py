@@ -107,7 +107,7 @@ def test_search_by_an_example_of_the_index_and_by_a_left_handed_clip(
     assert [answer["hits"][0]["row"] for answer in answers[1:]] == [0, 1, 2], "only --like leaves itself out"
     asked += ["--model", str(work / "model"), "--pose", str(poses[0])]
     scores = []
-    for more in ([], ["--mirror"]):
+    for more in ([], ["--left-handed"]):
         assert main([*asked, *more]) == 0
         hits = json.loads(capsys.readouterr().out)[0]["hits"]
         scores.append({hit["row"]: hit["score"] for hit in hits})
@@ -128,7 +128,7 @@ def test_search_errors_are_one_line_and_status_2(
         (["query", index, "--text", "B"], "need --model FOLDER"),
         (["query", index, "--like", poses[0].stem, "-k", "0"], "-k 0: expected at least 1"),
         (["query", index, "--like", "nobody"], "has no entry named 'nobody'"),
-        (["query", index, "--text", "B", "--mirror"], "--mirror is for --pose"),
+        (["query", index, "--text", "B", "--left-handed"], "--left-handed is for --pose"),
         (["query", index, "--text", "B", "--model", other], "another model"),
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "dimension 33"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),

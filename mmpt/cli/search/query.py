@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pose", action="append", default=[], metavar="FILE", help="a .pose file (may be repeated)"
     )
-    parser.add_argument("--mirror", action="store_true", help="the clips of --pose are signed left-handed")
+    parser.add_argument(
+        "--left-handed",
+        action="store_true",
+        help="the clips of --pose are signed with the left hand: mirror them",
+    )
     parser.add_argument(
         "--like",
         action="append",
@@ -127,8 +131,8 @@ def _queries(args: argparse.Namespace, index: "Index", likes: list[int]) -> tupl
     from mmpt.search.index import BLANK
     from mmpt.search.sources import open_array, origin_of
 
-    if args.mirror and not args.pose:
-        raise UserError("--mirror is for --pose, and none is given.")
+    if args.left_handed and not args.pose:
+        raise UserError("--left-handed is for --pose, and none is given.")
     labels, parts = list(args.like), [np.asarray(index.vectors[likes])] if likes else []
     if args.text or args.pose:
         if not args.model:
@@ -138,7 +142,7 @@ def _queries(args: argparse.Namespace, index: "Index", likes: list[int]) -> tupl
         model = SignCLIP.from_pretrained(args.model, args.device)
         index.check_model(model.fingerprint, f"the model {args.model}")
         labels += [*args.text, *args.pose]
-        parts += [model.embed_text(args.text), model.embed_pose(args.pose, mirror=args.mirror)]
+        parts += [model.embed_text(args.text), model.embed_pose(args.pose, mirror=args.left_handed)]
     if args.npy:
         array = open_array(Path(args.npy))
         model_there, blank = origin_of(Path(args.npy), len(array))
