@@ -216,7 +216,9 @@ def damaged(work: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     return {"b": whole["b"], "c": whole["a"]}
 
 
-def test_unreadable_recordings_are_left_out_and_tried_again(work, model_folder, damaged, monkeypatch, caplog):
+def test_unreadable_recordings_are_left_out_and_tried_again(
+    work, model_folder, damaged, monkeypatch, caplog, capsys
+):
     words = ["--threshold", 0.1, "--reference", work, "--out"]
     assert spot(work, model_folder, *words, work / "a", names="a") == 0
     expected, out, seen, read = contents(work / "a"), work / "out", [], Recording.features
@@ -239,7 +241,9 @@ def test_unreadable_recordings_are_left_out_and_tried_again(work, model_folder, 
     for name, content in damaged.items():
         (work / f"{name}.pose").write_bytes(content)
     seen.clear()
-    assert spot(work, model_folder, *words, out, names="abc") == 2  # other recordings
+    capsys.readouterr()
+    assert spot(work, model_folder, *words, out, names="abc") == 2
+    assert "something else (recordings: b.pose, c.pose differ)" in capsys.readouterr().err
     assert spot(work, model_folder, *words, out, "--force", names="abc") == 0 and seen == ["b", "c"]
     assert {"b.csv", "c.csv"} <= contents(out).keys()
 
