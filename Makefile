@@ -83,12 +83,13 @@ demo: $(VENV)/.demo
 	$(PY) locallaunch.py projects/signclip/$(DEMO).yaml
 	$(PY) demo_finger.py
 
-# The index is built again after a training: both replace only what these commands wrote.
+# A training that was interrupted is finished, and one without an evaluation is evaluated. The index is built again
+# after a training: both replace only what these commands wrote.
 PORT ?= 8000
 RUN := $(RUNS)/$(DEMO)
 
 serve: $(VENV)/.serve
-	@test -f $(RUN)/checkpoint_best.pt || SIGNCLIP_RUNS=$(RUNS) $(PY) locallaunch.py projects/signclip/$(DEMO).yaml
+	@test -f $(RUN)/checkpoint_best.pt -a $(RUN)/eval/results.json -nt $(RUN)/checkpoint_best.pt || SIGNCLIP_RUNS=$(RUNS) $(PY) locallaunch.py projects/signclip/$(DEMO).yaml
 	@test $(RUN)/index/index.json -nt $(RUN)/checkpoint_best.pt || { \
 		$(PY) -m mmpt convert $(RUN)/checkpoint_best.pt --config projects/signclip/$(DEMO).yaml --out $(RUN)/model --force && \
 		$(PY) -m mmpt search build $(RUN)/eval --out $(RUN)/index --force; }

@@ -164,9 +164,8 @@ def tiny_yaml(tmp_path: Path, data_dir: Path, pose_cache: Path) -> Path:
     return write_tiny(tmp_path, data_dir, pose_cache)
 
 
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, pose_cache: Path) -> Path:
-    """An untrained model of right hands, with towers of width 32."""
+def untrained(config_path: Path, folder: Path) -> Path:
+    """A model folder with the untrained model of a config."""
     import torch
 
     from mmpt.config import load_config
@@ -175,16 +174,20 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, pose_
     from mmpt.models.folder import LoadedModel
     from mmpt.tasks import Task
 
-    folder = tmp_path_factory.mktemp("model")
-    bert = data_dir / "mmfusion" / "bert"
-    (folder / "tiny.yaml").write_text(TINY.format(bert=bert, cache=pose_cache, folder=folder))
-    config = load_config(folder / "tiny.yaml")
+    config = load_config(config_path)
     torch.manual_seed(0)
     parts = LoadedModel(
         Task(config).build_model(), config.model, config.dataset, load_tokenizer(config.dataset.bert_name)
     )
-    SignCLIP(parts).save_pretrained(folder / "model")
-    return folder / "model"
+    SignCLIP(parts).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, pose_cache: Path) -> Path:
+    """An untrained model of right hands, with towers of width 32."""
+    folder = tmp_path_factory.mktemp("model")
+    return untrained(write_tiny(folder, data_dir, pose_cache), folder / "model")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Write the report of a table as Markdown, with figures of lengths, classes and some clips."""
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.normalization import apply_frame, shoulder_frame
 from mmpt.pose.reader import read_pose
 from mmpt.signwriting import Sign
-from mmpt.signwriting.glyphs import draw_sign
+from mmpt.signwriting.glyphs import sign_uri
 from mmpt.utils.figures import save_figure
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import some_of
@@ -98,10 +96,7 @@ def signs_table(report: TableReport) -> str:
 
 def _image(sign: Sign) -> str:
     """A sign as an HTML image, with its FSW as alternative text."""
-    stream = io.BytesIO()
-    draw_sign(sign, 40).convert("L").save(stream, "PNG", optimize=True)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<img alt="{sign.fsw}" title="{sign.fsw}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{sign.fsw}" title="{sign.fsw}" src="{sign_uri(sign)}">'
 
 
 def _lengths(path: Path, report: TableReport) -> Path:

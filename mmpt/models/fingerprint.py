@@ -54,7 +54,8 @@ def _sums_digest(model: nn.Module) -> str:
     for _, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().reshape(-1)
         bits = flat.to(torch.float32).view(torch.int32) if flat.is_floating_point() else flat
-        blocks = F.pad(bits, (0, -len(bits) % _BLOCK)).reshape(-1, _BLOCK)
+        missing = -len(bits) % _BLOCK
+        blocks = (F.pad(bits, (0, missing)) if missing else bits).reshape(-1, _BLOCK)  # pad always copies
         digest.update(blocks.sum(dim=1, dtype=torch.int64).cpu().numpy().tobytes())
     return digest.hexdigest()
 

@@ -26,6 +26,8 @@ from mmpt.serving.engine import Embedded, Job, Upload
 from mmpt.serving.forms import Form, read_form
 from mmpt.serving.limits import Limits
 from mmpt.serving.videos import extract_pose
+from mmpt.signwriting.glyphs import sign_uri
+from mmpt.signwriting.signs import Sign, split_signs
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_text
 from mmpt.utils.text import nfc
@@ -160,7 +162,15 @@ class Api:
         rows = [(int(row), float(score)) for row, score in zip(hits.rows[0], hits.scores[0]) if row >= 0]
         warnings = [warning for clip in found.clip_warnings for warning in clip] + found.prompt_warnings
         answer = [{**self._row(index, row), "score": score} for row, score in rows]
-        return JSONResponse({"hits": answer, "warnings": warnings})
+        signs = await run_in_threadpool(self._signs, job.prompts)
+        return JSONResponse({"hits": answer, "signs": signs, "warnings": warnings})
+
+    def _signs(self, prompts: Sequence[str]) -> list[dict[str, str]]:
+        """The signs in SignWriting of some prompts, drawn."""
+        if not self._content.model.text_processor.reads_signs:
+            return []
+        parts = [part for prompt in prompts for part in split_signs(prompt)]
+        return [{"fsw": part.fsw, "picture": sign_uri(part)} for part in parts if isinstance(part, Sign)]
 
     async def pose(self, request: Request) -> Response:
         """POST /api/pose."""

@@ -59,6 +59,8 @@ async def read_form(request: Request, files: Collection[str], texts: Collection[
         raise UserError(f"Content-Type: got {got}; expected {TYPES[0]} (curl: -F clip=@FILE).")
     if "charset" in parameters.lower() and "utf-8" not in parameters.lower():
         raise UserError("Content-Type: expected texts in UTF-8, got another charset.")
+    if coding := request.headers.get("content-encoding"):
+        raise UserError(f"Content-Encoding: got {_shown(coding)}; expected a body that is not compressed.")
     try:
         async with asyncio.timeout(limits.seconds):
             return await _read(request, files, texts, limits)

@@ -38,6 +38,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        # a part of a file helps nobody here, and Starlette refuses a wrong one in its own words
+        scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != b"range"]}
         exchange = _Exchange(scope, receive, send, self._limits.bytes)
         try:
             await self._app(scope, exchange.receive, exchange.send)
@@ -145,6 +147,11 @@ class Gate:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self._hosts is not None and _name(host) not in self._hosts:
             return refuse(400, f"this server is {' or '.join(sorted(self._hosts))}: use one of these names.")
+        # RFC 9112, 6.1: who reads the one sees another request in the body than who reads the other
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            answer = refuse(400, "the request has both Content-Length and Transfer-Encoding: send one.")
+            answer.headers["connection"] = "close"
+            return answer
         if self._token is not None and self._needs_token(scope["path"]):
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, b"Bearer " + self._token.encode()):

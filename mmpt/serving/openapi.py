@@ -144,6 +144,7 @@ ENDPOINTS = [
         *("POST", "/api/search", "search", "Clips of the index that are most similar to a prompt or a clip"),
         record(
             hits=list_of(record(row=COUNT, id=TEXT, score=NUMBER, blank=TRUTH, pose=TRUTH)),
+            signs=list_of(record(fsw=TEXT, picture=about(TEXT, "the sign of the prompt as a data: address"))),
             warnings=WARNINGS,
         ),
         {

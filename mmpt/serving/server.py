@@ -61,9 +61,10 @@ def address_of(opened: socket.socket) -> str:
 def run(app: ASGIApp, opened: socket.socket, seconds: float) -> None:
     """Answer requests until SIGTERM or Ctrl-C, then finish the current ones; the signal is raised again.
 
-    seconds: to receive the headers of a request.
+    seconds: to receive the headers of a request, and until a client reads a part of its answer.
     """
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings show bytes of the form
     settings: dict[str, Any] = {
         "http": _protocol(seconds),
         "ws": "none",
@@ -80,10 +81,14 @@ def run(app: ASGIApp, opened: socket.socket, seconds: float) -> None:
 
 
 def _protocol(seconds: float) -> type[H11Protocol]:
-    """HTTP that closes connections whose headers do not come in time, and refuses other input as JSON."""
+    """HTTP that closes the connections of slow clients, and refuses other input as JSON.
+
+    Slow clients: those that do not send their headers in time, and those that do not read their answer.
+    """
 
     class Protocol(H11Protocol):
         _due: asyncio.TimerHandle | None = None
+        _unread: asyncio.TimerHandle
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -96,6 +101,14 @@ def _protocol(seconds: float) -> type[H11Protocol]:
         def connection_lost(self, error: Exception | None) -> None:
             super().connection_lost(error)
             self._stop_waiting()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._unread = self.loop.call_later(seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._unread.cancel()
 
         def _wait_for_headers(self) -> None:
             in_work = self.cycle is not None and not self.cycle.response_complete

@@ -1,6 +1,8 @@
 """What the symbols of SignWriting look like: a small table of shapes, and pictures of signs."""
 
+import base64
 import functools
+import io
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,13 @@ def draw_sign(sign: Sign, size: int = 30) -> Any:
     for symbol in sign.symbols:
         _draw(draw, symbol, ((symbol.x - left) * scale + 1, (symbol.y - top) * scale + 1), size)
     return image
+
+
+def sign_uri(sign: Sign, size: int = 40) -> str:
+    """A picture of a sign as a PNG in a `data:` address, for HTML."""
+    stream = io.BytesIO()
+    draw_sign(sign, size).convert("L").save(stream, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _pictures(base: int) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Landmarks computed in the browser, of a real video and of a fake webcam, beside those of Python."""
 
 import base64
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 av = pytest.importorskip("av", reason="the extra `extract` is not installed")
 
 FIRST, FRAMES = 40, 10
+WIDTH, HEIGHT = 320, 240
+CHROMIUMS = {"update.googleapis.com", "accounts.google.com", "google.com", "www.google.com"}
+"""Hosts that Chromium asks for updates and accounts, whatever it shows."""
 EXTRACT = """async (content) => {
     const { extractPose } = await import("/page/extract.js");
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -85,7 +89,7 @@ def window(videos: tuple[Path, Path]) -> Iterator[Window]:
 def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     prompts = tmp_path_factory.mktemp("prompts") / "prompts.txt"
     prompts.write_text("a house\na tree")
-    with serving("--model", model_folder, "--prompts", prompts) as running:
+    with serving("--model", model_folder, "--prompts", prompts, "--allow-video") as running:
         yield running
 
 
@@ -145,18 +149,60 @@ def test_extract_webcam_gives_the_landmarks_of_its_video(
 
 
 @pytest.mark.slow
+def test_extract_on_the_server_where_the_browser_cannot(
+    window: Window, server: Server, videos: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A video that the browser cannot read is sent if the user agrees; without MediaPipe's files any is."""
+    page, asked, sent = window.page, [], lambda: server.log.count("POST /api/extract 200")
+    with av.open(str(videos[0])) as source, av.open(str(tmp_path / "part.avi"), "w") as target:
+        stream = target.add_stream("mjpeg", rate=24)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        for frame in [*source.decode(video=0)][:3]:
+            target.mux(stream.encode(frame.reformat(WIDTH, HEIGHT, "yuvj420p")))
+        target.mux(stream.encode())
+    page.on(
+        "dialog",
+        lambda dialog: (asked.append(dialog.message), dialog.accept() if asked[1:] else dialog.dismiss()),
+    )
+    page.goto(server.address)
+    page.set_input_files("input[type=file]", tmp_path / "part.avi")
+    page.locator(".status.warning").wait_for()
+    assert "This browser cannot read the video" in page.locator(".status").inner_text() and sent() == 0
+    page.set_input_files("input[type=file]", [])
+    page.set_input_files("input[type=file]", tmp_path / "part.avi")
+    page.locator(".ranked .prompt").first.wait_for(timeout=60_000)
+    assert sent() == 1 and "Send the video to the server" in asked[1]
+    missing = server.json("GET", "/model")[1] | {"missing_for_video": ["holistic.task"]}
+    page.route("**/model", lambda route: route.fulfill(json=missing))
+    page.goto("about:blank")
+    page.goto(server.address)
+    page.get_by_text("A video is sent to the server, which computes its landmarks.").wait_for()
+    page.set_input_files("input[type=file]", videos[0])
+    page.locator(".ranked .prompt").first.wait_for(timeout=60_000)
+    page.unroute("**/model")
+    assert sent() == 2 and len(asked) == 2
+
+
+@pytest.mark.slow
 def test_page_makes_no_foreign_request_in_two_minutes(
-    window: Window, server: Server, videos: tuple[Path, Path]
+    server: Server, videos: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """MediaPipe sends usage metrics after a minute, and when it ends, where a page lets it."""
-    page = window.page
-    page.goto(server.address)
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        page.set_input_files("input[type=file]", videos[0])
-        page.locator(".ranked li").first.wait_for(timeout=60_000)
-        page.get_by_label("Prompts, one per line").fill(f"a house\na tree {until}")
-        page.wait_for_timeout(2000)
+    log = tmp_path / "network.json"
+    with chromium([*FLAGS, f"--log-net-log={log}"]) as started:
+        window = Window(started.new_context())
+        page = window.page
+        page.goto(server.address)
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            page.set_input_files("input[type=file]", videos[0])
+            page.locator(".ranked li").first.wait_for(timeout=60_000)
+            page.get_by_label("Prompts, one per line").fill(f"a house\na tree {until}")
+            page.wait_for_timeout(2000)
     blocked = [line for line in window.errors if "violates the following Content Security Policy" in line]
     assert blocked  # it was tried
     local_only(window, server)
+    text = log.read_text(errors="replace")  # of all processes of the browser
+    assert server.address in text and set(re.findall(r'"https?://([\w.-]+)', text)) <= CHROMIUMS | {
+        "127.0.0.1"
+    }

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from signwriting.formats.fsw_to_swu import fsw2swu
 
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators import EmbeddedSplit, make_results, save_report
 from mmpt.evaluators.reports.view import ShownClip
 from mmpt.processors.table_file import read_table
 from mmpt.search import Embeddings, build_index
+from mmpt.signwriting.alphabets import signs_of_letter
+from tests.conftest import untrained, write_tiny
 from tests.page.conftest import Window
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
@@ -87,6 +90,10 @@ def quiet(window: Window, server: Server) -> Iterator[None]:
     assert window.errors == []
     assert all(url.startswith((server.address, "blob:", "data:")) for url in window.requests)
     assert window.fits()
+    texts = window.page.locator("textarea, input[type=search]").evaluate_all(
+        "(texts) => texts.map((text) => text.form?.action)"
+    )
+    assert all(action == f"{server.address}/search" for action in texts)  # Chrome asks Google about others
 
 
 SIZES = pytest.mark.parametrize("window", [(1280, "light"), (390, "dark")], indirect=True)
@@ -213,3 +220,39 @@ def test_page_takes_the_token_of_its_address(window: Window, model_folder: Path)
         assert "s3cret" not in window.page.url
         window.page.reload()
         window.page.get_by_role("link", name="Try").wait_for()
+
+
+def test_page_search_with_a_sign(
+    window: Window, small_table: Path, data_dir: Path, pose_cache: Path, tmp_path: Path
+) -> None:
+    """A sign in SignWriting finds clips and is drawn; an invalid one is refused in our words."""
+    config = write_tiny(tmp_path, data_dir, pose_cache)
+    config.write_text(f"includes: [package:signwriting]\n{config.read_text()}")
+    folder = untrained(config, tmp_path / "model")
+    model, rows = SignCLIP.from_pretrained(folder, "cpu"), read_table(small_table).rows[:4]
+    vectors = model.embed_pose([row.path for row in rows])
+    index = build_index(
+        [Embeddings(vectors, [row.id for row in rows], model.fingerprint)], tmp_path / "index"
+    )
+    sign = signs_of_letter("gsg", "B")[0]
+    expected = [index.name(row) for row in index.search(model.embed_text([sign]), 4).rows[0]]
+    page = window.page
+    with serving("--model", folder, "--index", index.folder, "--clips", small_table) as server:
+        with quiet(window, server):
+            page.goto(f"{server.address}/#search")
+            field = page.get_by_label("Words, or signs in SignWriting (FSW or SWU)")
+            for written in (sign, fsw2swu(sign)):
+                field.fill(written)
+                page.keyboard.press("Enter")
+                picture = page.get_by_role("img", name=sign)
+                picture.wait_for()
+                assert picture.evaluate("image => image.decode().then(() => image.naturalHeight)") > 20
+                assert page.locator(".hits small").all_inner_texts() == expected
+                assert window.plays(page.locator(".hits canvas").first)
+                page.locator(".signs, .hits").evaluate_all(
+                    "(parts) => parts.map((part) => part.replaceChildren())"
+                )
+        field.fill(sign[:-1])
+        page.keyboard.press("Enter")
+        page.locator(".status.warning").wait_for()
+        assert f"the sign '{sign[:-1]}' is not valid SignWriting" in page.locator(".status").inner_text()

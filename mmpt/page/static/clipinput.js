@@ -5,6 +5,10 @@ import { extractPose, recordWebcam } from "./extract.js";
 
 const POSE = /\.pose$/i;
 
+async function extractOnServer(video) {
+  return new File([await (await postForm("/api/extract", { video })).blob()], "video.pose");
+}
+
 /**
  * @param {Object} model of /model
  * @param {ReturnType<import("./status.js").status>} state
@@ -43,11 +47,17 @@ export function clipInput(model, state, onclip) {
     if (POSE.test(given.name)) return onclip(given);
     let pose = null;
     await state.run("Reading the video", async () => {
-      if (!missing) pose = await extractPose({ file: given }, progress);
-      else if (model.video) pose = new File([await (await postForm("/api/extract", { video: given })).blob()], "video.pose");
+      if (!missing) pose = await extractPose({ file: given }, progress).catch((error) => askServer(given, error));
+      else if (model.video) pose = await extractOnServer(given);
       else throw new Error(`${given.name}: expected a .pose. ${why}`);
     });
     if (pose) onclip(pose);
+  }
+
+  /** A video that the browser cannot read goes to the server only if the server and the user want it. */
+  function askServer(video, error) {
+    if (model.video && confirm(`${error.message} Send the video to the server, which computes its landmarks?`)) return extractOnServer(video);
+    throw error;
   }
 
   async function record() {

@@ -20,6 +20,20 @@ export function el(tag, properties = {}, ...children) {
 }
 
 /**
+ * A form whose content is not sent. Chrome sends hashes of the names of a form's fields to a server of Google, unless the
+ * form is for searching, which it sees from the action.
+ * @param {Object<string, *>} properties onsubmit is called without an event
+ * @param {...(Node|string|null)} children
+ */
+export function form({ onsubmit, ...properties }, ...children) {
+  const submitted = (event) => {
+    event.preventDefault();
+    onsubmit?.();
+  };
+  return el("form", { ...properties, action: "/search", onsubmit: submitted }, ...children);
+}
+
+/**
  * A table that scrolls inside its own frame where the window is narrow.
  * @param {string} caption
  * @param {string[]} header

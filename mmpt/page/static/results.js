@@ -1,5 +1,5 @@
 /** The view of an evaluation (mmpt/evaluators/reports/view.py): tables, confusions, clips and their poses. */
-import { counted, el, select, table } from "./dom.js";
+import { counted, el, form, select, table } from "./dom.js";
 import { confusionMatrix } from "./matrix.js";
 import { PosePlayer } from "./player.js";
 
@@ -109,7 +109,7 @@ function clipFilters(clips, answer, changed) {
   parts.push(el("label", {}, "Id ", id), el("label", { class: "check" }, right, "Show correct clips"));
   const equal = (key, value) => state[key] === "" || state[key] === String(value);
   return {
-    element: el("form", { class: "filters", onsubmit: (event) => event.preventDefault() }, ...parts),
+    element: form({ class: "filters" }, ...parts),
     chosen: () =>
       clips.filter(
         (clip) =>

@@ -1,7 +1,7 @@
 /** Search: words, a sign or a clip to the most similar clips of the index, each playing. */
 import { get, post } from "./api.js";
 import { clipInput } from "./clipinput.js";
-import { counted, el } from "./dom.js";
+import { counted, el, form } from "./dom.js";
 import { PosePlayer } from "./player.js";
 import { status } from "./status.js";
 
@@ -12,6 +12,7 @@ const AT_ONCE = 3;
 export function searchPage(model) {
   const state = status();
   const hits = el("ol", { class: "hits" });
+  const signs = el("p", { class: "signs" });
   const kinds = model.reads.signwriting ? "Words, or signs in SignWriting (FSW or SWU)" : "Words";
   const example = model.prompts[0] ?? "";
   const text = el("input", { type: "search", name: "query", placeholder: example, required: true, autocomplete: "off" });
@@ -20,21 +21,20 @@ export function searchPage(model) {
     await state.run("Searching", async () => {
       const answer = await post("/api/search", { ...query, k: String(SHOWN) });
       const players = answer.hits.map((hit) => [hit, new PosePlayer(model.drawing)]);
+      signs.replaceChildren(...answer.signs.map(({ fsw, picture }) => el("img", { src: picture, alt: fsw, title: fsw })));
       hits.replaceChildren(...answer.warnings.map((line) => el("li", { class: "warning" }, line)), ...players.map(card));
       await loadPoses(players);
     });
   }
 
-  const submit = (event) => {
-    event.preventDefault();
+  const submit = () => {
     if (text.value.trim()) search({ prompt: text.value.trim() });
   };
   return el(
     "div",
     { class: "search" },
     el("h2", { class: "hidden" }, "Search"),
-    el(
-      "form",
+    form(
       { class: "row", role: "search", onsubmit: submit },
       el("label", { class: "wide" }, kinds, text),
       el("button", { class: "primary" }, "Search"),
@@ -42,6 +42,7 @@ export function searchPage(model) {
     el("details", {}, el("summary", {}, "Search with a clip"), clipInput(model, state, (clip) => search({ clip }))),
     el("p", { class: "count" }, `${counted(model.index.clips, "clip")} in the index`),
     state.element,
+    signs,
     hits,
   );
 }

@@ -1,7 +1,7 @@
 /** Try: a clip is ranked among prompts that can be edited. */
 import { post } from "./api.js";
 import { clipInput } from "./clipinput.js";
-import { el } from "./dom.js";
+import { el, form } from "./dom.js";
 import { PosePlayer } from "./player.js";
 import { status } from "./status.js";
 
@@ -49,8 +49,7 @@ export function tryPage(model) {
     { class: "try" },
     el("h2", { class: "hidden" }, "Try"),
     el("div", {}, clipInput(model, state, take), state.element, player.element),
-    el(
-      "section",
+    form(
       { "aria-label": "Prompts" },
       el("h3", {}, "Ranked prompts"),
       ranked,
