@@ -28,6 +28,7 @@ from mmpt.pose.recording import PoseRecording
 from mmpt.processors.recording_files import cut_to
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
 from mmpt.timed_text import Findings
+from mmpt.utils.cells import parse_number
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 
@@ -100,10 +101,7 @@ def _times(
     line: dict[str, str], length: tuple[int, float] | None, where: str, findings: Findings
 ) -> tuple[int, int] | None:
     """Start and end in milliseconds; None for a sentence that is left out, which is counted."""
-    try:
-        start, end = (float(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
-    except ValueError:
-        start = end = math.nan
+    start, end = (parse_number(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
     if not (math.isfinite(start) and math.isfinite(end)):
         raise UserError(
             f"{where}: expected seconds in START_REALIGNED and END_REALIGNED, got "

@@ -11,8 +11,10 @@ threshold is a detection, unless a better window of the same text overlaps it.
 Writes for each recording NAME.csv (start_ms, end_ms, text, score), NAME.eaf (ELAN) and NAME.png (scores over
 time) to --out, and spotting.json, with metrics if a reference is given: mAP, F1, precision and recall at IoU
 0.1, 0.3 and 0.5 and within 1 s, with 95 % intervals over recordings and chance. Of more than 10,000
-detections, NAME.eaf has the best 10,000. To resume an interrupted run, repeat the command. Exit status: 0, or
-2 if the run could not start, 130 after Ctrl-C.
+detections, NAME.eaf has the best 10,000. To resume an interrupted run, repeat the command. Recordings that
+cannot be read are left out, also of the metrics, and listed at the end; the same command tries them again.
+Exit status: 0, 1 if recordings could not be read, 2 if none could or the run could not start, 130 after
+Ctrl-C.
 """
 
 import argparse
@@ -117,14 +119,15 @@ def _add_threshold_arguments(group: Any) -> None:
     group.add_argument("--unit", choices=["ms", "s"], help="of columns start and end of a CSV reference")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Load the model, search, and print what was found."""
     setup_logging("WARNING" if args.quiet else "INFO")
     _check(args)
     from mmpt.embedding.embedder import SignCLIP
     from mmpt.spotting import SpotOptions, WindowGrid
     from mmpt.spotting.reference import read_references, reference_files
-    from mmpt.spotting.run import RunOptions, spot_recordings
+    from mmpt.spotting.run import spot_recordings
+    from mmpt.spotting.searching import RunOptions
     from mmpt.utils.allocator import keep_freed_memory
 
     criterion = _criterion(args.choose_at)
@@ -159,6 +162,10 @@ def run(args: argparse.Namespace) -> None:
         print(f"shard {report['shard']}: {report['searched']} recordings, {report['windows']} windows")
     else:
         _print(report, args)
+    failed = report.get("failed", {})  # of an output of an earlier version: none
+    for reason in failed.values():
+        log.error("failed: %s", reason)
+    return 1 if failed else 0
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.pose.span import Span
-from mmpt.processors.table_lines import csv_rows, header_hint, parquet_rows, separator_of
+from mmpt.processors.table_lines import csv_rows, parquet_rows, separator_of
+from mmpt.utils.cells import header_hint, parse_number
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import check_regular
 from mmpt.utils.text import nfc
@@ -198,10 +199,7 @@ def _span(path: Path, line: int, values: Mapping[str, str]) -> Span | None:
 
 
 def _time(path: Path, line: int, column: str, cell: str) -> float:
-    try:
-        moment = float(cell)
-    except ValueError:
-        moment = -1.0
+    moment = parse_number(cell)
     whole = "frame" not in column or moment.is_integer()
     if not 0 <= moment < float("inf") or not whole:
         unit = "frames" if "frame" in column else "milliseconds"

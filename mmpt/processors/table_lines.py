@@ -14,7 +14,6 @@ from mmpt.utils.videos import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
-_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a |"}
 _CLIP_SUFFIXES = {*VIDEO_SUFFIXES, ".pose", ".npy"}
 
 
@@ -44,20 +43,6 @@ def csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(
             f"{path}, line {line}: not readable as a table ({error}); is the file truncated?"
         ) from error
-
-
-def header_hint(columns: Sequence[str], wanted: Sequence[str], separator: str = ",") -> str:
-    """Why the `wanted` columns may be missing, as a sentence: another separator, or other capitals; or ""."""
-    if columns and columns[0].lower().startswith("sep="):
-        return " Remove the first line, which only names the separator."
-    line = separator.join(columns)
-    for other, name in _SEPARATORS.items():
-        if other != separator and set(wanted) & {cell.strip().lower() for cell in line.split(other)}:
-            return f" The cells seem to be separated by {name}: separate them by {_SEPARATORS[separator]}."
-    if other_case := [name for name in columns if name not in wanted and name.lower() in wanted]:
-        there = ", ".join(other_case)
-        return f" Capitals count: write {there.lower()} instead of {there}."
-    return ""
 
 
 def _check_quotes(

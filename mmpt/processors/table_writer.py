@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmpt.processors.table_file import Table, read_table
-from mmpt.processors.table_lines import csv_rows, header_hint
+from mmpt.processors.table_lines import csv_rows
+from mmpt.utils.cells import header_hint
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import files_under
 from mmpt.utils.outputs import OutputKind, replace_output

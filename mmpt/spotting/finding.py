@@ -64,11 +64,20 @@ class Curve:
 
 
 class Found(NamedTuple):
-    """Peaks in frames, the course of the scores, and the windows that have none."""
+    """Peaks in frames, the course of the scores, and the windows that have none.
+
+    failed: why the recording could not be searched; then there is nothing else.
+    """
 
     peaks: Peaks
     curve: NDArray[np.float32]
     unread: Unread
+    failed: str = ""
+
+    @classmethod
+    def nothing(cls, failed: str) -> "Found":
+        """Of a recording that could not be searched."""
+        return cls(Peaks.joined([]), np.zeros((0, 0), np.float32), Unread(), failed)
 
 
 def find_peaks(

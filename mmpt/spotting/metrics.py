@@ -219,18 +219,23 @@ def chance_texts(references: Sequence[Segments], count: int, seed: int = 0) -> N
 
 
 def spotting_metrics(
-    recordings: Sequence[Annotated], thresholds: NDArray, resamples: int = 1000, seed: int = 0
+    recordings: Sequence[Annotated],
+    thresholds: NDArray,
+    resamples: int = 1000,
+    seed: int = 0,
+    exchanged: NDArray[np.intp] | None = None,
 ) -> dict[str, Any]:
     """For each criterion mAP, F1, precision and recall: value, 95 % interval and chance.
 
     thresholds: of each text, float [n], for F1, precision and recall, which count all texts together. Only
-    the texts of `chance_texts` need detections below their threshold. The interval is a bootstrap over
-    recordings, None for a single one. chance: the mean of 20 runs in which the texts of `chance_texts` get
-    each other's detections (`shuffled texts`), and of 20 in which the detections keep their length, text and
-    score, but lie anywhere in the recording (`random spans`).
+    the texts `exchanged` (default: `chance_texts` of the references) need detections below their threshold.
+    The interval is a bootstrap over recordings, None for a single one. chance: the mean of 20 runs in which
+    the texts `exchanged` get each other's detections (`shuffled texts`), and of 20 in which the detections
+    keep their length, text and score, but lie anywhere in the recording (`random spans`).
     """
     random = np.random.default_rng(seed)
-    exchanged = chance_texts([recording.reference for recording in recordings], len(thresholds), seed)
+    if exchanged is None:
+        exchanged = chance_texts([recording.reference for recording in recordings], len(thresholds), seed)
     ranked, above = _Ranked(recordings, exchanged), _above(recordings, thresholds)
     ones = np.ones((1, len(recordings)), np.int64)
     weights = np.concatenate([ones, *resampling_weights(len(recordings), resamples, seed)])

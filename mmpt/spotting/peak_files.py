@@ -19,8 +19,8 @@ _FORMAT = 1
 
 
 def save_peaks(path: Path, found: Found, of: dict[str, Any]) -> None:
-    """Write the peaks of a recording. of: what they depend on."""
-    about = json.dumps({"format": _FORMAT, "of": of, "unread": asdict(found.unread)})
+    """Write the peaks of a recording, or why it has none. of: what they depend on."""
+    about = json.dumps({"format": _FORMAT, "of": of, "unread": asdict(found.unread), "failed": found.failed})
     save_npz(
         path,
         spans=found.peaks.spans,
@@ -34,7 +34,8 @@ def save_peaks(path: Path, found: Found, of: dict[str, Any]) -> None:
 def load_peaks(path: Path, of: dict[str, Any], force: bool = False) -> Found | None:
     """The peaks of an earlier run with the same settings; None if there are none.
 
-    Raises UserError for a file of another program, and, unless `force`, for peaks with other settings.
+    Raises UserError for a file of another program, and, unless `force`, for peaks with other settings, if
+    the recording could be searched.
     """
     if not path.exists():
         return None
@@ -42,7 +43,7 @@ def load_peaks(path: Path, of: dict[str, Any], force: bool = False) -> Found | N
         with np.load(path, allow_pickle=False) as parts:
             about = json.loads(parts["about"].tobytes())
             peaks = Peaks(parts["spans"], parts["texts"], parts["scores"])
-            found = Found(peaks, parts["curve"], Unread(**about["unread"]))
+            found = Found(peaks, parts["curve"], Unread(**about["unread"]), about.get("failed", ""))
     except Exception as error:
         raise UserError(
             f"{path} was not written by this command, or is damaged ({error}): delete it, or give another "
@@ -50,7 +51,7 @@ def load_peaks(path: Path, of: dict[str, Any], force: bool = False) -> Found | N
         ) from None
     if about["of"] == of and about["format"] == _FORMAT:
         return found
-    if not force:
+    if not force and not found.failed:
         raise UserError(
             f"{path} holds peaks of another run ({differing(about['of'], of)}): give another folder, or "
             "--force to replace them."

@@ -77,8 +77,8 @@ class Targets:
 class Unread:
     """Windows without a score: how many, and the first error of those that could not be read.
 
-    blank: they show no hand that the model reads. cut: windows with a score that are longer than the model
-    reads. bad: they could not be prepared or embedded, such as without shoulders.
+    blank: they show no hand that the model reads. bad: they could not be prepared or embedded, such as
+    without shoulders.
     """
 
     windows: int = 0

@@ -1,8 +1,9 @@
 """The windows of a recording, and their features: those of the same span read as a clip of its own."""
 
+import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,23 @@ class WindowGrid:
         return np.array(sorted(found), np.int64)
 
 
+class UnreadableError(UserError):
+    """This recording cannot be read; others may be."""
+
+
+@contextlib.contextmanager
+def _unreadable() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UnreadableError(error) from None
+
+
 class Recording:
     """A recording that a model reads: a `.pose` file, or `.npy` features of `fps` frames per second.
 
-    mirror: signed with the left hand. Raises UserError for a file that the model does not read.
+    mirror: signed with the left hand. Raises UserError for a kind of file that the model does not read, and
+    UnreadableError for a damaged file.
     """
 
     def __init__(
@@ -75,14 +89,16 @@ class Recording:
         if suffix == ".pose":
             if fps is not None:
                 raise UserError(f"{path}: its frame rate is in the file; fps is for .npy features.")
-            self._poses = PoseRecording(path, self._processor.prepare.person)
+            with _unreadable():
+                self._poses = PoseRecording(path, self._processor.prepare.person)
             self.fps, self.count = self._poses.fps, len(self._poses)
             return
         if fps is None or not 0 < fps < math.inf:
             raise UserError(f"{path}: features have no frame rate: give it (--fps).")
-        self.fps, (self.count, width) = fps, self._processor.shape(path, mirror)
+        with _unreadable():
+            self.fps, (self.count, width) = fps, self._processor.shape(path, mirror)
         if width != model.model_cfg.vfeat_dim:
-            raise UserError(f"{path}: feature dimension {width}, expected {model.model_cfg.vfeat_dim}.")
+            raise UnreadableError(f"{path}: feature dimension {width}, expected {model.model_cfg.vfeat_dim}.")
 
     def features(self, spans: Spans) -> list[NDArray[np.float32] | UserError]:
         """The features [T, D] that the model reads of each window, or why it has none."""

@@ -2,12 +2,12 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmpt.timed_text.caption import LONGEST_MS, Caption, Findings, parse_time, tidy
 from mmpt.timed_text.text_file import read_decoded
+from mmpt.utils.cells import header_hint, parse_number
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
@@ -37,18 +37,15 @@ def read_timed_csv(
     """
     path = Path(path)
     content = read_decoded(path, encoding)
-    reader = csv.reader(
-        io.StringIO(content, newline=""),
-        delimiter="\t" if path.suffix.lower() == ".tsv" else ",",
-        strict=True,
-    )
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
     rows = _rows(path, reader)
     line, header = next(rows, (1, []))
     columns = [name.strip().lower() for name in header]
     where = f"{path}, line {line}"
     if repeated := [name for name in columns if name and columns.count(name) > 1]:
         raise UserError(f"{where}: there are two columns {repeated[0]!r}: remove or rename one.")
-    start, end = (_time_column(where, columns, which) for which in ("start", "end"))
+    start, end = (_time_column(where, columns, which, separator) for which in ("start", "end"))
     text = next((name for name in _TEXTS if name in columns), None)
     if text is None:
         raise UserError(f"{where}: expected a column {', '.join(_TEXTS)}, got {', '.join(columns)}.")
@@ -81,12 +78,13 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[s
         raise UserError(f"{path}, line {line}: not readable as CSV ({error}).") from error
 
 
-def _time_column(where: str, columns: Sequence[str], which: str) -> str:
+def _time_column(where: str, columns: Sequence[str], which: str, separator: str) -> str:
     names = [name.format(which) for name in _NAMES]
     given = [name for name in names if name in columns]
     if len(given) != 1:
         raise UserError(
             f"{where}: expected one column of {', '.join(names)}, got {', '.join(columns) or 'none'}."
+            f"{header_hint(columns, names, separator)}"
         )
     return given[0]
 
@@ -114,12 +112,14 @@ def _milliseconds(where: str, column: str, cell: str, unit: str | None) -> int:
     scale = next(
         scale for name, scale in _NAMES.items() if column in (name.format("start"), name.format("end"))
     )
-    try:
-        number = float(cell)
-    except ValueError:
-        number = math.nan
+    number = parse_number(cell)
     if not abs(number) < LONGEST_MS:
         raise UserError(f"{where}: expected a number or a time such as 00:01:02.500, got {cell!r}.")
+    if scale is not None and unit is not None and scale != UNITS[unit]:
+        other = next(name for name, value in UNITS.items() if value == scale)
+        raise UserError(
+            f"{where}: the name of the column says {other}, not {unit}: leave out the unit (--unit)."
+        )
     if scale is None and unit is None:
         raise UserError(
             f"{where}: {cell!r} may be milliseconds or seconds: name the columns start_ms and end_ms, or "

@@ -20,6 +20,7 @@ from typing import Any
 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import TEMPORARY, read_json, sha256, write_json
+from mmpt.utils.logging import some_of
 
 FORCE_HELP = "replace output of this command for another model or other settings; never other files"
 _LOCK = ".lock"
@@ -252,9 +253,17 @@ def _unchanged(path: Path, hashes: set[str] | None) -> bool:
 
 
 def differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The keys with different values, with both; "" if there are none."""
-    keys = [key for key in dict.fromkeys([*now, *there]) if there.get(key) != now.get(key)]
-    return ", ".join(f"{key}: {there.get(key)} there, {now.get(key)} now" for key in keys)
+    """The keys with different values, with both, of mappings the names; "" if there are none."""
+    return ", ".join(
+        f"{key}: {some_of(_different(there[key], now[key]))} differ"
+        if isinstance(there.get(key), Mapping) and isinstance(now.get(key), Mapping)
+        else f"{key}: {there.get(key)} there, {now.get(key)} now"
+        for key in _different(there, now)
+    )
+
+
+def _different(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [key for key in dict.fromkeys([*now, *there]) if there.get(key) != now.get(key)]
 
 
 def _sealed(fresh: Path, kind: OutputKind, of: Mapping[str, Any]) -> dict[str, str]:

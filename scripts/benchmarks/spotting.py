@@ -40,7 +40,8 @@ from mmpt.spotting import (
     WindowGrid,
     find_peaks,
 )
-from mmpt.spotting.run import RunOptions, spot_recordings
+from mmpt.spotting.run import spot_recordings
+from mmpt.spotting.searching import RunOptions
 from mmpt.tasks import Task
 
 AGAINST = {

@@ -1,5 +1,6 @@
 """`signclip`: the list of commands, suggestions for misspelt names, and what help costs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,14 @@ def test_config_check_refuses_an_option_that_the_loss_does_not_support(
     options = ["loss.loss_cls=MMSigmoidLoss", "loss.label_smoothing=0.2"]
     assert main(["config", "check", "package:fslex_demo", *options]) == 2
     assert "loss.label_smoothing is 0.2, and MMSigmoidLoss does not support it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given, expected", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_leave_the_cores_to_others(given: dict[str, str], expected: str) -> None:
+    """Set before torch is imported, which reads it once."""
+    code = "import os, sys, mmpt.cli; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [expected, "False"]

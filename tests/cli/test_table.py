@@ -1,6 +1,8 @@
 """`signclip table`: tables of recordings with captions, and of folders of clips."""
 
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +195,13 @@ def test_folders_of_classes(tmp_path, capsys):
     pose(tmp_path / "in" / "loose.pose")
     assert table("from-folders", tmp_path / "in", "--out", out) == 2
     assert "expected CLASS/CLIP for all clips" in capsys.readouterr().err
+
+
+def test_python_m_is_the_same_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["table", "from-folders", "no", "--out", "table.csv"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("mmpt.cli.table", run_name="__main__")
+    assert ended.value.code == 2 and "no: there is no such folder" in capsys.readouterr().err
 
 
 def test_folders_of_splits(tmp_path, capsys):

@@ -63,8 +63,13 @@ class Window:
         return False
 
     def fits(self) -> bool:
-        """Whether nothing is wider than the window."""
-        return self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        """Whether nothing is wider than the window, nor than one of 390 and one of 1280 pixels."""
+        fits = "document.documentElement.scrollWidth <= innerWidth"
+        fit = [self.page.evaluate(fits)]
+        for width in (390, 1280):
+            self.page.set_viewport_size({"width": width, "height": 900})
+            fit.append(self.page.evaluate(fits))
+        return all(fit)
 
 
 @pytest.fixture

@@ -96,10 +96,7 @@ def quiet(window: Window, server: Server) -> Iterator[None]:
     assert all(action == f"{server.address}/search" for action in texts)  # Chrome asks Google about others
 
 
-SIZES = pytest.mark.parametrize("window", [(1280, "light"), (390, "dark")], indirect=True)
-
-
-@SIZES
+@pytest.mark.parametrize("window", [(1280, "light"), (390, "dark")], indirect=True)
 def test_page_ranks_a_dropped_pose_as_the_api_does(
     window: Window, server: Server, rows: list[tuple[str, Path]]
 ) -> None:
@@ -133,7 +130,6 @@ def test_page_says_why_a_file_is_refused(window: Window, server: Server, tmp_pat
     assert page.locator("canvas").is_hidden()
 
 
-@SIZES
 def test_page_search_shows_clips_that_play(window: Window, server: Server) -> None:
     page = window.page
     _, answer = server.post("/api/search", ("prompt", PROMPTS[1]), ("k", "12"))
@@ -160,7 +156,6 @@ def test_page_search_with_a_clip_finds_it(
         assert page.locator(".hits .score").first.inner_text() == "1.000"
 
 
-@SIZES
 def test_page_results_alone_and_side_by_side(window: Window, server: Server) -> None:
     page = window.page
     with quiet(window, server):

@@ -100,6 +100,10 @@ def test_parquet_equals_csv(tmp_path):
             "id,path,text,end\na,a.pose,x,soon\n",
             "line 2, column 'end': expected milliseconds from 0 up, got 'soon'",
         ),
+        (
+            "id,path,text,start,end\na,a.pose,x,0,1_000\n",
+            "line 2, column 'end': expected milliseconds from 0 up, got '1_000'",
+        ),
         ("id,path,text,end_frame\na,a.pose,x,1.5\n", "column 'end_frame': expected frames .* got '1.5'"),
         ("id,path,text,start,end\na,a.pose,x,5,5\n", "column 'end': 5 is not after the start, 5"),
         ("id,path,text,left_handed\na,a.pose,x,perhaps\n", "column 'left_handed': expected true or false"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pose_format import Pose
 
 import mmpt
 from mmpt.cli.main import main
@@ -200,8 +201,76 @@ def test_shards_and_their_merge_write_the_files_of_one_run(work, model_folder, m
     assert not (out / ".shards").exists()
 
 
+@pytest.fixture
+def damaged(work: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Recordings a as before, b that cannot be opened, and c that shows nobody; what b and c should be."""
+    monkeypatch.setattr("mmpt.spotting.writing.draw_scores", lambda path, *rest: path.write_bytes(b""))
+    monkeypatch.setattr("mmpt.spotting.metrics._CHANCE_RUNS", 1)
+    whole = {name: (work / f"{name}.pose").read_bytes() for name in "ab"}
+    shutil.copy(work / "a.csv", work / "c.csv")
+    (work / "b.pose").write_bytes(whole["b"][:-1])
+    pose = Pose.read(whole["a"])
+    pose.body.data[:], pose.body.confidence[:] = 0, 0
+    with open(work / "c.pose", "wb") as file:
+        pose.write(file)
+    return {"b": whole["b"], "c": whole["a"]}
+
+
+def test_unreadable_recordings_are_left_out_and_tried_again(
+    work, model_folder, damaged, monkeypatch, caplog, capsys
+):
+    words = ["--threshold", 0.1, "--reference", work, "--out"]
+    assert spot(work, model_folder, *words, work / "a", names="a") == 0
+    expected, out, seen, read = contents(work / "a"), work / "out", [], Recording.features
+    monkeypatch.setattr(
+        Recording, "features", lambda self, spans: (seen.append(self.path.stem), read(self, spans))[1]
+    )
+    for again in (["a", "c"], ["c"]):
+        seen.clear()
+        caplog.clear()
+        assert spot(work, model_folder, *words, out, names="abc") == 1 and seen == again
+        failures = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert [re.findall(r"failed: .*/(\w)\.pose: ", line) for line in failures] == [["b"], ["c"]]
+        assert {f"a{suffix}" for suffix in (".csv", ".eaf", ".png")} <= contents(out).keys()
+        assert not {"b.csv", "c.csv"} & contents(out).keys() and contents(out)["a.csv"] == expected["a.csv"]
+        report = json.loads((out / "spotting.json").read_text())
+        assert [row["recording"] for row in report["recordings"]] == ["a.pose"]
+        assert [*report["failed"]] == ["b.pose", "c.pose"] and "b.pose: " in report["failed"]["b.pose"]
+        alone = json.loads(expected["spotting.json"])
+        assert report["metrics"] == alone["metrics"] and report["chance_texts"] == alone["chance_texts"]
+    for name, content in damaged.items():
+        (work / f"{name}.pose").write_bytes(content)
+    seen.clear()
+    capsys.readouterr()
+    assert spot(work, model_folder, *words, out, names="abc") == 2
+    assert "something else (recordings: b.pose, c.pose differ)" in capsys.readouterr().err
+    assert spot(work, model_folder, *words, out, "--force", names="abc") == 0 and seen == ["b", "c"]
+    assert {"b.csv", "c.csv"} <= contents(out).keys()
+
+
+def test_unreadable_recordings_in_shards(work, model_folder, damaged, monkeypatch, capsys):
+    words = ["--threshold", 0.1, "--out"]
+    assert spot(work, model_folder, *words, work / "whole", names="abc") == 1
+    out, seen, read = work / "out", [], Recording.features
+    for _ in range(2):  # the second time they are tried again, and nothing else
+        for shard, status in (("1/2", 1), ("2/2", 1)):
+            capsys.readouterr()
+            assert spot(work, model_folder, *words, out, "--shard", shard, names="abc") == status
+        assert capsys.readouterr().out == "shard 2/2: 0 recordings, 0 windows\n"
+        for _ in range(2):
+            assert spot(work, model_folder, *words, out, "--merge", names="abc") == 1
+        assert contents(out) == contents(work / "whole")
+        monkeypatch.setattr(
+            Recording, "features", lambda self, spans: (seen.append(self.path.stem), read(self, spans))[1]
+        )
+    assert set(seen) == {"c"}
+    capsys.readouterr()
+    assert spot(work, model_folder, *words, work / "none", names="bc") == 2
+    assert "none of the 2 recordings can be read; the first: " in capsys.readouterr().err
+
+
 def test_elan_has_the_best_detections_of_too_many(work, model_folder, monkeypatch, caplog):
-    monkeypatch.setattr("mmpt.spotting.run.ELAN_MOST", 3)
+    monkeypatch.setattr("mmpt.spotting.writing.ELAN_MOST", 3)
     assert spot(work, model_folder, "--threshold", -1, "--out", work / "out", names="a") == 0
     rows = rows_of(work / "out" / "a.csv")
     best = sorted(rows, key=lambda row: -float(row[3]))[:3]

@@ -146,6 +146,10 @@ def test_csv_units_by_name_by_option_or_refused(tmp_path):
         read_captions(path)
     assert read_captions(path, unit="s") == expected
     assert read_captions(path, unit="ms") == []  # 2 to 2 ms
+    path.write_bytes(b'\xef\xbb\xbf"Start_S",end_s,text\r1.5,00:02.25,"a, b"\r\n')
+    assert read_captions(path, unit="s") == expected
+    with pytest.raises(UserError, match="line 2, column 'start_s': the name of the column says s, not ms"):
+        read_captions(path, unit="ms")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +165,13 @@ def test_csv_units_by_name_by_option_or_refused(tmp_path):
         ("\n\nstart_ms,end_ms,gloss,Gloss\n", "line 3: there are two columns 'gloss'"),
         ("start_s,end_s,text\n1,1e308,a\n", "line 2, column 'end_s': expected a number"),
         ("start_s,end_s,text\n1,1e9,a\n", "line 2: 1 to 1e[+]09 s: no recording is that long"),
+        ("start_s,end_s,text\n1,1_0,a\n", "line 2, column 'end_s': expected a number"),
+        ('start_s,end_s,text\n"0,5","1,5",a\n', "line 2, column 'start_s': expected a number"),
+        (
+            "start_s;end_s;text\n1;2;a\n",
+            "cells seem to be separated by a semicolon: separate them by a comma",
+        ),
+        ("sep=;\nstart_s;end_s;text\n1;2;a\n", "Remove the first line, which only names the separator"),
     ],
 )
 def test_csv_errors_name_the_line(tmp_path, text, words):
