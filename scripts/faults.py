@@ -199,6 +199,7 @@ def _start(arguments: list[str], largest_file: int | None = None) -> subprocess.
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # Python 3.11 would keep half a .pyc file
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
         [sys.executable, *arguments], cwd=ROOT, env=environment, preexec_fn=limit, stdout=quiet, stderr=quiet

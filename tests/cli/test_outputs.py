@@ -140,11 +140,13 @@ def test_check_replaces_no_foreign_page(tmp_path: Path, capsys: pytest.CaptureFi
 def largest_file(size: int) -> Iterator[None]:
     """Writes beyond `size` bytes fail, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python 3.11 would keep half a .pyc file
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = keep
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")

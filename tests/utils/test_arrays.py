@@ -1,6 +1,7 @@
 """Rows of unit length."""
 
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ def test_unit_rows_of_very_large_and_small_numbers(dtype: type, scale: float) ->
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_full_disk_while_an_archive_is_written(tmp_path: Path) -> None:
+def test_a_full_disk_while_an_archive_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One error, and none from Python when it deletes the archive."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python 3.11 would keep half a .pyc file
     vectors = np.arange(50_000.0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
