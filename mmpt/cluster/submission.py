@@ -125,7 +125,8 @@ class Cluster:
         if running:
             log.info("%d jobs are still queued: waiting for them, not submitting them again", len(running))
         if todo:
-            ids = ", ".join(dict.fromkeys(str(one.id).partition("_")[0] for one in submitted))
+            new = [one.id for one in submitted if one.job.files not in running]
+            ids = ", ".join(dict.fromkeys(number.partition("_")[0] for number in new))
             log.log(
                 logging.INFO if self.slurm else logging.DEBUG,
                 *("submitted %d jobs (%s); logs are in %s", len(todo), ids, self.folder),

@@ -157,7 +157,7 @@ def test_a_node_that_dies_ends_the_training_in_one_line_and_the_same_command_goe
     while not (tmp_path / "run" / "checkpoint_last.pt").exists():
         assert process.poll() is None
         time.sleep(0.1)
-    for pid in processes_of("n2"):
+    for pid in processes(slurm, "n2"):
         os.kill(pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     (line,) = [line for line in output.splitlines() if " ERROR " in line]
@@ -179,7 +179,7 @@ def test_a_node_that_is_down_ends_the_training_and_the_requeued_job_goes_on(slur
     update = ["scontrol", "update", "nodename=n2"]
     subprocess.run([*update, "state=down", "reason=test"], env=slurm, check=True)
     deadline = time.monotonic() + 60
-    while processes_of("n1"):
+    while processes(slurm, "n1"):
         assert time.monotonic() < deadline, "the training on the other node still runs"
         time.sleep(0.2)
     assert process.poll() is None
@@ -193,13 +193,16 @@ def test_a_node_that_is_down_ends_the_training_and_the_requeued_job_goes_on(slur
     same_weights(tmp_path / "run", tmp_path / "downed", 0)
 
 
-def processes_of(node: str) -> list[int]:
-    """The processes of jobs on a node; those of SLURM itself do not count."""
+def processes(slurm: dict[str, str], node: str = "", words: str = "") -> list[int]:
+    """The processes of jobs of this cluster, on a node, with words in their command; not SLURM's own."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
+    for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"SLURMD_NODENAME={node}\0".encode() in path.read_bytes():
-                found.append(int(path.parent.name))
+            variables = (path / "environ").read_bytes().decode(errors="replace").split("\0")
+            command = (path / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            here = f"SLURM_CONF={slurm['SLURM_CONF']}" in variables and words in command
+            if here and any(one.startswith(f"SLURMD_NODENAME={node}") for one in variables):
+                found.append(int(path.name))
     return found
 
 
@@ -217,12 +220,12 @@ def test_shards_that_were_killed_and_requeued_or_repeated_merge_to_the_result_of
     jobs = ["--cluster", "slurm", "--shards", 4, "--cluster-config", cluster_yaml(tmp_path)]
     shards = tmp_path / "shards"
     process = signclip(slurm, tmp_path, *pose, "--out", shards, *jobs)
-    kill_a_job(shards / ".shards" / "2-of-4", "--shard 2/4")
+    kill_a_job(slurm, shards / ".shards" / "2-of-4", "--shard 2/4")
     (log,) = (tmp_path / "runs/cluster/extract").glob("*_1_0_log.err")
     requeue = ["scontrol", "requeue", log.name.removesuffix("_0_log.err")]
     while subprocess.run(requeue, env=slurm, capture_output=True).returncode:  # it has not ended
         time.sleep(0.2)
-    kill_a_job(shards / ".shards" / "3-of-4", "--shard 3/4")
+    kill_a_job(slurm, shards / ".shards" / "3-of-4", "--shard 3/4")
     output, _ = process.communicate(timeout=3000)
     assert process.returncode == 137 and "not merged" in output, output
     assert "shard 3/4 failed" in output and "shard 2/4" not in output, output
@@ -234,16 +237,16 @@ def test_shards_that_were_killed_and_requeued_or_repeated_merge_to_the_result_of
     assert files_of(shards) == files_of(tmp_path / "one")
 
 
-def kill_a_job(shard: Path, words: str) -> None:
+def kill_a_job(slurm: dict[str, str], shard: Path, words: str) -> None:
     """SIGKILL the command of a job in the middle of its files."""
     deadline = time.monotonic() + 300
     while not (shard / "progress").exists() or (shard / "progress").read_text().startswith("0 "):
         assert time.monotonic() < deadline, f"{words} has extracted nothing"
         time.sleep(0.1)
-    found = subprocess.run(["pgrep", "-f", f"mmpt .*{words}"], capture_output=True, text=True, check=True)
-    for pid in map(int, found.stdout.split()):
-        if b"SLURMD_NODENAME" in Path(f"/proc/{pid}/environ").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    found = processes(slurm, words=words)
+    assert found
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
