@@ -1,27 +1,31 @@
 """Set up logging: one handler on the root logger, set by the commands only."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import TextIO
 
 from mmpt.utils.errors import UserError
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+FORMAT = "%(asctime)s %(levelname)s %(name)s: {rank}%(message)s"
 
 
 def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> None:
     """Show messages from `level` up on `stream` (default: stderr), one line each.
 
     Replaces earlier terminal handlers, so no message is shown twice; other handlers (files, a test's capture)
-    stay. Raises UserError for an unknown level.
+    stay. Of several processes of a training, whose lines share a log, those of other ranks than 0 name it.
+    Raises UserError for an unknown level.
     """
     number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
     if number is None:
         known = ", ".join(name for name, value in logging.getLevelNamesMapping().items() if value)
         raise UserError(f"there is no log level {level!r}. Known: {known}.")
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
-    handler.setFormatter(logging.Formatter(FORMAT, datefmt="%H:%M:%S"))
+    rank = os.environ.get("RANK", "0")
+    shown = "" if rank == "0" else f"rank {rank}: "
+    handler.setFormatter(logging.Formatter(FORMAT.format(rank=shown), datefmt="%H:%M:%S"))
     root = logging.getLogger()
     for old in list(root.handlers):
         if type(old) is logging.StreamHandler:

@@ -39,6 +39,16 @@ def test_setup_logging_keeps_other_handlers(tmp_path: Path) -> None:
     file.close()
 
 
+@pytest.mark.parametrize("rank, shown", [(None, ""), ("0", ""), ("3", "rank 3: ")])
+def test_lines_of_processes_behind_the_first_name_their_rank(monkeypatch, rank, shown) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    setup_logging("info", stream := io.StringIO())
+    logging.getLogger("mmpt.somewhere").warning("read %d %%", 5)
+    assert stream.getvalue().endswith(f" WARNING mmpt.somewhere: {shown}read 5 %\n")
+
+
 def test_setup_logging_unknown_level() -> None:
     with pytest.raises(UserError, match=r"'loud'.*WARNING"):
         setup_logging("loud")
