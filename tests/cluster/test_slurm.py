@@ -24,10 +24,6 @@ pytest.importorskip("submitit")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 
-LIMIT = int(os.environ.get("SLURM_TEST_MINUTES", 2))
-"""Time limit of a training that should reach it; a start must take less."""
-
-
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of commands on the cluster."""
@@ -113,21 +109,21 @@ def test_a_training_that_is_requeued_twice_ends_as_one_that_was_not(slurm, tiny_
 def test_a_training_over_two_nodes_that_reaches_its_time_limit_twice_ends_as_one_that_does_not(
     slurm, tiny_yaml, tmp_path
 ):
-    """The third start ends a few updates later, however fast this machine is.
+    """It ends a few updates after its second stop, however fast this machine is.
 
-    The shortest limit of SLURM is a minute. It looks every 30 s which jobs reach theirs, and sends the signal
-    up to a minute earlier than was asked.
+    SLURM looks every 30 s which jobs reach their limit, and sends the signal up to a minute earlier than was
+    asked. On a busy machine that may be before the first update: such a start does not count.
     """
     options = ["loss.gather=true", "fairseq.dataset.batch_size=2", "fairseq.dataset.disable_validation=true"]
     endless = tiny_yaml.read_text().replace("max_epoch: 3", "max_epoch: 0\n    max_update: 100000")
     tiny_yaml.write_text(endless)
     ends = tmp_path / "ends.yaml"
-    third = f'[ "$SLURM_RESTART_COUNT" != 2 ] || cp {ends} {tiny_yaml}'
-    on_two = cluster_yaml(tmp_path, nodes=2, time=f'"{LIMIT}"', setup=json.dumps([third]))
+    setup = json.dumps([f"[ ! -e {ends} ] || cp {ends} {tiny_yaml}"])
+    on_two = cluster_yaml(tmp_path, nodes=2, time='"2"', setup=setup)
     jobs = ["--cluster", "slurm", "--cluster-config", on_two]
     limited = f"fairseq.checkpoint.save_dir={tmp_path}/limited"
     process = signclip(slurm, tmp_path, "train", tiny_yaml, *options, limited, *jobs)
-    while in_logs(tmp_path, "Requeued job", "*_0_log.out") < 2:
+    while in_logs(tmp_path, "stopped by SIGTERM", "*_log.err") < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
     stopped = load_torch_file(tmp_path / "limited" / "checkpoint_last.pt")
@@ -135,8 +131,8 @@ def test_a_training_over_two_nodes_that_reaches_its_time_limit_twice_ends_as_one
     ends.write_text(endless.replace("100000", str(last)))
     output, _ = process.communicate(timeout=3000)
     assert process.returncode == 0, output
-    assert in_logs(tmp_path, "Job has timed out", "*_0_log.out") == 2
-    assert in_logs(tmp_path, "resuming from", "*_log.err") == 2
+    assert in_logs(tmp_path, "Job has timed out", "*_0_log.out") >= 2
+    assert in_logs(tmp_path, "resuming from", "*_log.err") >= 2
     cluster_yaml(tmp_path, nodes=2, time='"60"')
     status, output = run(slurm, tmp_path, "train", tiny_yaml, *options, *jobs)
     assert status == 0, output
