@@ -27,6 +27,8 @@ def run_jobs(
     progress: clips done and all clips of each job, for the bar (None: it counts jobs). After Ctrl-C or
     SIGTERM jobs of SLURM keep running, unless cancel_on_interrupt; local ones are stopped.
     """
+    if not jobs:
+        return []
     waiting, submitted = list(jobs), list[Submitted]()
     try:
         with Progress(0, shown, unit="clip" if progress else "job") as bar:

@@ -232,7 +232,9 @@ def test_jobs_of_several_nodes_meet_at_the_first(monkeypatch):
     assert found["PET_NNODES"] == "2" and found["PET_RDZV_BACKEND"] == "c10d"
 
 
-def test_files_of_jobs_are_in_a_folder_of_the_command(local, tmp_path):
+def test_files_of_jobs_are_in_a_folder_of_the_command(local, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     cluster = local(folder=str(tmp_path / "jobs"))
+    assert run_jobs(cluster, []) == [] and not caplog.records and not (tmp_path / "jobs").exists()
     run_jobs(cluster, [cluster.job("a", [shell("true")])], shown=False)
     assert list(Path(tmp_path, "jobs").iterdir()) == [tmp_path / "jobs" / "try"]
