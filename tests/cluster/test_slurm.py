@@ -99,7 +99,7 @@ def test_a_training_that_is_requeued_twice_ends_as_one_that_was_not(slurm, tiny_
         subprocess.run(["scancel", "--signal=USR2", job.name.partition("_")[0]], env=slurm, check=True)
     output, _ = process.communicate(timeout=3000)
     assert process.returncode == 0, output
-    assert in_logs(tmp_path, "Requeued job", "*_0_log.out") == 2
+    assert in_logs(tmp_path, "Starting with JobEnvironment", "*_0_log.out") == 3
     assert in_logs(tmp_path, "resuming from", "*_log.err") == 2
     status, output = run(slurm, tmp_path, "train", tiny_yaml, *options)
     assert status == 0, output
