@@ -3,8 +3,8 @@
     python -m tests.cluster.two_nodes up FOLDER      # prints: export SLURM_CONF=FOLDER/slurm.conf
     python -m tests.cluster.two_nodes down FOLDER
 
-All files (key, sockets, state, logs) are in FOLDER, which should be new. Several can run side by side: numbers
-of jobs, from which trainings choose a port, begin with another number in each.
+All files (key, sockets, state, logs) are in FOLDER, which should be new. Several can run side by side:
+numbers of jobs, from which trainings choose a port, begin with another number in each.
 """
 
 import contextlib
