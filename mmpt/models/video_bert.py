@@ -18,7 +18,6 @@ from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.dropout import DrawnAhead, Dropout
 from mmpt.models.layers import LayerNorm, Linear
 from mmpt.models.packing import PackedModule, Packing, pick, places
-from mmpt.models.positions import position_vectors
 from mmpt.models.registry import VIDEO_ENCODERS
 from mmpt.utils.errors import UserError
 
@@ -101,7 +100,7 @@ class MMBertForEncoder(PackedModule):
 
     A clip of n frames counts as m = max(n, max_video_len) frames. Frame i has position i + 1 and [SEP] has
     position m + 1 in every batch, as in MMPT with padding to max_video_len. If m + 2 exceeds the rows of the
-    position table, the table is interpolated to m + 2 for that clip (see positions.py).
+    position table, the table is interpolated to m + 2 for that clip (see position_vectors).
 
     Args:
         settings: sizes of the text model that the layers come from.
@@ -225,3 +224,29 @@ class MMBertForEncoder(PackedModule):
                 f"the features have {vfeats.shape[2]} dimensions per frame, but the video tower expects "
                 f"{self.vfeat_dim} (model.vfeat_dim): features and config do not match."
             )
+
+
+def position_vectors(table: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
+    """Rows of a position table, stretched for the sequences that are longer than it.
+
+    A sequence of at most R (the number of rows) reads the table unchanged. For a longer one the table is
+    interpolated linearly to the sequence's length, as `torch.nn.functional.interpolate(mode="linear",
+    align_corners=False)` does. The table and the other sequences of the batch do not change.
+
+    Args:
+        table: [R, H].
+        positions: int64 [B, L], each below the length of its sequence.
+        lengths: int64 [B], the full length of each sequence.
+
+    Returns:
+        [B, L, H], in the dtype of the table.
+    """
+    rows = table.shape[0]
+    # float32, as interpolate computes it; exact for a sequence that fits the table
+    ratio = (rows / lengths.to(torch.float32)).clamp(max=1.0)[:, None]
+    source = ((positions.to(torch.float32) + 0.5) * ratio - 0.5).clamp(min=0, max=rows - 1)
+    low = source.floor()
+    weight = (source - low).to(table.dtype)[..., None]
+    low = low.to(torch.int64)
+    high = (low + 1).clamp(max=rows - 1)
+    return torch.lerp(table[low], table[high], weight)
