@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from mmpt.models import bert, clip_windows, layers, pooling, projection, video_bert
 from mmpt.models.bert_settings import ACTIVATIONS
-from mmpt.models.dropout import Dropout
+from mmpt.models.layers import Dropout
 
 _TYPES = {
     *(projection.Space, projection.Projection, pooling.MeanPooling, nn.Identity),

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from mmpt.models.bert import BertModel, init_weights
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
-from mmpt.models.dropout import DrawnAhead, Dropout
-from mmpt.models.layers import LayerNorm, Linear
+from mmpt.models.layers import DrawnAhead, Dropout, LayerNorm, Linear
 from mmpt.models.packing import PackedModule, Packing, pick, places
 from mmpt.models.registry import VIDEO_ENCODERS
 from mmpt.utils.errors import UserError

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from mmpt.models import ensemble
-from mmpt.models.dropout import DrawnAhead, quick_dropout
-from mmpt.models.layers import Embedding, LayerNorm, Linear
+from mmpt.models.layers import DrawnAhead, Embedding, LayerNorm, Linear, quick_dropout
 from mmpt.models.packing import set_packed
 from mmpt.models.stacking import can_stack, run_stacked, stacked_copy
 
