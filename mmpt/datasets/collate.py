@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmpt.models.batch_layout import BatchLayout
+from mmpt.models.prompts import BatchLayout
 
 
 def collate(

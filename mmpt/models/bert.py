@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.layers import Dropout, Embedding, LayerNorm, Linear, linear
 from mmpt.models.packing import PackedModule, Packing
+from mmpt.models.prompts import Prompts
 from mmpt.models.registry import TEXT_ENCODERS
 from mmpt.utils.errors import UserError
 

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpt.models.batch_layout import BatchLayout, Prompts
 from mmpt.models.bert import BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.packing import PackedModule
 from mmpt.models.precision import autocast_dtype
-from mmpt.models.prompts import TextCache, distinct_prompts, pool_text, text_inputs
+from mmpt.models.prompts import BatchLayout, Prompts, TextCache, distinct_prompts, pool_text, text_inputs
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.utils.device import put
 from mmpt.utils.errors import UserError

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert import BertModel
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.dual_encoder import WithTextTower
 from mmpt.models.projection import Space
+from mmpt.models.prompts import Prompts
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.stacking import can_stack, run_stacked, stacked_copy
 from mmpt.models.video_bert import MMBertForEncoder

@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import Tensor
 
-from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert import BertModel
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.dual_encoder import WithTextTower
 from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.projection import Space, embed_clips
+from mmpt.models.prompts import Prompts
 from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.text_model import PretrainedBert
