@@ -14,9 +14,8 @@ from fairseq_cli.train import should_stop_early
 from mmpt.config.fairseq_options import option
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.losses import needs_common_batches
-from mmpt.models.finetuning import check_filled
+from mmpt.models.finetuning import add_adapters, check_filled
 from mmpt.models.loading import load_weights
-from mmpt.models.lora import add_adapters
 from mmpt.models.word_rows import train_used_rows
 from mmpt.training import TrainingPlan, prepare
 from mmpt.training.epoch_log import EpochLog

@@ -65,7 +65,7 @@ class BertSelfAttention(nn.Module):
             weight = torch.cat([layer.weight for layer in layers], -2)
             bias = torch.cat([layer.bias for layer in layers], -1)
             projected = linear(hidden, weight, bias)
-        else:  # a layer with an adapter (lora.py)
+        else:  # a layer with an adapter (finetuning.py)
             projected = torch.cat([layer(hidden) for layer in layers], -1)
         return packing.attend(projected, self.heads, self.dropout if self.training else 0.0)
 

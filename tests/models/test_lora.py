@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mmpt.losses import MMContraLoss
 from mmpt.models import load_tokenizer
+from mmpt.models.finetuning import add_adapters
 from mmpt.models.folder import save_model_folder
 from mmpt.models.loading import load_model
-from mmpt.models.lora import add_adapters
 from mmpt.models.packing import set_packed
 from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.checkpoint import load_into
