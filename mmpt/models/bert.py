@@ -7,7 +7,7 @@ layers, and so that a saved model needs no other library.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.layers import Dropout, Embedding, LayerNorm, Linear, linear
 from mmpt.models.packing import PackedModule, Packing
 from mmpt.models.prompts import Prompts
-from mmpt.models.registry import TEXT_ENCODERS
+from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
+
+TEXT_ENCODERS: Registry[Any] = Registry("text encoder")
+"""Name -> a class built from BertSettings."""
 
 
 class BertEmbeddings(nn.Module):

@@ -14,8 +14,12 @@ from mmpt.models.packing import PackedModule
 from mmpt.models.precision import autocast_dtype
 from mmpt.models.prompts import BatchLayout, Prompts, TextCache, distinct_prompts, pool_text, text_inputs
 from mmpt.models.signwriting_bert import SignWritingBert
+from mmpt.registry import Registry
 from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
+
+MODELS: Registry[Any] = Registry("model")
+"""model.model_cls -> a subclass of DualEncoder."""
 
 
 class DualEncoder(PackedModule, abc.ABC):

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mmpt.models.bert import BertModel
+from mmpt.models.bert import TEXT_ENCODERS, BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.packing import PackedModule
 from mmpt.models.prompts import Prompts
-from mmpt.models.registry import TEXT_ENCODERS
 from mmpt.signwriting.glyphs import SHAPE_DIM, shapes
 from mmpt.signwriting.groups import GROUPS, HANDS
 from mmpt.signwriting.ids import BASES, FIRST_ID, MOST_SIGNS, unpack

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,11 @@ from mmpt.models.bert import BertModel, init_weights
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
 from mmpt.models.layers import DrawnAhead, Dropout, LayerNorm, Linear
 from mmpt.models.packing import PackedModule, Packing, pick, places
-from mmpt.models.registry import VIDEO_ENCODERS
+from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
+VIDEO_ENCODERS: Registry[Any] = Registry("video encoder")
+"""Name -> a class built as VIDEO_ENCODER(settings: BertSettings, options: VideoTowerOptions)."""
 KERNEL = 17
 """Kernel size of a convolution, in frames."""
 
