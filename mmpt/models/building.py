@@ -9,7 +9,7 @@ from mmpt.models.finetuning import freeze
 from mmpt.models.packing import PackedModule
 from mmpt.models.text_model import PretrainedBert, load_bert
 from mmpt.models.video_bert import VIDEO_ENCODERS, VideoTowerOptions
-from mmpt.processors.registry import TEXT_PROCESSORS
+from mmpt.processors.text import TEXT_PROCESSORS
 from mmpt.utils.errors import UserError
 
 _MOST_LAYERS = 1000

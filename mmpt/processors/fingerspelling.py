@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
-from mmpt.processors.example import Example, MetaProcessor
+from mmpt.processors.example import META_PROCESSORS, Example, MetaProcessor
 from mmpt.processors.letters import SIGN_LANGUAGES, write_out
-from mmpt.processors.registry import META_PROCESSORS
 from mmpt.processors.table_writer import read_csv
 from mmpt.processors.templates import check_weights
 from mmpt.signwriting.alphabets import has_alphabet, signs_of_letter
