@@ -28,7 +28,7 @@ class MMFusionEnsemble(WithTextTower):
     The embeddings of the ensemble's models are concatenated: [B, ensemble_size * H]. The dot product of two
     embeddings is therefore the sum of the models' dot products. With projection "l2_norm" each model's part
     has unit length, and cosine similarity is the mean of the models' cosine similarities. The models
-    differ in their random initialisation and dropout. The loss is computed per model (losses/ensemble.py).
+    differ in their random initialisation and dropout. The loss is computed per model (EnsembleLoss).
 
     Args: as MMFusionSeparate, with one video tower for each model.
     """
