@@ -10,7 +10,7 @@ import numpy as np
 
 from mmpt.config.dataset_options import ClipStorage, PoseOptions, PoseSmoothing
 from mmpt.config.schema import DatasetConfig
-from mmpt.pose.augmenter import Augmenter
+from mmpt.pose.augmentation import Augmenter
 from mmpt.pose.clip import Point, PoseClip
 from mmpt.pose.components import (
     CANONICAL,
