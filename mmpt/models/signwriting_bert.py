@@ -10,9 +10,8 @@ from mmpt.models.bert_settings import BertSettings
 from mmpt.models.packing import PackedModule
 from mmpt.models.prompts import Prompts
 from mmpt.signwriting.glyphs import SHAPE_DIM, shapes
-from mmpt.signwriting.groups import GROUPS, HANDS
 from mmpt.signwriting.ids import BASES, FIRST_ID, MOST_SIGNS, unpack
-from mmpt.signwriting.signs import FILLS, FIRST_BASE, ROTATIONS
+from mmpt.signwriting.signs import FILLS, FIRST_BASE, GROUPS, HANDS, ROTATIONS
 
 _TURNS = ROTATIONS // 2
 """Rotations in steps of 45 degrees; the other half is mirrored."""
