@@ -35,9 +35,8 @@ class Predictor:
     """Embeds with `model.encode_video(vfeats, vmasks)` and `model.encode_text(caps, cmasks)`.
 
     model: moved to `device`. batch_size: clips or prompts per batch. progress: show a progress bar on a
-    terminal. pool: clips that are read and sorted by length at once. autocast: run the towers in this dtype
-    (torch.bfloat16, torch.float16). A model that divides long clips into windows (see ClipWindows) gets
-    batches of at most batch_size windows, or one clip.
+    terminal. pool: clips that are read and sorted by length at once. A model that divides long clips into
+    windows (see ClipWindows) gets batches of at most batch_size windows, or one clip.
     """
 
     def __init__(
@@ -47,7 +46,6 @@ class Predictor:
         batch_size: int = 64,
         progress: bool = True,
         pool: int = 4096,
-        autocast: torch.dtype | None = None,
     ):
         if batch_size < 1:
             raise UserError(f"the batch size of the evaluation must be at least 1, got {batch_size}.")
@@ -56,7 +54,6 @@ class Predictor:
         self.batch_size = batch_size
         self.progress = progress
         self.pool = max(pool, batch_size)
-        self.autocast = autocast
 
     def embed_videos(self, videos: Iterable[ArrayLike]) -> NDArray[np.float32]:
         """Embeddings [n_videos, H] of clips [T, D], in input order.
@@ -137,7 +134,7 @@ class Predictor:
         batches = self._batches(order, np.asarray(lengths), windows)
 
         def compute(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-            with torch.inference_mode(), self._cast():  # both are settings of a thread
+            with torch.inference_mode():  # a setting of a thread
                 return encode(chosen).float().cpu().numpy()
 
         result: NDArray[np.float32] | None = None
@@ -202,11 +199,6 @@ class Predictor:
         finally:
             for module in training:
                 module.training = True
-
-    def _cast(self) -> contextlib.AbstractContextManager:
-        if self.autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast)
 
     def _bar(self, total: int | None, unit: str) -> Any:
         # disable=None: on a terminal only
