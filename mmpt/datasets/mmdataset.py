@@ -14,6 +14,7 @@ from mmpt.processors.clip_source import ClipSource
 from mmpt.processors.example import Example
 from mmpt.processors.text import TextProcessor
 from mmpt.signwriting import contains_sign
+from mmpt.utils.arrays import padded
 from mmpt.utils.errors import UserError
 
 
@@ -184,12 +185,13 @@ def collate(
     exceeded (dataset.long_video: windows).
     """
     assert samples, "a batch needs at least one sample"
-    batch: dict[str, Any] = {
-        "vfeats": _pad([s["vfeats"] for s in samples], 0.0, np.float32, video_len),
-        "vmasks": _pad([s["vmasks"] for s in samples], False, bool, video_len),
-        "caps": _pad([s["caps"] for s in samples], pad_id, np.int64, text_len),
-        "cmasks": _pad([s["cmasks"] for s in samples], False, bool, text_len),
+    arrays = {
+        "vfeats": padded([s["vfeats"] for s in samples], 0.0, np.float32, video_len),
+        "vmasks": padded([s["vmasks"] for s in samples], False, bool, video_len),
+        "caps": padded([s["caps"] for s in samples], pad_id, np.int64, text_len),
+        "cmasks": padded([s["cmasks"] for s in samples], False, bool, text_len),
     }
+    batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
     batch["layout"] = BatchLayout.of(batch["vmasks"], batch["caps"], batch["cmasks"])
     for key in ("label", "index"):
         if key in samples[0]:
@@ -198,14 +200,6 @@ def collate(
         if key in samples[0]:
             batch[key] = [s[key] for s in samples]
     return batch
-
-
-def _pad(arrays: list[np.ndarray], fill: Any, dtype: Any, length: int | None) -> torch.Tensor:
-    longest = max(length or 0, *(len(array) for array in arrays))
-    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=dtype)
-    for row, array in zip(padded, arrays):
-        row[: len(array)] = array
-    return torch.from_numpy(padded)
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:

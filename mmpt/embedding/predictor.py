@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import nn
 from tqdm import tqdm
 
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.registry import Registry
+from mmpt.utils.arrays import padded
 from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
 
@@ -167,25 +168,16 @@ class Predictor:
         return count if self.device.type == "cpu" and 2 * count >= cores else 1
 
     def _videos(self, clips: list[NDArray[np.float32]], chosen: NDArray[np.int64]) -> torch.Tensor:
-        longest = max(len(clips[i]) for i in chosen)
-        vfeats = np.zeros((len(chosen), longest, clips[chosen[0]].shape[1]), dtype=np.float32)
-        vmasks = np.zeros((len(chosen), longest), dtype=bool)
-        for row, i in enumerate(chosen):
-            vfeats[row, : len(clips[i])] = clips[i]
-            vmasks[row, : len(clips[i])] = True
-        return self.model.encode_video(self._tensor(vfeats), self._tensor(vmasks))
+        rows = [clips[i] for i in chosen]
+        masks = [np.ones(len(row), bool) for row in rows]
+        return self.model.encode_video(self._padded(rows, np.float32), self._padded(masks, bool))
 
     def _texts(self, rows: list[tuple[NDArray, NDArray]], chosen: NDArray[np.int64]) -> torch.Tensor:
-        longest = max(len(rows[i][0]) for i in chosen)
-        caps = np.zeros((len(chosen), longest), dtype=np.int64)
-        cmasks = np.zeros((len(chosen), longest), dtype=bool)
-        for row, i in enumerate(chosen):
-            ids, mask = rows[i]
-            caps[row, : len(ids)], cmasks[row, : len(ids)] = ids, mask
-        return self.model.encode_text(self._tensor(caps), self._tensor(cmasks))
+        ids, masks = zip(*(rows[i] for i in chosen))
+        return self.model.encode_text(self._padded(ids, np.int64), self._padded(masks, bool))
 
-    def _tensor(self, array: NDArray) -> torch.Tensor:
-        return put(torch.from_numpy(array), self.device)
+    def _padded(self, rows: Sequence[NDArray], dtype: DTypeLike) -> torch.Tensor:
+        return put(torch.from_numpy(padded(rows, 0, dtype)), self.device)
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
