@@ -204,7 +204,7 @@ def _spread(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` over `count` Python threads, each with one thread of torch.
 
     The layers of small models are too short for torch to divide them well. With one thread of torch an
-    ensemble computes its models one at a time: stacked (models/stacking.py) they exchange the weights of the
+    ensemble computes its models one at a time: stacked (run_stacked) they exchange the weights of the
     first, which other threads would see.
     """
     if count < 2 or not _spreading.acquire(blocking=False):  # torch has one number of threads for all

@@ -1,7 +1,7 @@
 """Linear layer, LayerNorm, embedding and dropout of the towers.
 
 The first three also compute with a stack of weights, one for each of M modules. The modules of an ensemble
-are of one shape. With their weights stacked, [M, ...], one call computes all of them (see stacking.py). Each
+are of one shape. With their weights stacked, [M, ...], one call computes all of them (see ensemble.py). Each
 module's results are those it computes alone: to the digit in one thread, and up to rounding where a product
 is split over threads.
 
@@ -96,7 +96,7 @@ def quick_dropout(values: Tensor, rate: float) -> Tensor:
 
 
 class DrawnAhead:
-    """Random numbers for the dropout of M modules that are computed as one (see stacking.py).
+    """Random numbers for the dropout of M modules that are computed as one (see ensemble.py).
 
     Within the block each dropout of values [M, ...] takes the numbers that the modules would draw if they
     were computed one after the other. sizes: elements of each dropout of one module, in order.

@@ -183,7 +183,7 @@ class MMBertForEncoder(PackedModule):
         return hidden, packing, ~is_cls & (packing.pack(F.pad(vmasks, (1, 1), value=True)))
 
     def _drawn_ahead(self, packing: Packing, frames: int) -> AbstractContextManager[object]:
-        """With stacked weights (see stacking.py), the random numbers of each module's dropout."""
+        """With stacked weights (see ensemble.py), the random numbers of each module's dropout."""
         shape = self.videomlp.linear1.weight.shape
         if not self.training or len(shape) == 2 or packing.rows.device.type != "cpu":
             return contextlib.nullcontext()
