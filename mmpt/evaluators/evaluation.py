@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from mmpt import __version__
-from mmpt.datasets.identity import clips_digest
 from mmpt.evaluators.prompt_sets import embed_prompt_sets
 from mmpt.evaluators.protocols import PROTOCOLS, Evaluated
-from mmpt.evaluators.provenance import evaluation_facts
+from mmpt.evaluators.provenance import clips_digest, evaluation_facts
 from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, save_report
 from mmpt.evaluators.reports.tables import format_table
 from mmpt.evaluators.reports.view import ShownClip
