@@ -68,7 +68,9 @@ def interrupt_and_finish(
     assert " 0 already finished" not in again.stderr, "finished files were extracted again"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_resume_extract_after_a_signal_gives_the_same_files(tmp_path, how):
     folder = tmp_path / "in"
     for index in range(400):

@@ -118,7 +118,7 @@ LAST_LINE = (
 )
 
 
-@pytest.mark.parametrize("against", ["peer", "plain", "fp32"])
+@pytest.mark.parametrize("against", ["peer", pytest.param("plain", marks=pytest.mark.slow), "fp32"])
 def test_benchmark_train_table(
     tiny_yaml: Path, against: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
