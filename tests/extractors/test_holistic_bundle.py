@@ -8,6 +8,8 @@ import pytest
 
 from mmpt.cli.extract import main as extract
 from mmpt.extractors.holistic_bundle import (
+    BODY,
+    BUNDLE_SHA256,
     FACE,
     MODELS,
     NORMALISED,
@@ -55,6 +57,11 @@ def fake_bundle(path: Path, **changed: bytes) -> Path:
     return write_zip(path, members | {f"{name}.tflite": content for name, content in changed.items()})
 
 
+def model_members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def test_bundle_has_the_models_with_normalization_and_a_longer_face(
     bundle: Path, models: dict[str, bytes]
 ) -> None:
@@ -64,7 +71,7 @@ def test_bundle_has_the_models_with_normalization_and_a_longer_face(
 
     with zipfile.ZipFile(bundle) as archive:
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
-        found = {name: archive.read(name) for name in archive.namelist()}
+    found = model_members(bundle)
     assert found.keys() == MODELS.keys() and not has_irises(bundle)
     for name, model in found.items():
         assert model[4:8] == b"TFL3"
@@ -72,7 +79,10 @@ def test_bundle_has_the_models_with_normalization_and_a_longer_face(
         graph = tree.subgraphs[0]
         if name == FACE:
             assert [list(graph.tensors[n].shape)[-1] for n in graph.outputs] == [1434, 1]
-        elif name not in NORMALISED:
+        if name == BODY:
+            outputs = [list(graph.tensors[n].shape) for n in graph.outputs]
+            assert outputs == [[1, 195], [1, 1], [1, 256, 256, 1], [1, 64, 64, 39], [1, 117]]
+        if name not in (FACE, *NORMALISED):
             assert model == models[name]
         buffer = next(entry.buffer for entry in tree.metadata if entry.name == b"TFLITE_METADATA")
         about = metadata.ModelMetadataT.InitFromObj(
@@ -86,7 +96,7 @@ def test_bundle_has_the_models_with_normalization_and_a_longer_face(
 
 def test_bundle_is_the_same_bytes_with_every_mediapipe(bundle: Path) -> None:
     """The hash was computed with 0.10.21 on Python 3.11 and with 1.2.3 on Python 3.13."""
-    assert sha256(bundle) == "625f0dd5b0375cc28c7a2c4529e6b75d1904a9450f51bbb54028833cbc005f35"
+    assert sha256(bundle) == BUNDLE_SHA256
 
 
 def test_bundle_of_a_wheel(models: dict[str, bytes], bundle: Path, tmp_path: Path, capsys) -> None:
@@ -98,6 +108,12 @@ def test_bundle_of_a_wheel(models: dict[str, bytes], bundle: Path, tmp_path: Pat
     assert script.main(["--wheel", str(wheel), "--out", str(out)]) == 0
     assert out.read_bytes() == bundle.read_bytes()
     assert capsys.readouterr().out.count(".tflite") == 6
+    members = model_members(out)
+    old = members | {BODY: members[BODY].replace(b"refined_landmarks", b"landmarks_as_were")}
+    write_zip(out, old)  # as an earlier version built it
+    assert script.main(["--wheel", str(wheel), "--out", str(out)]) == 0
+    assert out.read_bytes() == bundle.read_bytes()
+    assert "was built by an earlier version" in capsys.readouterr().out
     out.write_bytes(b"mine")  # it is there: not replaced, and said to be wrong
     assert script.main(["--out", str(out)]) == 2
     assert out.read_bytes() == b"mine" and "expected a bundle" in capsys.readouterr().err
