@@ -186,7 +186,8 @@ def test_tasks_sample_videos(bundle: Path, shared_videos: Path) -> None:
     assert outcome.facts["right_hand"] > 0.9 and outcome.facts["left_hand"] > 0.85
     body, hand = (np.asarray(pose.body.data.data)[:, 0, n, :2] for n in (16, 33 + 468 + 21))
     seen = np.asarray(pose.body.confidence)[:, 0, 33 + 468 + 21] > 0
-    assert np.median(np.linalg.norm(body - hand, axis=1)[seen]) < 15  # the right wrist, twice
+    # the right wrist, twice: at 2 frames per second, that of the body, which is smoothed, lags behind
+    assert np.median(np.linalg.norm(body - hand, axis=1)[seen]) < 20
     reader = extractor(bundle, fps=Fraction(6)).reader()
     pose, outcome = reader.pose(shared_videos / "pose_test_video.mp4")
     assert outcome.facts["person"] == 1 and outcome.facts["left_hand"] == 0
