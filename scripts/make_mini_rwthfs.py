@@ -68,8 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def make_clips(args: argparse.Namespace) -> int:
     """Draw two videos and a pose for each letter of each signer, unless they exist."""
-    from mmpt.processors.fingerspelling import find_lexicon, read_index
-    from mmpt.processors.letters import write_out
+    from mmpt.processors.fingerspelling import find_lexicon, read_index, write_out
     from mmpt.processors.rwthfs_names import GESTURES, ClipName
 
     rows = read_index(find_lexicon(None))

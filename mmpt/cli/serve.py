@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
-from mmpt.serving.limits import DEFAULT_LIMITS, Limits
+from mmpt.serving import DEFAULT_LIMITS, Limits
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.packages import VIDEO, need_packages

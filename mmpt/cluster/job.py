@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmpt.cluster.rendezvous import rendezvous_environment
-
 STOPPED = 128 + signal.SIGTERM
 _POLL = 0.05
+_FIRST_PORT, _PORTS = 20_000, 10_000
+"""Of the meeting place of the processes of a training on several nodes."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +122,21 @@ def _exit_with(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def rendezvous_environment(job: Any) -> dict[str, str]:
+    """torchrun's options for a job on several nodes, as environment variables (`PET_` and the option's name).
+
+    job: submitit's JobEnvironment. The first node's address is the one that SLURM's own connections use, as
+    names of nodes need not be names of hosts. The port follows from the job's number, so that all nodes know
+    it and jobs that share a node differ.
+    """
+    number = int("".join(filter(str.isdigit, job.raw_job_id)))
+    address = os.environ.get("SLURM_LAUNCH_NODE_IPADDR") or job.hostnames[0]
+    return {
+        "PET_NNODES": str(job.num_nodes),
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_ID": job.job_id,
+        "PET_RDZV_ENDPOINT": f"{address}:{_FIRST_PORT + number % _PORTS}",
+        "PET_RDZV_CONF": f"is_host={int(job.node == 0)}",
+    }

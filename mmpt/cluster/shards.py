@@ -23,7 +23,7 @@ INCOMPLETE = 1
 def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
     """Run `signclip WORDS --shard I/N` as jobs, then `--merge`; the exit status of the worst.
 
-    args: of the command, with the options of mmpt.cluster.options. Nothing is merged if a shard failed.
+    args: of the command, with the options of mmpt.cli.command. Nothing is merged if a shard failed.
     Raises UserError if jobs cannot be submitted.
     """
     setup_logging("WARNING" if getattr(args, "quiet", False) else "INFO")

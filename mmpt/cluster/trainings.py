@@ -17,7 +17,7 @@ class ClusterTrainings:
     """A job for each training, which submits those of one experiment one after the other."""
 
     def __init__(self, args: argparse.Namespace, config: Path, overrides: Sequence[str]):
-        """args: with the options of mmpt.cluster.options. config: whose section cluster: is used."""
+        """args: with the options of mmpt.cli.command. config: whose section cluster: is used."""
         given = args.cluster_config
         section = load_cluster_config(given) if given else load_config(config, list(overrides)).cluster
         self._cluster = Cluster(args.cluster, section, args.command_line.split()[2])

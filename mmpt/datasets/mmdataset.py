@@ -1,4 +1,4 @@
-"""The dataset: examples -> samples of features and token ids."""
+"""The dataset: examples -> samples of features and token ids -> batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +8,14 @@ import torch
 
 from mmpt.datasets.samplers import BatchSampler
 from mmpt.datasets.span_sampling import DrawnSpan, SpanSampler
+from mmpt.models.prompts import BatchLayout
 from mmpt.processors.aligner import DSAligner
 from mmpt.processors.clip_source import ClipSource
 from mmpt.processors.example import Example
 from mmpt.processors.text import TextProcessor
 from mmpt.signwriting import contains_sign
+from mmpt.utils.arrays import padded
 from mmpt.utils.errors import UserError
-from mmpt.utils.seed import generator
 
 
 class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -168,3 +169,44 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         if processes > 1:
             return self.sampler.common_batches(self.labels, batch_size, processes, rng, self.training)
         return self.sampler.batches(self.labels, batch_size, rng, self.training)
+
+
+def collate(
+    samples: Sequence[dict[str, Any]],
+    pad_id: int = 0,
+    video_len: int | None = None,
+    text_len: int | None = None,
+) -> dict[str, Any]:
+    """Pad samples of MMDataset into one batch of B clips.
+
+    Returns `vfeats` float32 [B, T, D] and `caps` int64 [B, L], `vmasks` and `cmasks` bool (false on padding),
+    `label` and `index` int64 [B], lists `video_id` and `text`, and the `layout` of the batch. T and L are the
+    batch's longest, or video_len and text_len if given (SignCLIP's fixed padding) and not
+    exceeded (dataset.long_video: windows).
+    """
+    assert samples, "a batch needs at least one sample"
+    arrays = {
+        "vfeats": padded([s["vfeats"] for s in samples], 0.0, np.float32, video_len),
+        "vmasks": padded([s["vmasks"] for s in samples], False, bool, video_len),
+        "caps": padded([s["caps"] for s in samples], pad_id, np.int64, text_len),
+        "cmasks": padded([s["cmasks"] for s in samples], False, bool, text_len),
+    }
+    batch: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    batch["layout"] = BatchLayout.of(batch["vmasks"], batch["caps"], batch["cmasks"])
+    for key in ("label", "index"):
+        if key in samples[0]:
+            batch[key] = torch.tensor([s[key] for s in samples], dtype=torch.long)
+    for key in ("video_id", "text"):
+        if key in samples[0]:
+            batch[key] = [s[key] for s in samples]
+    return batch
+
+
+def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random generator of one example in one epoch.
+
+    It depends only on the three numbers, so an example is augmented the same way in any process, order or
+    batch, and after a resume. Different numbers give independent generators (NumPy's SeedSequence).
+    """
+    sequence = np.random.SeedSequence((seed & 0xFFFFFFFFFFFFFFFF, epoch, index))  # negative seeds too
+    return np.random.Generator(np.random.PCG64(sequence))

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.onnx_preprocessing import OUTPUT, describe
+from mmpt.models.dual_encoder import WithTextTower
 from mmpt.models.folder import TOKENIZER_DIR
 from mmpt.models.packing import set_packed
-from mmpt.models.text_tower import WithTextTower
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json
 from mmpt.utils.output_kinds import ONNX_EXPORT

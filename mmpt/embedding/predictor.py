@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import nn
 from tqdm import tqdm
 
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.registry import Registry
+from mmpt.utils.arrays import padded
 from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
 
@@ -35,9 +36,8 @@ class Predictor:
     """Embeds with `model.encode_video(vfeats, vmasks)` and `model.encode_text(caps, cmasks)`.
 
     model: moved to `device`. batch_size: clips or prompts per batch. progress: show a progress bar on a
-    terminal. pool: clips that are read and sorted by length at once. autocast: run the towers in this dtype
-    (torch.bfloat16, torch.float16). A model that divides long clips into windows (see ClipWindows) gets
-    batches of at most batch_size windows, or one clip.
+    terminal. pool: clips that are read and sorted by length at once. A model that divides long clips into
+    windows (see ClipWindows) gets batches of at most batch_size windows, or one clip.
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class Predictor:
         batch_size: int = 64,
         progress: bool = True,
         pool: int = 4096,
-        autocast: torch.dtype | None = None,
     ):
         if batch_size < 1:
             raise UserError(f"the batch size of the evaluation must be at least 1, got {batch_size}.")
@@ -56,7 +55,6 @@ class Predictor:
         self.batch_size = batch_size
         self.progress = progress
         self.pool = max(pool, batch_size)
-        self.autocast = autocast
 
     def embed_videos(self, videos: Iterable[ArrayLike]) -> NDArray[np.float32]:
         """Embeddings [n_videos, H] of clips [T, D], in input order.
@@ -137,7 +135,7 @@ class Predictor:
         batches = self._batches(order, np.asarray(lengths), windows)
 
         def compute(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-            with torch.inference_mode(), self._cast():  # both are settings of a thread
+            with torch.inference_mode():  # a setting of a thread
                 return encode(chosen).float().cpu().numpy()
 
         result: NDArray[np.float32] | None = None
@@ -170,25 +168,16 @@ class Predictor:
         return count if self.device.type == "cpu" and 2 * count >= cores else 1
 
     def _videos(self, clips: list[NDArray[np.float32]], chosen: NDArray[np.int64]) -> torch.Tensor:
-        longest = max(len(clips[i]) for i in chosen)
-        vfeats = np.zeros((len(chosen), longest, clips[chosen[0]].shape[1]), dtype=np.float32)
-        vmasks = np.zeros((len(chosen), longest), dtype=bool)
-        for row, i in enumerate(chosen):
-            vfeats[row, : len(clips[i])] = clips[i]
-            vmasks[row, : len(clips[i])] = True
-        return self.model.encode_video(self._tensor(vfeats), self._tensor(vmasks))
+        rows = [clips[i] for i in chosen]
+        masks = [np.ones(len(row), bool) for row in rows]
+        return self.model.encode_video(self._padded(rows, np.float32), self._padded(masks, bool))
 
     def _texts(self, rows: list[tuple[NDArray, NDArray]], chosen: NDArray[np.int64]) -> torch.Tensor:
-        longest = max(len(rows[i][0]) for i in chosen)
-        caps = np.zeros((len(chosen), longest), dtype=np.int64)
-        cmasks = np.zeros((len(chosen), longest), dtype=bool)
-        for row, i in enumerate(chosen):
-            ids, mask = rows[i]
-            caps[row, : len(ids)], cmasks[row, : len(ids)] = ids, mask
-        return self.model.encode_text(self._tensor(caps), self._tensor(cmasks))
+        ids, masks = zip(*(rows[i] for i in chosen))
+        return self.model.encode_text(self._padded(ids, np.int64), self._padded(masks, bool))
 
-    def _tensor(self, array: NDArray) -> torch.Tensor:
-        return put(torch.from_numpy(array), self.device)
+    def _padded(self, rows: Sequence[NDArray], dtype: DTypeLike) -> torch.Tensor:
+        return put(torch.from_numpy(padded(rows, 0, dtype)), self.device)
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
@@ -203,11 +192,6 @@ class Predictor:
             for module in training:
                 module.training = True
 
-    def _cast(self) -> contextlib.AbstractContextManager:
-        if self.autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast)
-
     def _bar(self, total: int | None, unit: str) -> Any:
         # disable=None: on a terminal only
         return tqdm(
@@ -220,7 +204,7 @@ def _spread(count: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` over `count` Python threads, each with one thread of torch.
 
     The layers of small models are too short for torch to divide them well. With one thread of torch an
-    ensemble computes its models one at a time: stacked (models/stacking.py) they exchange the weights of the
+    ensemble computes its models one at a time: stacked (run_stacked) they exchange the weights of the
     first, which other threads would see.
     """
     if count < 2 or not _spreading.acquire(blocking=False):  # torch has one number of threads for all

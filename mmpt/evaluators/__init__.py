@@ -9,25 +9,8 @@ evaluation    evaluates the checkpoint of a task
 provenance    digests of the settings and data that determine a result
 """
 
-from mmpt.evaluators.metrics.retrieval import METRICS, rank_metrics, retrieval_metrics
+from mmpt.evaluators.metrics.retrieval import rank_metrics, retrieval_metrics
 from mmpt.evaluators.metrics.sentences import sentence_metrics
 from mmpt.evaluators.metrics.similarity import similarity
-from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, read_results, save_report
-from mmpt.evaluators.reports.tables import compare_table, csv_text, format_markdown, format_table
 
-__all__ = [
-    "METRICS",
-    "EmbeddedSplit",
-    "Provenance",
-    "compare_table",
-    "csv_text",
-    "format_markdown",
-    "format_table",
-    "make_results",
-    "rank_metrics",
-    "read_results",
-    "retrieval_metrics",
-    "save_report",
-    "sentence_metrics",
-    "similarity",
-]
+__all__ = ["rank_metrics", "retrieval_metrics", "sentence_metrics", "similarity"]

@@ -2,34 +2,35 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmpt import __version__
-from mmpt.datasets.identity import clips_digest
 from mmpt.evaluators.prompt_sets import embed_prompt_sets
 from mmpt.evaluators.protocols import PROTOCOLS, Evaluated
-from mmpt.evaluators.provenance import evaluation_facts
+from mmpt.evaluators.provenance import clips_digest, evaluation_facts
 from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, save_report
 from mmpt.evaluators.reports.tables import format_table
 from mmpt.evaluators.reports.view import ShownClip
-from mmpt.evaluators.split_embedding import SplitEmbedding
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
 from mmpt.processors.clip_source import blank_warning
-from mmpt.utils.arrays import non_finite, why_non_finite
+from mmpt.utils.arrays import non_finite, save_npz, why_non_finite
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import sha256
 from mmpt.utils.origins import where_checkpoint_comes_from
 from mmpt.utils.output_kinds import EVALUATION
 from mmpt.utils.outputs import check_output
+from mmpt.utils.progress import Progress
 from mmpt.utils.shards import ShardFolder, Sharding
 
 log = logging.getLogger(__name__)
@@ -125,3 +126,78 @@ def _evaluate(
     files = save_report(task.results_path(), results, embedded, force=force, clips=shown, answers=answers)
     listing = "\n".join(f"  {Path(file)}" for file in files)
     return f"{format_table(results)}\n\nresults of the {split} split are in\n{listing}"
+
+
+class SplitEmbedding:
+    """The clips of a split and what embeds them.
+
+    dataset: of Task. predictor: embeds pools of clips, which are computed together; a shard gets every N-th.
+    blank: whether features show no hand.
+    """
+
+    def __init__(self, dataset: Any, predictor: Any, blank: Any):
+        self.dataset, self.predictor, self.blank = dataset, predictor, blank
+        self.starts = range(0, len(dataset.examples), predictor.pool)
+
+    def embed(
+        self, sharding: Sharding, shards: Sequence[ShardFolder]
+    ) -> tuple[NDArray[np.float32], list[str]] | None:
+        """The embedding of each clip and the ids of blank ones; None for a shard, which only saves them.
+
+        shards: see Sharding.locked. Raises UserError if a shard lacks embeddings.
+        """
+        if sharding.shard is not None:
+            self._embed_shard(shards[0])
+            return None
+        if sharding.merge:
+            return self._merged(shards)
+        return self._embed(range(len(self.dataset.examples)))
+
+    def _embed(self, indices: Iterable[int]) -> tuple[NDArray[np.float32], list[str]]:
+        blank: list[str] = []
+
+        def clips() -> Iterator[NDArray[np.float32]]:
+            for index in indices:
+                frames = self.dataset[index]["vfeats"]
+                if self.blank(frames):
+                    blank.append(self.dataset.examples[index].video_id)
+                yield frames
+
+        return self.predictor.embed_videos(clips()), blank
+
+    def _embed_shard(self, shard: ShardFolder) -> None:
+        mine = [start for number, start in enumerate(self.starts) if shard.shard.has_number(number)]
+        todo = [start for start in mine if not _file(shard, start).is_file()]
+        pools = {start: self._pool(start) for start in mine}
+        total = sum(len(pools[start]) for start in todo)
+        before = sum(map(len, pools.values())) - total
+        with Progress(total, record=shard.record_progress, before=before) as progress:
+            for start in todo:
+                vectors, blank = self._embed(pools[start])
+                names = np.frombuffer(json.dumps(blank).encode(), np.uint8)
+                save_npz(_file(shard, start), vectors=vectors, blank=names)
+                for _ in pools[start]:
+                    progress.advance()
+                progress.show(0)
+
+    def _merged(self, shards: Sequence[ShardFolder]) -> tuple[NDArray[np.float32], list[str]]:
+        vectors, blank = [], list[str]()
+        for number, start in enumerate(self.starts):
+            shard = shards[number % len(shards)]
+            if not _file(shard, start).is_file():
+                raise UserError(
+                    f"--merge: shard {shard.shard} has no embeddings of "
+                    f"{self.dataset.examples[start].video_id} and the clips after it: run the command with "
+                    f"--shard {shard.shard}."
+                )
+            with np.load(_file(shard, start), allow_pickle=False) as part:
+                vectors.append(part["vectors"])
+                blank += json.loads(part["blank"].tobytes())
+        return np.concatenate(vectors), blank
+
+    def _pool(self, start: int) -> range:
+        return range(start, min(start + self.predictor.pool, len(self.dataset.examples)))
+
+
+def _file(shard: ShardFolder, start: int) -> Path:
+    return shard.path / "parts" / f"{start:09d}.npz"

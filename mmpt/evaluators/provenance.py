@@ -1,18 +1,26 @@
-"""A record of what results depend on: a digest of the settings, and hashes of the data."""
+"""A record of what results depend on: a digest of the settings, and hashes of the data and of its clips."""
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config
 from mmpt.config.fields import saved_name
-from mmpt.datasets.identity import clips_digest, content_digest
+from mmpt.config.schema import DatasetConfig
+from mmpt.processors import META_PROCESSORS, VIDEO_PROCESSORS
+from mmpt.processors.example import Example
+from mmpt.processors.pose_video import default_cache
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import sha256
+from mmpt.utils.files import file_stamp, read_json, sha256, write_json
+
+log = logging.getLogger(__name__)
 
 DATA_FILES = ("table_path", "train_path", "val_path", "test_path", "gesture_id_path")
 """Keys of `dataset` that name the files which choose clips and prompts."""
@@ -23,6 +31,8 @@ _IRRELEVANT = {
     "eval": ("save_path", "after_training", "batch_size", "device", "trust_checkpoint"),
     "model": (),
 }
+_BLOCK = 1 << 14
+_THREADS, _MANY = 4, 1000
 
 
 def digest(content: Any) -> str:
@@ -81,3 +91,85 @@ def without_defaults(part: Any) -> dict[str, Any]:
         ):
             kept[name] = value
     return kept
+
+
+def clips_digest(config: DatasetConfig, split: str) -> str:
+    """Hex SHA-256 of the clips of a split, in order: ids, prompts, spans, mirroring, parts of the files.
+
+    Where the files lie does not matter. Clips that dataset.on_bad_example=skip would leave out count as well.
+    Raises MissingDataError or UserError if the corpus cannot be read.
+    """
+    digest = hashlib.sha256()
+    for clip in _clips(config, split):
+        facts = [
+            clip.video_id,
+            clip.text,
+            clip.other_texts,
+            clip.mirror,
+            repr(clip.span),
+            _content(clip.path),
+        ]
+        digest.update(json.dumps(facts).encode())
+    return digest.hexdigest()
+
+
+def content_digest(config: DatasetConfig, split: str) -> str:
+    """Hex SHA-256 of the whole files of a split, in order.
+
+    The hash of a file is kept in the cache of poses, with its size, times and inode, so that each is read
+    once. Raises as clips_digest.
+    """
+    paths = list(dict.fromkeys(str(clip.path) for clip in _clips(config, split)))
+    kept = Path(config.cache_dir or default_cache()) / "hashes" / f"{_hex(paths)[:32]}.json"
+    known: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        known = read_json(kept)
+    known = known if isinstance(known, dict) else {}
+    if len(paths) - len(known) > _MANY:
+        log.info("%s: reading %d files once, to recognise the data later", split, len(paths) - len(known))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = dict(zip(paths, threads.map(_hashed, paths, map(known.get, paths))))
+    if found != known:
+        with contextlib.suppress(OSError):
+            write_json(kept, found)
+    return _hex([found[path][-1] for path in paths])
+
+
+def _hashed(path: str, before: Any) -> list[Any]:
+    """The stamp and the hash of a file, "" if it cannot be read. before: the same of an earlier time."""
+    try:
+        stamp = list(file_stamp(Path(path).stat()))
+        if isinstance(before, list) and before[:-1] == stamp and isinstance(before[-1], str):
+            return before
+        return [*stamp, sha256(path)]
+    except OSError:
+        return [""]
+
+
+def _hex(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _clips(config: DatasetConfig, split: str) -> Sequence[Example]:
+    suffix = VIDEO_PROCESSORS.get(config.video_processor, "dataset.video_processor").suffix
+    corpus = META_PROCESSORS.get(config.meta_processor, "dataset.meta_processor")
+    return corpus.from_config(config, split, suffix).examples
+
+
+def _content(path: Path) -> str:
+    """A digest of a file, "" if there is none."""
+    if not path.is_file():
+        return ""
+    stat = path.stat()
+    return _sampled(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _sampled(path: Path, size: int, *stamp: int) -> str:
+    """A digest of a file's size and of 16 KiB at its start, middle and end, which is read once."""
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for start in sorted({0, max(0, (size - _BLOCK) // 2), max(0, size - _BLOCK)}):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()[:32]

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from mmpt.evaluators.prompt_sets import UNSEEN_ALPHABET, evaluated_prompts, prompt_sets
 from mmpt.signwriting import Sign, split_signs
 from mmpt.signwriting.glyphs import shapes
-from mmpt.signwriting.groups import GROUPS, HANDS
-from mmpt.signwriting.signs import FILLS, FIRST_BASE, LAST_BASE, ROTATIONS
+from mmpt.signwriting.signs import FILLS, FIRST_BASE, GROUPS, HANDS, LAST_BASE, ROTATIONS
 from mmpt.utils.arrays import unit_rows
 
 _GAMMA, _ALPHA = 0.5, 0.3

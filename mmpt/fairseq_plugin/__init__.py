@@ -6,9 +6,8 @@ imports fairseq.
 
 from mmpt.fairseq_plugin.criterion import MMCriterion
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
-from mmpt.fairseq_plugin.model import FairseqMMModel
 from mmpt.fairseq_plugin.patches import install
-from mmpt.fairseq_plugin.task import FairseqMMTask
+from mmpt.fairseq_plugin.task import FairseqMMModel, FairseqMMTask
 
 __all__ = ["FairseqMMDataset", "FairseqMMModel", "FairseqMMTask", "MMCriterion"]
 

@@ -11,7 +11,7 @@ from fairseq.logging import metrics
 from mmpt.losses import cached_loss_backward
 from mmpt.losses.cached import INPUTS, inputs_of
 from mmpt.losses.mixup import draw_mixup
-from mmpt.models.batch_layout import BatchLayout
+from mmpt.models.prompts import BatchLayout
 
 
 @register_criterion("mmloss")

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from fairseq.data import FairseqDataset
 
-from mmpt.datasets.collate import collate
-from mmpt.datasets.mmdataset import MMDataset
+from mmpt.datasets.mmdataset import MMDataset, collate
 from mmpt.utils.distributed import world_size
 
 

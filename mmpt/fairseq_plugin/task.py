@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from fairseq.logging import metrics
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from fairseq.tasks import LegacyFairseqTask, register_task
 from fairseq_cli.train import should_stop_early
 
 from mmpt.config.fairseq_options import option
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.losses import needs_common_batches
-from mmpt.models.finetuning import check_filled
+from mmpt.models.finetuning import add_adapters, check_filled
 from mmpt.models.loading import load_weights
-from mmpt.models.lora import add_adapters
 from mmpt.models.word_rows import train_used_rows
 from mmpt.training import TrainingPlan, prepare
 from mmpt.training.epoch_log import EpochLog
@@ -206,3 +206,26 @@ def _plan_of_arguments(args: Namespace) -> TrainingPlan:
     check_resume(plan.config, plan.start, plan.data)
     adopt_best(plan.start)
     return plan
+
+
+@register_model("mmmodel")
+class FairseqMMModel(BaseFairseqModel):
+    """The dual encoder as a fairseq model; saved parameter names begin with `mmmodel.`, as in MMPT."""
+
+    def __init__(self, mmmodel: torch.nn.Module):
+        super().__init__()
+        self.mmmodel = mmmodel
+
+    @classmethod
+    def build_model(cls, args: Any, task: Any) -> "FairseqMMModel":
+        """The model of the task's config; `args` is not used."""
+        return cls(task.build_mmmodel())
+
+    def forward(self, *batch: Any) -> dict[str, torch.Tensor]:
+        """See DualEncoder.forward."""
+        return self.mmmodel(*batch)
+
+
+@register_model_architecture("mmmodel", "mmarch")
+def mmarch(args: Any) -> None:
+    """The one architecture: the task config describes it."""

@@ -3,12 +3,12 @@
 import dataclasses
 import inspect
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mmpt.config.schema import LossConfig
 from mmpt.losses.cached import cached_loss_backward
 from mmpt.losses.contrastive import needs_common_batches
-from mmpt.losses.ensemble import EnsembleLoss
 from mmpt.losses.mm_contra import MMContraLoss
 from mmpt.losses.registry import LOSSES
 from mmpt.losses.sigmoid import MMSigmoidLoss
@@ -49,3 +49,24 @@ def build_loss(loss_cfg: LossConfig, ensemble_size: int = 1) -> nn.Module:
             )
     loss = made(**options)
     return loss if ensemble_size == 1 else EnsembleLoss(loss, ensemble_size)
+
+
+class EnsembleLoss(nn.Module):
+    """Mean of a loss over the ensemble's models, each on its part of the embeddings.
+
+    The models share the parameters of the loss.
+
+    Args:
+        loss: the loss of one model, for clips [B, H] and prompts [B, H].
+        ensemble_size: number of models.
+    """
+
+    def __init__(self, loss: nn.Module, ensemble_size: int):
+        super().__init__()
+        self.loss = loss
+        self.ensemble_size = ensemble_size
+
+    def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of clips and their prompts, both [B, ensemble_size * H]."""
+        sides = (side.chunk(self.ensemble_size, dim=-1) for side in (pooled_video, pooled_text))
+        return torch.stack([self.loss(video, text, labels) for video, text in zip(*sides)]).mean()

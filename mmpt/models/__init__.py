@@ -3,18 +3,15 @@
 from mmpt.models.bert import BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.building import build_model
-from mmpt.models.dual_encoder import DualEncoder
+from mmpt.models.dual_encoder import MODELS, DualEncoder
 from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.one_tower import MMFusionShare
-from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
-from mmpt.models.text_model import PretrainedBert, load_bert, load_tokenizer
+from mmpt.models.text_model import load_bert, load_tokenizer
 from mmpt.models.two_towers import MMFusionSeparate
 from mmpt.models.video_bert import MMBertForEncoder, VideoTowerOptions
 
 __all__ = [
     "MODELS",
-    "TEXT_ENCODERS",
-    "VIDEO_ENCODERS",
     "BertModel",
     "BertSettings",
     "DualEncoder",
@@ -22,7 +19,6 @@ __all__ = [
     "MMFusionEnsemble",
     "MMFusionSeparate",
     "MMFusionShare",
-    "PretrainedBert",
     "VideoTowerOptions",
     "build_model",
     "load_bert",

@@ -7,19 +7,21 @@ layers, and so that a saved model needs no other library.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmpt.models.batch_layout import Prompts
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
-from mmpt.models.dropout import Dropout
-from mmpt.models.layers import Embedding, LayerNorm, Linear, linear
+from mmpt.models.layers import Dropout, Embedding, LayerNorm, Linear, linear
 from mmpt.models.packing import PackedModule, Packing
-from mmpt.models.registry import TEXT_ENCODERS
+from mmpt.models.prompts import Prompts
+from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
+
+TEXT_ENCODERS: Registry[Any] = Registry("text encoder")
+"""Name -> a class built from BertSettings."""
 
 
 class BertEmbeddings(nn.Module):
@@ -66,7 +68,7 @@ class BertSelfAttention(nn.Module):
             weight = torch.cat([layer.weight for layer in layers], -2)
             bias = torch.cat([layer.bias for layer in layers], -1)
             projected = linear(hidden, weight, bias)
-        else:  # a layer with an adapter (lora.py)
+        else:  # a layer with an adapter (finetuning.py)
             projected = torch.cat([layer(hidden) for layer in layers], -1)
         return packing.attend(projected, self.heads, self.dropout if self.training else 0.0)
 

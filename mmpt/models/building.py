@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from mmpt.models.bert import BertEncoder, BertIntermediate, ResidualOutput
+from mmpt.models.bert import TEXT_ENCODERS, BertEncoder, BertIntermediate, ResidualOutput
 from mmpt.models.bert_settings import fresh_settings
-from mmpt.models.dual_encoder import DualEncoder
+from mmpt.models.dual_encoder import MODELS, DualEncoder, WithTextTower
 from mmpt.models.finetuning import freeze
 from mmpt.models.packing import PackedModule
-from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
 from mmpt.models.text_model import PretrainedBert, load_bert
-from mmpt.models.text_tower import WithTextTower
-from mmpt.models.video_bert import VideoTowerOptions
-from mmpt.processors.registry import TEXT_PROCESSORS
+from mmpt.models.video_bert import VIDEO_ENCODERS, VideoTowerOptions
+from mmpt.processors.text import TEXT_PROCESSORS
 from mmpt.utils.errors import UserError
 
 _MOST_LAYERS = 1000

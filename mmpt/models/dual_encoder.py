@@ -1,4 +1,4 @@
-"""The interface of dual encoders, which embed clips and prompts separately in one space."""
+"""Dual encoders embed clips and prompts separately in one space: their interface, and their text side."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -7,14 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpt.models.batch_layout import BatchLayout, Prompts
+from mmpt.models.bert import BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.models.packing import PackedModule
 from mmpt.models.precision import autocast_dtype
-from mmpt.models.prompts import distinct_prompts, text_inputs
+from mmpt.models.prompts import BatchLayout, Prompts, TextCache, distinct_prompts, pool_text, text_inputs
+from mmpt.models.signwriting_bert import SignWritingBert
+from mmpt.registry import Registry
 from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
+
+MODELS: Registry[Any] = Registry("model")
+"""model.model_cls -> a subclass of DualEncoder."""
 
 
 class DualEncoder(PackedModule, abc.ABC):
@@ -103,3 +108,40 @@ class DualEncoder(PackedModule, abc.ABC):
             "pooled_video": self.encode_video(vfeats, vmasks, frames),
             "pooled_text": self.encode_text(caps, cmasks, prompts),
         }
+
+
+class WithTextTower(DualEncoder):
+    """A dual encoder with a separate text encoder for prompts, whose BERT is trained or frozen."""
+
+    text_encoder: BertModel | SignWritingBert
+    freeze_text: bool
+    text_cache: TextCache
+
+    def _take_text_tower(self, text_encoder: BertModel | SignWritingBert, freeze: bool) -> None:
+        """Set the text encoder. A frozen BERT has no gradients and no dropout, and caches prompts."""
+        self.text_settings = text_encoder.settings
+        self.text_encoder = text_encoder
+        self.freeze_text = freeze
+        self.text_cache = TextCache(text_encoder.bert)
+        if freeze:
+            text_encoder.bert.requires_grad_(False)
+            text_encoder.bert.eval()
+
+    def train(self, mode: bool = True) -> "WithTextTower":
+        """As nn.Module.train, but a frozen BERT stays in evaluation mode (no dropout)."""
+        super().train(mode)
+        if self.freeze_text:
+            self.text_encoder.bert.eval()
+        return self
+
+    def _pool_prompts(self, ids: Tensor, mask: Tensor, prompts: Prompts | None = None) -> Tensor:
+        return self.text_encoder.pool(ids, mask, self._pool_words, prompts)
+
+    def _pool_words(self, ids: Tensor, mask: Tensor, prompts: Prompts | None) -> Tensor:
+        if self.freeze_text and self.packed:
+            keys = None if prompts is None else prompts.keys
+            return self.text_cache.lookup(ids, mask, self._run_bert, keys)
+        return self._run_bert(ids, mask, None if prompts is None else prompts.lengths)
+
+    def _run_bert(self, ids: Tensor, mask: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        return pool_text(*self.text_encoder.bert.encode(ids, mask, lengths=lengths), mask)

@@ -18,7 +18,7 @@ from mmpt.models.bert_settings import BertSettings
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.text_model import PretrainedBert, read_object
-from mmpt.utils.adapters import merge_adapters
+from mmpt.utils.checkpoint import merge_adapters
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.output_kinds import MODEL_FOLDER

@@ -60,7 +60,10 @@ def load_model(
         model_cfg, dataset_cfg, text_model = read_config(path)
         tokenizer: Any = None
     else:
-        config = _config_beside(path) if config is None else _compare_config(path, config)
+        if config is None:
+            config = _config_beside(path)
+        else:
+            warn_of_other_preprocessing(path, config)
         model_cfg, dataset_cfg = config.model, config.dataset
         text_model, tokenizer = load_bert(dataset_cfg.bert_name, False), load_tokenizer(dataset_cfg.bert_name)
         check_tokenizer(path, dataset_cfg.bert_name)
@@ -168,10 +171,4 @@ def _config_beside(checkpoint: Path) -> Config:
             f"{checkpoint} has no readable {SAVED_CONFIG} in its folder: convert the "
             "checkpoint to a model folder with `signclip convert`, and use that."
         )
-    return config
-
-
-def _compare_config(path: Path, config: Config) -> Config:
-    """Warn about differences to the training config, and return `config`."""
-    warn_of_other_preprocessing(path, config)
     return config

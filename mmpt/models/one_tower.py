@@ -6,16 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpt.models.batch_layout import Prompts
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import ClipWindows, WindowOptions
-from mmpt.models.dual_encoder import DualEncoder
+from mmpt.models.dual_encoder import MODELS, DualEncoder
 from mmpt.models.pooling import POOLINGS
 from mmpt.models.projection import pool_clips
-from mmpt.models.prompts import pool_text
-from mmpt.models.registry import MODELS, VIDEO_ENCODERS
+from mmpt.models.prompts import Prompts, pool_text
 from mmpt.models.text_model import PretrainedBert
-from mmpt.models.video_bert import MMBertForEncoder
+from mmpt.models.video_bert import VIDEO_ENCODERS, MMBertForEncoder
 from mmpt.utils.errors import UserError
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmpt.models.dropout import Dropout, quick_dropout
+from mmpt.models.layers import Dropout, quick_dropout
 from mmpt.utils.device import put
 
 CALL_COST = {"cpu": 1_000, "cuda": 1_000_000}

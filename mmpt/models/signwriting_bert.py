@@ -5,15 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mmpt.models.batch_layout import Prompts
-from mmpt.models.bert import BertModel
+from mmpt.models.bert import TEXT_ENCODERS, BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.packing import PackedModule
-from mmpt.models.registry import TEXT_ENCODERS
+from mmpt.models.prompts import Prompts
 from mmpt.signwriting.glyphs import SHAPE_DIM, shapes
-from mmpt.signwriting.groups import GROUPS, HANDS
 from mmpt.signwriting.ids import BASES, FIRST_ID, MOST_SIGNS, unpack
-from mmpt.signwriting.signs import FILLS, FIRST_BASE, ROTATIONS
+from mmpt.signwriting.signs import FILLS, FIRST_BASE, GROUPS, HANDS, ROTATIONS
 
 _TURNS = ROTATIONS // 2
 """Rotations in steps of 45 degrees; the other half is mirrored."""

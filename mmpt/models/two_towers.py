@@ -5,17 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
-from mmpt.models.batch_layout import Prompts
-from mmpt.models.bert import BertModel
+from mmpt.models.bert import TEXT_ENCODERS, BertModel
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import WindowOptions
+from mmpt.models.dual_encoder import MODELS, WithTextTower
 from mmpt.models.ensemble import MMFusionEnsemble
 from mmpt.models.projection import Space, embed_clips
-from mmpt.models.registry import MODELS, TEXT_ENCODERS, VIDEO_ENCODERS
+from mmpt.models.prompts import Prompts
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.text_model import PretrainedBert
-from mmpt.models.text_tower import WithTextTower
-from mmpt.models.video_bert import MMBertForEncoder
+from mmpt.models.video_bert import VIDEO_ENCODERS, MMBertForEncoder
 
 
 @MODELS.register("MMFusionSeparate")

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 
 from mmpt.models.bert import BertModel, init_weights
 from mmpt.models.bert_settings import ACTIVATIONS, BertSettings
-from mmpt.models.dropout import DrawnAhead, Dropout
-from mmpt.models.layers import LayerNorm, Linear
+from mmpt.models.layers import DrawnAhead, Dropout, LayerNorm, Linear
 from mmpt.models.packing import PackedModule, Packing, pick, places
-from mmpt.models.positions import position_vectors
-from mmpt.models.registry import VIDEO_ENCODERS
+from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
+VIDEO_ENCODERS: Registry[Any] = Registry("video encoder")
+"""Name -> a class built as VIDEO_ENCODER(settings: BertSettings, options: VideoTowerOptions)."""
 KERNEL = 17
 """Kernel size of a convolution, in frames."""
 
@@ -101,7 +102,7 @@ class MMBertForEncoder(PackedModule):
 
     A clip of n frames counts as m = max(n, max_video_len) frames. Frame i has position i + 1 and [SEP] has
     position m + 1 in every batch, as in MMPT with padding to max_video_len. If m + 2 exceeds the rows of the
-    position table, the table is interpolated to m + 2 for that clip (see positions.py).
+    position table, the table is interpolated to m + 2 for that clip (see position_vectors).
 
     Args:
         settings: sizes of the text model that the layers come from.
@@ -182,7 +183,7 @@ class MMBertForEncoder(PackedModule):
         return hidden, packing, ~is_cls & (packing.pack(F.pad(vmasks, (1, 1), value=True)))
 
     def _drawn_ahead(self, packing: Packing, frames: int) -> AbstractContextManager[object]:
-        """With stacked weights (see stacking.py), the random numbers of each module's dropout."""
+        """With stacked weights (see ensemble.py), the random numbers of each module's dropout."""
         shape = self.videomlp.linear1.weight.shape
         if not self.training or len(shape) == 2 or packing.rows.device.type != "cpu":
             return contextlib.nullcontext()
@@ -225,3 +226,29 @@ class MMBertForEncoder(PackedModule):
                 f"the features have {vfeats.shape[2]} dimensions per frame, but the video tower expects "
                 f"{self.vfeat_dim} (model.vfeat_dim): features and config do not match."
             )
+
+
+def position_vectors(table: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
+    """Rows of a position table, stretched for the sequences that are longer than it.
+
+    A sequence of at most R (the number of rows) reads the table unchanged. For a longer one the table is
+    interpolated linearly to the sequence's length, as `torch.nn.functional.interpolate(mode="linear",
+    align_corners=False)` does. The table and the other sequences of the batch do not change.
+
+    Args:
+        table: [R, H].
+        positions: int64 [B, L], each below the length of its sequence.
+        lengths: int64 [B], the full length of each sequence.
+
+    Returns:
+        [B, L, H], in the dtype of the table.
+    """
+    rows = table.shape[0]
+    # float32, as interpolate computes it; exact for a sequence that fits the table
+    ratio = (rows / lengths.to(torch.float32)).clamp(max=1.0)[:, None]
+    source = ((positions.to(torch.float32) + 0.5) * ratio - 0.5).clamp(min=0, max=rows - 1)
+    low = source.floor()
+    weight = (source - low).to(table.dtype)[..., None]
+    low = low.to(torch.int64)
+    high = (low + 1).clamp(max=rows - 1)
+    return torch.lerp(table[low], table[high], weight)

@@ -1,11 +1,51 @@
-"""The published augmentations. They return new clips, in which missing points stay missing and 0."""
+"""Augmentation of training clips, as the config describes it, and the published steps.
 
-from dataclasses import replace
+They return new clips, in which missing points stay missing and 0. The other steps are in augmentation3d.py.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mmpt.config.dataset_options import PoseAugmentation, PoseAugmentations
+from mmpt.pose.augmentation3d import augment3d, linear_map
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.mirror import mirror
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Clip -> augmented clip.
+
+    flip_chance: probability of mirroring. max_video_len: a clip that augment_temporal would make this long or
+    longer keeps its speed.
+    """
+
+    options: PoseAugmentations
+    flip_chance: float
+    max_video_len: int
+
+    def draw(self, rng: np.random.Generator) -> PoseAugmentation:
+        """augment3d for one clip: its `probability` is drawn once, for the frame sampling and the steps."""
+        options = self.options.augment3d
+        if options.probability < 1:
+            options = replace(options, probability=float(rng.random() < options.probability))
+        return options
+
+    def __call__(self, clip: PoseClip, rng: np.random.Generator, drawn: PoseAugmentation) -> PoseClip:
+        """Augment in SignCLIP's order: mirror, (augment3d,) 2-D, temporal, noise. drawn: see `draw`."""
+        if self.flip_chance:
+            clip = flip(clip, rng, self.flip_chance)
+        clip = augment3d(clip, drawn, rng)
+        if self.options.augment2d:
+            clip = augment2d(clip, rng)
+        if self.options.augment_temporal:
+            chance = self.options.augment_temporal_chance
+            if chance is None or rng.random() < chance:
+                clip = augment_temporal(clip, rng, self.max_video_len)
+        if self.options.gaussian_noise:
+            clip = gaussian_noise(clip, rng)
+        return clip
 
 
 def augment2d_matrix(
@@ -27,11 +67,6 @@ def augment2d_matrix(
 def augment2d(clip: PoseClip, rng: np.random.Generator) -> PoseClip:
     """Published 2-D augmentation: one random linear map of x and y for the whole clip."""
     return clip.with_data(linear_map(clip.data, augment2d_matrix(rng)))
-
-
-def linear_map(data: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return data @ matrix, float32 [T, P, 3], as one matrix product instead of T."""
-    return (data.reshape(-1, 3) @ matrix.astype(np.float32, copy=False)).reshape(data.shape)
 
 
 def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: int) -> PoseClip:

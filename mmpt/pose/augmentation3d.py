@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 
 from mmpt.config.dataset_options import PoseAugmentation
-from mmpt.pose.augmentation import linear_map
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import HAND_POINTS, HANDS
 from mmpt.pose.hands import PALM, palm_axes
@@ -58,6 +57,11 @@ def linear_matrix(options: PoseAugmentation, rng: np.random.Generator) -> np.nda
     if options.rotation > 0:
         matrix = matrix @ rotation_matrix(options.rotation, rng)
     return matrix
+
+
+def linear_map(data: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return data @ matrix, float32 [T, P, 3], as one matrix product instead of T."""
+    return (data.reshape(-1, 3) @ matrix.astype(np.float32, copy=False)).reshape(data.shape)
 
 
 def _linear(clip: PoseClip, options: PoseAugmentation, rng: np.random.Generator) -> PoseClip:

@@ -1,9 +1,13 @@
 """Combine features and token ids into a sample."""
 
+from typing import Any
+
 import numpy as np
 
-from mmpt.processors.registry import ALIGNERS
+from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
+
+ALIGNERS: Registry[Any] = Registry("aligner")
 
 
 @ALIGNERS.register("DSAligner")

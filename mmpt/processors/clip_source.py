@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from mmpt.processors.example import Example
+from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 
 log = logging.getLogger(__name__)
 
+VIDEO_PROCESSORS: Registry[Any] = Registry("video processor")
 _LISTED = 10
 
 

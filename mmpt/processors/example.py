@@ -4,11 +4,15 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.span import Span
 from mmpt.processors.table_file import Table
+from mmpt.registry import Registry
 from mmpt.utils.text import nfc
+
+META_PROCESSORS: Registry[Any] = Registry("meta processor")
 
 
 @dataclass(frozen=True)

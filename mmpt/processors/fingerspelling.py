@@ -6,22 +6,48 @@ Whole sign languages are held out, so a test clip shows an unseen signer and alp
 import functools
 import importlib.util
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
-from mmpt.processors.example import Example, MetaProcessor
-from mmpt.processors.letters import SIGN_LANGUAGES, write_out
-from mmpt.processors.registry import META_PROCESSORS
+from mmpt.processors.example import META_PROCESSORS, Example, MetaProcessor
 from mmpt.processors.table_writer import read_csv
 from mmpt.processors.templates import check_weights
 from mmpt.signwriting.alphabets import has_alphabet, signs_of_letter
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import file_stamp, sha256
+from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
+
+#: ISO 639-3 codes of the sign languages in the fingerspelling lexicon
+SIGN_LANGUAGES = {
+    "ase": "American Sign Language",
+    "asq": "Austrian Sign Language",
+    "bzs": "Brazilian Sign Language",
+    "cse": "Czech Sign Language",
+    "csq": "Croatian Sign Language",
+    "eso": "Estonian Sign Language",
+    "fsl": "French Sign Language",
+    "gsg": "German Sign Language",
+    "gss": "Greek Sign Language",
+    "ise": "Italian Sign Language",
+    "jos": "Jordanian Sign Language",
+    "lls": "Lithuanian Sign Language",
+    "mfs": "Mexican Sign Language",
+    "psr": "Portuguese Sign Language",
+    "sgg": "Swiss-German Sign Language",
+    "ssp": "Spanish Sign Language",
+    "svk": "Slovakian Sign Language",
+    "swl": "Swedish Sign Language",
+    "tsm": "Turkish Sign Language",
+    "ukl": "Ukrainian Sign Language",
+}
+
+_WRITTEN_OUT = {"Ä": "AE", "Ö": "OE", "Ü": "UE", "ß": "ESZETT", "ẞ": "ESZETT"}
 
 
 @dataclass(frozen=True)
@@ -275,3 +301,27 @@ def _digests(rows: list[Row], languages: set[str]) -> dict[Path, str]:
             _KNOWN_DIGESTS[key] = sha256(path)
         digests[path] = _KNOWN_DIGESTS[key]
     return digests
+
+
+def write_out(letter: str) -> str:
+    """Write a letter in plain A-Z, so that a tokenizer which strips accents keeps letters apart.
+
+    German umlauts as in the RWTH ids (Ä -> AE); others by their Unicode name (Š -> S WITH CARON, Ω -> GREEK
+    OMEGA); groups of letters (Sch, LL) in capitals. Upper and lower case give the same result.
+    """
+    if letter.isascii():
+        return letter.upper()
+    return " ".join(_name(character) for character in nfc(letter))
+
+
+def _name(character: str) -> str:
+    upper = character if character == "ß" else character.upper()
+    if upper in _WRITTEN_OUT:
+        return _WRITTEN_OUT[upper]
+    if upper.isascii():
+        return upper
+    one = upper if len(upper) == 1 else character  # the capital of some (ǰ) is two characters
+    words = unicodedata.name(one, f"U+{ord(one):04X}")
+    for word in (" CAPITAL", " SMALL", " LETTER"):
+        words = words.replace(word, "")
+    return words.removeprefix("LATIN ")

@@ -19,9 +19,8 @@ from mmpt.config.dataset_options import (
 )
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.span import Span
-from mmpt.processors.clip_source import ClipSource, readable
+from mmpt.processors.clip_source import VIDEO_PROCESSORS, ClipSource, readable
 from mmpt.processors.example import Example
-from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmpt.config.dataset_options import ClipStorage, PoseOptions, PoseSmoothing
 from mmpt.config.schema import DatasetConfig
-from mmpt.pose.augmenter import Augmenter
+from mmpt.pose.augmentation import Augmenter
 from mmpt.pose.clip import Point, PoseClip
 from mmpt.pose.components import (
     CANONICAL,
@@ -33,9 +33,8 @@ from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.window import FrameSampler
-from mmpt.processors.clip_source import ClipSource, blank_warning, readable
+from mmpt.processors.clip_source import VIDEO_PROCESSORS, ClipSource, blank_warning, readable
 from mmpt.processors.example import Example
-from mmpt.processors.registry import VIDEO_PROCESSORS
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)

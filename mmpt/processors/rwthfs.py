@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
-from mmpt.processors.example import Example, MetaProcessor
-from mmpt.processors.registry import META_PROCESSORS
+from mmpt.processors.example import META_PROCESSORS, Example, MetaProcessor
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.origins import RWTH, how_to_get_features

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt.config.schema import DatasetConfig
-from mmpt.processors.example import Example, MetaProcessor
-from mmpt.processors.registry import META_PROCESSORS
+from mmpt.processors.example import META_PROCESSORS, Example, MetaProcessor
 from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.processors.templates import PromptTemplates, check_weights
 from mmpt.utils.errors import MissingDataError, UserError

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mmpt.processors.registry import TEXT_PROCESSORS
+from mmpt.registry import Registry
 from mmpt.signwriting.ids import MOST_SIGNS, pack
 from mmpt.signwriting.signs import Sign, canonical, contains_sign, split_signs
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import nfc
 
+TEXT_PROCESSORS: Registry[Any] = Registry("text processor")
 _KEPT = 1 << 16
 """Prompts whose token ids are kept."""
 _SHOWN = 30

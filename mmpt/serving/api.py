@@ -19,12 +19,11 @@ from mmpt.page import missing_vendor_files
 from mmpt.pose.drawn import DRAWING, drawn_pose
 from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
-from mmpt.serving import openapi
+from mmpt.serving import Limits, openapi
 from mmpt.serving.batching import Batcher
 from mmpt.serving.clips import Clips
 from mmpt.serving.engine import Embedded, Job, Upload
 from mmpt.serving.forms import Form, read_form
-from mmpt.serving.limits import Limits
 from mmpt.serving.videos import extract_pose
 from mmpt.signwriting.glyphs import sign_uri
 from mmpt.signwriting.signs import Sign, split_signs

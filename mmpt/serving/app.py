@@ -14,11 +14,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mmpt.page import STATIC
+from mmpt.serving import DEFAULT_LIMITS, Limits
 from mmpt.serving.api import Api, Content
 from mmpt.serving.batching import Batcher
 from mmpt.serving.engine import Embedded, Engine, Job
 from mmpt.serving.guard import Gate, Guard, refuse, shown_path
-from mmpt.serving.limits import DEFAULT_LIMITS, Limits
 from mmpt.serving.openapi import ENDPOINTS
 from mmpt.utils.errors import TooLargeError, UserError
 

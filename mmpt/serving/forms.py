@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from mmpt.registry import nearest
+from mmpt.serving import Limits
 from mmpt.serving.engine import Upload
-from mmpt.serving.limits import Limits
 from mmpt.utils.errors import TooLargeError, UserError
 
 TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")

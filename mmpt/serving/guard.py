@@ -11,11 +11,32 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmpt.serving.headers import HEADERS
-from mmpt.serving.limits import Limits
+from mmpt.serving import Limits
 from mmpt.utils.errors import TooLargeError
 
 log = logging.getLogger(__name__)
+
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self' 'wasm-unsafe-eval'",  # MediaPipe's wasm
+    "style-src": "'self'",
+    "img-src": "'self' data: blob:",
+    "media-src": "'self' blob:",
+    "connect-src": "'self' blob: data:",  # MediaPipe's usage metrics cannot leave the machine
+    "worker-src": "'self' blob:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+HEADERS = {
+    "content-security-policy": "; ".join(f"{name} {value}" for name, value in POLICY.items()),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+}
+"""Of every answer: what a browser may do with the page and the API."""
 
 _DRAINED, _DRAINING = 64 << 20, 2.0
 """Bytes and seconds of a refused body that are read, so that a client that still sends sees the answer."""

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mmpt.serving.headers import HEADERS
+from mmpt.serving.guard import HEADERS
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)

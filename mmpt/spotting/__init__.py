@@ -2,19 +2,17 @@
 
 from mmpt.spotting.finding import Detection, SpotOptions, find_peaks, spot
 from mmpt.spotting.metrics import Annotated, Criterion, Segments, choose_thresholds, spotting_metrics
-from mmpt.spotting.peaks import PeakFinder, Peaks
-from mmpt.spotting.scores import Block, Targets, Unread, embed_windows, window_scores
+from mmpt.spotting.peaks import PeakFinder
+from mmpt.spotting.scores import Targets, Unread, embed_windows, window_scores
 from mmpt.spotting.texts import targets_of_file, targets_of_index
 from mmpt.spotting.thresholds import Thresholds
 from mmpt.spotting.windows import Recording, WindowGrid
 
 __all__ = [
     "Annotated",
-    "Block",
     "Criterion",
     "Detection",
     "PeakFinder",
-    "Peaks",
     "Recording",
     "Segments",
     "SpotOptions",

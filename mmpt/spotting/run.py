@@ -17,9 +17,9 @@ from mmpt.spotting.metrics import (
     choose_thresholds,
     spotting_metrics,
 )
-from mmpt.spotting.peak_files import FOLDER
 from mmpt.spotting.scores import Targets
 from mmpt.spotting.searching import (
+    FOLDER,
     RunOptions,
     SavedPeaks,
     Unopened,

@@ -3,9 +3,10 @@
 import functools
 import hashlib
 import itertools
+import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,21 @@ from numpy.typing import NDArray
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.spotting.finding import Found, SpotOptions, find_peaks
 from mmpt.spotting.metrics import Criterion, Segments, chance_texts
-from mmpt.spotting.peak_files import FOLDER, load_peaks, save_peaks
-from mmpt.spotting.scores import Targets
+from mmpt.spotting.peaks import Peaks
+from mmpt.spotting.scores import Targets, Unread
 from mmpt.spotting.thresholds import Thresholds
 from mmpt.spotting.windows import Recording, UnreadableError
+from mmpt.utils.arrays import save_npz
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import check_name, file_stamp, remove_leftovers
+from mmpt.utils.outputs import differing
 from mmpt.utils.progress import Progress
 from mmpt.utils.shards import ShardFolder, Sharding
 
 log = logging.getLogger(__name__)
+
+FOLDER = "peaks"
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -242,3 +248,44 @@ def digest(*arrays: NDArray) -> str:
     for array in arrays:
         found.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()[:16]
+
+
+def save_peaks(path: Path, found: Found, of: dict[str, Any]) -> None:
+    """Write the peaks of a recording, or why it has none. of: what they depend on."""
+    about = json.dumps({"format": _FORMAT, "of": of, "unread": asdict(found.unread), "failed": found.failed})
+    save_npz(
+        path,
+        spans=found.peaks.spans,
+        texts=found.peaks.texts,
+        scores=found.peaks.scores,
+        curve=found.curve,
+        about=np.frombuffer(about.encode(), np.uint8),
+    )
+
+
+def load_peaks(path: Path, of: dict[str, Any], force: bool = False) -> Found | None:
+    """The peaks of an earlier run with the same settings; None if there are none.
+
+    Raises UserError for a file of another program, and, unless `force`, for peaks with other settings, if
+    the recording could be searched.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as parts:
+            about = json.loads(parts["about"].tobytes())
+            peaks = Peaks(parts["spans"], parts["texts"], parts["scores"])
+            found = Found(peaks, parts["curve"], Unread(**about["unread"]), about.get("failed", ""))
+    except Exception as error:
+        raise UserError(
+            f"{path} was not written by this command, or is damaged ({error}): delete it, or give another "
+            "folder."
+        ) from None
+    if about["of"] == of and about["format"] == _FORMAT:
+        return found
+    if not force and not found.failed:
+        raise UserError(
+            f"{path} holds peaks of another run ({differing(about['of'], of)}): give another folder, or "
+            "--force to replace them."
+        )
+    return None

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from mmpt.config.dataset_options import BatchOptions
+from mmpt.datasets.mmdataset import generator
 from mmpt.datasets.neighbours import neighbour_batches, recording_vectors
 from mmpt.tasks import Task
 from mmpt.utils.distributed import world_size
 from mmpt.utils.errors import UserError
-from mmpt.utils.seed import generator
 
 log = logging.getLogger(__name__)
 

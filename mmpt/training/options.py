@@ -16,8 +16,7 @@ from mmpt.config import Config
 from mmpt.config.fairseq_options import option
 from mmpt.config.run_folder import LAST
 from mmpt.losses import build_loss, needs_common_batches
-from mmpt.models.finetuning import check_lora
-from mmpt.models.lora import need_peft
+from mmpt.models.finetuning import check_lora, need_peft
 from mmpt.training.resume import Start, StartKind
 from mmpt.utils.errors import UserError
 

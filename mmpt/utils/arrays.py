@@ -1,13 +1,14 @@
-"""Open NumPy files without running code in them; rows of unit length."""
+"""Open NumPy files without running code in them; pad arrays to one length; rows of unit length."""
 
 import io
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, atomic_write, check_regular
@@ -61,6 +62,17 @@ def save_npz(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
     np.savez(archive, **arrays)
     with atomic_write(path) as temporary:
         temporary.write_bytes(archive.getbuffer())
+
+
+def padded(
+    arrays: Sequence[np.ndarray], fill: Any, dtype: DTypeLike, length: int | None = None
+) -> np.ndarray:
+    """Arrays [T, ...] as one [N, longest T, ...] with `fill` behind the shorter ones. length: at least."""
+    longest = max(length or 0, *map(len, arrays))
+    rows = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype)
+    for row, array in zip(rows, arrays):
+        row[: len(array)] = array
+    return rows
 
 
 def non_finite(vectors: NDArray[np.float32]) -> list[int]:

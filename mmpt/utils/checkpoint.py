@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmpt.utils.adapters import merge_adapters
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import check_regular
 
@@ -29,6 +28,8 @@ OLD_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 """Buffers that older transformers versions saved among the weights."""
 MAX_NAMED = 12
 """Maximum number of keys that an error lists."""
+_BASE = ".base_layer."
+_A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
 def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> dict[str, Tensor]:
@@ -246,3 +247,23 @@ def _refused_classes(message: str) -> list[str]:
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:MAX_NAMED])
     return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
+
+
+def merge_adapters(state: Mapping[str, Tensor], where: str = "the checkpoint") -> dict[str, Tensor]:
+    """Add each low-rank adapter (LoRA) to its weight, W + B A; returns weights by parameter name.
+
+    Reads peft's names without peft. A state dict without adapters is returned unchanged. Raises UserError if
+    an adapter is incomplete.
+    """
+    merged = {name.replace(_BASE, "."): tensor for name, tensor in state.items() if ".lora_" not in name}
+    for name in (name for name in state if ".lora_" in name):
+        layer, _, _ = name.partition(".lora_")
+        down, up, weight = (state.get(layer + part) for part in (_A, _B, f"{_BASE}weight"))
+        if name not in (layer + _A, layer + _B) or down is None or up is None or weight is None:
+            raise UserError(
+                f"{where} has {name}, of a LoRA adapter that is incomplete or of an unknown kind "
+                "(expected those of model.lora_rank)."
+            )
+        if name.endswith(_A):
+            merged[f"{layer}.weight"] = weight + up @ down
+    return merged

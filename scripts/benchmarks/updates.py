@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peer import PeerModel
 from mmpt.config.fairseq_options import option
-from mmpt.datasets.collate import collate
-from mmpt.datasets.mmdataset import MMDataset
+from mmpt.datasets.mmdataset import MMDataset, collate
 from mmpt.models import MMBertForEncoder, MMFusionSeparate, VideoTowerOptions
 from mmpt.models.bert import BertModel, BertSelfAttention, BertSettings
 from mmpt.models.packing import set_packed

@@ -221,7 +221,7 @@ def test_what_is_missing_is_said(slurm, monkeypatch):
 def test_jobs_of_several_nodes_meet_at_the_first(monkeypatch):
     from types import SimpleNamespace
 
-    from mmpt.cluster.rendezvous import rendezvous_environment
+    from mmpt.cluster.job import rendezvous_environment
 
     monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.7")
     job = SimpleNamespace(

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
+from mmpt.cli.command import without_cluster_arguments
 from mmpt.cli.main import main
 from mmpt.cli.train import _groups, _steps
-from mmpt.cluster.options import without_cluster_arguments
 from mmpt.config import ClusterConfig, load_cluster_config, load_config
 from mmpt.config.cluster_options import minutes
 from mmpt.utils.errors import UserError

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mmpt.datasets.collate import collate
+from mmpt.datasets.mmdataset import collate
 
 
 def sample(frames, tokens, index=0):

@@ -10,7 +10,7 @@ import torch
 import mmpt
 from mmpt.cli.main import main
 from mmpt.config import load_config
-from mmpt.datasets.collate import collate
+from mmpt.datasets.mmdataset import collate
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.models import load_tokenizer
 from mmpt.models.folder import LoadedModel

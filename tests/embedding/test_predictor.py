@@ -119,14 +119,6 @@ def test_predictor_restores_the_training_mode(model: Towers) -> None:
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
-def test_predictor_autocast(model: Towers) -> None:
-    videos = clips([3, 4])
-    exact = Predictor(model).embed_videos(videos)
-    narrow = Predictor(model, autocast=torch.bfloat16).embed_videos(videos)
-    assert narrow.dtype == np.float32
-    assert 0 < np.abs(exact - narrow).max() < 0.05
-
-
 def test_predictor_errors(model: Towers) -> None:
     predictor = Predictor(model, batch_size=1, pool=1)
     with pytest.raises(UserError, match=r"clip number 1 .*dimension 4.* 5"):

@@ -10,22 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmpt.evaluators import (
-    EmbeddedSplit,
-    Provenance,
+from mmpt.evaluators import rank_metrics, similarity
+from mmpt.evaluators.pictures.labels import short_labels
+from mmpt.evaluators.reports import results as results_module
+from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, read_results, save_report
+from mmpt.evaluators.reports.tables import (
     compare_table,
     csv_text,
     format_markdown,
     format_table,
-    make_results,
-    rank_metrics,
-    read_results,
-    save_report,
-    similarity,
+    markdown_table,
 )
-from mmpt.evaluators.pictures.labels import short_labels
-from mmpt.evaluators.reports import results as results_module
-from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.utils.errors import UserError
 
 PROMPTS = [f"Fingerspell the letter {letter}." for letter in "ABCDE"] + ["random text"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpt.evaluators import METRICS, rank_metrics, retrieval_metrics
+from mmpt.evaluators import rank_metrics, retrieval_metrics
 from mmpt.evaluators.metrics import ranking as ranking_module
 from mmpt.evaluators.metrics.ranking import Ranks, _true_per_row, join_ranks, rank_matrix
+from mmpt.evaluators.metrics.retrieval import METRICS
 from mmpt.utils.errors import UserError
 
 CASES = ("case1", "case2", "case3_ties")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmpt.models.batch_layout import BatchLayout
+from mmpt.models.prompts import BatchLayout
 from tests.models.test_packing import batch, gradients
 
 LENGTHS = (3, 40, 12, 12, 1, 30, 12)

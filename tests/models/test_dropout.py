@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpt.models.dropout import Dropout, quick_dropout
+from mmpt.models.layers import Dropout, quick_dropout
 from mmpt.models.packing import Packing
 
 

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from mmpt.losses import MMContraLoss
 from mmpt.models import load_tokenizer
+from mmpt.models.finetuning import add_adapters
 from mmpt.models.folder import save_model_folder
 from mmpt.models.loading import load_model
-from mmpt.models.lora import add_adapters
 from mmpt.models.packing import set_packed
-from mmpt.utils.adapters import merge_adapters
-from mmpt.utils.checkpoint import load_into
+from mmpt.utils.checkpoint import load_into, merge_adapters
 from mmpt.utils.errors import MissingDataError, UserError
 from tests.models.test_finetuning import trained
 
@@ -191,12 +190,3 @@ def test_lora_rank_and_tower_errors(make_model: Any) -> None:
         add_adapters(make_model(), 33)
     with pytest.raises(UserError, match="every tower is frozen"):
         add_adapters(make_model().requires_grad_(False), 4)
-
-
-@pytest.mark.parametrize("part", ["lora_A.default.weight", "lora_B.default.weight", "base_layer.weight"])
-def test_lora_incomplete_adapter_is_refused(adapted: Any, part: str) -> None:
-    _, model = adapted()
-    state = model.state_dict()
-    del state[f"text_encoder.encoder.layer.0.output.dense.{part}"]
-    with pytest.raises(UserError, match=r"the file has text_encoder.*is incomplete"):
-        merge_adapters(state, "the file")

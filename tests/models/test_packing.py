@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmpt.losses import MMContraLoss
-from mmpt.models.dropout import Dropout
+from mmpt.models.layers import Dropout
 from mmpt.models.packing import PackedModule, Packing, _split, pick, set_packed, spread
 from mmpt.models.prompts import distinct_prompts
 

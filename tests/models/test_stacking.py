@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from mmpt.models import ensemble
-from mmpt.models.dropout import DrawnAhead, quick_dropout
-from mmpt.models.layers import Embedding, LayerNorm, Linear
+from mmpt.models.ensemble import can_stack, run_stacked, stacked_copy
+from mmpt.models.layers import DrawnAhead, Embedding, LayerNorm, Linear, quick_dropout
 from mmpt.models.packing import set_packed
-from mmpt.models.stacking import can_stack, run_stacked, stacked_copy
 
 IO = dict[str, torch.Tensor]
 NARROW = {
@@ -76,7 +75,7 @@ def test_what_cannot_be_stacked(make_model: Any, io: IO, monkeypatch: pytest.Mon
     set_packed(model, False)
     assert not can_stack(model.members)
     set_packed(model, True)
-    monkeypatch.setattr("mmpt.models.stacking._LARGEST", 1000)
+    monkeypatch.setattr("mmpt.models.ensemble._LARGEST", 1000)
     assert not can_stack(model.members)
 
 

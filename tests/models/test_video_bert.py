@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmpt.models import BertSettings, MMBertForEncoder
-from mmpt.models.positions import position_vectors
-from mmpt.models.video_bert import VideoTowerOptions
+from mmpt.models.video_bert import VideoTowerOptions, position_vectors
 from mmpt.utils.errors import UserError
 
 close = torch.testing.assert_close

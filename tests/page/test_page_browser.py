@@ -9,7 +9,7 @@ import pytest
 from signwriting.formats.fsw_to_swu import fsw2swu
 
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.evaluators import EmbeddedSplit, make_results, save_report
+from mmpt.evaluators.reports.results import EmbeddedSplit, make_results, save_report
 from mmpt.evaluators.reports.view import ShownClip
 from mmpt.processors.table_file import read_table
 from mmpt.search import Embeddings, build_index

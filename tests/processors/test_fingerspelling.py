@@ -7,8 +7,7 @@ import shutil
 import pytest
 
 from mmpt.config import DatasetConfig
-from mmpt.processors.fingerspelling import FingerspellingMetaProcessor, find_lexicon, read_index
-from mmpt.processors.letters import write_out
+from mmpt.processors.fingerspelling import FingerspellingMetaProcessor, find_lexicon, read_index, write_out
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import sha256
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from mmpt.config import DatasetConfig, load_config
+from mmpt.datasets.mmdataset import generator
 from mmpt.pose.reader import read_pose
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.processors.table import TableMetaProcessor, clip_files
 from mmpt.processors.table_file import read_table
 from mmpt.tasks import Task
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.seed import generator
 from tests.pose.pose_fakes import fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mmpt.datasets.collate import collate
+from mmpt.datasets.mmdataset import collate
 from mmpt.models import load_tokenizer
 from mmpt.processors import DSAligner, TextProcessor
 from mmpt.utils.errors import UserError

@@ -13,8 +13,8 @@ import pytest
 from mmpt.cli.experiment import results
 from mmpt.config import ClusterConfig, load_config, save_config
 from mmpt.config.package_files import package_root
-from mmpt.evaluators import EmbeddedSplit, make_results
 from mmpt.evaluators.provenance import evaluation_facts
+from mmpt.evaluators.reports.results import EmbeddedSplit, make_results
 from mmpt.experiments.comparison import (
     Published,
     Row,

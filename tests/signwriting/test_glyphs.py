@@ -4,7 +4,7 @@ import numpy as np
 
 from mmpt.signwriting import read_sign
 from mmpt.signwriting.glyphs import draw_sign, shapes
-from mmpt.signwriting.groups import GROUPS
+from mmpt.signwriting.signs import GROUPS
 
 
 def test_symbols_that_look_alike_have_similar_shapes():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmpt.config import load_config
-from mmpt.datasets.collate import collate
+from mmpt.datasets.mmdataset import collate
 from mmpt.evaluators.evaluation import evaluate_task
 from mmpt.extractors.manifest import FORMAT, NAME
 from mmpt.tasks import Task

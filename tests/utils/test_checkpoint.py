@@ -15,7 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmpt.utils.checkpoint import fit_position_tables, load_into, load_state_dict_file, load_torch_file
+from mmpt.utils.checkpoint import (
+    fit_position_tables,
+    load_into,
+    load_state_dict_file,
+    load_torch_file,
+    merge_adapters,
+)
 from mmpt.utils.errors import UserError
 from tests.conftest import ROOT
 
@@ -332,3 +338,24 @@ def test_fit_position_tables_keeps_the_device() -> None:
     fit_position_tables(target, {"video.position_embeddings.weight": torch.zeros(6, 3)})
     weight = target.video.position_embeddings.weight
     assert (weight.shape, weight.device.type, weight.dtype) == ((6, 3), "meta", torch.float64)
+
+
+def test_lora_adapters_are_merged_by_hand() -> None:
+    other = {"other.weight": torch.ones(2)}
+    adapter = {
+        "q.base_layer.weight": torch.eye(2),
+        "q.base_layer.bias": torch.zeros(2),
+        "q.lora_A.default.weight": torch.tensor([[1.0, 2.0]]),
+        "q.lora_B.default.weight": torch.tensor([[3.0], [4.0]]),
+    }
+    merged = merge_adapters({**other, **adapter})
+    assert merged.keys() == {"q.weight", "q.bias", "other.weight"}
+    assert merged["q.weight"].tolist() == [[4.0, 6.0], [4.0, 9.0]]
+    assert merge_adapters(other)["other.weight"] is other["other.weight"]
+    for part in ("base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"):
+        with pytest.raises(UserError, match=r"the file has q\.lora_[AB]\.default\.weight, .* is incomplete"):
+            merge_adapters(
+                {name: tensor for name, tensor in adapter.items() if not name.endswith(part)}, "the file"
+            )
+    with pytest.raises(UserError, match=r"has q\.lora_magnitude, .* unknown kind"):
+        merge_adapters({**adapter, "q.lora_magnitude": torch.ones(2)})

@@ -10,7 +10,7 @@ The interval covers the sampling of test clips or prompts, not the variance betw
 independent queries, which clips of one signer may not be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +50,7 @@ def bootstrap_intervals(
             t2v[f"P@{k}"].append(found / (k * len(ranks.queries)))
             t2v[f"R@{k}"].append(found / relevant)
         _add_rank_statistics(t2v, weights, ranks.t2v)
-    return {
-        direction: {name: _interval(np.concatenate(parts), level) for name, parts in values.items()}
-        for direction, values in (("t2v", t2v), ("v2t", v2t))
-    }
+    return {"t2v": percentiles(t2v, level), "v2t": percentiles(v2t, level)}
 
 
 def interval_of_mean(*groups: NDArray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
@@ -95,6 +92,7 @@ def resampling_weights(
         yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
 
 
-def _interval(values: NDArray, level: float) -> list[float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return [float(low), float(high)]
+def percentiles(values: Mapping[str, Sequence[NDArray]], level: float) -> Intervals:
+    """The interval of each metric. values: of the resamples, in blocks."""
+    bounds = [(1 - level) / 2, (1 + level) / 2]
+    return {name: np.quantile(np.concatenate(parts), bounds).tolist() for name, parts in values.items()}

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.bootstrap import Intervals, resampling_weights
+from mmpt.evaluators.metrics.bootstrap import Intervals, percentiles, resampling_weights
 from mmpt.utils.errors import UserError
 
 KS = (1, 5, 10)
@@ -118,11 +118,7 @@ def place_intervals(
             middle[order[(upto > half[:, None]).argmax(axis=1)]] for half in ((count - 1) // 2, count // 2)
         )
         found["MedianR"].append((low + high) / 2)
-    bounds = [(1 - level) / 2, (1 + level) / 2]
-    return {
-        name: [float(bound) for bound in np.quantile(np.concatenate(parts), bounds)]
-        for name, parts in found.items()
-    }
+    return percentiles(found, level)
 
 
 def place_chance(candidates: ArrayLike, ks: Sequence[int] = KS) -> dict[str, float]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.bootstrap import resampling_weights
+from mmpt.evaluators.metrics.bootstrap import percentiles, resampling_weights
 from mmpt.utils.errors import UserError
 
 KS = (1, 5, 10)
@@ -85,11 +85,7 @@ def class_rank_intervals(
             given.ravel()[order[(upto > middle).argmax(axis=1)]] for middle in ((total - 1) // 2, total // 2)
         )
         found["MedianR"].append((low + high) / 2)
-    bounds = [(1 - level) / 2, (1 + level) / 2]
-    return {
-        name: [float(bound) for bound in np.quantile(np.concatenate(parts), bounds)]
-        for name, parts in found.items()
-    }
+    return percentiles(found, level)
 
 
 def chance_metrics(

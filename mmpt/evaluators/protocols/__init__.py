@@ -8,7 +8,7 @@ one_shot          clips by an example clip, among one clip of each sign
 (The protocols of `signclip evaluate --model` on a table are in mmpt/evaluators/recognition.)
 """
 
-from mmpt.evaluators.protocols import one_shot, retrieval, sentences, unseen_alphabet  # noqa: F401
+from mmpt.evaluators.protocols import one_shot, sentences, unseen_alphabet  # noqa: F401
 from mmpt.evaluators.protocols.base import PROTOCOLS, Evaluated, EvaluationProtocol
 
 __all__ = ["PROTOCOLS", "Evaluated", "EvaluationProtocol"]

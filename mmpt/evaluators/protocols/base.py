@@ -1,4 +1,4 @@
-"""The interface of a protocol, and the registry of their names in `eval.protocol`."""
+"""The interface of a protocol, the registry of their names in `eval.protocol`, and the default, retrieval."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from mmpt.config.schema import EvalConfig
 from mmpt.evaluators.prompt_sets import PromptSets, prompt_sets
-from mmpt.evaluators.reports.results import ClipAnswers, EmbeddedSplit
+from mmpt.evaluators.reports.results import ClipAnswers, EmbeddedSplit, make_results
 from mmpt.processors.example import Example
 from mmpt.registry import Registry
 
@@ -44,3 +44,14 @@ class EvaluationProtocol(abc.ABC):
         At least {"intervals", "bootstrap" if there are intervals, "n_videos", "n_prompts", "chance",
         "similarity"} and metrics by direction: "t2v", "v2t" or "v2v". "notes": lines to print.
         """
+
+
+@PROTOCOLS.register("retrieval")
+class Retrieval(EvaluationProtocol):
+    """Clips and prompts; the clips of a prompt are all right (see mmpt/evaluators/metrics/retrieval.py)."""
+
+    @classmethod
+    def evaluate(cls, split: Evaluated) -> tuple[dict[str, Any], ClipAnswers | None]:
+        """See EvaluationProtocol."""
+        options = split.options
+        return make_results(split.embedded, options.similarity, resamples=options.bootstrap), None

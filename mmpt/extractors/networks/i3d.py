@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.extractors.networks.layers import ConvBlock, FrozenNetwork, StemBlock
-from mmpt.extractors.networks.pools import max_pool, max_pool_same
+from mmpt.extractors.networks.layers import ConvBlock, FrozenNetwork, StemBlock, max_pool, max_pool_same
 from mmpt.utils.errors import UserError
 
 

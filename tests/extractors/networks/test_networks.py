@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mmpt.extractors import I3D, S3D
-from mmpt.extractors.networks.pools import max_pool, max_pool_same
+from mmpt.extractors.networks.layers import max_pool, max_pool_same
 from mmpt.extractors.networks.weights import fill_randomly, load_strictly, read_weights
 from mmpt.utils.errors import MissingDataError, UserError
 

@@ -6,8 +6,8 @@ import pytest
 
 from mmpt.config import load_config
 from mmpt.config.schema import DatasetConfig
-from mmpt.datasets import identity
-from mmpt.datasets.identity import content_digest
+from mmpt.evaluators import provenance
+from mmpt.evaluators.provenance import content_digest
 
 
 def config_of(tiny_yaml: Path, cache: Path) -> DatasetConfig:
@@ -18,8 +18,8 @@ def test_content_digest_reads_a_file_once(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    sha256 = identity.sha256
-    monkeypatch.setattr(identity, "sha256", lambda path: read.append(path) or sha256(path))
+    sha256 = provenance.sha256
+    monkeypatch.setattr(provenance, "sha256", lambda path: read.append(path) or sha256(path))
     config = config_of(tiny_yaml, tmp_path / "cache")
     digest = content_digest(config, "train")
     count = len(read)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmpt.utils.seed import generator
+from mmpt.datasets.mmdataset import generator
 
 
 def test_generator_depends_only_on_its_three_numbers() -> None:
