@@ -21,7 +21,13 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from mmpt.cli import run_cli
-from mmpt.extractors.holistic_bundle import MODELS_VERSION, build_bundle, downloaded_models, installed_models
+from mmpt.extractors.holistic_bundle import (
+    BUNDLE_SHA256,
+    MODELS_VERSION,
+    build_bundle,
+    downloaded_models,
+    installed_models,
+)
 from mmpt.page import VENDOR
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json, sha256, write_text
@@ -44,7 +50,8 @@ FRONT_END = OutputKind(
 ORIGIN = """MediaPipe is Copyright The MediaPipe Authors, under the Apache License, Version 2.0 (below).
 
 {package} {version}, from npm, without changes. holistic.task: models of the Python package
-mediapipe {models}, with metadata added (and, in the face model, 30 constant outputs).
+mediapipe {models}, with metadata added, 30 constant outputs in the face model, and operators that refine the
+landmarks in the body model.
 
 """
 
@@ -54,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=VENDOR, help="default: %(default)s")
     out = parser.parse_args().out
-    of = {"package": f"{PACKAGE} {VERSION}", "models": MODELS_VERSION}
+    of = {"package": f"{PACKAGE} {VERSION}", "models": MODELS_VERSION, "bundle": BUNDLE_SHA256}
     if not is_current(out, of):
         with replace_output(out, FRONT_END, of, force=True) as fresh:
             fetch_package(fresh)

@@ -5,7 +5,7 @@
 
 The models come from mediapipe 0.10.21: from the installed package if it has them, else from its wheel, which
 pip downloads (36 MB) and which is not installed. Without a network, give the wheel with --wheel. The same
-models give the same bytes. Does nothing if the file is there.
+models give the same bytes. Does nothing if the file is there, unless an earlier version built it.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from mmpt.extractors.holistic_bundle import (
     default_bundle,
     downloaded_models,
     installed_models,
+    is_outdated,
     model_hashes,
     wheel_models,
 )
@@ -36,11 +37,13 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Write the bundle unless it is there, and print the SHA-256 of its models."""
     out = args.out or default_bundle()
-    if not out.exists():
+    if (outdated := out.exists() and is_outdated(out)) or not out.exists():
         need_packages("building holistic.task", ("mediapipe",))
         models = wheel_models(args.wheel) if args.wheel else installed_models() or downloaded_models()
         with atomic_write(out) as temporary:
             temporary.write_bytes(build_bundle(models))
+        if outdated:
+            print(f"{out} was built by an earlier version, whose body was refined in another way: replaced")
     for name, digest in model_hashes(out).items():
         print(f"{digest}  {name}")
     print(out)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from mmpt.extractors.base import Extractor, FileReader, Outcome
-from mmpt.extractors.holistic_bundle import default_bundle, has_irises, model_hashes
+from mmpt.extractors.holistic_bundle import default_bundle, has_irises, is_outdated, model_hashes
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.packages import VIDEO, need_packages
 
@@ -193,6 +193,13 @@ class HolisticExtractor(Extractor):
                 refine_face=refine_face and irises, fps=fps, no_hand=no_hand, bundle=bundle
             )
             log.info("backend tasks: mediapipe %s with the models of %s", version("mediapipe"), bundle)
+            if is_outdated(bundle):
+                log.warning(
+                    "%s was built by an earlier version: its landmarks differ more from those of --backend "
+                    "legacy: build it again with `python scripts/fetch_holistic.py --out %s`",
+                    bundle,
+                    bundle,
+                )
             if refine_face and not irises:
                 log.info("%s has no irises: poses have 468 face points (dataset.face_points: 468)", bundle)
 

@@ -14,8 +14,10 @@ import zlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from mmpt.extractors.tflite_model import TFLiteModel, packed
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import check_regular
 from mmpt.utils.wheels import download_wheel
@@ -38,8 +40,15 @@ NORMALISED = ("hand_roi_refinement.tflite", "pose_landmarks_detector.tflite")
 """Models without metadata: images are scaled to 0..1 for them, as in the legacy graphs."""
 FACE = "face_landmarks_detector.tflite"
 FACE_OUTPUTS, IRIS_OUTPUTS = 1404, 30
-_NO_IRISES = b"landmarks_with_irises"
-"""Name of a tensor in the face model that `build_bundle` changes."""
+BODY = "pose_landmarks_detector.tflite"
+BODY_POINTS, BODY_VALUES, HEATMAP, CROP = 39, 5, 64, 256
+"""Points of the body model, values of each, and the sides of its heatmaps and of its input picture."""
+KERNEL = 9
+"""Side of the part of a heatmap that the legacy Holistic averages around a point of the body."""
+_NO_IRISES, _REFINED = b"landmarks_with_irises", b"refined_landmarks"
+"""Names of tensors in the models of face and body that `build_bundle` changes."""
+BUNDLE_SHA256 = "df8c2d65add0e1868ff8ec49ef3fc389b04a138bc8486e043a21fe172033ad66"
+"""Of what `build_bundle` makes of the models of MODELS_VERSION."""
 
 
 def default_bundle() -> Path:
@@ -55,6 +64,11 @@ def model_hashes(bundle: Path) -> dict[str, str]:
 def has_irises(bundle: Path) -> bool:
     """Whether the last 10 of the 478 face points are the irises, and not the constants of `build_bundle`."""
     return _NO_IRISES not in _members(bundle)[FACE]
+
+
+def is_outdated(bundle: Path) -> bool:
+    """Whether `build_bundle` made it before the body model was refined as the legacy Holistic refines it."""
+    return not has_irises(bundle) and _REFINED not in _members(bundle)[BODY]
 
 
 def _members(bundle: Path) -> dict[str, bytes]:
@@ -103,11 +117,11 @@ def downloaded_models() -> dict[str, bytes]:
 def build_bundle(models: Mapping[str, bytes]) -> bytes:
     """The bundle of MODELS. The same models give the same bytes, whatever mediapipe is installed.
 
-    Three models are changed: see `_with_irises` and `_with_normalization`.
+    Three models are changed: see `_with_irises`, `_refined` and `_with_normalization`.
     """
-    changed = {**models, FACE: _with_irises(models[FACE])}
+    changed = {**models, FACE: _with_irises(models[FACE]), BODY: _refined(models[BODY])}
     for name in NORMALISED:
-        changed[name] = _with_normalization(models[name])
+        changed[name] = _with_normalization(changed[name])
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(changed):
@@ -115,57 +129,104 @@ def build_bundle(models: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _with_irises(model: bytes) -> bytes:
+def _with_irises(content: bytes) -> bytes:
     """The face model with 30 zeros (10 iris points) after its landmarks: HolisticLandmarker reads 1434."""
-    from mediapipe.tasks.metadata import schema_py_generated as schema
-
-    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
-    graph = tree.subgraphs[0]
-    place = next(
-        n for n, tensor in enumerate(graph.outputs) if graph.tensors[tensor].shape[-1] == FACE_OUTPUTS
+    model = TFLiteModel(content)
+    landmarks = next(tensor for tensor in model.outputs if model.shape(tensor)[-1] == FACE_OUTPUTS)
+    shape = model.shape(landmarks)[:-1]
+    irises = np.zeros((*shape, IRIS_OUTPUTS), np.float32)
+    whole = model.add(
+        "CONCATENATION",
+        landmarks,
+        irises,
+        shape=[*shape, FACE_OUTPUTS + IRIS_OUTPUTS],
+        options={"ConcatenationOptions": {"axis": len(shape)}},
     )
-    landmarks = graph.tensors[graph.outputs[place]]
-    shape = list(landmarks.shape)
-
-    def tensor(name: str, size: int, content: bytes | None) -> int:
-        made = schema.TensorT()
-        made.name, made.type, made.shape = name, landmarks.type, [*shape[:-1], size]
-        made.buffer = _add_buffer(schema, tree, content)
-        graph.tensors.append(made)
-        return len(graph.tensors) - 1
-
-    irises = tensor("irises", IRIS_OUTPUTS, bytes(4 * IRIS_OUTPUTS))
-    whole = tensor(_NO_IRISES.decode(), FACE_OUTPUTS + IRIS_OUTPUTS, None)
-    inputs = [graph.outputs[place], irises]
-    graph.operators.append(_concatenation(schema, tree, inputs, whole, len(shape) - 1))
-    graph.outputs = [whole if n == place else old for n, old in enumerate(graph.outputs)]
-    return _packed(tree, b"TFL3")
+    model.replace_output(landmarks, whole, _NO_IRISES.decode())
+    return model.content()
 
 
-def _concatenation(schema: Any, tree: Any, inputs: list[int], output: int, axis: int) -> Any:
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONCATENATION
-    code.version = 1
-    tree.operatorCodes.append(code)
-    operator = schema.OperatorT()
-    operator.opcodeIndex = len(tree.operatorCodes) - 1
-    operator.inputs, operator.outputs = inputs, [output]
-    operator.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
-    operator.builtinOptions = schema.ConcatenationOptionsT()
-    operator.builtinOptions.axis = axis
-    return operator
+def _refined(content: bytes) -> bytes:
+    """The body model with landmarks that are refined by its heatmaps, and heatmaps that refine nothing more.
+
+    HolisticLandmarker moves a point to the mean of the 7 x 7 values of its heatmap around it, the legacy
+    Holistic to that of 9 x 9 (KERNEL). Pictures are cropped around the body of the frame before, so that the
+    difference grows from frame to frame.
+    """
+    model = TFLiteModel(content)
+    landmarks = model.output_of(1, BODY_POINTS * BODY_VALUES)
+    heatmaps = model.output_of(1, HEATMAP, HEATMAP, BODY_POINTS)
+    shape = [BODY_POINTS, BODY_VALUES]
+    table = model.add("RESHAPE", landmarks, np.array(shape), shape=shape)
+    xy, others = _columns(model, table, 0, 2), _columns(model, table, 2, BODY_VALUES - 2)
+    whole = _beside(model, _refined_points(model, xy, heatmaps), others)
+    flat = model.shape(landmarks)
+    model.replace_output(
+        landmarks, model.add("RESHAPE", whole, np.array(flat), shape=flat), _REFINED.decode()
+    )
+    unsure = model.add("MINIMUM", heatmaps, np.array(-1.0))  # below 0.5, which no point is moved to
+    model.replace_output(heatmaps, unsure, "unsure_heatmaps")
+    return model.content()
 
 
-def _with_normalization(model: bytes, mean: float = 0.0, std: float = 255.0) -> bytes:
+def _refined_points(model: TFLiteModel, xy: int, heatmaps: int) -> int:
+    """x and y [P, 2] in pixels: the means of the heatmap around a point, if a value there is at least 0.5."""
+    cell = model.add("CAST", model.add("MUL", xy, np.array(HEATMAP / CROP)), kind="INT32")
+    cell = model.add("CAST", cell)
+    # not moved: points left or right of the picture or above it (below it, no cell is near)
+    middle = np.array([(HEATMAP - 1) / 2, 1000])
+    inside = _column(model, _reduced(model, "REDUCE_MIN", _near(model, cell, middle, middle), 1))
+    weights = model.add("LOGISTIC", heatmaps)
+    cells = np.arange(HEATMAP, dtype=float)[:, None]
+    for axis, lines in ((0, cells), (1, cells[..., None])):
+        centre = _columns(model, cell, axis, 1)
+        centre = model.add("RESHAPE", centre, np.array([BODY_POINTS]), shape=[BODY_POINTS])
+        weights = model.add("MUL", weights, _near(model, centre, lines, np.array((KERNEL - 1) / 2)))
+    means = []
+    for rows_or_columns in (1, 2):
+        line = _reduced(model, "SUM", weights, 0, rows_or_columns)
+        moment = _reduced(model, "SUM", model.add("MUL", line, cells * CROP / HEATMAP), 0)
+        means.append(_column(model, model.add("DIV", moment, _reduced(model, "SUM", line, 0))))
+    largest = _column(model, _reduced(model, "REDUCE_MAX", weights, 0, 1, 2))
+    sure = model.add("GREATER_EQUAL", model.add("MUL", largest, inside), np.array(0.5), kind="BOOL")
+    return model.add("SELECT_V2", sure, _beside(model, *means), xy)
+
+
+def _columns(model: TFLiteModel, table: int, begin: int, count: int) -> int:
+    shape = [BODY_POINTS, count]
+    return model.add("SLICE", table, np.array([0, begin]), np.array(shape), shape=shape)
+
+
+def _column(model: TFLiteModel, values: int) -> int:
+    shape = [BODY_POINTS, 1]
+    return model.add("RESHAPE", values, np.array(shape), shape=shape)
+
+
+def _beside(model: TFLiteModel, *tables: int) -> int:
+    shape = [BODY_POINTS, sum(model.shape(table)[1] for table in tables)]
+    return model.add("CONCATENATION", *tables, shape=shape, options={"ConcatenationOptions": {"axis": 1}})
+
+
+def _reduced(model: TFLiteModel, operator: str, values: int, *axes: int) -> int:
+    shape = [size for axis, size in enumerate(model.shape(values)) if axis not in axes]
+    return model.add(operator, values, np.array(axes), shape=shape, options={"ReducerOptions": {}})
+
+
+def _near(model: TFLiteModel, one: int, other: np.ndarray, limit: np.ndarray) -> int:
+    """1 where two values differ by at most `limit`, else 0."""
+    apart = model.add("ABS", model.add("SUB", one, other))
+    return model.add("CAST", model.add("LESS_EQUAL", apart, limit, kind="BOOL"))
+
+
+def _with_normalization(content: bytes, mean: float = 0.0, std: float = 255.0) -> bytes:
     """The model with metadata: (value - mean) / std for each value of the input image.
 
     Without it, the landmarks are wrong, without a message. (mediapipe's MetadataPopulator would do the same,
     but cannot be imported in 1.2.)
     """
     from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata
-    from mediapipe.tasks.metadata import schema_py_generated as schema
 
-    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    model = TFLiteModel(content)
     unit = metadata.ProcessUnitT()
     unit.optionsType = metadata.ProcessUnitOptions.NormalizationOptions
     unit.options = metadata.NormalizationOptionsT()
@@ -178,25 +239,8 @@ def _with_normalization(model: bytes, mean: float = 0.0, std: float = 255.0) -> 
     image.content.contentProperties.colorSpace = metadata.ColorSpaceType.RGB
     graph = metadata.SubGraphMetadataT()
     graph.inputTensorMetadata = [image]
-    graph.outputTensorMetadata = [metadata.TensorMetadataT() for _ in tree.subgraphs[0].outputs]
+    graph.outputTensorMetadata = [metadata.TensorMetadataT() for _ in model.outputs]
     whole = metadata.ModelMetadataT()
     whole.subgraphMetadata, whole.minParserVersion = [graph], "1.0.0"
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = "TFLITE_METADATA", _add_buffer(schema, tree, _packed(whole, b"M001"))
-    tree.metadata = [*(tree.metadata or []), entry]
-    return _packed(tree, b"TFL3")
-
-
-def _add_buffer(schema: Any, tree: Any, content: bytes | None) -> int:
-    buffer = schema.BufferT()
-    buffer.data = None if content is None else list(content)
-    tree.buffers.append(buffer)
-    return len(tree.buffers) - 1
-
-
-def _packed(tree: Any, identifier: bytes) -> bytes:
-    import flatbuffers
-
-    builder = flatbuffers.Builder(1 << 22)
-    builder.Finish(tree.Pack(builder), identifier)
-    return bytes(builder.Output())
+    model.add_metadata("TFLITE_METADATA", packed(whole, b"M001"))
+    return model.content()

@@ -1,7 +1,7 @@
 """HolisticLandmarker of MediaPipe's Tasks, with the models of a bundle (holistic_bundle.py).
 
-The layout is that of the legacy backend. Frames are tracked (VIDEO mode); docs/decisions.md has the
-measurements.
+Layout, thresholds and time stamps (which control how much landmarks are smoothed) are those of the legacy
+backend. Frames are tracked (VIDEO mode); docs/decisions.md has the measurements.
 """
 
 import contextlib
@@ -57,21 +57,21 @@ class TasksReader(HolisticReader):
         options = vision.HolisticLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(self.bundle)),
             running_mode=vision.RunningMode.VIDEO,
+            min_pose_suppression_threshold=0.3,
+            min_face_suppression_threshold=0.3,
         )
-        last = 0
         with no_usage_metrics():
             try:
                 landmarker = vision.HolisticLandmarker.create_from_options(options)
             except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(f"{self.bundle} cannot be used by HolisticLandmarker: {error}") from error
             with landmarker:
-                for time, frame in frames:
-                    # strictly increasing; 0 means "no time" to the filter that smooths the landmarks
-                    last = max(round(time * 1000) + 1, last + 1)
+                for number, (_, frame) in enumerate(frames, 1):
                     picture = video.picture(frame, video.width, video.height, "bicubic")
                     # MediaPipe reads the memory of an array with padded rows as if there were no padding
                     image = Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(picture))
-                    yield landmarker.detect_for_video(image, last)
+                    # the legacy Holistic takes every video for one of 30 frames per second
+                    yield landmarker.detect_for_video(image, round(number * 1000 / 30))
 
 
 def _landmarks(result: Any, face_points: int) -> tuple[np.ndarray, np.ndarray]:

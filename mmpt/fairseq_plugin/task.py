@@ -174,7 +174,7 @@ class FairseqMMTask(LegacyFairseqTask):
         criterion.__class__.reduce_metrics(logging_outputs)
         if not criterion.training and self._retrieval.complete:
             for name, value in self._retrieval.metrics().items():
-                metrics.log_scalar(name, value, round=4)
+                metrics.log_scalar(name, float(value), round=4)  # numpy numbers are refused in a checkpoint
 
     def post_validate(self, model: torch.nn.Module, stats: dict[str, Any], agg: Any) -> None:
         """Report the epoch."""

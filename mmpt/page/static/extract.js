@@ -18,7 +18,8 @@ export async function extractPose(source, progress) {
     const frames = [];
     for (let n = 0; n < video.frames; n++) {
       progress(n, video.frames);
-      const result = landmarker.detectForVideo(await video.picture(n), Math.round((n * 1000) / video.fps));
+      // as mmpt/extractors/holistic_tasks.py: every video counts as one of 30 frames per second, from frame 1
+      const result = landmarker.detectForVideo(await video.picture(n), Math.round(((n + 1) * 1000) / 30));
       frames.push(frameOf(result, video.width, video.height));
       await new Promise((resolve) => setTimeout(resolve)); // lets the page answer
     }
@@ -37,6 +38,8 @@ async function createLandmarker() {
   return HolisticLandmarker.createFromOptions(wasm, {
     baseOptions: { modelAssetPath: `${FOLDER}/holistic.task`, delegate: "CPU" },
     runningMode: "VIDEO",
+    minPoseSuppressionThreshold: 0.3,
+    minFaceSuppressionThreshold: 0.3,
   });
 }
 
