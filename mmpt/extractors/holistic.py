@@ -250,7 +250,8 @@ class HolisticExtractor(Extractor):
         # those of `legacy` are as they were before there were backends: finished files stay finished
         backend = {"complexity": getattr(settings, "complexity", None)}
         if self.backend != "legacy":
-            backend = {"backend": self.backend, "models": self.models}
+            # time_stamps: frames per second; earlier versions had those of the video
+            backend = {"backend": self.backend, "models": self.models, "time_stamps": 30}
         return {
             "version": self.version,
             **backend,
