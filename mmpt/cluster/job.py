@@ -49,6 +49,19 @@ class Job:
         """The process that SIGTERM stops, of a local job that runs."""
         return self.files.with_name(f"{self.files.name}.pid")
 
+    @property
+    def requeues_file(self) -> Path:
+        """One byte for each time that the job reached its time limit."""
+        return self.files.with_name(f"{self.files.name}.requeues")
+
+    @property
+    def requeues(self) -> int:
+        """How often the job reached its time limit and was requeued."""
+        try:
+            return self.requeues_file.stat().st_size
+        except OSError:
+            return 0
+
     def __call__(self) -> int:
         """Run the steps of this node."""
         from submitit import JobEnvironment
@@ -82,6 +95,8 @@ class Job:
         if self._child is not None:
             _stop(self._child, self.stop_seconds)
         self._child = None
+        with contextlib.suppress(OSError), open(self.requeues_file, "ab") as file:
+            file.write(b".")
         return DelayedSubmission(self)
 
     def _run(self, step: Step, environment: dict[str, str], forward: bool) -> int:

@@ -110,7 +110,7 @@ class Cluster:
         running = self._running(jobs)
         todo = [job for job in jobs if job.files not in running]
         for job in todo:
-            for file in (job.pid_file, *map(job.status_file, range(self.config.nodes))):
+            for file in (job.pid_file, job.requeues_file, *map(job.status_file, range(self.config.nodes))):
                 file.unlink(missing_ok=True)
         handles = iter(self._submit(todo) if todo else [])
         submitted = []

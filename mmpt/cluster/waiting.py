@@ -43,6 +43,8 @@ def run_jobs(
                 counts = list(progress()) if progress else [(ended, len(jobs))]
                 bar.move_to(sum(done for done, _ in counts), sum(total for _, total in counts))
                 notes = [f"{ended} of {len(jobs)} jobs ended"] if progress else []
+                if requeues := sum(one.job.requeues for one in submitted):
+                    notes.append(f"{requeues} times requeued at the time limit")
                 bar.show(0, ", ".join([*notes, *_why_waiting(submitted, queue or {})]))
                 time.sleep(_POLL)
     except KeyboardInterrupt:

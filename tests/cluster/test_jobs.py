@@ -15,6 +15,7 @@ from mmpt.cluster.submission import Cluster
 from mmpt.cluster.waiting import run_jobs
 from mmpt.config import ClusterConfig
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.progress import Progress
 from tests.conftest import ROOT
 
 pytest.importorskip("submitit")
@@ -56,7 +57,9 @@ AT_ITS_LIMIT = "kill -USR2 $PPID"
 """What SLURM and submitit's local executor do a while before the time limit."""
 
 
-def test_a_job_at_its_time_limit_is_stopped_and_runs_again(local, tmp_path):
+def test_a_job_at_its_time_limit_is_stopped_and_runs_again(local, tmp_path, monkeypatch):
+    shown = set()
+    monkeypatch.setattr(Progress, "show", lambda bar, done, note="": shown.add(note))
     script = f"""
         echo start >> log
         test $(grep -c start log) = 2 && exit 0
@@ -65,8 +68,12 @@ def test_a_job_at_its_time_limit_is_stopped_and_runs_again(local, tmp_path):
         while true; do sleep 0.05; done
     """
     cluster = local(time="5")
-    assert run_jobs(cluster, [cluster.job("long", [shell(script)])], shown=False) == [0]
+    jobs = [cluster.job("long", [shell(script)])]
+    assert run_jobs(cluster, jobs, shown=False) == [0]
     assert (tmp_path / "log").read_text().split() == ["start", "saved", "start"]
+    assert shown == {"", "1 times requeued at the time limit"}
+    (tmp_path / "log").write_text("start\n")  # which ends at once
+    assert run_jobs(cluster, jobs, shown=False) == [0] and jobs[0].requeues == 0
 
 
 def test_a_job_that_may_not_be_requeued_fails(local, caplog):
