@@ -44,7 +44,7 @@ def run_jobs(
                 bar.move_to(sum(done for done, _ in counts), sum(total for _, total in counts))
                 notes = [f"{ended} of {len(jobs)} jobs ended"] if progress else []
                 if requeues := sum(one.job.requeues for one in submitted):
-                    notes.append(f"{requeues} times requeued at the time limit")
+                    notes.append(f"requeued at the time limit: {requeues}")
                 bar.show(0, ", ".join([*notes, *_why_waiting(submitted, queue or {})]))
                 time.sleep(_POLL)
     except KeyboardInterrupt:

@@ -71,7 +71,7 @@ def test_a_job_at_its_time_limit_is_stopped_and_runs_again(local, tmp_path, monk
     jobs = [cluster.job("long", [shell(script)])]
     assert run_jobs(cluster, jobs, shown=False) == [0]
     assert (tmp_path / "log").read_text().split() == ["start", "saved", "start"]
-    assert shown == {"", "1 times requeued at the time limit"}
+    assert shown == {"", "requeued at the time limit: 1"}
     (tmp_path / "log").write_text("start\n")  # which ends at once
     assert run_jobs(cluster, jobs, shown=False) == [0] and jobs[0].requeues == 0
 
