@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mmpt.pose.clip import LARGEST
 from mmpt.pose.estimators import ESTIMATORS, Estimator
+from mmpt.pose.header import shortened
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, check_regular, parse_json
 
@@ -206,6 +208,9 @@ def _person(person: Any) -> np.ndarray:
         raise UserError(f"a person is {type(person).__name__}; expected its keypoints")
     if any(part in person for part in _OPENPOSE_PARTS):
         return _openpose(person)
+    if "keypoints" not in person:
+        keys = shortened(", ".join(person)) or "no key"
+        raise UserError(f"a person has {keys}; expected keypoints, or {_OPENPOSE_PARTS[0]} of OpenPose")
     points = _numbers(person.get("keypoints"), "keypoints")
     if points.ndim == 2:
         scores = _numbers(person.get("keypoint_scores"), "keypoint_scores")
@@ -250,10 +255,10 @@ def _triples(value: Any, name: str) -> np.ndarray:
 def _checked(points: np.ndarray, name: str, scores: str) -> np.ndarray:
     """Points [P, 3] of finite numbers. Those without confidence may be anything."""
     confidence = points[:, 2]
-    here = np.isfinite(points[:, :2]).all(axis=1) | (confidence <= 0)
-    for fine, of in ((np.isfinite(confidence), f"{scores}: the confidence of"), (here, f"{name}:")):
+    seen = (np.abs(points[:, :2]) <= LARGEST).all(axis=1) | (confidence <= 0)
+    for fine, of in ((np.isfinite(confidence), f"{scores}: the confidence of"), (seen, f"{name}:")):
         if not fine.all():
-            raise UserError(f"{of} point {fine.argmin()}, counted from 0, is NaN or infinite")
+            raise UserError(f"{of} point {fine.argmin()}, counted from 0, is NaN, infinite or too large")
     return points
 
 

@@ -177,7 +177,11 @@ REFUSED = {
     "entries without points": ([{"bbox": [1]}], "neither instances, image_id nor keypoints"),
     "instances": ([{"instances": 3}], "instances of a frame are not a list"),
     "person": ([{"instances": [3]}], "frame 0: a person is int"),
-    "no points": ([{"instances": [{}]}], "frame 0: keypoints is missing, or not a list of numbers"),
+    "no points": (
+        [{"instances": [{}]}],
+        "frame 0: a person has no key; expected keypoints, or pose",
+    ),
+    "3-D of OpenPose": ([{"instances": [{"pose_keypoints_3d": [1]}]}], "has pose_keypoints_3d; expected"),
     "words": ([{"instances": [{"keypoints": ["a"]}]}], "not a list of numbers"),
     "numbers as words": ([{"image_id": 1, "keypoints": ["1"] * 399}], "not a list of numbers"),
     "ragged": ([{"instances": [{"keypoints": [[1, 2], [3]]}]}], "not a list of numbers"),
@@ -221,11 +225,12 @@ def test_bad_files_are_one_line(tmp_path, tree, said):
 @pytest.mark.parametrize(
     "place, value, said",
     [
-        (0, float("nan"), "frame 1: keypoints: point 7, counted from 0, is NaN or infinite"),
-        (1, float("inf"), "point 7, counted from 0, is NaN or infinite"),
-        (1, 10**60, "point 7, counted from 0, is NaN or infinite|not a list of numbers"),
+        (0, float("nan"), "frame 1: keypoints: point 7, counted from 0, is NaN, infinite or too large"),
+        (1, float("inf"), "point 7, counted from 0, is NaN, infinite or too large"),
+        (1, 10**60, "point 7, counted from 0, is NaN, infinite or too large|not a list of numbers"),
+        (0, 1e10, "point 7, counted from 0, is NaN, infinite or too large"),
         (2, float("nan"), "frame 1: keypoints: the confidence of point 7, counted from 0, is NaN"),
-        (2, float("inf"), "the confidence of point 7, counted from 0, is NaN or infinite"),
+        (2, float("inf"), "the confidence of point 7, counted from 0, is NaN, infinite or too large"),
     ],
 )
 def test_numbers_that_are_none(tmp_path, place, value, said):
