@@ -139,7 +139,7 @@ def _check_seen(values: np.ndarray, trust: np.ndarray, header: Header) -> None:
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
     if _all_fine(values) and _all_fine(confidence):
         return
-    for name, array in (("coordinates", values), ("confidence", confidence[..., None])):
+    for name, array in (("coordinates", values), ("confidences", confidence[..., None])):
         bad = np.argwhere(~(np.abs(array) <= LARGEST))
         if len(bad):
             frame, point = bad[0][:2]
