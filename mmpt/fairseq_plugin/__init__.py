@@ -4,6 +4,7 @@ Importing this package registers `mmtask`, `mmarch` and `mmloss`, and applies pa
 imports fairseq.
 """
 
+from mmpt.fairseq_plugin import imports  # noqa: F401  before all others
 from mmpt.fairseq_plugin.criterion import MMCriterion
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.fairseq_plugin.patches import install

@@ -5,6 +5,7 @@ in a small model takes as long as a packed forward pass. torch's fused AdamW doe
 GPUs.
 """
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,8 @@ class FusedAdam(torch.optim.AdamW):
 
     supports_memory_efficient_fp16 = False
     supports_flat_params = True
+    # torch's wrapper around the step imports its compiler, which takes seconds
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
     def __init__(self, params: Iterable[torch.nn.Parameter], **options: Any):
         super().__init__(params, fused=True, **options)

@@ -7,6 +7,7 @@
 | OPTIMIZER_REGISTRY["adam"]       | a fused step instead of ten passes over the parameters          |
 | torch's list of safe classes     | a fairseq checkpoint holds an argparse.Namespace                |
 | torch's checksums in saved files | nothing reads them                                              |
+| methods of torch.optim.Optimizer | they import torch's compiler, only to exclude themselves from it |
 
 Written for fairseq 0.12.3 (`ve-fairseq`); tests/fairseq_plugin/test_patches.py fails when what is replaced
 changes.
@@ -32,6 +33,9 @@ def install() -> None:
     OPTIMIZER_REGISTRY["adam"] = FairseqAdam
     torch.serialization.add_safe_globals([argparse.Namespace])
     torch.serialization.set_crc32_options(False)
+    for method in vars(torch.optim.Optimizer).values():
+        if "__dynamo_disable" in getattr(method, "__code__", _copy.__code__).co_consts:
+            vars(method.__wrapped__).setdefault("__dynamo_disable", method.__wrapped__)
 
 
 def _copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:

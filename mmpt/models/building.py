@@ -1,6 +1,12 @@
 """Build the model that a task config describes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mmpt.models.bert import TEXT_ENCODERS, BertEncoder, BertIntermediate, ResidualOutput
 from mmpt.models.bert_settings import fresh_settings
@@ -51,6 +57,25 @@ def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | N
             module.compile(dynamic=True)
     freeze(model, model_cfg.train_last_layers, model_cfg.train_projections_only, model_cfg.lora_rank)
     return model
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Models that are built inside have parameters with shapes, on the meta device, without values."""
+    with torch.device("meta"), _Uninitialised():
+        yield
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out torch.nn.init: on the meta device it imports torch's compiler, which takes seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def check_reads_signs(model_cfg: Any, dataset_cfg: Any) -> None:

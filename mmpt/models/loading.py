@@ -13,14 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from mmpt.config.compare import trained_with, warn_of_other_preprocessing
 from mmpt.config.run_folder import DATA, SAVED_CONFIG, TOKENIZER, unfinished
 from mmpt.config.schema import Config
-from mmpt.models.building import build_model
+from mmpt.models.building import build_model, shapes_only
 from mmpt.models.folder import CONFIG_FILE, TOKENIZER_DIR, WEIGHTS_FILE, LoadedModel, read_config
 from mmpt.models.saved_tokenizer import read_saved_tokenizer
 from mmpt.models.text_model import (
@@ -69,7 +67,7 @@ def load_model(
         check_tokenizer(path, dataset_cfg.bert_name)
         if reached := unfinished(path):
             log.warning("%s: its training has not ended (%s)", path, reached)
-    with torch.device("meta"), _Uninitialised():  # shapes only: the weights come from the file
+    with shapes_only():  # the weights come from the file
         model = build_model(model_cfg, dataset_cfg, text_model)
     load_weights(model, path, trust=trust, assign=True)
     if tokenizer is None:
@@ -79,18 +77,6 @@ def load_model(
         check_vocabulary(tokenizer, text_model.settings, str(path / CONFIG_FILE))
         _check_special_ids(tokenizer, text_model, path)
     return LoadedModel(model.eval(), model_cfg, dataset_cfg, tokenizer, path)
-
-
-class _Uninitialised(TorchFunctionMode):
-    """Leaves out torch.nn.init: on the meta device it imports torch's compiler, which takes a second."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == nn.init.__name__:
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
 
 
 def load_weights(

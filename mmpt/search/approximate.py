@@ -97,14 +97,16 @@ def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         lists.train_q1(len(sample), faiss.swig_ptr(sample), False, index.metric_type)
-    with _one_thread(faiss):
+    with _threads_for(1):
         index.train(sample)
 
 
 @contextmanager
-def _one_thread(faiss: Any) -> Iterator[None]:
+def _threads_for(count: int) -> Iterator[None]:
+    """One thread for a single query: threads that wait for each other cost more than it takes."""
+    faiss = faiss_module()
     threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(min(count, threads))
     try:
         yield
     finally:
@@ -143,9 +145,7 @@ def candidates(index: Any, queries: NDArray[np.float32], count: int, effort: int
         parameters = faiss.SearchParametersHNSW(efSearch=max(effort, count))
     else:
         parameters = faiss.SearchParametersIVF(nprobe=effort)
-    if len(queries) > 1:
-        return index.search(queries, count, params=parameters)[1]
-    with _one_thread(faiss):  # threads that wait for each other cost more than one query takes
+    with _threads_for(len(queries)):
         return index.search(queries, count, params=parameters)[1]
 
 
@@ -156,7 +156,8 @@ def exact_scores(
     faiss = faiss_module()
     scores = np.empty(rows.shape, dtype=np.float32)
     pointers = [faiss.swig_ptr(array) for array in (scores, queries, vectors, rows)]
-    faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
+    with _threads_for(len(queries)):
+        faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
     scores[rows < 0] = -np.inf
     return scores
 

@@ -40,9 +40,11 @@ def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
     query = np.arange(len(scores))[:, None]
     kept = min(k + 1, scores.shape[1])  # one more, to see whether it equals the last hit
     chosen = np.argpartition(scores, -kept, axis=1)[:, -kept:]
-    order = np.take_along_axis(chosen, np.argsort(-scores[query, chosen], axis=1), axis=1)
-    ordered = scores[query, order]
+    some = scores[query, chosen]
+    descending = np.argsort(-some, axis=1)
+    ordered = some[query, descending]
     if (ordered[:, 1:] == ordered[:, :-1]).any():
-        order = np.lexsort((rows, -scores), axis=1)
-    order = order[:, :k]
+        order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    else:
+        order = chosen[query, descending[:, :k]]
     return Hits(scores[query, order], rows[query, order])

@@ -3,11 +3,10 @@
 import logging
 import os
 
-import torch
-
 from mmpt.config.fairseq_options import option
 from mmpt.evaluators.evaluation import check_results
 from mmpt.losses import needs_common_batches
+from mmpt.models.building import shapes_only
 from mmpt.models.loading import check_tokenizer
 from mmpt.training.neighbours import check_one_process
 from mmpt.training.resume import check_resume
@@ -24,7 +23,7 @@ def check_plan(plan: TrainingPlan) -> None:
     if plan.start.checkpoint is not None and not plan.config.model.init_ignore:
         check_tokenizer(plan.start.checkpoint, plan.config.dataset.bert_name)
     plan.task.build_loss()
-    with torch.device("meta"):  # shapes only
+    with shapes_only():
         plan.task.build_model(pretrained=False)
 
 

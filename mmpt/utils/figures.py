@@ -39,6 +39,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150, mark: str | None = N
     with atomic_write(path) as temporary, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # its result is kept; print_figure would compute it twice more
         drawn = figure.get_tightbbox().padded(_MARGIN)
         resolution = min(dpi, math.floor(MAX_PIXELS / max(drawn.size)))
         made_by = {} if mark is None else _made_by(path.suffix.lower(), mark)

@@ -1,0 +1,51 @@
+"""What training does not import."""
+
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from torch.optim import AdamW
+
+from mmpt.fairseq_plugin.optimizer import FusedAdam
+
+CODE = """
+import sys
+from mmpt.fairseq_plugin.optimizer import FusedAdam
+import torch
+parameter = torch.nn.Parameter(torch.ones(2))
+optimizer = FusedAdam([parameter], lr=1e-3)
+parameter.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+slow = {"sklearn", "scipy.stats", "torch._dynamo", "sympy", "transformers"} & set(sys.modules)
+assert not slow, slow
+
+from fairseq.criterions import sentence_prediction
+from fairseq.tasks import audio_classification
+assert audio_classification.sklearn_metrics.accuracy_score([1, 2], [1, 1]) == 0.5
+assert sentence_prediction.f1_score([1], [1]) == 1
+import sklearn.metrics
+assert sklearn.metrics.accuracy_score([1], [1]) == 1
+"""
+
+
+def test_training_imports_neither_scikit_learn_nor_torch_compile_until_they_are_used() -> None:
+    """Each takes seconds. fairseq's functions that need scikit-learn still work."""
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_fused_step_without_torchs_wrapper_is_the_same_step() -> None:
+    random = np.random.default_rng(0)
+    start, gradients = random.standard_normal((2, 5)), random.standard_normal((3, 2, 5))
+    ends = []
+    for kind, options in ((FusedAdam, {}), (AdamW, {"fused": True})):
+        parameter = torch.nn.Parameter(torch.tensor(start, dtype=torch.float32))
+        optimizer = kind([parameter], lr=0.1, weight_decay=0.01, **options)
+        for gradient in gradients:
+            parameter.grad = torch.tensor(gradient, dtype=torch.float32)
+            optimizer.step()
+        ends.append(parameter.detach())
+    assert torch.equal(*ends) and not torch.allclose(ends[0], torch.tensor(start, dtype=torch.float32))
