@@ -22,7 +22,7 @@ from mmpt.cli import run_cli
 from mmpt.config import load_config
 from mmpt.evaluators.metrics.bootstrap import resampling_weights
 from mmpt.evaluators.metrics.one_shot import OneShot, rank_trials, rank_trials_by
-from mmpt.evaluators.metrics.places import place_chance, place_intervals, place_metrics
+from mmpt.evaluators.metrics.tied_ranks import tied_rank_chance, tied_rank_intervals, tied_rank_metrics
 from mmpt.evaluators.protocols.one_shot import trials_of
 from mmpt.evaluators.reports.results import read_results
 from mmpt.evaluators.reports.tables import markdown_table
@@ -69,7 +69,7 @@ def measure(args: argparse.Namespace) -> int:
         found["model"] = rank_trials(np.load(args.results / "video_embeddings.npy"), trials)
     print(markdown_table(["method", *SHOWN, "model's MRR - this"], [_row(name, found) for name in found]))
     first = next(iter(found.values()))
-    chance = place_chance(first.candidates)
+    chance = tied_rank_chance(first.candidates)
     print(markdown_table(["chance", *SHOWN], [["", *(f"{chance[name]:.3f}" for name in SHOWN)]]))
     print(f"\n{len(first.clip)} pairs of query and gallery ({trials.queries}), {len(set(first.sign))} signs")
     return 0
@@ -88,14 +88,14 @@ def dtw(one: np.ndarray, other: np.ndarray) -> float:
 
 def _row(name: str, found: dict[str, OneShot]) -> list[str]:
     one, model = found[name], found.get("model")
-    metrics, intervals = place_metrics(one.places), place_intervals(one.places, one.sign)
+    metrics, intervals = tied_rank_metrics(one.ranks), tied_rank_intervals(one.ranks, one.sign)
     cells = [f"{metrics[m]:.3f} ({intervals[m][0]:.3f}-{intervals[m][1]:.3f})" for m in SHOWN]
     return [name, *cells, "" if model is None or model is one else _difference(model, one)]
 
 
 def _difference(model: OneShot, other: OneShot) -> str:
     """Of the MRR, paired, with whole signs resampled."""
-    gain = model.places.mean(lambda rank: 1 / rank) - other.places.mean(lambda rank: 1 / rank)
+    gain = model.ranks.mean(lambda rank: 1 / rank) - other.ranks.mean(lambda rank: 1 / rank)
     _, sign = np.unique(model.sign, return_inverse=True)
     sums, sizes = np.bincount(sign, gain), np.bincount(sign)
     drawn = np.concatenate([w @ sums / (w @ sizes) for w in resampling_weights(len(sums), 2000, 0)])

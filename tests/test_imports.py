@@ -71,7 +71,7 @@ def test_import_mmpt_imports_nothing_else():
 
 
 def test_evaluating_and_the_demo_never_import_fairseq():
-    modules = "mmpt.evaluators.evaluation, mmpt.training.preflight, demo_finger"
+    modules = "mmpt.evaluators.evaluation, mmpt.training.run, demo_finger"
     modules += ", mmpt.cli.evaluate, mmpt.cli.predict, mmpt.cli.train"
     code = f"import sys; sys.modules['fairseq'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -18,7 +18,7 @@ from mmpt.training.run import prepare
 from tests.conftest import NO_FAIRSEQ, ROOT, write_tiny
 
 torch.set_num_threads(1)
-for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model", "mmpt.training.preflight"):
+for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model", "mmpt.training.run"):
     importlib.import_module(_name)
 with (
     tempfile.TemporaryDirectory() as _folder,
@@ -28,7 +28,7 @@ with (
     _config = write_tiny(Path(_folder), ROOT / "tests" / "data", Path(_folder))
     main([str(_config), "--print-fairseq"])
     if not NO_FAIRSEQ:
-        importlib.import_module("mmpt.fairseq_plugin.launch")
+        importlib.import_module("mmpt.fairseq_plugin.trainer")
         _plan = prepare(str(_config))
         importlib.import_module("mmpt.fairseq_plugin.options").parse_fairseq_config(_plan.argv, _plan.config)
 read_index(find_lexicon(None))

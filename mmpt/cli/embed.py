@@ -117,7 +117,7 @@ def _refuse_unused_options(args: argparse.Namespace) -> None:
 def _embed_clips(args: argparse.Namespace, model: "SignCLIP", about: dict[str, Any]) -> int:
     from mmpt.embedding.clip_loader import check_windows, folder_jobs, table_jobs
     from mmpt.embedding.run import EmbedOptions, embed_clips
-    from mmpt.processors.clip_source import blank_warning
+    from mmpt.processors.example import blank_warning
     from mmpt.processors.table_file import read_table
     from mmpt.utils.files import sha256
     from mmpt.utils.parallel import check_workers, cores

@@ -5,7 +5,7 @@
 
 The cache of a split is one file, or dataset.store_shards files, which training opens as one data set. With
 --shard I/N only every N-th of these files is built, so that N processes or jobs build them together; --merge
-builds what is missing and says what there is. Finished files are kept: repeat the command to resume.
+builds what is missing and prints what the cache holds. Finished files are kept: repeat the command to resume.
 """
 
 import argparse

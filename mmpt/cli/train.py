@@ -218,8 +218,7 @@ def _check_data(task: "Task", predicts: bool, processes: int, force: bool) -> No
 
 def _check_plan(path: str, overrides: list[str]) -> None:
     """Raises UserError for settings, a model or a checkpoint that training refuses."""
-    from mmpt.training.preflight import check_plan
-    from mmpt.training.run import prepare
+    from mmpt.training.run import check_plan, prepare
 
     check_plan(prepare(path, overrides))
 
@@ -228,8 +227,7 @@ def _train_in_process(args: argparse.Namespace) -> int:
     level = logging.INFO if int(os.environ.get("RANK", 0)) == 0 else logging.WARNING
     setup_logging(level)
     _check_fairseq()
-    from mmpt.training.preflight import preflight
-    from mmpt.training.run import prepare
+    from mmpt.training.run import preflight, prepare
 
     first_here = int(os.environ.get("LOCAL_RANK", 0)) == 0
     try:
@@ -241,8 +239,8 @@ def _train_in_process(args: argparse.Namespace) -> int:
     if not args.verbose:  # fairseq, hydra and torch emit deprecation warnings at every start
         warnings.simplefilter("ignore")
         logging.getLogger("fairseq").setLevel(logging.WARNING)
-    from mmpt.fairseq_plugin.launch import train
     from mmpt.fairseq_plugin.options import parse_fairseq_config
+    from mmpt.fairseq_plugin.trainer import train
 
     setup_logging(level)  # importing fairseq adds a log handler
     settings = parse_fairseq_config(plan.argv, plan.config)

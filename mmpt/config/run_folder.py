@@ -31,9 +31,9 @@ def save_dir(groups: dict[str, Any]) -> Path:
 
 
 def unfinished(checkpoint: Path) -> str | None:
-    """How far a training came that has not reached its last epoch: "epoch 19 of 60".
+    """The progress of a training that has not reached its last epoch, such as "epoch 19 of 60".
 
-    By the files beside its checkpoint. None: it has ended, or they do not tell.
+    Read from the files beside its checkpoint. None if it has ended, or if they do not say.
     """
     try:
         lines = read_text(checkpoint.parent / METRICS).splitlines()

@@ -1,6 +1,7 @@
 """The dataset: examples -> samples of features and token ids -> batches."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,23 @@ from mmpt.datasets.samplers import BatchSampler
 from mmpt.datasets.span_sampling import DrawnSpan, SpanSampler
 from mmpt.models.prompts import BatchLayout
 from mmpt.processors.aligner import DSAligner
-from mmpt.processors.clip_source import ClipSource
-from mmpt.processors.example import Example
+from mmpt.processors.example import ClipSource, Example
 from mmpt.processors.text import TextProcessor
 from mmpt.signwriting import contains_sign
 from mmpt.utils.arrays import padded
 from mmpt.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingDraws:
+    """What training draws anew for each clip in each epoch, besides augmentation.
+
+    prompt_weights: the probabilities of an example's text and each of its other_texts. spans: draws parts of
+    the recordings; a sample keeps the label of the clip's own prompt.
+    """
+
+    prompt_weights: Sequence[float] = (1.0,)
+    spans: SpanSampler | None = None
 
 
 class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -24,10 +36,9 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     Randomness (augmentation, batches) depends only on (seed, epoch, index), so a resumed run sees the same
     data as an uninterrupted one, with any number of workers.
 
-    sampler: draws the batches. prompt_weights: in training, the probabilities of an example's text and each
-    of its other_texts. spans: in training, draws parts of the recordings; a sample keeps the label of the
-    clip's own prompt. Raises UserError for an empty split, for prompts with the same token ids and, in
-    training, for prompts of which the tokenizer knows no word.
+    draws: those of training; None in evaluation. sampler: draws the batches. Raises UserError for an empty
+    split, for prompts with the same token ids and, in training, for prompts of which the tokenizer knows no
+    word.
     """
 
     def __init__(
@@ -36,11 +47,9 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         text_processor: TextProcessor,
         aligner: DSAligner,
         *,
-        training: bool = False,
+        draws: TrainingDraws | None = None,
         seed: int = 1,
         sampler: BatchSampler | None = None,
-        prompt_weights: Sequence[float] = (1.0,),
-        spans: SpanSampler | None = None,
     ):
         examples = clips.examples
         if not examples:
@@ -49,12 +58,12 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.clips = clips
         self.text_processor = text_processor
         self.aligner = aligner
-        self.training = training
+        self.training = training = draws is not None
         self.seed = seed
         self.sampler = sampler or BatchSampler()
-        self._spans = spans if training else None
+        self._draws = draws or TrainingDraws()
         self._fixed: tuple[int, list[list[int]]] | None = None
-        self._prompt_shares = np.cumsum(prompt_weights)
+        self._prompt_shares = np.cumsum(self._draws.prompt_weights)
         self.epoch = 1
         self.prompts = list(dict.fromkeys(example.text for example in examples))
         number = {prompt: label for label, prompt in enumerate(self.prompts)}
@@ -79,11 +88,12 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The samples of a batch; torch's DataLoader asks for all of them at once."""
         rngs = [generator(self.seed, self.epoch, index) if self.training else None for index in indices]
-        if self._spans is None:
+        spans = self._draws.spans
+        if spans is None:
             clips = zip(indices, self.clips.features_of(indices, rngs))
             return [self._sample(index, features) for index, features in clips]
-        drawn = [self._spans.draw(index, self._generators(index)[1]) for index in indices]
-        features = self._spans.features(indices, drawn, rngs)
+        drawn = [spans.draw(index, self._generators(index)[1]) for index in indices]
+        features = spans.features(indices, drawn, rngs)
         return [self._sample(*parts) for parts in zip(indices, features, drawn)]
 
     def _sample(self, index: int, features: np.ndarray, drawn: DrawnSpan | None = None) -> dict[str, Any]:

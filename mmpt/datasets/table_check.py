@@ -15,7 +15,7 @@ from mmpt.datasets.clip_facts import ClipFacts, ClipReader, FactsJob, read_facts
 from mmpt.datasets.leaks import KINDS, find_leaks
 from mmpt.models.text_model import load_tokenizer
 from mmpt.processors import TEXT_PROCESSORS
-from mmpt.processors.clip_source import blank_warning
+from mmpt.processors.example import blank_warning
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import clip_files, places_in
 from mmpt.processors.table_file import Table, TableRow

@@ -14,7 +14,7 @@ from mmpt.evaluators.reports.results import read_results
 from mmpt.evaluators.reports.tables import RETRIEVAL, directions
 from mmpt.models.folder import CARD_FILE, LoadedModel
 from mmpt.pose.components import CANONICAL
-from mmpt.processors.clip_source import VIDEO_PROCESSORS
+from mmpt.processors.example import VIDEO_PROCESSORS
 from mmpt.search.sources import same_model
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json

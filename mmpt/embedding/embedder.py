@@ -23,7 +23,7 @@ from mmpt.models.folder import LoadedModel, save_model_folder
 from mmpt.models.hub import find_model, push_folder
 from mmpt.models.loading import load_model, model_hash
 from mmpt.processors.aligner import ALIGNERS
-from mmpt.processors.clip_source import VIDEO_PROCESSORS, blank_warning
+from mmpt.processors.example import VIDEO_PROCESSORS, blank_warning
 from mmpt.processors.text import TEXT_PROCESSORS
 from mmpt.utils.arrays import non_finite, unit_rows, why_non_finite
 from mmpt.utils.device import choose_device

@@ -15,7 +15,7 @@ from mmpt.embedding.run import EmbedOptions, embed_clips
 from mmpt.evaluators.metrics.retrieval import distinct
 from mmpt.evaluators.recognition.outcome import Split
 from mmpt.evaluators.reports.view import ShownClip
-from mmpt.processors.clip_source import blank_warning
+from mmpt.processors.example import blank_warning
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.processors.templates import PromptTemplates
 from mmpt.utils.errors import UserError

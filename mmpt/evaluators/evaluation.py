@@ -22,12 +22,12 @@ from mmpt.evaluators.reports.tables import format_table
 from mmpt.evaluators.reports.view import ShownClip
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.loading import load_model, weights_file
-from mmpt.processors.clip_source import blank_warning
+from mmpt.processors.example import blank_warning
 from mmpt.utils.arrays import non_finite, save_npz, why_non_finite
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import sha256
-from mmpt.utils.origins import where_checkpoint_comes_from
+from mmpt.utils.missing_data_hints import where_checkpoint_comes_from
 from mmpt.utils.output_kinds import EVALUATION
 from mmpt.utils.outputs import check_output
 from mmpt.utils.progress import Progress

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
-from mmpt.evaluators.metrics.places import KS, Places, place_chance, place_metrics
 from mmpt.evaluators.metrics.sentences import rank_pair_matrix
 from mmpt.evaluators.metrics.similarity import on_grid
+from mmpt.evaluators.metrics.tied_ranks import KS, TiedRanks, tied_rank_chance, tied_rank_metrics
 from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import UserError
@@ -80,8 +80,8 @@ def choose_temperature(recordings: Sequence[Embedded], counts: Floats) -> float:
     """The temperature of `shares` with the best mean of R@1 both ways, on words for validation."""
 
     def recall(temperature: float) -> float:
-        places = rank_pair_matrix(by_shares(recordings, counts, temperature)).strict
-        return sum(place_metrics(places[side])["R@1"] for side in ("t2v", "v2t"))
+        ranks = rank_pair_matrix(by_shares(recordings, counts, temperature)).strict
+        return sum(tied_rank_metrics(ranks[side])["R@1"] for side in ("t2v", "v2t"))
 
     return max(TEMPERATURES, key=recall)
 
@@ -96,19 +96,19 @@ def table(methods: Mapping[str, Sequence[Floats]]) -> str:
     for name, matrices in methods.items():
         ranked = [rank_pair_matrix(matrix).strict for matrix in matrices]
         rows += [[name, side.upper(), *_cells([one[side] for one in ranked])] for side in ("t2v", "v2t")]
-    chance = place_chance(len(next(iter(methods.values()))[0]), KS)
+    chance = tied_rank_chance(len(next(iter(methods.values()))[0]), KS)
     rows.append(["chance", "", *(f"{chance[f'R@{k}']:.3f}" for k in KS), f"{chance['MedianR']:g}"])
     return markdown_table(["method", "", *(f"R@{k}" for k in KS), "MedR"], rows)
 
 
-def _cells(places: Sequence[Places]) -> list[str]:
+def _cells(ranks: Sequence[TiedRanks]) -> list[str]:
     cells = []
     for k in KS:
         hit = partial(_within, k)
-        found = np.stack([one.mean(hit) for one in places])
+        found = np.stack([one.mean(hit) for one in ranks])
         low, high = interval_of_mean(found)
         cells.append(f"{found.mean():.3f} ({low:.3f}-{high:.3f})")
-    return [*cells, f"{np.mean([np.median(one.middle) for one in places]):.3g}"]
+    return [*cells, f"{np.mean([np.median(one.middle) for one in ranks]):.3g}"]
 
 
 def _within(k: int, ranks: Floats) -> Floats:

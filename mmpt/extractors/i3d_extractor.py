@@ -10,7 +10,7 @@ from mmpt.extractors.network_extractor import NetworkExtractor
 from mmpt.extractors.networks.i3d import I3D
 from mmpt.extractors.networks.weights import load_strictly
 from mmpt.extractors.windows import WindowReader
-from mmpt.utils import origins
+from mmpt.utils import missing_data_hints
 from mmpt.utils.errors import UserError
 
 FPS = 25
@@ -26,7 +26,7 @@ class I3DExtractor(NetworkExtractor):
     """
 
     name = "i3d"
-    origin = origins.I3D
+    origin = missing_data_hints.I3D
     gain = 2.0
     offset = -0.5
 

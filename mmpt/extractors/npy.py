@@ -62,7 +62,12 @@ class NpyExtractor(Extractor):
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--dim", type=int, required=True, help="feature dimension (SignVQNet: 1024)")
-        parser.add_argument("--save-dtype", default="float32", choices=["float16", "float32"])
+        parser.add_argument(
+            "--save-dtype",
+            default="float32",
+            choices=["float16", "float32"],
+            help="dtype of the files (default: %(default)s)",
+        )
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> Self:

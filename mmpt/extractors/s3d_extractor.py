@@ -9,7 +9,7 @@ from mmpt.extractors.network_extractor import NetworkExtractor
 from mmpt.extractors.networks.s3d import S3D
 from mmpt.extractors.networks.weights import load_strictly
 from mmpt.extractors.windows import WindowReader
-from mmpt.utils import origins
+from mmpt.utils import missing_data_hints
 
 FPS = 30
 
@@ -22,7 +22,7 @@ class S3DExtractor(NetworkExtractor):
     """
 
     name = "s3d"
-    origin = origins.S3D
+    origin = missing_data_hints.S3D
     gain = 2.6  # the gates halve the signal: with 2 the output would hardly depend on the input
     offset = 0.0
 

@@ -8,6 +8,7 @@
 | torch's list of safe classes     | a fairseq checkpoint holds an argparse.Namespace                |
 | torch's checksums in saved files | nothing reads them                                              |
 | methods of torch.optim.Optimizer | they import torch's compiler, only to exclude themselves from it |
+| sklearn, scipy.stats             | imported when used, not with fairseq, to start sooner (imports.py) |
 
 Written for fairseq 0.12.3 (`ve-fairseq`); tests/fairseq_plugin/test_patches.py fails when what is replaced
 changes.

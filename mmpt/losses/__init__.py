@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from mmpt.config.schema import LossConfig
 from mmpt.losses.cached import cached_loss_backward
-from mmpt.losses.contrastive import needs_common_batches
+from mmpt.losses.contrastive import LOSSES, needs_common_batches
 from mmpt.losses.mm_contra import MMContraLoss
-from mmpt.losses.registry import LOSSES
 from mmpt.losses.sigmoid import MMSigmoidLoss
 from mmpt.utils.errors import UserError
 

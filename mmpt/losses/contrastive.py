@@ -1,4 +1,4 @@
-"""Shared parts of the contrastive losses: logits of (gathered) embeddings, and their positive pairs."""
+"""The registry of losses, and what they share: logits of (gathered) embeddings, and their positive pairs."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpt.registry import Registry
 from mmpt.utils.distributed import all_gather, all_gather_counts, all_gather_with_grad, rank
 from mmpt.utils.errors import UserError
 
 SIMILARITIES = ("dot", "cosine")
+
+LOSSES: Registry[type[nn.Module]] = Registry("loss")
+"""loss.loss_cls -> a loss, whose constructor takes the options that it supports (see build_loss)."""
 
 
 def reshape_scalars(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

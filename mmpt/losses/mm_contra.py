@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.losses.contrastive import LogitScale, check_similarity, similarity_block
-from mmpt.losses.registry import LOSSES
+from mmpt.losses.contrastive import LOSSES, LogitScale, check_similarity, similarity_block
 from mmpt.utils.errors import UserError
 
 

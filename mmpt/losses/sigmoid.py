@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmpt.losses.contrastive import LogitScale, check_similarity, reshape_scalars, similarity_block
-from mmpt.losses.registry import LOSSES
+from mmpt.losses.contrastive import LOSSES, LogitScale, check_similarity, reshape_scalars, similarity_block
 from mmpt.utils.errors import UserError
 
 

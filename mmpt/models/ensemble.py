@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmpt.models import bert, layers, pooling, projection, video_bert
+from mmpt.models import bert, layers, pooling, video_bert
 from mmpt.models.bert import BertModel
 from mmpt.models.bert_settings import ACTIVATIONS
 from mmpt.models.clip_windows import ClipWindows, WindowOptions
-from mmpt.models.dual_encoder import WithTextTower
+from mmpt.models.dual_encoder import Projection, Space, WithTextTower
 from mmpt.models.layers import Dropout
-from mmpt.models.projection import Space
 from mmpt.models.prompts import Prompts
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.video_bert import MMBertForEncoder
@@ -26,7 +25,7 @@ from mmpt.models.video_bert import MMBertForEncoder
 _SHORT = 256
 """Frames of a batch, with padding, up to which one module with all weights is faster on a CPU."""
 _TYPES = {
-    *(Space, projection.Projection, pooling.MeanPooling, ClipWindows, nn.Identity),
+    *(Space, Projection, pooling.MeanPooling, ClipWindows, nn.Identity),
     *(MMBertForEncoder, video_bert.VideoTokenMLP),
     *(BertModel, bert.BertEmbeddings, bert.BertEncoder, bert.BertLayer, bert.BertAttention),
     *(bert.BertSelfAttention, bert.BertIntermediate, bert.ResidualOutput, bert.BertPooler, nn.ModuleList),

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import ClipWindows, WindowOptions
-from mmpt.models.dual_encoder import MODELS, DualEncoder
+from mmpt.models.dual_encoder import MODELS, DualEncoder, pool_clips
 from mmpt.models.pooling import POOLINGS
-from mmpt.models.projection import pool_clips
 from mmpt.models.prompts import Prompts, pool_text
 from mmpt.models.text_model import PretrainedBert
 from mmpt.models.video_bert import VIDEO_ENCODERS, MMBertForEncoder

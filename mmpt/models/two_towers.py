@@ -8,9 +8,8 @@ from torch import Tensor
 from mmpt.models.bert import TEXT_ENCODERS, BertModel
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import WindowOptions
-from mmpt.models.dual_encoder import MODELS, WithTextTower
+from mmpt.models.dual_encoder import MODELS, Space, WithTextTower, embed_clips
 from mmpt.models.ensemble import MMFusionEnsemble
-from mmpt.models.projection import Space, embed_clips
 from mmpt.models.prompts import Prompts
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.text_model import PretrainedBert

@@ -140,7 +140,7 @@ def _part(a: PoseClip, b: PoseClip, component: str, scale: np.ndarray) -> PartDi
 
 
 def summary(clips: Sequence[ClipDifference]) -> dict[str, Any]:
-    """Several comparisons together, as JSON values: of each clip's value the median over the clips.
+    """Several comparisons as JSON values: the median over the clips of each value.
 
     only_a and only_b are shares of all compared frames.
     """

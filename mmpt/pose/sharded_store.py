@@ -74,13 +74,6 @@ class ShardedStore:
         return values
 
 
-def open_store(request: StoreRequest, shards: int) -> PoseStore | ShardedStore:
-    """The store of a request, in this many files."""
-    if shards > 1:
-        return ShardedStore.build_or_open(request, shards)
-    return PoseStore.build_or_open(request)
-
-
 def shards_of(request: StoreRequest, shards: int) -> np.ndarray:
     """The shard of each clip, int32 [N]: a hash of its source's path."""
     hashes = [crc32(source.encode("utf-8", "surrogateescape")) for source in request.sources]

@@ -105,7 +105,7 @@ def frame_files(folder: Path, of_openpose: bool = True) -> dict[int, Path]:
                 else f"{path.name}: the number of its frame is too large"
             )
     if not found:
-        raise UserError("no file of its name ends with the number of a frame and .json")
+        raise UserError("it has no file whose name ends with a frame number and .json")
     return found
 
 

@@ -1,8 +1,7 @@
 """Corpora, video processors, text processors and aligners, by the names that YAML uses."""
 
 from mmpt.processors.aligner import ALIGNERS, DSAligner
-from mmpt.processors.clip_source import VIDEO_PROCESSORS
-from mmpt.processors.example import META_PROCESSORS, Example, MetaProcessor
+from mmpt.processors.example import META_PROCESSORS, VIDEO_PROCESSORS, Example, MetaProcessor
 from mmpt.processors.fingerspelling import FingerspellingMetaProcessor
 from mmpt.processors.npy_video import RWTHFSVideoProcessor, VideoProcessor
 from mmpt.processors.pose_video import PoseProcessor

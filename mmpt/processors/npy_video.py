@@ -19,8 +19,7 @@ from mmpt.config.dataset_options import (
 )
 from mmpt.config.schema import DatasetConfig
 from mmpt.pose.span import Span
-from mmpt.processors.clip_source import VIDEO_PROCESSORS, ClipSource, readable
-from mmpt.processors.example import Example
+from mmpt.processors.example import VIDEO_PROCESSORS, ClipSource, Example, readable
 from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 

@@ -28,13 +28,12 @@ from mmpt.pose.features import HAND_FRAMES, PER_HAND, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
 from mmpt.pose.people import RULES
 from mmpt.pose.preparation import PosePreparation
-from mmpt.pose.sharded_store import ShardedStore, open_store
+from mmpt.pose.sharded_store import ShardedStore
 from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.window import FrameSampler
-from mmpt.processors.clip_source import VIDEO_PROCESSORS, ClipSource, blank_warning, readable
-from mmpt.processors.example import Example
+from mmpt.processors.example import VIDEO_PROCESSORS, ClipSource, Example, blank_warning, readable
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -255,6 +254,13 @@ class PoseClips:
     def lengths(self) -> np.ndarray:
         """See ClipSource."""
         return self._processor.feature_lengths(self._store.lengths[self._rows].astype(np.int64))
+
+
+def open_store(request: StoreRequest, shards: int) -> PoseStore | ShardedStore:
+    """The store of a request, in this many files."""
+    if shards > 1:
+        return ShardedStore.build_or_open(request, shards)
+    return PoseStore.build_or_open(request)
 
 
 def default_cache() -> Path:

@@ -11,13 +11,12 @@ import numpy as np
 from mmpt.config.dataset_options import ClipStorage
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.preparation import PosePreparation
-from mmpt.pose.sharded_store import ShardedStore, open_store
+from mmpt.pose.sharded_store import ShardedStore
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
-from mmpt.processors.clip_source import ClipSource
-from mmpt.processors.example import Example
+from mmpt.processors.example import ClipSource, Example
 from mmpt.processors.npy_video import VideoProcessor
-from mmpt.processors.pose_video import PoseProcessor, default_cache
+from mmpt.processors.pose_video import PoseProcessor, default_cache, open_store
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def recordings_request(
 
 
 class _Parts:
-    """A ClipSource that reads the clips themselves from another one."""
+    """Base of clip sources that read whole clips from another clip source."""
 
     def __init__(self, clips: ClipSource):
         self._clips = clips
@@ -100,8 +99,8 @@ class PoseRecordings(_Parts):
     """Recordings of poses, in a store of their own. A part is normalised by its own frames, like a clip.
 
     store: of recordings_request. A part that cannot be normalised (it shows no shoulders) is replaced by the
-    clip itself; the first one of a process is a warning. Where a part shows no hand, the unit of z is judged
-    by the components in the store.
+    clip itself; the first one of a process is a warning. Where a part shows no hand, the unit of z is that of
+    the components in the store.
     """
 
     def __init__(self, clips: ClipSource, store: PoseStore | ShardedStore, processor: PoseProcessor):

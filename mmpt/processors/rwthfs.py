@@ -11,7 +11,7 @@ from mmpt.config.schema import DatasetConfig
 from mmpt.processors.example import META_PROCESSORS, Example, MetaProcessor
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
-from mmpt.utils.origins import RWTH, how_to_get_features
+from mmpt.utils.missing_data_hints import RWTH, how_to_get_features
 from mmpt.utils.text import read_lines
 
 PROMPT = "Fingerspell the letter {letter} in German Sign Language."

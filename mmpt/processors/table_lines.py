@@ -25,7 +25,8 @@ def separator_of(path: Path) -> str:
 def csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of a CSV file, without empty lines. Raises UserError.
 
-    A quoted cell may hold separators and line breaks, but no row of a table: its quote is not closed.
+    A quoted cell may hold separators and line breaks. If it holds whole rows of the table, its quote was not
+    closed, which is an error.
     """
     line, columns = 1, list[str]()
     try:

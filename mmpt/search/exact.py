@@ -13,7 +13,7 @@ _QUERIES = 256
 
 
 class Hits(NamedTuple):
-    """The best hits of each query, best first; of equal scores, the lower row."""
+    """The best hits of each query, best first; of equal scores, the lower row first."""
 
     scores: NDArray[np.float32]
     """[queries, k]"""
@@ -36,7 +36,7 @@ def top_k(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) ->
 
 
 def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
-    """The k best of hits in any order [Q, n], best first; of equal scores, the lower row."""
+    """The k best of hits in any order [Q, n], best first; of equal scores, the lower row first."""
     query = np.arange(len(scores))[:, None]
     kept = min(k + 1, scores.shape[1])  # one more, to see whether it equals the last hit
     chosen = np.argpartition(scores, -kept, axis=1)[:, -kept:]

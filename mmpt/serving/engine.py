@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.processors.clip_source import blank_warning
+from mmpt.processors.example import blank_warning
 from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.errors import UserError
 

@@ -36,8 +36,8 @@ class WindowGrid:
         values = (*self.lengths, self.step)
         if not self.lengths or not all(0 < value < math.inf for value in values):
             raise UserError(
-                f"windows of {', '.join(map(str, self.lengths)) or 'no'} s every {self.step} s: expected "
-                "numbers of seconds above 0."
+                f"the lengths of the windows are {list(self.lengths)} s and the step is {self.step} s: "
+                "expected numbers of seconds above 0."
             )
 
     def spans(self, count: int, fps: float) -> Spans:

@@ -14,7 +14,7 @@ from mmpt.config.fairseq_options import option
 from mmpt.config.published import refuse_unsupported
 from mmpt.config.run_folder import BEST, LAST, save_dir
 from mmpt.datasets.leaks import shared_with_training
-from mmpt.datasets.mmdataset import MMDataset
+from mmpt.datasets.mmdataset import MMDataset, TrainingDraws
 from mmpt.datasets.samplers import BatchSampler
 from mmpt.datasets.span_sampling import SpanLengths, SpanSampler, check_spans
 from mmpt.embedding.predictor import PREDICTORS
@@ -26,8 +26,7 @@ from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.models.building import check_reads_signs
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
-from mmpt.processors.clip_source import ClipSource
-from mmpt.processors.example import Example, MetaProcessor
+from mmpt.processors.example import ClipSource, Example, MetaProcessor
 from mmpt.processors.recordings import Recordings, open_recordings
 from mmpt.utils.errors import UserError
 
@@ -214,11 +213,9 @@ class Task:
             clips,
             self.text_processor,
             self.aligner,
-            training=training,
+            draws=TrainingDraws(corpus.prompt_weights, spans) if training else None,
             seed=self.seed,
             sampler=self._sampler(corpus),
-            prompt_weights=corpus.prompt_weights,
-            spans=spans,
         )
         log.info("%s: %s", split, corpus.describe())
         shared = [] if corpus.table is None or split == "train" else shared_with_training(corpus.table, split)

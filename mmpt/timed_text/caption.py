@@ -32,7 +32,7 @@ class Caption:
 
 
 class Findings:
-    """What readers changed or left out: how often each kind, and where first."""
+    """What readers changed or left out: the count of each kind, and where it occurred first."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}

@@ -36,7 +36,7 @@ from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write, read_json, read_text
-from mmpt.utils.origins import where_checkpoint_comes_from
+from mmpt.utils.missing_data_hints import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,7 @@
-"""A task config -> the plan of a training run: one config, one task, one decision what it starts from."""
+"""A task config -> the plan of a training run: one config, one task, one decision what it starts from.
+
+`prepare` reads no data; `preflight` reads data and shapes, before fairseq is set up and anything is written.
+"""
 
 import contextlib
 import functools
@@ -12,11 +15,17 @@ from mmpt import __version__
 from mmpt.config import Config, load_config, save_config
 from mmpt.config.fairseq_options import option, to_argv
 from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, TOKENIZER, VERSION, save_dir
+from mmpt.evaluators.evaluation import check_results
+from mmpt.losses import needs_common_batches
+from mmpt.models.building import shapes_only
+from mmpt.models.loading import check_tokenizer
 from mmpt.models.text_model import load_tokenizer, tokenizer_digest
 from mmpt.tasks import Task
+from mmpt.training.neighbours import check_one_process
 from mmpt.training.options import Groups, check_fine_tuning, check_options, check_resets, normalise
-from mmpt.training.resume import Start, adopt_best, check_foreign, find_start, training_data
+from mmpt.training.resume import Start, adopt_best, check_foreign, check_resume, find_start, training_data
 from mmpt.training.signals import StopRequest
+from mmpt.utils.device import choose_device
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import remove_leftovers, write_json
 from mmpt.utils.lock import folder_lock
@@ -29,7 +38,7 @@ _HALF_WRITTEN = ("checkpoint*.pt.tmp", "crash.pt.tmp")
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """All that is decided before training: made by `prepare`, checked by mmpt.training.preflight.
+    """All that is decided before training: made by `prepare`, checked by `preflight`.
 
     options: of fairseq, by group, as it is given them. stop: set by a signal while training runs.
     """
@@ -115,6 +124,43 @@ def prepare(config_file: str, overrides: Sequence[str] = ()) -> TrainingPlan:
     check_resets(config, start)
     check_fine_tuning(config, start)
     return TrainingPlan(config_file, tuple(overrides), config, task, start, options=normalise(config, start))
+
+
+def check_plan(plan: TrainingPlan) -> None:
+    """Raises UserError for a checkpoint that is missing or of another run, or an impossible model."""
+    plan.start.check_exists()
+    check_resume(plan.config, plan.start, plan.data)
+    if plan.start.checkpoint is not None and not plan.config.model.init_ignore:
+        check_tokenizer(plan.start.checkpoint, plan.config.dataset.bert_name)
+    plan.task.build_loss()
+    with shapes_only():
+        plan.task.build_model(pretrained=False)
+
+
+def preflight(plan: TrainingPlan, force: bool = False) -> None:
+    """Raises UserError or MissingDataError for what would fail during training.
+
+    Data that cannot be read or fill no batch, a checkpoint that is missing or does not fit, a loss or model
+    that cannot be built, a device that evaluation asks for and is not there, results that evaluation may not
+    replace (unless `force`). The splits stay open in `plan.task`.
+    """
+    config, task = plan.config, plan.task
+    check_one_process(config.dataset)
+    common = "RANK" in os.environ and needs_common_batches(config.loss)
+    processes = int(os.environ["WORLD_SIZE"]) if common else 1
+    task.dataset("train").batches(option(config.fairseq, "batch_size"), 1, processes)
+    if not option(config.fairseq, "disable_validation"):
+        task.dataset("valid")
+    check_plan(plan)
+    if config.eval.after_training:
+        choose_device(config.eval.device)
+        check_results(task, force)
+    grouped = config.dataset.batch_sampler == "prompt_groups" and config.dataset.clips_per_prompt > 1
+    if grouped and not config.loss.label_aware:
+        log.warning(
+            "dataset.batch_sampler: prompt_groups puts several clips of a prompt into a batch, and the loss "
+            "takes each for a negative of the others: set loss.label_aware: true"
+        )
 
 
 _active: list[TrainingPlan] = []

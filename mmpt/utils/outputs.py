@@ -317,7 +317,8 @@ def _is_half_journal(name: str, kind: OutputKind) -> bool:
 def _alone(folder: Path) -> Iterator[None]:
     """Wait for another process that replaces files in `folder`, and keep others from it.
 
-    Where the file system has no locks, nothing is waited for.
+    Locks the folder itself: filelock would add a file to it. Where the file system has no locks, nothing is
+    waited for.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

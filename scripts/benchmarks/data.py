@@ -240,7 +240,7 @@ def _epoch(folder: Path, clips: int, updates: int, threads: int | None) -> dict[
 
     from benchmarks.train import MINILM
     from benchmarks.updates import Trainer, fresh_model
-    from mmpt.datasets.mmdataset import MMDataset
+    from mmpt.datasets.mmdataset import MMDataset, TrainingDraws
     from mmpt.losses import MMContraLoss
     from mmpt.models import load_tokenizer
     from mmpt.processors.aligner import DSAligner
@@ -258,7 +258,7 @@ def _epoch(folder: Path, clips: int, updates: int, threads: int | None) -> dict[
     start = time.perf_counter()
     examples = [Example(str(i), f"Sign number {i % 1000}.", Path(path)) for i, path in enumerate(paths)]
     source = PoseClips(examples, store, PoseProcessor(RECIPE, training=True), np.arange(clips))
-    dataset = MMDataset(source, texts, DSAligner(256), training=True)
+    dataset = MMDataset(source, texts, DSAligner(256), draws=TrainingDraws())
     made = time.perf_counter() - start
     batches: list[list[int]] = []
     drawing = _seconds(lambda: batches.extend(dataset.batches(BATCH, 1)))

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import BertConfig, BertModel
 
 from mmpt.embedding.embedder import SignCLIP
-from mmpt.models.projection import Space
+from mmpt.models.dual_encoder import Space
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.components import HANDS, POSE
 from mmpt.processors.pose_video import PoseProcessor

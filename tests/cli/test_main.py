@@ -1,5 +1,6 @@
 """`signclip`: the list of commands, suggestions for misspelt names, and what help costs."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmpt.cli.main import command_names, load_command, main
+from mmpt.extractors import EXTRACTORS
 from tests.conftest import ROOT
 
 COMMANDS = command_names()
@@ -29,6 +31,14 @@ def test_every_module_is_the_command_of_its_path(name: str, capsys: pytest.Captu
     with pytest.raises(SystemExit) as ended:
         main([*name.split(), "--help"])
     assert ended.value.code == 0 and f"usage: signclip {name}" in capsys.readouterr().out
+
+
+def test_every_argument_has_a_help() -> None:
+    parsers = {name: load_command(name).parser() for name in COMMANDS}
+    for name in EXTRACTORS.names():
+        parsers[f"extract {name}"] = argparse.ArgumentParser()
+        EXTRACTORS.get(name)().add_arguments(parsers[f"extract {name}"])
+    assert not [(name, each.dest) for name, one in parsers.items() for each in one._actions if not each.help]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_samples_are_the_prepared_parts_and_depend_on_seed_epoch_and_index(
     texts = set()
     for index, example in enumerate(dataset.examples):
         sample = dataset[index]
-        drawn = dataset._spans.draw(index, dataset._generators(index)[1])
+        drawn = dataset._draws.spans.draw(index, dataset._generators(index)[1])
         span = Span(drawn.frames.start, drawn.frames.stop, "frames")
         expected = processor(example.path, mirror=example.mirror, span=span)
         np.testing.assert_allclose(sample["vfeats"], expected, atol=1e-5)
@@ -188,7 +188,7 @@ def test_features_are_drawn_in_frames(tiny_yaml: Path, recordings: Path) -> None
     dataset = task_of(tiny_yaml, recordings, *features, table="features.csv").dataset("train")
     whole = np.load(recordings / "one.npy").astype(np.float32)
     for index in range(3):
-        drawn = dataset._spans.draw(index, dataset._generators(index)[1])
+        drawn = dataset._draws.spans.draw(index, dataset._generators(index)[1])
         np.testing.assert_array_equal(dataset[index]["vfeats"], whole[drawn.frames])
 
 

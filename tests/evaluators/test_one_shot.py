@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmpt.config.schema import EvalConfig
 from mmpt.evaluators.metrics import one_shot
 from mmpt.evaluators.metrics.one_shot import OTHER, SAME, Draw, choose_trials, rank_trials
-from mmpt.evaluators.metrics.places import place_metrics
+from mmpt.evaluators.metrics.tied_ranks import tied_rank_metrics
 from mmpt.evaluators.protocols import PROTOCOLS
 from mmpt.evaluators.protocols.one_shot import one_shot_results, trained_on
 from mmpt.utils.errors import UserError
@@ -62,7 +62,7 @@ def test_every_query_is_ranked_in_a_gallery_of_one_clip_a_sign(corpus, queries, 
             right = scores[gallery.index(signs[row])]
             tied = [n for n, score in enumerate(sorted(scores, reverse=True), start=1) if score == right]
             values.append(float(np.mean([1 / n for n in tied])))
-    assert place_metrics(found.places)["MRR"] == pytest.approx(np.mean(values))
+    assert tied_rank_metrics(found.ranks)["MRR"] == pytest.approx(np.mean(values))
     assert len(found.clip) == len(values) == len(found.sign)
     assert found.nearest.tolist() == nearest
 
@@ -91,10 +91,10 @@ def test_queries_in_blocks_equal_all_at_once(monkeypatch):
     whole = rank_trials(vectors, trials)
     monkeypatch.setattr(one_shot, "_BLOCK", 5)
     parts = rank_trials(vectors, trials)
-    for one, other in ((parts.places.first, whole.places.first), (parts.places.tied, whole.places.tied)):
+    for one, other in ((parts.ranks.first, whole.ranks.first), (parts.ranks.tied, whole.ranks.tied)):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(parts.nearest, whole.nearest)
-    assert len(parts.places) == len(parts.clip) == 2 * 36
+    assert len(parts.ranks) == len(parts.clip) == 2 * 36
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmpt.evaluators.metrics import sentences
-from mmpt.evaluators.metrics.places import (
-    Places,
-    join_places,
-    place_chance,
-    place_intervals,
-    place_metrics,
-    places_of,
-)
 from mmpt.evaluators.metrics.ranks import chance_metrics, class_rank_metrics
 from mmpt.evaluators.metrics.sentences import rank_pair_matrix, rank_pairs, sentence_metrics
 from mmpt.evaluators.metrics.similarity import rank_embeddings, similarity
+from mmpt.evaluators.metrics.tied_ranks import (
+    TiedRanks,
+    join_tied_ranks,
+    rank_scores,
+    tied_rank_chance,
+    tied_rank_intervals,
+    tied_rank_metrics,
+)
 from mmpt.utils.errors import UserError
 
 
@@ -32,7 +32,7 @@ def from_ranks(ranks, lower_median=False) -> dict[str, float]:
 
 
 def clip4clip(square: np.ndarray) -> dict[str, float]:
-    """CLIP4Clip's compute_metrics restated: a row's ranks are all places of the diagonal's value."""
+    """CLIP4Clip's compute_metrics restated: a row's ranks are all ranks of the diagonal's value."""
     ranks: list[int] = []
     for row, own in zip(square, np.diag(square)):
         ranks += [place for place, value in enumerate(sorted(row, reverse=True), start=1) if value == own]
@@ -81,16 +81,16 @@ def test_groups_of_equal_texts_give_the_numbers_of_cico(n_texts, more, seed):
 
 
 def brute_force(square: np.ndarray) -> dict[str, float]:
-    """Each query's value is the mean over its tied places."""
+    """Each query's value is the mean over its tied ranks."""
     values: dict[str, list[float]] = {}
     middles = []
     for row, own in zip(square, np.diag(square)):
-        places = [p for p, value in enumerate(sorted(row, reverse=True), start=1) if value == own]
-        middles.append(np.mean(places))
+        ranks = [p for p, value in enumerate(sorted(row, reverse=True), start=1) if value == own]
+        middles.append(np.mean(ranks))
         for k in (1, 5, 10):
-            values.setdefault(f"R@{k}", []).append(np.mean([p <= k for p in places]))
-        values.setdefault("MRR", []).append(np.mean([1 / p for p in places]))
-        values.setdefault("DCG", []).append(np.mean([1 / np.log2(1 + p) for p in places]))
+            values.setdefault(f"R@{k}", []).append(np.mean([p <= k for p in ranks]))
+        values.setdefault("MRR", []).append(np.mean([1 / p for p in ranks]))
+        values.setdefault("DCG", []).append(np.mean([1 / np.log2(1 + p) for p in ranks]))
     found = {name: float(np.mean(of)) for name, of in values.items()}
     return found | {"MedianR": float(np.median(middles)), "MeanR": float(np.mean(middles))}
 
@@ -111,13 +111,13 @@ def test_ties_and_duplicates_by_brute_force_in_any_order(n_texts, more, levels, 
         agree(again[side], found[side])
 
 
-def test_tied_places_of_clip4clip_make_queries_with_duplicates_weigh_more():
+def test_tied_ranks_of_clip4clip_make_queries_with_duplicates_weigh_more():
     labels, matrix = np.array([0, 0, 1]), np.array([[2.0, 3.0, 0.0], [1.0, 1.0, -1.0]])
     square = matrix[labels]
     found = sentence_metrics(matrix, labels)["strict"]["v2t"]
-    # clips 0 and 1: own text at places 1 and 2; clip 2: place 3
+    # clips 0 and 1: own text at ranks 1 and 2; clip 2: rank 3
     assert found["R@1"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
-    assert clip4clip(square.T)["R@1"] == pytest.approx(2 / 5)  # five places counted for three clips
+    assert clip4clip(square.T)["R@1"] == pytest.approx(2 / 5)  # five ranks counted for three clips
 
 
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
@@ -155,13 +155,13 @@ def test_memory_does_not_hold_the_matrix():
     assert peak < 0.4 * n * n * 4
 
 
-def test_without_ties_places_are_ranks_and_chance_is_that_of_ranks():
+def test_tied_ranks_without_ties_are_class_ranks_and_chance_is_that_of_ranks():
     ranks = np.array([1, 4, 11, 2, 7])
-    places = Places(ranks, np.ones_like(ranks))
-    assert place_metrics(places) == pytest.approx(class_rank_metrics(ranks), abs=1e-12)
+    untied = TiedRanks(ranks, np.ones_like(ranks))
+    assert tied_rank_metrics(untied) == pytest.approx(class_rank_metrics(ranks), abs=1e-12)
     for n in (1, 2, 9, 10, 331):
-        assert place_chance(n) == pytest.approx(chance_metrics(n), abs=1e-9)
-    mixed = place_chance([1, 1, 3])
+        assert tied_rank_chance(n) == pytest.approx(chance_metrics(n), abs=1e-9)
+    mixed = tied_rank_chance([1, 1, 3])
     assert mixed["R@1"] == pytest.approx((1 + 1 + 1 / 3) / 3) and mixed["MeanR"] == pytest.approx(4 / 3)
     assert mixed["MedianR"] == 1  # ranks 1, 1 and one of 1 to 3
 
@@ -172,31 +172,35 @@ def test_chance_is_what_random_scores_give_with_duplicates_too():
     made = [rank_pair_matrix(rng.normal(size=(5, 8)), labels) for _ in range(1500)]
     for of, sizes in (("strict", {"t2v": 8, "v2t": 8}), ("grouped", {"t2v": 5, "v2t": 5})):
         for side, n in sizes.items():
-            found = place_metrics(join_places([getattr(one, of)[side] for one in made]))
+            found = tied_rank_metrics(join_tied_ranks([getattr(one, of)[side] for one in made]))
             for metric in ("R@1", "R@5", "MRR", "MeanR"):
-                assert found[metric] == pytest.approx(place_chance(n)[metric], rel=0.04), (of, side, metric)
+                assert found[metric] == pytest.approx(tied_rank_chance(n)[metric], rel=0.04), (
+                    of,
+                    side,
+                    metric,
+                )
 
 
 def test_intervals_draw_whole_clusters():
     rng = np.random.default_rng(0)
     first = rng.integers(1, 30, 120)
-    places = Places(first, np.ones_like(first))
-    alone = place_intervals(places, np.arange(120), resamples=400)
-    twice = Places(np.tile(first, 2), np.ones(240, dtype=int))
-    copies = place_intervals(twice, np.tile(np.arange(120), 2), resamples=400)
+    ranks = TiedRanks(first, np.ones_like(first))
+    alone = tied_rank_intervals(ranks, np.arange(120), resamples=400)
+    twice = TiedRanks(np.tile(first, 2), np.ones(240, dtype=int))
+    copies = tied_rank_intervals(twice, np.tile(np.arange(120), 2), resamples=400)
     for name, bounds in alone.items():  # a copy of each query, in the same cluster, adds no information
         assert copies[name] == pytest.approx(bounds, abs=1e-12), name
-    metrics = place_metrics(places)
+    metrics = tied_rank_metrics(ranks)
     assert all(low <= metrics[name] <= high for name, (low, high) in alone.items())
     # of two queries, at ranks 1 and 3, a quarter of the draws has a mean of 1, half 2, and a quarter 3
-    two = Places(np.array([1, 3]), np.ones(2, dtype=int))
+    two = TiedRanks(np.array([1, 3]), np.ones(2, dtype=int))
     for level, bounds in ((0.4, [2, 2]), (0.6, [1, 3])):
-        found = place_intervals(two, [0, 1], level=level)
+        found = tied_rank_intervals(two, [0, 1], level=level)
         assert found["MeanR"] == found["MedianR"] == bounds
-    assert alone != place_intervals(places, np.arange(120))
-    default = place_intervals(places, np.arange(120), resamples=1000, level=0.95, seed=0)
-    assert place_intervals(places, np.arange(120)) == default
-    assert place_intervals(places, np.zeros(120, dtype=int))["MRR"] == pytest.approx([metrics["MRR"]] * 2)
+    assert alone != tied_rank_intervals(ranks, np.arange(120))
+    default = tied_rank_intervals(ranks, np.arange(120), resamples=1000, level=0.95, seed=0)
+    assert tied_rank_intervals(ranks, np.arange(120)) == default
+    assert tied_rank_intervals(ranks, np.zeros(120, dtype=int))["MRR"] == pytest.approx([metrics["MRR"]] * 2)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +220,9 @@ def test_bad_matrices_are_one_line(matrix, labels, message):
     assert "\n" not in str(error.value)
 
 
-def test_places_of_scores():
-    places = places_of([[3.0, 1.0, 3.0], [0.0, 2.0, 1.0]], [2, 0])
-    assert places.first.tolist() == [1, 3] and places.tied.tolist() == [2, 1]
+def test_rank_scores():
+    ranks = rank_scores([[3.0, 1.0, 3.0], [0.0, 2.0, 1.0]], [2, 0])
+    assert ranks.first.tolist() == [1, 3] and ranks.tied.tolist() == [2, 1]
     for scores, right in ([[np.nan, 1]], [0]), ([[1.0, 2.0]], [2]), ([1.0], [0]):
         with pytest.raises(UserError):
-            places_of(scores, right)
+            rank_scores(scores, right)

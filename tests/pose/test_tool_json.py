@@ -266,7 +266,7 @@ def test_bad_folders(tmp_path):
         read_frame_folder(folder)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(UserError, match="no file of its name"):
+    with pytest.raises(UserError, match="no file whose name ends with a frame number"):
         read_frame_folder(empty)
 
 

@@ -12,7 +12,7 @@ from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import from_pose, read_pose
 from mmpt.pose.span import Span
 from mmpt.pose.store import StoreRequest
-from mmpt.processors.clip_source import VIDEO_PROCESSORS
+from mmpt.processors.example import VIDEO_PROCESSORS
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.utils.errors import UserError
 from tests.pose.pose_fakes import fake_clip, layout, write_pose

@@ -8,9 +8,8 @@ from mmpt.config.run_folder import BEST, DATA, LAST, METRICS, SAVED_CONFIG, TOKE
 from mmpt.models.loading import load_model
 from mmpt.tasks import Task
 from mmpt.training import prepare
-from mmpt.training.preflight import check_plan, preflight
 from mmpt.training.resume import StartKind
-from mmpt.training.run import active, active_plan
+from mmpt.training.run import active, active_plan, check_plan, preflight
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from tests.commands import O

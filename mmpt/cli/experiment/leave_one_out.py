@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="YAML",
-        help="training config of the folds; of several, each has its own table",
+        help="training configs of the folds; each has its own table",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the config")
     parser.add_argument(
@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder (default: runs/leave_one_out/NAME OF THE CONFIG); of several configs: NAME in it",
+        help="folder (default: runs/leave_one_out/NAME OF THE CONFIG); several configs: a folder in it for "
+        "each",
     )
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 

@@ -11,8 +11,8 @@ The last line says whether A and B can be mixed: body and both hands have a medi
 widths, a 90th percentile of at most 0.05, and are seen by only one in at most 5 % of frames; frame rates
 differ by at most 5 %; both have z or none has, unless the model needs none (pose_layout: canonical). With
 --model: the cosine of the embeddings has a median of at least 0.99 and a minimum of at least 0.9, and with
---prompts, the first prompt stays the same in at least 95 % of the clips. The face is measured, but not
-judged.
+--prompts, the first prompt stays the same in at least 95 % of the clips. The face is measured,
+but does not count.
 
 Exit status: 0, or 1 if a file cannot be read, which is named.
 """

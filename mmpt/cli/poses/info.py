@@ -1,10 +1,10 @@
-"""Describe pose files: layout, frame rate, people, and how often each part is there.
+"""Describe pose files: layout, frame rate, people, and how often each part is visible.
 
     signclip poses info FILE|FOLDER... [--model MODEL] [--json]
 
-Of a folder, all .pose files at any depth are read and described together; what differs between them is called
-mixed. A part is there in a frame if any of its points is. With --model, the landmarks that the model reads
-are counted. Exit status: 0, or 1 if a file cannot be read, which is named.
+All .pose files in a folder, at any depth, are described together; values that differ between them are shown
+as "mixed". A part is visible in a frame if any of its points is. With --model, the landmarks that the model
+reads are counted. Exit status: 0, or 1 if a file cannot be read, which is named.
 """
 
 import argparse

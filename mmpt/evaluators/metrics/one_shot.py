@@ -2,7 +2,7 @@
 
 The task of De Coster and Dambre (2023), "Querying a sign language dictionary with videos using dense vector
 search", and of Vandendriessche et al. (2025), https://arxiv.org/abs/2502.20171: the language was not trained
-on. They report MRR and R@k; see places.py for these and for DCG.
+on. They report MRR and R@k; see tied_ranks.py for these and for DCG.
 
     same-language    for each sign language, one clip of each sign, drawn at random, is the gallery; the other
                      clips of these signs are queries. Signs with one clip are in the gallery only. The draw
@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.places import Places, join_places, places_of
 from mmpt.evaluators.metrics.similarity import similarity
+from mmpt.evaluators.metrics.tied_ranks import TiedRanks, join_tied_ranks, rank_scores
 from mmpt.utils.errors import UserError
 
 SAME, OTHER = "same-language", "other-language"
@@ -76,13 +76,13 @@ class Trials:
 class OneShot:
     """Q pairs of a query and a gallery.
 
-    places: of the right clip. clip, nearest: int64 [Q], rows of the query and of the first clip of its
+    ranks: of the right clip. clip, nearest: int64 [Q], rows of the query and of the first clip of its
     ranking. candidates: int64 [Q], size of the gallery. language: int64 [Q], the gallery's. sign: int64 [Q],
     numbers of the signs; in same-language, those of different languages differ.
     """
 
     trials: Trials
-    places: Places
+    ranks: TiedRanks
     clip: Ints
     nearest: Ints
     candidates: Ints
@@ -150,13 +150,13 @@ def rank_trials(vectors: ArrayLike, trials: Trials, kind: str = "cosine") -> One
 
 def rank_trials_by(score: Callable[[Ints, Ints], NDArray], trials: Trials) -> OneShot:
     """Rank by any scores. score: rows of queries [Q] and of a gallery [C] -> similarities [Q, C]."""
-    places, nearest = [], []
+    ranks, nearest = [], []
     for trial in trials.trials:
         for start in range(0, len(trial.rows), _BLOCK):
             part = slice(start, start + _BLOCK)
             scores = score(trial.rows[part], trial.gallery)
             nearest.append(trial.gallery[scores.argmax(axis=1)])
-            places.append(places_of(scores, trial.right[part]))
+            ranks.append(rank_scores(scores, trial.right[part]))
     clip = np.concatenate([trial.rows for trial in trials.trials])
     each = [len(trial.rows) for trial in trials.trials]
     language = np.repeat([trial.language for trial in trials.trials], each)
@@ -164,7 +164,7 @@ def rank_trials_by(score: Callable[[Ints, Ints], NDArray], trials: Trials) -> On
     if trials.queries == SAME:
         sign = sign * len(trials.languages) + language
     candidates = np.repeat([len(trial.gallery) for trial in trials.trials], each)
-    return OneShot(trials, join_places(places), clip, np.concatenate(nearest), candidates, language, sign)
+    return OneShot(trials, join_tied_ranks(ranks), clip, np.concatenate(nearest), candidates, language, sign)
 
 
 def _numbers(names: Sequence[str]) -> tuple[list[str], Ints]:

@@ -10,10 +10,10 @@ text (V2T). They differ where several clips have the same text:
               queries; a candidate is all clips of one text, with the score of the best one. V2T: the N clips
               are queries, the P distinct texts are candidates.
 
-Without duplicates both are the same. Ties: see places.py. CLIP4Clip's code counts a query with m tied places
-m times, so that queries with duplicates weigh more; here every query weighs the same, and its value is the
-mean over the tied places. Where no scores tie, the numbers equal those of both codes, except for the medians
-of PyTorch (CiCo's V2T, CLIP4Clip's with several texts a video), the lower of the middle two.
+Without duplicates both are the same. Ties: see tied_ranks.py. CLIP4Clip's code counts a query with m tied
+ranks m times, so that queries with duplicates weigh more; here every query weighs the same, and its value is
+the mean over the tied ranks. Where no scores tie, the numbers equal those of both codes, except for the
+medians of PyTorch (CiCo's V2T, CLIP4Clip's with several texts a video), the lower of the middle two.
 """
 
 from collections.abc import Sequence
@@ -22,24 +22,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.places import KS, Places, place_metrics
 from mmpt.evaluators.metrics.ranking import TILE_COLUMNS, TILE_ROWS, check_prompt_ids
 from mmpt.evaluators.metrics.retrieval import as_similarity
 from mmpt.evaluators.metrics.similarity import ScoreTiles
+from mmpt.evaluators.metrics.tied_ranks import KS, TiedRanks, tied_rank_metrics
 from mmpt.utils.errors import UserError
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class PairPlaces:
-    """Places by direction, "t2v" and "v2t"; see the module.
+class PairRanks:
+    """The ranks by direction, "t2v" and "v2t"; see the module.
 
     strict: of the N clips. grouped: "t2v" of the P distinct texts, "v2t" of the N clips.
     """
 
-    strict: dict[str, Places]
-    grouped: dict[str, Places]
+    strict: dict[str, TiedRanks]
+    grouped: dict[str, TiedRanks]
 
 
 def sentence_metrics(
@@ -51,15 +51,15 @@ def sentence_metrics(
     {"t2v": {"R@1", ..., "MedianR", "MeanR", "MRR", "DCG"}, "v2t": ...}, "grouped": ...}. Raises UserError on
     shapes that do not fit, texts without a clip, and NaN or infinite similarities.
     """
-    places = rank_pair_matrix(similarity, text_of_video)
+    ranks = rank_pair_matrix(similarity, text_of_video)
     return {
-        name: {side: place_metrics(one, ks) for side, one in of.items()}
-        for name, of in (("strict", places.strict), ("grouped", places.grouped))
+        name: {side: tied_rank_metrics(one, ks) for side, one in of.items()}
+        for name, of in (("strict", ranks.strict), ("grouped", ranks.grouped))
     }
 
 
-def rank_pair_matrix(similarity: ArrayLike, text_of_video: ArrayLike | None = None) -> PairPlaces:
-    """The places behind `sentence_metrics`."""
+def rank_pair_matrix(similarity: ArrayLike, text_of_video: ArrayLike | None = None) -> PairRanks:
+    """The ranks behind `sentence_metrics`."""
     matrix = as_similarity(similarity)
     n_texts, n_videos = matrix.shape
     ids = np.arange(n_videos) if text_of_video is None else text_of_video
@@ -71,13 +71,13 @@ def rank_pair_matrix(similarity: ArrayLike, text_of_video: ArrayLike | None = No
     for columns in counter.columns():
         for row in range(0, n_texts, TILE_ROWS):
             counter.add(by_text[row : row + TILE_ROWS, columns], row, columns.start)
-    return counter.places()
+    return counter.ranks()
 
 
 def rank_pairs(
     text: ArrayLike, video: ArrayLike, text_of_video: ArrayLike, kind: str = "cosine"
-) -> PairPlaces:
-    """The places of embeddings, in blocks: the matrix of all similarities is never held in memory.
+) -> PairRanks:
+    """The ranks of embeddings, in blocks: the matrix of all similarities is never held in memory.
 
     text: [P, H], one row for each distinct text. video: [N, H]. text_of_video: integers [N]. kind: "cosine"
     or "dot". Raises UserError as `sentence_metrics`.
@@ -93,7 +93,7 @@ def rank_pairs(
         if not np.isfinite(tile).all():
             raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
         counter.add(tile, row, column)
-    return counter.places()
+    return counter.ranks()
 
 
 class _PairCounter:
@@ -154,12 +154,12 @@ class _PairCounter:
             best = np.maximum.reduceat(tile, self.starts[groups] - column, axis=1)
             self._t2v_grouped.count(rows, best, self._best[rows])
 
-    def places(self) -> PairPlaces:
-        """The places, in the clips' own order, after every tile has been added."""
+    def ranks(self) -> PairRanks:
+        """The ranks, in the clips' own order, after every tile has been added."""
         back = np.argsort(self.order)
-        strict = {"t2v": self._t2v.places(back), "v2t": self._v2t.places(back)}
-        texts = self._t2v_grouped.places(slice(None))
-        return PairPlaces(strict, {"t2v": texts, "v2t": self._v2t_grouped.places(back)})
+        strict = {"t2v": self._t2v.ranks(back), "v2t": self._v2t.ranks(back)}
+        texts = self._t2v_grouped.ranks(slice(None))
+        return PairRanks(strict, {"t2v": texts, "v2t": self._v2t_grouped.ranks(back)})
 
 
 class _Counts:
@@ -180,5 +180,5 @@ class _Counts:
             np.count_nonzero(scores == own[:, None], axis=1),
         )
 
-    def places(self, order: Ints | slice) -> Places:
-        return Places(1 + self.above[order], self.level[order])
+    def ranks(self, order: Ints | slice) -> TiedRanks:
+        return TiedRanks(1 + self.above[order], self.level[order])

@@ -132,7 +132,7 @@ def _title(results: Mapping[str, Any]) -> str:
 
 
 def _nouns(results: Mapping[str, Any]) -> tuple[str, str]:
-    """What the labels are, one and several: prompts, or classes that clips of training made."""
+    """The noun for the labels, singular and plural: prompts, or classes of training clips."""
     return ("class", "classes") if results.get("noun") == "class" else ("prompt", "prompts")
 
 

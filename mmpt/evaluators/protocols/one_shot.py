@@ -7,7 +7,12 @@ import numpy as np
 
 from mmpt.config.schema import EvalConfig
 from mmpt.evaluators.metrics.one_shot import OTHER, Draw, OneShot, Trials, choose_trials, rank_trials
-from mmpt.evaluators.metrics.places import Places, place_chance, place_intervals, place_metrics
+from mmpt.evaluators.metrics.tied_ranks import (
+    TiedRanks,
+    tied_rank_chance,
+    tied_rank_intervals,
+    tied_rank_metrics,
+)
 from mmpt.evaluators.prompt_sets import PromptSets
 from mmpt.evaluators.protocols.base import LEVEL, PROTOCOLS, Evaluated, EvaluationProtocol
 from mmpt.evaluators.reports.results import ClipAnswers
@@ -61,13 +66,13 @@ def one_shot_results(found: OneShot, resamples: int = 1000) -> dict[str, Any]:
 
     resamples: of the bootstrap; 0 for no intervals.
     """
-    results: dict[str, Any] = {"v2v": place_metrics(found.places), "intervals": {}}
+    results: dict[str, Any] = {"v2v": tied_rank_metrics(found.ranks), "intervals": {}}
     if resamples:
-        intervals = place_intervals(found.places, found.sign, resamples=resamples, level=LEVEL)
+        intervals = tied_rank_intervals(found.ranks, found.sign, resamples=resamples, level=LEVEL)
         results["intervals"] = {"v2v": intervals}
         results["bootstrap"] = {"over": {"v2v": "signs"}, "resamples": resamples, "level": LEVEL}
     trials = found.trials
-    results["chance"] = {f"v2v {name}": v for name, v in place_chance(found.candidates).items()}
+    results["chance"] = {f"v2v {name}": v for name, v in tied_rank_chance(found.candidates).items()}
     results["galleries"] = {
         name: _of_gallery(found, number)
         for number, name in enumerate(trials.languages)
@@ -87,8 +92,8 @@ def one_shot_results(found: OneShot, resamples: int = 1000) -> dict[str, Any]:
 def _of_gallery(found: OneShot, language: int) -> dict[str, float]:
     """Numbers of the queries to the galleries of one sign language."""
     rows = found.language == language
-    metrics = place_metrics(Places(found.places.first[rows], found.places.tied[rows]))
-    chance = place_chance(found.candidates[rows])
+    metrics = tied_rank_metrics(TiedRanks(found.ranks.first[rows], found.ranks.tied[rows]))
+    chance = tied_rank_chance(found.candidates[rows])
     return {
         "signs": int(found.candidates[rows].max()),
         "clips": len(np.unique(found.clip[rows])),
@@ -148,8 +153,8 @@ def _answers(found: OneShot, labels: Any) -> ClipAnswers:
     clips, first = np.unique(found.clip, return_index=True)
     given, ranks = np.full(len(labels), -1), np.full(len(labels), -1)
     given[clips] = labels[found.nearest[first]]
-    ranks[clips] = found.places.first[first]
-    hits = found.places.mean(lambda rank: (rank <= 1).astype(np.float64))
+    ranks[clips] = found.ranks.first[first]
+    hits = found.ranks.mean(lambda rank: (rank <= 1).astype(np.float64))
     right = np.full(len(labels), np.nan)
     right[clips] = np.bincount(found.clip, hits)[clips] / np.bincount(found.clip)[clips]
     return ClipAnswers("nearest gallery clip", "sign", given, ranks, right)

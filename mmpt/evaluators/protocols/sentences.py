@@ -5,8 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt.evaluators.metrics.places import Places, place_chance, place_intervals, place_metrics
-from mmpt.evaluators.metrics.sentences import PairPlaces, rank_pairs
+from mmpt.evaluators.metrics.sentences import PairRanks, rank_pairs
+from mmpt.evaluators.metrics.tied_ranks import (
+    TiedRanks,
+    tied_rank_chance,
+    tied_rank_intervals,
+    tied_rank_metrics,
+)
 from mmpt.evaluators.protocols.base import LEVEL, PROTOCOLS, Evaluated, EvaluationProtocol
 from mmpt.evaluators.reports.results import ClipAnswers
 from mmpt.evaluators.reports.view import CLIPS
@@ -23,23 +28,23 @@ class Sentences(EvaluationProtocol):
         """See EvaluationProtocol. "grouped": the numbers with duplicates as right, if there are any."""
         embedded, options = split.embedded, split.options
         labels = np.asarray(embedded.labels)
-        places = rank_pairs(embedded.texts, embedded.videos, labels, options.similarity)
-        results = pair_results(places, labels, options.bootstrap)
+        ranks = rank_pairs(embedded.texts, embedded.videos, labels, options.similarity)
+        results = pair_results(ranks, labels, options.bootstrap)
         results |= {
             "n_videos": len(labels),
             "n_prompts": len(embedded.texts),
             "similarity": options.similarity,
         }
-        return results, _answers(split, places)
+        return results, _answers(split, ranks)
 
 
-def pair_results(places: PairPlaces, labels: NDArray[np.int64], resamples: int = 1000) -> dict[str, Any]:
+def pair_results(ranks: PairRanks, labels: NDArray[np.int64], resamples: int = 1000) -> dict[str, Any]:
     """{"t2v", "v2t", "intervals", "chance", "bootstrap", "duplicates", "notes"}; "grouped" if there are some.
 
     labels: the text of each clip [N]. resamples: of the bootstrap; 0 for no intervals.
     """
-    n_clips, n_texts = len(labels), len(places.grouped["t2v"])
-    results = _of(places.strict, {"t2v": n_clips, "v2t": n_clips}, labels, resamples)
+    n_clips, n_texts = len(labels), len(ranks.grouped["t2v"])
+    results = _of(ranks.strict, {"t2v": n_clips, "v2t": n_clips}, labels, resamples)
     several = np.bincount(labels) > 1
     duplicates = {"texts": int(several.sum()), "clips": int(several[labels].sum())}
     results["duplicates"] = duplicates
@@ -48,7 +53,7 @@ def pair_results(places: PairPlaces, labels: NDArray[np.int64], resamples: int =
         f"{duplicates['texts']} texts have several clips ({duplicates['clips']} clips)"
     ]
     if several.any():
-        results["grouped"] = _of(places.grouped, {"t2v": n_texts, "v2t": n_texts}, labels, resamples)
+        results["grouped"] = _of(ranks.grouped, {"t2v": n_texts, "v2t": n_texts}, labels, resamples)
         results["notes"].append(
             "right are a text's own clip and a clip's own text; in the rows 'duplicates right', equal "
             f"texts are one of {n_texts} texts, and all their clips one candidate"
@@ -59,22 +64,24 @@ def pair_results(places: PairPlaces, labels: NDArray[np.int64], resamples: int =
     return results
 
 
-def _of(places: dict[str, Places], candidates: dict[str, int], labels: Any, resamples: int) -> dict[str, Any]:
+def _of(
+    ranks: dict[str, TiedRanks], candidates: dict[str, int], labels: Any, resamples: int
+) -> dict[str, Any]:
     """Metrics, intervals and chance of both directions."""
-    found: dict[str, Any] = {side: place_metrics(one) for side, one in places.items()}
+    found: dict[str, Any] = {side: tied_rank_metrics(one) for side, one in ranks.items()}
     found["intervals"], found["chance"] = {}, {}
-    for side, one in places.items():
+    for side, one in ranks.items():
         if resamples:
             text = labels if len(one) == len(labels) else np.arange(len(one))
-            found["intervals"][side] = place_intervals(one, text, resamples=resamples, level=LEVEL)
-        chance = place_chance(candidates[side])
+            found["intervals"][side] = tied_rank_intervals(one, text, resamples=resamples, level=LEVEL)
+        chance = tied_rank_chance(candidates[side])
         found["chance"] |= {f"{side} {metric}": value for metric, value in chance.items()}
     return found
 
 
-def _answers(split: Evaluated, places: PairPlaces) -> ClipAnswers:
+def _answers(split: Evaluated, ranks: PairRanks) -> ClipAnswers:
     """The nearest text of each clip. No pictures: a text has hardly ever more than one clip."""
     nearest = split.embedded.nearest(split.options.similarity)
-    ranks = places.grouped["v2t"].first if len(nearest) <= CLIPS else None
-    right = places.strict["v2t"].mean(lambda ranks: (ranks <= 1).astype(np.float64))
-    return ClipAnswers("nearest text", "text", nearest, ranks, right, pictures=False)
+    first = ranks.grouped["v2t"].first if len(nearest) <= CLIPS else None
+    right = ranks.strict["v2t"].mean(lambda rank: (rank <= 1).astype(np.float64))
+    return ClipAnswers("nearest text", "text", nearest, first, right, pictures=False)

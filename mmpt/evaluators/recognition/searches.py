@@ -20,8 +20,8 @@ def sentences(
     queries: Split, prompts: list[str], texts: NDArray, prompt_of: NDArray[np.int64], options: Options
 ) -> list[Outcome]:
     """Outcomes of both directions, and again with duplicates as right if there are any."""
-    places = rank_pairs(texts, queries.vectors, prompt_of)
-    results = pair_results(places, prompt_of, options.resamples)
+    ranks = rank_pairs(texts, queries.vectors, prompt_of)
+    results = pair_results(ranks, prompt_of, options.resamples)
     outcomes = []
     grouped = [(results["grouped"], ", duplicates right")] if "grouped" in results else []
     for of, name in [(results, ""), *grouped]:

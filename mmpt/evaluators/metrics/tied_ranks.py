@@ -1,13 +1,13 @@
 """Metrics of queries with one right candidate each, whatever the order of the candidates.
 
-A candidate that ties with others has several places, from `first` to `first + tied - 1`. A metric is the mean
-over these places, its expected value if ties were broken at random. So the results do not depend on the order
+A candidate that ties with others has several ranks, from `first` to `first + tied - 1`. A metric is the mean
+over these ranks, its expected value if ties were broken at random. So the results do not depend on the order
 of a table, and equal texts, whose scores are equal, have no advantage by their position.
 
     R@k       share of queries whose right candidate is among the first k
     MRR       mean of 1 / rank
     DCG       mean of 1 / log2(1 + rank), the discounted cumulative gain of the one right candidate
-    MedianR   median over queries of the middle place (the mean of the middle two if their number is even)
+    MedianR   median over queries of the middle rank (the mean of the middle two if their number is even)
     MeanR     mean rank
 
 Without ties these are `class_rank_metrics` of the ranks (mmpt/evaluators/metrics/ranks.py).
@@ -27,8 +27,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Places:
-    """The places of each query's right candidate.
+class TiedRanks:
+    """The ranks of each query's right candidate.
 
     first: int64 [N], from 1, the best of them. tied: int64 [N], the number of candidates with its score,
     itself included.
@@ -42,11 +42,11 @@ class Places:
 
     @property
     def middle(self) -> Floats:
-        """The mean place of each query [N]."""
+        """The mean rank of each query [N]."""
         return self.first + (self.tied - 1) / 2
 
     def mean(self, gain: Callable[[Floats], Floats]) -> Floats:
-        """The mean of gain(rank) over the places of each query [N]."""
+        """The mean of gain(rank) over the ranks of each query [N]."""
         values = gain(self.first.astype(np.float64))
         if len(ties := np.flatnonzero(self.tied > 1)):
             last = self.first[ties] + self.tied[ties] - 1
@@ -55,13 +55,13 @@ class Places:
         return values
 
 
-def join_places(parts: Sequence[Places]) -> Places:
+def join_tied_ranks(parts: Sequence[TiedRanks]) -> TiedRanks:
     """The queries of several rankings, one after another."""
-    return Places(np.concatenate([p.first for p in parts]), np.concatenate([p.tied for p in parts]))
+    return TiedRanks(np.concatenate([p.first for p in parts]), np.concatenate([p.tied for p in parts]))
 
 
-def places_of(scores: ArrayLike, right: ArrayLike) -> Places:
-    """Places of candidate `right` [N] among the candidates of each query; scores: [N, C].
+def rank_scores(scores: ArrayLike, right: ArrayLike) -> TiedRanks:
+    """Ranks of candidate `right` [N] among the candidates of each query; scores: [N, C].
 
     Raises UserError on NaN, infinite scores, and on shapes and numbers that do not fit.
     """
@@ -77,27 +77,27 @@ def places_of(scores: ArrayLike, right: ArrayLike) -> Places:
             f"candidate numbers must be from 0 to {values.shape[1] - 1}, got {own.min()} to {own.max()}."
         )
     score = values[np.arange(len(own)), own][:, None]
-    return Places(
+    return TiedRanks(
         1 + np.count_nonzero(values > score, axis=1),
         np.count_nonzero(values == score, axis=1).astype(np.int64),
     )
 
 
-def place_metrics(places: Places, ks: Sequence[int] = KS) -> dict[str, float]:
+def tied_rank_metrics(ranks: TiedRanks, ks: Sequence[int] = KS) -> dict[str, float]:
     """The metrics above."""
-    found = {name: float(values.mean()) for name, values in _values(places, ks).items()}
-    return found | {"MedianR": float(np.median(places.middle))}
+    found = {name: float(values.mean()) for name, values in _values(ranks, ks).items()}
+    return found | {"MedianR": float(np.median(ranks.middle))}
 
 
-def place_intervals(
-    places: Places,
+def tied_rank_intervals(
+    ranks: TiedRanks,
     clusters: ArrayLike,
     ks: Sequence[int] = KS,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Intervals:
-    """Percentile bootstrap intervals of `place_metrics`; whole clusters of queries are drawn.
+    """Percentile bootstrap intervals of `tied_rank_metrics`; whole clusters of queries are drawn.
 
     clusters: integers [N], such as the text or the sign of each query, because the queries of one text depend
     on each other. Candidates are not resampled. The same seed gives the same intervals.
@@ -105,11 +105,11 @@ def place_intervals(
     _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
     n_clusters = int(cluster.max()) + 1
     sizes = np.bincount(cluster)
-    sums = {name: np.bincount(cluster, v) for name, v in _values(places, ks).items()}
-    middle = places.middle
+    sums = {name: np.bincount(cluster, v) for name, v in _values(ranks, ks).items()}
+    middle = ranks.middle
     order = np.argsort(middle)
     found: dict[str, list[NDArray]] = {name: [] for name in (*sums, "MedianR")}
-    for weights in resampling_weights(n_clusters, resamples, seed, width=len(places)):
+    for weights in resampling_weights(n_clusters, resamples, seed, width=len(ranks)):
         count = weights @ sizes
         for name, of_cluster in sums.items():
             found[name].append(weights @ of_cluster / count)
@@ -121,7 +121,7 @@ def place_intervals(
     return percentiles(found, level)
 
 
-def place_chance(candidates: ArrayLike, ks: Sequence[int] = KS) -> dict[str, float]:
+def tied_rank_chance(candidates: ArrayLike, ks: Sequence[int] = KS) -> dict[str, float]:
     """Expected metrics of random scores; candidates: their number C, for all queries or for each [N].
 
     The rank is uniform from 1 to C: R@k is min(k, C) / C, MeanR (C + 1) / 2, MRR and DCG the means of their
@@ -149,7 +149,7 @@ def _gains(ks: Sequence[int]) -> dict[str, Callable[[Floats], Floats]]:
     }
 
 
-def _values(places: Places, ks: Sequence[int]) -> dict[str, Floats]:
-    if not len(places):
+def _values(ranks: TiedRanks, ks: Sequence[int]) -> dict[str, Floats]:
+    if not len(ranks):
         raise UserError("there are no queries to rank.")
-    return {name: places.mean(gain) for name, gain in _gains(ks).items()}
+    return {name: ranks.mean(gain) for name, gain in _gains(ks).items()}
