@@ -65,7 +65,11 @@ def main(argv: list[str] | None = None) -> int:
         check_file(Path(options.out), lambda path: "benchmark" in read_json(path))
     found = options.run(options)
     if options.out:
-        settings = {key: value for key, value in vars(options).items() if key not in ("run", "out", "name")}
+        settings = {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in vars(options).items()
+            if key not in ("run", "out", "name")
+        }
         about_run = {"benchmark": options.name, "machine": machine(), "settings": settings}
         write_json(options.out, about_run | found)
         log.info("all numbers are in %s", options.out)

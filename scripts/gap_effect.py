@@ -2,18 +2,23 @@
 """Effect of dataset.fill_gaps on a trained model when frames of the hands are hidden at random.
 
     python scripts/gap_effect.py runs/fslex_demo/model --config projects/signclip/test_fslex_demo.yaml
+    python scripts/gap_effect.py --write data/lexicon_gaps --shares 0.4
 
 Counts the gaps of the hands in the clips of the test split, then hides a share of the frames of both hands,
 in gaps of 1 to --longest frames (which may touch), never the first or the last frame. Prints V2T R@1 of each
-seed, and the paired difference to no filling with its 95 % interval (bootstrap over clips).
+seed, and the paired difference to no filling with its 95 % interval (bootstrap over clips). With --write,
+all clips of the lexicon are written with hidden frames instead, to train on them (dataset.vfeat_dir).
 """
 
 import argparse
 import dataclasses
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from pose_format import Pose
 
 from mmpt.cli import run_cli
 from mmpt.config import load_config
@@ -23,28 +28,61 @@ from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS
 from mmpt.pose.reader import read_pose
 from mmpt.pose.smoothing import Smoothing
+from mmpt.processors.fingerspelling import find_lexicon, read_index
 from mmpt.tasks.task import Task
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", help="model folder")
-    parser.add_argument("--config", required=True, help="config of the test split")
+    parser.add_argument("model", nargs="?", help="model folder")
+    parser.add_argument("--config", help="config of the test split")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write clips; must be new or empty")
     parser.add_argument("--shares", nargs="+", type=float, default=[0.2, 0.4], help="hidden frames")
     parser.add_argument("--longest", type=int, default=5, help="frames of the longest gap (default: 5)")
     parser.add_argument("--fill", nargs="+", type=int, default=[5, 25], help="values of fill_gaps")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    return run_cli(measure, parser.parse_args(argv))
+    return run_cli(run, parser.parse_args(argv))
 
 
-def measure(args: argparse.Namespace) -> int:
-    """Print the gaps and the table."""
+def run(args: argparse.Namespace) -> int:
+    """Check the arguments, and write or measure."""
     if not all(0 < share < 1 for share in args.shares) or args.longest < 1:
         raise UserError(
             f"--shares {args.shares} --longest {args.longest}: expected above 0 and below 1; 1 or more."
         )
+    if args.write:
+        return write(args.write, args.shares[0], args.longest, args.seeds[0])
+    if not (args.model and args.config):
+        raise UserError("give a model folder and --config, or --write FOLDER.")
+    return measure(args)
+
+
+def write(folder: Path, share: float, longest: int, seed: int) -> int:
+    """Write the lexicon with hidden frames, and its index.csv."""
+    lexicon = find_lexicon(None)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder: give another one.")
+    paths = sorted({row.path for row in read_index(lexicon)})
+    for number, path in enumerate(paths):
+        pose, start = Pose.read(path.read_bytes()), 0
+        hidden = hidden_frames(len(pose.body.data), share, longest, [seed, number])
+        for part in pose.header.components:
+            columns = slice(start, start := start + len(part.points))
+            if part.name in HANDS:
+                pose.body.confidence[hidden, :, columns] = 0
+        with atomic_write(folder / path.relative_to(lexicon)) as temporary, open(temporary, "wb") as file:
+            pose.write(file)
+    with atomic_write(folder / "index.csv") as temporary:
+        shutil.copyfile(lexicon / "index.csv", temporary)
+    print(f"wrote {folder}: {len(paths)} clips, hands hidden in {share:.0%} of their frames")
+    return 0
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Print the gaps and the table."""
     model = SignCLIP.from_pretrained(args.model)
     examples = list(Task(load_config(args.config)).examples("test"))
     clips = [read_pose(example.path) for example in examples]
@@ -94,16 +132,22 @@ def gaps(clip: PoseClip) -> int:
 
 def hide(clip: PoseClip, share: float, longest: int, seed: Sequence[int]) -> PoseClip:
     """The clip without hands in about this share of its frames."""
-    rng = np.random.default_rng(seed)
-    hidden = np.zeros(len(clip), dtype=bool)
-    while hidden.sum() < min(share * len(clip), len(clip) - 2):
-        start = rng.integers(1, len(clip) - 1)
-        hidden[start : min(start + rng.integers(1, longest + 1), len(clip) - 1)] = True
+    hidden = hidden_frames(len(clip), share, longest, seed)
     data, confidence = clip.data.copy(), clip.confidence.copy()
     for name in HANDS:
         columns = clip.component_slice(name)
         data[hidden, columns], confidence[hidden, columns] = 0, 0
     return clip.with_data(data, confidence)
+
+
+def hidden_frames(frames: int, share: float, longest: int, seed: Sequence[int]) -> np.ndarray:
+    """Which of the frames are hidden, bool [frames]: not the first and the last."""
+    rng = np.random.default_rng(seed)
+    hidden = np.zeros(frames, dtype=bool)
+    while hidden.sum() < min(share * frames, frames - 2):
+        start = rng.integers(1, frames - 1)
+        hidden[start : min(start + rng.integers(1, longest + 1), frames - 1)] = True
+    return hidden
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,22 @@ def legacy() -> None:
 
     if not has_legacy():
         pytest.skip("the legacy Holistic (mediapipe 0.10.21) is not installed")
+
+
+@pytest.fixture
+def bundle() -> Path:
+    """The models of the backend `tasks`. Skips a test where they or MediaPipe 1.x are not installed."""
+    from mmpt.extractors.holistic_bundle import default_bundle
+
+    try:
+        installed = version("mediapipe")
+    except PackageNotFoundError:
+        installed = "0"
+    if int(installed.partition(".")[0]) < 1:
+        pytest.skip("MediaPipe 1.x is not installed")
+    if not default_bundle().is_file():
+        pytest.skip(f"there is no {default_bundle()} (scripts/fetch_holistic.py)")
+    return default_bundle()
 
 
 @pytest.fixture(scope="session")

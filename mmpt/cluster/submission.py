@@ -123,13 +123,13 @@ class Cluster:
                 self._local[one.id] = handle
             submitted.append(one)
         if running:
-            log.info("%d jobs are still queued: waiting for them, not submitting them again", len(running))
+            log.info("jobs still queued: %d; waiting for them, not submitting them again", len(running))
         if todo:
             new = [one.id for one in submitted if one.job.files not in running]
             ids = ", ".join(dict.fromkeys(number.partition("_")[0] for number in new))
             log.log(
                 logging.INFO if self.slurm else logging.DEBUG,
-                *("submitted %d jobs (%s); logs are in %s", len(todo), ids, self.folder),
+                *("jobs submitted: %d (%s); logs are in %s", len(todo), ids, self.folder),
             )
         return submitted
 

@@ -1,20 +1,15 @@
 """A submitted job: whether it has ended, its exit status, the end of its log."""
 
-import re
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from mmpt.cluster.job import Job
+from mmpt.utils.logging import last_line
 
 RESULT_DELAY = 15.0
 """Seconds in which the files of a job that has left the queue become visible on a shared file system."""
-_LOG_TAIL = 64 << 10
-_NOT_OURS = re.compile(
-    r"submitit |srun: |frame #\d|\[?[WEI]\d{4} |Exception raised from |<omitting python frames>|\s*$"
-)
-"""Lines of a log that say nothing to a user: of submitit and srun, and torch on lost connections."""
 
 
 class Submitted:
@@ -76,10 +71,4 @@ class Submitted:
 
     def last_line(self) -> str:
         """The last line of the log that the command wrote; "" if there is none."""
-        try:
-            with open(self.log_file, "rb") as file:
-                file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))
-                lines = file.read().decode("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if not _NOT_OURS.match(line)), "")
+        return last_line(self.log_file)

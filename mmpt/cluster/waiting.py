@@ -54,7 +54,7 @@ def run_jobs(
         if one.status:
             log.error("%s", failure(one))
     if not any(one.status for one in submitted):
-        log.info("%d jobs have ended; logs are in %s", len(submitted), cluster.folder)
+        log.info("jobs ended: %d; logs are in %s", len(submitted), cluster.folder)
     return [one.status or 0 for one in submitted]
 
 
@@ -78,9 +78,9 @@ def interrupted(cluster: Cluster, submitted: Sequence[Submitted], cancel: bool) 
         return
     if cancel or not cluster.slurm:
         cluster.cancel(left)
-        log.warning("%d jobs cancelled", len(left))
+        log.warning("jobs cancelled: %d", len(left))
     else:
         log.warning(
-            "%d jobs keep running: cancel them with `%s`, or repeat the command to wait for them",
+            "jobs still running: %d; cancel them with `%s`, or repeat the command to wait for them",
             *(len(left), cluster.how_to_cancel(left)),
         )

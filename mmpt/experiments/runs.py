@@ -24,6 +24,7 @@ from mmpt.evaluators.reports.results import read_results
 from mmpt.processors.table_file import SPLITS
 from mmpt.utils.errors import UserError, sigterm_as_interrupt
 from mmpt.utils.files import read_json, write_json
+from mmpt.utils.logging import last_line
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +233,8 @@ class Processes:
 
     def failure(self, run: Run, started: "subprocess.Popen[bytes]", status: int) -> str:
         """See Launcher."""
-        return f"{run.name} failed (exit status {status}): see {_log(run)}"
+        why = last_line(_log(run)) or "it was killed"
+        return f"{run.name} failed (exit status {status}): {why} (log: {_log(run)})"
 
     def stop(self, started: "Sequence[subprocess.Popen[bytes]]") -> None:
         """See Launcher."""

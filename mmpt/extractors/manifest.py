@@ -96,8 +96,9 @@ class Manifest:
             differ = [name for name in names if theirs.get(name) != ours.get(name)]
             if differ and record["status"] != "failed" and key not in redone and not record.get("again"):
                 raise UserError(
-                    f"{self.results}: {key} was extracted with another {' and '.join(differ)} (see {NAME}): "
-                    "give the options of that run, another folder with --out, or --again for all files."
+                    f"{self.results}: {key} was extracted with other options ({', '.join(differ)}; see "
+                    f"{NAME}): give the options of that run, another folder with --out, or --again for all "
+                    "files."
                 )
 
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:

@@ -11,6 +11,8 @@ from mmpt.utils.errors import UserError
 
 Point = tuple[str, str]
 """(component, point), e.g. ("RIGHT_HAND_LANDMARKS", "WRIST")."""
+LARGEST = 1e9
+"""Larger coordinates, in pixels, are refused: their squares would not fit into a float32."""
 
 
 class PoseLayout:

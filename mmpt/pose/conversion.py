@@ -105,7 +105,11 @@ class Conversion:
         confidence = np.where(unsure, 0, confidence)
         data = np.where((confidence > 0)[..., None], data, 0)
         if not confidence.any():
-            raise UserError(f"no point has a confidence of at least {least:g}: lower --min-confidence")
+            raise UserError(
+                f"no point has a confidence of at least {least:g}: lower --min-confidence"
+                if unsure.any()
+                else "nobody is there in any frame"
+            )
         facts = Facts(
             clip.estimator.title if clip.estimator else "MediaPipe Holistic",
             len(data),

@@ -2,13 +2,12 @@
 
 import functools
 import logging
-import math
 from collections.abc import Collection
 
 import numpy as np
 from pose_format import Pose
 
-from mmpt.pose.clip import PoseClip, PoseLayout
+from mmpt.pose.clip import LARGEST, PoseClip, PoseLayout
 from mmpt.pose.components import WORLD
 from mmpt.pose.header import Body, Header
 from mmpt.pose.people import RULES, choose_people
@@ -29,11 +28,11 @@ def clip_of_arrays(
 ) -> tuple[PoseClip, np.ndarray | None]:
     """The chosen person in frames of a file; the people of each frame, None if the file is of one person.
 
-    people: data [T, people, stored, axes] and confidence [T, people, stored]. Raises UserError for NaN in
-    points that are not missing.
+    people: data [T, people, stored, axes] and confidence [T, people, stored]. Raises UserError for NaN, or
+    numbers that are no pixels, in points that are not missing.
     """
     values, trust, counts = _one_person(*people, header.stored, person)
-    if not all(map(_all_finite, people)):
+    if not all(map(_all_fine, people)):
         _check_seen(values, trust, header)
     return _part(values, trust, header, components, (body.fps, float(body.width))), counts
 
@@ -131,29 +130,28 @@ def _hide(values: np.ndarray, missing: np.ndarray) -> None:
 
 
 def _check_seen(values: np.ndarray, trust: np.ndarray, header: Header) -> None:
-    """Raises UserError for NaN and infinities in points that are not missing."""
+    """Raises UserError for numbers that are no coordinates in points that are not missing."""
     whole = values.copy()
     _hide(whole, trust == 0)
     _check_finite(whole, trust, header.stored)
 
 
 def _check_finite(values: np.ndarray, confidence: np.ndarray, layout: PoseLayout) -> None:
-    if _all_finite(values) and _all_finite(confidence):
+    if _all_fine(values) and _all_fine(confidence):
         return
-    for name, array in (("coordinates", values), ("confidence", confidence[..., None])):
-        bad = np.argwhere(~np.isfinite(array))
+    for name, array in (("coordinates", values), ("confidences", confidence[..., None])):
+        bad = np.argwhere(~(np.abs(array) <= LARGEST))
         if len(bad):
             frame, point = bad[0][:2]
             raise UserError(
-                f"{len(bad)} {name} are NaN or infinite (the first: frame {frame}, "
+                f"{len(bad)} {name} are NaN, infinite or larger than {LARGEST:g} (the first: frame {frame}, "
                 f"{'/'.join(layout.points[point])}); missing points must have confidence 0"
             )
 
 
-def _all_finite(numbers: np.ndarray) -> bool:
-    # a sum is finite only if all terms are: one pass without a temporary array
-    with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(numbers.sum())
+def _all_fine(numbers: np.ndarray) -> bool:
+    # NaN makes both comparisons false; without the temporary array of abs
+    return bool(numbers.min() >= -LARGEST and numbers.max() <= LARGEST)
 
 
 def warn_of_people(count: int, rule: str) -> None:

@@ -71,8 +71,11 @@ def _named(path: str | os.PathLike[str], parse: Callable[[bytes], T]) -> T:
         return parse(_read_bytes(Path(path)))
     except UserError as error:
         reason = str(error)
-        if is_video(path) and Path(path).is_file():
+        is_file = Path(path).is_file()
+        if is_file and is_video(path):
             reason = f"this is a video, not a .pose file; {how_to_extract(Path(path).parent, '.pose')}"
+        elif is_file and Path(path).suffix.lower() == ".json":
+            reason = "this is JSON, not a .pose file; convert it: `signclip poses convert FILE --out OUT`"
         raise UserError(f"{path}: {reason}") from None
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mmpt.pose.clip import LARGEST
 from mmpt.pose.estimators import ESTIMATORS, Estimator
+from mmpt.pose.header import shortened
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, check_regular, parse_json
 
@@ -31,7 +33,8 @@ _OPENPOSE_PARTS = (
     "hand_left_keypoints_2d",
     "hand_right_keypoints_2d",
 )
-_COCO_PARTS = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+_COCO_PARTS = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+"""The lists of COCO-WholeBody's annotations, and how many points each has."""
 _OF_COUNT = {
     len(ESTIMATORS[name].points): ESTIMATORS[name]
     for name in ("openpose_137", "coco_wholebody_133", "alphapose_136", "sapiens_308")
@@ -58,8 +61,28 @@ class People:
     height: float | None = None
 
 
-Frames = dict[int, list[np.ndarray]]
-"""Number of the frame -> people [P, 3] (x, y, confidence), still in the words of the file."""
+class _Frames(dict[int, list[np.ndarray]]):
+    """Number of the frame -> people [P, 3]: x, y, confidence. All have as many points, P = `points`."""
+
+    points = 0
+
+    def add(self, number: int, people: list[Any], where: str) -> None:
+        """Add people, still in the words of the file. Raises UserError, which begins with `where`."""
+        try:
+            for person in people:
+                self._add(number, _person(person))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        self.setdefault(number, [])
+
+    def _add(self, number: int, points: np.ndarray) -> None:
+        if (count := len(points)) not in _OF_COUNT:
+            known = ", ".join(f"{count} ({each.title})" for count, each in _OF_COUNT.items())
+            raise UserError(f"a person has {count} points; expected {known}")
+        self.points = self.points or count
+        if count != self.points:
+            raise UserError(f"a person has {count} points, and those before have {self.points}")
+        self.setdefault(number, []).append(points)
 
 
 def is_frame_folder(folder: Path) -> bool:
@@ -88,12 +111,13 @@ def frame_files(folder: Path, of_openpose: bool = True) -> dict[int, Path]:
 
 def read_frame_folder(folder: Path, of_openpose: bool = True) -> People:
     """A clip with a JSON file per frame, in the order of their numbers. Raises UserError."""
-    frames: Frames = {}
+    frames = _Frames()
     for number, path in frame_files(folder, of_openpose).items():
         try:
-            frames[number] = [_person(person) for person in _of_one_frame(_load(path))]
+            people = _of_one_frame(_load(path))
         except UserError as error:
             raise UserError(f"{path.name}: {error}") from None
+        frames.add(number, people, path.name)
     return _stacked(frames, {})
 
 
@@ -103,12 +127,9 @@ def read_clip_file(path: Path) -> People:
     if isinstance(tree, dict) and "people" in tree:
         raise UserError("this is one frame of OpenPose: give the folder of all frames of the clip")
     listed, about = _listed_frames(tree)
-    frames: Frames = {}
+    frames = _Frames()
     for number, people in listed:
-        try:
-            frames.setdefault(number, []).extend(_person(person) for person in people)
-        except UserError as error:
-            raise UserError(f"frame {number}: {error}") from None
+        frames.add(number, people, f"frame {number}")
     return _stacked(frames, about)
 
 
@@ -187,6 +208,9 @@ def _person(person: Any) -> np.ndarray:
         raise UserError(f"a person is {type(person).__name__}; expected its keypoints")
     if any(part in person for part in _OPENPOSE_PARTS):
         return _openpose(person)
+    if "keypoints" not in person:
+        keys = shortened(", ".join(person)) or "no key"
+        raise UserError(f"a person has {keys}; expected keypoints, or {_OPENPOSE_PARTS[0]} of OpenPose")
     points = _numbers(person.get("keypoints"), "keypoints")
     if points.ndim == 2:
         scores = _numbers(person.get("keypoint_scores"), "keypoint_scores")
@@ -195,10 +219,9 @@ def _person(person: Any) -> np.ndarray:
                 f"keypoints {list(points.shape)} and keypoint_scores {list(scores.shape)}; expected [P, 2] "
                 "and [P]"
             )
-        return np.column_stack([points, scores])
-    extra = [part for part in _COCO_PARTS[1:] if part in person]
-    if extra:
-        points = np.concatenate([_triples(person.get(part), part).ravel() for part in _COCO_PARTS])
+        return _checked(np.column_stack([points, scores]), "keypoints", "keypoint_scores")
+    if any(part in person for part in _COCO_PARTS if part != "keypoints"):
+        return np.concatenate([_part(person.get(part), part, count) for part, count in _COCO_PARTS.items()])
     return _triples(points, "keypoints")
 
 
@@ -206,11 +229,18 @@ def _openpose(person: Mapping[str, Any]) -> np.ndarray:
     """The four lists of OpenPose; one that is empty (its network did not run) is missing."""
     parts = []
     for part in ESTIMATORS["openpose_137"].parts:
-        points = _triples(person.get(part.name) or [], part.name)
-        if len(points) not in (0, len(part.points)):
-            raise UserError(f"{part.name} has {len(points)} points; expected {len(part.points)}")
-        parts.append(points if len(points) else np.zeros((len(part.points), 3), np.float32))
+        value, count = person.get(part.name), len(part.points)
+        if value is None or value == []:
+            value = np.zeros(3 * count, np.float32)
+        parts.append(_part(value, part.name, count))
     return np.concatenate(parts)
+
+
+def _part(value: Any, name: str, count: int) -> np.ndarray:
+    points = _triples(value, name)
+    if len(points) != count:
+        raise UserError(f"{name} has {len(points)} points; expected {count}")
+    return points
 
 
 def _triples(value: Any, name: str) -> np.ndarray:
@@ -219,7 +249,17 @@ def _triples(value: Any, name: str) -> np.ndarray:
         raise UserError(
             f"{name} has the shape {list(numbers.shape)}; expected x, y, confidence of each point"
         )
-    return numbers.reshape(-1, 3)
+    return _checked(numbers.reshape(-1, 3), name, name)
+
+
+def _checked(points: np.ndarray, name: str, scores: str) -> np.ndarray:
+    """Points [P, 3] of finite numbers. Those without confidence may be anything."""
+    confidence = points[:, 2]
+    seen = (np.abs(points[:, :2]) <= LARGEST).all(axis=1) | (confidence <= 0)
+    for fine, of in ((np.isfinite(confidence), f"{scores}: the confidence of"), (seen, f"{name}:")):
+        if not fine.all():
+            raise UserError(f"{of} point {fine.argmin()}, counted from 0, is NaN, infinite or too large")
+    return points
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:
@@ -233,17 +273,11 @@ def _numbers(value: Any, name: str) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def _stacked(frames: Frames, about: Mapping[str, Any]) -> People:
-    people = [person for here in frames.values() for person in here]
-    if not people:
+def _stacked(frames: _Frames, about: Mapping[str, Any]) -> People:
+    if not frames.points:
         raise UserError("no frame shows a person")
-    counts = sorted({len(person) for person in people})
-    estimator = _OF_COUNT.get(counts[0])
-    if len(counts) > 1 or estimator is None:
-        known = ", ".join(f"{count} ({each.title})" for count, each in _OF_COUNT.items())
-        raise UserError(f"a person has {' or '.join(map(str, counts))} points; expected {known}")
     first, last = min(frames), max(frames)
-    shape = (last - first + 1, max(map(len, frames.values())), counts[0])
+    shape = (last - first + 1, max(map(len, frames.values())), frames.points)
     if shape[0] > MAX_FRAMES or 3 * shape[0] * shape[1] * shape[2] > _MAX_NUMBERS:
         raise UserError(
             f"{shape[0]:,} frames of up to {shape[1]} people are too many; give parts of the recording"
@@ -251,26 +285,16 @@ def _stacked(frames: Frames, about: Mapping[str, Any]) -> People:
     if gaps := shape[0] - len(frames):
         log.warning("%d of %d frames are not in the JSON: they are empty", gaps, shape[0])
     values = np.zeros((*shape, 3), np.float32)
-    for number, here in frames.items():
-        for index, person in enumerate(here):
+    for number, people in frames.items():
+        for index, person in enumerate(people):
             values[number - first, index] = person
-    return _checked(estimator, values, about)
-
-
-def _checked(estimator: Estimator, values: np.ndarray, about: Mapping[str, Any]) -> People:
-    data, confidence = values[..., :2], values[..., 2]
-    if np.isnan(confidence).any():
-        raise UserError("a confidence is NaN; expected numbers from 0 to 1")
-    confidence = np.clip(confidence, 0, 1)
+    confidence = np.clip(values[..., 2], 0, 1)
     here = confidence > 0
-    if bad := int((here[..., None] & ~np.isfinite(data)).any(axis=-1).sum()):
-        frame = np.flatnonzero((here[..., None] & ~np.isfinite(data)).any(axis=(1, 2, 3)))[0]
-        raise UserError(f"{bad} points are NaN or infinite (the first: frame {frame}, counted from 0)")
-    data = np.where(here[..., None], data, 0)
+    data = np.where(here[..., None], values[..., :2], 0)
     if here.any() and np.abs(data).max() <= 1:
         raise UserError("all coordinates are within 0 and 1; expected pixels (OpenPose: --keypoint_scale 0)")
     sizes = (_positive(about.get(name), name) for name in ("fps", "width", "height"))
-    return People(estimator, data, confidence, *sizes)
+    return People(_OF_COUNT[frames.points], data, confidence, *sizes)
 
 
 def _positive(value: Any, name: str) -> float | None:

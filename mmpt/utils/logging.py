@@ -1,12 +1,20 @@
-"""Set up logging: one handler on the root logger, set by the commands only."""
+"""Logging: one handler on the root logger, set by the commands only; the end of a log."""
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 from mmpt.utils.errors import UserError
+
+_LOG_TAIL = 64 << 10
+_NOT_OURS = re.compile(
+    r"submitit |srun: |frame #\d|\[?[WEI]\d{4} |Exception raised from |<omitting python frames>|\s*$"
+)
+"""Lines of a log that say nothing to a user: of submitit and srun, and torch on lost connections."""
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: {rank}%(message)s"
 
@@ -32,6 +40,17 @@ def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> No
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)
+
+
+def last_line(log_file: Path) -> str:
+    """The last line that a command wrote into its log; "" if there is none."""
+    try:
+        with open(log_file, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _LOG_TAIL))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if not _NOT_OURS.match(line)), "")
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:

@@ -1,10 +1,10 @@
 """Extraction: poses against pose-format's videos_to_poses, or S3D and I3D against a plain loop.
 
-peer: see benchmarks/peer_extraction.py. plain: the plain loop decodes a window, computes it with all cores in
-float32, and takes the next. Both read the same videos with the same decoder and the same random weights, in
-turn, and must give the same features; mmpt's time includes worker start and manifest. Processor time is
-reported too, because other load affects it less. Then the peak memory of the command on a short and on a long
-video.
+peer: see benchmarks/peer_extraction.py; with --python, `extract pose` in another environment. plain: the
+plain loop decodes a window, computes it with all cores in float32, and takes the next. Both read the same
+videos with the same decoder and the same random weights, in turn, and must give the same features; mmpt's
+time includes worker start and manifest. Processor time is reported too, because other load affects it less.
+Then the peak memory of the command on a short and on a long video.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from benchmarks.plain_video import plain_i3d, plain_s3d
 from mmpt.extractors.i3d_extractor import I3DExtractor
 from mmpt.extractors.inference import cpu_cores
 from mmpt.extractors.network_extractor import NetworkExtractor
-from mmpt.extractors.runner import extract_folder
+from mmpt.extractors.runner import RunOptions, extract_folder
 from mmpt.extractors.s3d_extractor import S3DExtractor
 
 PLAIN: dict[str, Callable[..., torch.Tensor]] = {"s3d": plain_s3d, "i3d": plain_i3d}
 AGAINST = {
-    "peer": "poses: pose-format's videos_to_poses with as many workers",
+    "peer": "poses: pose-format's videos_to_poses with as many workers, or --python",
     "plain": "s3d and i3d: one window after another, all cores, float32",
 }
 KINDS: dict[str, type[NetworkExtractor]] = {"s3d": S3DExtractor, "i3d": I3DExtractor}
@@ -47,6 +47,13 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and repeats."""
     parser.add_argument("--videos", type=Path, help="peer: folder of videos (default: drawn figures)")
+    parser.add_argument(
+        "--python",
+        type=Path,
+        help="peer: the Python of an environment with the other backend of `extract pose`, instead of "
+        "videos_to_poses",
+    )
+    parser.add_argument("--workers", type=int, default=cpu_cores(), help="peer: of both (default: cores)")
     parser.add_argument("--clips", type=int, default=10, help="videos (default 10)")
     parser.add_argument("--seconds", type=int, default=6, help="length of each (default 6)")
     parser.add_argument("--repeats", type=int, default=2, help="alternating repeats (default 2)")
@@ -72,13 +79,17 @@ def _against_peer(options: argparse.Namespace) -> dict[str, Any]:
         videos = options.videos or Path(folder, "videos")
         if options.videos is None:
             peer_extraction.draw_videos(videos, options.clips, options.seconds)
-        found = peer_extraction.compare(videos, Path(folder), options.repeats)
-    rates = ", ".join(f"{way} {rate:.1f}" for way, rate in found["frames_per_second"].items())
+        found = peer_extraction.compare(
+            videos, Path(folder), options.repeats, options.workers, options.python
+        )
+    names = {way: f"{way} ({backend})" for way, backend in found["backends"].items()}
+    rates = ", ".join(f"{names[way]} {rate:.1f}" for way, rate in found["frames_per_second"].items())
+    seconds = ", ".join(f"{way} {each:.4f}" for way, each in found["cpu_per_frame"].items())
     hands = found["hands_px"]
     apart = "no hand is seen by both" if math.isnan(hands) else f"hands {hands:.2f} px apart (median)"
     sys.stdout.write(
-        f"poses: frames/s of {found['frames']} frames: {rates}; processor time {found['cpu_ratio']:.2f}x; "
-        f"{apart}\n"
+        f"poses: frames/s of {found['frames']} frames: {rates}; processor seconds a frame: {seconds}, "
+        f"{found['cpu_ratio']:.2f}x; {apart}\n"
     )
     return found | {"summary": f"extract: poses {found['ratio']:.2f}x against peer"}
 
@@ -133,7 +144,8 @@ def _compare(name: str, videos: Path, folder: Path, options: argparse.Namespace)
         (tokens, *clocks), _peak = in_own_process(_plain_loop, name, videos, plain_out)
         times["plain"].append(clocks)
         shutil.rmtree(ours_out, ignore_errors=True)
-        ours = functools.partial(extract_folder, extractor, videos, ours_out, workers, show_progress=False)
+        quiet = RunOptions(workers, show_progress=False)
+        ours = functools.partial(extract_folder, extractor, videos, ours_out, quiet)
         times["ours"].append(_clocked(ours)[1:])
     cosines = [_cosine(path, ours_out / path.name) for path in plain_out.glob("*.npy")]
     found: dict[str, Any] = {"windows": tokens, "times": times, "cosine": min(cosines)}

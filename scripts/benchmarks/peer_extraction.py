@@ -1,7 +1,8 @@
 """Poses of a folder of videos: `signclip extract pose` against pose-format's command videos_to_poses.
 
-Both are started as commands, with as many worker processes, on copies of the same videos: real ones, or
-figures that are drawn from the embedded poses. Both run MediaPipe Holistic with irises on every frame.
+Or against itself in another environment, whose MediaPipe has the other backend. Both are started as commands,
+with as many worker processes, on copies of the same videos: real ones, or figures that are drawn from the
+embedded poses. videos_to_poses runs MediaPipe Holistic with irises on every frame, as mmpt does.
 """
 
 import functools
@@ -21,7 +22,7 @@ import numpy as np
 
 from benchmarks.common import median_ratio
 from mmpt.extractors import rendering
-from mmpt.extractors.inference import cpu_cores
+from mmpt.extractors.manifest import read_manifest
 from mmpt.pose.components import HANDS
 from mmpt.pose.reader import read_pose
 from mmpt.processors.fingerspelling import find_lexicon
@@ -30,33 +31,47 @@ _WIDTH, _HEIGHT, _FPS = 640, 480, 25
 _PEER = "from pose_format.bin.directory import main; main()"
 
 
-def compare(videos: Path, folder: Path, repeats: int) -> dict[str, Any]:
-    """Frames per second of both ways, alternating, and how far their landmarks are apart."""
-    workers = str(cpu_cores())
+def compare(
+    videos: Path, folder: Path, repeats: int, workers: int, python: Path | None = None
+) -> dict[str, Any]:
+    """Frames per second of both ways, alternating, and how far their landmarks are apart.
+
+    python: of the environment whose `signclip extract pose` is the peer, instead of videos_to_poses.
+    """
     times: dict[str, list[tuple[float, float]]] = {"peer": [], "mmpt": []}
     for repeat, way in itertools.product(range(repeats), times):
-        out = folder / f"{way}-{repeat}"
-        shutil.copytree(videos, out / "videos")
-        command = [sys.executable, "-m", "mmpt", "extract", "pose", "--in", str(out / "videos"), "--quiet"]
-        command += ["--out", str(out / "videos"), "--workers", workers]
-        if way == "peer":
-            command = [sys.executable, "-c", _PEER, "--directory", str(out / "videos")]
-            command += ["--num-workers", workers, "--additional-config", "refine_face_landmarks=true"]
+        out = folder / f"{way}-{repeat}" / "videos"
+        shutil.copytree(videos, out)
+        command = [sys.executable, "-c", _PEER, "--directory", str(out), "--num-workers", str(workers)]
+        command += ["--additional-config", "refine_face_landmarks=true"]
+        if way == "mmpt" or python:
+            started = sys.executable if way == "mmpt" else str(python)
+            command = [started, "-m", "mmpt", "extract", "pose", "--in", str(out), "--out", str(out)]
+            command += ["--workers", str(workers), "--quiet"]
         times[way].append(_clocked(functools.partial(_run, command)))
+    first = {way: folder / f"{way}-0" / "videos" for way in times}
     pairs = [
-        (read_pose(path), read_pose(folder / "peer-0" / "videos" / path.name))
-        for path in sorted((folder / "mmpt-0" / "videos").glob("*.pose"))
+        (read_pose(path), read_pose(first["peer"] / path.name))
+        for path in sorted(first["mmpt"].glob("*.pose"))
     ]
     frames = sum(len(ours) for ours, _ in pairs)
     wall, cpu = ({way: [t[i] for t in some] for way, some in times.items()} for i in (0, 1))
     return {
         "frames": frames,
         "frames_per_second": {way: frames / statistics.median(some) for way, some in wall.items()},
+        "cpu_per_frame": {way: statistics.median(some) / frames for way, some in cpu.items()},
         "ratio": median_ratio(wall["peer"], wall["mmpt"]),
         "cpu_ratio": median_ratio(cpu["peer"], cpu["mmpt"]),
         "hands_px": _distance(pairs),
+        "backends": {way: _backend(path) for way, path in first.items()},
         "times": times,
     }
+
+
+def _backend(folder: Path) -> str:
+    """The backend that wrote a folder, or videos_to_poses, which writes no manifest."""
+    runs = read_manifest(folder).get("runs", {})
+    return next((run["tools"]["backend"] for run in runs.values()), "videos_to_poses")
 
 
 def draw_videos(folder: Path, clips: int, seconds: int) -> None:
@@ -76,7 +91,8 @@ def draw_videos(folder: Path, clips: int, seconds: int) -> None:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
 

@@ -16,6 +16,8 @@ from tests.commands import Forked, run, start
 from tests.extractors.test_runner import content, save
 from tests.extractors.videos import write_audio, write_video
 
+VIDEOS = ("asl_book.mp4", "pose_test_video.mp4", "sign_example.mp4")
+
 
 def test_extract_folder_named_like_an_extractor() -> None:
     for line, kind in (
@@ -28,9 +30,9 @@ def test_extract_folder_named_like_an_extractor() -> None:
 
 
 def recorded(out: Path) -> float:
-    """Number of recorded results: lines of the journal, or all if the run has ended."""
+    """Number of results that the journal records as done, or all if the run has ended."""
     try:
-        return (out / JOURNAL).read_bytes().count(b"\n") - 1
+        return (out / JOURNAL).read_bytes().count(b'"status": "done"')
     except FileNotFoundError:
         return math.inf if (out / NAME).exists() else 0
 
@@ -84,16 +86,18 @@ def test_resume_extract_after_a_signal_gives_the_same_files(tmp_path, how):
 
 
 @pytest.mark.slow
-def test_resume_extract_pose_after_kill_gives_the_same_files(shared_videos, tmp_path):
-    """MediaPipe on real videos, killed during the second clip."""
+@pytest.mark.parametrize("backend", ["legacy", "tasks"])
+def test_resume_extract_pose_after_kill_gives_the_same_files(shared_videos, tmp_path, request, backend):
+    """MediaPipe on real videos, killed during the second of three clips."""
+    request.getfixturevalue({"legacy": "legacy", "tasks": "bundle"}[backend])
     (tmp_path / "in").mkdir()
-    for name in ("asl_book.mp4", "pose_test_video.mp4"):
+    for name in VIDEOS:
         shutil.copy(shared_videos / name, tmp_path / "in")
-    arguments = ["pose", "--in", tmp_path / "in", "--workers", 1]
+    arguments = ["pose", "--in", tmp_path / "in", "--workers", 1, "--backend", backend]
     assert main([*map(str, arguments), "--out", str(tmp_path / "whole"), "--quiet"]) == 0
     interrupt_and_finish(arguments, tmp_path / "broken", ".pose", 1, signal.SIGKILL)
     whole = content(tmp_path / "whole")
-    assert len(whole) == 3 and content(tmp_path / "broken") == whole
+    assert len(whole) == 1 + len(VIDEOS) and content(tmp_path / "broken") == whole
 
 
 @pytest.mark.slow

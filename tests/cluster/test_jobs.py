@@ -95,7 +95,7 @@ def test_ctrl_c_stops_local_jobs(local, tmp_path, caplog):
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run_jobs(cluster, [cluster.job("endless", [shell(script)])], shown=False)
-    assert "1 jobs cancelled" in caplog.text
+    assert "jobs cancelled: 1" in caplog.text
     for _ in range(200):
         if (tmp_path / "stopped").exists():
             return
@@ -160,10 +160,10 @@ def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_p
 
     wait(False)
     assert "0 of 1 jobs, 0.00 jobs/s, 1 waiting (ReqNodeNotAvail, Reserved)" in caplog.text
-    assert "1 jobs keep running: cancel them with `scancel 7`" in caplog.text
+    assert "jobs still running: 1; cancel them with `scancel 7`" in caplog.text
     (tmp_path / "submitted").unlink()
     wait(True)
-    assert "1 jobs are still queued: waiting for them" in caplog.text
+    assert "jobs still queued: 1; waiting for them" in caplog.text
     assert not (tmp_path / "submitted").exists() and (tmp_path / "cancelled").read_text() == "7\n"
 
 

@@ -245,9 +245,13 @@ def test_embedder_device(model: SignCLIP, tmp_path: Path) -> None:
         SignCLIP.from_pretrained(tmp_path / "model", device="abacus")
 
 
-def test_a_video_is_no_pose(model_folder, tmp_path):
+def test_videos_and_json_are_no_poses(model_folder, tmp_path):
     write_video(tmp_path / "a.mp4", frames=3)
-    with pytest.raises(
-        UserError, match=r"a.mp4: this is a video, not a .pose file; extract first: `signclip"
+    (tmp_path / "a.json").write_text("[]")
+    model = SignCLIP.from_pretrained(model_folder)
+    for name, said in (
+        ("a.mp4", "this is a video, not a .pose file; extract first: `signclip extract pose"),
+        ("a.json", "this is JSON, not a .pose file; convert it: `signclip poses convert"),
     ):
-        SignCLIP.from_pretrained(model_folder).embed_pose([tmp_path / "a.mp4"])
+        with pytest.raises(UserError, match=f"{name}: {said}"):
+            model.embed_pose([tmp_path / name])

@@ -20,6 +20,7 @@ given = dict(word.split("=", 1) for word in sys.argv[2:] if word != "--force")
 with open(pathlib.Path(sys.argv[0]).with_name("calls.txt"), "a") as file:
     file.write(" ".join(sys.argv[2:]) + "\\n")
 if given.get("fairseq.common.seed") == "13":
+    print("error: no luck", file=sys.stderr)
     sys.exit(3)
 folder = pathlib.Path(given["eval.save_path"])
 folder.mkdir(parents=True)
@@ -58,9 +59,12 @@ def test_runs_are_made_once(tiny_yaml: Path, tmp_path: Path, calls: Path) -> Non
     assert not list(tmp_path.glob("*/*.pt")), "checkpoints are deleted"
 
 
-def test_runs_continue_after_a_failure(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+def test_runs_continue_after_a_failure_and_say_why(
+    tiny_yaml: Path, tmp_path: Path, calls: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     all_runs = series(tiny_yaml, tmp_path, 13, 2)
     assert run_all(all_runs) == [all_runs[0]]
+    assert f"seed13 failed (exit status 3): error: no luck (log: {tmp_path / '13'}" in caplog.text
     assert all_runs[1].results() is not None
     assert all_runs[0].results() is None
 

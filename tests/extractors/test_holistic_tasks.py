@@ -5,7 +5,6 @@ import shutil
 import socket
 import sys
 from fractions import Fraction
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 from mmpt.cli.extract import main
 from mmpt.extractors import holistic
 from mmpt.extractors.holistic import HolisticExtractor
-from mmpt.extractors.holistic_bundle import default_bundle
 from mmpt.extractors.manifest import read_manifest
 from mmpt.pose.components import FACE, HOLISTIC, LEFT_HAND, POSE, RIGHT_HAND, WORLD
 from mmpt.pose.reader import read_pose
@@ -158,26 +156,13 @@ def test_tasks_models_are_in_the_manifest_and_others_are_refused(stand_in, tmp_p
     write_video(tmp_path / "in" / "b.mp4", 2)
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert "a.mp4 was extracted with another models (see manifest.json)" in said and "--again" in said
+    assert "a.mp4 was extracted with other options (models; see manifest.json)" in said and "--again" in said
     assert (tmp_path / "out" / "a.pose").read_bytes() == pose and not (tmp_path / "out" / "b.pose").exists()
     assert main([*command, "--again"]) == 0 and "2 extracted" in capsys.readouterr().err
     assert main(command) == 0 and "2 already finished" in capsys.readouterr().err
 
 
 # ---- with MediaPipe 1.x and the models
-@pytest.fixture
-def bundle() -> Path:
-    try:
-        installed = version("mediapipe")
-    except PackageNotFoundError:
-        installed = "0"
-    if int(installed.partition(".")[0]) < 1:
-        pytest.skip("MediaPipe 1.x is not installed")
-    if not default_bundle().is_file():
-        pytest.skip(f"there is no {default_bundle()} (scripts/fetch_holistic.py)")
-    return default_bundle()
-
-
 def test_tasks_sample_videos(bundle: Path, shared_videos: Path) -> None:
     """The shares of frames with a hand are those of the legacy backend; the second video has padded rows."""
     reader = extractor(bundle, fps=Fraction(2)).reader()

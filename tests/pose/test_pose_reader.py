@@ -15,6 +15,7 @@ from mmpt.pose import frames as frames_module
 from mmpt.pose import reader
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HOLISTIC, POSE, RIGHT_HAND
+from mmpt.pose.normalization import normalize_shoulders, scale_depth
 from mmpt.pose.reader import from_pose, read_pose
 from mmpt.utils.errors import UserError
 from tests.pose.pose_fakes import as_pose, fake_clip, header, write_pose
@@ -176,8 +177,8 @@ def test_zero_frames_people_and_rates(tmp_path, good):
         refused(path, good[:at] + struct.pack("<fIH", fps, frames, people) + good[at + 10 :], said)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nonfinite_values_are_refused(tmp_path, value):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.1e9, -3e38])
+def test_numbers_that_are_no_coordinates_are_refused(tmp_path, value):
     clip = fake_clip(missing=0)
     clip.data[3, 4, 1] = value
     refused(write_pose(tmp_path / "nan.pose", clip), None, "1 coordinates are NaN.*frame 3")
@@ -186,10 +187,14 @@ def test_nonfinite_values_are_refused(tmp_path, value):
     refused(write_pose(tmp_path / "conf.pose", clip), None, "confidence")
 
 
-def test_large_finite_numbers_pass_the_reader(tmp_path):
+def test_the_largest_numbers_do_not_overflow(tmp_path):
     clip = fake_clip(missing=0)
-    clip.data[:] = 3e38
-    assert np.isfinite(read_pose(write_pose(tmp_path / "large.pose", clip)).data).all()
+    clip.data[:] *= 9e8 / np.abs(clip.data).max()
+    large = read_pose(write_pose(tmp_path / "large.pose", clip))
+    with np.errstate(over="raise", invalid="raise"):
+        assert np.isfinite(normalize_shoulders(scale_depth(large)).data).all()
+    clip.confidence[2, 3], clip.data[2, 3] = 0, 3e38  # a missing point may be anything
+    assert not read_pose(write_pose(tmp_path / "missing.pose", clip)).data[2, 3].any()
 
 
 def test_an_unknown_estimator_says_what_is_expected(tmp_path):

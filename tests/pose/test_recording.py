@@ -37,7 +37,7 @@ def test_nan_and_other_files_are_refused(tmp_path):
     clip.data[7, 0, 1] = np.nan
     recording = PoseRecording(write_pose(tmp_path / "nan.pose", clip))
     recording.frames(0, 7)
-    with pytest.raises(UserError, match=r"nan.pose, frames 5 to 8: 1 coordinates are NaN .*frame 2"):
+    with pytest.raises(UserError, match=r"nan.pose, frames 5 to 8: 1 coordinates are NaN, .*frame 2"):
         recording.frames(5, 9)
     content = (tmp_path / "nan.pose").read_bytes()
     for name, wrong in (("cut.pose", content[:-1]), ("no.pose", b"no"), ("empty.pose", b"")):

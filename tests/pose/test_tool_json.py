@@ -160,6 +160,11 @@ def test_openpose_without_hands_or_face_and_frames_without_people(tmp_path):
     np.testing.assert_allclose(found.data[[0, 1, 3], :, 116:], values[[0, 1, 3], :, 116:, :2])
 
 
+def in_parts(**counts: int) -> dict:
+    """A person of COCO-WholeBody; `counts`: other numbers of points."""
+    return {name: [1] * 3 * count for name, count in (tool_json._COCO_PARTS | counts).items()}
+
+
 REFUSED = {
     "empty": ("", "not JSON"),
     "text": ("no json", "not JSON"),
@@ -172,7 +177,11 @@ REFUSED = {
     "entries without points": ([{"bbox": [1]}], "neither instances, image_id nor keypoints"),
     "instances": ([{"instances": 3}], "instances of a frame are not a list"),
     "person": ([{"instances": [3]}], "frame 0: a person is int"),
-    "no points": ([{"instances": [{}]}], "frame 0: keypoints is missing, or not a list of numbers"),
+    "no points": (
+        [{"instances": [{}]}],
+        "frame 0: a person has no key; expected keypoints, or pose",
+    ),
+    "3-D of OpenPose": ([{"instances": [{"pose_keypoints_3d": [1]}]}], "has pose_keypoints_3d; expected"),
     "words": ([{"instances": [{"keypoints": ["a"]}]}], "not a list of numbers"),
     "numbers as words": ([{"image_id": 1, "keypoints": ["1"] * 399}], "not a list of numbers"),
     "ragged": ([{"instances": [{"keypoints": [[1, 2], [3]]}]}], "not a list of numbers"),
@@ -182,7 +191,12 @@ REFUSED = {
     ),
     "3-D": ([{"instances": [{"keypoints": [[1, 2, 3]], "keypoint_scores": [1]}]}], r"keypoints \[1, 3\]"),
     "not triples": ([{"image_id": 1, "keypoints": [1, 2]}], "expected x, y, confidence"),
-    "17 points": ([{"image_id": 1, "keypoints": [1] * 51}], "has 17 points; expected 137"),
+    "17 points": ([{"image_id": 1, "keypoints": [1] * 51}], "frame 1: a person has 17 points; expected 137"),
+    "20 hand points": (
+        [{"image_id": 7} | in_parts(), {"image_id": 8} | in_parts(righthand_kpts=20)],
+        "frame 8: righthand_kpts has 20 points; expected 21",
+    ),
+    "no face": ([{"image_id": 7, "keypoints": [1] * 51, "foot_kpts": [1] * 18}], "face_kpts is missing"),
     "frame name": ([{"image_id": "a.jpg", "keypoints": [1] * 399}], "got 'a.jpg' for a frame's number"),
     "negative frame": ([{"frame_id": -1, "instances": []}], "got '-1' for a frame's number"),
     "true frame": ([{"frame_id": True, "instances": []}], "got 'True' for a frame's number"),
@@ -211,10 +225,12 @@ def test_bad_files_are_one_line(tmp_path, tree, said):
 @pytest.mark.parametrize(
     "place, value, said",
     [
-        (0, float("nan"), "points are NaN or infinite .*frame 1"),
-        (1, float("inf"), "points are NaN or infinite"),
-        (1, 10**60, "points are NaN or infinite|not a list of numbers"),
-        (2, float("nan"), "a confidence is NaN"),
+        (0, float("nan"), "frame 1: keypoints: point 7, counted from 0, is NaN, infinite or too large"),
+        (1, float("inf"), "point 7, counted from 0, is NaN, infinite or too large"),
+        (1, 10**60, "point 7, counted from 0, is NaN, infinite or too large|not a list of numbers"),
+        (0, 1e10, "point 7, counted from 0, is NaN, infinite or too large"),
+        (2, float("nan"), "frame 1: keypoints: the confidence of point 7, counted from 0, is NaN"),
+        (2, float("inf"), "the confidence of point 7, counted from 0, is NaN, infinite or too large"),
     ],
 )
 def test_numbers_that_are_none(tmp_path, place, value, said):
@@ -228,17 +244,26 @@ def test_numbers_that_are_none(tmp_path, place, value, said):
 
 def test_bad_folders(tmp_path):
     folder = openpose_folder(tmp_path / "a", people(1, points=137))
+    third = "x_000000000003_keypoints.json"
     for name, content, said in (
-        ("x_000000000001_keypoints.json", "{}", "are both frame 1"),
-        (f"x_{9**40}_keypoints.json", "{}", "frame is too large"),
-        ("x_000000000003_keypoints.json", "{", "x_000000000003_keypoints.json: this is not JSON"),
-        ("x_000000000003_keypoints.json", '{"people": [{"pose_keypoints_2d": [1, 2, 3]}]}', "1 points; exp"),
-        ("x_000000000003_keypoints.json", '{"people": {}}', "no list of people"),
+        ("x_000000000001_keypoints.json", {}, "are both frame 1"),
+        (f"x_{9**40}_keypoints.json", {}, "frame is too large"),
+        (
+            third,
+            {"people": [{"pose_keypoints_2d": [1, 2, 3]}]},
+            "pose_keypoints_2d has 1 points; exp",
+        ),
+        (third, {"people": [{"pose_keypoints_2d": 0}]}, f"{third}: pose_keypoints_2d is missing"),
+        (third, coco(people(1))[:1], f"{third}: a person has 133 points, and those before have 137"),
+        (third, {"people": {}}, "no list of people"),
     ):
-        (folder / name).write_text(content)
+        save(folder / name, content)
         with pytest.raises(UserError, match=said):
             read_frame_folder(folder)
         (folder / name).unlink()
+    (folder / third).write_text("{")
+    with pytest.raises(UserError, match=f"{third}: this is not JSON"):
+        read_frame_folder(folder)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UserError, match="no file whose name ends with a frame number"):

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from mmpt.losses import MMContraLoss
 from mmpt.models import BertSettings
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import read_json
 
 SETTINGS = BertSettings(
     vocab_size=20000, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -179,18 +181,22 @@ def test_benchmarks_replace_no_foreign_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_benchmark_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks import data, extract, train
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "extract --clips 1 --seconds 2 --repeats 1 --memory-minutes 0.05 --against plain",
+        "extract --clips 2 --seconds 1 --repeats 1 --against peer",
+        f"extract --clips 1 --seconds 1 --repeats 1 --against peer --python {sys.executable}",
+        "data --clips 400 --updates 1 --parsed 3 --repeats 1",
+        "train --check 1 --repeats 1",
+    ],
+)
+def test_benchmark_commands(arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import benchmark
 
-    for module, arguments in (
-        (extract, "--clips 1 --seconds 2 --repeats 1 --memory-minutes 0.05 --against plain"),
-        (extract, "--clips 2 --seconds 1 --repeats 1 --against peer"),
-        (data, "--clips 400 --updates 1 --parsed 3 --repeats 1"),
-        (train, "--check 1 --repeats 1"),
-    ):
-        parser = argparse.ArgumentParser()
-        module.add_arguments(parser)
-        parser.add_argument("--against", default=next(iter(module.AGAINST)))
-        found = module.run(parser.parse_args(arguments.split()))
-        assert found["summary"].split(":")[0] == module.__name__.rpartition(".")[2]
-    assert "losses of 1 updates" in capsys.readouterr().out
+    out = tmp_path / "a.json"
+    assert benchmark.main([*arguments.split(), "--out", str(out)]) == 0
+    printed, name = capsys.readouterr().out, arguments.split()[0]
+    assert printed.splitlines()[-1] == read_json(out)["summary"]
+    assert printed.splitlines()[-1].startswith(f"{name}: ")
+    assert ("losses of 1 updates" in printed) == (name == "train")

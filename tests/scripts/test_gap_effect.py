@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from mmpt.pose.components import HANDS, POSE
+from mmpt.pose.reader import read_pose
+from scripts import gap_effect
 from scripts.gap_effect import gaps, hide, main
-from tests.pose.pose_fakes import fake_clip
+from tests.pose.pose_fakes import fake_clip, write_pose
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 30])
@@ -25,3 +27,19 @@ def test_the_share_is_hidden_but_never_the_ends(frames, share):
 def test_wrong_shares_are_refused(capsys):
     assert main(["model", "--config", "x.yaml", "--shares", "1.5"]) == 2
     assert "--shares [1.5]" in capsys.readouterr().err
+    assert main(["model", "--shares", "0.5"]) == 2
+    assert "give a model folder and --config" in capsys.readouterr().err
+
+
+def test_the_lexicon_is_written_with_hidden_hands(tmp_path, monkeypatch, capsys):
+    clip = fake_clip(20, missing=0)
+    write_pose(tmp_path / "a.pose", clip)
+    (tmp_path / "index.csv").write_text("path,signed_language,words\na.pose,gsg,A\n")
+    monkeypatch.setattr(gap_effect, "find_lexicon", lambda _: tmp_path)
+    arguments = ["--write", str(tmp_path / "out"), "--shares", "0.4", "--seeds", "1"]
+    assert main(arguments) == 0 and "1 clips" in capsys.readouterr().out
+    found, expected = read_pose(tmp_path / "out" / "a.pose"), hide(clip, 0.4, 5, [1, 0])
+    np.testing.assert_array_equal(found.data, expected.data)
+    np.testing.assert_array_equal(found.confidence, expected.confidence)
+    assert (tmp_path / "out" / "index.csv").is_file()
+    assert main(arguments) == 2 and "not an empty folder" in capsys.readouterr().err
