@@ -9,7 +9,7 @@ from mmpt.models.bert import TEXT_ENCODERS, BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.packing import PackedModule
 from mmpt.models.prompts import Prompts
-from mmpt.signwriting.glyphs import SHAPE_DIM, shapes
+from mmpt.signwriting.hand_shapes import SHAPE_DIM, described_shapes
 from mmpt.signwriting.ids import BASES, FIRST_ID, MOST_SIGNS, unpack
 from mmpt.signwriting.signs import FILLS, FIRST_BASE, GROUPS, HANDS, ROTATIONS
 
@@ -21,7 +21,7 @@ _PLACE_SCALE = 50.0
 class SymbolEmbeddings(nn.Module):
     """The vector of a symbol: the sum of the vectors of its parts.
 
-    Parts: base symbol, its group, the shape of the base (glyphs.shapes), fill, rotation, fill with
+    Parts: base symbol, its group, the shape of the base (described_shapes), fill, rotation, fill with
     rotation, mirrored or not, place in the box, and number of the sign in the prompt. Hands and other symbols
     have their own fills and rotations. The vector of a base symbol starts at zero, so one that no training
     prompt contains is described by its other parts. The vector of a place is linear in x and y, with weights
@@ -50,7 +50,7 @@ class SymbolEmbeddings(nn.Module):
             nn.init.normal_(weight, std=0.0 if starts_at_zero else std)
         table = torch.empty(BASES, SHAPE_DIM)
         if table.device.type != "meta":  # where the weights come from a file, so does the table
-            table.copy_(torch.from_numpy(shapes()))
+            table.copy_(torch.from_numpy(described_shapes()))
         self.register_buffer("shapes", table)
 
     def forward(self, ids: Tensor) -> Tensor:

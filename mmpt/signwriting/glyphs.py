@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mmpt.signwriting.signs import FILLS, FIRST_BASE, LAST_BASE, ROTATIONS, Sign, Symbol, exists, font_file
 
-SHAPE_DIM = 40
-"""Numbers that describe the shape of a base symbol."""
+PICTURE_DIM = 40
+"""Numbers that describe the picture of a base symbol."""
 _FILLS = (0, 1, 2)
 _DRAWN, _BLUR, _KEPT = 64, 2.0, 16
 """Side of a drawn symbol, radius of the blur, and side of the picture that is compared, in pixels."""
@@ -27,8 +27,9 @@ def shapes() -> NDArray[np.float32]:
     pictures = np.stack([_pictures(base) for base in range(FIRST_BASE, LAST_BASE + 1)])
     pictures -= pictures.mean(0)
     components, scale, _ = np.linalg.svd(pictures, full_matrices=False)
-    components, scale = components[:, :SHAPE_DIM], scale[:SHAPE_DIM]
-    signs = np.sign(components[np.abs(components).argmax(0), np.arange(SHAPE_DIM)])  # LAPACK's are arbitrary
+    components, scale = components[:, :PICTURE_DIM], scale[:PICTURE_DIM]
+    # LAPACK's signs are arbitrary
+    signs = np.sign(components[np.abs(components).argmax(0), np.arange(PICTURE_DIM)])
     rows = components * scale * signs
     return (rows / np.sqrt((rows**2).sum(1).mean())).astype(np.float32)
 
