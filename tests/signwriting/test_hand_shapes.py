@@ -2,8 +2,16 @@
 
 import numpy as np
 
+from mmpt.signwriting import hand_shapes
 from mmpt.signwriting.glyphs import shapes
-from mmpt.signwriting.hand_shapes import SHAPE_DIM, _hand_bases, _hand_shapes, described_shapes, hand_parts
+from mmpt.signwriting.hand_shapes import (
+    SHAPE_DIM,
+    _hand_bases,
+    _hand_shapes,
+    _observed,
+    described_shapes,
+    hand_parts,
+)
 from mmpt.signwriting.signs import FIRST_BASE, GROUPS, HANDS
 
 HANDS_END = GROUPS[HANDS] - FIRST_BASE
@@ -21,6 +29,29 @@ def test_hand_shapes_are_read_from_hamnosys_up_to_the_direction_of_the_fingers()
 
 def test_a_sign_that_is_no_fsw_has_no_hands():
     assert _hand_bases("M508x507S1f720488x492S22a04488x492") == {0xF7} and _hand_bases("M5") == set()
+
+
+def test_a_sign_with_two_hand_symbols_says_nothing_about_either(monkeypatch):
+    fist, flat = "S20320488x492", "S15a20488x492"
+    entries = [
+        {"signwriting": f"M508x507{signs}", "hamnosys": ["\ue000\ue020\ue001\ue020"]}
+        for signs in (fist + flat, fist + fist)
+    ] + [{"signwriting": f"M508x507{flat}"}]
+    monkeypatch.setattr(hand_shapes.json, "loads", lambda text: entries)
+    assert [(base, np.flatnonzero(parts).tolist()) for base, parts in _observed()] == [
+        (FIST, [0]),
+        (FIST, [1]),
+    ]
+
+
+def test_a_hand_of_many_signs_has_the_mean_of_their_parts():
+    bases, parts = (np.array(column) for column in zip(*_observed()))
+    known, counts = np.unique(bases, return_counts=True)
+    mean = np.stack([parts[bases == base].mean(0) for base in known])
+    expected = (mean - mean.mean(0))[counts >= 20]
+    found = hand_parts()[known[counts >= 20]]
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert len(cosine) >= 15 and cosine.min() > 0.99
 
 
 def test_the_parts_of_hands_that_are_alike_are_alike():
