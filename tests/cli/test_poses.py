@@ -84,7 +84,7 @@ def test_info_names_bad_files_and_goes_on(tmp_path, capsys):
     assert status == 1 and "1 file, 12 frames" in out
     assert err.startswith(f"error: {tmp_path / 'bad.pose'}: ")
     status, out, err = run(capsys, "info", tmp_path / "none.pose")
-    assert status == 1 and not out and "No such file" in err
+    assert status == 2 and not out and "No such file" in err and err.count("\n") == 1
     (tmp_path / "empty").mkdir()
     assert run(capsys, "info", tmp_path / "empty")[0] == 2
 
@@ -185,6 +185,9 @@ def test_folders_are_matched_by_name(tmp_path, capsys):
     assert "2 files have no counterpart: " in out and "only_a.pose" in out and "only_b.pose" in out
     (tmp_path / "b" / "deep" / "same.pose").write_bytes(b"broken")
     assert run(capsys, "compare", tmp_path / "a", tmp_path / "b")[0] == 1
+    same = [tmp_path / folder / "deep" / "same.pose" for folder in ("a", "b")]
+    status, out, err = run(capsys, "compare", *same)
+    assert status == 2 and err.startswith(f"error: {same[1]}: ") and err.count("\n") == 1 and not out
     assert run(capsys, "compare", tmp_path / "a", tmp_path / "a" / "only_a.pose")[0] == 2
     (tmp_path / "b" / "deep" / "same.pose").unlink()
     status, out, err = run(capsys, "compare", tmp_path / "a", tmp_path / "b")

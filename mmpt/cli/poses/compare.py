@@ -14,7 +14,7 @@ differ by at most 5 %; both have z or none has, unless the model needs none (pos
 --prompts, the first prompt stays the same in at least 95 % of the clips. The face is measured,
 but does not count.
 
-Exit status: 0, or 1 if a file cannot be read, which is named.
+Exit status: 0, or 1 if a pair in folders cannot be read, which is named.
 """
 
 import argparse
@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             clips.append(comparison.compare_files(*pair, person))
         except UserError as error:
+            if not args.a.is_dir():
+                raise
             errors.append(str(error))
             print(f"error: {error}", file=sys.stderr)
     if not clips:

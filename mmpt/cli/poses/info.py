@@ -4,7 +4,7 @@
 
 All .pose files in a folder, at any depth, are described together; values that differ between them are shown
 as "mixed". A part is visible in a frame if any of its points is. With --model, the landmarks that the model
-reads are counted. Exit status: 0, or 1 if a file cannot be read, which is named.
+reads are counted. Exit status: 0, or 1 if one of several files cannot be read, which is named.
 """
 
 import argparse
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         results = list(ordered_map(partial(try_facts, model=model), files, several))
         facts = [result for result in results if not isinstance(result, str)]
         errors = [result for result in results if isinstance(result, str)]
+        if errors and len(args.paths) == 1 and not path.is_dir():
+            raise UserError(errors[0])
         failed += len(errors)
         for error in errors:
             print(f"error: {error}", file=sys.stderr)

@@ -6,8 +6,8 @@ Sums along an axis that is far from the last in memory are products of a 6x6 mat
 transforms cost little; over the other axes each of the 6 products is an ordinary convolution. Rounding errors
 grow about fourfold, to some 1e-6.
 
-Measured on AVX2, one thread, whole network: channels_last_3d nn.Conv3d takes 2.4 times as long
-(I3D) or 2.7 (S3D); the layers of layers.py without Winograd 1.4 (I3D) and 1.1 (S3D).
+Measured on AVX2, one thread, whole network: torch's conv3d and max_pool3d in channels_last_3d take 1.7 times
+as long; the layers of layers.py without Winograd 1.4 (I3D) and 1.1 (S3D). See docs/decisions.md.
 """
 
 import functools
