@@ -47,7 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=384, help="of embeddings (default 384)")
     parser.add_argument("--scale", type=int, default=0, metavar="N", help="whole protocols on N clips")
     scaled = ["zero_shot", "v2v", "knn", "prototypes"]
-    parser.add_argument("--protocols", nargs="+", default=scaled, help="of --scale (default: without probe)")
+    parser.add_argument(
+        "--protocols",
+        nargs="+",
+        choices=[*scaled, "linear_probe"],
+        default=scaled,
+        help="of --scale (default: without linear_probe)",
+    )
     parser.add_argument("--c", type=float, default=1.0, help="of linear_probe with --scale (default 1)")
 
 
@@ -60,8 +66,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     else:
         found = _against_peer(prompts, options)
     if options.scale:
-        found["scale"] = [_scaled(name, options) for name in options.protocols]
-        for row in found["scale"]:
+        found["scale"] = []
+        for name in options.protocols:
+            row = _scaled(name, options)
+            found["scale"].append(row)
             sys.stdout.write(
                 f"{row['protocol']:<12} {options.scale} clips x {options.classes} classes: "
                 f"{row['seconds']:.0f} s, {row['cpu']:.0f} s of processor time, "
