@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmpt.models.bert import TEXT_ENCODERS, BertModel
 from mmpt.models.bert_settings import BertSettings
 from mmpt.models.packing import PackedModule
 from mmpt.models.prompts import Prompts
+from mmpt.signwriting.glyphs import PICTURE_DIM, shapes
 from mmpt.signwriting.hand_shapes import SHAPE_DIM, described_shapes
 from mmpt.signwriting.ids import BASES, FIRST_ID, MOST_SIGNS, unpack
 from mmpt.signwriting.signs import FILLS, FIRST_BASE, GROUPS, HANDS, ROTATIONS
@@ -21,7 +24,7 @@ _PLACE_SCALE = 50.0
 class SymbolEmbeddings(nn.Module):
     """The vector of a symbol: the sum of the vectors of its parts.
 
-    Parts: base symbol, its group, the shape of the base (described_shapes), fill, rotation, fill with
+    Parts: base symbol, its group, the shape of the base, fill, rotation, fill with
     rotation, mirrored or not, place in the box, and number of the sign in the prompt. Hands and other symbols
     have their own fills and rotations. The vector of a base symbol starts at zero, so one that no training
     prompt contains is described by its other parts. The vector of a place is linear in x and y, with weights
@@ -29,12 +32,16 @@ class SymbolEmbeddings(nn.Module):
 
     Args:
         width: H.
+        dim: D, of the description of a base symbol's shape.
+        shapes_of_bases: computes these descriptions, float32 [652, D].
         std: of the initial values.
     """
 
     shapes: Tensor
 
-    def __init__(self, width: int, std: float = 0.05):
+    def __init__(
+        self, width: int, dim: int, shapes_of_bases: Callable[[], NDArray[np.float32]], std: float = 0.05
+    ):
         super().__init__()
         self.base = nn.Embedding(BASES, width)
         self.group = nn.Embedding(len(GROUPS), width)
@@ -42,15 +49,15 @@ class SymbolEmbeddings(nn.Module):
         self.rotation = nn.Embedding(2 * _TURNS, width)
         self.fill_and_rotation = nn.Embedding(2 * FILLS * _TURNS, width)
         self.mirrored = nn.Embedding(4, width)
-        self.shape = nn.Linear(SHAPE_DIM, width, bias=False)
+        self.shape = nn.Linear(dim, width, bias=False)
         self.place = nn.Embedding(len(GROUPS), 2 * width)
         self.order = nn.Embedding(MOST_SIGNS, width)
         for name, weight in self.named_parameters():
             starts_at_zero = name in ("base.weight", "place.weight", "order.weight")
             nn.init.normal_(weight, std=0.0 if starts_at_zero else std)
-        table = torch.empty(BASES, SHAPE_DIM)
+        table = torch.empty(BASES, dim)
         if table.device.type != "meta":  # where the weights come from a file, so does the table
-            table.copy_(torch.from_numpy(described_shapes()))
+            table.copy_(torch.from_numpy(shapes_of_bases()))
         self.register_buffer("shapes", table)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -84,15 +91,19 @@ class SignWritingBert(PackedModule):
     prompt of words has the same feature as with BertModel. With model.freeze_text BERT is frozen, and the
     embeddings of symbols are trained.
 
+    The shape of a base symbol is described by its picture.
+
     Args: as BertModel.
     """
 
     reads_signs = True
+    shape_dim = PICTURE_DIM
+    shapes_of_bases = staticmethod(shapes)
 
     def __init__(self, settings: BertSettings):
         super().__init__()
         self.bert = BertModel(settings)
-        self.symbols = SymbolEmbeddings(settings.hidden_size)
+        self.symbols = SymbolEmbeddings(settings.hidden_size, self.shape_dim, self.shapes_of_bases)
 
     @property
     def settings(self) -> BertSettings:
@@ -115,3 +126,11 @@ class SignWritingBert(PackedModule):
         pooled = pool_words(ids.where(words, 0)[:, :width], words[:, :width], None)
         has_words = words.sum(1, keepdim=True) > 2  # more than [CLS] and [SEP]
         return pooled * has_words + signs
+
+
+@TEXT_ENCODERS.register("SignWritingHamNoSysBert")
+class SignWritingHamNoSysBert(SignWritingBert):
+    """SignWritingBert in which hand shapes are described by the parts of their HamNoSys as well."""
+
+    shape_dim = SHAPE_DIM
+    shapes_of_bases = staticmethod(described_shapes)

@@ -31,9 +31,9 @@ PROMPTS = [
 ]
 
 
-@pytest.fixture
-def model(make_model):
-    model = make_model(text_encoder_cls="SignWritingBert", multimodal_projection=True)
+@pytest.fixture(params=["SignWritingBert", "SignWritingHamNoSysBert"])
+def model(make_model, request):
+    model = make_model(text_encoder_cls=request.param, multimodal_projection=True)
     torch.manual_seed(1)
     symbols = model.text_encoder.symbols
     for part in (symbols.base, symbols.place, symbols.order):  # as after training
@@ -131,7 +131,7 @@ def test_a_batch_without_signs_gives_the_symbols_a_gradient(make_model, processo
 
 
 def test_a_model_folder_holds_the_tower(model, processor, dataset_cfg, tmp_path, tiny_bert):
-    options = {"text_encoder_cls": "SignWritingBert", "multimodal_projection": True}
+    options = {"text_encoder_cls": type(model.text_encoder).__name__, "multimodal_projection": True}
     cfg = ModelConfig(num_hidden_video_layers=2, vfeat_dim=63, **options)
     save_model_folder(tmp_path / "model", model, cfg, dataset_cfg, load_tokenizer(tiny_bert))
     loaded = load_model(tmp_path / "model").model
