@@ -15,6 +15,7 @@ changes.
 """
 
 import argparse
+import inspect
 from pathlib import Path
 
 import torch
@@ -34,9 +35,9 @@ def install() -> None:
     OPTIMIZER_REGISTRY["adam"] = FairseqAdam
     torch.serialization.add_safe_globals([argparse.Namespace])
     torch.serialization.set_crc32_options(False)
-    for method in vars(torch.optim.Optimizer).values():
-        if "__dynamo_disable" in getattr(method, "__code__", _copy.__code__).co_consts:
-            vars(method.__wrapped__).setdefault("__dynamo_disable", method.__wrapped__)
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        vars(function).setdefault("__dynamo_disable", function)
 
 
 def _copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
