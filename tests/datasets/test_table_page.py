@@ -38,6 +38,25 @@ def test_lengths_count_readable_clips_only(tmp_path, monkeypatch, unreadable):
     assert steps.get_data().values.tolist() == [2] and steps.get_data().edges.tolist() == [0.5, 1.5]
 
 
+def test_clips_are_drawn_side_by_side(small_table, tmp_path, monkeypatch):
+    """Six in a row, each in its own rectangle, with the shoulders one unit apart and the hand in blue."""
+    drawn = {}
+    monkeypatch.setattr(table_page, "save_figure", lambda figure, path, dpi: drawn.update(figure=figure))
+    table_page._clips(tmp_path / "clips.png", check_table(read_table(small_table)))
+    (axes,) = drawn["figure"].axes
+    assert len(axes.texts) == len(axes.collections) == 12
+    assert [text.get_text() for text in axes.texts][::6] == ["A\nasq-A (valid)", "B\nsvk-B (train)"]
+    for place, (clip, title) in enumerate(zip(axes.collections, axes.texts)):
+        corner = np.array([place % 6 * 3.2, place // 6 * 3.7])
+        _, trunk, *_, finger = clip.get_segments()
+        assert np.hypot(*(trunk[0] - trunk[-1])) == pytest.approx(1, abs=0.1)
+        np.testing.assert_allclose((trunk[0] + trunk[-1]) / 2, corner + np.array([1.5, 1.2]), atol=0.1)
+        assert len(finger) == 5 and clip.get_colors()[-1][2] > clip.get_colors()[-1][0] + 0.3
+        cut = axes.transData.inverted().transform(clip.get_clip_box())
+        np.testing.assert_allclose(np.sort(cut, axis=0), [corner, corner + 3], atol=1e-9)
+        assert title.get_position()[1] < corner[1]
+
+
 def signs_of_table(tmp_path, *cells):
     """`signclip check` of a table with these cells of `signwriting`: status, check.json, check.md."""
     np.save(tmp_path / "a.npy", np.arange(60, dtype=np.float32).reshape(30, 2))
