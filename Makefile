@@ -96,13 +96,13 @@ serve: $(VENV)/.serve
 	$(PY) -m mmpt serve --model $(RUN)/model --index $(RUN)/index --clips projects/signclip/$(DEMO).yaml --results $(RUN) --port $(PORT)
 
 test: $(VENV)/.dev
-	$(PY) -m pytest -n auto --maxprocesses 4
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # On Python 3.13: what needs fairseq or the legacy Holistic is skipped, with the reason (tests/conftest.py). The tests
 # of MediaPipe 1.x need its models.
 test-core: $(VENV)/.dev
 	-@$(PY) scripts/fetch_holistic.py >/dev/null
-	$(PY) -m pytest -n auto --maxprocesses 4
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(VENV)/.dev
 	$(PY) -m pytest -m slow

@@ -1,7 +1,7 @@
 """Commands in processes of their own that are forked after the imports.
 
 As isolated as a new Python, with real exit statuses and signals, but without the seconds that torch,
-transformers and fairseq take to import.
+transformers and fairseq take to import. They render no figures.
 """
 
 import importlib
@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT, skip_without_fairseq
+from tests.conftest import ROOT, quick_figures, skip_without_fairseq
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.warm_up"])
+_CONTEXT.set_forkserver_preload(["tests.conftest", "tests.warm_up"])
 O = "fairseq.optimization"
 
 
@@ -99,6 +99,8 @@ def _run(
     import torch
 
     torch.set_num_threads(1)
+    for place, method in quick_figures().items():
+        setattr(*place, method)
     status = function(*arguments)
     sys.stdout.flush()
     sys.exit(status)
@@ -145,13 +147,14 @@ def _forget_imports() -> None:
         if name.partition(".")[0] in ("mmpt", "tests", "scripts", "fairseq", "fairseq_cli"):
             del sys.modules[name]
     logging.getLogger().handlers.clear()
+    sys.excepthook = sys.__excepthook__
 
 
 def _exec(code: str) -> int:
     _forget_imports()
     try:
         exec(code, {"__name__": "__main__"})
-    except Exception:  # as Python does, not as multiprocessing does
+    except (Exception, KeyboardInterrupt):  # as Python does, not as multiprocessing does
         sys.excepthook(*sys.exc_info())
         return 1
     return 0

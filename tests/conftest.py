@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -20,6 +21,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: a core each, for 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What is imported stays, and each look for garbage among it takes half a second.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what the tests make only."""
+    gc.freeze()
+    gc.enable()
+
 
 # ---- packages that not every Python has: a test that turns out to need one is skipped
 NO_FAIRSEQ = find_spec("fairseq") is None
@@ -215,22 +226,39 @@ def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("table") / "table.csv", table_rows())
 
 
-@pytest.fixture
-def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed but not rendered, which takes most of their time; their files hold a few bytes.
+def quick_figures() -> dict[tuple[type, str], Any]:
+    """Replacements of matplotlib's methods, by class and name, that leave rendering out.
 
-    For tests whose subject is not a figure.
+    Figures are composed, but their files hold a few bytes: rendering takes most of their time.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-    monkeypatch.setattr(Figure, "findobj", lambda *_: [])  # no text is looked up, so no tick is made
-    monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
-    monkeypatch.setattr(Figure, "get_tightbbox", lambda *_: Bbox.unit())
-    monkeypatch.setattr(
-        FigureCanvasAgg, "print_figure", lambda _, path, **options: Path(path).write_text("-")
-    )
+    return {
+        (Figure, "findobj"): lambda *_: [],  # no text is looked up, so no tick is made
+        (Figure, "draw_without_rendering"): lambda _: None,
+        (Figure, "get_tightbbox"): lambda *_: Bbox.unit(),
+        (FigureCanvasAgg, "print_figure"): lambda _, path, **options: Path(path).write_text("-"),
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rendering() -> Generator[dict[tuple[type, str], Any], None, None]:
+    """No figure is rendered; the methods that render."""
+    quick = quick_figures()
+    real = {place: getattr(*place) for place in quick}
+    with pytest.MonkeyPatch.context() as patch:
+        for place, function in quick.items():
+            patch.setattr(*place, function)
+        yield real
+
+
+@pytest.fixture
+def rendered(_rendering: dict[tuple[type, str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are rendered in the process of the test: for tests whose subject is a picture."""
+    for place, function in _rendering.items():
+        monkeypatch.setattr(*place, function)
 
 
 #: one thread: several would sum in an order of their own, and fight over a busy machine

@@ -71,7 +71,7 @@ def test_demo_prompts_with_a_language(tiny_yaml, capsys):
     assert "(B, held out of training)" in said and "<gsg> B in German Sign Language" in ranking(said)
 
 
-def test_demo_pose_file_and_image(config, lexicon_pose, tmp_path, capsys):
+def test_demo_pose_file_and_image(config, lexicon_pose, tmp_path, capsys, rendered):
     picture = tmp_path / "out" / "answer.png"
     assert (
         demo_finger.main([str(lexicon_pose), "--config", str(config), "--out", str(picture), "--top", "3"])
@@ -85,7 +85,7 @@ def test_demo_pose_file_and_image(config, lexicon_pose, tmp_path, capsys):
     assert (np.abs(pixels[:, width // 2 :, :3] - [0x2F, 0x6D, 0xB3]).sum(axis=2) < 30).sum() > 500
 
 
-def test_demo_name_that_is_not_utf_8(config, lexicon_pose, tmp_path, capsys):
+def test_demo_name_that_is_not_utf_8(config, lexicon_pose, tmp_path, capsys, rendered):
     """A name that can be neither printed nor drawn."""
     clip, picture = tmp_path / os.fsdecode(b"gr\xf6\xdfe.pose"), tmp_path / "answer.png"
     shutil.copyfile(lexicon_pose, clip)
@@ -146,7 +146,7 @@ def test_a_pose_without_hands_is_not_ranked(config, tmp_path, capsys):
     assert "no hand is detected in 12 frames" in capsys.readouterr().err
 
 
-def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
+def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch, rendered):
     """Without MediaPipe: a video of a drawn pose gives the same ranking as the pose file."""
     pose = rendering.read_drawable(lexicon_pose)
     pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 352, 288)
@@ -169,7 +169,7 @@ def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_demo_real_videos(config, tmp_path, capsys, shared_videos):
+def test_demo_real_videos(config, tmp_path, capsys, shared_videos, rendered):
     for name, right in (("sign_example.mp4", 0.98), ("pose_test_video.mp4", 0.34)):
         picture = tmp_path / f"{name}.png"
         assert (

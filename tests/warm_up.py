@@ -4,6 +4,7 @@ No autograd, which does not survive a fork.
 """
 
 import contextlib
+import gc
 import importlib
 import io
 import tempfile
@@ -34,3 +35,5 @@ with (
 read_index(find_lexicon(None))
 load_tokenizer(str(ROOT / "tests" / "data" / "mmfusion" / "bert"))
 load_tokenizer.cache_clear()
+gc.freeze()  # of what all commands share, nothing is garbage
+gc.enable()

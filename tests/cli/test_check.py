@@ -19,14 +19,12 @@ from tests.conftest import ROOT
 from tests.pose.pose_fakes import as_pose, fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 
-unrendered = pytest.mark.usefixtures("unrendered")
-
 
 def report(table: Path) -> dict:
     return json.loads((table.parent / f"{table.stem}_check" / "check.json").read_text())
 
 
-def test_check_table_without_errors(tmp_path, capsys):
+def test_check_table_without_errors(tmp_path, capsys, rendered):
     table = write_table(tmp_path / "t.csv", table_rows())
     assert main([str(table)]) == 0
     found = report(table)
@@ -41,7 +39,6 @@ def test_check_table_without_errors(tmp_path, capsys):
     assert "| train | 12 | 6 | 2-2 | 2 |" in capsys.readouterr().out
 
 
-@unrendered
 def test_texts_that_the_model_does_not_see_whole_are_named(tmp_path, capsys):
     rows = table_rows()
     for row in rows:
@@ -62,7 +59,6 @@ def test_texts_are_checked_as_table_yaml_reads_them():
     assert (dataset["bert_name"], dataset["max_len"]) == (TEXT_MODEL, MAX_LEN)
 
 
-@unrendered
 def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     rows = table_rows()
     train = [row for row in rows if row["split"] == "train"]
@@ -123,7 +119,6 @@ def test_check_table_glosses_with_dollars(tmp_path):
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
 
 
-@unrendered
 def test_check_table_parses_a_recording_once(tmp_path, monkeypatch):
     from mmpt.pose import reader
 
@@ -137,7 +132,6 @@ def test_check_table_parses_a_recording_once(tmp_path, monkeypatch):
     assert read == [str(tmp_path / "long.pose")]
 
 
-@unrendered
 def test_check_table_allow_leak(tmp_path, capsys):
     rows = [{**row, "signer": "one"} for row in table_rows()]
     table = write_table(tmp_path / "t.csv", rows)
@@ -148,7 +142,6 @@ def test_check_table_allow_leak(tmp_path, capsys):
     assert any("'one' is in" in line for line in report(table)["warnings"])
 
 
-@unrendered
 def test_check_table_of_features(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((5, 8), np.float32))
     np.save(tmp_path / "b.npy", np.ones((9, 8), np.float32))
@@ -170,7 +163,6 @@ def test_check_table_errors_and_status_2(tmp_path, capsys, table, words):
     assert words in capsys.readouterr().err
 
 
-@unrendered
 def test_check_table_left_handed_signer(tmp_path):
     rows = [{**row, "left_handed": "false"} for row in table_rows()]
     write_pose(tmp_path / "left.pose", one_hand := fake_clip(frames=8, missing=0))
@@ -192,7 +184,6 @@ def test_check_table_left_handed_signer(tmp_path):
     assert any(told in line for line in found["warnings"])
 
 
-@unrendered
 def test_check_table_feature_dimensions_and_mirroring(tmp_path):
     for name, shape in (("a", (5, 8)), ("b", (9, 8)), ("c", (5, 6)), ("d", (5, 8))):
         np.save(tmp_path / f"{name}.NPY".lower(), np.ones(shape, np.float32))
@@ -209,7 +200,6 @@ def test_check_table_feature_dimensions_and_mirroring(tmp_path):
     assert "line 4, column 'path': feature dimension 6, but 8 in most clips" in second
 
 
-@unrendered
 def test_frame_rates_are_shown_and_mixed_ones_are_a_warning(tmp_path, capsys):
     rows = [row for row in table_rows() if row["split"] != "test"]
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
@@ -226,7 +216,6 @@ def test_frame_rates_are_shown_and_mixed_ones_are_a_warning(tmp_path, capsys):
     assert "25, 59.94 |" in said
 
 
-@unrendered
 def test_parts_in_milliseconds_of_poses_with_integer_rates_are_a_warning(tmp_path):
     pose = as_pose(fake_clip(frames=8, missing=0))
     for version in (0.1, 0.2):
@@ -255,7 +244,6 @@ def _as_version_0_1(content: bytearray) -> bytes:
     return bytes(head + struct.pack("<HHH", int(fps), frames, people) + content[start + 10 :])
 
 
-@unrendered
 def test_a_table_that_training_refuses_is_a_warning(tmp_path):
     rows = table_rows()
     for kept, words in (

@@ -143,7 +143,7 @@ def test_a_clip_is_blank_if_no_hand_is_there_whatever_else_is(options):
         assert processor.blank(processor.features(processor.prepare.clip(one))) is expected
 
 
-def test_check_warns_of_left_hands_that_are_not_marked(table, capsys, unrendered):
+def test_check_warns_of_left_hands_that_are_not_marked(table, capsys):
     assert check.main([str(table)]) == 0
     said = capsys.readouterr().out
     assert "3 clips show the left hand only and are not marked as left-handed" in said
@@ -208,9 +208,7 @@ def test_evaluation_names_the_clip_whose_embedding_is_nan(tiny_yaml, data_dir, t
 
 
 @pytest.mark.parametrize("component", [RIGHT_HAND, LEFT_HAND, POSE])
-def test_check_of_a_config_looks_for_what_its_model_reads(
-    table, tmp_path, data_dir, capsys, component, unrendered
-):
+def test_check_of_a_config_looks_for_what_its_model_reads(table, tmp_path, data_dir, capsys, component):
     width = 99 if component == POSE else 63
     config = tmp_path / "c.yaml"
     config.write_text(

@@ -233,7 +233,7 @@ def test_answers_replace_only_answers(
 
 
 def test_train_refuses_results_of_an_older_version_before_it_trains(
-    tiny_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], unrendered: None
+    tiny_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "run" / "eval"
     results.mkdir(parents=True)

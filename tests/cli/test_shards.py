@@ -283,7 +283,7 @@ def test_a_repeated_shard_of_a_check_reads_what_is_missing_or_changed(table, pos
 
 
 def test_an_evaluation_of_a_table_in_shards_gives_the_files_of_one_run(
-    model_folder, small_table, tmp_path, monkeypatch, capsys, unrendered
+    model_folder, small_table, tmp_path, monkeypatch, capsys
 ):
     words = ["--model", str(model_folder), "--table", str(small_table), "--protocol", "v2v", "--workers", "0"]
     words += ["--no-pictures", "--bootstrap", "20", "--out", "out"]
@@ -299,7 +299,7 @@ def test_an_evaluation_of_a_table_in_shards_gives_the_files_of_one_run(
 
 
 def test_an_evaluation_of_a_config_in_shards_gives_the_files_of_one_run(
-    tiny_yaml, model_folder, tmp_path, monkeypatch, capsys, unrendered
+    tiny_yaml, model_folder, tmp_path, monkeypatch, capsys
 ):
     init = Predictor.__init__
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmpt.cli.main import main
 from mmpt.utils.checkpoint import load_state_dict_file
-from tests.commands import O, run, run_code, start, train
-from tests.conftest import run_module
+from tests.commands import O, run, run_code, run_lines, start, train
+from tests.conftest import ROOT, run_module
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -21,16 +22,18 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_train_evaluate_and_search(tiny_yaml, tmp_path):
-    """The whole path, by the commands of the README."""
-    done = run_module(
-        "locallaunch.py",
-        str(tiny_yaml),
+def test_train_evaluate_and_search(tiny_yaml, tmp_path, capsys):
+    """The whole path: the commands that the launcher starts, and the demo."""
+    overrides = [
         "eval.after_training=true",
         "fairseq.optimization.max_epoch=2",
         "fairseq.checkpoint.save_interval=5",  # which would never come
         "fairseq.dataset.validate_interval=5",
-    )
+    ]
+    assert main(["train", str(tiny_yaml), *overrides, "--dryrun"]) == 0
+    commands = capsys.readouterr().out.splitlines()
+    assert [line.split(" -m mmpt ")[1].split()[0] for line in commands] == ["train", "evaluate"]
+    done = run_lines(commands, ROOT)
     assert done.returncode == 0, done.stderr
     epochs = [line for line in done.stderr.splitlines() if "mmpt.epoch: epoch " in line]
     assert len(epochs) == 2

@@ -39,9 +39,16 @@ class Page(HTMLParser):
             self.loaded.append(found["src"])
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
+def test_site(tmp_path: Path) -> None:
+    """It builds without a network, and is whole."""
+    site = build(tmp_path / "site")
+    pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    check_contents(site, pages)
+    check_links_and_anchors(site, pages)
+    check_that_nothing_is_loaded_from_other_hosts(site, pages)
+
+
+def build(folder: Path) -> Path:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT,
@@ -55,12 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def pages(site: Path) -> dict[Path, Page]:
-    return {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
-
-
-def test_site_has_every_command_and_the_api(site: Path, pages: dict[Path, Page]) -> None:
+def check_contents(site: Path, pages: dict[Path, Page]) -> None:
     commands = (site / "commands.html").read_text(encoding="utf-8")
     assert not [name for name in command_names() if f"usage: signclip {name} " not in commands]
     assert "--no-refine-face" in commands, "the options of one extractor"
@@ -70,7 +72,7 @@ def test_site_has_every_command_and_the_api(site: Path, pages: dict[Path, Page])
     assert "ensemble_size" in keys and "augment3d.rotation" in keys
 
 
-def test_site_links_and_anchors_exist(site: Path, pages: dict[Path, Page]) -> None:
+def check_links_and_anchors(site: Path, pages: dict[Path, Page]) -> None:
     broken = []
     for path, page in pages.items():
         for link in page.links:
@@ -85,7 +87,7 @@ def test_site_links_and_anchors_exist(site: Path, pages: dict[Path, Page]) -> No
     assert len(pages) > 15 and not broken
 
 
-def test_site_loads_nothing_from_other_hosts(site: Path, pages: dict[Path, Page]) -> None:
+def check_that_nothing_is_loaded_from_other_hosts(site: Path, pages: dict[Path, Page]) -> None:
     loaded = [(path, name) for path, page in pages.items() for name in page.loaded]
     assert len(loaded) > 15
     assert not [name for _, name in loaded if urlsplit(name).netloc]

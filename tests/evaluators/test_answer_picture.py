@@ -10,7 +10,7 @@ from mmpt.utils.errors import UserError
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_answer_picture_replaces_its_own_pictures_only(tmp_path: Path, suffix: str) -> None:
+def test_answer_picture_replaces_its_own_pictures_only(tmp_path: Path, suffix: str, rendered: None) -> None:
     path, signer = tmp_path / f"answer{suffix}", np.zeros((9, 9, 3), np.uint8)
     for _ in range(2):
         answer_picture(path, signer, ["A"], [1.0], "clip")

@@ -123,7 +123,7 @@ def test_check_protocol_errors(name, change, words):
         run_protocol(name, *given.values(), prompts, Options(resamples=0))
 
 
-def test_recognition_report(tmp_path, unrendered):
+def test_recognition_report(tmp_path):
     test, train, valid, prompts = make()
     outcomes = [o for name in PROTOCOLS for o in run_protocol(name, test, train, valid, prompts, Options())]
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
@@ -152,7 +152,7 @@ def test_recognition_report(tmp_path, unrendered):
         assert f"({picture})" in page
 
 
-def test_recognition_report_draws_figures(tmp_path):
+def test_recognition_report_draws_figures(tmp_path, rendered):
     test, train, valid, prompts = make()
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
     about |= {"split": "test", "command": "c", "warnings": []}
@@ -171,7 +171,7 @@ def test_embedding_map_of_equal_clips(count):
         assert len(np.unique(points, axis=0)) == count
 
 
-def test_recognition_report_replaces_an_earlier_one(tmp_path, monkeypatch, unrendered):
+def test_recognition_report_replaces_an_earlier_one(tmp_path, monkeypatch):
     """Numbers are written before figures, which may fail."""
     test, train, valid, prompts = make()
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}

@@ -83,7 +83,7 @@ def test_chance_equals_random_scores(results: dict[str, Any]) -> None:
         )
 
 
-def test_save_report_folder(tmp_path: Path, results: dict[str, Any]) -> None:
+def test_save_report_folder(tmp_path: Path, results: dict[str, Any], rendered: None) -> None:
     text, video = embeddings()
     files = save_report(tmp_path / "out", results, embedded(text, video, IDS, PROMPTS, VIDEO_IDS))
     names = {
@@ -115,7 +115,7 @@ def test_save_report_folder(tmp_path: Path, results: dict[str, Any]) -> None:
         assert expected in page
 
 
-def test_save_report_without_figures_and_with_many_prompts(tmp_path: Path) -> None:
+def test_save_report_without_figures_and_with_many_prompts(tmp_path: Path, rendered: None) -> None:
     """Hundreds of prompts still give pictures of a readable size and a page of a hundred lines."""
     random = np.random.default_rng(1)
     prompts = [f"sign {i}" for i in range(300)]

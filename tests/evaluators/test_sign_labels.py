@@ -11,6 +11,7 @@ from mmpt.evaluators.pictures.sign_labels import ROOM, Label, set_tick_labels, s
 from mmpt.signwriting import read_sign
 from mmpt.signwriting.alphabets import signs_of_letter
 
+pytestmark = pytest.mark.usefixtures("rendered")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SIGNS = [signs_of_letter("gsg", letter)[0] for letter in LETTERS]
 SIGN, OTHER = (read_sign(fsw) for fsw in SIGNS[:2])

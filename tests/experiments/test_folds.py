@@ -85,7 +85,7 @@ def test_svm_on_other_features_uses_the_same_clips(tiny_yaml: Path) -> None:
     assert other.dataset.hand_frame == "palm"
 
 
-def test_folds_table_and_figure(tmp_path: Path) -> None:
+def test_folds_table_and_figure(tmp_path: Path, rendered: None) -> None:
     one, other = folds_of(["a", "b"])
     results = [
         FoldResult(
@@ -103,7 +103,7 @@ def test_folds_table_and_figure(tmp_path: Path) -> None:
     assert picture(tmp_path / "folds.png", results, "title").stat().st_size > 5000
 
 
-def test_folds_table_and_figure_with_other_svms(tmp_path: Path) -> None:
+def test_folds_table_and_figure_with_other_svms(tmp_path: Path, rendered: None) -> None:
     one, other = folds_of(["a", "b"])
     right, wrong = np.ones(4, bool), np.zeros(4, bool)
     half = np.array([1, 0, 1, 0], bool)

@@ -18,7 +18,7 @@ def test_ablate_refuses_other_clips(tiny_yaml, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("comment", ["short", "a long comment of many words " * 12, "x" * 300])
-def test_ablate_figure_with_long_comments(tmp_path, comment):
+def test_ablate_figure_with_long_comments(tmp_path, comment, rendered):
     row = {"about": comment, "config": "c", "v2t R@1": 0.5, "v2t R@1 low": 0.4, "v2t R@1 high": 0.6}
     row["v2t R@1 of each seed"] = [0.45, 0.55]
     with warnings.catch_warnings():

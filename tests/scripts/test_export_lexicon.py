@@ -8,7 +8,7 @@ from scripts.export_lexicon import main
 from tests.processors.test_fingerspelling import CONFIG
 
 
-def test_export_lexicon_table(tmp_path, unrendered):
+def test_export_lexicon_table(tmp_path):
     assert main(["--out", str(tmp_path)]) == 0
     table = read_table(tmp_path / "table.csv")
     for split in ("train", "valid", "test"):

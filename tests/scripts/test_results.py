@@ -80,18 +80,6 @@ def launcher(monkeypatch, tmp_path):
     return fake
 
 
-@pytest.fixture(autouse=True)
-def no_picture(request, monkeypatch):
-    """Drawing takes most of the time: only the test of the figure does it."""
-    if "with_picture" not in request.fixturenames:
-        monkeypatch.setattr("mmpt.experiments.comparison.comparison_chart", lambda path, rows, title: path)
-
-
-@pytest.fixture
-def with_picture():
-    """Draw the picture."""
-
-
 def run(tmp_path, *items):
     return results.main([*items, "--out", str(tmp_path / "table")])
 
@@ -101,7 +89,7 @@ def table(tmp_path):
         return {row["config"]: row for row in csv.DictReader(file)}
 
 
-def test_results_runs_what_is_missing(launcher, tmp_path, with_picture):
+def test_results_runs_what_is_missing(launcher, tmp_path, rendered):
     assert run(tmp_path, *CONFIGS) == 0
     assert launcher.take() == [
         *("rwthfs_scratch", "test_rwthfs_scratch"),

@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder, capsys, caplog):
+def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder, capsys, caplog, rendered):
     chosen, out = work / "chosen", work / "out"
     reference = ["--reference", work]
     assert spot(work, model_folder, *reference, "--choose-threshold", "--out", chosen) == 0

@@ -4,9 +4,8 @@ import argparse
 import math
 import os
 import random
-import subprocess
-import sys
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from mmpt.utils.checkpoint import (
     merge_adapters,
 )
 from mmpt.utils.errors import UserError
-from tests.conftest import ROOT
 
 RAN: list[str] = []
 
@@ -135,10 +133,17 @@ def test_checkpoint_refused_class_is_named(tmp_path: Path) -> None:
     assert same(load_state_dict_file(path, trust=True), weights())
 
 
-def test_checkpoint_safe_globals_are_restored(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    before = torch.serialization.get_safe_globals()  # the plugin adds it for good
-    request.addfinalizer(lambda: torch.serialization.add_safe_globals(before))
+@pytest.fixture
+def no_safe_globals() -> Iterator[None]:
+    """The plugin adds a class for good."""
+    before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
+    yield
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(before)
+
+
+def test_checkpoint_safe_globals_are_restored(tmp_path: Path, no_safe_globals: None) -> None:
     path = fairseq_file(tmp_path / "checkpoint.pt", weights())
     load_state_dict_file(path)
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
@@ -146,17 +151,12 @@ def test_checkpoint_safe_globals_are_restored(tmp_path: Path, request: pytest.Fi
         torch.load(path, weights_only=True)
 
 
-def test_checkpoint_keeps_earlier_safe_globals(tmp_path: Path) -> None:
+def test_checkpoint_keeps_earlier_safe_globals(tmp_path: Path, no_safe_globals: None) -> None:
     """fairseq's own reading of checkpoints, in the process that trains, relies on it."""
-    torch.save({"cfg": argparse.Namespace(seed=1), "model": {"w": torch.ones(1)}}, tmp_path / "c.pt")
-    code = f"""
-import argparse, torch
-from mmpt.utils.checkpoint import load_state_dict_file
-torch.serialization.add_safe_globals([argparse.Namespace])
-load_state_dict_file({str(tmp_path / "c.pt")!r})
-torch.load({str(tmp_path / "c.pt")!r}, weights_only=True)
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    path = fairseq_file(tmp_path / "checkpoint.pt", weights())
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    load_state_dict_file(path)
+    torch.load(path, weights_only=True)
 
 
 def test_checkpoint_missing_or_damaged(tmp_path: Path) -> None:

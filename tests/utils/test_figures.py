@@ -10,6 +10,7 @@ from matplotlib.text import Text
 from mmpt.utils import figures
 from mmpt.utils.figures import MAX_PIXELS, save_figure
 
+pytestmark = pytest.mark.usefixtures("rendered")
 GLOSS = "$INDEX1^$GEST"  # of the DGS Corpus; between two $ matplotlib expects a formula
 
 
