@@ -80,6 +80,13 @@ def launcher(monkeypatch, tmp_path):
     return fake
 
 
+@pytest.fixture(autouse=True)
+def no_picture(request, monkeypatch):
+    """Composing it takes a third of the time: only the test of the figure does it."""
+    if "rendered" not in request.fixturenames:
+        monkeypatch.setattr("mmpt.experiments.comparison.comparison_chart", lambda path, rows, title: path)
+
+
 def run(tmp_path, *items):
     return results.main([*items, "--out", str(tmp_path / "table")])
 
