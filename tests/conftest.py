@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -61,6 +62,16 @@ def _training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip a test that trains in its own process where fairseq is not installed."""
     if NO_FAIRSEQ and (train := sys.modules.get("mmpt.cli.train")):
         monkeypatch.setattr(train, "_check_fairseq", lambda: pytest.skip("fairseq is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_is_left() -> Generator[None, None, None]:
+    """The handler of a command writes to the stderr of its test, which is closed after it."""
+    yield
+    root = logging.getLogger()
+    for handler in [*root.handlers]:
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 def skip_without_fairseq(output: str) -> None:
