@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fairseq import checkpoint_utils, trainer
 from fairseq.file_io import PathManager
+from fairseq.models import BaseFairseqModel
 from fairseq.models.ema import ema
 from fairseq.optim import OPTIMIZER_REGISTRY, adam, fairseq_optimizer
 from fairseq_cli import train as fairseq_train
@@ -33,6 +34,7 @@ SOURCES = {
     ema.EMA: "522dab1f6072",
     fairseq_optimizer.FairseqOptimizer.multiply_grads: "ca8817df0879",
     adam.FairseqAdam.__init__: "68350e70f1a8",
+    BaseFairseqModel.set_num_updates: "e00e50b24735",
 }
 
 
