@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from mmpt.evaluators.metrics.ranks import class_ranks
 from mmpt.evaluators.metrics.similarity import on_grid
-from mmpt.utils.arrays import unit_rows
+from mmpt.utils.arrays import all_finite, unit_rows
 from mmpt.utils.errors import UserError
 
 Scores = NDArray[np.float64]
@@ -37,7 +37,7 @@ BLOCK = 512
 def unit(vectors: ArrayLike) -> NDArray[np.float64]:
     """Normalise vectors [N, H] to unit length; zeros stay zero. Raises UserError on NaN and inf."""
     wide = np.array(vectors, dtype=np.float64, order="C")
-    if wide.ndim != 2 or not np.isfinite(wide).all():
+    if wide.ndim != 2 or not all_finite(wide):
         raise UserError(f"expected finite embeddings [N, H], got shape {wide.shape}.")
     return unit_rows(wide)
 
