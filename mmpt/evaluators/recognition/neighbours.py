@@ -79,7 +79,7 @@ class _Screen:
     def __init__(self, support: Support, k: int):
         self._support, self._k = support, k
         self._width = min(k + _SPARE, len(support))
-        # of the difference of two products of unit vectors: 2 (H + 2) roundings of at most eps / 2, and 10 %
+        # error of the difference of two products of unit vectors: 2 (H + 2) roundings of eps / 2, and 10 % more
         self._error = 1.1 * (support.vectors.shape[1] + 2) * float(np.finfo(np.float32).eps)
         per_group = min(_TILE, len(support)) // max(_GROUPS, 8 * self._width)
         counts = np.bincount(support.sorted_labels)
@@ -184,9 +184,10 @@ def _layout(
 
 
 def _bound(maxima: NDArray[np.float32], best: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What one of the k highest similarities of each query reaches. best: [N, k], those so far.
+    """A lower bound of the k-th highest similarity of each query. best: [N, k], the highest so far.
 
-    maxima: [G, N], of groups of similarities; k groups reach the k-th highest maximum. Sets of four are used.
+    maxima: [G, N], of groups of similarities. The k-th highest maximum is a bound; that of the maxima of sets
+    of four groups is hardly lower and is found sooner.
     """
     k, sets = best.shape[1], len(maxima) // 4
     reached = best[:, -1]
