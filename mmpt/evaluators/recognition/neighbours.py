@@ -79,7 +79,7 @@ class _Screen:
     def __init__(self, support: Support, k: int):
         self._support, self._k = support, k
         self._width = min(k + _SPARE, len(support))
-        # error of the difference of two products of unit vectors: 2 (H + 2) roundings of eps / 2, and 10 % more
+        # error of the difference of two products of unit vectors: 2 (H + 2) roundings of eps / 2, and 10 %
         self._error = 1.1 * (support.vectors.shape[1] + 2) * float(np.finfo(np.float32).eps)
         per_group = min(_TILE, len(support)) // max(_GROUPS, 8 * self._width)
         counts = np.bincount(support.sorted_labels)
