@@ -46,6 +46,7 @@ setup(
         "omegaconf>=2.3",
         "numpy>=1.26,<3",
         "scikit-learn>=1.4",
+        "threadpoolctl>=3.1",
         "pose-format>=0.15",
         "safetensors>=0.4",
         "tqdm>=4.66",

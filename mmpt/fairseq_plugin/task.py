@@ -15,6 +15,7 @@ from fairseq_cli.train import should_stop_early
 from mmpt.config.fairseq_options import option
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
 from mmpt.losses import needs_common_batches
+from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.finetuning import add_adapters, check_filled
 from mmpt.models.loading import load_weights
 from mmpt.models.word_rows import train_used_rows
@@ -77,7 +78,7 @@ class FairseqMMTask(LegacyFairseqTask):
                 needs_common_batches(self.plan.config.loss),
             )
 
-    def build_mmmodel(self) -> torch.nn.Module:
+    def build_mmmodel(self) -> DualEncoder:
         """The towers, with the weights that fine-tuning starts from and, with model.lora_rank, adapters.
 
         The checkpoint of a run that resumes is loaded by the trainer, into position tables of its size.
@@ -212,7 +213,9 @@ def _plan_of_arguments(args: Namespace) -> TrainingPlan:
 class FairseqMMModel(BaseFairseqModel):
     """The dual encoder as a fairseq model; saved parameter names begin with `mmmodel.`, as in MMPT."""
 
-    def __init__(self, mmmodel: torch.nn.Module):
+    mmmodel: DualEncoder
+
+    def __init__(self, mmmodel: DualEncoder):
         super().__init__()
         self.mmmodel = mmmodel
 
@@ -222,8 +225,21 @@ class FairseqMMModel(BaseFairseqModel):
         return cls(task.build_mmmodel())
 
     def forward(self, *batch: Any) -> dict[str, torch.Tensor]:
-        """See DualEncoder.forward."""
-        return self.mmmodel(*batch)
+        """See DualEncoder.forward. No other thread uses the model meanwhile."""
+        self.mmmodel.exclusive = True
+        try:
+            return self.mmmodel(*batch)
+        finally:
+            self.mmmodel.exclusive = False
+
+    def train(self, mode: bool = True) -> "FairseqMMModel":
+        """As nn.Module.train, which walks over all modules; fairseq calls it twice in every update."""
+        if not mode == self.training == self.mmmodel.training:
+            super().train(mode)
+        return self
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Nothing: no part of the model depends on the update. fairseq's walks over all modules."""
 
 
 @register_model_architecture("mmmodel", "mmarch")

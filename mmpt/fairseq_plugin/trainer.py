@@ -121,6 +121,8 @@ class MMTrainer(Trainer):
     def state_dict(self) -> dict[str, Any]:
         """The training state, with a digest of the epoch's batches and the plateau schedule's count."""
         state = super().state_dict()
+        # a row of a stack (see SharedStack) would be saved with a reference to the whole stack
+        state["model"].update({name: _alone(tensor) for name, tensor in state["model"].items()})
         state["extra_state"]["batches"] = batches_digest(self._epochs)
         if self.task.epoch_batches is not None:
             state["extra_state"]["neighbours"] = self.task.epoch_batches.state_dict()
@@ -263,6 +265,11 @@ class MMTrainer(Trainer):
             self.lr_step(self._epochs.epoch, score)  # otherwise the checkpoint keeps the score for it
         # only what would have been saved anyway may become the best checkpoint
         checkpoint_utils.save_checkpoint(self.cfg.checkpoint, self, self._epochs, score if saves else None)
+
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy of it if it is part of a larger one."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def batches_digest(epochs: Any) -> str:

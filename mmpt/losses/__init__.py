@@ -53,7 +53,9 @@ def build_loss(loss_cfg: LossConfig, ensemble_size: int = 1) -> nn.Module:
 class EnsembleLoss(nn.Module):
     """Mean of a loss over the ensemble's models, each on its part of the embeddings.
 
-    The models share the parameters of the loss.
+    The models share the parameters of the loss. A loss with `takes_ensemble`, which accepts [M, B, H],
+    computes all of them in one call. With `gather`, or in one thread on a CPU, they are computed one after
+    the other.
 
     Args:
         loss: the loss of one model, for clips [B, H] and prompts [B, H].
@@ -64,8 +66,12 @@ class EnsembleLoss(nn.Module):
         super().__init__()
         self.loss = loss
         self.ensemble_size = ensemble_size
+        self.at_once = getattr(loss, "takes_ensemble", False) and not getattr(loss, "gather", False)
 
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss, a scalar, of clips and their prompts, both [B, ensemble_size * H]."""
-        sides = (side.chunk(self.ensemble_size, dim=-1) for side in (pooled_video, pooled_text))
+        size = self.ensemble_size
+        sides = [side.unflatten(-1, (size, -1)).transpose(0, 1) for side in (pooled_video, pooled_text)]
+        if self.at_once and (torch.get_num_threads() > 1 or pooled_video.device.type != "cpu"):
+            return self.loss(*sides, labels)
         return torch.stack([self.loss(video, text, labels) for video, text in zip(*sides)]).mean()

@@ -59,13 +59,13 @@ class LogitScale(nn.Module):
 class Block:
     """This process's rows of the similarity matrices of the global batch.
 
-    n of the N pairs belong to this process: `start` to `start + n`.
+    n of the N pairs belong to this process: `start` to `start + n`. Of an ensemble: of each of its M models.
     """
 
     video_to_text: Tensor
-    """[n, N]: my clips against all prompts."""
+    """[n, N] or [M, n, N]: my clips against all prompts."""
     text_to_video: Tensor
-    """[n, N]: my prompts against all clips."""
+    """[n, N] or [M, n, N]: my prompts against all clips."""
     positives: tuple[Tensor, Tensor] | None
     """bool [n, N] of each matrix: the pairs of which the prompt describes the clip; None without labels."""
     start: int
@@ -75,13 +75,14 @@ class Block:
     @property
     def targets(self) -> Tensor:
         """int64 [n]: column of each row's positive pair."""
-        rows = len(self.video_to_text)
+        rows = self.video_to_text.shape[-2]
         return torch.arange(self.start, self.start + rows, device=self.video_to_text.device)
 
     @property
     def share(self) -> float:
         """Scales a sum over this process's rows so that the mean over processes is the global mean."""
-        return self.processes / self.video_to_text.shape[1]
+        *models, _, pairs = self.video_to_text.shape
+        return self.processes / (pairs * math.prod(models))
 
 
 def similarity_block(
@@ -89,10 +90,11 @@ def similarity_block(
 ) -> Block:
     """Similarities of n clips [n, H] and their n prompts [n, H], with `gather` also those of all processes.
 
-    Computed in float32 or wider. labels: int64 [n] or [n, K] (see `describes`), or None. With `gather`, a
-    process without rows (n = 0) must call this too.
+    Without `gather` also of the M models of an ensemble, [M, n, H]. Computed in float32 or wider. labels:
+    int64 [n] or [n, K] (see `describes`), or None. With `gather`, a process without rows (n = 0) must call
+    this too.
     """
-    if video.ndim != 2 or video.shape != text.shape:
+    if not 2 <= video.ndim <= 3 - gather or video.shape != text.shape:
         raise UserError(
             f"a contrastive loss got embeddings of shapes {tuple(video.shape)} and {tuple(text.shape)}; "
             "expected as many clips as prompts, of the same dimension."
@@ -103,8 +105,8 @@ def similarity_block(
         if similarity == "cosine":
             video, text = F.normalize(video, dim=-1), F.normalize(text, dim=-1)
         if not gather:
-            logits = video @ text.T
-            return Block(logits, logits.T, _positives(labels, labels), 0)
+            logits = video @ text.mT
+            return Block(logits, logits.mT, _positives(labels, labels), 0)
         counts = all_gather_counts(video)
         all_video, all_text = all_gather_with_grad(video, counts), all_gather_with_grad(text, counts)
         positives = _positives(labels, None if labels is None else all_gather(labels, counts))

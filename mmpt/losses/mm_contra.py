@@ -1,5 +1,7 @@
 """InfoNCE in both directions: VideoCLIP's MMContraLoss, with newer variants as options."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +29,8 @@ class MMContraLoss(nn.Module):
             mean over processes is the loss of the global batch (see all_gather_with_grad).
     """
 
+    takes_ensemble = True
+
     def __init__(
         self,
         similarity: str = "dot",
@@ -50,7 +54,7 @@ class MMContraLoss(nn.Module):
         self.logit_scale = LogitScale(temperature, learnable_temperature, max_logit_scale)
 
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of clips [B, H] and their prompts [B, H].
+        """The loss, a scalar, of clips [B, H] and their prompts [B, H]; of [M, B, H], the mean over M models.
 
         labels int64 [B]: equal labels mark equal prompts; [B, K]: see contrastive.describes.
         """
@@ -65,7 +69,11 @@ class MMContraLoss(nn.Module):
             if block.positives is not None:
                 target = block.positives[direction].to(logits.dtype)
                 target = target / target.sum(1, keepdim=True)
+            models = math.prod(logits.shape[:-2])
             loss = loss + F.cross_entropy(
-                logits * scale, target, label_smoothing=self.label_smoothing, reduction="sum"
+                (logits * scale).flatten(0, -2),
+                target.repeat(models, *[1] * (target.ndim - 1)),
+                label_smoothing=self.label_smoothing,
+                reduction="sum",
             )
         return loss * block.share

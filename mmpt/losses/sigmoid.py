@@ -28,6 +28,8 @@ class MMSigmoidLoss(nn.Module):
         bias: the starting bias.
     """
 
+    takes_ensemble = True
+
     def __init__(
         self,
         similarity: str = "cosine",
@@ -50,7 +52,7 @@ class MMSigmoidLoss(nn.Module):
         self.register_load_state_dict_pre_hook(reshape_scalars)
 
     def forward(self, pooled_video: Tensor, pooled_text: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of clips [B, H] and their prompts [B, H].
+        """The loss, a scalar, of clips [B, H] and their prompts [B, H]; of [M, B, H], the mean over M models.
 
         labels int64 [B]: equal labels mark equal prompts; [B, K]: see contrastive.describes.
         """
@@ -60,7 +62,7 @@ class MMSigmoidLoss(nn.Module):
         block = similarity_block(pooled_video, pooled_text, used, self.similarity, self.gather)
         logits = block.video_to_text * self.logit_scale() + self.bias
         if block.positives is None:
-            pairs = F.one_hot(block.targets, logits.shape[1]).bool()
+            pairs = F.one_hot(block.targets, logits.shape[-1]).bool()
         else:
             pairs = block.positives[0]
         sign = torch.where(pairs, 1.0, -1.0)

@@ -5,6 +5,7 @@ of many small ones.
 """
 
 import copy
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from mmpt.models.layers import Dropout
 from mmpt.models.prompts import Prompts
 from mmpt.models.signwriting_bert import SignWritingBert
 from mmpt.models.video_bert import MMBertForEncoder
+from mmpt.utils.distributed import world_size
 
 _SHORT = 256
 """Frames of a batch, with padding, up to which one module with all weights is faster on a CPU."""
@@ -64,6 +66,8 @@ class MMFusionEnsemble(WithTextTower):
         self.members = nn.ModuleList(spaces)  # the parameter names of saved checkpoints begin with `members.`
         self._take_text_tower(text_encoder, freeze_text)
         self._together: tuple[nn.Module | None] = (None,)  # in a tuple: no part of the saved model
+        self._stack = SharedStack(spaces)
+        self._same: bool | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -74,38 +78,45 @@ class MMFusionEnsemble(WithTextTower):
         """See DualEncoder: up to _SHORT frames are embedded by one module with copied weights."""
         self._together = (stacked_copy(list(self.members)),)
 
+    def train(self, mode: bool = True) -> "MMFusionEnsemble":
+        """As nn.Module.train. Whether the models are of one shape is looked at again in the next batch."""
+        super().train(mode)
+        self._same = None
+        return self
+
+    def computes_as_one(self) -> bool:
+        """Whether a batch is computed by one module with the weights of all, [M, ...].
+
+        The results are the same. Only in training, or if no other thread uses the model, since the weights
+        are put into the first module meanwhile. With one thread of torch on a CPU it would not be sooner: the
+        values of one module fit into the cache.
+        """
+        if not (self.training or self.exclusive) or torch.is_inference_mode_enabled():
+            return False
+        if torch.get_num_threads() == 1 and next(self.parameters()).device.type == "cpu":
+            return False
+        if self._same is None:
+            self._same = len(self.members) > 1 and _alike(list(self.members))
+            self._stack = SharedStack(list(self.members))
+        return self._same
+
     def _embed_clips(self, vfeats: Tensor, vmasks: Tensor, frames: Sequence[int] | None = None) -> Tensor:
         together = None if self.training else self._together[0]
         if together is not None and vmasks.numel() <= _SHORT:
             return together(vfeats, vmasks, frames).transpose(0, 1).flatten(1)
-        return _concatenated(list(self.members), vfeats, vmasks, frames)
+        return self._concatenated("", vfeats, vmasks, frames)
 
     def _embed_prompts(self, caps: Tensor, cmasks: Tensor, prompts: Prompts | None = None) -> Tensor:
-        pooled = super()._embed_prompts(caps, cmasks, prompts)
-        return _concatenated([space.get_submodule("text_projection") for space in self.members], pooled)
+        return self._concatenated("text_projection", super()._embed_prompts(caps, cmasks, prompts))
 
-
-def _concatenated(modules: Sequence[nn.Module], *args: Any) -> Tensor:
-    """The modules' results [B, H] for the same arguments, as [B, M * H]."""
-    if not can_stack(modules):
-        return torch.cat([module(*args) for module in modules], -1)
-    return run_stacked(modules, *args).transpose(0, 1).flatten(1)
-
-
-def can_stack(modules: Sequence[nn.Module]) -> bool:
-    """Whether run_stacked gives what the modules give one at a time, sooner.
-
-    Only in training: weights are put into the first module meanwhile, which other threads must not see. With
-    one thread of torch on a CPU it would not be sooner: the values of one module fit into the cache.
-    """
-    return (
-        len(modules) > 1
-        and modules[0].training
-        and (
-            torch.get_num_threads() > 1 or any(each.device.type != "cpu" for each in modules[0].parameters())
-        )
-        and _alike(modules)
-    )
+    def _concatenated(self, part: str, *args: Any) -> Tensor:
+        """Results [B, H] of a part of each model ("": the model), for the same arguments: [B, M * H]."""
+        modules = [space.get_submodule(part) for space in self.members]
+        if not self.computes_as_one() or not any(True for _ in modules[0].parameters()):
+            return torch.cat([module(*args) for module in modules], -1)
+        # torch's DistributedDataParallel waits for the gradients of the parameters themselves
+        weights = self._stack.weights(part) if world_size() == 1 else stacked(modules)
+        return run_stacked(modules[0], weights, *args).transpose(0, 1).flatten(1)
 
 
 def stacked_copy(modules: Sequence[nn.Module]) -> nn.Module | None:
@@ -127,11 +138,13 @@ def stacked_copy(modules: Sequence[nn.Module]) -> nn.Module | None:
 def _alike(modules: Sequence[nn.Module]) -> bool:
     """Whether the modules are of one shape, small, and of types that compute with stacked weights."""
     parts = [part for module in modules for part in module.modules()]
-    shapes = [[(name, p.shape) for name, p in module.named_parameters()] for module in modules]
+    shapes = [
+        [(name, p.shape, p.requires_grad) for name, p in module.named_parameters()] for module in modules
+    ]
     return (
         bool(shapes[0])
         and all(shape == shapes[0] for shape in shapes)
-        and sum(shape.numel() for _, shape in shapes[0]) <= _LARGEST
+        and sum(shape.numel() for _, shape, _ in shapes[0]) <= _LARGEST
         and all(type(part) in _TYPES for part in parts)
         and all(getattr(part, "packed", True) for part in parts)
         and not any(getattr(part, "checkpointing", False) for part in parts)
@@ -139,12 +152,95 @@ def _alike(modules: Sequence[nn.Module]) -> bool:
     )
 
 
-def run_stacked(modules: Sequence[nn.Module], *args: Any) -> Tensor:
+def stacked(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """The parameters of M modules of one shape by name, each [M, ...]."""
+    named = [dict(module.named_parameters()) for module in modules]
+    return {name: torch.stack([each[name] for each in named]) for name in named[0]}
+
+
+def run_stacked(module: nn.Module, weights: dict[str, Tensor], *args: Any) -> Tensor:
     """The results of M modules that take the same arguments and return one tensor each: [M, ...].
 
-    In training on a CPU, dropout draws the numbers that the modules would draw one after the other.
+    module: the first of them; weights: the parameters of all, stacked. In training on a CPU, dropout draws
+    the numbers that the modules would draw one after the other.
     """
-    named = [dict(module.named_parameters()) for module in modules]
-    weights = {name: torch.stack([each[name] for each in named]) for name in named[0]}
-    result: Tensor = functional_call(modules[0], weights, args)
+    result: Tensor = functional_call(module, weights, args)
     return result
+
+
+class SharedStack:
+    """The parameters of M modules of one shape, stacked: [M, ...] each, without a copy in every step.
+
+    The modules' trained parameters become rows of the stacked ones, and so do their gradients after a
+    backward pass. Whatever reads or changes the modules' parameters (optimizer, EMA, checkpoints) works as
+    before. Frozen parameters are copied in every step: two models may share them (see TrainedEMA).
+
+    Args:
+        modules: of one shape (see MMFusionEnsemble.computes_as_one), with the same parameters in every step.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._modules = list(modules)
+        self._rows: dict[str, list[nn.Parameter]] = {}
+        self._weights: dict[str, Tensor] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies: the copied modules, whose parameters are rows of nothing yet."""
+        return SharedStack, (self._modules,)
+
+    def weights(self, part: str = "") -> dict[str, Tensor]:
+        """The stacked parameters of a part of the modules by name, for a forward pass."""
+        if not self._rows:
+            named = [dict(module.named_parameters()) for module in self._modules]
+            self._rows = {name: [each[name] for each in named] for name in named[0]}
+        start = f"{part}." if part else ""
+        return {
+            name.removeprefix(start): self._stacked(name, rows)
+            for name, rows in self._rows.items()
+            if name.startswith(start)
+        }
+
+    def _stacked(self, name: str, rows: list[nn.Parameter]) -> Tensor:
+        if not rows[0].requires_grad:
+            return torch.stack(list(rows))
+        weight = self._weights.get(name)
+        if weight is None or not _shares(weight, rows):
+            weight = self._weights[name] = _share(rows)
+        _take_gradients(weight, rows)
+        return weight
+
+
+def _share(rows: list[nn.Parameter]) -> Tensor:
+    """Make the parameters rows of one tensor that is trained in their place."""
+    weight = torch.stack([row.detach() for row in rows])
+    for row, shared in zip(rows, weight.unbind()):
+        row.data = shared
+    weight.requires_grad_().register_post_accumulate_grad_hook(functools.partial(_give_gradients, rows))
+    return weight
+
+
+def _shares(weight: Tensor, rows: Sequence[nn.Parameter]) -> bool:
+    """Whether the parameters still are the rows of this tensor: nothing moved them or changed their type."""
+    start, step = weight.data_ptr(), rows[0].nbytes
+    return all(row.data_ptr() == start + i * step for i, row in enumerate(rows))
+
+
+def _give_gradients(rows: Sequence[nn.Parameter], weight: Tensor) -> None:
+    """After a backward pass: the rows of the gradient become the gradients of the rows."""
+    assert weight.grad is not None
+    for row, gradient in zip(rows, weight.grad.unbind()):
+        if row.grad is not None and row.grad.data_ptr() != gradient.data_ptr():
+            gradient += row.grad  # of a use of the parameter by itself
+        row.grad = gradient
+
+
+def _take_gradients(weight: Tensor, rows: Sequence[nn.Parameter]) -> None:
+    """Before a backward pass, which adds to the gradient: make it that of the rows, if they have one."""
+    if all(row.grad is None for row in rows):
+        weight.grad = None
+    elif weight.grad is None or not all(
+        row.grad is not None and row.grad.data_ptr() == mine.data_ptr()
+        for row, mine in zip(rows, weight.grad)
+    ):
+        weight.grad = torch.zeros_like(weight)
+        _give_gradients(rows, weight)

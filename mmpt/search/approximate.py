@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,13 @@ def _train(faiss: Any, index: Any, sample: NDArray[np.float32]) -> None:
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         lists.train_q1(len(sample), faiss.swig_ptr(sample), False, index.metric_type)
-    with _threads_for(1):
+    with threads_for(1):
         index.train(sample)
 
 
 @contextmanager
-def _threads_for(count: int) -> Iterator[None]:
-    """One thread for a single query: threads that wait for each other cost more than it takes."""
+def threads_for(count: int) -> Iterator[None]:
+    """At most `count` threads of faiss: for a single query, threads that wait for each other cost more."""
     faiss = faiss_module()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(min(count, threads))
@@ -140,13 +141,16 @@ def candidates(index: Any, queries: NDArray[np.float32], count: int, effort: int
 
     effort: number of lists (IVF) or graph nodes (HNSW, at least `count`) that are searched.
     """
-    faiss = faiss_module()
-    if hasattr(faiss.downcast_index(index), "hnsw"):
-        parameters = faiss.SearchParametersHNSW(efSearch=max(effort, count))
+    if hasattr(index, "hnsw"):
+        parameters = _parameters("SearchParametersHNSW", "efSearch", max(effort, count))
     else:
-        parameters = faiss.SearchParametersIVF(nprobe=effort)
-    with _threads_for(len(queries)):
-        return index.search(queries, count, params=parameters)[1]
+        parameters = _parameters("SearchParametersIVF", "nprobe", effort)
+    return index.search(queries, count, params=parameters)[1]
+
+
+@lru_cache(maxsize=64)  # making one takes as long as normalising a query
+def _parameters(kind: str, name: str, value: int) -> Any:
+    return getattr(faiss_module(), kind)(**{name: value})
 
 
 def exact_scores(
@@ -156,9 +160,9 @@ def exact_scores(
     faiss = faiss_module()
     scores = np.empty(rows.shape, dtype=np.float32)
     pointers = [faiss.swig_ptr(array) for array in (scores, queries, vectors, rows)]
-    with _threads_for(len(queries)):
-        faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
-    scores[rows < 0] = -np.inf
+    faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *rows.shape)
+    if rows.min() < 0:
+        scores[rows < 0] = -np.inf
     return scores
 
 

@@ -20,8 +20,8 @@ from mmpt import __version__
 from mmpt.search import approximate
 from mmpt.search.exact import Hits, best, top_k
 from mmpt.search.sources import Embeddings, open_array, same_model
+from mmpt.utils.arrays import all_finite, unit_rows
 from mmpt.utils.arrays import open_array as open_numbers
-from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import some_of
@@ -224,10 +224,14 @@ class Index:
             return top_k(unit, self._rows, k)
         count = min(len(self), max(k * (k_factor or self.effort[1]), _LEAST_CANDIDATES))
         visits = min(len(self), effort or self.effort[0])  # there are not more nodes or lists
-        rows = approximate.candidates(self._approximate(), unit, count, visits)
-        if rows.max() >= len(self) or rows.min() < -1:
-            raise UserError(f"{self.folder / FAISS} names vectors that do not exist: build the index again.")
-        return best(approximate.exact_scores(unit, self._rows, rows), rows, k)
+        with approximate.threads_for(len(unit)):
+            rows = approximate.candidates(self._approximate(), unit, count, visits)
+            if rows.max() >= len(self) or rows.min() < -1:
+                raise UserError(
+                    f"{self.folder / FAISS} names vectors that do not exist: build the index again."
+                )
+            scores = approximate.exact_scores(unit, self._rows, rows)
+        return best(scores, rows, k)
 
     def _approximate(self) -> Any:
         """The faiss index, which is read when it is first needed."""
@@ -314,7 +318,7 @@ def _prepared(vectors: NDArray, measure: str) -> NDArray[np.float32]:
     """
     with np.errstate(over="ignore"):
         ready = np.array(vectors, dtype=np.float32, order="C")
-        finite = bool(np.isfinite(ready).all())
+        finite = all_finite(ready)
         long = finite and measure == "dot" and not (np.linalg.norm(ready, axis=1) <= _LONGEST).all()
     if not finite:
         raise UserError("the embeddings contain NaN or infinite values: check the model and its input.")

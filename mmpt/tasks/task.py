@@ -25,6 +25,7 @@ from mmpt.losses import LOSSES, build_loss, needs_common_batches
 from mmpt.models import MODELS, build_model, load_bert, load_tokenizer
 from mmpt.models.building import check_reads_signs
 from mmpt.models.clip_windows import WindowOptions
+from mmpt.models.dual_encoder import DualEncoder
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.example import ClipSource, Example, MetaProcessor
 from mmpt.processors.recordings import Recordings, open_recordings
@@ -262,7 +263,7 @@ class Task:
         config = self.config.dataset
         return (config.max_video_len, config.max_len) if config.pad_to_max else None
 
-    def build_model(self, pretrained: bool = True) -> torch.nn.Module:
+    def build_model(self, pretrained: bool = True) -> DualEncoder:
         """The towers, initialised from dataset.bert_name. pretrained=False reads their shapes only."""
         bert = load_bert(self.config.dataset.bert_name, weights=pretrained)
         return build_model(self.config.model, self.config.dataset, bert)

@@ -80,6 +80,12 @@ def non_finite(vectors: NDArray[np.float32]) -> list[int]:
     return np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
 
 
+def all_finite(values: NDArray[np.floating]) -> bool:
+    """Whether there is no NaN and no infinity."""
+    # a sum by BLAS is the fastest, but it may overflow
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
+
+
 def why_non_finite(name: str, frames: NDArray[np.float32]) -> str:
     """The error message for a clip whose embedding is NaN or infinite. frames: its features [T, D]."""
     return (
@@ -95,9 +101,9 @@ def unit_rows(rows: NDArray[Float]) -> NDArray[Float]:
     """
     with np.errstate(over="ignore"):
         length = np.sqrt(np.add.reduce(rows * rows, axis=1, keepdims=True))  # faster than linalg.norm
-    least = _LEAST_LENGTHS[rows.dtype.char]
-    if length.min(initial=1) < least or not math.isfinite(length.max(initial=1)):
-        extreme = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] < least))
+    usual = (length >= _LEAST_LENGTHS[rows.dtype.char]) & (length < np.inf)
+    if not usual.all():
+        extreme = np.flatnonzero(~usual)
         largest = np.abs(rows[extreme]).max(axis=1, keepdims=True)
         rows[extreme] /= np.where(largest == 0, 1, largest)
         length[extreme] = np.linalg.norm(rows[extreme], axis=1, keepdims=True)

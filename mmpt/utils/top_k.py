@@ -31,16 +31,22 @@ class TopK:
 
         numbers: [n], the number of each column, or that of the first one.
         """
-        best, best_numbers = self._scores[rows], self._numbers[rows]
-        row, column = _candidates(block, best[:, -1], best.shape[1])
+        best = self._scores[rows, -1]
+        row, column = _candidates(block, best, self._scores.shape[1])
         number = column + numbers if isinstance(numbers, int) else numbers[column]
-        counts = np.bincount(row, minlength=len(block))
+        self.merge(row, block[row, column], number, rows)
+
+    def merge(
+        self, row: NDArray[np.int64], score: NDArray, number: NDArray[np.int64], rows: slice = slice(None)
+    ) -> None:
+        """Add single scores and their numbers. row: the row of each, counted from the first one of `rows`."""
+        best, best_numbers = self._scores[rows], self._numbers[rows]
+        counts = np.bincount(row, minlength=len(best))
         changed = np.flatnonzero(counts)
         if not len(changed):
             return
         # sort the new ones and the former best of the rows that change; keep the first k of each row
         width = best.shape[1]
-        score = block[row, column]
         if counts.min() < width or best_numbers.min() < _LAST:
             row = np.concatenate([row, np.repeat(changed, width)])
             score = np.concatenate([score, best[changed].ravel()])

@@ -1,9 +1,10 @@
 """Retrieval metrics and k-NN of mmpt against numpy, torch and scikit-learn, or against plain loops.
 
 peer: the same numbers by counting in numpy and in torch (the faster one of each size is the peer), of
-similarities with 35 to 5,000 prompts of 5,000 clips; and k-NN against scikit-learn, with the growth of mmpt's
-time and of what is not the matrix product. plain: each ranking sorted and walked in Python; then the growth
-of mmpt's time, and ranking embeddings whose matrix would not fit. All ways must give the same numbers.
+similarities with 35 to 5,000 prompts of 5,000 clips; and k-NN against scikit-learn, which predicts a class
+where mmpt ranks all, with the growth of mmpt's time and of what is not its matrix product. plain: each
+ranking sorted and walked in Python; then the growth of mmpt's time, and ranking embeddings whose matrix would
+not fit. All ways must give the same numbers.
 --scale N also runs whole protocols on N clips, each in a process of its own, with time and peak memory.
 """
 
@@ -15,12 +16,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks import peer_evaluation as peers
 from benchmarks.common import alternate, clocked, exponent, in_own_process, median_ratio
 from benchmarks.plain_evaluation import plain_metrics
+from mmpt.evaluators.metrics.ranks import class_ranks
 from mmpt.evaluators.metrics.retrieval import metrics_from_ranks, rank_metrics, retrieval_metrics
-from mmpt.evaluators.recognition.classifiers import nearest_neighbours, unit, votes
+from mmpt.evaluators.recognition.classifiers import BLOCK, Judged, Support, judge, unit
+from mmpt.evaluators.recognition.neighbours import nearest_neighbours, neighbours, votes
 
 log = logging.getLogger(__name__)
 
@@ -196,21 +200,25 @@ def _neighbours(options: argparse.Namespace) -> dict[str, Any]:
     for clips in options.knn:
         classes = min(options.classes, clips // K)
         queries, support, labels = _embedded(clips, classes, options.width)
-        mine = votes(nearest_neighbours(queries, support, labels, classes, K))
+        scores = nearest_neighbours(queries, support, labels, classes, K)
         for name, way in peers.NEIGHBOURS.items():
-            assert np.array_equal(way(queries, support, labels, K), mine), name
-        unit_queries, unit_support = unit(queries), unit(support)
+            assert np.array_equal(way(queries, support, labels, K), votes(scores)), name
 
-        def product(q: np.ndarray = unit_queries, s: np.ndarray = unit_support) -> None:
-            for start in range(0, len(q), 256):
-                for column in range(0, len(s), 4096):
-                    q[start : start + 256] @ s[column : column + 4096].T
+        def ranked(q: np.ndarray = queries, s: np.ndarray = support, n: np.ndarray = labels) -> Judged:
+            return judge([neighbours(Support(s, n, int(n.max()) + 1), K)], q, n)
 
+        assert np.array_equal(ranked().ranks[0], class_ranks(scores, labels))
+        assert np.array_equal(ranked().predicted, scores.argmax(axis=1))
+        narrow = [unit(vectors).astype(np.float32) for vectors in (queries, support)]
+
+        @threadpool_limits.wrap(limits=1, user_api="blas")
+        def product(q: np.ndarray = narrow[0], s: np.ndarray = narrow[1]) -> None:
+            for start in range(0, len(q), BLOCK):
+                for column in range(0, len(s), BLOCK):
+                    q[start : start + BLOCK] @ s[column : column + BLOCK].T
+
+        ways: dict[str, Callable[[], object]] = {"mmpt": ranked, "product": product}
         given = (queries, support, labels)
-        ways: dict[str, Callable[[], object]] = {
-            "mmpt": lambda g=given, c=classes: nearest_neighbours(*g, c, K),
-            "product": product,
-        }
         ways |= {name: lambda f=way, g=given: f(*g, K) for name, way in peers.NEIGHBOURS.items()}
         case = _compared({n: w for n, w in ways.items() if n != "product"}, options.repeats)
         times = alternate({n: ways[n] for n in ("mmpt", "product")}, options.repeats)

@@ -16,16 +16,17 @@ from mmpt.evaluators.metrics.ranks import (
 )
 from mmpt.evaluators.metrics.similarity import on_grid
 from mmpt.evaluators.recognition import classifiers, protocols
+from mmpt.evaluators.recognition import neighbours as knn
 from mmpt.evaluators.recognition.classifiers import (
     PROBE_CS,
     Support,
     choose_c,
+    judge,
     linear_probe,
-    nearest_neighbours,
     prototypes,
     unit,
-    votes,
 )
+from mmpt.evaluators.recognition.neighbours import nearest_neighbours, neighbours, votes
 from mmpt.evaluators.recognition.outcome import Options, Split
 from mmpt.evaluators.recognition.protocols import run_protocol
 from mmpt.utils.errors import UserError
@@ -155,9 +156,9 @@ def test_ties_do_not_hang_on_the_clips_that_are_judged_together():
     support = np.concatenate([clips * scale for scale in (0.7, 3.1, 1.0)])
     labels = np.repeat([2, 0, 1], len(clips))
     queries = rng.normal(size=(61, 33))
-    for judge, first in ((nearest_neighbours, 2), (prototypes, 0)):
-        whole = judge(queries, support, labels, 3)
-        alone = np.concatenate([judge(query[None], support, labels, 3) for query in queries])
+    for scores, first in ((nearest_neighbours, 2), (prototypes, 0)):
+        whole = scores(queries, support, labels, 3)
+        alone = np.concatenate([scores(query[None], support, labels, 3) for query in queries])
         np.testing.assert_array_equal(whole, alone)
         assert (whole.argmax(axis=1) == first).all()
 
@@ -166,13 +167,13 @@ def test_few_shot_draws_differ_from_each_other(data, monkeypatch):
     """Ten equal draws would give the mean of one, and no spread."""
     train, labels, _, _, test, truth = data
     drawn = []
-    original = protocols._judge
+    original = protocols.judge
 
     def keep(scorers, *given):
-        drawn.extend(scorer(unit(test)).tobytes() for scorer in scorers)
+        drawn.extend(scorer(unit(test), None).tobytes() for scorer in scorers)
         return original(scorers, *given)
 
-    monkeypatch.setattr(protocols, "_judge", keep)
+    monkeypatch.setattr(protocols, "judge", keep)
     names = [str(i) for i in range(CLASSES)]
     support = Support(train, labels, CLASSES)
     protocols._prototypes(1, support, test, names, truth, Options(draws=5, resamples=0))
@@ -191,24 +192,27 @@ def by_sorting(queries, support, labels, n_classes, k):
     return scores
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(60))
 def test_neighbours_by_brute_force(seed, monkeypatch):
-    """Many ties, odd sizes, tiles of any size, classes without clips, k up to the whole support."""
+    """Ties, clips that only float64 tells apart, odd sizes, classes without clips, k up to all clips."""
     rng = np.random.default_rng(seed)
-    queries, clips = (int(rng.choice([1, 2, 7, 31, 113])) for _ in range(2))
+    queries, clips = int(rng.choice([1, 2, 31])), int(rng.choice([1, 2, 7, 31, 150, 301]))
     n_classes = int(rng.integers(1, 12))
     levels, width = int(rng.choice([1, 2, 50])), int(rng.integers(1, 6))
-    q, s = (rng.integers(-levels, levels + 1, (n, width)).astype(np.float32) for n in (queries, clips))
+    noise = rng.choice([0, 1e-9, 1e-6])
+    q, s = (rng.integers(-levels, levels + 1, (n, width)).astype(np.float64) for n in (queries, clips))
+    s += noise * rng.standard_normal(s.shape)
     labels = rng.integers(0, n_classes, clips)
-    k = int(rng.integers(1, clips + 1))
+    k = int(rng.integers(1, 1 + rng.choice([min(5, clips), clips])))
     wanted = by_sorting(q, s, labels, n_classes, k)
-    monkeypatch.setattr(classifiers, "_BLOCK", int(rng.integers(1, 40)))
-    monkeypatch.setattr(classifiers, "_TILE", int(rng.integers(1, 40)))
+    for name, most in (("_TILE", 301), ("_GROUP", 6), ("_GROUPS", 9)):
+        monkeypatch.setattr(knn, name, int(rng.integers(1, most)))
+    monkeypatch.setattr(classifiers, "BLOCK", int(rng.integers(1, 40)))
     np.testing.assert_array_equal(nearest_neighbours(q, s, labels, n_classes, k), wanted)
-    truth = rng.integers(-1, n_classes, queries)
-    judged = protocols._judge([Support(s, labels, n_classes).neighbours(k)], q, truth)
-    np.testing.assert_array_equal(judged.ranks[0], class_ranks(wanted, truth))
-    np.testing.assert_array_equal(judged.predicted, wanted.argmax(axis=1))
+    for truth in (rng.integers(-1, n_classes, queries), rng.integers(-1, n_classes, queries)):
+        judged = judge([neighbours(Support(s, labels, n_classes), k)], q, truth)
+        np.testing.assert_array_equal(judged.ranks[0], class_ranks(wanted, truth))
+        np.testing.assert_array_equal(judged.predicted, wanted.argmax(axis=1))
 
 
 @pytest.mark.parametrize("seed", range(10))

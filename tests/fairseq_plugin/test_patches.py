@@ -10,6 +10,7 @@ import pytest
 from fairseq import checkpoint_utils, options, trainer
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.file_io import PathManager
+from fairseq.models import BaseFairseqModel
 from fairseq.models.ema import ema
 from fairseq.optim import OPTIMIZER_REGISTRY, adam, fairseq_optimizer
 from fairseq_cli import train as fairseq_train
@@ -44,6 +45,7 @@ SOURCES = {
     dataclass_utils.migrate_registry: "dfb70b6532c4",
     dataclass_utils._override_attr: "6c25367e014e",
     adam.FairseqAdam.__init__: "68350e70f1a8",
+    BaseFairseqModel.set_num_updates: "e00e50b24735",
 }
 
 

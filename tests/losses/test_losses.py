@@ -223,19 +223,37 @@ def test_loss_from_config_reads_every_option(name: str) -> None:
     assert loss.logit_scale().item() == pytest.approx(7.0)
 
 
-def test_ensemble_loss_is_the_mean_over_its_models() -> None:
+@pytest.mark.parametrize("threads", [1, 2])  # two: all models in one call, if the loss can
+@pytest.mark.parametrize("name", ["MMContraLoss", "MMSigmoidLoss", "one model at a time"])
+def test_ensemble_loss_is_the_mean_over_its_models(
+    name: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each model has its own columns of the embeddings; the labels are the same for all."""
-    video, text = pairs()
-    both = [torch.cat([side, 0.5 * side.flip(1)], dim=1) for side in (video, text)]
-    config = LossConfig(similarity="cosine", temperature=0.5, label_aware=True)
-    one = build_loss(config)
-    assert not isinstance(one, EnsembleLoss)
-    expected = one(video, text, LABELS)
-    shifted = one(video, text.roll(1, 0), LABELS)
-    close(build_loss(config, ensemble_size=2)(*both, LABELS), expected)
-    both[1] = torch.cat([text, text.roll(1, 0)], dim=1)
-    both[0] = torch.cat([video, video], dim=1)
-    close(build_loss(config, ensemble_size=2)(*both, LABELS), (expected + shifted) / 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    video, text = (side.detach() for side in pairs())
+    sides = [torch.cat([side, 0.5 * side.roll(1, 0)], dim=1) for side in (video, text.flip(0))]
+    for options in ({}, {"label_aware": True, "learnable_temperature": True}):
+        options |= {"label_smoothing": 0.1} if name == "MMContraLoss" else {}
+        config = LossConfig(loss_cls=name if "MM" in name else "MMContraLoss", **options)
+        loss = build_loss(config, ensemble_size=2)
+        loss.at_once &= "MM" in name
+        one = build_loss(config)
+        assert isinstance(loss, EnsembleLoss) and not isinstance(one, EnsembleLoss)
+        expected = sum(one(*both, LABELS) for both in zip(*(side.chunk(2, 1) for side in sides))) / 2
+        given = [side.clone().requires_grad_() for side in sides]
+        found = loss(*given, LABELS)
+        close(found, expected)
+        found.backward()
+        alone = [side.clone().requires_grad_() for side in sides]
+        (sum(one(*both, LABELS) for both in zip(*(side.chunk(2, 1) for side in alone))) / 2).backward()
+        for ours, theirs in zip(given, alone):
+            close(ours.grad, theirs.grad)
+
+
+def test_a_loss_that_gathers_takes_one_model_at_a_time() -> None:
+    assert not build_loss(LossConfig(gather=True, label_aware=True), ensemble_size=2).at_once
+    with pytest.raises(UserError, match="shapes"):
+        contrastive.similarity_block(*torch.ones(2, 3, 4, 5), None, "dot", gather=True)
 
 
 @pytest.mark.parametrize(

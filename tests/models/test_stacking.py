@@ -1,13 +1,14 @@
 """An ensemble computed as one gives what its models give one at a time, with the same dropout."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from mmpt.models import ensemble
-from mmpt.models.ensemble import can_stack, run_stacked, stacked_copy
+from mmpt.models.ensemble import MMFusionEnsemble, run_stacked, stacked, stacked_copy
 from mmpt.models.layers import DrawnAhead, Embedding, LayerNorm, Linear, quick_dropout
 from mmpt.models.packing import set_packed
 
@@ -21,11 +22,9 @@ NARROW = {
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are computed as one where torch has several threads; the tests themselves need only one."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
 def result(model: Any, io: IO) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -49,9 +48,9 @@ def test_stacked_equals_one_at_a_time(
     make_model: Any, io: IO, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(**(NARROW | options)).train()
-    assert can_stack(model.members)
+    assert model.computes_as_one()
     together, state = result(model, io)
-    monkeypatch.setattr(ensemble, "can_stack", lambda modules: False)
+    monkeypatch.setattr(MMFusionEnsemble, "computes_as_one", lambda self: False)
     alone, state_alone = result(model, io)
     assert len(together) == len(alone) > 20
     for one, other in zip(together, alone):
@@ -62,28 +61,107 @@ def test_stacked_equals_one_at_a_time(
     assert not torch.equal(result(model, other_clips)[0][0], together[0])
 
 
+def train(
+    model: Any, io: IO, batches: Sequence[Sequence[int]], optimizer: torch.optim.Optimizer
+) -> list[torch.Tensor]:
+    """Updates of one or several batches each; the losses."""
+    losses = []
+    for update, batch in enumerate(batches):
+        optimizer.zero_grad()
+        for row in batch:
+            rows = slice(row, row + 2)
+            torch.manual_seed(7 * update + row)
+            video = model.encode_video(io["vfeats"][rows], io["vmasks"][rows])
+            loss = (video * model.encode_text(io["caps"][rows], io["cmasks"][rows])).square().mean()
+            loss.backward()
+            losses.append(loss.detach())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize("change", ["moved", "gradient replaced", "copied and frozen"])
+def test_training_as_one_equals_training_one_at_a_time(
+    make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Losses, weights and the state of Adam, with one and with several batches in an update."""
+    batches = [[0], [1, 2]]
+
+    def trained() -> tuple[list[torch.Tensor], Any, list[torch.Tensor]]:
+        torch.manual_seed(3)
+        model = make_model(**NARROW, num_hidden_video_layers=1).train()
+        if change == "copied and frozen":
+            model.encode_video(io["vfeats"][:1], io["vmasks"][:1])
+            model = copy.deepcopy(model)
+            for space in model.members:
+                space.video_encoder.bert.embeddings.requires_grad_(False)
+        parameters = [each for each in model.parameters() if each.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=0.01)
+        losses = train(model, io, batches, optimizer)
+        if change == "moved":
+            model.double().float()
+        if change == "gradient replaced":
+            for parameter in parameters:
+                parameter.grad = None if parameter.grad is None else 2 * parameter.grad
+            model.encode_video(io["vfeats"][:1], io["vmasks"][:1]).square().mean().backward()
+            optimizer.step()
+        losses += train(model, io, batches[1:], optimizer)
+        moments = [optimizer.state[each]["exp_avg"] for each in parameters if each in optimizer.state]
+        return losses, model, moments
+
+    together = trained()
+    assert together[1].computes_as_one()
+    assert any(p.untyped_storage().nbytes() > p.nbytes for p in together[1].parameters())
+    monkeypatch.setattr(MMFusionEnsemble, "computes_as_one", lambda self: False)
+    alone = trained()
+    assert len(together[0]) == len(alone[0]) and len(together[2]) == len(alone[2]) > 20
+    torch.testing.assert_close(together[0], alone[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(together[2], alone[2], rtol=1e-3, atol=1e-6)
+    state, expected = together[1].state_dict(), alone[1].state_dict()
+    assert list(state) == list(expected)
+    for name in state:
+        if not name.endswith("key.bias"):  # its gradient is zero but for rounding
+            torch.testing.assert_close(state[name], expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_gradients_of_a_parameter_that_is_used_by_itself_as_well(make_model: Any, io: IO) -> None:
+    model = make_model(**(NARROW | {"dropout": 0.0})).train()
+    weight = model.members[1].video_projection.linear.weight
+    gradients = []
+    for used in ("as one", "by itself", "both"):
+        model.zero_grad()
+        loss = weight.square().sum() if used != "as one" else 0
+        if used != "by itself":
+            loss = loss + model.encode_video(io["vfeats"], io["vmasks"]).square().sum()
+        loss.backward()
+        gradients.append(weight.grad.clone())
+    torch.testing.assert_close(gradients[2], gradients[0] + gradients[1])
+
+
 def test_what_cannot_be_stacked(make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch) -> None:
     for options in ({"pooling": "attention"}, {"conv1d": 1}, {"activation_checkpointing": True}):
-        assert not can_stack(make_model(**(NARROW | options)).train().members), options
+        assert not make_model(**(NARROW | options)).train().computes_as_one(), options
     model = make_model(**NARROW)
-    assert not can_stack(model.members), "evaluation may use several threads"
-    model.train()
-    assert not can_stack(list(model.members)[:1])
-    torch.set_num_threads(1)
-    assert not can_stack(model.members)
-    torch.set_num_threads(2)
+    assert not model.computes_as_one(), "evaluation may use several threads"
+    model.exclusive = True
+    assert model.computes_as_one()
+    with torch.inference_mode():
+        assert not model.computes_as_one()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert not model.train().computes_as_one()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert model.computes_as_one()
     set_packed(model, False)
-    assert not can_stack(model.members)
+    assert not model.train().computes_as_one()
     set_packed(model, True)
     monkeypatch.setattr("mmpt.models.ensemble._LARGEST", 1000)
-    assert not can_stack(model.members)
+    assert not model.train().computes_as_one()
 
 
 @pytest.mark.parametrize("options", [{}, {"multimodal_projection": False}])
 def test_short_batches_are_embedded_by_one_module_to_the_digit(
     make_model: Any, io: IO, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.set_num_threads(1)
     model = make_model(**(NARROW | options)).eval()
     names = list(model.state_dict())
     clips = (io["vfeats"], io["vmasks"])
@@ -115,7 +193,7 @@ def test_clips_longer_than_the_position_table(make_model: Any, monkeypatch: pyte
     width = model.members[0].video_encoder.vfeat_dim
     vfeats, vmasks = torch.randn(2, rows + 3, width), torch.ones(2, rows + 3, dtype=torch.bool)
     together = model.encode_video(vfeats, vmasks)
-    monkeypatch.setattr(ensemble, "can_stack", lambda modules: False)
+    monkeypatch.setattr(MMFusionEnsemble, "computes_as_one", lambda self: False)
     torch.testing.assert_close(together, model.encode_video(vfeats, vmasks), rtol=1e-5, atol=1e-6)
 
 
@@ -129,7 +207,7 @@ def test_clips_longer_than_the_position_table(make_model: Any, monkeypatch: pyte
 )
 def test_layers_with_a_stack_of_weights(modules: list[Any], values: torch.Tensor) -> None:
     expected = torch.stack([module(values) for module in modules])
-    assert torch.equal(run_stacked(modules, values), expected)
+    assert torch.equal(run_stacked(modules[0], stacked(modules), values), expected)
 
 
 def test_layer_norm_with_a_stack_of_weights() -> None:
@@ -138,7 +216,7 @@ def test_layer_norm_with_a_stack_of_weights() -> None:
         torch.nn.init.normal_(norm.weight)
     values = torch.randn(3, 7, 5)
     expected = torch.stack([norm(value) for norm, value in zip(norms, values)])
-    assert torch.equal(run_stacked(norms, values), expected)
+    assert torch.equal(run_stacked(norms[0], stacked(norms), values), expected)
 
 
 def test_dropout_draws_what_the_modules_would_draw() -> None:

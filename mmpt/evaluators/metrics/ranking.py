@@ -5,7 +5,6 @@ with the same score and a lower index (the order of a stable sort of the negated
 neither sorting nor the whole matrix, so it also works for matrices that do not fit in memory.
 """
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mmpt.utils.arrays import all_finite
 from mmpt.utils.errors import UserError
 from mmpt.utils.parallel import cores
 from mmpt.utils.top_k import TopK
@@ -116,7 +116,7 @@ class RankCounter:
     def add(self, tile: NDArray, row: int, column: int) -> None:
         """Count the tile that starts at matrix element (row, column). Raises UserError on NaN or inf."""
         assert tile.shape[0] <= 255, "the column counts of a tile are held in uint8"
-        if not _all_finite(tile):
+        if not all_finite(tile):
             raise UserError("the similarities contain NaN or infinite values; check the embeddings.")
         rows, columns = slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1])
         width = -(-tile.shape[1] // 8) * 8  # whole words
@@ -183,11 +183,6 @@ class RankCounter:
 
 def _just_below(scores: NDArray) -> NDArray:
     return np.nextafter(scores, np.array(-np.inf, dtype=scores.dtype))
-
-
-def _all_finite(tile: NDArray) -> bool:
-    # a sum by BLAS is the fastest, but it may overflow
-    return math.isfinite(np.vdot(tile, tile)) or bool(np.isfinite(tile).all())
 
 
 def _with_ties(scores: NDArray, own: NDArray, n_higher: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Classifiers on embeddings: k nearest neighbours, prototypes and a linear probe.
+"""Classifiers on embeddings: prototypes and a linear probe; see neighbours.py for k nearest neighbours.
 
 Each returns float64 scores [N, C] of the classes for each query clip. The prediction is the class with the
 highest score; a class without a clip in the support scores -inf. Embeddings are normalised to unit length,
@@ -8,29 +8,36 @@ to C - 1.
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import ThreadpoolController
 
+from mmpt.evaluators.metrics.ranks import class_ranks
 from mmpt.evaluators.metrics.similarity import on_grid
-from mmpt.utils.arrays import unit_rows
+from mmpt.utils.arrays import all_finite, unit_rows
 from mmpt.utils.errors import UserError
-from mmpt.utils.top_k import TopK
 
 Scores = NDArray[np.float64]
-Scorer = Callable[[NDArray[np.float64]], Scores]
-"""Maps unit vectors of queries [N, H] to scores [N, C]."""
+Scorer = Callable[[NDArray[np.float64], NDArray[np.int64] | None], Scores]
+"""Maps unit vectors of queries [N, H], and their true classes [N] or None, to scores [N, C].
+
+Given the true classes, only the highest score of a query and the rank of the true class need to be exact.
+"""
 
 PROBE_CS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Candidate values of C, the inverse regularisation strength; chosen on the validation split."""
-_BLOCK, _TILE = 256, 4096  # queries, and support clips, of a matrix of similarities
+BLOCK = 512
+"""Queries that are judged together."""
 
 
 def unit(vectors: ArrayLike) -> NDArray[np.float64]:
     """Normalise vectors [N, H] to unit length; zeros stay zero. Raises UserError on NaN and inf."""
     wide = np.array(vectors, dtype=np.float64, order="C")
-    if wide.ndim != 2 or not np.isfinite(wide).all():
+    if wide.ndim != 2 or not all_finite(wide):
         raise UserError(f"expected finite embeddings [N, H], got shape {wide.shape}.")
     return unit_rows(wide)
 
@@ -43,37 +50,19 @@ class Support:
 
     def __init__(self, support: ArrayLike, labels: ArrayLike, n_classes: int):
         own = _labels(labels, support, n_classes)
+        given = np.asarray(support)
         self.n_classes = n_classes
         self.labels = own
-        self._order = np.argsort(own, kind="stable")
-        self._sorted = own[self._order]
-        self._vectors = unit(np.asarray(support)[self._order])
-        self._present, starts = np.unique(self._sorted, return_index=True)
+        self.order = np.argsort(own, kind="stable")
+        self.sorted_labels = own[self.order]
+        self.vectors = np.empty(given.shape)
+        for start in range(0, len(own), BLOCK):  # several times as fast as all at once
+            self.vectors[start : start + BLOCK] = unit(given[self.order[start : start + BLOCK]])
+        self._present, starts = np.unique(self.sorted_labels, return_index=True)
         self._members = [slice(*ends) for ends in itertools.pairwise([*starts, len(own)])]
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def neighbours(self, k: int) -> Scorer:
-        """Scores of `nearest_neighbours`."""
-        if not 1 <= k <= len(self):
-            raise UserError(f"k nearest neighbours: got k={k}; the support has {len(self)} clips.")
-
-        def scores(queries: NDArray[np.float64]) -> Scores:
-            nearest = np.full((len(queries), self.n_classes), -np.inf)
-            best = TopK(len(queries), k, np.float64)
-            for start in range(0, len(self), _TILE):
-                tile = slice(start, start + _TILE)
-                similar = on_grid(queries @ self._vectors[tile].T)
-                best.add(similar, self._order[tile])
-                classes, starts = np.unique(self._sorted[tile], return_index=True)
-                highest = np.maximum.reduceat(similar, starts, axis=1)
-                nearest[:, classes] = np.maximum(nearest[:, classes], highest)
-            at = np.arange(len(queries))[:, None] * self.n_classes + self.labels[best.numbers]
-            given = np.bincount(at.ravel(), minlength=nearest.size).reshape(nearest.shape)
-            return np.where(given > 0, given, (nearest + 1) / 4)
-
-        return scores
 
     def prototypes(self, shots: int | None = None, rng: np.random.Generator | None = None) -> Scorer:
         """Scores of the function `prototypes`."""
@@ -83,10 +72,10 @@ class Support:
             if shots is not None and len(clips) > shots:
                 assert rng is not None, "drawing clips needs a generator"
                 clips = rng.choice(clips, shots, replace=False)
-            means.append(self._vectors[clips].mean(axis=0))
+            means.append(self.vectors[clips].mean(axis=0))
         columns = unit(means).T
 
-        def scores(queries: NDArray[np.float64]) -> Scores:
+        def scores(queries: NDArray[np.float64], truth: NDArray[np.int64] | None) -> Scores:
             found = np.full((len(queries), self.n_classes), -np.inf)
             found[:, self._present] = on_grid(queries @ columns)
             return found
@@ -94,33 +83,42 @@ class Support:
         return scores
 
 
-def unit_blocks(queries: ArrayLike) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Consecutive blocks of queries [N, H] as unit vectors, so that memory does not grow with N."""
+def all_scores(scorer: Scorer, queries: ArrayLike) -> Scores:
+    """Scores of queries [N, H] of any length, in blocks."""
     vectors = np.asarray(queries)
-    for start in range(0, max(1, len(vectors)), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        yield part, unit(vectors[part])
+    blocks = range(0, max(1, len(vectors)), BLOCK)
+    return np.concatenate([scorer(unit(vectors[start : start + BLOCK]), None) for start in blocks])
 
 
-def _all_scores(scorer: Scorer, queries: ArrayLike) -> Scores:
-    return np.concatenate([scorer(block) for _, block in unit_blocks(queries)])
+class Judged(NamedTuple):
+    """Ranks of the true classes [draws, N], and the predictions of the first draw [N]."""
+
+    ranks: NDArray[np.int64]
+    predicted: NDArray[np.int64]
 
 
-def nearest_neighbours(
-    queries: ArrayLike, support: ArrayLike, labels: ArrayLike, n_classes: int, k: int = 1
-) -> Scores:
-    """k-NN by cosine similarity: the score of a class is its votes among the k nearest support clips.
+def judge(scorers: Sequence[Scorer], queries: NDArray[np.float32], truth: NDArray[np.int64]) -> Judged:
+    """Rank the classes for each query, block by block, with a scorer for each draw.
 
-    Of equally near clips the first ones are taken. Ties of votes go to the class with the lower number, as in
-    scikit-learn. Classes without a vote are ranked by their nearest clip: they score (similarity + 1) / 4,
-    which is below 1. Raises UserError if k is not between 1 and the size of the support.
+    queries: [N, H]; truth: true classes [N]. Blocks are judged in as many threads as BLAS has.
     """
-    return _all_scores(Support(support, labels, n_classes).neighbours(k), queries)
+    ranks = np.empty((len(scorers), len(truth)), dtype=np.int64)
+    predicted = np.empty(len(truth), dtype=np.int64)
 
+    def judge_block(start: int) -> None:
+        part = slice(start, start + BLOCK)
+        block = unit(queries[part])
+        for draw, scorer in enumerate(scorers):
+            scores = scorer(block, truth[part])
+            ranks[draw, part] = class_ranks(scores, truth[part])
+            if draw == 0:
+                predicted[part] = scores.argmax(axis=1)
 
-def votes(scores: Scores) -> NDArray[np.int64]:
-    """Recover the votes from the scores of nearest_neighbours, int64 [N, C]."""
-    return np.floor(np.where(np.isfinite(scores), scores, 0) + 1e-9).astype(np.int64)
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
+    with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(judge_block, range(0, len(queries), BLOCK)))
+    return Judged(ranks, predicted)
 
 
 def prototypes(
@@ -136,7 +134,7 @@ def prototypes(
     Snell et al., 2017, https://arxiv.org/abs/1703.05175. shots: number of clips that `rng` draws from each
     class (all clips if the class has fewer). None: all clips.
     """
-    return _all_scores(Support(support, labels, n_classes).prototypes(shots, rng), queries)
+    return all_scores(Support(support, labels, n_classes).prototypes(shots, rng), queries)
 
 
 def fit_linear_probe(support: ArrayLike, labels: ArrayLike, n_classes: int, c: float) -> Scorer:
@@ -153,7 +151,7 @@ def fit_linear_probe(support: ArrayLike, labels: ArrayLike, n_classes: int, c: f
         # with scikit-learn's default tol=1e-4 and a large C, predictions depend on rounding
         probe = LogisticRegression(C=c, max_iter=5000, tol=1e-6).fit(unit(support), own)
 
-    def scores(queries: NDArray[np.float64]) -> Scores:
+    def scores(queries: NDArray[np.float64], truth: NDArray[np.int64] | None) -> Scores:
         found = np.full((len(queries), n_classes), -np.inf)
         found[:, probe.classes_] = probe.predict_log_proba(queries)
         return found
@@ -172,7 +170,7 @@ def linear_probe(
 
     c: inverse regularisation strength (scikit-learn's C). Embeddings are normalised to unit length.
     """
-    return _all_scores(fit_linear_probe(support, labels, n_classes, c), queries)
+    return all_scores(fit_linear_probe(support, labels, n_classes, c), queries)
 
 
 def choose_c(

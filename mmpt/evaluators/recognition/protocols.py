@@ -13,7 +13,6 @@ protocols are the `text` of the clips.
 """
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +25,11 @@ from mmpt.evaluators.metrics.ranks import (
     chance_metrics,
     class_rank_intervals,
     class_rank_metrics,
-    class_ranks,
 )
 from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
 from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
-from mmpt.evaluators.recognition.classifiers import Scorer, Support, choose_c, fit_linear_probe, unit_blocks
+from mmpt.evaluators.recognition.classifiers import Judged, Support, choose_c, fit_linear_probe, judge
+from mmpt.evaluators.recognition.neighbours import neighbours
 from mmpt.evaluators.recognition.outcome import Options, Outcome, Split
 from mmpt.evaluators.recognition.searches import one_shot, sentences
 from mmpt.evaluators.reports.results import chance as retrieval_chance
@@ -102,7 +101,7 @@ def run_protocol(
     if name == "prototypes":
         return [_prototypes(shots, clips, queries.vectors, classes, truth, options) for shots in SHOTS]
     k = 1 if name == "v2v" else min(options.k, len(support))
-    judged = _judge([clips.neighbours(k)], queries.vectors, truth)
+    judged = judge([neighbours(clips, k)], queries.vectors, truth)
     return [_outcome(name, "1-NN" if name == "v2v" else f"k={k}", classes, truth, judged, options)]
 
 
@@ -113,7 +112,7 @@ def _zero_shot(
     nearest = prompt_of.copy()
     if len(wrong := np.flatnonzero(ranks.v2t > 1)):
         nearest[wrong] = nearest_prompts(texts, queries.vectors[wrong])
-    v2t = _outcome("zero_shot", "v2t", prompts, prompt_of, _Judged(ranks.v2t[None], nearest), options)
+    v2t = _outcome("zero_shot", "v2t", prompts, prompt_of, Judged(ranks.v2t[None], nearest), options)
     metrics, intervals = metrics_from_ranks(ranks)["t2v"], {}
     metrics |= {
         name: value for name, value in class_rank_metrics(ranks.t2v).items() if name in ("MRR", "DCG")
@@ -150,7 +149,7 @@ def _prototypes(
     seeds = np.random.SeedSequence(options.seed).spawn(draws)
     scorers = [support.prototypes(shots, np.random.default_rng(seed)) for seed in seeds]
     setting = "all" if shots is None else f"k={shots}"
-    judged = _judge(scorers, queries, truth)
+    judged = judge(scorers, queries, truth)
     outcome = _outcome("prototypes", setting, classes, truth, judged, options)
     if shots is not None:
         fewer = int((np.bincount(support.labels, minlength=len(classes)) < shots).sum())
@@ -170,30 +169,10 @@ def _linear_probe(
         valid_labels = _numbers(valid.classes, classes)
         c, accuracy = choose_c(support.vectors, labels, valid.vectors, valid_labels, len(classes))
         how = "chosen on valid: " + ", ".join(f"{one:g}: {share:.3f}" for one, share in accuracy.items())
-    judged = _judge([fit_linear_probe(support.vectors, labels, len(classes), c)], queries.vectors, truth)
+    judged = judge([fit_linear_probe(support.vectors, labels, len(classes), c)], queries.vectors, truth)
     outcome = _outcome("linear_probe", f"C={c:g}", classes, truth, judged, options)
     outcome.notes.append(f"C {how}")
     return outcome
-
-
-class _Judged(NamedTuple):
-    """Ranks of the true classes [draws, N], and the predictions of the first draw [N]."""
-
-    ranks: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-
-
-def _judge(scorers: Sequence[Scorer], queries: NDArray[np.float32], truth: NDArray[np.int64]) -> _Judged:
-    """Rank the classes for each query, block by block, with a scorer for each draw."""
-    ranks = np.empty((len(scorers), len(truth)), dtype=np.int64)
-    predicted = np.empty(len(truth), dtype=np.int64)
-    for part, block in unit_blocks(queries):
-        for draw, scorer in enumerate(scorers):
-            scores = scorer(block)
-            ranks[draw, part] = class_ranks(scores, truth[part])
-            if draw == 0:
-                predicted[part] = scores.argmax(axis=1)
-    return _Judged(ranks, predicted)
 
 
 def _outcome(
@@ -201,7 +180,7 @@ def _outcome(
     setting: str,
     classes: list[str],
     truth: NDArray[np.int64],
-    judged: _Judged,
+    judged: Judged,
     options: Options,
 ) -> Outcome:
     """Metrics of ranks among all classes."""
