@@ -334,7 +334,7 @@ def _resolve(tree: dict[str, Any], path: str | Path, sources: dict[str, str]) ->
             )
     with contextlib.suppress(OmegaConfBaseException):  # whose message would not name the key
         if _refers_to_no_key(tree):
-            return _with_environment(tree)
+            return _with_environment(tree)  # type: ignore[no-any-return]
     try:
         return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[return-value]
     except (OmegaConfBaseException, RecursionError) as error:
