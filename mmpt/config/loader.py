@@ -6,7 +6,6 @@ folder above the file, as in the published `projects/task/ft.yaml`, or to the pa
 or override, the dotted key and, for a misspelt key, the nearest valid one.
 """
 
-import contextlib
 import copy
 import functools
 import io
@@ -37,8 +36,9 @@ _SECTIONS = frozenset({"dataset", "model", "loss", "eval", "fairseq"})
 
 # ${dataset.x} and ${oc.env:SIGNCLIP_DATA,data} only: an untrusted YAML must not run a resolver or copy
 # secrets from the environment into a saved config.
-_ENVIRONMENT = re.compile(r"\$\{oc\.env:(SIGNCLIP_[A-Z0-9_]*|HOME|USER)(,[^{}$]*)?\}")
-_ALLOWED_INTERPOLATION = re.compile(rf"{_ENVIRONMENT.pattern}|\$\{{[A-Za-z_][\w.]*\}}")
+_ALLOWED_INTERPOLATION = re.compile(
+    r"\$\{(oc\.env:(SIGNCLIP_[A-Z0-9_]*|HOME|USER)(,[^{}$]*)?|[A-Za-z_][\w.]*)\}"
+)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -332,34 +332,10 @@ def _resolve(tree: dict[str, Any], path: str | Path, sources: dict[str, str]) ->
                 "${dataset.max_len}, or to an environment variable whose name begins with SIGNCLIP_, as "
                 "${oc.env:SIGNCLIP_DATA,data}."
             )
-    with contextlib.suppress(OmegaConfBaseException):  # whose message would not name the key
-        if _refers_to_no_key(tree):
-            return _with_environment(tree)  # type: ignore[no-any-return]
     try:
         return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[return-value]
     except (OmegaConfBaseException, RecursionError) as error:
         raise UserError(f"{path}: cannot be resolved: {' '.join(str(error).split())}") from error
-
-
-def _refers_to_no_key(value: Any) -> bool:
-    """Whether OmegaConf, which takes most of the time, would only fill in the environment."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _refers_to_no_key(item) for key, item in value.items())
-    if isinstance(value, list):
-        return all(map(_refers_to_no_key, value))
-    if isinstance(value, str):
-        return "${" not in _ENVIRONMENT.sub("", value)
-    return value is None or isinstance(value, (bool, int, float))
-
-
-def _with_environment(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_environment(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_environment(item) for item in value]
-    if isinstance(value, str) and "${" in value:
-        return OmegaConf.to_container(OmegaConf.create([value]), resolve=True)[0]  # type: ignore[index]
-    return value
 
 
 def _strings(value: Any, prefix: str = "") -> list[tuple[str, str]]:

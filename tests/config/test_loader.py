@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
-from mmpt.config import load_config, loader, save_config
+from mmpt.config import load_config, save_config
 from mmpt.config.fairseq_options import option, table, to_argv
 from mmpt.utils.errors import UserError
 
@@ -306,19 +305,3 @@ def test_options_out_of_bounds(yaml, override, words):
         return
     with pytest.raises(UserError, match=words):
         load_config(path, [override])
-
-
-@pytest.mark.parametrize(
-    "tree",
-    [
-        {"a": "${oc.env:SIGNCLIP_RUNS}/x ${oc.env:SIGNCLIP_NO,d e}", "b": {"c": [None, 1.5, True, "x"]}},
-        {"a": ["${oc.env:SIGNCLIP_NO,null}", "${oc.env:SIGNCLIP_NO, 3}", "\\${oc.env:HOME}", "???", {}]},
-        {"a": "${b}", "b": {"c": "${oc.env:SIGNCLIP_RUNS}"}},
-        {"a": b"x", 1: "${oc.env:SIGNCLIP_RUNS}"},
-    ],
-)
-def test_values_are_those_that_omegaconf_resolves(monkeypatch, tree):
-    """Also where it sees no more than the values with a variable."""
-    monkeypatch.setenv("SIGNCLIP_RUNS", "there")
-    expected = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-    assert repr(loader._resolve(tree, "c.yaml", {})) == repr(expected)
