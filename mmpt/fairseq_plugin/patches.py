@@ -8,7 +8,6 @@
 | torch's list of safe classes     | a fairseq checkpoint holds an argparse.Namespace                |
 | torch's checksums in saved files | nothing reads them                                              |
 | methods of torch.optim.Optimizer | they import torch's compiler, only to exclude themselves from it |
-| fairseq.dataclass.utils.compose  | Hydra's takes 0.3 s longer (composition.py)                     |
 | sklearn, scipy.stats             | imported when used, not with fairseq, to start sooner (imports.py) |
 
 Written for fairseq 0.12.3 (`ve-fairseq`); tests/fairseq_plugin/test_patches.py fails when what is replaced
@@ -20,12 +19,10 @@ import inspect
 from pathlib import Path
 
 import torch
-from fairseq.dataclass import utils as dataclass_utils
 from fairseq.file_io import PathManager
 from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq_cli import train as fairseq_train
 
-from mmpt.fairseq_plugin.composition import compose
 from mmpt.fairseq_plugin.optimizer import FairseqAdam
 from mmpt.fairseq_plugin.trainer import MMTrainer
 from mmpt.training.resume import link_or_copy
@@ -34,7 +31,6 @@ from mmpt.training.resume import link_or_copy
 def install() -> None:
     """Apply all patches. A second call has no further effect."""
     fairseq_train.Trainer = MMTrainer
-    dataclass_utils.compose = compose
     PathManager.copy = staticmethod(_copy)
     OPTIMIZER_REGISTRY["adam"] = FairseqAdam
     torch.serialization.add_safe_globals([argparse.Namespace])

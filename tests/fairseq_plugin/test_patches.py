@@ -7,23 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
-from fairseq import checkpoint_utils, options, trainer
-from fairseq.dataclass import utils as dataclass_utils
+from fairseq import checkpoint_utils, trainer
 from fairseq.file_io import PathManager
 from fairseq.models import BaseFairseqModel
 from fairseq.models.ema import ema
 from fairseq.optim import OPTIMIZER_REGISTRY, adam, fairseq_optimizer
 from fairseq_cli import train as fairseq_train
-from hydra.errors import ConfigCompositionException
-from hydra.experimental import compose as hydra_compose
-from omegaconf import OmegaConf
 
 from mmpt.fairseq_plugin import patches
-from mmpt.fairseq_plugin.composition import compose
 from mmpt.fairseq_plugin.optimizer import FairseqAdam
 from mmpt.fairseq_plugin.trainer import MMTrainer
-from mmpt.training.run import prepare
-from tests.commands import O
 
 #: what the patches replace, override or copy the decisions of -> hash of its source in ve-fairseq 0.12.3
 SOURCES = {
@@ -40,10 +33,6 @@ SOURCES = {
     trainer.Trainer.clip_grad_norm: "637d588c4d2c",
     ema.EMA: "522dab1f6072",
     fairseq_optimizer.FairseqOptimizer.multiply_grads: "ca8817df0879",
-    dataclass_utils.convert_namespace_to_omegaconf: "901881c98c80",
-    dataclass_utils.override_module_args: "bfa7370b6279",
-    dataclass_utils.migrate_registry: "dfb70b6532c4",
-    dataclass_utils._override_attr: "6c25367e014e",
     adam.FairseqAdam.__init__: "68350e70f1a8",
     BaseFairseqModel.set_num_updates: "e00e50b24735",
 }
@@ -65,7 +54,6 @@ def test_patches_are_installed_and_installing_twice_changes_nothing():
     for _ in range(2):
         assert fairseq_train.Trainer is MMTrainer and MMTrainer.__base__ is trainer.Trainer
         assert PathManager.copy is patches._copy
-        assert dataclass_utils.compose is compose
         assert OPTIMIZER_REGISTRY["adam"] is FairseqAdam
         assert FairseqAdam.__name__ == adam.FairseqAdam.__name__, "compared with the name in checkpoints"
         patches.install()
@@ -94,28 +82,3 @@ def test_a_checkpoint_is_copied_in_one_step(tmp_path, monkeypatch):
     monkeypatch.setattr("os.link", no_links)
     assert PathManager.copy(str(source), str(target), overwrite=True)
     assert target.read_bytes() == b"newer" and not target.samefile(source)
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [],
-        [f"{O}.optimizer=adafactor", f"{O}.lr=[1,2.5e-5]", "fairseq.checkpoint.save_dir=it's \\ a"],
-        [f"{O}.lr_scheduler=reduce_lr_on_plateau", f"{O}.total_num_update=null", f"{O}.lr_patience=1"],
-    ],
-)
-def test_settings_are_those_that_hydra_composes(tiny_yaml, monkeypatch, overrides):
-    parser = options.get_training_parser()
-    given = prepare(str(tiny_yaml), overrides).argv
-    found, _ = options.parse_args_and_arch(parser, input_args=given, parse_known=True)
-    composed = []
-    for function in (compose, hydra_compose):
-        monkeypatch.setattr(dataclass_utils, "compose", function)
-        composed.append(OmegaConf.to_yaml(dataclass_utils.convert_namespace_to_omegaconf(found)))
-    assert composed[0] == composed[1] and "save_dir" in composed[0]
-
-
-@pytest.mark.parametrize("override", ["optimization.no_such=1", "optimizer=no_such", "dataset.batch_size=x"])
-def test_settings_that_hydra_refuses_are_refused(override):
-    with pytest.raises(ConfigCompositionException, match=f"Error merging override {override}"):
-        compose("config", [override], False)
