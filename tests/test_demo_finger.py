@@ -286,7 +286,7 @@ def test_demo_from_another_folder_finds_the_model(tiny_yaml, lexicon_pose, monke
     monkeypatch.chdir(place / "elsewhere")
     assert demo_finger.main([str(lexicon_pose), "--config", str(path)]) == 2
     assert "no trained model beside/checkpoint_best.pt" in capsys.readouterr().err
-    monkeypatch.setattr(demo_finger, "package_root", lambda: place)
+    monkeypatch.setattr("mmpt.config.package_files.package_root", lambda: place)
     assert demo_finger.main([str(lexicon_pose), "--config", str(path)]) == 0
 
 

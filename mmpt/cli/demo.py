@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpt.cli.command import Command
-from mmpt.config.package_files import package_root
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import check_regular
 from mmpt.utils.logging import setup_logging
@@ -276,6 +275,7 @@ def _to_train(config_name: str, config: "Config") -> str | None:
 
 def _checkpoint(config: "Config") -> Path | None:
     """The checkpoint of the config, below this folder or, where `make demo` trains it, the checkout."""
+    from mmpt.config.package_files import package_root
     from mmpt.models.loading import weights_file
     from mmpt.tasks import Task
 

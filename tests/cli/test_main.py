@@ -87,7 +87,17 @@ def test_package_configs_are_found_from_any_folder(
     assert "package:fslex_demo " in capsys.readouterr().out
 
 
-HEAVY = {"torch", "transformers", "fairseq", "sklearn", "scipy", "pyarrow", "matplotlib", "mediapipe"}
+HEAVY = {
+    "torch",
+    "omegaconf",
+    "transformers",
+    "fairseq",
+    "sklearn",
+    "scipy",
+    "pyarrow",
+    "matplotlib",
+    "mediapipe",
+}
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
-from mmpt.config.package_files import config_path
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
@@ -79,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run each config. Returns 1 if a fold failed."""
     setup_logging(logging.INFO)
-    from mmpt.config import load_config
+    from mmpt.config import config_path, load_config
     from mmpt.evaluators.reports.tables import check_prompts_ranked
     from mmpt.experiments.runs import split_overrides
 
@@ -105,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
     """Train what is missing of one config, then write table and picture. Returns 1 if a fold failed."""
-    from mmpt.config import load_config
+    from mmpt.config import config_path, load_config
     from mmpt.experiments.folds import check_folds, folds_of, picture, table, with_clips_of
     from mmpt.experiments.runs import run_all, seeds_of
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
-from mmpt.config.package_files import config_path, package_root
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.files import write_text
 from mmpt.utils.logging import setup_logging
@@ -69,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     Returns 0, or the exit status of the first failure.
     """
     setup_logging(logging.INFO)
+    from mmpt.config.package_files import config_path, package_root
     from mmpt.evaluators.reports.tables import check_prompts_ranked
     from mmpt.experiments.comparison import in_published_order, read_published
     from mmpt.experiments.runs import split_overrides
