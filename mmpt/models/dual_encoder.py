@@ -32,7 +32,7 @@ class DualEncoder(PackedModule, abc.ABC):
         text_settings: sizes of the text model that it was built from.
         packed: compute real tokens only, and each distinct prompt of a batch once (see set_packed).
         windows: how clips longer than the tower are divided (see ClipWindows); None: they are not.
-        exclusive: no other thread uses the model, in evaluation either.
+        exclusive: set by the trainer: no other thread uses the model, and gradients are read from `.grad`.
         autocast: "bf16" or "fp16": half precision where the device supports it; embeddings stay float32.
     """
 

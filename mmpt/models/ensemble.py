@@ -114,8 +114,9 @@ class MMFusionEnsemble(WithTextTower):
         modules = [space.get_submodule(part) for space in self.members]
         if not self.computes_as_one() or not any(True for _ in modules[0].parameters()):
             return torch.cat([module(*args) for module in modules], -1)
-        # torch's DistributedDataParallel waits for the gradients of the parameters themselves
-        weights = self._stack.weights(part) if world_size() == 1 else stacked(modules)
+        # elsewhere the parameters themselves are differentiated: torch.autograd.grad, DistributedDataParallel
+        shares = self.exclusive and world_size() == 1
+        weights = self._stack.weights(part) if shares else stacked(modules)
         return run_stacked(modules[0], weights, *args).transpose(0, 1).flatten(1)
 
 

@@ -90,6 +90,7 @@ def test_training_as_one_equals_training_one_at_a_time(
     def trained() -> tuple[list[torch.Tensor], Any, list[torch.Tensor]]:
         torch.manual_seed(3)
         model = make_model(**NARROW, num_hidden_video_layers=1).train()
+        model.exclusive = True
         if change == "copied and frozen":
             model.encode_video(io["vfeats"][:1], io["vmasks"][:1])
             model = copy.deepcopy(model)
@@ -126,6 +127,7 @@ def test_training_as_one_equals_training_one_at_a_time(
 
 def test_gradients_of_a_parameter_that_is_used_by_itself_as_well(make_model: Any, io: IO) -> None:
     model = make_model(**(NARROW | {"dropout": 0.0})).train()
+    model.exclusive = True
     weight = model.members[1].video_projection.linear.weight
     gradients = []
     for used in ("as one", "by itself", "both"):
@@ -136,6 +138,10 @@ def test_gradients_of_a_parameter_that_is_used_by_itself_as_well(make_model: Any
         loss.backward()
         gradients.append(weight.grad.clone())
     torch.testing.assert_close(gradients[2], gradients[0] + gradients[1])
+    model.exclusive = False
+    assert model.computes_as_one()
+    total = model.encode_video(io["vfeats"], io["vmasks"]).square().sum()
+    torch.testing.assert_close(torch.autograd.grad(total, weight)[0], gradients[0])
 
 
 def test_what_cannot_be_stacked(make_model: Any, io: IO, monkeypatch: pytest.MonkeyPatch) -> None:
