@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import random
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -341,7 +342,7 @@ def test_fit_position_tables_keeps_the_device() -> None:
     assert (weight.shape, weight.device.type, weight.dtype) == ((6, 3), "meta", torch.float64)
 
 
-def test_lora_adapters_are_merged_by_hand() -> None:
+def test_lora_adapters_are_merged_by_hand(tmp_path: Path) -> None:
     other = {"other.weight": torch.ones(2)}
     adapter = {
         "q.base_layer.weight": torch.eye(2),
@@ -358,5 +359,9 @@ def test_lora_adapters_are_merged_by_hand() -> None:
             merge_adapters(
                 {name: tensor for name, tensor in adapter.items() if not name.endswith(part)}, "the file"
             )
-    with pytest.raises(UserError, match=r"has q\.lora_magnitude, .* unknown kind"):
-        merge_adapters({**adapter, "q.lora_magnitude": torch.ones(2)})
+    unknown = {**adapter, "q.lora_magnitude": torch.ones(2)}
+    with pytest.raises(UserError, match=r"^the checkpoint has q\.lora_magnitude, .* unknown kind"):
+        merge_adapters(unknown)
+    torch.save(unknown, tmp_path / "unknown.pt")
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path / 'unknown.pt'))} has q\.lora_magnitude"):
+        load_state_dict_file(tmp_path / "unknown.pt")
