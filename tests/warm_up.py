@@ -19,8 +19,6 @@ from mmpt.training.run import prepare
 from tests.conftest import NO_FAIRSEQ, ROOT, write_tiny
 
 torch.set_num_threads(1)
-for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model", "mmpt.training.run"):
-    importlib.import_module(_name)
 with (
     tempfile.TemporaryDirectory() as _folder,
     contextlib.redirect_stderr(io.StringIO()),
@@ -32,6 +30,8 @@ with (
         importlib.import_module("mmpt.fairseq_plugin.trainer")
         _plan = prepare(str(_config))
         importlib.import_module("mmpt.fairseq_plugin.options").parse_fairseq_config(_plan.argv, _plan.config)
+for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model"):  # after fairseq, which defers it
+    importlib.import_module(_name)
 read_index(find_lexicon(None))
 load_tokenizer(str(ROOT / "tests" / "data" / "mmfusion" / "bert"))
 load_tokenizer.cache_clear()
