@@ -15,8 +15,8 @@ import torch
 from mmpt.cli.train import main
 from mmpt.models import load_tokenizer
 from mmpt.processors.fingerspelling import find_lexicon, read_index
-from mmpt.training.run import prepare
-from tests.conftest import NO_FAIRSEQ, ROOT, write_tiny
+from mmpt.training.run import preflight, prepare
+from tests.conftest import ROOT, write_tiny
 
 torch.set_num_threads(1)
 with (
@@ -26,10 +26,7 @@ with (
 ):
     _config = write_tiny(Path(_folder), ROOT / "tests" / "data", Path(_folder))
     main([str(_config), "--print-fairseq"])
-    if not NO_FAIRSEQ:
-        importlib.import_module("mmpt.fairseq_plugin.trainer")
-        _plan = prepare(str(_config))
-        importlib.import_module("mmpt.fairseq_plugin.options").parse_fairseq_config(_plan.argv, _plan.config)
+    preflight(prepare(str(_config)))
 for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model"):  # after fairseq, which defers it
     importlib.import_module(_name)
 read_index(find_lexicon(None))
