@@ -24,6 +24,11 @@ def shell(script: str) -> Step:
     return Step(("/bin/sh", "-c", script))
 
 
+@pytest.fixture(autouse=True)
+def asks_often(monkeypatch):
+    monkeypatch.setattr("mmpt.cluster.waiting._POLL", 0.02)
+
+
 @pytest.fixture
 def local(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
