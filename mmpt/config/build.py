@@ -48,7 +48,7 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
         )
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     names = aliases(cls)
-    hints = _type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in tree.items():
         dotted = f"{prefix}{key}"

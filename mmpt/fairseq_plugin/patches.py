@@ -69,7 +69,7 @@ def _compose(config_name: str, overrides: Sequence[str], strict: bool) -> Any:
     for key, value in pairs:
         if "." not in key:
             settings[key] = store.load(f"{key}/{value}.yaml").node
-    defaults = OmegaConf.to_container(settings)
+    defaults: Any = OmegaConf.to_container(settings)
     for key, value in pairs:
         group, _, name = key.partition(".")
         if not name or value == _text(defaults[group].get(name)):
