@@ -17,6 +17,7 @@ from mmpt.pose.mirror import mirror
 from mmpt.pose.reader import read_pose
 from mmpt.processors.fingerspelling import find_lexicon, read_index
 from mmpt.tasks import Task
+from tests.conftest import write_tiny
 from tests.pose.pose_fakes import fake_clip, write_pose
 
 ROOT = Path(__file__).parents[1]
@@ -31,11 +32,21 @@ def with_model(path):
     return path
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, data_dir, pose_cache):
+    """The checkpoint of with_model."""
+    folder = tmp_path_factory.mktemp("demo")
+    with_model(write_tiny(folder, data_dir, pose_cache))
+    return folder / "run" / "checkpoint_best.pt"
+
+
 @pytest.fixture
-def config(tiny_yaml):
+def config(tiny_yaml, checkpoint):
     path = tiny_yaml.with_name("test_tiny.yaml")
     path.write_text("includes: tiny.yaml\n")
-    return with_model(path)
+    (path.parent / "run").mkdir()
+    shutil.copy(checkpoint, path.parent / "run")
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,10 @@ import torch
 from mmpt.cli.train import main
 from mmpt.models import load_tokenizer
 from mmpt.processors.fingerspelling import find_lexicon, read_index
-from mmpt.training.run import prepare
-from tests.conftest import NO_FAIRSEQ, ROOT, write_tiny
+from mmpt.training.run import preflight, prepare
+from tests.conftest import ROOT, write_tiny
 
 torch.set_num_threads(1)
-for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model", "mmpt.training.run"):
-    importlib.import_module(_name)
 with (
     tempfile.TemporaryDirectory() as _folder,
     contextlib.redirect_stderr(io.StringIO()),
@@ -28,10 +26,9 @@ with (
 ):
     _config = write_tiny(Path(_folder), ROOT / "tests" / "data", Path(_folder))
     main([str(_config), "--print-fairseq"])
-    if not NO_FAIRSEQ:
-        importlib.import_module("mmpt.fairseq_plugin.trainer")
-        _plan = prepare(str(_config))
-        importlib.import_module("mmpt.fairseq_plugin.options").parse_fairseq_config(_plan.argv, _plan.config)
+    preflight(prepare(str(_config)))
+for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model"):  # after fairseq, which defers it
+    importlib.import_module(_name)
 read_index(find_lexicon(None))
 load_tokenizer(str(ROOT / "tests" / "data" / "mmfusion" / "bert"))
 load_tokenizer.cache_clear()

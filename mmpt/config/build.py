@@ -1,6 +1,7 @@
 """Build the schema's dataclasses from a plain tree, strictly."""
 
 import difflib
+import functools
 import math
 import re
 import types
@@ -12,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from mmpt.utils.errors import UserError
 
 T = TypeVar("T")
+_type_hints = functools.cache(typing.get_type_hints)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
         )
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     names = aliases(cls)
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in tree.items():
         dotted = f"{prefix}{key}"

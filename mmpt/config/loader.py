@@ -325,13 +325,16 @@ def _refuse_comment(text: str, where: str) -> None:
 
 
 def _resolve(tree: dict[str, Any], path: str | Path, sources: dict[str, str]) -> dict[str, Any]:
-    for key, value in _strings(tree):
+    strings = _strings(tree)
+    for key, value in strings:
         if "${" in _ALLOWED_INTERPOLATION.sub("", value):
             raise UserError(
                 f"{sources.get(key, path)}: {key}: {value!r} may only refer to another key, as "
                 "${dataset.max_len}, or to an environment variable whose name begins with SIGNCLIP_, as "
                 "${oc.env:SIGNCLIP_DATA,data}."
             )
+    if not any("${" in value for _, value in strings):
+        return tree
     try:
         return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[return-value]
     except (OmegaConfBaseException, RecursionError) as error:

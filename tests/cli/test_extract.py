@@ -45,11 +45,8 @@ def wait_for_results(started: Forked, out: Path, suffix: str, count: int) -> Non
         time.sleep(0.005)
 
 
-def interrupt_and_finish(
-    arguments: list[object], out: Path, suffix: str, after: int, how: signal.Signals
-) -> None:
-    """Start, end with the signal `how` after some results, check that no file is half-written, resume."""
-    command = ["extract", *arguments, "--out", out]
+def interrupt(command: list[object], out: Path, suffix: str, after: int, how: signal.Signals) -> None:
+    """Start, end with the signal `how` after some results, check that no file is half-written."""
     for _attempt in range(5):
         started = start(*command)
         wait_for_results(started, out, suffix, after)
@@ -65,23 +62,34 @@ def interrupt_and_finish(
         assert (out / "manifest.json").exists() and not (out / ".manifest.journal").exists()
     else:
         assert ended.returncode == -how
+
+
+def interrupt_and_finish(
+    arguments: list[object], out: Path, suffix: str, after: int, *signals: signal.Signals
+) -> None:
+    """As interrupt, for each of the signals after as many results more; then resume."""
+    command = ["extract", *arguments, "--out", out]
+    for number, how in enumerate(signals, start=1):
+        interrupt(command, out, suffix, number * after, how)
     again = run(*command)
     assert again.returncode == 0, again.stderr
     assert " 0 already finished" not in again.stderr, "finished files were extracted again"
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    "signals",
+    [[signal.SIGKILL, signal.SIGINT], pytest.param([signal.SIGTERM], marks=pytest.mark.slow)],
 )
-def test_resume_extract_after_a_signal_gives_the_same_files(tmp_path, how):
+def test_resume_extract_after_a_signal_gives_the_same_files(tmp_path, signals):
     folder = tmp_path / "in"
     for index in range(400):
         save(folder / f"{index % 7}" / f"{index}.npy", 1 + index % 5, value=index)
     arguments = ["npy", "--in", folder, "--dim", 4, "--workers", 2]
-    assert main([*map(str, arguments), "--out", str(tmp_path / "whole"), "--quiet"]) == 0
+    alone = [*map(str, arguments[:-1]), "0"]
+    assert main([*alone, "--out", str(tmp_path / "whole"), "--quiet"]) == 0
     whole = content(tmp_path / "whole")
     assert len(whole) == 401
-    interrupt_and_finish(arguments, tmp_path / "broken", ".npy", 20, how)
+    interrupt_and_finish(arguments, tmp_path / "broken", ".npy", 20, *signals)
     assert content(tmp_path / "broken") == whole
 
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mmpt.cli.main import main
+from mmpt.training.run import prepare
 from mmpt.utils.checkpoint import load_state_dict_file
-from tests.commands import O, run, run_code, run_lines, start, train
+from tests.commands import O, run, run_code, run_lines, start, train, train_runs
 from tests.conftest import ROOT, run_module
 
 
@@ -65,57 +66,46 @@ def test_train_evaluate_and_search(tiny_yaml, tmp_path, capsys):
     )
 
 
-def test_print_fairseq_shows_a_command_that_trains_the_same_model(tiny_yaml, tmp_path):
+def test_print_fairseq_shows_a_command_that_trains_the_same_model(finished, tmp_path, capsys):
     """fairseq-train with the arguments that --print-fairseq shows gives the same model."""
-    shown = train(tiny_yaml, "--print-fairseq", "fairseq.optimization.max_epoch=1")
-    assert shown.returncode == 0, shown.stderr
-    program, *arguments = shlex.split(shown.stdout)
-    assert program == "fairseq-train"
-    launcher = "import sys; from fairseq_cli.train import cli_main; sys.argv = {!r}; cli_main()"
-    arguments = [program, *(argument.replace("/run", "/hand") for argument in arguments)]
-    by_hand = run_code(launcher.format(arguments))
-    assert by_hand.returncode == 0, by_hand.stderr
-    assert "started by fairseq-train: save_dir is not locked" in by_hand.stdout
-    assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
-    assert same_weights(tmp_path / "run" / "checkpoint_last.pt", tmp_path / "hand" / "checkpoint_last.pt")
-    other = run_code(launcher.format([*arguments, "--override", "model.pooling=max"]))
-    assert other.returncode != 0 and "model.pooling is max, but the run in" in other.stderr, other.stderr
-    assert "Traceback" not in other.stderr
+    place = f"fairseq.checkpoint.save_dir={tmp_path}/hand"
+    assert main(["train", str(finished[0]), "--print-fairseq", f"{O}.max_epoch=1", place]) == 0
+    arguments = shlex.split(capsys.readouterr().out)
+    assert arguments[0] == "fairseq-train"
+    other = [*arguments, "--override", "model.pooling=max"]
+    call = "import sys; from fairseq_cli.train import cli_main"
+    by_hand = run_code(
+        "".join([call, *(f"; sys.argv = {words}; cli_main()" for words in (arguments, other))])
+    )
+    assert "started by fairseq-train: save_dir is not locked" in by_hand.stdout, by_hand.stderr
+    assert same_weights(finished[1] / "checkpoint_last.pt", tmp_path / "hand" / "checkpoint_last.pt")
+    assert by_hand.returncode != 0 and "Traceback" not in by_hand.stderr
+    assert "model.pooling is max, but the run in" in by_hand.stderr, by_hand.stderr
 
 
-def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(tiny_yaml, tmp_path):
-    assert train(tiny_yaml, "fairseq.optimization.max_epoch=1").returncode == 0
-    start = tmp_path / "run" / "checkpoint_best.pt"
+def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(finished, tmp_path):
+    path, folder, _ = finished
+    start = folder / "checkpoint_best.pt"
     tune = [
+        str(path),
         f"fairseq.checkpoint.restore_file={start}",
         "fairseq.checkpoint.reset_optimizer=true",
         f"fairseq.checkpoint.save_dir={tmp_path}/tuned",
-        "fairseq.optimization.max_epoch=1",
-        "fairseq.optimization.lr=[0]",
+        f"{O}.max_update=1",
+        f"{O}.lr=[0]",
     ]
-    done = train(tiny_yaml, *tune)
-    assert done.returncode == 0, done.stderr
-    assert "starting from the weights in" in done.stderr
+    wider = [*tune, "dataset.hand_frame=palm", "model.vfeat_dim=69"]
+    done = train_runs([tune, [*wider, f"fairseq.checkpoint.save_dir={tmp_path}/wider"]])
+    assert "starting from the weights in" in done.stderr, done.stderr
     assert same_weights(start, tmp_path / "tuned" / "checkpoint_last.pt")
-    wider = train(
-        tiny_yaml,
-        *tune,
-        "dataset.hand_frame=palm",
-        "model.vfeat_dim=69",
-        f"fairseq.checkpoint.save_dir={tmp_path}/wider",
-    )
-    assert (
-        wider.returncode == 2
-        and f"{start} does not fit the model" in wider.stderr
-        and "videomlp.linear1.weight" in wider.stderr
-        and "Traceback" not in wider.stderr
-    )
+    assert done.returncode == 2 and f"{start} does not fit the model" in done.stderr
+    assert "videomlp.linear1.weight" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
-    shown = train(tiny_yaml, "--print-fairseq", "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1")
-    assert "--maximize-best-checkpoint-metric" in shown.stdout
-    assert "--maximize" not in train(tiny_yaml, "--print-fairseq").stdout
+    recall = ["fairseq.checkpoint.best_checkpoint_metric=v2t_R@1"]
+    assert "--maximize-best-checkpoint-metric" in prepare(str(tiny_yaml), recall).argv
+    assert "--maximize-best-checkpoint-metric" not in prepare(str(tiny_yaml)).argv
 
 
 @pytest.mark.parametrize(
@@ -221,11 +211,11 @@ def test_fine_tuning_refuses_a_frame_mlp_that_would_stay_random(tiny_yaml, tmp_p
     state = Task(load_config(tiny_yaml)).build_model().state_dict()
     other = {name: tensor for name, tensor in state.items() if "videomlp" not in name}
     torch.save({"model": other}, tmp_path / "other.pt")
-    start = [f"fairseq.checkpoint.finetune_from_model={tmp_path}/other.pt", f"{O}.max_epoch=1"]
-    start.append("model.init_ignore=['video_encoder.videomlp.*']")
-    done = train(tiny_yaml, *start, "model.train_last_layers=1")
+    start = [str(tiny_yaml), f"fairseq.checkpoint.finetune_from_model={tmp_path}/other.pt"]
+    start += ["model.init_ignore=['video_encoder.videomlp.*']", f"{O}.max_update=1"]
+    done = train_runs([[*start, "model.train_last_layers=1"], start])
     assert done.returncode == 2 and "it would stay random" in done.stderr and "Traceback" not in done.stderr
-    assert train(tiny_yaml, *start).returncode == 0
+    assert (tmp_path / "run" / "checkpoint_last.pt").is_file(), "with all layers it trains"
 
 
 def test_train_without_an_epoch_is_an_error(tiny_yaml, tmp_path):

@@ -10,7 +10,7 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.losses import EnsembleLoss
 from mmpt.tasks import Task
 from tests.cli.test_train import same_weights
-from tests.commands import train
+from tests.commands import O, train_runs
 
 ENSEMBLE = [
     "model.ensemble_size=2",
@@ -30,14 +30,18 @@ def test_ensemble_loss_of_a_task(tiny_yaml):
 def test_ensemble_train_resume_evaluate_and_convert(tiny_yaml, tmp_path):
     """The folder of the resumed run has the key's former name, `members`."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    for folder, epochs in ((whole, 2), (halves, 1), (halves, 2)):
-        where = f"fairseq.checkpoint.save_dir={folder}"
-        done = train(tiny_yaml, *ENSEMBLE, where, f"fairseq.optimization.max_epoch={epochs}")
-        assert done.returncode == 0, done.stderr
+    where = [[str(tiny_yaml), f"fairseq.checkpoint.save_dir={folder}"] for folder in (whole, halves)]
+    runs = [[*folder, *ENSEMBLE, f"{O}.max_epoch={epochs}"] for folder, epochs in zip(where, (2, 1))]
+    done = train_runs(runs)
+    assert done.returncode == 0, done.stderr
+    for folder in (whole, halves):
         saved = folder / "config.yaml"
         text = saved.read_text()
         assert "ensemble_size: 2" in text
         saved.write_text(text.replace("ensemble_size: 2", "members: 2"))
+    again = train_runs([[*where[1], *ENSEMBLE, f"{O}.max_epoch=2"], [*where[1], f"{O}.max_epoch=3"]])
+    assert again.returncode == 2 and "Traceback" not in again.stderr, "a single model does not resume it"
+    assert again.stderr.count("error: ") == 1 and "model.ensemble_size is 1" in again.stderr
     assert same_weights(whole / "checkpoint_last.pt", halves / "checkpoint_last.pt")
 
     checkpoint, model = whole / "checkpoint_last.pt", tmp_path / "model"
@@ -49,6 +53,3 @@ def test_ensemble_train_resume_evaluate_and_convert(tiny_yaml, tmp_path):
     prompts = signclip.embed_text(ids["prompts"])
     assert prompts.shape[1] == signclip.dim == 2 * 32
     np.testing.assert_allclose(prompts, np.load(whole / "eval" / "text_embeddings.npy"), atol=1e-5)
-
-    single = train(tiny_yaml, f"fairseq.checkpoint.save_dir={halves}", "fairseq.optimization.max_epoch=3")
-    assert single.returncode == 2 and "Traceback" not in single.stderr

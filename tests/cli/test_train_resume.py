@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from mmpt.config import load_config, save_config
+from mmpt.training.run import preflight, prepare
 from mmpt.utils.checkpoint import load_state_dict_file, load_torch_file
+from mmpt.utils.errors import UserError
 from tests.cli.test_train import same_weights
 from tests.commands import O, run, start, train, train_runs
 from tests.conftest import run_module, write_tiny
@@ -28,20 +30,19 @@ def whole(tmp_path_factory, data_dir, pose_cache):
     return path, folder / "whole", done
 
 
-def test_stop_in_the_last_update_of_an_epoch_validates_it(tiny_yaml, tmp_path):
+def test_stop_in_the_last_update_of_an_epoch_validates_it(finished, tmp_path):
     """The best checkpoint is that of a run that was not interrupted."""
-    epochs = "fairseq.optimization.max_epoch=2"
-    whole = train(tiny_yaml, epochs, f"fairseq.checkpoint.save_dir={tmp_path}/whole")
-    options = [str(tiny_yaml), epochs, f"fairseq.checkpoint.save_dir={tmp_path}/stopped"]
-    stopped = train(*options, stop_at=9)  # of ten updates, numbered from 0
+    path, folder, whole = finished
+    options = [f"{O}.max_epoch=1", f"fairseq.checkpoint.save_dir={tmp_path}"]
+    stopped = train(path, *options, stop_at=4)  # of five updates, numbered from 0
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     judged = [
-        next(line.split(" | ")[1:4] for line in run.stderr.splitlines() if " epoch 2 " in line)
+        next(line.split(" | ")[1:4] for line in run.stderr.splitlines() if " epoch 1 " in line)
         for run in (whole, stopped)
     ]
     assert judged[0] == judged[1]
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
-        assert same_weights(tmp_path / "whole" / name, tmp_path / "stopped" / name)
+        assert same_weights(folder / name, tmp_path / name)
 
 
 @pytest.mark.slow
@@ -124,24 +125,18 @@ def test_resume_lr_scheduler(tiny_yaml, tmp_path, schedule):
 
 
 def test_resume_after_patience_trains_nothing(tiny_yaml, tmp_path):
-    options = ["fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
-    first = train(tiny_yaml, *options)
-    assert first.returncode == 0 and " epoch 2 " in first.stderr and " epoch 3 " not in first.stderr
-    before = (tmp_path / "run" / "checkpoint_last.pt").read_bytes()
-    again = train(tiny_yaml, *options)
-    assert again.returncode == 0, again.stderr
-    assert "epoch" not in again.stderr and "(patience)" in again.stderr
-    assert (tmp_path / "run" / "checkpoint_last.pt").read_bytes() == before
-    patient = train(tiny_yaml, "fairseq.checkpoint.patience=2", options[1])
-    assert patient.returncode == 0 and " epoch 3 " in patient.stderr
-
-
-def test_patience_starts_afresh_in_the_next_run_of_a_process(tiny_yaml, tmp_path):
-    options = [str(tiny_yaml), "fairseq.checkpoint.patience=1", "fairseq.optimization.lr=[1.0e-20]"]
+    """Patience starts afresh in the next run of a process, and a higher one goes on."""
+    options = [str(tiny_yaml), f"{O}.lr=[1.0e-20]", "fairseq.checkpoint.patience=1"]
     runs = [[*options, f"fairseq.checkpoint.save_dir={tmp_path}/{name}"] for name in ("one", "two")]
-    done = train_runs(runs)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count(" epoch 1 ") == done.stderr.count(" epoch 2 ") == 2
+    first = train_runs(runs)
+    assert first.returncode == 0 and " epoch 3 " not in first.stderr, first.stderr
+    assert first.stderr.count(" epoch 1 ") == first.stderr.count(" epoch 2 ") == 2
+    before = (tmp_path / "one" / "checkpoint_last.pt").read_bytes()
+    again = train_runs([runs[0], [*runs[1], "fairseq.checkpoint.patience=2"]])
+    assert again.returncode == 0, again.stderr
+    nothing, patient = again.stderr.split("(patience)")
+    assert " epoch " not in nothing and " epoch 3 " in patient
+    assert (tmp_path / "one" / "checkpoint_last.pt").read_bytes() == before
 
 
 def test_best_checkpoint_starts_afresh_in_the_next_run_of_a_process(tiny_yaml, tmp_path):
@@ -159,7 +154,7 @@ def test_best_checkpoint_starts_afresh_in_the_next_run_of_a_process(tiny_yaml, t
 
 # Published YAMLs reset the optimizer and the data loader at every start: a resumed run must not obey that.
 OPTIONS = [
-    "fairseq.optimization.max_epoch=6",
+    "fairseq.optimization.max_epoch=4",
     "fairseq.checkpoint.save_interval_updates=2",
     "fairseq.checkpoint.keep_interval_updates=1",
     "fairseq.checkpoint.reset_optimizer=true",
@@ -169,48 +164,54 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("signals", "words"),
     [
-        (signal.SIGKILL, ["--in-process"]),
-        (signal.SIGTERM, ["--in-process"]),
-        pytest.param(signal.SIGTERM, [], marks=pytest.mark.slow, id="launcher"),
+        ([signal.SIGTERM, signal.SIGKILL], ["--in-process"]),
+        pytest.param([signal.SIGTERM], [], marks=pytest.mark.slow, id="launcher"),
     ],
 )
-def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, number, words):
-    """Killed or asked to stop inside an epoch: the second start resumes from the last checkpoint and ends
-    with the same weights. The launcher hands SIGTERM on.
+def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, signals, words):
+    """Asked to stop inside an epoch, and killed inside the next: each start resumes from the last checkpoint,
+    and the last one ends with the same weights. The launcher hands SIGTERM on.
     """
     path, whole_folder, uninterrupted = whole
     folder = tmp_path / "stopped"
     command = ["train", path, *OPTIONS, f"fairseq.checkpoint.save_dir={folder}", *words]
+    for epoch, number in enumerate(signals, start=2):
+        said = _interrupt(command, folder, epoch, number)
+        assert (" epoch 1 " in said) == (epoch == 2), "it did not resume"
+        if number == signal.SIGTERM:
+            assert "SIGTERM: saving a checkpoint" in said and "Traceback" not in said
+            assert (folder / "checkpoint_last.pt").is_file()
+        for checkpoint in folder.glob("[!.]*.pt"):
+            load_state_dict_file(checkpoint)  # whole, whatever the moment
+
+    again = run(*command)
+    assert again.returncode == 0, again.stderr
+    first_epoch = next(line for line in again.stderr.splitlines() if "mmpt.epoch: epoch " in line)
+    assert f" epoch {epoch} " in first_epoch, "it did not resume"
+    assert same_weights(whole_folder / "checkpoint_last.pt", folder / "checkpoint_last.pt")
+    assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
+    last = [
+        [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 4 " in line][-1]
+        for out in (uninterrupted, again)
+    ]
+    assert last[0] == last[1]
+
+
+def _interrupt(command, folder, epoch, number):
+    """Start the command and send it a signal within an epoch; what it said."""
     started = start(*command)
     deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoint_2_*.pt")):  # within the second epoch
+    while not list(folder.glob(f"checkpoint_{epoch}_*.pt")):
         assert started.process.is_alive() and time.monotonic() < deadline, (
             "training ended before it could be interrupted"
         )
         time.sleep(0.005)
     os.kill(started.process.pid, number)
     ended = started.end()
-    said = ended.stderr
-    if number == signal.SIGTERM:
-        assert ended.returncode == 128 + signal.SIGTERM
-        assert "SIGTERM: saving a checkpoint" in said and "Traceback" not in said
-        assert (folder / "checkpoint_last.pt").is_file()
-    for checkpoint in folder.glob("[!.]*.pt"):
-        load_state_dict_file(checkpoint)  # whole, whatever the moment
-
-    again = run(*command)
-    assert again.returncode == 0, again.stderr
-    first_epoch = next(line for line in again.stderr.splitlines() if "mmpt.epoch: epoch " in line)
-    assert " epoch 1 " not in first_epoch, "it did not resume"
-    assert same_weights(whole_folder / "checkpoint_last.pt", folder / "checkpoint_last.pt")
-    assert not list(folder.glob(".*.tmp*")) + list(folder.glob("*.pt.tmp"))
-    last = [
-        [line.split(" | ")[1:4] for line in out.stderr.splitlines() if " epoch 6 " in line][-1]
-        for out in (uninterrupted, again)
-    ]
-    assert last[0] == last[1]
+    assert ended.returncode == (-number if number == signal.SIGKILL else 128 + number), ended.stderr
+    return ended.stderr
 
 
 @pytest.mark.slow
@@ -233,25 +234,23 @@ def test_resume_ema_weights(tiny_yaml, tmp_path, every):
     assert not torch.equal(mean, content["model"][f"mmmodel.{key}"])
 
 
-def test_resume_from_another_run_obeys_resets(tiny_yaml, tmp_path):
+def test_resume_from_another_run_obeys_resets(finished, tmp_path):
     """Without reset_optimizer, restore_file restores all of a checkpoint but what `reset_*` names."""
-    one_epoch = ["fairseq.optimization.max_epoch=1"]
-    assert train(tiny_yaml, *one_epoch).returncode == 0
-    restore = f"fairseq.checkpoint.restore_file={tmp_path}/run/checkpoint_last.pt"
-    reset = [*one_epoch, restore, f"fairseq.checkpoint.save_dir={tmp_path}/reset"]
+    path, folder, _ = finished
+    restore = f"fairseq.checkpoint.restore_file={folder}/checkpoint_last.pt"
+    reset = [str(path), f"{O}.max_epoch=1", restore, f"fairseq.checkpoint.save_dir={tmp_path}/reset"]
     reset.append("fairseq.checkpoint.reset_dataloader=true")
-    done = train(tiny_yaml, *reset)
-    assert done.returncode == 0 and " epoch 1 " in done.stderr, done.stderr
+    on = [str(path), f"{O}.max_epoch=2", restore, f"fairseq.checkpoint.save_dir={tmp_path}/on"]
+    done = train_runs([reset, on])
+    assert done.returncode == 0, done.stderr
+    epochs = [line for line in done.stderr.splitlines() if "mmpt.epoch: epoch " in line]
+    assert len(epochs) == 2 and " epoch 1 " in epochs[0] and " epoch 2 " in epochs[1]
     updates = [
-        load_torch_file(folder / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
-        for folder in (tmp_path / "run", tmp_path / "reset")
+        load_torch_file(place / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+        for place in (folder, tmp_path / "reset", tmp_path / "on")
     ]
-    assert updates[1] == 2 * updates[0], "the optimizer was reset too"
-    assert "--reset-dataloader" not in train(tiny_yaml, *reset, "--print-fairseq").stdout, "a run of its own"
-
-    to = ["fairseq.optimization.max_epoch=2", f"fairseq.checkpoint.save_dir={tmp_path}/on"]
-    on = train(tiny_yaml, *to, restore)
-    assert on.returncode == 0 and " epoch 1 " not in on.stderr and " epoch 2 " in on.stderr, on.stderr
+    assert updates == [5, 10, 10], "the optimizer was reset too"
+    assert "--reset-dataloader" not in prepare(reset[0], reset[1:]).argv, "a run of its own"
 
 
 @pytest.mark.slow
@@ -268,16 +267,6 @@ def test_resume_from_the_best_checkpoint_if_the_last_is_missing(tiny_yaml, tmp_p
     assert same_weights(*(tmp_path / name / "checkpoint_last.pt" for name in ("whole", "run")))
 
 
-def test_resume_with_another_model_is_refused_and_overwrites_nothing(tiny_yaml, tmp_path):
-    once = ["fairseq.optimization.max_epoch=1", "fairseq.dataset.batch_size_valid=4"]
-    assert train(tiny_yaml, *once).returncode == 0
-    known = (tmp_path / "run" / "config.yaml").read_bytes()
-    done = train(tiny_yaml, "fairseq.optimization.max_epoch=2", "model.num_hidden_video_layers=1")
-    assert done.returncode == 2 and "are of another model" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "run" / "config.yaml").read_bytes() == known
-
-
 @pytest.mark.parametrize(
     "began, resumed_with",
     [
@@ -289,12 +278,8 @@ def test_resume_with_another_model_is_refused_and_overwrites_nothing(tiny_yaml, 
         ([], {"fairseq.ema.store_ema": "True"}),
     ],
 )
-def test_resume_names_settings_that_do_not_fit_the_checkpoint(
-    tiny_yaml, tmp_path, capsys, began, resumed_with
-):
+def test_resume_names_settings_that_do_not_fit_the_checkpoint(tiny_yaml, tmp_path, began, resumed_with):
     """Both in its own folder and from another run; the config.yaml there is not overwritten."""
-    from mmpt.cli.train import main
-
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "checkpoint_last.pt").touch()
@@ -307,9 +292,10 @@ def test_resume_names_settings_that_do_not_fit_the_checkpoint(
         f"fairseq.checkpoint.save_dir={tmp_path}/new",
     ]
     for more, advice in (([], "name another fairseq.checkpoint.save_dir"), (new, "finetune_from_model=")):
-        assert main([str(tiny_yaml), *overrides, *more, "--in-process"]) == 2
-        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-        assert f"{key} is {value}, but the run in {folder} began with {key} " in error and advice in error
+        with pytest.raises(UserError) as error:
+            preflight(prepare(str(tiny_yaml), [*overrides, *more]))
+        said = str(error.value)
+        assert f"{key} is {value}, but the run in {folder} began with {key} " in said and advice in said
     assert (folder / "config.yaml").read_bytes() == known and not (tmp_path / "new").exists()
 
 
@@ -392,13 +378,19 @@ def test_fine_tune_and_resume_a_stretched_position_table(tiny_yaml, tmp_path):
         ("dataset.letters=[A,B,C,D,E]", "dataset.letters is"),
     ],
 )
-def test_resume_as_another_experiment_is_refused(finished, capsys, change, words):
+def test_resume_as_another_experiment_is_refused(finished, change, words):
+    with pytest.raises(UserError) as error:
+        preflight(prepare(str(finished[0]), [f"fairseq.checkpoint.save_dir={finished[1]}", change]))
+    assert words in str(error.value) and "this would be another experiment" in str(error.value)
+
+
+def test_resume_with_another_model_overwrites_nothing(finished, capsys):
     from mmpt.cli.train import main
 
     before = {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()}
-    assert main([str(finished[0]), f"fairseq.checkpoint.save_dir={finished[1]}", change, "--in-process"]) == 2
-    message = capsys.readouterr().err
-    assert words in message and "this would be another experiment" in message
+    place = f"fairseq.checkpoint.save_dir={finished[1]}"
+    assert main([str(finished[0]), place, "model.num_hidden_video_layers=1", "--in-process"]) == 2
+    assert "are of another model" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in finished[1].glob("*.*") if path.is_file()} == before
 
 
@@ -411,7 +403,7 @@ def stopped(tmp_path_factory, data_dir, pose_cache):
     return path, folder / "run"
 
 
-@pytest.mark.parametrize("size, old", [(6, False), (3, False), (4, True), (2, True)])
+@pytest.mark.parametrize("size, old", [(6, False), (3, False), (4, True), (6, True)])
 def test_resume_with_another_batch_size_begins_the_epoch_again(stopped, tmp_path, size, old):
     """fairseq counts batches: it would skip as many of other clips, or end in a traceback."""
     shutil.copytree(stopped[1], tmp_path / "run")
@@ -450,44 +442,29 @@ def test_resets_without_a_checkpoint_are_refused(stopped, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-def test_resume_with_an_edited_table_is_refused(tiny_yaml, tmp_path, capsys):
-    from mmpt.cli.train import main
-
+def test_resume_with_an_edited_table_is_refused(tiny_yaml, tmp_path):
     rows = table_rows("ABCD")
     table = write_table(tmp_path / "table.csv", rows)
     options = ["dataset.meta_processor=TableMetaProcessor", f"dataset.table_path={table}"]
-    done = train(tiny_yaml, *options, f"{O}.max_epoch=1")
-    assert done.returncode == 0, done.stderr
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
+    plan = prepare(str(tiny_yaml), options)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint_last.pt").touch()
+    plan.save_record()
     write_table(table, [{**row, "text": {"A": "B", "B": "A"}.get(row["text"], row["text"])} for row in rows])
-    assert main(["--in-process", str(tiny_yaml), *options, f"{O}.max_epoch=2"]) == 2
-    message = capsys.readouterr().err
-    assert "the clips of train and the clips of valid in" in message and "began with" in message
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
+    with pytest.raises(UserError, match=r"the clips of train and the clips of valid in .* began with"):
+        preflight(prepare(str(tiny_yaml), options))
 
 
 def test_resume_with_other_speed_length_or_place(finished, tmp_path):
-    import shutil
-
     shutil.copytree(finished[1], tmp_path / "moved")
     same = ["loss.cached_chunk=2", "dataset.store_dtype=float16", f"dataset.cache_dir={tmp_path}"]
-    folder = f"fairseq.checkpoint.save_dir={tmp_path / 'moved'}"
-    done = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
+    run = [str(finished[0]), f"fairseq.checkpoint.save_dir={tmp_path / 'moved'}", *same, f"{O}.lr=[0.002]"]
+    run.append(f"{O}.max_epoch=2")
+    done = train_runs([run, run])
     assert done.returncode == 0, done.stderr
-    assert "checkpoint_last.pt, after update 5" in done.stderr and " epoch 2 " in done.stderr
+    assert "checkpoint_last.pt, after update 5" in done.stderr and done.stderr.count(" epoch 2 ") == 1
     assert f"resuming with another {O}.lr: [0.002], was" in done.stderr
-    again = train(finished[0], folder, *same, f"{O}.max_epoch=2", f"{O}.lr=[0.002]")
-    assert again.returncode == 0 and "all 2 epochs are trained, nothing is left to do" in again.stderr
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, data_dir, pose_cache):
-    """A config, and the folder of its run of one epoch."""
-    folder = tmp_path_factory.mktemp("finished")
-    path = write_tiny(folder, data_dir, pose_cache)
-    done = train(path, f"fairseq.checkpoint.save_dir={folder / 'run'}", f"{O}.max_epoch=1")
-    assert done.returncode == 0, done.stderr
-    return path, folder / "run"
+    assert "all 2 epochs are trained, nothing is left to do" in done.stderr
 
 
 def test_resume_reads_the_plateau_schedule_of_checkpoints_of_version_0_1_0(tiny_yaml, tmp_path):

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -25,6 +24,11 @@ def shell(script: str) -> Step:
     return Step(("/bin/sh", "-c", script))
 
 
+@pytest.fixture(autouse=True)
+def asks_often(monkeypatch):
+    monkeypatch.setattr("mmpt.cluster.waiting._POLL", 0.02)
+
+
 @pytest.fixture
 def local(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -37,16 +41,21 @@ NOISE = "[W1129 22:08 TCPStore.cpp:138] lost\\nframe #7: <unknown>\\nW1129 22:08
 """What torch writes after a connection is lost."""
 
 
-def test_every_step_runs_and_a_failed_job_is_one_line_with_the_end_of_its_log(local, tmp_path, caplog):
-    cluster = local(array_parallelism=3)
+def test_every_step_runs_and_a_failed_job_is_one_line_with_the_end_of_its_log(
+    local, tmp_path, caplog, monkeypatch
+):
+    """The jobs see the GPUs of this machine, and their files are in a folder of the command."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    cluster = local(array_parallelism=3, folder=str(tmp_path / "jobs"))
     scripts = {
-        "a": ["echo 1 >> a", "echo 2 >> a"],
+        "a": ["echo $CUDA_VISIBLE_DEVICES >> a", "echo 2 >> a"],
         "b": [f"echo early >&2; echo why >&2; printf '{NOISE}' >&2; exit 3", "touch not"],
     }
     scripts["c"] = ["kill -9 $$"]
     jobs = [cluster.job(name, [shell(step) for step in steps]) for name, steps in scripts.items()]
     assert run_jobs(cluster, jobs, shown=False) == [0, 3, 137]
-    assert (tmp_path / "a").read_text() == "1\n2\n" and not (tmp_path / "not").exists()
+    assert (tmp_path / "a").read_text() == "1,3\n2\n" and not (tmp_path / "not").exists()
+    assert list((tmp_path / "jobs").iterdir()) == [tmp_path / "jobs" / "try"]
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
     assert errors[0].startswith("b failed (exit status 3): why (log: ") and errors[0].endswith(".err)")
@@ -101,13 +110,6 @@ def test_ctrl_c_stops_local_jobs(local, tmp_path, caplog):
             return
         time.sleep(0.02)
     pytest.fail("the job still runs")
-
-
-def test_local_jobs_see_the_gpus_of_this_machine(local, tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
-    cluster = local()
-    assert run_jobs(cluster, [cluster.job("a", [shell('echo "$CUDA_VISIBLE_DEVICES" > seen')])], shown=False)
-    assert (tmp_path / "seen").read_text() == "1,3\n"
 
 
 @pytest.fixture
@@ -239,9 +241,7 @@ def test_jobs_of_several_nodes_meet_at_the_first(monkeypatch):
     assert found["PET_NNODES"] == "2" and found["PET_RDZV_BACKEND"] == "c10d"
 
 
-def test_files_of_jobs_are_in_a_folder_of_the_command(local, tmp_path, caplog):
+def test_no_job_needs_no_folder(local, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     cluster = local(folder=str(tmp_path / "jobs"))
     assert run_jobs(cluster, []) == [] and not caplog.records and not (tmp_path / "jobs").exists()
-    run_jobs(cluster, [cluster.job("a", [shell("true")])], shown=False)
-    assert list(Path(tmp_path, "jobs").iterdir()) == [tmp_path / "jobs" / "try"]

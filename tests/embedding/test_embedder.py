@@ -1,6 +1,7 @@
 """The SignCLIP class: lists in, embeddings out."""
 
 import dataclasses
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,7 @@ def test_embed_text(model: SignCLIP) -> None:
 def test_prompts_that_are_cut_or_alike_are_reported(
     model: SignCLIP, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "mmpt.embedding.embedder")  # `signclip serve` hides its warnings
     long = "a " * 40
     model.embed_text([f"{long}b", f"{long}c", "A", "A"])
     assert "2 of 3 prompts have more than 29 tokens and are cut (dataset.max_len=32)" in caplog.text

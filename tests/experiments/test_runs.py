@@ -36,6 +36,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     launcher = tmp_path / "launcher.py"
     launcher.write_text(LAUNCHER)
     monkeypatch.setattr(runs, "LAUNCH", (str(launcher),))
+    for place in ("mmpt.experiments.runs._POLL", "mmpt.cluster.waiting._POLL"):
+        monkeypatch.setattr(place, 0.02)
     return tmp_path / "calls.txt"
 
 

@@ -8,7 +8,7 @@ from signwriting.formats.fsw_to_swu import fsw2swu
 
 import mmpt
 from mmpt.signwriting.alphabets import signs_of_letter
-from tests.commands import run, train
+from tests.commands import run, run_lines
 
 PROMPTS = 'prompt_templates: ["{text}", "{signwriting}"]\n  batch_sampler: random'
 LETTERS = "ABCDEF"
@@ -31,13 +31,13 @@ def trained(tmp_path_factory, data_dir, pose_cache):
     config.write_text(
         text + f"loss: {{label_aware: true}}\neval: {{protocol: unseen-alphabet, {ensemble}}}\n"
     )
-    ended = train(config, "fairseq.dataset.disable_validation=true")
-    assert ended.returncode == 0, ended.stderr
-    ended = run("evaluate", config, f"fairseq.common_eval.path={folder / 'run' / 'checkpoint_last.pt'}")
-    assert ended.returncode == 0, ended.stderr
-    ended = run(
-        "convert", folder / "run" / "checkpoint_last.pt", "--config", config, "--out", folder / "model"
-    )
+    last = folder / "run" / "checkpoint_last.pt"
+    lines = [
+        f"signclip train --in-process {config} fairseq.dataset.disable_validation=true",
+        f"signclip evaluate {config} fairseq.common_eval.path={last}",
+        f"signclip convert {last} --config {config} --out {folder / 'model'}",
+    ]
+    ended = run_lines(lines, folder)
     assert ended.returncode == 0, ended.stderr
     return config, folder
 

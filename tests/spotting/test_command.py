@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder, capsys, caplog, rendered):
+def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder, capsys, caplog):
     chosen, out = work / "chosen", work / "out"
     reference = ["--reference", work]
     assert spot(work, model_folder, *reference, "--choose-threshold", "--out", chosen) == 0
@@ -82,7 +82,7 @@ def test_thresholds_are_chosen_written_and_used_again(work, model, model_folder,
         captions = read_captions(out / f"{name}.eaf")
         assert sorted((c.start_ms, c.end_ms, c.text) for c in captions) == [row[:3] for row in rows]
         assert {caption.tier.split("-")[0] for caption in captions} == {"spotting"}
-        assert (out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (out / f"{name}.png").is_file()
     file = re.escape(str(chosen / "thresholds.json"))
     shown = capsys.readouterr().out
     assert re.search(
@@ -269,9 +269,10 @@ def test_unreadable_recordings_in_shards(work, model_folder, damaged, monkeypatc
     assert "none of the 2 recordings can be read; the first: " in capsys.readouterr().err
 
 
-def test_elan_has_the_best_detections_of_too_many(work, model_folder, monkeypatch, caplog):
+def test_elan_has_the_best_detections_of_too_many(work, model_folder, monkeypatch, caplog, rendered):
     monkeypatch.setattr("mmpt.spotting.writing.ELAN_MOST", 3)
     assert spot(work, model_folder, "--threshold", -1, "--out", work / "out", names="a") == 0
+    assert (work / "out" / "a.png").read_bytes()[:4] == b"\x89PNG"
     rows = rows_of(work / "out" / "a.csv")
     best = sorted(rows, key=lambda row: -float(row[3]))[:3]
     captions = read_captions(work / "out" / "a.eaf")

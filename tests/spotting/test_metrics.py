@@ -16,6 +16,12 @@ from mmpt.spotting.metrics import (
 )
 
 
+@pytest.fixture
+def few_chances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of other numbers: chance takes most of the time."""
+    monkeypatch.setattr("mmpt.spotting.metrics._CHANCE_RUNS", 1)
+
+
 def segments(rng, count: int, texts: int) -> Segments:
     start = rng.integers(0, 40, count) / 2
     return Segments(
@@ -81,7 +87,7 @@ def map_one_by_one(recordings: list[Annotated], criterion: Criterion) -> float:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_hits_map_and_f1_by_brute_force(seed):
+def test_hits_map_and_f1_by_brute_force(seed, few_chances):
     recordings = made_up(seed)
     thresholds = np.random.default_rng(seed).random(5).astype(np.float32)
     reports = spotting_metrics(recordings, thresholds, resamples=2)
@@ -147,7 +153,7 @@ def test_chance_exchanges_the_texts_of_the_reference_and_others_up_to_a_hundred(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_threshold_of_the_highest_f1_by_brute_force(seed):
+def test_threshold_of_the_highest_f1_by_brute_force(seed, few_chances):
     recordings, criterion = made_up(seed), CRITERIA[0]
     scores = np.concatenate([r.scores for r in recordings])
     hit = np.concatenate([hits(r, criterion) for r in recordings])
