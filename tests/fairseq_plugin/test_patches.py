@@ -8,20 +8,15 @@ from pathlib import Path
 
 import pytest
 from fairseq import checkpoint_utils, trainer
-from fairseq.dataclass import utils as dataclass_utils
 from fairseq.file_io import PathManager
 from fairseq.models import BaseFairseqModel
 from fairseq.models.ema import ema
 from fairseq.optim import OPTIMIZER_REGISTRY, adam, fairseq_optimizer
 from fairseq_cli import train as fairseq_train
-from hydra import experimental as hydra
 
 from mmpt.fairseq_plugin import patches
 from mmpt.fairseq_plugin.optimizer import FairseqAdam
-from mmpt.fairseq_plugin.options import parse_fairseq_config
 from mmpt.fairseq_plugin.trainer import MMTrainer
-from mmpt.training.run import prepare
-from tests.commands import O
 
 #: what the patches replace, override or copy the decisions of -> hash of its source in ve-fairseq 0.12.3
 SOURCES = {
@@ -40,8 +35,6 @@ SOURCES = {
     fairseq_optimizer.FairseqOptimizer.multiply_grads: "ca8817df0879",
     adam.FairseqAdam.__init__: "68350e70f1a8",
     BaseFairseqModel.set_num_updates: "e00e50b24735",
-    dataclass_utils.convert_namespace_to_omegaconf: "901881c98c80",
-    dataclass_utils._override_attr: "6c25367e014e",
 }
 
 
@@ -61,33 +54,9 @@ def test_patches_are_installed_and_installing_twice_changes_nothing():
     for _ in range(2):
         assert fairseq_train.Trainer is MMTrainer and MMTrainer.__base__ is trainer.Trainer
         assert PathManager.copy is patches._copy
-        assert dataclass_utils.compose is patches._compose
         assert OPTIMIZER_REGISTRY["adam"] is FairseqAdam
         assert FairseqAdam.__name__ == adam.FairseqAdam.__name__, "compared with the name in checkpoints"
         patches.install()
-
-
-@pytest.mark.filterwarnings("ignore")  # of hydra
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        [],
-        [
-            *(f"{O}.{option}" for option in ("optimizer=sgd", "lr_scheduler=reduce_lr_on_plateau")),
-            *(f"{O}.{name}=null" for name in ("adam_betas", "total_num_update", "warmup_updates")),
-            *(f"{O}.{option}" for option in ("lr=[1.0e-20]", "update_freq=[2,1]", "lr_threshold=1.0e-5")),
-            "fairseq.ema.store_ema=true",
-            "fairseq.common.log_file=it's a \\ file",
-            "fairseq.checkpoint.best_checkpoint_metric=v2t_R@1",
-        ],
-    ],
-)
-def test_settings_are_those_that_hydra_composes(tiny_yaml, monkeypatch, overrides):
-    plan = prepare(str(tiny_yaml), overrides)
-    quick = parse_fairseq_config(plan.argv, plan.config)
-    for name in ("compose", "initialize"):
-        monkeypatch.setattr(dataclass_utils, name, getattr(hydra, name))
-    assert repr(quick) == repr(parse_fairseq_config(plan.argv, plan.config))
 
 
 def test_nothing_of_fairseq_is_replaced_elsewhere():
