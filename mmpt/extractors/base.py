@@ -10,11 +10,12 @@ import argparse
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from mmpt.utils.videos import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass
@@ -41,7 +42,7 @@ class StreamReader(abc.ABC):
     """Picklable, because it is sent to the worker processes. Its module must not import torch."""
 
     @abc.abstractmethod
-    def windows(self, source: Path) -> Generator[np.ndarray, None, Outcome]:
+    def windows(self, source: Path) -> "Generator[np.ndarray, None, Outcome]":
         """Yield windows uint8 [T, H, W, 3], at least one, one per token; return an Outcome.
 
         Raises UserError if `source` cannot be used.
@@ -88,7 +89,7 @@ class Extractor(abc.ABC):
         """For a StreamReader: the network that turns its windows into tokens."""
         return None
 
-    def finish(self, tokens: np.ndarray) -> np.ndarray:
+    def finish(self, tokens: "np.ndarray") -> "np.ndarray":
         """The array to save for a clip's tokens float32 [n, D]."""
         return tokens
 
@@ -105,7 +106,7 @@ class NetworkRunner(abc.ABC):
         """Start. Other threads call `deliver(key, token [D])`, or with an exception in place of the token."""
 
     @abc.abstractmethod
-    def submit(self, key: Any, window: np.ndarray) -> None:
+    def submit(self, key: Any, window: "np.ndarray") -> None:
         """Queue a window. Blocks while the queue is full; does nothing after `stop`."""
 
     @abc.abstractmethod

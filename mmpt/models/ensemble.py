@@ -88,7 +88,7 @@ class MMFusionEnsemble(WithTextTower):
         """Whether a batch is computed by one module with the weights of all, [M, ...].
 
         The results are the same. Only in training, or if no other thread uses the model, since the weights
-        are put into the first module meanwhile. With one thread of torch on a CPU it would not be sooner: the
+        are put into the first module meanwhile. With one thread of torch on a CPU it is not faster: the
         values of one module fit into the cache.
         """
         if not (self.training or self.exclusive) or torch.is_inference_mode_enabled():

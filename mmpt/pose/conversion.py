@@ -17,7 +17,6 @@ from mmpt.pose.components import (
     CANONICAL_POINTS,
     FULL_BODY,
     HANDS,
-    HOLISTIC_LAYOUT,
     component_points,
 )
 from mmpt.pose.estimators import Estimator, estimator_of
@@ -31,7 +30,6 @@ from mmpt.utils.text import nfc
 log = logging.getLogger(__name__)
 
 OWN = "own"
-LAYOUTS = (OWN, CANONICAL, HOLISTIC_LAYOUT)
 LEAST_CONFIDENCE = {"openpose_137": 0.2, "openpose_135": 0.2}
 """Default of min_confidence by estimator: OpenPose's own limit for drawing a hand."""
 OTHER_LEAST_CONFIDENCE = 0.3

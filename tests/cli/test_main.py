@@ -88,6 +88,7 @@ def test_package_configs_are_found_from_any_folder(
 
 
 HEAVY = {
+    "numpy",
     "torch",
     "omegaconf",
     "transformers",

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mmpt.losses import MMContraLoss, MMSigmoidLoss, cached_loss_backward
+from mmpt.losses.cached import INPUTS, inputs_of
 from mmpt.utils.errors import UserError
 from tests.losses.linear_towers import LinearTowers, gradients, inputs, make_batch, rows
 
@@ -41,6 +42,12 @@ def test_cached_loss_equals_the_whole_batch(loss: nn.Module, sizes: tuple[int, .
     assert value == pytest.approx(expected.item(), rel=1e-5)
     for got, want in zip(gradients(model, loss), wanted):
         close(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_the_layout_of_a_batch_goes_to_the_model() -> None:
+    batch = {name: object() for name in INPUTS}
+    assert inputs_of(batch) == inputs_of(batch | {"layout": None}) == list(batch.values())
+    assert inputs_of(batch | {"layout": (layout := object())}) == [*batch.values(), layout]
 
 
 class NoisyLoss(nn.Module):

@@ -250,6 +250,32 @@ def test_ensemble_loss_is_the_mean_over_its_models(
             close(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize(
+    ("takes_ensemble", "threads", "shapes"),
+    [
+        (True, 2, [(2, 3, 4)]),
+        (True, 1, [(3, 4), (3, 4)]),
+        (False, 2, [(3, 4), (3, 4)]),
+        (None, 2, [(3, 4), (3, 4)]),  # a loss that does not say so
+    ],
+)
+def test_ensemble_loss_is_one_call_where_the_loss_takes_it(
+    takes_ensemble: bool | None, threads: int, shapes: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[int, ...]] = []
+
+    class Distance(torch.nn.Module):
+        def forward(self, video: torch.Tensor, text: torch.Tensor, _: object) -> torch.Tensor:
+            called.append(tuple(video.shape))
+            return (video - text).square().mean()
+
+    if takes_ensemble is not None:
+        Distance.takes_ensemble = takes_ensemble  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    EnsembleLoss(Distance(), 2)(torch.ones(3, 8), torch.zeros(3, 8))
+    assert called == shapes
+
+
 def test_a_loss_that_gathers_takes_one_model_at_a_time() -> None:
     assert not build_loss(LossConfig(gather=True, label_aware=True), ensemble_size=2).at_once
     with pytest.raises(UserError, match="shapes"):

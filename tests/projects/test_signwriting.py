@@ -95,19 +95,6 @@ def test_weights_that_do_not_fit_the_templates_are_refused(trained, tmp_path):
     assert "eval.prompt_ensemble_weights: expected a weight >= 0 for each of the 1" in done.stderr
 
 
-def test_protocols_are_not_mixed_in_a_table(trained, tmp_path):
-    from mmpt.evaluators.reports.tables import compare_table
-
-    results = json.loads((trained[1] / "run" / "eval" / "results.json").read_text())
-    other = {key: value for key, value in results.items() if key != "protocol"}
-    text, rows = compare_table([results, other])
-    assert [row["protocol"] for row in rows] == ["retrieval", "unseen-alphabet"]
-    parts = text.split("Protocol unseen-alphabet")
-    assert len(parts) == 2 and all(part.count("| measured |") == 1 for part in parts)
-    alone, _ = compare_table([other, other])
-    assert "Protocol" not in alone
-
-
 def test_a_model_card_names_the_protocol(trained):
     """Its numbers would be taken for those of retrieval among all prompts."""
     card = (trained[1] / "model" / "README.md").read_text()

@@ -91,13 +91,14 @@ def test_load_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_load_half_precision_as_float32(tmp_path: Path, kind: torch.dtype) -> None:
     half = {name: t.to(kind) if t.is_floating_point() else t for name, t in weights().items()}
+    half["flags"] = torch.tensor([True, False])
     for path in (fairseq_file(tmp_path / "half.pt", half), tmp_path / "half.safetensors"):
         if path.suffix == ".safetensors":
             save_file(half, path)
         state = load_state_dict_file(path)
         assert state["layer.weight"].dtype == torch.float32
         assert torch.equal(state["layer.weight"], half["layer.weight"].float())
-        assert state["steps"].dtype == torch.int64
+        assert state["steps"].dtype == torch.int64 and state["flags"].dtype == torch.bool
 
 
 def test_load_ignores_old_position_buffers(tmp_path: Path) -> None:

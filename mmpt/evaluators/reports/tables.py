@@ -202,57 +202,6 @@ def all_metrics_markdown(results: Results) -> str:
     return markdown_table(METRICS_HEADER, metrics_rows(results)) + "\n"
 
 
-def compare_table(
-    results: Sequence[Results], published: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
-) -> tuple[str, list[dict[str, Any]]]:
-    """Several results in one table, in the order given.
-
-    results: as in results.json. Several seeds of one config are grouped and followed by their mean.
-    published: {config name: {"t2v": {...}, "v2t": {...}}}, listed below the results of that config.
-
-    Returns the Markdown table and its rows for CSV: {"config", "protocol", "what" ("measured", "mean" or
-    "published"), "seed", "n_videos", "n_prompts", "t2v P@1", ...}; missing numbers are None. Results of other
-    protocols than retrieval follow in tables of their own.
-    """
-    protocols: dict[str, list[Results]] = {RETRIEVAL: []}
-    for result in results:
-        protocols.setdefault(result.get("protocol", RETRIEVAL), []).append(result)
-    texts, rows = [], []
-    for protocol, members in protocols.items():
-        expected = (published or {}) if protocol == RETRIEVAL else {}
-        if not members and not expected:
-            continue
-        text, part = _table_of(members, expected)
-        texts.append(text if protocol == RETRIEVAL else f"Protocol {protocol}:\n\n{text}")
-        rows += [{"config": row.pop("config"), "protocol": protocol, **row} for row in part]
-    return "\n".join(texts), rows
-
-
-def _table_of(
-    results: Sequence[Results], published: Mapping[str, Mapping[str, Mapping[str, float]]]
-) -> tuple[str, list[dict[str, Any]]]:
-    """The table of results of one protocol, and its rows."""
-    columns = columns_of(results[0]) if results else COLUMNS
-    groups: dict[str, list[Results]] = {}
-    for result in results:
-        groups.setdefault(name_of(result), []).append(result)
-    rows: list[dict[str, Any]] = []
-    for name in [*groups, *(name for name in published if name not in groups)]:
-        members = groups.get(name, [])
-        rows += [_row(name, "measured", result, columns) for result in members]
-        if len(members) > 1:
-            rows.append(_row(name, "mean", _mean(members), columns))
-        if name in published:
-            rows.append(_row(name, "published", published[name], columns))
-    header = ["config", "", "seed", "N", "prompts", *(f"{d.upper()} {heading}" for d, _, heading in columns)]
-    cells = [
-        [row["config"], row["what"], *(_text(row[key]) for key in ("seed", "n_videos", "n_prompts"))]
-        + [number(m, row[f"{d} {m}"]) for d, m, _ in columns]
-        for row in rows
-    ]
-    return markdown_table(header, cells) + "\n", rows
-
-
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV with a header line; missing values are empty."""
     file = io.StringIO()
@@ -261,28 +210,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return file.getvalue()
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _row(name: str, what: str, result: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    row: dict[str, Any] = {"config": name, "what": what}
-    row |= {key: result.get(key) for key in ("seed", "n_videos", "n_prompts")}
-    return row | {f"{d} {m}": result.get(d, {}).get(m) for d, m, _ in columns}
-
-
-def _mean(members: Sequence[Results]) -> dict[str, Any]:
-    """The mean of each metric, and the counts that are equal in all results."""
-    mean: dict[str, Any] = {"seed": f"{len(members)} seeds"}
-    for key in ("n_videos", "n_prompts"):
-        if len({member[key] for member in members}) == 1:
-            mean[key] = members[0][key]
-    for direction in directions(members[0]):
-        mean[direction] = {
-            metric: sum(member[direction][metric] for member in members) / len(members)
-            for metric in members[0][direction]
-            if all(metric in member[direction] for member in members)
-        }
-    return mean
