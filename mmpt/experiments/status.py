@@ -174,7 +174,9 @@ class Experiment:
         """Settings of the run that differ from the config files, such as `max_epoch=1`."""
         results = self.results()
         overrides = self.overrides if results is None else _overrides_in(results.get("command"))
-        found = _changed_settings(load_config(self.path), load_config(self.path, _relevant(overrides)))
+        found: dict[str, Any] = {}
+        if relevant := _relevant(overrides):
+            found = _changed_settings(load_config(self.path), load_config(self.path, relevant))
         saved = self.checkpoint.with_name("config.yaml")
         if self.trained_by is not None and saved.is_file():
             try:

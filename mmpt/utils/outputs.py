@@ -92,9 +92,12 @@ def _check_folder(
     force: bool,
     names: Iterable[str],
 ) -> None:
-    owned, written = _owned(real, kind), set(names)
+    owned, written = _owned(real, kind), {PurePosixPath(name) for name in names}
+    around = {folder for path in written for folder in path.parents}
     for name in _entries(real, kind):
-        conflict = kind.writes(name) or any(_same_place(name, other) for other in written)
+        place = PurePosixPath(name)
+        same = place in written or place in around or not written.isdisjoint(place.parents)
+        conflict = kind.writes(name) or same
         if name not in owned and (conflict or (kind.alone and not force)):
             keep = "" if conflict else ", or --force (in Python: force=True), which leaves it where it is"
             raise UserError(
@@ -237,12 +240,6 @@ def _entries(folder: Path, kind: OutputKind) -> Iterator[str]:
         yield from ((at / name).as_posix() for name in sorted([*files, *links]))
         if at != Path() and not files and not folders:
             yield at.as_posix()
-
-
-def _same_place(name: str, other: str) -> bool:
-    """Whether one path is the other, or a folder around it."""
-    one, two = PurePosixPath(name), PurePosixPath(other)
-    return one == two or one in two.parents or two in one.parents
 
 
 def _unchanged(path: Path, hashes: set[str] | None) -> bool:

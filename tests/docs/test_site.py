@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from mmpt.cli.main import command_names
-from tests.conftest import ENVIRONMENT, ROOT
+from tests.commands import run_lines
+from tests.conftest import ROOT
 
 pytest.importorskip("material", reason="the site needs requirements-docs.txt")
 
@@ -39,27 +38,18 @@ class Page(HTMLParser):
             self.loaded.append(found["src"])
 
 
-def test_site(tmp_path: Path) -> None:
+def test_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It builds without a network, and is whole."""
-    site = build(tmp_path / "site")
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    site = tmp_path / "site"
+    done = run_lines([f"python -m mkdocs build --strict --site-dir {site}"], ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Documentation built" in done.stderr and "WARNING" not in done.stderr, done.stderr
     pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
     check_contents(site, pages)
     check_links_and_anchors(site, pages)
     check_that_nothing_is_loaded_from_other_hosts(site, pages)
-
-
-def build(folder: Path) -> Path:
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT,
-        env={**ENVIRONMENT, "NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr, done.stderr
-    return folder
 
 
 def check_contents(site: Path, pages: dict[Path, Page]) -> None:

@@ -33,16 +33,14 @@ def folder(tmp_path: Path, pose_cache: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_your_data_table_check_and_dryrun(folder):
     """The fast half of the page: table, check and YAML, without training."""
     export, check, train = blocks("bash")[:3]
-    run_lines(export, folder)
-    shown = (folder / "data/lexicon/table.csv").read_text().splitlines()[:3]
-    assert "\n".join(shown) in PAGE.read_text(encoding="utf-8"), "the page shows the table's first rows"
-    assert "0 errors, 1 warning" in run_lines(check, folder)
     write, _, commands = train.partition("EOF\nsignclip")
     run_script(f"{write}EOF\n", folder)
-    config = load_config(folder / "my_signs.yaml")
-    assert config.dataset.meta_processor == "TableMetaProcessor"
     launch = f"signclip{commands}".splitlines()[0]
-    assert "my_signs.yaml" in run_lines(f"{launch} --dryrun", folder)
+    said = run_lines(f"{export}{check}{launch} --dryrun", folder)
+    assert "0 errors, 1 warning" in said and "my_signs.yaml" in said
+    shown = (folder / "data/lexicon/table.csv").read_text().splitlines()[:3]
+    assert "\n".join(shown) in PAGE.read_text(encoding="utf-8"), "the page shows the table's first rows"
+    assert load_config(folder / "my_signs.yaml").dataset.meta_processor == "TableMetaProcessor"
 
 
 @pytest.mark.slow

@@ -123,7 +123,13 @@ def test_check_protocol_errors(name, change, words):
         run_protocol(name, *given.values(), prompts, Options(resamples=0))
 
 
-def test_recognition_report(tmp_path):
+@pytest.fixture
+def quick_map(monkeypatch):
+    """The first two numbers of each vector instead of a t-SNE, which takes a second."""
+    monkeypatch.setattr(embedding_map, "project", lambda vectors: vectors[:, :2])
+
+
+def test_recognition_report(tmp_path, quick_map):
     test, train, valid, prompts = make()
     outcomes = [o for name in PROTOCOLS for o in run_protocol(name, test, train, valid, prompts, Options())]
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
@@ -153,11 +159,11 @@ def test_recognition_report(tmp_path):
 
 
 def test_recognition_report_draws_figures(tmp_path, rendered):
-    test, train, valid, prompts = make()
+    _, train, valid, prompts = make()
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
-    about |= {"split": "test", "command": "c", "warnings": []}
+    about |= {"split": "valid", "command": "c", "warnings": []}
     options = Options(resamples=0)
-    save_recognition(tmp_path, about, run_protocol("v2v", test, train, valid, prompts, options), test)
+    save_recognition(tmp_path, about, run_protocol("v2v", valid, train, None, prompts, options), valid)
     for picture in ("v2v_confusions.png", "v2v_per_class.png", "map.png"):
         assert (tmp_path / picture).stat().st_size > 5000
 
@@ -171,7 +177,7 @@ def test_embedding_map_of_equal_clips(count):
         assert len(np.unique(points, axis=0)) == count
 
 
-def test_recognition_report_replaces_an_earlier_one(tmp_path, monkeypatch):
+def test_recognition_report_replaces_an_earlier_one(tmp_path, quick_map, monkeypatch):
     """Numbers are written before figures, which may fail."""
     test, train, valid, prompts = make()
     about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}

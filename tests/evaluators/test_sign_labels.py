@@ -60,7 +60,7 @@ def results(count):
     return facts | {"config": "test_x.yaml"}
 
 
-@pytest.mark.parametrize(("prompts", "shown"), [(SIGNS, 26), (BOTH, 26), (BOTH * 3, 40)])
+@pytest.mark.parametrize(("prompts", "shown"), [(SIGNS, 26), (BOTH * 3, 40)])
 def test_confusion_matrix_draws_each_sign(monkeypatch, tmp_path, prompts, shown):
     """Each row and column has its sign, which overlaps no sign, text, cell or label of an axis."""
     figures = drawn(monkeypatch, confusions)

@@ -1,5 +1,6 @@
 """The reference model and its inputs and outputs, for the tests of the towers."""
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,17 @@ def make_model(dataset_cfg: DatasetConfig) -> Any:
     return make
 
 
-@pytest.fixture
-def reference_model(make_model: Any, mmfusion_dir: Path) -> MMFusionSeparate:
-    """A fresh model with the reference checkpoint's weights."""
+@pytest.fixture(scope="session")
+def loaded_reference(make_model: Any, mmfusion_dir: Path) -> MMFusionSeparate:
     model = make_model()
     load_into(model, load_state_dict_file(mmfusion_dir / "weights.safetensors"))
     return model
+
+
+@pytest.fixture
+def reference_model(loaded_reference: MMFusionSeparate) -> MMFusionSeparate:
+    """A fresh model with the reference checkpoint's weights."""
+    return copy.deepcopy(loaded_reference)
 
 
 @pytest.fixture(scope="session")

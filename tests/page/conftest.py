@@ -72,10 +72,20 @@ class Window:
         return all(fit)
 
 
+@pytest.fixture(scope="session")
+def only_window(browser: Any) -> Iterator[Window]:
+    """Opening a window takes a second, so the tests share one."""
+    with contextlib.closing(browser.new_context()) as context:
+        yield Window(context)
+
+
 @pytest.fixture
-def window(browser: Any, request: pytest.FixtureRequest) -> Iterator[Window]:
-    """A window of 1280 x 900, or as the test's parameter says: (width, colour scheme)."""
+def window(only_window: Window, request: pytest.FixtureRequest) -> Iterator[Window]:
+    """An empty window of 1280 x 900, or as the test's parameter says: (width, colour scheme)."""
     width, scheme = getattr(request, "param", (1280, "light"))
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    yield Window(context)
-    context.close()
+    only_window.page.set_viewport_size({"width": width, "height": 900})
+    only_window.page.emulate_media(color_scheme=scheme)
+    only_window.errors.clear()
+    only_window.requests.clear()
+    yield only_window
+    only_window.page.goto("about:blank")

@@ -124,8 +124,15 @@ LAST_LINE = (
 def test_benchmark_train_table(
     tiny_yaml: Path, against: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks import train
+    from benchmarks import train, updates
 
+    class SmallProducts(updates.Products):
+        def __init__(self, way: str, device: torch.device):
+            super().__init__(way, device)
+            self.matrix = self.matrix[:64, :64]
+            self.flops = 2 * 64**3 * self.times
+
+    monkeypatch.setattr(train, "Products", SmallProducts)
     monkeypatch.setattr(train, "_memory", lambda ways, options: dict.fromkeys(ways, 2**30))
     monkeypatch.setattr(train, "MINILM", SETTINGS)
     monkeypatch.setattr(train, "keep_freed_memory", lambda: None)

@@ -55,7 +55,7 @@ def test_front_end_replaces_its_own_files_of_another_version_only(
         script.write_package(content, out, integrity)
 
     monkeypatch.setattr(script, "fetch_package", fetch)
-    monkeypatch.setattr(script, "installed_models", lambda: {})
+    monkeypatch.setattr(script, "installed_models", lambda: {"pose": b"model"})
     monkeypatch.setattr(script, "build_bundle", lambda models: b"models")
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["fetch_front_end.py", "--out", str(out)])

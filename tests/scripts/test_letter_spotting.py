@@ -1,7 +1,10 @@
 """scripts/letter_spotting.py, with models that are not trained."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from scripts import join_letters, letter_spotting
 from scripts.letter_spotting import main
 from tests.letters import save_letter_model
 
@@ -23,10 +26,15 @@ def test_both_tables_are_printed_and_the_svm_is_above_chance(model, tmp_path, ca
     assert svm > 0.3 and chance < 1
 
 
-def test_models_that_know_the_languages_are_refused(tmp_path, data_dir, capsys):
+def test_models_that_know_the_languages_are_refused(tmp_path, data_dir, capsys, monkeypatch):
     languages = ("dataset.test_languages=[gsg]", "dataset.train_languages=[ase,eso]")
     path = save_letter_model(tmp_path / "model", data_dir, *languages)
-    words = ["--models", str(path), "--valid", "2", "--test", "2", "--words", "6"]
+
+    def run(words, **_):  # in this process
+        return SimpleNamespace(returncode=join_letters.main(words[2:]))
+
+    monkeypatch.setattr(letter_spotting, "subprocess", SimpleNamespace(run=run, DEVNULL=None))
+    words = ["--models", str(path), "--valid", "1", "--test", "2", "--words", "6"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 2
     assert "was trained on ase: its letters are not unseen" in capsys.readouterr().err
     assert not (tmp_path / "out" / "results.md").exists()

@@ -73,8 +73,9 @@ def test_foreign_entries_stay(tmp_path: Path, foreign: str, first: bool) -> None
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("name", ["data.bin", "thing.json", "parts"])
+@pytest.mark.parametrize("name", ["data.bin", "thing.json", "parts", "data.bin/mine"])
 def test_a_foreign_file_of_a_telling_name_is_never_replaced(tmp_path: Path, name: str, force: bool) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text('{"mine": true}')
     with pytest.raises(UserError, match=f"holds '{name}'"):
         write(tmp_path, force=force)

@@ -100,8 +100,9 @@ def run(args: argparse.Namespace) -> int:
             statuses[experiment.name] = run_cli(_run, experiment, args.force)
             if statuses[experiment.name] in INTERRUPTED:
                 return statuses[experiment.name]
-            _write(args, experiments, published, statuses)
-    text = _write(args, experiments, published, statuses)
+            text = _write(args, experiments, published, statuses)
+    if args.collect or args.cluster:
+        text = _write(args, experiments, published, statuses)
     print(f"{text}\nwrote {args.out}: results.md, results.csv, results.png")
     failed = [name for name, status in statuses.items() if status]
     if failed:
