@@ -74,8 +74,8 @@ def test_wheel_runs_outside_the_checkout(signclip: Path, tmp_path: Path) -> None
     assert str(signclip.parents[1]) in file
     assert "experiment ablate" in run(signclip, tmp_path).stdout
     assert "package:fslex_demo" in run(signclip, tmp_path, "config", "list").stdout
-    shown = run(signclip, tmp_path, "config", "show", "package:test_rwthfs_zs").stdout
-    assert "meta_processor: RWTHFSMetaProcessor" in shown
+    # imports torch, and with it what a wheel without a package would lack
+    assert "no errors" in run(signclip, tmp_path, "config", "check", "package:test_rwthfs_zs").stdout
 
 
 @pytest.mark.slow

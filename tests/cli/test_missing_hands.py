@@ -225,7 +225,7 @@ def test_check_of_a_config_looks_for_what_its_model_reads(table, tmp_path, data_
     assert "show nothing of LEFT" not in warnings and "show the left hand only" not in warnings
     assert "9 clips have more than 6 frames" in warnings
     assert "3 of 3 prompts have more than 2 tokens and are cut (dataset.max_len=5)" in warnings
-    if component != RIGHT_HAND:
+    if component != RIGHT_HAND:  # the rest does not depend on the component
         return
     config.write_text(config.read_text().replace("max_video_len", "clip_frames: 6, max_video_len"))
     assert check.main([str(config)]) == 0 and "6 frames" not in capsys.readouterr().out
