@@ -132,12 +132,24 @@ def test_config_check_refuses_an_option_that_the_loss_does_not_support(
     assert "loss.label_smoothing is 0.2, and MMSigmoidLoss does not support it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("given, expected", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_waiting_threads_leave_the_cores_to_others(given: dict[str, str], expected: str) -> None:
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ({}, ["PASSIVE", "1000"]),
+        ({"GOMP_SPINCOUNT": "300000"}, ["PASSIVE", "300000"]),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, ["PASSIVE", "None"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", "None"]),
+    ],
+)
+def test_waiting_threads_leave_the_cores_to_others_after_a_moment(
+    given: dict[str, str], expected: list[str]
+) -> None:
     """Set before torch is imported, which reads it once."""
-    code = "import os, sys, mmpt.cli; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    code = f"import os, sys, mmpt.cli; print(*map(os.environ.get, {names}), 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [expected, "False"]
+
+    assert done.stdout.split() == [*expected, "False"]
