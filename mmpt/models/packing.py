@@ -8,6 +8,7 @@ results equal those of the padded batch.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -42,6 +43,13 @@ class Group:
     mask: Tensor | None
     offsets: Tensor | None = None
     shortest: int = 0
+
+    @functools.cached_property
+    def bias(self) -> Tensor | None:
+        """The mask to add to scores, float32: 0 at keys that are attended to, -inf elsewhere."""
+        if self.mask is None:
+            return None
+        return torch.zeros(self.mask.shape, device=self.mask.device).masked_fill_(~self.mask, -math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +144,10 @@ class Packing:
                 part = spread(part, group.index, group.count * group.length)
             shape = (*qkv.shape[:-2], group.count, group.length, 3, heads, -1)
             q, k, v = part.view(shape).transpose(-4, -2).unbind(-3)
-            out = _attention(q, k, v, group.mask, dropout, self.plain)
+            if self.plain or dropout == 0 or qkv.device.type != "cpu":
+                out = _fused_attention(q, k, v, group.mask, dropout)
+            else:  # torch has no fused attention with dropout on a CPU
+                out = _attention_with_dropout(q, k, v, group.bias, dropout)
             out = out.transpose(-3, -2).flatten(-2).flatten(-3, -2)
             mixed.append(out if group.index is None else pick(out, group.index))
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed, -2)
@@ -168,18 +179,16 @@ def set_packed(model: torch.nn.Module, packed: bool) -> None:
             module.plain = not packed
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, plain: bool) -> Tensor:
-    """Scaled dot-product attention, [..., B, heads, L, D] each, mask as in Group."""
-    if plain or dropout == 0 or q.device.type != "cpu":
-        return _fused_attention(q, k, v, mask, dropout)
-    # torch has no fused attention with dropout on a CPU
+def _attention_with_dropout(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """As _fused_attention, bias as in Group."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
+    if bias is not None:  # masked scores need no gradient: masked_fill would set it to zero in another pass
+        scores = scores + bias.to(scores.dtype)
     return quick_dropout(scores.softmax(-1), dropout) @ v
 
 
 def _fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Scaled dot-product attention, [..., B, heads, L, D] each, mask as in Group."""
     if q.ndim == 4:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     if mask is not None:  # torch's kernels take four dimensions

@@ -312,7 +312,7 @@ def test_nested_attention_equals_that_of_groups(stack: tuple[int, ...]) -> None:
     assert group.offsets.tolist() == [0, 40, 79, 81, 83, 84]
     for groups, lengths in zip(*found):
         assert groups.abs().max() > 0.1
-        close(lengths, groups, rtol=0, atol=1e-6)
+        close(lengths, groups, rtol=1e-5, atol=1e-5)  # sums in another order, which depends on the processor
     assert Packing.of(torch.ones(3, 5), nested=True).groups[0].offsets is None  # of one length: no need
 
 
