@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import io
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,8 @@ with (
 ):
     _config = write_tiny(Path(_folder), ROOT / "tests" / "data", Path(_folder))
     main([str(_config), "--print-fairseq"])
+    IMPORTED = frozenset(sys.modules)
+    """What fairseq and our part of it import."""
     preflight(prepare(str(_config)))
 for _name in ("matplotlib.pyplot", "sklearn.svm", "sklearn.linear_model"):  # after fairseq, which defers it
     importlib.import_module(_name)
