@@ -18,6 +18,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the Hugging Face hub
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started with & by a shell: tests of Ctrl-C would hang
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Many containers forbid Python to keep what it compiled: the dozens that tests start would each do it again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: a core each, for the commands they start too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
