@@ -15,9 +15,9 @@ import logging
 import sys
 from pathlib import Path
 
-from benchmarks.common import machine
-
 from mmpt.cli import run_cli
+
+from benchmarks.common import machine
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.outputs import check_file

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.processors.fingerspelling import Row, find_lexicon, read_index, write_out
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.outputs import OutputKind, replace_output

@@ -29,10 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmpt.cli import run_cli
+
 import numpy as np
 import torch
 
-from mmpt.cli import run_cli
 from mmpt.processors.fingerspelling import find_lexicon
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import UserError

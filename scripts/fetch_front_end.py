@@ -21,6 +21,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.extractors.holistic_bundle import (
     BUNDLE_SHA256,
     MODELS_VERSION,

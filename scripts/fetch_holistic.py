@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.extractors.holistic_bundle import (
     build_bundle,
     default_bundle,

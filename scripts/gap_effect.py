@@ -17,10 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmpt.cli import run_cli
+
 import numpy as np
 from pose_format import Pose
 
-from mmpt.cli import run_cli
 from mmpt.config import load_config
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean

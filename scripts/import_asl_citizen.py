@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.processors.table_writer import existing, read_csv, unique_ids, write_table
 from mmpt.utils.logging import setup_logging
 

@@ -20,10 +20,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mmpt.cli import run_cli
+
 import numpy as np
 from pose_format import Pose
 
-from mmpt.cli import run_cli
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import write_landmarks
 from mmpt.processors.table_lines import parquet_module

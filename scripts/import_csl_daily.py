@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.processors.table_file import SPLIT_NAMES
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, write_table
 from mmpt.timed_text import Findings

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.pose.recording import PoseRecording
 from mmpt.processors.recording_files import cut_to
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table

@@ -28,6 +28,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging

@@ -17,9 +17,10 @@ import logging
 import sys
 from pathlib import Path
 
+from mmpt.cli import run_cli
+
 import numpy as np
 
-from mmpt.cli import run_cli
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import write_landmarks
 from mmpt.processors.table_writer import csv_lines, unique_ids, write_table

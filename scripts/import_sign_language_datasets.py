@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mmpt.cli import run_cli
+
 import numpy as np
 
-from mmpt.cli import run_cli
 from mmpt.pose.components import FULL_BODY
 from mmpt.pose.writer import write_pixels
 from mmpt.processors.table_writer import split_by, unique_ids, write_table

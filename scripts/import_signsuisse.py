@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.processors.table_writer import existing, split_by, unique_ids, write_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json

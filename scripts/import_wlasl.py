@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.cli import run_cli
+
 from mmpt.processors.table_writer import existing, write_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json

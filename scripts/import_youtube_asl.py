@@ -23,6 +23,7 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 from mmpt.cli.table import write
+
 from mmpt.processors.caption_table import CaptionFiles, TableRules, caption_rows
 from mmpt.processors.recording_files import find_recordings
 from mmpt.processors.split_rules import SplitRule

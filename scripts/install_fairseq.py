@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import check_regular
 from mmpt.utils.wheels import download_wheel

@@ -31,9 +31,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmpt.cli import run_cli
+
 import numpy as np
 
-from mmpt.cli import run_cli
 from mmpt.config.dataset_options import LexiconOptions
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import FULL_BODY, HANDS, POSE

@@ -20,9 +20,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmpt.cli import run_cli
+
 import numpy as np
 
-from mmpt.cli import run_cli
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.experiments import letter_spotting as spotting

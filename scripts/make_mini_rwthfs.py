@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpt.cli import run_cli
+
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 from mmpt.utils.logging import setup_logging

@@ -15,10 +15,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmpt.cli import run_cli
+
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from mmpt.cli import run_cli
 from mmpt.config import load_config
 from mmpt.evaluators.metrics.bootstrap import resampling_weights
 from mmpt.evaluators.metrics.one_shot import OneShot, rank_trials, rank_trials_by

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mmpt.cli import run_cli
+
 from mmpt.processors.rwthfs_names import (
     Inventory,
     describe_split,

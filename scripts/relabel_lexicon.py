@@ -18,12 +18,13 @@ import sys
 import zlib
 from pathlib import Path
 
+from mmpt.cli import run_cli
+
 import numpy as np
 from pose_format import Pose
 from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderDimensions
 
-from mmpt.cli import run_cli
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.estimators import ESTIMATORS
 from mmpt.pose.reader import read_pose
