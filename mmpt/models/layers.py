@@ -92,7 +92,7 @@ def quick_dropout(values: Tensor, rate: float) -> Tensor:
         _draw(1, [values.numel()])[:, : values.numel()] if ahead is None else ahead.take(values[0].numel())
     )
     # into floats at once: turning booleans into floats takes several times as long
-    kept = torch.empty(values.shape, dtype=values.dtype)
+    kept = values.new_empty(values.shape)
     torch.ge(numbers.reshape(values.shape), LOWEST + cut, out=kept)
     return values * kept.mul_(LEVELS / (LEVELS - cut))
 
