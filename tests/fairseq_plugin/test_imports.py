@@ -22,9 +22,10 @@ def update() -> None:
     optimizer.zero_grad()
     optimizer.load_state_dict(optimizer.state_dict())
     assert FusedAdam.__module__ in IMPORTED
-    imported = IMPORTED | ({*sys.modules} - before)
-    slow = {"sklearn", "scipy.stats", "torch._dynamo", "sympy", "transformers"} & imported
-    assert not slow, slow
+    slow = {"sklearn", "scipy.stats", "torch._dynamo", "sympy", "transformers"}
+    assert not slow & IMPORTED, slow & IMPORTED
+    assert "torch._dynamo" not in before, "imported before the update: that of the update would not be seen"
+    assert not slow & ({*sys.modules} - before), slow & ({*sys.modules} - before)
 
 
 def test_training_imports_neither_scikit_learn_nor_torch_compile() -> None:
