@@ -8,6 +8,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,10 +46,40 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
     return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in times]).slope
 
 
+class OwnProcess:
+    """An object in a new process, which has its own memory and loaded libraries. Use as a context manager."""
+
+    def __init__(self, make: Callable[..., object], *args: Any):
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._process.submit(_make, make, args).result()
+
+    def call(self, method: str, *args: Any) -> Any:
+        """The result of a method of the object."""
+        return self._process.submit(_call, method, args).result()
+
+    def __enter__(self) -> "OwnProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.shutdown()
+
+
+_made: Any = None
+
+
+def _make(make: Callable[..., object], args: tuple[Any, ...]) -> None:
+    global _made
+    _made = make(*args)
+
+
+def _call(method: str, args: tuple[Any, ...]) -> Any:
+    return getattr(_made, method)(*args)
+
+
 def in_own_process(work: Callable[..., Any], *args: Any) -> tuple[Any, int]:
     """The result of `work(*args)` in a new process, and that process's peak resident memory in bytes."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (work, args))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measured, work, args).result()
 
 
 def _measured(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, int]:

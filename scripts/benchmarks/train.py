@@ -1,27 +1,34 @@
 """Training updates of mmpt against a loop with transformers (peer), or plain padding to the maximum.
 
-Both train the same model on the same batches of the embedded data, in turn, in one process. Without dropout
-their losses are compared update by update, and with what the order of sums alone does to them; the times are
-those with the dropout of the config. Then how the time of an update of ours grows with the batch and with the
-clips' length, and that of an epoch with the number of clips. "of peak": the share of the speed of large
-matrix products, measured in turn with the updates, at which an update computes its own.
+Both train the same model on the same batches of the embedded data, in turn, each way in a process of its own,
+because ours changes how a process allocates memory (keep_freed_memory). To let the peer keep freed memory as
+well, set MALLOC_MMAP_THRESHOLD_=1073741824 and MALLOC_TRIM_THRESHOLD_=2147483647, with which glibc does it in
+every process. The settings of OpenMP are those of mmpt's commands for all ways.
+
+Without dropout, the losses are compared update by update, and with what the order of sums alone does to them;
+the times are those with the dropout of the config. Then how the time of an update of ours grows with the
+batch and with the clips' length, and that of an epoch with the number of clips. "of peak": the share of the
+speed of large matrix products, measured in turn with the updates, at which an update computes its own.
 
 On a GPU, SignCLIP's own setting (bert-base towers, batch 448, 256 frames, 64 tokens) is measured by
     python scripts/benchmark.py train --large 448 256 64
+beside the peer, which uses torch.compile there.
 """
 
 import argparse
+import contextlib
 import itertools
 import logging
 import statistics
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.common import Taken, alternate, clocked, exponent, in_own_process, median_ratio
-from benchmarks.updates import PARTS, WAYS, Products, Trainer, fresh_model, generated_batch
+from benchmarks.common import OwnProcess, Taken, clocked, exponent, median_ratio, peak_memory
+from benchmarks.updates import OURS, PARTS, WAYS, Products, Trainer, fresh_model, generated_batch
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
 from mmpt.models.bert import BertSettings
@@ -69,29 +76,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print tables, return all numbers; "summary" is the last line of the command."""
-    keep_freed_memory()  # for all ways alike
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    _prepare(options, ours=True)
     device = choose_device(options.device)
     has_bf16 = computes_in("bf16", device.type)
     other = {ours: way for ours, way in OTHER[options.against].items() if ours == "fp32" or has_bf16}
     ways = [way for way in WAYS if way in other or way in other.values() or way == "fp32"]
     found: dict[str, Any] = {"device": device.type, "threads": torch.get_num_threads()}
     task, padding = _task(options)
-    found["speed"] = _speed(task, padding, ways, device, options)
-    found["speed"] |= _ratios(found["speed"], other)
+    found["speed"] = _compare(ways, other, options.repeats, _of_recipe, options)
+    found["batch"] = _sizes(task, options.updates, padding)
     if options.check and options.against != "fp32":
         found["losses"] = _losses(task, padding, device, options)
-    found["memory"] = _memory(ways, options)
     if not options.no_scaling:
         found["growth"] = _growth(task, padding, device)
     if options.large:
-        found["large"] = _large(device, *options.large)
+        fastest = dict([*other.items()][-1:])
+        ways = [*fastest.values(), *fastest] or ["fp32"]
+        found["large"] = _compare(ways, fastest, options.repeats, _of_size, options)
+        found["large_clips"] = options.large[0]
     sys.stdout.write("\n".join(_table(found)) + "\n")
     ratios = found["speed"]["ratio"]
     bf16 = f"{ratios['bf16']:.2f}x" if has_bf16 else f"not tried: emulated on this {device.type.upper()}"
     summary = f"train: {bf16} (bf16) {ratios.get('fp32', 1.0):.2f}x (fp32) against {options.against}"
     return found | {"summary": summary}
+
+
+def _prepare(options: argparse.Namespace, ours: bool) -> None:
+    """Set up a process: memory as mmpt's commands set it, or the system's default."""
+    if ours:
+        keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
 
 
 def _task(options: argparse.Namespace) -> tuple[Task, tuple[int, int]]:
@@ -103,61 +118,124 @@ def _batches(task: Task) -> list[list[int]]:
     return task.dataset("train").batches(option(task.config.fairseq, "batch_size"), 1)
 
 
-def _speed(
-    task: Task, padding: tuple[int, int], ways: list[str], device: torch.device, options: argparse.Namespace
-) -> dict[str, Any]:
-    dataset, batches = task.dataset("train"), _batches(task)[: options.updates]
-    trainers = {way: Trainer.of_task(task, way, device) for way in ways}
+class Runner:
+    """Updates of one way, and large products of its precision, in the process in which it is made.
 
-    def work(trainer: Trainer) -> Any:
-        return lambda: trainer.epoch(dataset, batches, padding)
+    work: does `count` updates on the batches that `read` returns.
+    Attributes: memory: peak of two times work, in bytes, resident or on the GPU; flops: of an update.
+    """
 
-    log.info("speed: %d alternating repeats of %d updates", options.repeats, len(batches))
-    calls = {way: work(trainer) for way, trainer in trainers.items()}
-    products = {way: Products(way, device) for way in ways}
-    calls |= {f"products {way}": some for way, some in products.items()}
-    flops = {
-        way: trainer.flops([trainer.read(dataset, batch, padding) for batch in batches])
-        for way, trainer in trainers.items()
-    }  # memory and libraries are ready from here on
-    for trainer in trainers.values():
+    def __init__(
+        self, trainer: Trainer, work: Callable[[], object], read: Callable[[], Sequence[dict[str, Any]]]
+    ):
+        self.trainer, self.work = trainer, work
+        work()  # the second update has Adam's moments too
+        work()
+        on_gpu = trainer.device.type == "cuda"
+        self.memory = torch.cuda.max_memory_allocated(trainer.device) if on_gpu else peak_memory()
+        batches = read()
+        self.count = len(batches)
+        self.flops = trainer.flops(batches) / self.count
+        self.products = Products(trainer.way, trainer.device)
+        self.products()
         trainer.seconds = dict.fromkeys(PARTS, 0.0)
-    times = alternate(calls, options.repeats)
-    wall = {way: [t.wall / len(batches) for t in times[way]] for way in ways}
-    cpu = {way: [t.cpu / len(batches) for t in times[way]] for way in ways}
+
+    def update(self) -> Taken:
+        """Seconds of an update."""
+        taken = clocked(self.work)
+        return Taken(taken.wall / self.count, taken.cpu / self.count)
+
+    def multiply(self) -> Taken:
+        """Seconds of the products."""
+        return clocked(self.products)
+
+    def numbers(self) -> dict[str, Any]:
+        """What does not change from one repeat to the next, and the share of each part of the updates."""
+        spent = self.trainer.seconds
+        shares = {part: seconds / sum(spent.values()) for part, seconds in spent.items()}
+        return {
+            "memory": self.memory,
+            "flops": self.flops,
+            "product_flops": self.products.flops,
+            "shares": shares,
+        }
+
+
+def _of_recipe(options: argparse.Namespace, way: str) -> Runner:
+    """Updates on the first batches of an epoch of the config."""
+    _prepare(options, way in OURS)
+    task, padding = _task(options)
+    trainer = Trainer.of_task(task, way, choose_device(options.device))
+    dataset, batches = task.dataset("train"), _batches(task)[: options.updates]
+    return Runner(
+        trainer,
+        lambda: trainer.epoch(dataset, batches, padding),
+        lambda: [trainer.read(dataset, batch, padding) for batch in batches],
+    )
+
+
+def _of_size(options: argparse.Namespace, way: str) -> Runner:
+    """Updates of SignCLIP's towers (bert-base, six video layers) on clips of 1 to a number of frames."""
+    _prepare(options, way in OURS)
+    clips, frames, tokens = options.large
+    device = choose_device(options.device)
+    model = fresh_model(BertSettings(), vfeat_dim=609, frames=frames, video_layers=6)
+    trainer = Trainer(model, _contrast(), way, device, rate=1e-5)
+    if way not in OURS and device.type == "cuda":
+        trainer.model.compile()
+    batch = generated_batch(clips, frames, tokens, 609, vary=True)
+    return Runner(trainer, lambda: trainer.update(batch), lambda: [batch])
+
+
+def _compare(
+    ways: list[str],
+    other: dict[str, str],
+    repeats: int,
+    make: Callable[[argparse.Namespace, str], Runner],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Seconds of the ways' updates, in turn; other: what each way of mmpt is compared with."""
+    with contextlib.ExitStack() as stack:
+        runners = {}
+        for way in ways:
+            log.info("%s: %s, in a process of its own", make.__name__.strip("_").replace("_", " "), way)
+            runners[way] = stack.enter_context(OwnProcess(make, options, way))
+        log.info("%d alternating repeats", repeats)
+        updates: dict[str, list[Taken]] = {way: [] for way in ways}
+        products: dict[str, list[Taken]] = {way: [] for way in ways}
+        for _ in range(repeats):
+            for times, method in ((updates, "update"), (products, "multiply")):
+                for way, runner in runners.items():
+                    times[way].append(runner.call(method))
+        numbers = {way: runner.call("numbers") for way, runner in runners.items()}
+    found: dict[str, Any] = {
+        name: {way: numbers[way][name] for way in ways} for name in ("memory", "flops", "shares")
+    }
+    for name, field, ratio in (("seconds", "wall", "ratio"), ("processor_seconds", "cpu", "processor_ratio")):
+        times = {way: [getattr(taken, field) for taken in updates[way]] for way in ways}
+        found[name] = times
+        found[ratio] = {ours: median_ratio(times[way], times[ours]) for ours, way in other.items()}
+    found["peak"] = {way: _speed_of(numbers[way]["product_flops"], products[way]) for way in ways}
+    found["of_peak"] = {
+        way: _speed_of(numbers[way]["flops"], updates[way]) / found["peak"][way] for way in ways
+    }
+    return found
+
+
+def _sizes(task: Task, updates: int, padding: tuple[int, int]) -> dict[str, Any]:
+    dataset, batches = task.dataset("train"), _batches(task)[:updates]
     samples = [dataset[i] for batch in batches for i in batch]
     frames, tokens = (sum(len(s[name]) for s in samples) for name in ("vfeats", "caps"))
     return {
         "clips": len(samples) / len(batches),
         "frames": {"real": frames / len(samples), "plain": padding[0]},
         "tokens": {"real": tokens / len(samples), "plain": padding[1]},
-        "seconds": wall,
-        "processor_seconds": cpu,
-        "shares": {way: _shares(trainer.seconds) for way, trainer in trainers.items()},
-        "flops": {way: count / len(batches) for way, count in flops.items()},
-        "peak": {way: _speed_of(some.flops, times[f"products {way}"]) for way, some in products.items()},
-        "of_peak": {
-            way: _speed_of(flops[way], times[way]) / _speed_of(some.flops, times[f"products {way}"])
-            for way, some in products.items()
-        },
     }
 
 
-def _ratios(speed: dict[str, Any], other: dict[str, str]) -> dict[str, dict[str, float]]:
-    """Times as fast as what it is compared with, for each way of mmpt, by the clock and processor time."""
-    return {
-        name: {ours: median_ratio(speed[seconds][way], speed[seconds][ours]) for ours, way in other.items()}
-        for name, seconds in (("ratio", "seconds"), ("processor_ratio", "processor_seconds"))
-    }
-
-
-def _speed_of(flops: int, times: list[Taken]) -> float:
+def _speed_of(flops: float, times: list[Taken]) -> float:
     """Operations a second, by the median time."""
     return flops / statistics.median(taken.wall for taken in times)
-
-
-def _shares(seconds: dict[str, float]) -> dict[str, float]:
-    return {part: spent / sum(seconds.values()) for part, spent in seconds.items()}
 
 
 def _losses(
@@ -194,27 +272,6 @@ def _apart(some: list[float], others: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(some, others))
 
 
-def _memory(ways: list[str], options: argparse.Namespace) -> dict[str, int]:
-    """Peak memory of an update in a process of its own: resident, or on the GPU, in bytes."""
-    log.info("memory: each way in a process of its own")
-    found = {}
-    for way in ways:
-        on_device, resident = in_own_process(_one_update, options, way)
-        found[way] = on_device or resident
-    return found
-
-
-def _one_update(options: argparse.Namespace, way: str) -> int:
-    keep_freed_memory()
-    device = choose_device(options.device)
-    task, padding = _task(options)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    trainer = Trainer.of_task(task, way, device)
-    trainer.epoch(task.dataset("train"), _batches(task)[:1], padding)
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
 def _growth(task: Task, padding: tuple[int, int], device: torch.device) -> dict[str, Any]:
     """Seconds of an update of ours as the batch, or the clips' length, grow; of an epoch, with its clips."""
     log.info("growth with the batch, with the length of clips and with their number")
@@ -249,60 +306,17 @@ def _contrast() -> Any:
     return MMContraLoss()
 
 
-def _large(device: torch.device, clips: int, frames: int, tokens: int) -> dict[str, Any]:
-    """SignCLIP's towers (bert-base, six video layers) with clips of 1 to `frames` frames."""
-    way = "bf16" if computes_in("bf16", device.type) else "fp32"
-    log.info("bert-base towers, %d clips of up to %d frames, %d tokens, %s", clips, frames, tokens, way)
-    model = fresh_model(BertSettings(), vfeat_dim=609, frames=frames, video_layers=6)
-    trainer = Trainer(model, _contrast(), way, device, rate=1e-5)
-    batch = generated_batch(clips, frames, tokens, 609, vary=True)
-    flops = trainer.flops([batch])
-    times = alternate(
-        {"update": lambda: trainer.update(batch), "products": (products := Products(way, device))}, 3
-    )
-    seconds = statistics.median(taken.wall for taken in times["update"])
-    peak = _speed_of(products.flops, times["products"])
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    return {
-        "way": way,
-        "clips": clips,
-        "seconds": seconds,
-        "clips_per_second": clips / seconds,
-        "memory": memory,
-        "flops": flops,
-        "peak": peak,
-        "of_peak": flops / seconds / peak,
-    }
-
-
 def _table(found: dict[str, Any]) -> list[str]:
-    speed = found["speed"]
-    frames, tokens = speed["frames"], speed["tokens"]
+    batch = found["batch"]
+    frames, tokens = batch["frames"], batch["tokens"]
     lines = [
         "",
-        f"{speed['clips']:.0f} clips an update, {frames['real']:.0f} frames and {tokens['real']:.0f} token "
+        f"{batch['clips']:.0f} clips an update, {frames['real']:.0f} frames and {tokens['real']:.0f} token "
         f"ids each (padded to the maximum: {frames['plain']} and {tokens['plain']}); {found['device']}, "
         f"threads of torch: {found['threads']}",
         "",
-        f"{'way':<9} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"
-        f" {'GFLOP':>8} {'of peak':>8}" + "".join(f" {part:>10}" for part in PARTS),
+        *_rows(found["speed"]),
     ]
-    for way, seconds in speed["seconds"].items():
-        median = statistics.median(seconds)
-        ratio, cpu = (
-            f"{speed[key][way]:.2f}x" if way in speed[key] else "" for key in ("ratio", "processor_ratio")
-        )
-        shares = "".join(f" {share:>10.1%}" for share in speed["shares"][way].values())
-        memory = found["memory"][way] / 2**20
-        lines.append(
-            f"{way:<9} {median:>9.3f} {1 / median:>10.3f} {ratio:>7} {cpu:>10} {memory:>11.0f}"
-            f" {speed['flops'][way] / 1e9:>8.1f} {speed['of_peak'][way]:>8.0%}{shares}"
-        )
-    lines += ["", *(f"  {way}: {WAYS[way]}" for way in speed["seconds"])]
-    peaks = {
-        way: f"{peak / 1e12:.2f} TFLOP/s" for way, peak in speed["peak"].items() if way in ("fp32", "bf16")
-    }
-    lines += [f"  peak, by large matrix products: {', '.join(f'{p} in {way}' for way, p in peaks.items())}"]
     for rates, losses in found.get("losses", {}).items():
         name, other = next(iter(losses.items()))
         lines += [
@@ -322,12 +336,41 @@ def _table(found: dict[str, Any]) -> list[str]:
             f"seconds of {what} by {name}: {pairs}; they grow as n^{growth['exponent']:.2f}",
         ]
     if "large" in found:
-        large = found["large"]
+        seconds = found["large"]["seconds"]
+        speeds = ", ".join(
+            f"{way}: {found['large_clips'] / statistics.median(times):.0f}" for way, times in seconds.items()
+        )
         lines += [
             "",
-            f"bert-base towers, {large['clips']} clips, {large['way']}: {large['seconds']:.3f} s an update, "
-            f"{large['clips_per_second']:.0f} clips/s, {large['memory'] / 2**30:.1f} GiB on the device, "
-            f"{large['flops'] / 1e12:.2f} TFLOP an update, {large['of_peak']:.0%} of the "
-            f"{large['peak'] / 1e12:.2f} TFLOP/s of large matrix products",
+            f"bert-base towers, {found['large_clips']} clips; clips/s: {speeds}",
+            "",
+            *_rows(found["large"]),
         ]
     return lines
+
+
+def _rows(speed: dict[str, Any]) -> list[str]:
+    """A table of _compare, with a row for each way."""
+    lines = [
+        f"{'way':<9} {'s/update':>9} {'updates/s':>10} {'ratio':>7} {'processor':>10} {'memory MiB':>11}"
+        f" {'GFLOP':>8} {'of peak':>8}" + "".join(f" {part:>10}" for part in PARTS),
+    ]
+    for way, seconds in speed["seconds"].items():
+        median = statistics.median(seconds)
+        ratio, cpu = (
+            f"{speed[key][way]:.2f}x" if way in speed[key] else "" for key in ("ratio", "processor_ratio")
+        )
+        shares = "".join(f" {share:>10.1%}" for share in speed["shares"][way].values())
+        lines.append(
+            f"{way:<9} {median:>9.3f} {1 / median:>10.3f} {ratio:>7} {cpu:>10}"
+            f" {speed['memory'][way] / 2**20:>11.0f}"
+            f" {speed['flops'][way] / 1e9:>8.1f} {speed['of_peak'][way]:>8.0%}{shares}"
+        )
+    lines += ["", *(f"  {way}: {WAYS[way]}" for way in speed["seconds"])]
+    peaks = {
+        way: f"{peak / 1e12:.2f} TFLOP/s" for way, peak in speed["peak"].items() if way in ("fp32", "bf16")
+    }
+    return [
+        *lines,
+        f"  peak, by large matrix products: {', '.join(f'{p} in {way}' for way, p in peaks.items())}",
+    ]

@@ -132,27 +132,52 @@ def test_benchmark_train_table(
             self.matrix = self.matrix[:64, :64]
             self.flops = 2 * 64**3 * self.times
 
+    class Here:
+        """In the place of OwnProcess: in this process, since a new one takes seconds to load torch."""
+
+        def __init__(self, make: Any, *args: Any):
+            self.made = make(*args)
+            made.append(args[1])
+
+        def call(self, method: str) -> Any:
+            return getattr(self.made, method)()
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    made: list[str] = []
+    kept: list[bool] = []
+    monkeypatch.setattr(train, "OwnProcess", Here)
     monkeypatch.setattr(train, "Products", SmallProducts)
-    monkeypatch.setattr(train, "_memory", lambda ways, options: dict.fromkeys(ways, 2**30))
     monkeypatch.setattr(train, "MINILM", SETTINGS)
-    monkeypatch.setattr(train, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(train, "BertSettings", lambda: SETTINGS)
+    monkeypatch.setattr(train, "keep_freed_memory", lambda: kept.append(True))
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    options = parser.parse_args(["--config", str(tiny_yaml), "--check", "3", "--repeats", "1"])
+    large = ["--large", "4", "9", "5"] if against == "peer" else []
+    options = parser.parse_args(["--config", str(tiny_yaml), "--check", "3", "--repeats", "1", *large])
     options.against, options.no_scaling = against, against == "fp32"
     found = train.run(options)
     last = re.fullmatch(LAST_LINE, found["summary"])
     ratio = found["speed"]["ratio"].get("fp32")  # none where fp32 is what others are compared with
     assert (ratio is None) == (against == "fp32")
     assert last and last[2] == f"{1 if ratio is None else ratio:.2f}" and last[3] == against
+    assert len(kept) == 1 + sum(way in updates.OURS for way in made)  # the peer has the system's allocator
+    assert set(made) == set(found["speed"]["seconds"])
     for shares in found["speed"]["shares"].values():
         assert list(shares) == ["data", "forward", "backward", "optimizer"]
         assert sum(shares.values()) == pytest.approx(1)
     assert all(0 < share < 1 for share in found["speed"]["of_peak"].values())
+    assert all(memory > 2**20 for memory in found["speed"]["memory"].values())
+    assert len(found.get("large", {}).get("seconds", ())) == (2 if large else 0)
     growth = {name: len(rows["sizes"]) for name, rows in found.get("growth", {}).items()}
     assert growth == ({} if against == "fp32" else {"batch": 4, "frames": 4, "clips": 3})
     printed = capsys.readouterr().out
-    assert printed.count("they grow as n^") == len(growth) and "1024" in printed and " of peak" in printed
+    assert printed.count("they grow as n^") == len(growth) and " of peak" in printed
+    assert ("4 clips; clips/s: peer" in printed) == bool(large)
     assert ("losses of 3 updates" in printed) == (against != "fp32")
     if against != "fp32":
         for losses in found["losses"].values():
