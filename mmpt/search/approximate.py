@@ -29,8 +29,8 @@ KINDS = {
 AUTO_FLAT = 50_000
 """Up to this many vectors `auto` is exact."""
 WANTED_RECALL = 0.995
-EFFORTS = (4, 8, 16, 32, 64, 128, 256)
-K_FACTORS = (2, 4, 8, 12, 20, 40)
+EFFORTS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+K_FACTORS = (2, 4, 8, 12, 16, 20, 30, 40)
 _MIN_VECTORS = 64
 _TRAINING_PER_LIST = 50
 _BLOCK = 1 << 16

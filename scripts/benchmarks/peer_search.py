@@ -16,7 +16,8 @@ from mmpt.search import Embeddings, build_index
 from mmpt.search.approximate import lists_for, recall
 from mmpt.search.exact import Hits
 
-NPROBES, K_FACTORS = (2, 4, 8, 16, 32, 64), (4, 8, 12, 16, 20, 32)
+NPROBES = (2, 4, 6, 8, 12, 16, 24, 32, 64)
+K_FACTORS = (4, 8, 12, 16, 20, 24, 32)
 
 
 def compare(
