@@ -47,7 +47,7 @@ def ordered_map(
         return
     end_in_a_script_without_main_guard()
     source = iter(items)
-    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=_follow_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_context(), initializer=follow_parent) as pool:
         pending: deque[Future[list[R]]] = deque()
         try:
             while True:
@@ -79,7 +79,7 @@ def _context() -> BaseContext:
     return multiprocessing.get_context("fork" if sys.platform == "linux" and alone else "spawn")
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """In a worker process: leave Ctrl-C to the parent, and end when it ends, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Shared by the benchmarks: alternating repeats, growth with size, memory of a process, the machine."""
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -7,10 +8,12 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from mmpt.utils.parallel import follow_parent
 
 
 class Taken(NamedTuple):
@@ -46,22 +49,28 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
     return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in times]).slope
 
 
-class OwnProcess:
-    """An object in a new process, which has its own memory and loaded libraries. Use as a context manager."""
+@contextlib.contextmanager
+def own_process(make: Callable[..., object], *args: Any) -> Iterator[Callable[..., Any]]:
+    """An object `make(*args)` in a new process, which has its own memory and loaded libraries.
 
-    def __init__(self, make: Callable[..., object], *args: Any):
-        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        self._process.submit(_make, make, args).result()
+    Yields a function that calls a method of it: (name, *arguments) -> its result.
+    """
+    with _new_process() as process:
+        process.submit(_make, make, args).result()
+        yield lambda method, *given: process.submit(_call, method, given).result()
 
-    def call(self, method: str, *args: Any) -> Any:
-        """The result of a method of the object."""
-        return self._process.submit(_call, method, args).result()
 
-    def __enter__(self) -> "OwnProcess":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.shutdown()
+@contextlib.contextmanager
+def _new_process() -> Iterator[ProcessPoolExecutor]:
+    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=follow_parent)
+    try:
+        yield process
+    except BaseException:  # an error, or Ctrl-C: the processes need not finish
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        process.shutdown()
 
 
 _made: Any = None
@@ -78,7 +87,7 @@ def _call(method: str, args: tuple[Any, ...]) -> Any:
 
 def in_own_process(work: Callable[..., Any], *args: Any) -> tuple[Any, int]:
     """The result of `work(*args)` in a new process, and that process's peak resident memory in bytes."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    with _new_process() as process:
         return process.submit(_measured, work, args).result()
 
 

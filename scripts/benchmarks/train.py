@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import OwnProcess, Taken, clocked, exponent, median_ratio, peak_memory
+from benchmarks.common import Taken, clocked, exponent, median_ratio, own_process, peak_memory
 from benchmarks.updates import OURS, PARTS, WAYS, Products, Trainer, fresh_model, generated_batch
 from mmpt.config import load_config
 from mmpt.config.fairseq_options import option
@@ -199,15 +199,15 @@ def _compare(
         runners = {}
         for way in ways:
             log.info("%s: %s, in a process of its own", make.__name__.strip("_").replace("_", " "), way)
-            runners[way] = stack.enter_context(OwnProcess(make, options, way))
+            runners[way] = stack.enter_context(own_process(make, options, way))
         log.info("%d alternating repeats", repeats)
         updates: dict[str, list[Taken]] = {way: [] for way in ways}
         products: dict[str, list[Taken]] = {way: [] for way in ways}
         for _ in range(repeats):
             for times, method in ((updates, "update"), (products, "multiply")):
                 for way, runner in runners.items():
-                    times[way].append(runner.call(method))
-        numbers = {way: runner.call("numbers") for way, runner in runners.items()}
+                    times[way].append(runner(method))
+        numbers = {way: runner("numbers") for way, runner in runners.items()}
     found: dict[str, Any] = {
         name: {way: numbers[way][name] for way in ways} for name in ("memory", "flops", "shares")
     }

@@ -1,6 +1,10 @@
 """What the benchmarks run in a process of its own."""
 
+import multiprocessing
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,15 +16,28 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_benchmark_own_process_keeps_its_object() -> None:
-    from benchmarks.common import OwnProcess
+    from benchmarks.common import own_process
 
-    with OwnProcess(bytearray, b"ab") as process:
-        process.call("append", ord("c"))
-        assert process.call("decode") == "abc"
-        with pytest.raises(AttributeError, match="nothing"):
-            process.call("nothing")
-    with pytest.raises(ValueError, match="must be in range"):
-        OwnProcess(bytearray, [256])
+    with own_process(bytearray, b"ab") as call:
+        call("append", ord("c"))
+        assert call("decode") == "abc"
+    with pytest.raises(AttributeError, match="nothing"), own_process(bytearray) as call:
+        call("nothing")
+    with pytest.raises(ValueError, match="must be in range"), own_process(bytearray, [256]):
+        pass
+    assert not multiprocessing.active_children()
+
+
+def test_benchmark_process_ends_with_an_error_outside() -> None:
+    """Ctrl-C is an error of this process, while the other one may compute for minutes."""
+    from benchmarks.common import own_process
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), own_process(threading.Event) as call:
+        threading.Timer(0.1, signal.pthread_kill, [threading.get_ident(), signal.SIGINT]).start()
+        call("wait", 60)
+    assert time.monotonic() - began < 30
+    assert not multiprocessing.active_children()
 
 
 def test_benchmark_in_own_process() -> None:

@@ -1,8 +1,10 @@
 """The benchmarks of training and data: both sides do the same work, and the numbers add up."""
 
 import argparse
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,25 +134,16 @@ def test_benchmark_train_table(
             self.matrix = self.matrix[:64, :64]
             self.flops = 2 * 64**3 * self.times
 
-    class Here:
-        """In the place of OwnProcess: in this process, since a new one takes seconds to load torch."""
-
-        def __init__(self, make: Any, *args: Any):
-            self.made = make(*args)
-            made.append(args[1])
-
-        def call(self, method: str) -> Any:
-            return getattr(self.made, method)()
-
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
+    @contextlib.contextmanager
+    def here(make: Any, *args: Any) -> Iterator[Any]:
+        """In the place of own_process: in this process, since a new one takes seconds to load torch."""
+        made.append(args[1])
+        runner = make(*args)
+        yield lambda method: getattr(runner, method)()
 
     made: list[str] = []
     kept: list[bool] = []
-    monkeypatch.setattr(train, "OwnProcess", Here)
+    monkeypatch.setattr(train, "own_process", here)
     monkeypatch.setattr(train, "Products", SmallProducts)
     monkeypatch.setattr(train, "MINILM", SETTINGS)
     monkeypatch.setattr(train, "BertSettings", lambda: SETTINGS)
