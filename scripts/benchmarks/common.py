@@ -62,11 +62,12 @@ def own_process(make: Callable[..., object], *args: Any) -> Iterator[Callable[..
 
 @contextlib.contextmanager
 def _new_process() -> Iterator[ProcessPoolExecutor]:
+    others = multiprocessing.active_children()
     process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=follow_parent)
     try:
         yield process
-    except BaseException:  # an error, or Ctrl-C: the processes need not finish
-        for child in multiprocessing.active_children():
+    except BaseException:  # an error, or Ctrl-C: the process need not finish
+        for child in {*multiprocessing.active_children()} - {*others}:
             child.terminate()
         raise
     finally:

@@ -198,7 +198,7 @@ def _compare(
     with contextlib.ExitStack() as stack:
         runners = {}
         for way in ways:
-            log.info("%s: %s, in a process of its own", make.__name__.strip("_").replace("_", " "), way)
+            log.info("a process for %s", way)
             runners[way] = stack.enter_context(own_process(make, options, way))
         log.info("%d alternating repeats", repeats)
         updates: dict[str, list[Taken]] = {way: [] for way in ways}

@@ -151,5 +151,4 @@ def test_waiting_threads_leave_the_cores_to_others_after_a_moment(
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-
     assert done.stdout.split() == [*expected, "False"]

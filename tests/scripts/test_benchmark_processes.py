@@ -40,9 +40,20 @@ def test_benchmark_process_ends_with_an_error_outside() -> None:
     assert not multiprocessing.active_children()
 
 
+def test_benchmark_process_leaves_others_alone() -> None:
+    from benchmarks.common import own_process
+
+    with own_process(bytearray, b"a") as other:
+        with pytest.raises(AttributeError), own_process(bytearray) as call:
+            call("nothing")
+        assert other("decode") == "a"
+
+
 def test_benchmark_in_own_process() -> None:
     from benchmarks.common import in_own_process
 
     pid, memory = in_own_process(os.getpid)
     assert pid != os.getpid()
     assert memory > 2**20
+    on_interrupt, _ = in_own_process(signal.getsignal, signal.SIGINT)
+    assert on_interrupt == signal.SIG_IGN  # Ctrl-C reaches every process of a terminal

@@ -69,6 +69,20 @@ def test_benchmark_train_operations() -> None:
     assert products.flops == products.times * 2 * len(products.matrix) ** 3
 
 
+def test_benchmark_train_numbers_are_of_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import train
+    from benchmarks.common import Taken
+    from benchmarks.updates import generated_batch
+
+    batch = generated_batch(6, 40, 7, 9, vary=True)
+    run = trainer("fp32")
+    monkeypatch.setattr(train, "clocked", lambda work: Taken(6.0, 4.0))
+    runner = train.Runner(run, lambda: [run.update(batch) for _ in range(2)], lambda: [batch, batch])
+    assert runner.update() == Taken(3.0, 2.0)
+    assert runner.multiply() == Taken(6.0, 4.0)
+    assert runner.flops == trainer("fp32").flops([batch])
+
+
 def test_benchmark_train_padding() -> None:
     from benchmarks.updates import Trainer, fresh_model
 
@@ -158,8 +172,11 @@ def test_benchmark_train_table(
     ratio = found["speed"]["ratio"].get("fp32")  # none where fp32 is what others are compared with
     assert (ratio is None) == (against == "fp32")
     assert last and last[2] == f"{1 if ratio is None else ratio:.2f}" and last[3] == against
+    seconds = found["speed"]["seconds"]
+    if ratio is not None:
+        assert ratio == seconds[against][0] / seconds["fp32"][0]
     assert len(kept) == 1 + sum(way in updates.OURS for way in made)  # the peer has the system's allocator
-    assert set(made) == set(found["speed"]["seconds"])
+    assert set(made) == set(seconds)
     for shares in found["speed"]["shares"].values():
         assert list(shares) == ["data", "forward", "backward", "optimizer"]
         assert sum(shares.values()) == pytest.approx(1)
