@@ -182,7 +182,7 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
         raise UserError(f"--prompts: {args.source} is a folder: expected a table.")
     else:
         table = read_table(args.source)
-        template = args.prompt or model.dataset_cfg.prompt_templates[0]
+        template = args.prompt or model.table_templates[0]
         rows = table.of_split(args.split) if args.split else table.rows
         texts = [prompts[0] for prompts in PromptTemplates([template], table).of_rows(rows)]
         if "" in texts:

@@ -23,7 +23,7 @@ from mmpt.models.folder import LoadedModel, save_model_folder
 from mmpt.models.hub import find_model, push_folder
 from mmpt.models.loading import load_model, model_hash
 from mmpt.processors.aligner import ALIGNERS
-from mmpt.processors.example import VIDEO_PROCESSORS, blank_warning
+from mmpt.processors.example import META_PROCESSORS, VIDEO_PROCESSORS, MetaProcessor, blank_warning
 from mmpt.processors.text import TEXT_PROCESSORS
 from mmpt.utils.arrays import non_finite, unit_rows, why_non_finite
 from mmpt.utils.device import choose_device
@@ -236,6 +236,13 @@ class SignCLIP:
         """Turns the file of a clip into features, without augmentation."""
         processor = VIDEO_PROCESSORS.get(self.dataset_cfg.video_processor, "dataset.video_processor")
         return processor.from_config(self.dataset_cfg, training=False, vfeat_dim=self.model_cfg.vfeat_dim)
+
+    @property
+    def table_templates(self) -> list[str]:
+        """Templates of its training prompts, with the names of a table's columns."""
+        name = self.dataset_cfg.meta_processor
+        corpus = META_PROCESSORS.get(name) if name in META_PROCESSORS else MetaProcessor
+        return corpus.table_templates(self.dataset_cfg)
 
     def clip_loader(self, windows: Windows | None = None) -> ClipLoader:
         """A picklable loader that prepares clips for this model."""

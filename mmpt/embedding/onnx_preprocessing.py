@@ -147,7 +147,7 @@ def _text(model: "SignCLIP", files: list[str]) -> dict[str, Any]:
         "longer_prompts": "keep the first max_tokens - 3 tokens",
         "unicode": "NFC",
         "tokenizer": files,
-        "prompt_templates": list(model.dataset_cfg.prompt_templates),
+        "prompt_templates": model.table_templates,
     }
 
 

@@ -94,7 +94,7 @@ def prompt_texts(
     template: None: the first template of the model's training. Raises UserError for a template that does not
     fit the table, and for different prompts with the same token ids.
     """
-    chosen = template or model.dataset_cfg.prompt_templates[0]
+    chosen = template or model.table_templates[0]
     texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]
     without = [row.id for row, text in zip(rows, texts) if not text]
     if without:

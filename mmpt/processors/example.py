@@ -72,6 +72,14 @@ class MetaProcessor(abc.ABC):
         Raises MissingDataError for missing files, UserError for invalid ones.
         """
 
+    @classmethod
+    def table_templates(cls, config: DatasetConfig) -> list[str]:
+        """The templates of the prompts, with the names of a table's columns.
+
+        A model that was trained on this corpus is evaluated on a table with the first of them.
+        """
+        return list(config.prompt_templates)
+
     def describe(self) -> str:
         """One line for the log: the number of clips and prompts."""
         return f"{len(self.examples)} clips of {len({e.text for e in self.examples})} prompts"

@@ -163,6 +163,14 @@ class FingerspellingMetaProcessor(MetaProcessor):
             )
         return corpus
 
+    @classmethod
+    def table_templates(cls, config: DatasetConfig) -> list[str]:
+        """See MetaProcessor. A table's `text` is the letter, `signed_language` the language's code."""
+        return [
+            template.replace("{letter}", "{text}").replace("{code}", "{signed_language}")
+            for template in LetterTemplates(config.prompt, config.prompt_templates).templates
+        ]
+
     def describe(self) -> str:
         """See MetaProcessor; with the clips of each sign language."""
         counts = Counter(example.group for example in self.examples)

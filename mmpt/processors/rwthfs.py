@@ -89,6 +89,11 @@ class RWTHFSMetaProcessor(MetaProcessor):
                 made.leaks = [f"{len(both)} clips are in {config.train_path} too: {some_of(both)}."]
         return made
 
+    @classmethod
+    def table_templates(cls, config: DatasetConfig) -> list[str]:
+        """See MetaProcessor."""
+        return [PROMPT.replace("{letter}", "{text}")]
+
     def describe(self) -> str:
         """See MetaProcessor; with the number of skipped clips."""
         note = f", {self.skipped} of cam1 skipped" if self.skipped else ""

@@ -181,6 +181,9 @@ def test_embed_follows_links_and_skips_its_output(model_folder, folder, tmp_path
     ],
 )
 def test_embed_refuses_unused_options(model_folder, folder, small_table, tmp_path, source, options, capsys):
+    assert embed(model_folder, small_table, tmp_path / "default", "--prompts") == 0
+    ids = [row["id"] for row in read_embedding_set(tmp_path / "default").ids]
+    assert ids == [f"Fingerspell the letter {letter}." for letter in "ABCDEF"], "as in training"
     (tmp_path / "list.txt").write_text("a prompt\n")
     where = {"folder": folder, "table": small_table, "list": tmp_path / "list.txt"}[source]
     assert embed(model_folder, where, tmp_path / "out", *options) == 2

@@ -44,14 +44,19 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
     assert all(clip["pose"]["frames"] > 1 and clip["signer"] for clip in report["clips"])
 
 
-def test_evaluate_prompt_template(model_folder, small_table, tmp_path):
-    template = "<{spoken_language}> <{signed_language}> {text}"
-    options = ("--protocol", "zero_shot", "--prompt", template, "--split", "valid")
+@pytest.mark.parametrize(
+    "options, prompt",
+    [
+        ([], "Fingerspell the letter {}."),
+        (["--prompt", "<{spoken_language}> <{signed_language}> {text}"], "<en> <asq> {}"),
+    ],
+)
+def test_evaluate_prompt_template(model_folder, small_table, tmp_path, options, prompt):
+    """Without --prompt, the prompts are those of the model's training."""
+    options = ("--protocol", "zero_shot", "--split", "valid", *options)
     assert evaluate(model_folder, small_table, tmp_path, *options) == 0
     with open(tmp_path / "per_class.csv") as file:
-        assert {row["class"] for row in csv.DictReader(file)} == {
-            f"<en> <asq> {letter}" for letter in "ABCDEF"
-        }
+        assert {row["class"] for row in csv.DictReader(file)} == {prompt.format(c) for c in "ABCDEF"}
 
 
 def test_evaluate_on_train_needs_allow_train(model_folder, small_table, tmp_path, capsys):

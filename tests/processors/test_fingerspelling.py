@@ -8,6 +8,8 @@ import pytest
 
 from mmpt.config import DatasetConfig
 from mmpt.processors.fingerspelling import FingerspellingMetaProcessor, find_lexicon, read_index, write_out
+from mmpt.processors.table_file import read_table
+from mmpt.processors.templates import PromptTemplates
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import sha256
 
@@ -58,6 +60,26 @@ def test_extra_letters_are_for_training_only():
 def test_prompts_can_name_the_language():
     prompts = {e.text for e in split("test", prompt="Fingerspell {letter} in {language}.", letters=["A"])}
     assert prompts == {f"Fingerspell A in {n} Sign Language." for n in ("German", "American", "Swiss-German")}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"prompt": "The letter {letter} of {code}."},
+        {"prompt": "Fingerspell {letter}.", "prompt_templates": ["{text} <{code}>", "{text}"]},
+    ],
+)
+def test_a_table_of_the_same_clips_has_the_same_prompts(tmp_path, changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    rows = [row for row in read_index(find_lexicon(None)) if row.language == "gsg"]
+    lines = [f"{n},{r.path},{write_out(r.letter)},{r.language}" for n, r in enumerate(rows)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,path,text,signed_language", *lines]))
+    table = read_table(tmp_path / "t.csv")
+    templates = FingerspellingMetaProcessor.table_templates(config)
+    made = {tuple(texts) for texts in PromptTemplates(templates, table).of_rows(table.rows)}
+    examples = split("test", test_languages=["gsg"], **changes)
+    assert made >= {(e.text, *e.other_texts) for e in examples} and len(examples) == 26
 
 
 def test_written_out_letters_survive_an_uncased_tokenizer():
