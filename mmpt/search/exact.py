@@ -1,5 +1,11 @@
-"""Exact top-k of dot products, block by block of an array or memory map of any length."""
+"""Exact top-k of dot products, block by block of an array or memory map of any length.
 
+A product of matrices in float32 rounds a score differently from block to block, and with the number of
+queries. So it only selects candidates, with a few more than k. Their scores are summed in float64, one by
+one. Where rounding may have kept another row from being a candidate, all rows that it concerns are summed.
+"""
+
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +16,8 @@ from mmpt.utils.top_k import TopK
 BLOCK = 1 << 14
 """Rows per block."""
 _QUERIES = 256
+_MORE = 8
+_PAIRS = 1 << 13
 
 
 class Hits(NamedTuple):
@@ -21,18 +29,61 @@ class Hits(NamedTuple):
     """[queries, k]; -1 (and score -inf) where there are fewer."""
 
 
-def top_k(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int) -> Hits:
+def top_k(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, longest: float | None = None
+) -> Hits:
     """The k rows of `vectors` [N, D] with the largest dot product, for each of `queries` [Q, D].
 
-    Needs memory for a block of vectors, 256 queries' scores of it, and Q x k hits.
+    A score depends on its two vectors only, so equal vectors have equal scores. longest: the largest norm of
+    `vectors`; None: it is computed. Needs memory for a block of vectors, 256 queries' scores of it, and Q x k
+    hits.
     """
-    best = TopK(len(queries), min(k, len(vectors)))
-    for start in range(0, len(vectors), BLOCK):
-        block = np.asarray(vectors[start : start + BLOCK], dtype=np.float32, order="C")
-        for first in range(0, len(queries), _QUERIES):
-            some = slice(first, first + _QUERIES)
-            best.add(queries[some] @ block.T, start, some)
-    return Hits(best.scores, best.numbers)
+    k, count, width = min(k, len(vectors)), len(vectors), vectors.shape[1]
+    first = TopK(len(queries), min(k + _MORE, count))
+    for start, block in _blocks(vectors):
+        for some in _parts(len(queries), _QUERIES):
+            first.add(queries[some] @ block.T, start, some)
+    rows = first.numbers
+    scores = dot_products(queries, vectors, np.repeat(np.arange(len(queries)), rows.shape[1]), rows.ravel())
+    hits = best(scores.reshape(rows.shape), rows, k)
+    if not k or rows.shape[1] == count:
+        return hits
+    if longest is None:
+        longest = largest_norm(vectors)
+    # a row outside is a hit only if the float32 product is that wrong: twice the largest error of a sum of D
+    # products, in any order (Higham 2002, section 3.1)
+    reach = np.finfo(np.float32).eps * longest * np.linalg.norm(queries, axis=1).astype(np.float64)
+    doubtful = np.flatnonzero(first.scores[:, -1] >= hits.scores[:, -1] - width * reach)
+    for some in _parts(len(doubtful), _QUERIES):
+        which = doubtful[some]
+        least = hits.scores[which, -1] - reach[which]  # the hits' scores are rounded to float32
+        hits.scores[which], hits.rows[which] = _best_from(queries[which], vectors, k, least)
+    return hits
+
+
+def _best_from(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, least: NDArray[np.float64]
+) -> Hits:
+    """The k best of the rows whose score in float64 is at least `least` [Q]."""
+    found, wide = TopK(len(queries), k), queries.astype(np.float64)
+    for start, block in _blocks(vectors):
+        query, row = np.nonzero(wide @ block.T.astype(np.float64) >= least[:, None])
+        found.merge(query, dot_products(queries, block, query, row), row + start)
+    return Hits(found.scores, found.numbers)
+
+
+def dot_products(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    query: NDArray[np.int64],
+    row: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """The dot product [n] of each pair of a query and a row, summed in float64."""
+    scores = np.empty(len(query), dtype=np.float32)
+    for some in _parts(len(query), _PAIRS):
+        one, other = queries[query[some]].astype(np.float64), vectors[row[some]].astype(np.float64)
+        scores[some] = np.einsum("nd,nd->n", one, other)
+    return scores
 
 
 def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
@@ -48,3 +99,18 @@ def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
     else:
         order = chosen[query, descending[:, :k]]
     return Hits(scores[query, order], rows[query, order])
+
+
+def largest_norm(vectors: NDArray[np.float32]) -> float:
+    """The norm of the longest of `vectors` [N, D]."""
+    return max(float(np.linalg.norm(block, axis=1).max()) for _, block in _blocks(vectors))
+
+
+def _blocks(vectors: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    for start in range(0, len(vectors), BLOCK):
+        yield start, np.asarray(vectors[start : start + BLOCK], dtype=np.float32, order="C")
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, start + size)

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmpt import __version__
 from mmpt.search import approximate
-from mmpt.search.exact import Hits, best, top_k
+from mmpt.search.exact import Hits, best, largest_norm, top_k
 from mmpt.search.sources import Embeddings, open_array, same_model
 from mmpt.utils.arrays import all_finite, unit_rows
 from mmpt.utils.arrays import open_array as open_numbers
@@ -221,7 +222,7 @@ class Index:
         unit = _prepared(given, self.measure)
         k = min(k, len(self))
         if exact or self.kind == "flat":
-            return top_k(unit, self._rows, k)
+            return top_k(unit, self._rows, k, self._longest)
         count = min(len(self), max(k * (k_factor or self.effort[1]), _LEAST_CANDIDATES))
         visits = min(len(self), effort or self.effort[0])  # there are not more nodes or lists
         with approximate.threads_for(len(unit)):
@@ -253,8 +254,12 @@ class Index:
         noise = np.random.default_rng(0).standard_normal(near.shape, dtype=np.float32)
         near += noise * np.linalg.norm(near, axis=1, keepdims=True) / np.sqrt(self.dim)
         queries = _prepared(near, self.measure)
-        wanted = top_k(queries, self._rows, min(_RECALL_AT, len(self)))
+        wanted = top_k(queries, self._rows, min(_RECALL_AT, len(self)), self._longest)
         return approximate.choose_effort(self._approximate(), queries, self._rows, wanted)
+
+    @cached_property
+    def _longest(self) -> float:
+        return 1.0 if self.measure == "cosine" else largest_norm(self._rows)
 
     def _some_vectors(self) -> NDArray[np.float32]:
         rows = np.linspace(0, len(self) - 1, min(_RECALL_QUERIES, len(self))).astype(int)

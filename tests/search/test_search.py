@@ -74,6 +74,23 @@ def test_top_k_ties_at_k(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hits.rows.tolist() == wanted.tolist()
 
 
+@pytest.mark.parametrize("spread", [1, 1e-5])
+@pytest.mark.parametrize("copies", [2, 60])
+def test_top_k_depends_on_the_two_vectors_only(copies: int, spread: float) -> None:
+    """Float32 products of matrices round the scores of equal vectors differently."""
+    random = np.random.default_rng(0)
+    some = random.standard_normal((1, 1000)) + spread * random.standard_normal((40, 1000))
+    array = np.tile(some.astype(np.float32), (copies, 1))[: 40 * copies - 1]
+    queries = (some[::8] + spread * random.standard_normal((5, 1000))).astype(np.float32)
+    wanted = (queries.astype(np.float64) @ array.T.astype(np.float64)).round(9).astype(np.float32)
+    hits = top_k(queries, array, 10)
+    assert hits.rows.tolist() == np.argsort(-wanted, axis=1, kind="stable")[:, :10].tolist()
+    for number in range(len(queries)):
+        alone = top_k(queries[number : number + 1], array, 10)
+        assert alone.rows[0].tolist() == hits.rows[number].tolist()
+        assert alone.scores[0].tolist() == hits.scores[number].tolist()
+
+
 @pytest.mark.parametrize("measure", ["cosine", "dot"])
 def test_flat_index_search(tmp_path: Path, measure: str) -> None:
     array = vectors(200) * np.linspace(0.1, 3, 200, dtype=np.float32)[:, None]
