@@ -177,7 +177,8 @@ def _listed_frames(tree: Any) -> tuple[list[tuple[int, list[Any]]], Mapping[str,
             (_number(entry.get("frame_id", index)), entry["instances"]) for index, entry in enumerate(tree)
         ]
     elif all("image_id" in entry for entry in tree):
-        frames = [(_number(_image_name(entry["image_id"], images)), [entry]) for entry in tree]
+        frames = [(_number(_image_name(name, images)), []) for name in images]
+        frames += [(_number(_image_name(entry["image_id"], images)), [entry]) for entry in tree]
     elif all("keypoints" in entry for entry in tree):
         frames = [(0, tree)]  # of one image
     else:
@@ -277,6 +278,8 @@ def _stacked(frames: _Frames, about: Mapping[str, Any]) -> People:
     if not frames.points:
         raise UserError("no frame shows a person")
     first, last = min(frames), max(frames)
+    if first > 1:  # tools count from 0 or from 1
+        log.warning("the JSON begins with frame %d: the pose has no frames before it", first)
     shape = (last - first + 1, max(map(len, frames.values())), frames.points)
     if shape[0] > MAX_FRAMES or 3 * shape[0] * shape[1] * shape[2] > _MAX_NUMBERS:
         raise UserError(

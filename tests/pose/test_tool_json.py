@@ -139,6 +139,20 @@ def test_coco_wholebody_annotations_in_parts(tmp_path):
     assert (found.width, found.height, found.fps) == (64, 48, None)
 
 
+def test_images_of_coco_without_people_are_frames(tmp_path, caplog):
+    values = people(1)
+    images = [{"id": 900 + i, "file_name": f"f_{i:03d}.png"} for i in range(9)]
+    annotations = coco(values)
+    for entry, image in zip(annotations, (902, 903, 906)):
+        entry["image_id"] = image
+    found = read_clip_file(save(tmp_path / "a.json", {"images": images, "annotations": annotations}))
+    assert found.confidence.any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3, 6] and len(found.data) == 9
+    assert not caplog.text
+    found = read_clip_file(save(tmp_path / "b.json", annotations))
+    assert len(found.data) == 5
+    assert "begins with frame 902: the pose has no frames before it" in caplog.text
+
+
 def test_openpose_folder_in_the_order_of_numbers_with_gaps(tmp_path, caplog):
     values = people(2, frames=12, points=137)
     folder = openpose_folder(tmp_path / "a", values, first=5)
