@@ -114,11 +114,15 @@ class SavedPeaks:
     def floor(self) -> NDArray[np.float32]:
         """The least score of the peaks that are kept: of a text that metrics need, all peaks.
 
-        With one text at a time, the texts compete whatever their thresholds.
+        With one text at a time, the texts compete whatever their thresholds: a peak below all of them suppresses
+        no detection.
         """
         limits = self.options.thresholds.of(self.targets.names)
+        one_at_a_time = self.options.search.one_at_a_time
+        if one_at_a_time:
+            limits[:] = limits.min()
         if self.references is not None:
-            rest = self.options.choose is None and not self.options.search.one_at_a_time
+            rest = self.options.choose is None and not one_at_a_time
             limits[self.chance_texts if rest else slice(None)] = -np.inf
         return limits
 

@@ -323,6 +323,21 @@ def test_examples_of_an_index_are_found_where_they_are(work, model, model_folder
     assert "has no row for 2 of 2 entries" in capsys.readouterr().err
 
 
+def test_a_reference_changes_no_detection_of_texts_that_compete(work, model_folder):
+    """The best text of each window is below its own threshold, which others are not."""
+    scores: dict[str, list[float]] = {}
+    assert spot(work, model_folder, "--threshold", -1, "--out", work / "all") == 0
+    for *_, text, score in rows_of(work / "all" / "a.csv"):
+        scores.setdefault(text, []).append(float(score))
+    best, *others = sorted(scores, key=lambda text: -max(scores[text]))
+    Thresholds(min(map(min, scores.values())), {best: max(scores[best]) + 0.1}).write(work / "t.json")
+    words = ["--thresholds", work / "t.json", "--one-at-a-time"]
+    assert spot(work, model_folder, *words, "--out", work / "without") == 0
+    assert spot(work, model_folder, *words, "--reference", work, "--out", work / "with") == 0
+    found = [rows_of(work / out / "a.csv") for out in ("with", "without")]
+    assert found[0] == found[1] and best not in {row[2] for row in found[0]}
+
+
 def test_features_of_video_models(data_dir, tmp_path, capsys):
     bert = str(data_dir / "mmfusion" / "bert")
     dataset = DatasetConfig(
