@@ -135,17 +135,6 @@ def component_points(
     return REDUCED_FACE_POINTS if pose_components == REDUCED_FACE else tuple(map(str, range(n_face)))
 
 
-def n_points(pose_components: PoseComponents, n_face: int = 468, layout: str = HOLISTIC_LAYOUT) -> int:
-    """Number of selected points; `n_face`: points of the whole face. Raises UserError."""
-    names = component_names(pose_components)
-    return sum(len(component_points(name, pose_components, n_face, layout)) for name in names)
-
-
-def feature_dim(pose_components: PoseComponents, n_face: int = 468) -> int:
-    """Dimension of the published features (x, y, z): full 1629 or 1659, reduced face 609, one hand 63."""
-    return 3 * n_points(pose_components, n_face)
-
-
 def select_components(
     clip: PoseClip,
     pose_components: PoseComponents,

@@ -61,13 +61,7 @@ def normalize_shoulders(clip: PoseClip) -> PoseClip:
 
 def hide_legs(clip: PoseClip) -> PoseClip:
     """Remove knees, ankles, heels and feet, as in the published features; the hips are kept."""
-    legs = [clip.index(POSE, name) for name in LEG_POINTS if (POSE, name) in clip.layout]
-    if not legs:
-        return clip
-    data, confidence = clip.data.copy(), clip.confidence.copy()
-    data[:, legs] = 0
-    confidence[:, legs] = 0
-    return clip.with_data(data, confidence)
+    return clip.without([clip.index(POSE, name) for name in LEG_POINTS if (POSE, name) in clip.layout])
 
 
 def scale_depth(clip: PoseClip) -> PoseClip:
