@@ -12,7 +12,7 @@ from pose_format.utils.reader import BufferReader
 
 from mmpt.pose.clip import PoseLayout
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
-from mmpt.pose.estimators import ESTIMATORS, Estimator, estimator_named_like
+from mmpt.pose.estimators import ESTIMATORS, Estimator, estimator_named_like, points_of
 from mmpt.utils.errors import UserError
 
 MAX_HEADER_BYTES = 1 << 17
@@ -48,7 +48,7 @@ class Header:
     def of(cls, parsed: PoseHeader, content: bytes = b"") -> "Header":
         """Check a parsed header. Raises UserError."""
         estimator = _check_header(parsed)
-        stored, axes = _layout(parsed), len(parsed.components[0].format) - 1
+        stored, axes = PoseLayout.of(points_of(parsed.components)), len(parsed.components[0].format) - 1
         if estimator is None:
             return cls(content, parsed, axes, stored, stored, None)
         columns, layout = estimator.mapping(stored)
@@ -178,10 +178,6 @@ def _check_points(component: str, points: Collection[str], estimator: Estimator)
             f"{component} has {len(other)} of {len(points)} points that {estimator.title} does not have (the "
             f"first: {shortened(other[0])}); {EXPECTED}"
         )
-
-
-def _layout(header: PoseHeader) -> PoseLayout:
-    return PoseLayout.of([(part.name, point) for part in header.components for point in part.points])
 
 
 def reason_of(error: Exception) -> str:
