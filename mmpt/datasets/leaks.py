@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import sha256
+from mmpt.utils.files import content_ids
 
 if TYPE_CHECKING:
     from mmpt.pose.span import Span
@@ -91,22 +91,6 @@ def shared_with_training(table: Table, split: str) -> list[str]:
     """
     both = [row for row in table.rows if row.split in ("train", split)]
     return find_leaks(both, [row.path for row in both], by_name=True).in_short(table.path)
-
-
-def content_ids(files: Sequence[Path]) -> dict[Path, str]:
-    """A string for each file, the same for files with equal content.
-
-    A missing file equals no other; a file of unique size is not read.
-    """
-    sizes = {file: file.stat().st_size if file.is_file() else None for file in dict.fromkeys(files)}
-    shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
-    ids = {}
-    for number, (file, size) in enumerate(sizes.items()):
-        if size is None:
-            ids[file] = f"missing {number}"
-        else:
-            ids[file] = sha256(file) if size in shared else f"only file of {size} bytes"
-    return ids
 
 
 def _overlapping(rows: list[TableRow]) -> list[list[TableRow]]:

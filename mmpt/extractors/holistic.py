@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -24,7 +23,7 @@ import numpy as np
 from mmpt.extractors.base import Extractor, FileReader, Outcome
 from mmpt.extractors.holistic_bundle import default_bundle, has_irises, is_outdated, model_hashes
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.packages import VIDEO, need_packages
+from mmpt.utils.packages import VIDEO, need_packages, package_folder
 
 if TYPE_CHECKING:
     from pose_format import Pose
@@ -109,9 +108,8 @@ def seen_share(pose: "Pose", component: str) -> float:
 
 def has_legacy() -> bool:
     """Whether the installed mediapipe, which is not imported, has the legacy Holistic."""
-    found = find_spec("mediapipe")
-    folders = list(found.submodule_search_locations or []) if found else []
-    return any(Path(folder, "python", "solutions", "holistic.py").is_file() for folder in folders)
+    folder = package_folder("mediapipe")
+    return folder is not None and (folder / "python" / "solutions" / "holistic.py").is_file()
 
 
 def _complexity(complexity: int | None, bundle: Path | None) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import files_under, sha256
+from mmpt.utils.files import content_ids, files_under
 
 #: names of the 35 gestures, in the order of their numbers, which start at 1
 GESTURES = (*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "AE", "OE", "UE", "SCH", "One", "Two", "Three", "Four", "Five")
@@ -143,15 +143,11 @@ def make_links(paths: dict[str, Path], folder: Path, camera: str | None = None) 
 
 def _same_content(places: dict[str, list[Path]]) -> list[list[str]]:
     """Groups of stems whose files have equal content, which would leak between splits."""
-    by_size: dict[int, list[str]] = {}
+    content = content_ids(paths[0] for paths in places.values())
+    groups: dict[str, list[str]] = {}
     for stem in sorted(places):
-        by_size.setdefault(places[stem][0].stat().st_size, []).append(stem)
-    by_content: dict[str, list[str]] = {}
-    for stems in by_size.values():
-        if len(stems) > 1:
-            for stem in stems:
-                by_content.setdefault(sha256(places[stem][0]), []).append(stem)
-    return sorted(stems for stems in by_content.values() if len(stems) > 1)
+        groups.setdefault(content[places[stem][0]], []).append(stem)
+    return sorted(stems for stems in groups.values() if len(stems) > 1)
 
 
 def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
