@@ -22,6 +22,7 @@ import numpy as np
 
 from mmpt.extractors.base import Extractor, FileReader, Outcome
 from mmpt.extractors.holistic_bundle import default_bundle, has_irises, is_outdated, model_hashes
+from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.packages import VIDEO, need_packages, package_folder
 
@@ -85,11 +86,7 @@ class HolisticReader(FileReader):
                     f"{float(video.decoded.longest_gap):.4f} s per frame), but a pose file has one rate: "
                     f"use --fps"
                 )
-        parts = {
-            "person": "POSE_LANDMARKS",
-            "left_hand": "LEFT_HAND_LANDMARKS",
-            "right_hand": "RIGHT_HAND_LANDMARKS",
-        }
+        parts = {"person": POSE, "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
         facts |= {"pose_frames": len(pose.body.data), "points": pose.body.data.shape[2]}
         facts |= {part: round(seen_share(pose, component), 4) for part, component in parts.items()}
         return pose, Outcome(facts, notes)
