@@ -16,7 +16,7 @@ from mmpt.evaluators.reports.tables import escape_markdown
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.normalization import apply_frame, shoulder_frame
-from mmpt.pose.reader import read_pose
+from mmpt.pose.reader import read_clip
 from mmpt.signwriting import Sign
 from mmpt.signwriting.glyphs import sign_uri
 from mmpt.utils.figures import save_figure
@@ -145,9 +145,7 @@ def _clips(path: Path, report: TableReport) -> Path:
     axes = figure.subplots()  # one for all clips: twelve take most of the time of a check
     for place, i in enumerate(shown):
         row = report.table.rows[readable[i]]
-        clip = read_pose(report.files[readable[i]])
-        if row.span is not None:
-            clip = clip.frames(row.span.frames(len(clip), clip.fps))
+        clip = read_clip(report.files[readable[i]], row.span)
         corner = np.array([place % columns * 3.2, place // columns * 3.7])
         _draw(axes, clip, corner)
         text = " ".join(row.text.split())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.pose.clip import PoseClip
+from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.processors.table import clip_files
 from mmpt.processors.table_file import Table, TableRow
@@ -113,7 +114,8 @@ class ClipLoader:
     def _windows(self, job: ClipJob) -> list[Piece]:
         assert self.windows is not None
         prepare = self.processor.prepare
-        clip = prepare.read(job.path) if job.span is None else prepare.read_recording(job.path)
+        read = read_pose if job.span is None else read_recording
+        clip = read(job.path, person=prepare.person)
         try:
             first = 0
             if job.span is not None:
