@@ -128,11 +128,11 @@ def _lengths(path: Path, report: TableReport) -> Path:
     return save_figure(figure, path, dpi=110)
 
 
-def _whole_bins(lengths: NDArray[np.int64], most: int = 24) -> NDArray[np.float64]:
-    """Edges of at most `most` + 1 bins that contain equally many integers each."""
+def _whole_bins(lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Edges of at most 25 bins that contain equally many integers each."""
     if not len(lengths):
         return np.array([-0.5, 0.5])
-    step = -(-int(np.ptp(lengths) + 1) // most)
+    step = -(-int(np.ptp(lengths) + 1) // 24)
     return np.arange(lengths.min(), lengths.max() + step + 1, step) - 0.5
 
 

@@ -216,8 +216,8 @@ def _near(model: TFLiteModel, one: int, other: np.ndarray, limit: np.ndarray) ->
     return model.add("CAST", model.add("LESS_EQUAL", apart, limit, kind="BOOL"))
 
 
-def _with_normalization(content: bytes, mean: float = 0.0, std: float = 255.0) -> bytes:
-    """The model with metadata: (value - mean) / std for each value of the input image.
+def _with_normalization(content: bytes) -> bytes:
+    """The model with metadata: each value of the input image is divided by 255.
 
     Without it, the landmarks are wrong, without a message. (mediapipe's MetadataPopulator would do the same,
     but cannot be imported in 1.2.)
@@ -228,7 +228,7 @@ def _with_normalization(content: bytes, mean: float = 0.0, std: float = 255.0) -
     unit = metadata.ProcessUnitT()
     unit.optionsType = metadata.ProcessUnitOptions.NormalizationOptions
     unit.options = metadata.NormalizationOptionsT()
-    unit.options.mean, unit.options.std = [mean], [std]
+    unit.options.mean, unit.options.std = [0.0], [255.0]
     image = metadata.TensorMetadataT()
     image.name, image.processUnits = "image", [unit]
     image.content = metadata.ContentT()

@@ -51,17 +51,15 @@ class Augmenter:
         return clip
 
 
-def augment2d_matrix(
-    rng: np.random.Generator, rotation_std: float = 0.2, shear_std: float = 0.2, scale_std: float = 0.2
-) -> np.ndarray:
-    """float32 [3, 3] for row vectors: shear (x by y), rotation (radians), scale of y, each N(0, std).
+def augment2d_matrix(rng: np.random.Generator) -> np.ndarray:
+    """float32 [3, 3] for row vectors: shear (x by y), rotation (radians), scale of y, each N(0, 0.2).
 
     The matrices, their order and the order of the draws are those of pose-format's `Pose.augment2d`.
     """
-    shear = np.array([[1.0, rng.normal(0, shear_std)], [0.0, 1.0]])
-    angle = rng.normal(0, rotation_std)
+    shear = np.array([[1.0, rng.normal(0, 0.2)], [0.0, 1.0]])
+    angle = rng.normal(0, 0.2)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    scale = np.diag([1.0, 1.0 + rng.normal(0, scale_std)])
+    scale = np.diag([1.0, 1.0 + rng.normal(0, 0.2)])
     matrix = np.eye(3, dtype=np.float32)
     matrix[:2, :2] = shear @ rotation @ scale
     return matrix

@@ -150,7 +150,7 @@ def _same_content(places: dict[str, list[Path]]) -> list[list[str]]:
     return sorted(stems for stems in groups.values() if len(stems) > 1)
 
 
-def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
+def published_split(stems: Iterable[str]) -> dict[str, list[str]]:
     """The split of the published experiments: {"train", "val", "test"} -> names, in the published order.
 
     The names, sorted as strings, are shuffled; the first tenth (rounded down) is for validation, the next for
@@ -158,7 +158,7 @@ def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, l
     fewer than 10 names.
     """
     shuffled = sorted(stems)
-    random.Random(seed).shuffle(shuffled)
+    random.Random(SPLIT_SEED).shuffle(shuffled)
     count = int(_SHARE * len(shuffled))
     if count == 0:
         raise UserError(
@@ -168,7 +168,7 @@ def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, l
     return {"train": shuffled[2 * count :], "val": shuffled[:count], "test": shuffled[count : 2 * count]}
 
 
-def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
+def signer_split(stems: Iterable[str]) -> dict[str, list[str]]:
     """A split in which each signer is in one part only.
 
     Validation, then the test, take shuffled signers until they have a tenth of the names, at least one
@@ -182,7 +182,7 @@ def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list
         raise UserError(
             f"a split by signer needs at least {len(SPLITS)} signers, got {len(signers)}: {signers}."
         )
-    random.Random(seed).shuffle(signers)
+    random.Random(SPLIT_SEED).shuffle(signers)
     wanted = int(_SHARE * sum(len(names) for names in by_signer.values()))
     split: dict[str, list[str]] = {name: [] for name in SPLITS}
     for position, signer in enumerate(signers):

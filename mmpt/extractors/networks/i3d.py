@@ -78,7 +78,7 @@ class Classifier(nn.Module):
 
 
 class I3D(FrozenNetwork):
-    """Windows of 16 frames -> 1024 non-negative numbers; `classify` goes on to the logits of the signs."""
+    """Windows of 16 frames -> 1024 non-negative numbers; `logits` maps these to the logits of the signs."""
 
     def __init__(self, num_classes: int = 5383):
         super().__init__()
@@ -121,7 +121,3 @@ class I3D(FrozenNetwork):
         x = self.pool(x, (2, 2, 2), (2, 2, 2))
         x = self.Mixed_5c(self.Mixed_5b(x))
         return x.mean((1, 2, 3), dtype=torch.float32)
-
-    def classify(self, frames: Tensor) -> Tensor:
-        """Frames as for `forward` -> float32 logits [N, num_classes]."""
-        return self.logits(self.forward(frames))
