@@ -115,7 +115,7 @@ def check_table(
     files = [Path(job[0]) for job in jobs]
     if clips is None:
         clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
-    report = TableReport(table, files, clips, reader, LONG)
+    report = TableReport(table, files, clips, reader)
     if config is not None:
         windows = config.dataset.long_video == "windows"
         report.longest = sys.maxsize if windows else config.dataset.max_video_len

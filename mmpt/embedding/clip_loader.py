@@ -84,7 +84,9 @@ class ClipLoader:
     def __call__(self, job: ClipJob) -> list[Piece] | str:
         """The pieces of one clip, or the error message."""
         try:
-            return self._windows(job) if self.windows else [self._piece(job, self._whole(job))]
+            if self.windows:
+                return self._windows(job, self.windows)
+            return [self._piece(job, self.processor(job.path, mirror=job.mirror, span=job.span))]
         except UserError as error:
             return str(error)
 
@@ -108,11 +110,7 @@ class ClipLoader:
                 held.clear()
         return [results[number] for number in range(len(jobs))]
 
-    def _whole(self, job: ClipJob) -> NDArray[np.float32]:
-        return self.processor(job.path, mirror=job.mirror, span=job.span)
-
-    def _windows(self, job: ClipJob) -> list[Piece]:
-        assert self.windows is not None
+    def _windows(self, job: ClipJob, windows: Windows) -> list[Piece]:
         prepare = self.processor.prepare
         read = read_pose if job.span is None else read_recording
         clip = read(job.path, person=prepare.person)
@@ -122,7 +120,7 @@ class ClipLoader:
                 part = job.span.frames(len(clip), clip.fps)
                 first, clip = part.start, clip.frames(part)
             pieces: list[tuple[NDArray[np.float32], float, float]] = []
-            for part in self.windows.spans(len(clip), clip.fps):
+            for part in windows.spans(len(clip), clip.fps):
                 prepared = prepare.clip(clip.frames(part), job.mirror)
                 start, end = ((first + frame) * 1000 / clip.fps for frame in (part.start, part.stop))
                 pieces.append((self.processor.features(prepared), start, end))

@@ -11,6 +11,7 @@ with the models of a file (see holistic_bundle.py), which needs MediaPipe 1.x on
 import abc
 import argparse
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -73,6 +74,9 @@ class HolisticReader(FileReader):
         need_packages("the pose of a video", VIDEO)
         from mmpt.extractors.video import Video
 
+        # MediaPipe's C++ code logs every graph that it builds
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with Video(source) as video:
             frames = video.frames()
             if (fps := self.fps) is not None:

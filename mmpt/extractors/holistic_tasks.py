@@ -48,9 +48,6 @@ class TasksReader(HolisticReader):
 
     def _results(self, video: "Video", frames: Iterator[tuple[Fraction, Any]]) -> Iterator[Any]:
         """One HolisticLandmarkerResult per frame."""
-        # MediaPipe's C++ code logs every graph that it builds
-        os.environ.setdefault("GLOG_minloglevel", "2")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from mediapipe import Image, ImageFormat
         from mediapipe.tasks.python import BaseOptions, vision
 

@@ -113,7 +113,7 @@ def build_video_tower(
         num_layers=layers,
         cls_id=bert.cls_id,
         sep_id=bert.sep_id,
-        conv1d=model_cfg.conv1d or 0,
+        conv1d=model_cfg.conv1d,
         dropout=model_cfg.dropout,
     )
     tower = tower_class(settings, options)

@@ -90,13 +90,7 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
             "expected others for [CLS] and for [SEP] (tokenizer_config.json)."
         )
     check_vocabulary(tokenizer, settings, str(folder / "config.json"))
-    return PretrainedBert(
-        name,
-        settings,
-        _read_weights(folder, name) if weights else None,
-        tokenizer.cls_token_id,
-        tokenizer.sep_token_id,
-    )
+    return PretrainedBert(name, settings, _read_weights(folder, name) if weights else None, *ids)
 
 
 @functools.lru_cache(maxsize=8)

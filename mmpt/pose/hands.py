@@ -47,7 +47,7 @@ def normalize_hand(clip: PoseClip) -> PoseClip:
     turned = np.stack([cos * x - sin * y, sin * x + cos * y, turned[..., 2]], axis=-1)
     length = np.sqrt((line**2).sum(axis=1))
 
-    present = clip.confidence != 0
+    present = clip.present
     sound = present[:, PALM].all(axis=1) & (area > 0) & (length > 1e-12)
     turned *= (_SIZE / np.where(sound, length, 1))[:, None, None]
     present = present & sound[:, None]

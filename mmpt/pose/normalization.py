@@ -86,7 +86,7 @@ def scale_depth(clip: PoseClip) -> PoseClip:
 def depth_to_scale(clip: PoseClip) -> bool | None:
     """Whether z has the unit of x and y (see scale_depth); None for a clip without points."""
     names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
-    data, present = clip.data, clip.confidence != 0
+    data, present = clip.data, clip.present
     if names:
         columns = np.concatenate([clip.layout.columns(name) for name in names])
         data, present = data.take(columns, axis=1), present.take(columns, axis=1)

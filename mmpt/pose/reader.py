@@ -168,7 +168,7 @@ def _read_file(content: bytes, person: str) -> PoseFile:
     body = check_size(content, header)
     clip, counts = _parse(content, header, body, None, person)
     if counts is None:
-        counts = (clip.confidence != 0).any(axis=1).astype(np.intp)
+        counts = clip.present.any(axis=1).astype(np.intp)
     return PoseFile(clip, header.stored, body.version, body.width, body.height, counts)
 
 

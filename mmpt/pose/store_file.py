@@ -16,7 +16,6 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -180,12 +179,3 @@ class StoreFile:
         if self._touched > _RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
             self._touched = 0
             self._map.madvise(mmap.MADV_DONTNEED)
-
-
-def key_of(description: Any, paths: Sequence[str], mirrored: Sequence[bool] | None) -> str:
-    """Hex digest of everything that determines the content of a store, except the source files."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    digest.update(b"\0".join(path.encode("utf-8", "surrogateescape") for path in paths))
-    if mirrored is not None and any(mirrored):
-        digest.update(b"\0mirrored\0" + np.asarray(mirrored, dtype=np.uint8).tobytes())
-    return digest.hexdigest()
