@@ -13,7 +13,7 @@ import numpy as np
 
 from mmpt.config.dataset_options import PoseAugmentation
 from mmpt.pose.clip import PoseClip, PoseLayout
-from mmpt.pose.components import HAND_POINTS, HANDS
+from mmpt.pose.components import HAND_POINTS, HANDS, visible_hands
 from mmpt.pose.hands import PALM, palm_axes
 
 
@@ -134,7 +134,7 @@ def drop_joints(clip: PoseClip, chance: float, rng: np.random.Generator) -> Pose
 
 def drop_hand(clip: PoseClip, chance: float, rng: np.random.Generator) -> PoseClip:
     """With this probability, remove one of two visible hands from the whole clip."""
-    hands = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+    hands = visible_hands(clip)
     if rng.random() >= chance or len(hands) < 2:
         return clip
     return clip.without(clip.layout.columns(hands[rng.integers(2)]))

@@ -101,6 +101,11 @@ the brows are 70 and 300, the neighbours of its 71 and 301, because the reduced 
 COMPONENT_POINTS: dict[str, int] = {POSE: 33, LEFT_HAND: 21, RIGHT_HAND: 21, WORLD: 33}
 
 
+def visible_hands(clip: PoseClip) -> list[str]:
+    """The hands of which a clip shows a point."""
+    return [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+
+
 def component_names(pose_components: PoseComponents) -> tuple[str, ...]:
     """The selected components, in order. Raises UserError for an unknown name."""
     if pose_components is None or pose_components == REDUCED_FACE:

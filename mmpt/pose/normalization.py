@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, LEG_POINTS, POSE
+from mmpt.pose.components import LEG_POINTS, POSE, visible_hands
 from mmpt.utils.errors import UserError
 
 _BEYOND = 1e6
@@ -85,7 +85,7 @@ def scale_depth(clip: PoseClip) -> PoseClip:
 
 def depth_to_scale(clip: PoseClip) -> bool | None:
     """Whether z has the unit of x and y (see scale_depth); None for a clip without points."""
-    names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+    names = visible_hands(clip)
     data, present = clip.data, clip.present
     if names:
         columns = np.concatenate([clip.layout.columns(name) for name in names])

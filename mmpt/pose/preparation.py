@@ -19,6 +19,7 @@ from mmpt.pose.components import (
     PoseComponents,
     component_names,
     select_components,
+    visible_hands,
 )
 from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import right_hand_is_idle
@@ -140,8 +141,7 @@ class PosePreparation:
         """
         try:
             clip = read(self.needed)
-            hands_seen = any(clip.component(n)[1].any() for n in HANDS if n in clip.layout.components)
-            return self.clip(clip) if hands_seen and not self.mirrors(clip) else None
+            return self.clip(clip) if visible_hands(clip) and not self.mirrors(clip) else None
         except UserError:
             return None
 

@@ -26,9 +26,6 @@ class Unit3D(ConvBlock):
         self.conv3d = nn.Conv3d(inputs, outputs, size, bias=False)
         self.bn = nn.BatchNorm3d(outputs, eps=1e-3)
 
-    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-        return [(self.conv3d, self.bn)]
-
 
 class Stem(StemBlock):
     """The first 7x7x7 convolution of stride 2, and the max pool behind it."""
@@ -37,9 +34,6 @@ class Stem(StemBlock):
         super().__init__()
         self.conv3d = nn.Conv3d(3, outputs, 7, bias=False)
         self.bn = nn.BatchNorm3d(outputs, eps=1e-3)
-
-    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-        return [(self.conv3d, self.bn)]
 
     def padding(self, size: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
         t, h, w = (same_padding(length, 7, 2) for length in size)
