@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
+from mmpt.processors.aligner import DSAligner
 from mmpt.processors.table import clip_files
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import MissingDataError, UserError
@@ -77,7 +78,7 @@ class ClipLoader:
     """
 
     processor: Any
-    aligner: Any
+    aligner: DSAligner
     width: int
     windows: Windows | None = None
 

@@ -15,7 +15,7 @@ from mmpt.models.dual_encoder import MODELS, DualEncoder, WithTextTower
 from mmpt.models.finetuning import freeze
 from mmpt.models.packing import PackedModule
 from mmpt.models.text_model import PretrainedBert, load_bert
-from mmpt.models.video_bert import VIDEO_ENCODERS, VideoTowerOptions
+from mmpt.models.video_bert import VIDEO_ENCODERS, MMBertForEncoder, VideoTowerOptions
 from mmpt.processors.text import TEXT_PROCESSORS
 from mmpt.utils.errors import UserError
 
@@ -97,7 +97,7 @@ def check_reads_signs(model_cfg: ModelConfig, dataset_cfg: DatasetConfig) -> Non
 
 def build_video_tower(
     key: str, model_cfg: ModelConfig, dataset_cfg: DatasetConfig, bert: PretrainedBert, layers: int
-) -> Any:
+) -> MMBertForEncoder:
     """The video tower of the config key model.`key`, with `layers` layers.
 
     Initialised from the pretrained text model, or randomly if model.video_hidden_size gives it its own width.
