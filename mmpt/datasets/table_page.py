@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mmpt.datasets.table_check import NO_SPLIT, TableReport
 from mmpt.evaluators.reports.tables import escape_markdown
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, POSE
+from mmpt.pose.components import FINGERS, HANDS, POSE
 from mmpt.pose.normalization import apply_frame, shoulder_frame
 from mmpt.pose.reader import read_clip
 from mmpt.signwriting import Sign
@@ -29,7 +29,6 @@ _COLOURS = {"train": "#2f6db3", "valid": "#d08a2e", "test": "#3a8f5c", NO_SPLIT:
 _SHOWN = 12
 _LISTED = 50
 _SIGNS = 200
-_FINGERS = [[0, *range(start, start + 4)] for start in range(1, 21, 4)]
 _VIEW, _NECK = (3.0, 3.0), (1.5, 1.2)
 _BODY = [[15, 13, 11, 12, 14, 16], [11, 23, 24, 12], [0, 11], [0, 12]]
 
@@ -166,7 +165,7 @@ def _draw(axes: Axes, clip: PoseClip, corner: NDArray[np.float64]) -> None:
     """
     clip = apply_frame(clip, *shoulder_frame(clip))
     frame = len(clip) // 2
-    parts = [(POSE, _BODY, "#8a8a8a"), (HANDS[0], _FINGERS, "#d08a2e"), (HANDS[1], _FINGERS, "#2f6db3")]
+    parts = [(POSE, _BODY, "#8a8a8a"), (HANDS[0], FINGERS, "#d08a2e"), (HANDS[1], FINGERS, "#2f6db3")]
     lines, colours = [], []
     for component, chains, colour in parts:
         if component not in clip.layout.components:

@@ -53,6 +53,9 @@ HAND_POINTS: tuple[str, ...] = (
     *(f"{finger}_{joint}" for finger in _FINGERS for joint in ("MCP", "PIP", "DIP", "TIP")),
 )
 
+FINGERS: list[list[int]] = [[0, *range(start, start + 4)] for start in range(1, 21, 4)]
+"""Indices of HAND_POINTS: thumb to little finger, each from the wrist to its tip."""
+
 LEG_POINTS: tuple[str, ...] = tuple(
     f"{side}_{joint}" for joint in ("KNEE", "ANKLE", "HEEL", "FOOT_INDEX") for side in _SIDES
 )

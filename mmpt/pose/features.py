@@ -1,7 +1,5 @@
 """Prepared clip -> feature vectors: coordinates or hand features, velocity, one number per hand."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from mmpt.config.dataset_options import FrameFeatures
@@ -24,11 +22,6 @@ HAND_FRAMES = {
     "palm": (hands.palm_frame, {3: hands.PALM_FRAME_DIM, 2: hands.PALM_FRAME_DIM_2D}),
     "palm_shape": (hands.palm_shape, {3: hands.PALM_SHAPE_DIM, 2: hands.PALM_SHAPE_DIM_2D}),
 }
-
-
-def presence(clip: PoseClip, hands: Sequence[str]) -> np.ndarray:
-    """Whether each hand is visible, bool [T, hands]."""
-    return np.stack([clip.component(name)[1].any(axis=1) for name in hands], axis=1)
 
 
 class PoseFeatures:
@@ -73,7 +66,8 @@ class PoseFeatures:
         if self.options.velocity:
             blocks.append(_velocity(out, rate))
         if self.options.presence:
-            blocks.append(presence(clip, self.hands).astype(np.float32))
+            shown = [clip.component(name)[1].any(axis=1) for name in self.hands]
+            blocks.append(np.stack(shown, axis=1).astype(np.float32))
         return np.concatenate(blocks, axis=1) if len(blocks) > 1 else out
 
     def blank(self, features: np.ndarray) -> bool:

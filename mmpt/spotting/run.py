@@ -177,11 +177,11 @@ def _output_settings(
     references: Sequence[Segments] | None,
 ) -> dict[str, Any]:
     """What else the output depends on."""
-    limits = options.choose or digest(options.thresholds.of(targets.names))
+    chosen = f"{options.choose} at {options.criterion}"
     segments = [part for reference in references or () for part in reference]
     return {
         "targets": targets.source,
-        "thresholds": f"{options.choose} at {options.criterion}" if options.choose else limits,
+        "thresholds": chosen if options.choose else digest(options.thresholds.of(targets.names)),
         "recordings": {recording.path.name: stamp(recording) for recording in recordings},
         "references": digest(*segments) if references is not None else None,
         "tier_per_text": options.tier_per_text,
