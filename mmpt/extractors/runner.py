@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmpt.extractors.base import Extractor, NetworkRunner
-from mmpt.extractors.manifest import Manifest, read_manifest_of
+from mmpt.extractors.manifest import Manifest, read_manifest_of, result_stamp
 from mmpt.extractors.sources import Source, find_sources, remove_unfinished
 from mmpt.extractors.workers import (
     Failed,
@@ -26,7 +26,7 @@ from mmpt.extractors.workers import (
     cannot_be_written,
 )
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, sha256
+from mmpt.utils.files import atomic_write
 from mmpt.utils.progress import Progress
 from mmpt.utils.shards import ShardFolder, Sharding
 
@@ -326,7 +326,7 @@ class _Run:
                 tokens = np.stack([clip.tokens[index] for index in range(clip.windows)])
                 with atomic_write(target) as temporary:
                     np.save(temporary, self.extractor.finish(tokens))
-                    result = {"size": temporary.stat().st_size, "sha256": sha256(temporary)}
+                    result = result_stamp(temporary)
         except OSError as error:
             raise cannot_be_written(target, error) from error
         record: dict[str, Any] = {

@@ -42,16 +42,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            set_permissions(temporary)
+            settle(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def set_permissions(path: Path) -> None:
-    """Those of a new file: mkstemp creates private files."""
+def settle(path: Path) -> None:
+    """Flush a file to the disk, and give it the permissions of a new one: mkstemp creates private files."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)
