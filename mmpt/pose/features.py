@@ -1,5 +1,7 @@
 """Prepared clip -> feature vectors: coordinates or hand features, velocity, one number per hand."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mmpt.config.dataset_options import FrameFeatures
@@ -24,6 +26,15 @@ HAND_FRAMES = {
 }
 
 
+def presence(clip: PoseClip, hands: Sequence[str]) -> np.ndarray:
+    """Whether each hand is visible, bool [T, hands]."""
+    return np.stack([clip.component(name)[1].any(axis=1) for name in hands], axis=1)
+
+
+#: option -> function of a clip and its hands, [T, hands]: one number for each hand, appended to the features
+PER_HAND = {"presence": presence}
+
+
 class PoseFeatures:
     """Clip -> features, float32 [T, dim]; missing points are 0.
 
@@ -37,6 +48,7 @@ class PoseFeatures:
         self.components = component_names(pose_components)
         self.hands = [name for name in self.components if name in HANDS]
         self.options = options
+        self.per_hand = [name for name in PER_HAND if getattr(options, name)]
         self.axes = 2 if layout == CANONICAL else 3
         self._layout = layout
         self._pose_components = pose_components
@@ -44,7 +56,7 @@ class PoseFeatures:
     def dim(self, face_points: int) -> int:
         """Feature dimension, for a whole face of `face_points` points."""
         width = sum(self._sizes(face_points).values())
-        return width * (2 if self.options.velocity else 1) + len(self.hands) * self.options.presence
+        return width * (2 if self.options.velocity else 1) + len(self.hands) * len(self.per_hand)
 
     def _sizes(self, face_points: int) -> dict[str, int]:
         """Component -> how many numbers describe it."""
@@ -65,9 +77,7 @@ class PoseFeatures:
         blocks = [out]
         if self.options.velocity:
             blocks.append(_velocity(out, rate))
-        if self.options.presence:
-            shown = [clip.component(name)[1].any(axis=1) for name in self.hands]
-            blocks.append(np.stack(shown, axis=1).astype(np.float32))
+        blocks += [PER_HAND[name](clip, self.hands).astype(np.float32) for name in self.per_hand]
         return np.concatenate(blocks, axis=1) if len(blocks) > 1 else out
 
     def blank(self, features: np.ndarray) -> bool:
@@ -87,7 +97,7 @@ class PoseFeatures:
 
     def _hand_columns(self, width: int) -> np.ndarray:
         """The columns of the hands' coordinates in features of `width` numbers, bool [width]."""
-        coordinates = (width - len(self.hands) * self.options.presence) // (2 if self.options.velocity else 1)
+        coordinates = (width - len(self.hands) * len(self.per_hand)) // (2 if self.options.velocity else 1)
         sizes = self._sizes(0) | {FACE: 0}
         sizes[FACE] = coordinates - sum(sizes.values())  # its number of points differs
         columns = np.zeros(width, dtype=bool)

@@ -24,7 +24,7 @@ from mmpt.pose.components import (
     WORLD,
     selected_points,
 )
-from mmpt.pose.features import HAND_FRAMES, PoseFeatures
+from mmpt.pose.features import HAND_FRAMES, PER_HAND, PoseFeatures
 from mmpt.pose.mirror import mirrored_point
 from mmpt.pose.people import RULES
 from mmpt.pose.preparation import PosePreparation
@@ -297,7 +297,7 @@ def _check(options: PoseOptions, features: PoseFeatures, normalize_hand: bool, m
         raise UserError(
             f"hand_frame: got {options.hand_frame!r}; expected null or one of {', '.join(HAND_FRAMES)}"
         )
-    for option in ("hand_frame", "presence"):
+    for option in ("hand_frame", *PER_HAND):
         value = getattr(options, option)
         if value and not features.hands:
             raise UserError(
