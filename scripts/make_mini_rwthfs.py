@@ -105,12 +105,13 @@ def draw(source: Path, name: "ClipName", folder: Path, frames: int) -> str | Non
     The pose is written last: if it exists, the clip is complete.
     """
     from mmpt.extractors import rendering
+    from mmpt.pose.components import POSE, RIGHT_HAND
 
     try:
         whole = rendering.sample_middle(rendering.read_drawable(source), FPS, frames)
-        hand = whole.get_components([rendering.HAND])
-        body = rendering.fit(whole, rendering.box_of(whole, rendering.BODY), *SIZES["cam2"])
-        close = rendering.fit(hand, rendering.box_of(hand, rendering.HAND), *SIZES["cam1"])
+        hand = whole.get_components([RIGHT_HAND])
+        body = rendering.fit(whole, rendering.box_of(whole, POSE), *SIZES["cam2"])
+        close = rendering.fit(hand, rendering.box_of(hand, RIGHT_HAND), *SIZES["cam1"])
     except UserError as error:
         return f"{name}: {error}"
     rendering.write_mpg(folder / f"{name}.mpg", rendering.pictures(body), FPS)

@@ -13,6 +13,7 @@ from pose_format import Pose
 from mmpt.cli import demo as demo_finger
 from mmpt.config import load_config
 from mmpt.extractors import rendering
+from mmpt.pose.components import POSE
 from mmpt.pose.mirror import mirror
 from mmpt.pose.reader import read_pose
 from mmpt.processors.fingerspelling import find_lexicon, read_index
@@ -160,7 +161,7 @@ def test_a_pose_without_hands_is_not_ranked(config, tmp_path, capsys):
 def test_demo_video(config, lexicon_pose, tmp_path, capsys, monkeypatch, rendered):
     """Without MediaPipe: a video of a drawn pose gives the same ranking as the pose file."""
     pose = rendering.read_drawable(lexicon_pose)
-    pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 352, 288)
+    pose = rendering.fit(pose, rendering.box_of(pose, POSE), 352, 288)
     film = tmp_path / "film.mpg"
     rendering.write_mpg(film, rendering.pictures(pose))
     with open(tmp_path / "film.pose", "wb") as file:

@@ -294,10 +294,11 @@ def draw(path: Path, clip: Clip, scores: dict[str, float]) -> None:
     """Draw the signer as the model reads the clip, over the video frame if there is one, and the prompts."""
     from mmpt.evaluators.pictures.answer import answer_picture
     from mmpt.extractors import rendering
+    from mmpt.pose.components import POSE
 
     if clip.pose is None:
         pose = rendering.read_drawable(clip.path)
-        pose = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), 480, 480)
+        pose = rendering.fit(pose, rendering.box_of(pose, POSE), 480, 480)
         index = rendering.representative_frame(pose, clip.hands)
         background = rendering.blank(480, 480)
     else:

@@ -47,13 +47,11 @@ class Submitted:
         return self.status
 
     def _saved_status(self) -> int | None:
-        nodes = range(self.handle.num_tasks)
-        try:
-            first = int(self.job.status_file(0).read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            # an error of submitit's own, such as an import that fails on the node
+        first = self._status_of(0)
+        if first is None:  # an error of submitit's own, such as an import that fails on the node
             return 2 if self.handle.task(0).paths.result_pickle.exists() else None
-        return max([first, *(status for node in nodes if (status := self._status_of(node)) is not None)])
+        others = map(self._status_of, range(1, self.handle.num_tasks))
+        return max([first, *(status for status in others if status is not None)])
 
     def _status_of(self, node: int) -> int | None:
         try:

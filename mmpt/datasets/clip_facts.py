@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from mmpt.config.schema import Config
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, LEFT_HAND
+from mmpt.pose.components import HANDS
 from mmpt.pose.normalization import normalize_shoulders
-from mmpt.pose.reader import read_pose, read_recording, stores_whole_fps
+from mmpt.pose.reader import read_clip, stores_whole_fps
 from mmpt.pose.span import Span
 from mmpt.processors import VIDEO_PROCESSORS
 from mmpt.processors.aligner import DSAligner
@@ -67,19 +67,16 @@ def read_facts(job: FactsJob) -> ClipFacts:
             features = VideoProcessor()(path, None, mirror, span)
             return ClipFacts(len(features), features.shape[1], blank=not features.any())
         person = "first" if reader is None else reader.person
-        clip = read_pose(path, person=person) if span is None else read_recording(path, person)
-        if span is not None:
-            clip = clip.frames(span.frames(len(clip), clip.fps))
+        clip = read_clip(path, span, person)
         normalize_shoulders(clip)  # training refuses poses that cannot be normalised
         blank, sampled = (False, None) if reader is None else reader.read(path, clip, mirror)
     except UserError as error:
         message = str(error)
         return ClipFacts(error=message if message.startswith(path) else f"{path}: {message}")
-    shares = {}
-    for hand in HANDS:
-        there = hand in clip.layout.components
-        shares[hand] = float(clip.component(hand)[1].any(axis=1).mean()) if there else 0.0
-    left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
+    left, right = (
+        float(clip.component(hand)[1].any(axis=1).mean()) if hand in clip.layout.components else 0.0
+        for hand in HANDS
+    )
     if mirror:
         left, right = right, left
     return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path), blank, sampled)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import sha256
+from mmpt.utils.files import content_ids
+from mmpt.utils.logging import some_of
 
 if TYPE_CHECKING:
     from mmpt.pose.span import Span
@@ -43,20 +44,15 @@ class Leaks:
 
     def in_short(self, table: Path) -> list[str]:
         """One message per kind of leak: the first leak, and the number of others."""
-        return [
-            f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
-            for found in self.messages(table).values()
-            if found
-        ]
+        return [_first(found) for found in self.messages(table).values() if found]
 
     def refuse(self, table: Path, allowed: Sequence[str]) -> list[str]:
         """Messages about allowed leaks, for the report. Raises UserError for a leak that is not allowed."""
         messages = self.messages(table)
         for kind in KINDS:
             if messages[kind] and kind not in allowed:
-                more = f" (and {len(messages[kind]) - 1} more)" if len(messages[kind]) > 1 else ""
                 raise UserError(
-                    f"{messages[kind][0]}{more} Results would be too good: correct the splits (`signclip "
+                    f"{_first(messages[kind])} Results would be too good: correct the splits (`signclip "
                     f"check {table}` lists all leaks), or allow it: --allow-leak {kind}."
                 )
         return [line for kind in KINDS for line in messages[kind]]
@@ -91,22 +87,6 @@ def shared_with_training(table: Table, split: str) -> list[str]:
     """
     both = [row for row in table.rows if row.split in ("train", split)]
     return find_leaks(both, [row.path for row in both], by_name=True).in_short(table.path)
-
-
-def content_ids(files: Sequence[Path]) -> dict[Path, str]:
-    """A string for each file, the same for files with equal content.
-
-    A missing file equals no other; a file of unique size is not read.
-    """
-    sizes = {file: file.stat().st_size if file.is_file() else None for file in dict.fromkeys(files)}
-    shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
-    ids = {}
-    for number, (file, size) in enumerate(sizes.items()):
-        if size is None:
-            ids[file] = f"missing {number}"
-        else:
-            ids[file] = sha256(file) if size in shared else f"only file of {size} bytes"
-    return ids
 
 
 def _overlapping(rows: list[TableRow]) -> list[list[TableRow]]:
@@ -144,6 +124,10 @@ def _shared_signers(rows: Sequence[TableRow]) -> dict[str, dict[str, int]]:
     return {signer: dict(counts) for signer, counts in splits.items() if len(counts) > 1}
 
 
+def _first(messages: Sequence[str]) -> str:
+    """The first message, and the number of others."""
+    return messages[0] + (f" (and {len(messages) - 1} more)" if len(messages) > 1 else "")
+
+
 def _named(rows: Sequence[TableRow]) -> str:
-    shown = ", ".join(f"{row.id} ({row.split}, line {row.line})" for row in rows[:4])
-    return shown + (f" and {len(rows) - 4} more" if len(rows) > 4 else "")
+    return some_of([f"{row.id} ({row.split}, line {row.line})" for row in rows], 4)

@@ -25,7 +25,6 @@ from mmpt.signwriting import Sign
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.parallel import ordered_map
-from mmpt.utils.videos import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ def suffix_of(table: Table, folder: str | Path | None) -> str:
                 return suffix
     kinds = Counter(row.path.suffix.lower() for row in table.rows)
     (suffix, _) = kinds.most_common(1)[0]
-    return ".pose" if suffix in VIDEO_SUFFIXES or suffix != ".npy" else suffix
+    return ".npy" if suffix == ".npy" else ".pose"
 
 
 def clip_jobs(
@@ -116,7 +115,7 @@ def check_table(
     files = [Path(job[0]) for job in jobs]
     if clips is None:
         clips = list(ordered_map(read_facts, jobs, workers if len(jobs) >= PARALLEL_FROM else 0, chunk=32))
-    report = TableReport(table, files, clips, reader, LONG)
+    report = TableReport(table, files, clips, reader)
     if config is not None:
         windows = config.dataset.long_video == "windows"
         report.longest = sys.maxsize if windows else config.dataset.max_video_len

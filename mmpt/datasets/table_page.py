@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from mmpt.datasets.table_check import NO_SPLIT, TableReport
 from mmpt.evaluators.reports.tables import escape_markdown
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, POSE
+from mmpt.pose.components import FINGERS, HANDS, POSE
 from mmpt.pose.normalization import apply_frame, shoulder_frame
-from mmpt.pose.reader import read_pose
+from mmpt.pose.reader import read_clip
 from mmpt.signwriting import Sign
 from mmpt.signwriting.glyphs import sign_uri
 from mmpt.utils.figures import save_figure
@@ -29,7 +29,6 @@ _COLOURS = {"train": "#2f6db3", "valid": "#d08a2e", "test": "#3a8f5c", NO_SPLIT:
 _SHOWN = 12
 _LISTED = 50
 _SIGNS = 200
-_FINGERS = [[0, *range(start, start + 4)] for start in range(1, 21, 4)]
 _VIEW, _NECK = (3.0, 3.0), (1.5, 1.2)
 _BODY = [[15, 13, 11, 12, 14, 16], [11, 23, 24, 12], [0, 11], [0, 12]]
 
@@ -128,11 +127,11 @@ def _lengths(path: Path, report: TableReport) -> Path:
     return save_figure(figure, path, dpi=110)
 
 
-def _whole_bins(lengths: NDArray[np.int64], most: int = 24) -> NDArray[np.float64]:
-    """Edges of at most `most` + 1 bins that contain equally many integers each."""
+def _whole_bins(lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Edges of at most 25 bins that contain equally many integers each."""
     if not len(lengths):
         return np.array([-0.5, 0.5])
-    step = -(-int(np.ptp(lengths) + 1) // most)
+    step = -(-int(np.ptp(lengths) + 1) // 24)
     return np.arange(lengths.min(), lengths.max() + step + 1, step) - 0.5
 
 
@@ -145,9 +144,7 @@ def _clips(path: Path, report: TableReport) -> Path:
     axes = figure.subplots()  # one for all clips: twelve take most of the time of a check
     for place, i in enumerate(shown):
         row = report.table.rows[readable[i]]
-        clip = read_pose(report.files[readable[i]])
-        if row.span is not None:
-            clip = clip.frames(row.span.frames(len(clip), clip.fps))
+        clip = read_clip(report.files[readable[i]], row.span)
         corner = np.array([place % columns * 3.2, place // columns * 3.7])
         _draw(axes, clip, corner)
         text = " ".join(row.text.split())
@@ -168,7 +165,7 @@ def _draw(axes: Axes, clip: PoseClip, corner: NDArray[np.float64]) -> None:
     """
     clip = apply_frame(clip, *shoulder_frame(clip))
     frame = len(clip) // 2
-    parts = [(POSE, _BODY, "#8a8a8a"), (HANDS[0], _FINGERS, "#d08a2e"), (HANDS[1], _FINGERS, "#2f6db3")]
+    parts = [(POSE, _BODY, "#8a8a8a"), (HANDS[0], FINGERS, "#d08a2e"), (HANDS[1], FINGERS, "#2f6db3")]
     lines, colours = [], []
     for component, chains, colour in parts:
         if component not in clip.layout.components:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.pose.clip import PoseClip
+from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
+from mmpt.processors.aligner import DSAligner
 from mmpt.processors.table import clip_files
 from mmpt.processors.table_file import Table, TableRow
 from mmpt.utils.errors import MissingDataError, UserError
@@ -76,14 +78,16 @@ class ClipLoader:
     """
 
     processor: Any
-    aligner: Any
+    aligner: DSAligner
     width: int
     windows: Windows | None = None
 
     def __call__(self, job: ClipJob) -> list[Piece] | str:
         """The pieces of one clip, or the error message."""
         try:
-            return self._windows(job) if self.windows else [self._piece(job, self._whole(job))]
+            if self.windows:
+                return self._windows(job, self.windows)
+            return [self._piece(job, self.processor(job.path, mirror=job.mirror, span=job.span))]
         except UserError as error:
             return str(error)
 
@@ -107,20 +111,17 @@ class ClipLoader:
                 held.clear()
         return [results[number] for number in range(len(jobs))]
 
-    def _whole(self, job: ClipJob) -> NDArray[np.float32]:
-        return self.processor(job.path, mirror=job.mirror, span=job.span)
-
-    def _windows(self, job: ClipJob) -> list[Piece]:
-        assert self.windows is not None
+    def _windows(self, job: ClipJob, windows: Windows) -> list[Piece]:
         prepare = self.processor.prepare
-        clip = prepare.read(job.path) if job.span is None else prepare.read_recording(job.path)
+        read = read_pose if job.span is None else read_recording
+        clip = read(job.path, person=prepare.person)
         try:
             first = 0
             if job.span is not None:
                 part = job.span.frames(len(clip), clip.fps)
                 first, clip = part.start, clip.frames(part)
             pieces: list[tuple[NDArray[np.float32], float, float]] = []
-            for part in self.windows.spans(len(clip), clip.fps):
+            for part in windows.spans(len(clip), clip.fps):
                 prepared = prepare.clip(clip.frames(part), job.mirror)
                 start, end = ((first + frame) * 1000 / clip.fps for frame in (part.start, part.stop))
                 pieces.append((self.processor.features(prepared), start, end))

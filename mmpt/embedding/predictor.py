@@ -28,7 +28,7 @@ _VALUES_AT_ONCE = 1 << 28
 """Values of the clips that are sorted by length at once (1 GiB)."""
 _spreading = threading.Lock()
 
-PREDICTORS: Registry[Any] = Registry("predictor")
+PREDICTORS: Registry["type[Predictor]"] = Registry("predictor")
 
 
 @PREDICTORS.register("RetrievalPredictor")

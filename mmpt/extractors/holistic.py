@@ -11,11 +11,11 @@ with the models of a file (see holistic_bundle.py), which needs MediaPipe 1.x on
 import abc
 import argparse
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -23,8 +23,9 @@ import numpy as np
 
 from mmpt.extractors.base import Extractor, FileReader, Outcome
 from mmpt.extractors.holistic_bundle import default_bundle, has_irises, is_outdated, model_hashes
+from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.packages import VIDEO, need_packages
+from mmpt.utils.packages import VIDEO, need_packages, package_folder
 
 if TYPE_CHECKING:
     from pose_format import Pose
@@ -73,6 +74,9 @@ class HolisticReader(FileReader):
         need_packages("the pose of a video", VIDEO)
         from mmpt.extractors.video import Video
 
+        # MediaPipe's C++ code logs every graph that it builds
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         with Video(source) as video:
             frames = video.frames()
             if (fps := self.fps) is not None:
@@ -86,11 +90,7 @@ class HolisticReader(FileReader):
                     f"{float(video.decoded.longest_gap):.4f} s per frame), but a pose file has one rate: "
                     f"use --fps"
                 )
-        parts = {
-            "person": "POSE_LANDMARKS",
-            "left_hand": "LEFT_HAND_LANDMARKS",
-            "right_hand": "RIGHT_HAND_LANDMARKS",
-        }
+        parts = {"person": POSE, "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
         facts |= {"pose_frames": len(pose.body.data), "points": pose.body.data.shape[2]}
         facts |= {part: round(seen_share(pose, component), 4) for part, component in parts.items()}
         return pose, Outcome(facts, notes)
@@ -109,9 +109,8 @@ def seen_share(pose: "Pose", component: str) -> float:
 
 def has_legacy() -> bool:
     """Whether the installed mediapipe, which is not imported, has the legacy Holistic."""
-    found = find_spec("mediapipe")
-    folders = list(found.submodule_search_locations or []) if found else []
-    return any(Path(folder, "python", "solutions", "holistic.py").is_file() for folder in folders)
+    folder = package_folder("mediapipe")
+    return folder is not None and (folder / "python" / "solutions" / "holistic.py").is_file()
 
 
 def _complexity(complexity: int | None, bundle: Path | None) -> int:

@@ -7,19 +7,18 @@ MediaPipe 1.x ships no models. The wheel of mediapipe 0.10.21 holds those of the
 
 import hashlib
 import io
-import os
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from mmpt.extractors.tflite_model import TFLiteModel, packed
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import check_regular
+from mmpt.utils.files import cache_folder, check_regular
+from mmpt.utils.packages import package_folder
 from mmpt.utils.wheels import download_wheel
 
 MODELS_VERSION = "0.10.21"
@@ -53,7 +52,7 @@ BUNDLE_SHA256 = "df8c2d65add0e1868ff8ec49ef3fc389b04a138bc8486e043a21fe172033ad6
 
 def default_bundle() -> Path:
     """`holistic.task` in SIGNCLIP_CACHE, or in ~/.cache/mmpt."""
-    return Path(os.environ.get("SIGNCLIP_CACHE") or Path.home() / ".cache" / "mmpt") / "holistic.task"
+    return cache_folder() / "holistic.task"
 
 
 def model_hashes(bundle: Path) -> dict[str, str]:
@@ -90,9 +89,8 @@ def _members(bundle: Path) -> dict[str, bytes]:
 
 def installed_models() -> dict[str, bytes] | None:
     """The models in the installed mediapipe, which is not imported; None if it has none."""
-    found = find_spec("mediapipe")
-    folders = list(found.submodule_search_locations or []) if found else []
-    files = {name: Path(folders[0], "modules", file) for name, file in MODELS.items()} if folders else {}
+    folder = package_folder("mediapipe")
+    files = {name: folder / "modules" / file for name, file in MODELS.items()} if folder else {}
     if not files or not all(path.is_file() for path in files.values()):
         return None
     return {name: path.read_bytes() for name, path in files.items()}
@@ -218,8 +216,8 @@ def _near(model: TFLiteModel, one: int, other: np.ndarray, limit: np.ndarray) ->
     return model.add("CAST", model.add("LESS_EQUAL", apart, limit, kind="BOOL"))
 
 
-def _with_normalization(content: bytes, mean: float = 0.0, std: float = 255.0) -> bytes:
-    """The model with metadata: (value - mean) / std for each value of the input image.
+def _with_normalization(content: bytes) -> bytes:
+    """The model with metadata: each value of the input image is divided by 255.
 
     Without it, the landmarks are wrong, without a message. (mediapipe's MetadataPopulator would do the same,
     but cannot be imported in 1.2.)
@@ -230,7 +228,7 @@ def _with_normalization(content: bytes, mean: float = 0.0, std: float = 255.0) -
     unit = metadata.ProcessUnitT()
     unit.optionsType = metadata.ProcessUnitOptions.NormalizationOptions
     unit.options = metadata.NormalizationOptionsT()
-    unit.options.mean, unit.options.std = [mean], [std]
+    unit.options.mean, unit.options.std = [0.0], [255.0]
     image = metadata.TensorMetadataT()
     image.name, image.processUnits = "image", [unit]
     image.content = metadata.ContentT()

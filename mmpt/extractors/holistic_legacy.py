@@ -1,6 +1,5 @@
 """The legacy MediaPipe Holistic (mediapipe 0.10.21) through pose-format."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,9 +48,6 @@ class LegacyReader(HolisticReader):
 
 
 def _import_holistic() -> Any:
-    # MediaPipe's C++ code logs every graph that it builds
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from pose_format.utils.holistic import load_holistic
 
     return load_holistic

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmpt.extractors.holistic import HolisticReader
-from mmpt.pose.components import FACE, FACE_SIZES, HAND_POINTS, HANDS, HOLISTIC, POSE_POINTS
+from mmpt.pose.components import FACE, FACE_SIZES, HANDS, HOLISTIC, component_points
 from mmpt.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,9 +48,6 @@ class TasksReader(HolisticReader):
 
     def _results(self, video: "Video", frames: Iterator[tuple[Fraction, Any]]) -> Iterator[Any]:
         """One HolisticLandmarkerResult per frame."""
-        # MediaPipe's C++ code logs every graph that it builds
-        os.environ.setdefault("GLOG_minloglevel", "2")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from mediapipe import Image, ImageFormat
         from mediapipe.tasks.python import BaseOptions, vision
 
@@ -78,7 +75,7 @@ def _landmarks(result: Any, face_points: int) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates float32 [points, 3] in the units of MediaPipe, and confidences [points], of one frame."""
     coordinates, confidence = [], []
     for name in HOLISTIC:
-        points = len(_names(name, face_points))
+        points = len(component_points(name, None, face_points))
         found = getattr(result, name.lower())[:points]
         coordinates.append(np.array([(p.x, p.y, p.z) for p in found], np.float32).reshape(-1, 3))
         seen = np.array([p.visibility if name.startswith("POSE") else 1 for p in found], np.float32)
@@ -86,12 +83,6 @@ def _landmarks(result: Any, face_points: int) -> tuple[np.ndarray, np.ndarray]:
             coordinates[-1], seen = np.zeros((points, 3), np.float32), np.zeros(points, np.float32)
         confidence.append(seen)
     return np.concatenate(coordinates), np.concatenate(confidence)
-
-
-def _names(component: str, face_points: int) -> tuple[str, ...]:
-    if component == FACE:
-        return tuple(map(str, range(face_points)))
-    return HAND_POINTS if component in HANDS else POSE_POINTS
 
 
 def _components(face_points: int) -> list[Any]:
@@ -109,7 +100,7 @@ def _components(face_points: int) -> list[Any]:
     return [
         PoseHeaderComponent(
             name=name,
-            points=list(_names(name, face_points)),
+            points=list(component_points(name, None, face_points)),
             limbs=[(limb.start, limb.end) for limb in limbs[name]],
             colors=[(128, 0, 0) if name == FACE else (255, 0, 0)],
             point_format="XYZC",

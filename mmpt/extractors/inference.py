@@ -4,7 +4,6 @@ The same window gives the same bits in any batch, so a resumed run writes the sa
 """
 
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -18,17 +17,13 @@ from mmpt.extractors.base import NetworkRunner
 from mmpt.extractors.networks.layers import FrozenNetwork
 from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.errors import UserError
+from mmpt.utils.parallel import cores
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WAIT_FOR_MORE = 0.2
 """Seconds for which an incomplete GPU batch waits for another window."""
-
-
-def cpu_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -73,7 +68,7 @@ class Inference(NetworkRunner):
         if on_cpu:
             keep_freed_memory(one_arena=True)  # the next window needs the same blocks
         self.batch = 1 if on_cpu else batch
-        self.threads = (threads or cpu_cores()) if on_cpu else 1
+        self.threads = (threads or cores()) if on_cpu else 1
         fast = on_cpu and dtype == torch.float32 and compile_for is None
         if device.type == "cuda" and dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # TF32 drops three digits; float32 was requested

@@ -38,6 +38,11 @@ def source_stamp(path: Path) -> dict[str, Any]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
 
 
+def result_stamp(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a result."""
+    return {"size": path.stat().st_size, "sha256": sha256(path)}
+
+
 class Manifest:
     """The manifest of one output folder, open for one run. The caller holds the folder's lock.
 

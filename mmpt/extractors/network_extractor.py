@@ -2,6 +2,7 @@
 
 import abc
 import argparse
+import dataclasses
 import functools
 from typing import Any, ClassVar, Self
 
@@ -114,8 +115,7 @@ class NetworkExtractor(Extractor):
 
     def options(self) -> dict[str, Any]:
         reader = self.reader()
-        windows = {name: getattr(reader, name) for name in reader.__dataclass_fields__}
-        windows["fps"] = str(reader.fps)
+        windows = dataclasses.asdict(reader) | {"fps": str(reader.fps)}
         dtype = next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
         return {"version": self.version, **self._weights[1], **windows, "dtype": dtype}
 

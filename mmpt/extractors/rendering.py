@@ -13,17 +13,18 @@ from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderD
 from pose_format.pose_visualizer import PoseVisualizer
 
 from mmpt.extractors.video import Video
+from mmpt.pose.components import FACE, FULL_BODY, HANDS, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import from_pose
 from mmpt.pose.writer import as_pose
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
-BODY = "POSE_LANDMARKS"
-HAND = "RIGHT_HAND_LANDMARKS"
-HANDS = ("LEFT_HAND_LANDMARKS", HAND)
-FACE = "FACE_LANDMARKS"
-DRAWN = (BODY, FACE, *HANDS)
-_COLOURS = {BODY: (110, 110, 110), FACE: (128, 0, 0), HANDS[0]: (208, 138, 46), HANDS[1]: (47, 109, 179)}
+_COLOURS = {
+    POSE: (110, 110, 110),
+    FACE: (128, 0, 0),
+    LEFT_HAND: (208, 138, 46),
+    RIGHT_HAND: (47, 109, 179),
+}
 
 _MIN_CONFIDENCE = 0.5  # landmarks that the estimator guessed (legs outside the frame) are not framed
 _MARGIN = 0.12
@@ -44,10 +45,10 @@ def drawable(pose: Pose) -> Pose:
     The face keeps only its points: its 2,600 lines would hide it and take most of the time.
     """
     found = {component.name for component in pose.header.components}
-    if not found & set(DRAWN):  # of another estimator
+    if not found & set(FULL_BODY):  # of another estimator
         pose = as_pose(from_pose(pose), pose.header.dimensions.height)
         found = {component.name for component in pose.header.components}
-    kept = pose.get_components([name for name in DRAWN if name in found])
+    kept = pose.get_components([name for name in FULL_BODY if name in found])
     components = [
         PoseHeaderComponent(
             part.name,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmpt.extractors.base import Extractor, NetworkRunner
-from mmpt.extractors.manifest import Manifest, read_manifest_of
+from mmpt.extractors.manifest import Manifest, read_manifest_of, result_stamp
 from mmpt.extractors.sources import Source, find_sources, remove_unfinished
 from mmpt.extractors.workers import (
     Failed,
@@ -26,7 +26,7 @@ from mmpt.extractors.workers import (
     cannot_be_written,
 )
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, sha256
+from mmpt.utils.files import atomic_write
 from mmpt.utils.progress import Progress
 from mmpt.utils.shards import ShardFolder, Sharding
 
@@ -49,6 +49,15 @@ class Summary:
     tokens: int = 0
     """Windows that went through a network."""
     seconds: float = 0.0
+
+    def add(self, key: str, record: dict[str, Any]) -> None:
+        """List a source that failed, was skipped or has warnings, by its record in the manifest."""
+        if record["status"] == "failed":
+            self.failed[key] = record["error"]
+        if record["status"] == "skipped":
+            self.skipped.append(key)
+        if record.get("notes"):
+            self.noted[key] = record["notes"]
 
 
 @dataclass
@@ -158,14 +167,8 @@ def _merge(manifest: Manifest, sources: list[Source], shards: list[ShardFolder],
                 f"--merge: {source.path} is not finished ({reason}): run the command with --shard {shard}."
             )
         record = manifest.files[source.key]
-        if record["status"] == "failed":
-            summary.failed[source.key] = record["error"]
-            continue
         summary.made += record["status"] == "done"
-        if record["status"] == "skipped":
-            summary.skipped.append(source.key)
-        if record.get("notes"):
-            summary.noted[source.key] = record["notes"]
+        summary.add(source.key, record)
     return summary
 
 
@@ -198,12 +201,8 @@ def _outstanding(manifest: Manifest, sources: list[Source], summary: Summary, ve
             todo.append(source)
             reasons[reason] = reasons.get(reason, 0) + 1
             continue
-        record = manifest.files[source.key]
         summary.kept += 1
-        if record["status"] == "skipped":
-            summary.skipped.append(source.key)
-        if record.get("notes"):
-            summary.noted[source.key] = record["notes"]
+        summary.add(source.key, manifest.files[source.key])
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     why = f" ({counts})" if counts else ""
     log.info("%d sources: %d already finished, %d to extract%s", len(sources), summary.kept, len(todo), why)
@@ -301,8 +300,9 @@ class _Run:
         if failure.fault is not None:
             log.error("a bug in the extractor, not a fault of the file:\n%s", failure.fault)
         self._remove_outdated(source)
-        self.summary.failed[source.key] = failure.message
-        self.manifest.add(source.key, {"status": "failed", "output": source.output, "error": failure.message})
+        record = {"status": "failed", "output": source.output, "error": failure.message}
+        self.summary.add(source.key, record)
+        self.manifest.add(source.key, record)
 
     def _remove_outdated(self, source: Source) -> None:
         """Delete the result of an earlier run."""
@@ -320,14 +320,13 @@ class _Run:
         try:
             if outcome.status == "skipped":
                 self._remove_outdated(source)
-                self.summary.skipped.append(source.key)
             elif finished.temporary is not None:
                 os.replace(finished.temporary, target)
             else:
                 tokens = np.stack([clip.tokens[index] for index in range(clip.windows)])
                 with atomic_write(target) as temporary:
                     np.save(temporary, self.extractor.finish(tokens))
-                    result = {"size": temporary.stat().st_size, "sha256": sha256(temporary)}
+                    result = result_stamp(temporary)
         except OSError as error:
             raise cannot_be_written(target, error) from error
         record: dict[str, Any] = {
@@ -338,5 +337,4 @@ class _Run:
         record |= {"result": result, "facts": outcome.facts, "notes": outcome.notes}
         self.manifest.add(source.key, record)
         self.summary.made += outcome.status == "done"
-        if outcome.notes:
-            self.summary.noted[source.key] = outcome.notes
+        self.summary.add(source.key, record)

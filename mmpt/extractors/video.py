@@ -69,7 +69,7 @@ class Video:
     (Decoded). Raises UserError if the file cannot be opened or no frame can be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int = 1):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         self.decoded = Decoded()
         check_regular(path)  # a pipe would be waited for
@@ -83,7 +83,7 @@ class Video:
             breaks: Any = av.format.Flags.ts_discont.value
             self._may_leap = bool(self._container.format.flags & breaks)
             context = self._stream.codec_context
-            context.thread_count = threads
+            context.thread_count = 1
             self.codec = context.name
             rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
             self.rate = Fraction(rate) if rate and rate > 0 else FALLBACK_RATE

@@ -15,9 +15,9 @@ from typing import IO, Any
 import numpy as np
 
 from mmpt.extractors.base import FileReader, Outcome, StreamReader
-from mmpt.extractors.manifest import source_stamp
+from mmpt.extractors.manifest import result_stamp, source_stamp
 from mmpt.utils.errors import UserError, disk_is_full
-from mmpt.utils.files import file_stamp, sha256
+from mmpt.utils.files import file_stamp, settle
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ def work(reader: FileReader | StreamReader, source: Path, target: Path) -> Gener
                 return
             outcome = reader.convert(source, temporary)
             if outcome.status == "done":
-                result = _sync(temporary)
+                settle(temporary)
+                result = result_stamp(temporary)
             else:
                 temporary.unlink()
                 temporary = None
@@ -99,16 +100,6 @@ def _temporary(target: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=suffix, dir=target.parent)
     os.close(handle)
     return Path(name)
-
-
-def _sync(path: Path) -> dict[str, Any]:
-    """Fsync a result and set its permissions; returns its size and hash."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
-    return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
 class ReaderProcess:

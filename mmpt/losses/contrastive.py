@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmpt.config.schema import LossConfig
 from mmpt.registry import Registry
 from mmpt.utils.distributed import all_gather, all_gather_counts, all_gather_with_grad, rank
 from mmpt.utils.errors import UserError
@@ -132,12 +133,12 @@ def _positives(own: Tensor | None, all_rows: Tensor | None) -> tuple[Tensor, Ten
     return describes(all_rows, own).T, describes(own, all_rows)
 
 
-def needs_common_batches(loss_cfg: Any) -> bool:
+def needs_common_batches(loss_cfg: LossConfig) -> bool:
     """Whether the sampler must draw the global batch, so that no prompt occurs twice across processes.
 
     With loss.gather and without label_aware, equal prompts of two processes would be negatives.
     """
-    return bool(loss_cfg.gather and not loss_cfg.label_aware)
+    return loss_cfg.gather and not loss_cfg.label_aware
 
 
 def check_similarity(similarity: str) -> None:

@@ -1,7 +1,8 @@
 """The sizes of a BERT, as in its `config.json`."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -24,24 +25,16 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Smallest and largest values: a damaged or hostile file with other ones would exhaust the memory."""
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+_tanh_gelu = functools.partial(nn.GELU, approximate="tanh")
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_python": nn.GELU,
+    "gelu_new": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
     "swish": nn.SiLU,
 }
-
-
-class TanhGELU(nn.GELU):
-    """GELU with the tanh approximation, `gelu_new` in BERT configs."""
-
-    def __init__(self) -> None:
-        super().__init__(approximate="tanh")
-
-
-ACTIVATIONS["gelu_new"] = TanhGELU
-ACTIVATIONS["gelu_pytorch_tanh"] = TanhGELU
 
 
 @dataclasses.dataclass(frozen=True)

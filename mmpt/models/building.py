@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.bert import TEXT_ENCODERS, BertEncoder, BertIntermediate, ResidualOutput
 from mmpt.models.bert_settings import fresh_settings
 from mmpt.models.dual_encoder import MODELS, DualEncoder, WithTextTower
 from mmpt.models.finetuning import freeze
 from mmpt.models.packing import PackedModule
 from mmpt.models.text_model import PretrainedBert, load_bert
-from mmpt.models.video_bert import VIDEO_ENCODERS, VideoTowerOptions
+from mmpt.models.video_bert import VIDEO_ENCODERS, MMBertForEncoder, VideoTowerOptions
 from mmpt.processors.text import TEXT_PROCESSORS
 from mmpt.utils.errors import UserError
 
@@ -22,7 +23,9 @@ _MOST_LAYERS = 1000
 """In all video towers; building more takes minutes."""
 
 
-def build_model(model_cfg: Any, dataset_cfg: Any, pretrained: PretrainedBert | None = None) -> DualEncoder:
+def build_model(
+    model_cfg: ModelConfig, dataset_cfg: DatasetConfig, pretrained: PretrainedBert | None = None
+) -> DualEncoder:
     """Build `model_cfg.model_cls` from the config sections `model` and `dataset`.
 
     pretrained: initialises the towers; None loads `dataset_cfg.bert_name`. Pass
@@ -78,7 +81,7 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def check_reads_signs(model_cfg: Any, dataset_cfg: Any) -> None:
+def check_reads_signs(model_cfg: ModelConfig, dataset_cfg: DatasetConfig) -> None:
     """Raises UserError if prompts have ids of SignWriting symbols that the text tower cannot read."""
     processor = TEXT_PROCESSORS.get(dataset_cfg.text_processor, "dataset.text_processor")
     if not processor.reads_signs:
@@ -92,7 +95,9 @@ def check_reads_signs(model_cfg: Any, dataset_cfg: Any) -> None:
         )
 
 
-def build_video_tower(key: str, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert, layers: int) -> Any:
+def build_video_tower(
+    key: str, model_cfg: ModelConfig, dataset_cfg: DatasetConfig, bert: PretrainedBert, layers: int
+) -> MMBertForEncoder:
     """The video tower of the config key model.`key`, with `layers` layers.
 
     Initialised from the pretrained text model, or randomly if model.video_hidden_size gives it its own width.
@@ -108,7 +113,7 @@ def build_video_tower(key: str, model_cfg: Any, dataset_cfg: Any, bert: Pretrain
         num_layers=layers,
         cls_id=bert.cls_id,
         sep_id=bert.sep_id,
-        conv1d=model_cfg.conv1d or 0,
+        conv1d=model_cfg.conv1d,
         dropout=model_cfg.dropout,
     )
     tower = tower_class(settings, options)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.pooling import POOLINGS
 from mmpt.utils.errors import UserError
 
@@ -28,7 +28,7 @@ class WindowOptions:
     pooling: str = "mean"
 
     @classmethod
-    def of(cls, model_cfg: Any, dataset_cfg: Any) -> "WindowOptions | None":
+    def of(cls, model_cfg: ModelConfig, dataset_cfg: DatasetConfig) -> "WindowOptions | None":
         """The options of a config; None unless dataset.long_video is windows. Raises UserError."""
         length, step = dataset_cfg.max_video_len, dataset_cfg.window_step
         if dataset_cfg.long_video != "windows":

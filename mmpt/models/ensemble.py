@@ -31,7 +31,8 @@ _TYPES = {
     *(MMBertForEncoder, video_bert.VideoTokenMLP),
     *(BertModel, bert.BertEmbeddings, bert.BertEncoder, bert.BertLayer, bert.BertAttention),
     *(bert.BertSelfAttention, bert.BertIntermediate, bert.ResidualOutput, bert.BertPooler, nn.ModuleList),
-    *(layers.Linear, layers.LayerNorm, layers.Embedding, Dropout, *ACTIVATIONS.values()),
+    *(layers.Linear, layers.LayerNorm, layers.Embedding, Dropout),
+    *(type(make()) for make in ACTIVATIONS.values()),
 }
 """Modules that compute with stacked weights."""
 _LARGEST = 2_000_000
@@ -128,11 +129,9 @@ def stacked_copy(modules: Sequence[nn.Module]) -> nn.Module | None:
     if len(modules) < 2 or not _alike(modules):
         return None
     together = copy.deepcopy(modules[0]).eval()
-    named = [dict(module.named_parameters()) for module in modules]
-    for name in named[0]:
+    for name, weights in stacked(modules).items():
         owner, _, last = name.rpartition(".")
-        weights = torch.stack([each[name].detach() for each in named])
-        setattr(together.get_submodule(owner), last, nn.Parameter(weights, requires_grad=False))
+        setattr(together.get_submodule(owner), last, nn.Parameter(weights.detach(), requires_grad=False))
     return together
 
 

@@ -100,7 +100,9 @@ def read_config(folder: Path) -> tuple[ModelConfig, DatasetConfig, PretrainedBer
     return model_cfg, dataset_cfg, _text_model(tree.get("text_model"), str(path))
 
 
-def _config(model: Any, model_cfg: Any, dataset_cfg: Any, tokenizer: Any) -> dict[str, Any]:
+def _config(
+    model: DualEncoder, model_cfg: ModelConfig, dataset_cfg: DatasetConfig, tokenizer: Any
+) -> dict[str, Any]:
     names = {field.name: saved_name(field) for field in dataclasses.fields(model_cfg)}
     saved = {names[name]: value for name, value in dataclasses.asdict(model_cfg).items()}
     # keys that older versions of mmpt do not know; adapters are merged, so their rank is not needed

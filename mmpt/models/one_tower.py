@@ -1,11 +1,11 @@
 """MMFusionShare: one tower for clips and prompts (VideoCLIP/MMPT, https://arxiv.org/abs/2109.14084)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import ClipWindows, WindowOptions
 from mmpt.models.dual_encoder import MODELS, DualEncoder, pool_clips
@@ -58,7 +58,7 @@ class MMFusionShare(DualEncoder):
         return pool_text(*encoded, mask)
 
     @classmethod
-    def check(cls, model_cfg: Any) -> None:
+    def check(cls, model_cfg: ModelConfig) -> None:
         """Raises UserError for an unknown tower, and for options that need two towers."""
         if model_cfg.mm_encoder_cls:
             VIDEO_ENCODERS.get(model_cfg.mm_encoder_cls, "model.mm_encoder_cls")
@@ -78,7 +78,9 @@ class MMFusionShare(DualEncoder):
             )
 
     @classmethod
-    def from_config(cls, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert) -> "MMFusionShare":
+    def from_config(
+        cls, model_cfg: ModelConfig, dataset_cfg: DatasetConfig, bert: PretrainedBert
+    ) -> "MMFusionShare":
         """The model with `model.mm_encoder_cls` as its tower, initialised from `bert`."""
         layers = bert.settings.num_hidden_layers
         tower = build_video_tower("mm_encoder_cls", model_cfg, dataset_cfg, bert, layers)

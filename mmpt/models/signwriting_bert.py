@@ -19,6 +19,8 @@ from mmpt.signwriting.signs import FILLS, FIRST_BASE, GROUPS, HANDS, ROTATIONS
 _TURNS = ROTATIONS // 2
 """Rotations in steps of 45 degrees; the other half is mirrored."""
 _PLACE_SCALE = 50.0
+_STD = 0.05
+"""Of the initial values."""
 
 
 class SymbolEmbeddings(nn.Module):
@@ -34,14 +36,11 @@ class SymbolEmbeddings(nn.Module):
         width: H.
         dim: D, of the description of a base symbol's shape.
         shapes_of_bases: computes these descriptions, float32 [652, D].
-        std: of the initial values.
     """
 
     shapes: Tensor
 
-    def __init__(
-        self, width: int, dim: int, shapes_of_bases: Callable[[], NDArray[np.float32]], std: float = 0.05
-    ):
+    def __init__(self, width: int, dim: int, shapes_of_bases: Callable[[], NDArray[np.float32]]):
         super().__init__()
         self.base = nn.Embedding(BASES, width)
         self.group = nn.Embedding(len(GROUPS), width)
@@ -54,7 +53,7 @@ class SymbolEmbeddings(nn.Module):
         self.order = nn.Embedding(MOST_SIGNS, width)
         for name, weight in self.named_parameters():
             starts_at_zero = name in ("base.weight", "place.weight", "order.weight")
-            nn.init.normal_(weight, std=0.0 if starts_at_zero else std)
+            nn.init.normal_(weight, std=0.0 if starts_at_zero else _STD)
         table = torch.empty(BASES, dim)
         if table.device.type != "meta":  # where the weights come from a file, so does the table
             table.copy_(torch.from_numpy(shapes_of_bases()))

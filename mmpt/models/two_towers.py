@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmpt.config.schema import DatasetConfig, ModelConfig
 from mmpt.models.bert import TEXT_ENCODERS, BertModel
 from mmpt.models.building import build_video_tower
 from mmpt.models.clip_windows import WindowOptions
@@ -60,14 +61,14 @@ class MMFusionSeparate(WithTextTower):
         return self.text_projection(super()._embed_prompts(caps, cmasks, prompts))
 
     @classmethod
-    def check(cls, model_cfg: Any) -> None:
+    def check(cls, model_cfg: ModelConfig) -> None:
         """Raises UserError for unknown towers, before any file is read."""
         VIDEO_ENCODERS.get(model_cfg.video_encoder_cls, "model.video_encoder_cls")
         TEXT_ENCODERS.get(model_cfg.text_encoder_cls, "model.text_encoder_cls")
 
     @classmethod
     def from_config(
-        cls, model_cfg: Any, dataset_cfg: Any, bert: PretrainedBert
+        cls, model_cfg: ModelConfig, dataset_cfg: DatasetConfig, bert: PretrainedBert
     ) -> "MMFusionSeparate | MMFusionEnsemble":
         """The model of the config sections, initialised from `bert`.
 

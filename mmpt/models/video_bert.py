@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from mmpt.models.packing import PackedModule, Packing, pick, places
 from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
-VIDEO_ENCODERS: Registry[Any] = Registry("video encoder")
+VIDEO_ENCODERS: Registry["type[MMBertForEncoder]"] = Registry("video encoder")
 """Name -> a class built as VIDEO_ENCODER(settings: BertSettings, options: VideoTowerOptions)."""
 KERNEL = 17
 """Kernel size of a convolution, in frames."""

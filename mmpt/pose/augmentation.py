@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmpt.config.dataset_options import PoseAugmentation, PoseAugmentations
-from mmpt.pose.augmentation3d import augment3d, linear_map
+from mmpt.pose.augmentation3d import augment3d, joint_noise, linear_map
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.mirror import mirror
+
+_NOISE = 0.001
+"""Standard deviation of the published noise of each coordinate."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,19 @@ class Augmenter:
             if chance is None or rng.random() < chance:
                 clip = augment_temporal(clip, rng, self.max_video_len)
         if self.options.gaussian_noise:
-            clip = gaussian_noise(clip, rng)
+            clip = joint_noise(clip, _NOISE, rng)
         return clip
 
 
-def augment2d_matrix(
-    rng: np.random.Generator, rotation_std: float = 0.2, shear_std: float = 0.2, scale_std: float = 0.2
-) -> np.ndarray:
-    """float32 [3, 3] for row vectors: shear (x by y), rotation (radians), scale of y, each N(0, std).
+def augment2d_matrix(rng: np.random.Generator) -> np.ndarray:
+    """float32 [3, 3] for row vectors: shear (x by y), rotation (radians), scale of y, each N(0, 0.2).
 
     The matrices, their order and the order of the draws are those of pose-format's `Pose.augment2d`.
     """
-    shear = np.array([[1.0, rng.normal(0, shear_std)], [0.0, 1.0]])
-    angle = rng.normal(0, rotation_std)
+    shear = np.array([[1.0, rng.normal(0, 0.2)], [0.0, 1.0]])
+    angle = rng.normal(0, 0.2)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    scale = np.diag([1.0, 1.0 + rng.normal(0, scale_std)])
+    scale = np.diag([1.0, 1.0 + rng.normal(0, 0.2)])
     matrix = np.eye(3, dtype=np.float32)
     matrix[:2, :2] = shear @ rotation @ scale
     return matrix
@@ -120,15 +121,6 @@ def _between(
         data[low] * (1 - w) + data[high] * w,
         confidence[low] * (1 - w[..., 0]) + confidence[high] * w[..., 0],
     )
-
-
-def gaussian_noise(clip: PoseClip, rng: np.random.Generator, std: float = 0.001) -> PoseClip:
-    """Published noise: N(0, std) on each coordinate of each present point."""
-    noise = rng.standard_normal(clip.data.shape, dtype=np.float32)
-    noise *= np.float32(std)
-    noise += clip.data
-    noise[clip.confidence == 0] = 0
-    return clip.with_data(noise)
 
 
 def flip(clip: PoseClip, rng: np.random.Generator, probability: float) -> PoseClip:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmpt.config.dataset_options import PoseAugmentation
 from mmpt.pose.clip import PoseClip, PoseLayout
-from mmpt.pose.components import HAND_POINTS, HANDS
+from mmpt.pose.components import HAND_POINTS, HANDS, visible_hands
 from mmpt.pose.hands import PALM, palm_axes
 
 
@@ -120,22 +120,24 @@ def offset_joints(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseC
 
 def joint_noise(clip: PoseClip, std: float, rng: np.random.Generator) -> PoseClip:
     """Shift each point of each frame by N(0, std) shoulder widths along each axis."""
-    noise = rng.standard_normal(clip.data.shape, dtype=np.float32) * np.float32(std) + clip.data
+    noise = rng.standard_normal(clip.data.shape, dtype=np.float32)
+    noise *= np.float32(std)
+    noise += clip.data
     return clip.with_data(_masked(noise, clip.confidence))
 
 
 def drop_joints(clip: PoseClip, chance: float, rng: np.random.Generator) -> PoseClip:
     """Remove each hand joint, except those of the palm, from the whole clip with this probability."""
     loose = _loose_joints(clip.layout)
-    return _without(clip, loose[rng.random(len(loose)) < chance])
+    return clip.without(loose[rng.random(len(loose)) < chance])
 
 
 def drop_hand(clip: PoseClip, chance: float, rng: np.random.Generator) -> PoseClip:
     """With this probability, remove one of two visible hands from the whole clip."""
-    hands = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+    hands = visible_hands(clip)
     if rng.random() >= chance or len(hands) < 2:
         return clip
-    return _without(clip, clip.layout.columns(hands[rng.integers(2)]))
+    return clip.without(clip.layout.columns(hands[rng.integers(2)]))
 
 
 def crop_time(positions: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -241,15 +243,6 @@ def _loose_joints(layout: PoseLayout) -> np.ndarray:
         i for i, (component, name) in enumerate(layout.points) if component in HANDS and name not in spanning
     ]
     return np.array(columns, dtype=np.intp)
-
-
-def _without(clip: PoseClip, columns: np.ndarray) -> PoseClip:
-    if not len(columns):
-        return clip
-    data, confidence = clip.data.copy(), clip.confidence.copy()
-    data[:, columns] = 0
-    confidence[:, columns] = 0
-    return clip.with_data(data, confidence)
 
 
 def _masked(data: np.ndarray, confidence: np.ndarray) -> np.ndarray:

@@ -139,6 +139,15 @@ class PoseClip:
         confidence = self.confidence if confidence is None else confidence
         return PoseClip(data, confidence, self.fps, self.layout, self.width, self.depth)
 
+    def without(self, columns: Sequence[int] | np.ndarray) -> "PoseClip":
+        """The clip with the points of these columns missing; the clip itself if there are none."""
+        if not len(columns):
+            return self
+        data, confidence = self.data.copy(), self.confidence.copy()
+        data[:, columns] = 0
+        confidence[:, columns] = 0
+        return self.with_data(data, confidence)
+
     def frames(self, selection: slice | np.ndarray) -> "PoseClip":
         """The clip with the selected frames only."""
         return self.with_data(self.data[selection], self.confidence[selection])

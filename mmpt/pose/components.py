@@ -53,6 +53,9 @@ HAND_POINTS: tuple[str, ...] = (
     *(f"{finger}_{joint}" for finger in _FINGERS for joint in ("MCP", "PIP", "DIP", "TIP")),
 )
 
+FINGERS: list[list[int]] = [[0, *range(start, start + 4)] for start in range(1, 21, 4)]
+"""Indices of HAND_POINTS: thumb to little finger, each from the wrist to its tip."""
+
 LEG_POINTS: tuple[str, ...] = tuple(
     f"{side}_{joint}" for joint in ("KNEE", "ANKLE", "HEEL", "FOOT_INDEX") for side in _SIDES
 )
@@ -101,6 +104,11 @@ the brows are 70 and 300, the neighbours of its 71 and 301, because the reduced 
 COMPONENT_POINTS: dict[str, int] = {POSE: 33, LEFT_HAND: 21, RIGHT_HAND: 21, WORLD: 33}
 
 
+def visible_hands(clip: PoseClip) -> list[str]:
+    """The hands of which a clip shows a point."""
+    return [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
+
+
 def component_names(pose_components: PoseComponents) -> tuple[str, ...]:
     """The selected components, in order. Raises UserError for an unknown name."""
     if pose_components is None or pose_components == REDUCED_FACE:
@@ -133,17 +141,6 @@ def component_points(
     if name != FACE:
         return POSE_POINTS if name in (POSE, WORLD) else HAND_POINTS
     return REDUCED_FACE_POINTS if pose_components == REDUCED_FACE else tuple(map(str, range(n_face)))
-
-
-def n_points(pose_components: PoseComponents, n_face: int = 468, layout: str = HOLISTIC_LAYOUT) -> int:
-    """Number of selected points; `n_face`: points of the whole face. Raises UserError."""
-    names = component_names(pose_components)
-    return sum(len(component_points(name, pose_components, n_face, layout)) for name in names)
-
-
-def feature_dim(pose_components: PoseComponents, n_face: int = 468) -> int:
-    """Dimension of the published features (x, y, z): full 1629 or 1659, reduced face 609, one hand 63."""
-    return 3 * n_points(pose_components, n_face)
 
 
 def select_components(

@@ -3,15 +3,15 @@
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from pose_format import Pose
-from pose_format.numpy import NumPyPoseBody
-from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
+from pose_format.pose_header import PoseHeaderComponent
 
-from mmpt.pose.clip import Point, PoseLayout
+from mmpt.pose.clip import PoseLayout
 from mmpt.pose.components import (
     CANONICAL,
     CANONICAL_POINTS,
@@ -19,10 +19,11 @@ from mmpt.pose.components import (
     HANDS,
     component_points,
 )
-from mmpt.pose.estimators import Estimator, estimator_of
+from mmpt.pose.estimators import Estimator, estimator_of, points_of
 from mmpt.pose.people import choose_people
 from mmpt.pose.reader import read_pose
 from mmpt.pose.tool_json import is_frame_folder, read_clip_file, read_frame_folder
+from mmpt.pose.writer import pose_of
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, files_under
 from mmpt.utils.text import nfc
@@ -70,15 +71,9 @@ class Conversion:
             if source.is_dir()
             else read_clip_file(source)
         )
-        return self._sized(
-            _Clip(
-                people.estimator,
-                list(people.estimator.parts),
-                people.data,
-                people.confidence,
-                (people.fps, people.width, people.height),
-            )
-        )
+        about = (people.fps, people.width, people.height)
+        parts = people.estimator.parts
+        return self._sized(_Clip(people.estimator, parts, people.data, people.confidence, about))
 
     def _sized(self, clip: "_Clip") -> "_Clip":
         """The clip with frame rate and image size, of the file or of the options. Raises UserError."""
@@ -90,7 +85,7 @@ class Conversion:
             if said is not None and given is not None and abs(said - given) > 1e-3 * given:
                 raise UserError(f"its {_MEANING[name]} is {said:g}, not {given:g}: leave out --{name}")
             found.append(given if said is None else said)
-        return _Clip(clip.estimator, clip.parts, clip.data, clip.confidence, (*found,))
+        return replace(clip, about=(*found,))
 
     def _converted(self, clip: "_Clip") -> "Converted":
         choice = choose_people(clip.data, clip.confidence, self.person)
@@ -223,29 +218,28 @@ class _Clip:
     confidence: np.ndarray
     about: _About
 
-    @property
-    def points(self) -> list[Point]:
-        return [(part.name, point) for part in self.parts for point in part.points]
+    @cached_property
+    def mapped(self) -> tuple[np.ndarray, PoseLayout]:
+        """The columns of the points that Holistic has, and their layout (see Estimator.mapping)."""
+        layout = PoseLayout.of(points_of(self.parts))
+        return self.estimator.mapping(layout) if self.estimator else (np.arange(len(layout)), layout)
 
 
 def _read_pose_file(path: Path) -> _Clip:
     """A `.pose` file that read_pose accepts, unmapped. Raises UserError."""
     read_pose(path)  # checks it
     pose = Pose.read(path.read_bytes())
-    points = [(part.name, point) for part in pose.header.components for point in part.points]
     size = pose.header.dimensions
     confidence = np.asarray(pose.body.confidence, np.float32)
     data = np.where((confidence > 0)[..., None], np.ma.getdata(pose.body.data), 0).astype(np.float32)
     about = (float(pose.body.fps), size.width or None, size.height or None)
-    return _Clip(estimator_of(points), pose.header.components, data, confidence, about)
+    parts = pose.header.components
+    return _Clip(estimator_of(points_of(parts)), parts, data, confidence, about)
 
 
 def _hands(clip: _Clip, confidence: np.ndarray) -> dict[str, int]:
     """Hand of Holistic -> frames that show it."""
-    layout = PoseLayout.of(clip.points)
-    columns = np.arange(len(layout))
-    if clip.estimator:
-        columns, layout = clip.estimator.mapping(layout)
+    columns, layout = clip.mapped
     names = [name for name in HANDS if name in layout.components]
     return {name: int(confidence[:, columns[layout.columns(name)]].any(axis=1).sum()) for name in names}
 
@@ -255,10 +249,7 @@ def _in_layout(
 ) -> tuple[Sequence[PoseHeaderComponent], np.ndarray, np.ndarray]:
     if layout == OWN:
         return clip.parts, data, confidence
-    there = PoseLayout.of(clip.points)
-    columns = np.arange(len(there))
-    if clip.estimator:
-        columns, there = clip.estimator.mapping(there)
+    columns, there = clip.mapped
     if layout == CANONICAL:
         wanted = {
             name: [point for point in CANONICAL_POINTS[name] if (name, point) in there]
@@ -283,8 +274,6 @@ def _bytes(
     parts: Sequence[PoseHeaderComponent], data: np.ndarray, confidence: np.ndarray, about: _About
 ) -> bytes:
     fps, width, height = (float(value or 0) for value in about)
-    size = PoseHeaderDimensions(round(width), round(height), round(width) if data.shape[-1] == 3 else 0)
-    body = NumPyPoseBody(fps, data[:, None].astype(np.float32), confidence[:, None].astype(np.float32))
     buffer = io.BytesIO()
-    Pose(PoseHeader(0.2, size, list(parts)), body).write(buffer)
+    pose_of(parts, data, confidence, fps, round(width), round(height)).write(buffer)
     return buffer.getvalue()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.pose.clip import Point, PoseClip, PoseLayout
-from mmpt.pose.components import FACE, HAND_POINTS, LEFT_HAND, POSE, POSE_POINTS, RIGHT_HAND
+from mmpt.pose.components import FACE, FINGERS, HAND_POINTS, LEFT_HAND, POSE, POSE_POINTS, RIGHT_HAND
 from mmpt.utils.errors import UserError
 
 SIZE = 1000
@@ -20,7 +20,7 @@ _FRAMES, _FPS = 500, 30
 
 _BODY = [[11, 12], [11, 13, 15], [12, 14, 16], [11, 23, 24, 12]]
 _HEAD = [[7, 0, 8]]  # where there is no face
-_FINGERS = [[0, *range(start, start + 4)] for start in range(1, 21, 4)] + [[5, 9, 13, 17]]
+_HAND = [*FINGERS, [5, 9, 13, 17]]
 _FACE = [
     [10, 297, 284, 389, 454, 361, 397, 379, 400, 152, 176, 150, 172, 132, 234, 162, 54, 67, 10],
     [61, 37, 267, 291, 321, 314, 84, 91, 61],
@@ -42,8 +42,8 @@ def _named() -> list[tuple[str, list[list[Point]]]]:
         ("body", lines(POSE, _BODY, POSE_POINTS)),
         ("head", lines(POSE, _HEAD, POSE_POINTS)),
         ("face", lines(FACE, _FACE, None)),
-        ("left", lines(LEFT_HAND, _FINGERS, HAND_POINTS)),
-        ("right", lines(RIGHT_HAND, _FINGERS, HAND_POINTS)),
+        ("left", lines(LEFT_HAND, _HAND, HAND_POINTS)),
+        ("right", lines(RIGHT_HAND, _HAND, HAND_POINTS)),
     ]
 
 

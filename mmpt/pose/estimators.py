@@ -5,7 +5,7 @@ Holistic's names, so that mirroring, normalisation, augmentation and features ar
 and points are named as pose-format names them; Sapiens, which pose-format does not know, has numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -47,7 +47,7 @@ class Estimator:
     @cached_property
     def points(self) -> tuple[Point, ...]:
         """(component, point) of all its points, in order."""
-        return tuple((part.name, point) for part in self.parts for point in part.points)
+        return points_of(self.parts)
 
     @lru_cache(maxsize=64)  # noqa: B019 (the estimators live as long as the program)
     def mapping(self, layout: PoseLayout) -> tuple[np.ndarray, PoseLayout]:
@@ -59,6 +59,11 @@ class Estimator:
         if not found:
             raise UserError(f"it has none of the points of {self.title} that MediaPipe Holistic has too")
         return np.fromiter(found.values(), np.intp), PoseLayout.of(tuple(found))
+
+
+def points_of(parts: Iterable[PoseHeaderComponent]) -> tuple[Point, ...]:
+    """(component, point) of all points of some components, in order."""
+    return tuple((part.name, point) for part in parts for point in part.points)
 
 
 def estimator_of(points: Sequence[Point]) -> Estimator | None:

@@ -1,7 +1,7 @@
 """What pose files hold: layout, frame rate, people, and how often each part of the body is there."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ def summary(facts: Sequence[PoseFacts], model: Reads | None = None) -> dict[str,
     return found
 
 
-def _count(values: Any) -> dict[str, int]:
+def _count(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 

@@ -34,7 +34,16 @@ def clip_of_arrays(
     values, trust, counts = _one_person(*people, header.stored, person)
     if not all(map(_all_fine, people)):
         _check_seen(values, trust, header)
-    return _part(values, trust, header, components, (body.fps, float(body.width))), counts
+    layout = header.layout
+    if header.columns is not None or header.axes == 2:
+        values, trust = header.mapped(values, trust)
+    if components is None:
+        values, trust = values.copy(), trust.copy()
+    else:
+        layout, columns = columns_of(layout, frozenset(components))
+        values, trust = (np.concatenate([part[:, c] for c in columns], axis=1) for part in (values, trust))
+    about = (body.fps, layout, float(body.width), header.axes == 3)
+    return _clip(values, trust, trust == 0, about), counts
 
 
 def clip_of_pose(pose: Pose, header: Header, width: float, person: str) -> tuple[PoseClip, np.ndarray | None]:
@@ -80,25 +89,6 @@ def _one_person(
     if rule == "first":
         return data[:, 0], confidence[:, 0], choice.counts
     return choice.take(data), choice.take(confidence), choice.counts
-
-
-def _part(
-    values: np.ndarray,
-    trust: np.ndarray,
-    header: Header,
-    components: Collection[str] | None,
-    about: tuple[float, float],
-) -> PoseClip:
-    """The clip of stored arrays, or `components` of it. about: fps and image width."""
-    layout = header.layout
-    if header.columns is not None or header.axes == 2:
-        values, trust = header.mapped(values, trust)
-    if components is None:
-        values, trust = values.copy(), trust.copy()
-    else:
-        layout, columns = columns_of(layout, frozenset(components))
-        values, trust = (np.concatenate([part[:, c] for c in columns], axis=1) for part in (values, trust))
-    return _clip(values, trust, trust == 0, (about[0], layout, about[1], header.axes == 3))
 
 
 @functools.lru_cache(maxsize=64)

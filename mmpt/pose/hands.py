@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HAND_POINTS
+from mmpt.pose.components import FINGERS, HAND_POINTS
 
 WRIST, INDEX_MCP, MIDDLE_MCP, PINKY_MCP = (
     HAND_POINTS.index(name) for name in ("WRIST", "INDEX_FINGER_MCP", "MIDDLE_FINGER_MCP", "PINKY_MCP")
@@ -17,7 +17,7 @@ PALM_SHAPE_DIM_2D = PALM_FRAME_DIM_2D + 10 + 15 + 16 + 42
 """palm_frame, fingertip distances, bends, thumb distances, joints in image orientation: 173, in 2-D 127."""
 
 _FIRST_TIP, _SECOND_TIP = np.triu_indices(len(FINGERTIPS), 1)
-_CHAINS = np.array([[0, *range(4 * finger + 1, 4 * finger + 5)] for finger in range(5)])
+_CHAINS = np.array(FINGERS)
 _BEYOND_THUMB = np.arange(5, len(HAND_POINTS))
 
 _SIZE = 100.0
@@ -47,7 +47,7 @@ def normalize_hand(clip: PoseClip) -> PoseClip:
     turned = np.stack([cos * x - sin * y, sin * x + cos * y, turned[..., 2]], axis=-1)
     length = np.sqrt((line**2).sum(axis=1))
 
-    present = clip.confidence != 0
+    present = clip.present
     sound = present[:, PALM].all(axis=1) & (area > 0) & (length > 1e-12)
     turned *= (_SIZE / np.where(sound, length, 1))[:, None, None]
     present = present & sound[:, None]

@@ -4,7 +4,7 @@ import math
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pose_format.pose_header import PoseHeader
@@ -12,8 +12,9 @@ from pose_format.utils.reader import BufferReader
 
 from mmpt.pose.clip import PoseLayout
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FULL_BODY, HOLISTIC
-from mmpt.pose.estimators import ESTIMATORS, Estimator, estimator_named_like
+from mmpt.pose.estimators import ESTIMATORS, Estimator, estimator_named_like, points_of
 from mmpt.utils.errors import UserError
+from mmpt.utils.text import printable
 
 MAX_HEADER_BYTES = 1 << 17
 """Larger headers are refused: that of MediaPipe Holistic has 15,000 bytes."""
@@ -48,7 +49,7 @@ class Header:
     def of(cls, parsed: PoseHeader, content: bytes = b"") -> "Header":
         """Check a parsed header. Raises UserError."""
         estimator = _check_header(parsed)
-        stored, axes = _layout(parsed), len(parsed.components[0].format) - 1
+        stored, axes = PoseLayout.of(points_of(parsed.components)), len(parsed.components[0].format) - 1
         if estimator is None:
             return cls(content, parsed, axes, stored, stored, None)
         columns, layout = estimator.mapping(stored)
@@ -145,7 +146,7 @@ def check_size(content: bytes, header: Header, size: int | None = None) -> Body:
 
 def _check_header(header: PoseHeader) -> Estimator | None:
     """The estimator of the pose, None for Holistic. Raises UserError for an unknown or broken header."""
-    found = shortened(", ".join(f"{part.name} ({len(part.points)} points)" for part in header.components))
+    found = printable(", ".join(f"{part.name} ({len(part.points)} points)" for part in header.components))
     names = [component.name for component in header.components]
     estimator = None if any(name in HOLISTIC for name in names) else estimator_named_like(names)
     if estimator is None and not any(name in HOLISTIC for name in names):
@@ -155,13 +156,13 @@ def _check_header(header: PoseHeader) -> Estimator | None:
         wanted = ("XYC",) if estimator else ("XYZC", "XYC")
         if len(formats) != 1 or len(component.format) not in map(len, wanted):
             raise UserError(
-                f"{shortened(component.name)} has the format {shortened(component.format)!r}; "
+                f"{printable(component.name)} has the format {printable(component.format)!r}; "
                 f"expected {' or '.join(wanted)} in all components; {EXPECTED}"
             )
         most = COMPONENT_POINTS.get(component.name, 1024 if component.name == FACE else 4096)
         if not 0 < len(component.points) <= most:
             raise UserError(
-                f"{shortened(component.name)} has {len(component.points)} points, expected 1 to {most}; "
+                f"{printable(component.name)} has {len(component.points)} points, expected 1 to {most}; "
                 f"{EXPECTED}"
             )
         if estimator:
@@ -176,20 +177,10 @@ def _check_points(component: str, points: Collection[str], estimator: Estimator)
     if other:
         raise UserError(
             f"{component} has {len(other)} of {len(points)} points that {estimator.title} does not have (the "
-            f"first: {shortened(other[0])}); {EXPECTED}"
+            f"first: {printable(other[0])}); {EXPECTED}"
         )
-
-
-def _layout(header: PoseHeader) -> PoseLayout:
-    return PoseLayout.of([(part.name, point) for part in header.components for point in part.points])
 
 
 def reason_of(error: Exception) -> str:
     """The message of an error of pose-format, which may quote the file; its type if it has none."""
-    return shortened(str(error)) or type(error).__name__
-
-
-def shortened(text: Any, most: int = 160) -> str:
-    """Text of a file in a message: at most 160 printable characters."""
-    shown = "".join(character if character.isprintable() else "?" for character in str(text))
-    return shown if len(shown) <= most else shown[:most] + "..."
+    return printable(str(error)) or type(error).__name__

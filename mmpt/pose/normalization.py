@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import HANDS, LEG_POINTS, POSE
+from mmpt.pose.components import LEG_POINTS, POSE, visible_hands
 from mmpt.utils.errors import UserError
 
 _BEYOND = 1e6
@@ -61,13 +61,7 @@ def normalize_shoulders(clip: PoseClip) -> PoseClip:
 
 def hide_legs(clip: PoseClip) -> PoseClip:
     """Remove knees, ankles, heels and feet, as in the published features; the hips are kept."""
-    legs = [clip.index(POSE, name) for name in LEG_POINTS if (POSE, name) in clip.layout]
-    if not legs:
-        return clip
-    data, confidence = clip.data.copy(), clip.confidence.copy()
-    data[:, legs] = 0
-    confidence[:, legs] = 0
-    return clip.with_data(data, confidence)
+    return clip.without([clip.index(POSE, name) for name in LEG_POINTS if (POSE, name) in clip.layout])
 
 
 def scale_depth(clip: PoseClip) -> PoseClip:
@@ -91,8 +85,8 @@ def scale_depth(clip: PoseClip) -> PoseClip:
 
 def depth_to_scale(clip: PoseClip) -> bool | None:
     """Whether z has the unit of x and y (see scale_depth); None for a clip without points."""
-    names = [name for name in HANDS if name in clip.layout.components and clip.component(name)[1].any()]
-    data, present = clip.data, clip.confidence != 0
+    names = visible_hands(clip)
+    data, present = clip.data, clip.present
     if names:
         columns = np.concatenate([clip.layout.columns(name) for name in names])
         data, present = data.take(columns, axis=1), present.take(columns, axis=1)

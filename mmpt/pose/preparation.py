@@ -19,11 +19,12 @@ from mmpt.pose.components import (
     PoseComponents,
     component_names,
     select_components,
+    visible_hands,
 )
 from mmpt.pose.mirror import mirror as mirror_clip
 from mmpt.pose.mirror import right_hand_is_idle
 from mmpt.pose.normalization import apply_frame, hide_legs, scale_depth, shoulder_frame
-from mmpt.pose.reader import parse_pose, read_pose, read_recording
+from mmpt.pose.reader import parse_pose, read_clip, read_pose
 from mmpt.pose.smoothing import Smoothing
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
@@ -58,10 +59,8 @@ class PosePreparation:
             clip = self._of_needed_components(lambda components: self.read(path, components))
             if clip is not None:
                 return clip
-        clip = self.read(path) if span is None else self.read_recording(path)
+        clip = read_clip(path, span, self.person)
         try:
-            if span is not None:
-                clip = clip.frames(span.frames(len(clip), clip.fps))
             return self.clip(clip, mirror)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
@@ -75,10 +74,6 @@ class PosePreparation:
     def read(self, path: str | os.PathLike[str], components: Collection[str] | None = None) -> PoseClip:
         """read_pose of the person that `person` chooses."""
         return read_pose(path, components, self.person)
-
-    def read_recording(self, path: str | os.PathLike[str]) -> PoseClip:
-        """read_recording of the person that `person` chooses."""
-        return read_recording(path, self.person)
 
     def clip(self, clip: PoseClip, mirror: bool = False) -> PoseClip:
         """Prepare a clip in memory (see mmpt.pose.reader.from_pose). Raises UserError.
@@ -146,8 +141,7 @@ class PosePreparation:
         """
         try:
             clip = read(self.needed)
-            hands_seen = any(clip.component(n)[1].any() for n in HANDS if n in clip.layout.components)
-            return self.clip(clip) if hands_seen and not self.mirrors(clip) else None
+            return self.clip(clip) if visible_hands(clip) and not self.mirrors(clip) else None
         except UserError:
             return None
 

@@ -18,6 +18,7 @@ from pose_format.utils.reader import BufferReader
 from mmpt.pose.clip import PoseClip, PoseLayout
 from mmpt.pose.frames import clip_of_arrays, clip_of_pose, columns_of, warn_of_people
 from mmpt.pose.header import BEFORE_NAMES, EXPECTED, Body, Header, check_size, parse_header, reason_of
+from mmpt.pose.span import Span
 from mmpt.utils.errors import TooLargeError, UserError
 from mmpt.utils.files import UNREADABLE, file_stamp
 from mmpt.utils.videos import how_to_extract, is_video
@@ -88,6 +89,17 @@ def read_recording(path: str | os.PathLike[str], person: str = "first") -> PoseC
     return _cached(os.fspath(path), person, changed)
 
 
+def read_clip(path: str | os.PathLike[str], span: Span | None = None, person: str = "first") -> PoseClip:
+    """The part `span` of a `.pose` file; None: all of it. Raises UserError, which names the file."""
+    if span is None:
+        return read_pose(path, person=person)
+    recording = read_recording(path, person)
+    try:
+        return recording.frames(span.frames(len(recording), recording.fps))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
 @functools.lru_cache(maxsize=1)
 def _cached(path: str, person: str, changed: object) -> PoseClip:
     return read_pose(path, person=person)
@@ -156,7 +168,7 @@ def _read_file(content: bytes, person: str) -> PoseFile:
     body = check_size(content, header)
     clip, counts = _parse(content, header, body, None, person)
     if counts is None:
-        counts = (clip.confidence != 0).any(axis=1).astype(np.intp)
+        counts = clip.present.any(axis=1).astype(np.intp)
     return PoseFile(clip, header.stored, body.version, body.width, body.height, counts)
 
 

@@ -1,6 +1,8 @@
 """Cache of prepared poses: the clips of a split in a memory-mapped file, rebuilt when sources change."""
 
 import errno
+import hashlib
+import json
 import logging
 import os
 import time
@@ -17,7 +19,7 @@ from tqdm import tqdm
 
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.span import Span
-from mmpt.pose.store_file import InvalidStoreError, StoreFile, StoreWriter, key_of
+from mmpt.pose.store_file import InvalidStoreError, StoreFile, StoreWriter
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import UNREADABLE, atomic_write, file_stamp
 from mmpt.utils.lock import wait_for_lock
@@ -79,7 +81,12 @@ class StoreRequest:
         """Hex digest of everything that determines the content of the store, except the source files."""
         spans = self.spans or ()
         parts = [[None if span is None else str(span) for span in spans]] if any(spans) else []
-        return key_of([self.prepare_key, self.dtype, *parts], self.sources, self.mirrored)
+        description = json.dumps([self.prepare_key, self.dtype, *parts], sort_keys=True)
+        digest = hashlib.sha256(description.encode())
+        digest.update(b"\0".join(source.encode("utf-8", "surrogateescape") for source in self.sources))
+        if self.mirrored is not None and any(self.mirrored):
+            digest.update(b"\0mirrored\0" + np.asarray(self.mirrored, dtype=np.uint8).tobytes())
+        return digest.hexdigest()
 
     @property
     def target(self) -> Path:

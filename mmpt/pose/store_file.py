@@ -16,7 +16,6 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,7 +70,8 @@ class StoreWriter:
         record = data.tobytes() + confidence.tobytes()
         layout = self._layouts.setdefault(clip.layout, len(self._layouts))
         offset = self._position
-        self._write(record)
+        padding = b"\0" * (-len(record) % _ALIGN)
+        self._position += self._file.write(record) + self._file.write(padding)
         hands = [clip.layout.columns(name) for name in clip.layout.components if name in HANDS]
         shown = confidence[:, np.concatenate(hands)] if hands else confidence
         crc, seen = zlib.crc32(record), int(shown.any(axis=1).sum())
@@ -93,10 +93,6 @@ class StoreWriter:
         digest = hashlib.sha256(index + text).digest()
         self._file.write(index + text)
         self._file.write(_TRAILER.pack(start, len(self.index), len(text), digest, MAGIC))
-
-    def _write(self, record: bytes) -> None:
-        padding = -len(record) % _ALIGN
-        self._position += self._file.write(record) + self._file.write(b"\0" * padding)
 
 
 class StoreFile:
@@ -127,6 +123,7 @@ class StoreFile:
     def _parse(self, description: dict[str, Any]) -> None:
         self.key: str = description["key"]
         self.dtype = np.dtype({"float32": "<f4", "float16": "<f2"}[description["dtype"]])
+        self._point_bytes = 3 * self.dtype.itemsize + 1
         layouts = [
             [(str(component), str(name)) for component, name in points] for points in description["layouts"]
         ]
@@ -139,7 +136,7 @@ class StoreFile:
         if len(good) and not ((good["layout"] >= 0) & (good["layout"] < len(self._layouts))).all():
             raise InvalidStoreError("a clip has an unknown layout")
         points = good["frames"].astype(np.int64) * sizes[good["layout"]]
-        ends = good["offset"] + points * (3 * self.dtype.itemsize + 1)
+        ends = good["offset"] + points * self._point_bytes
         if not ((good["offset"] >= len(MAGIC)) & (good["offset"] % _ALIGN == 0) & (ends <= end)).all():
             raise InvalidStoreError("a clip lies outside the file")
         missing = np.flatnonzero(self.index["frames"] <= 0)
@@ -158,7 +155,7 @@ class StoreFile:
         data = np.frombuffer(self._map, self.dtype, 3 * count, offset).reshape(frames, points, 3)[part]
         at = offset + 3 * count * self.dtype.itemsize
         confidence = np.frombuffer(self._map, np.uint8, count, at).reshape(frames, points)[part]
-        self._release(confidence.size * (3 * self.dtype.itemsize + 1))
+        self._release(confidence.size * self._point_bytes)
         return PoseClip(
             data.astype(np.float32, copy=False),
             confidence * np.float32(1 / 255),
@@ -171,7 +168,7 @@ class StoreFile:
         """Whether the checksum of clip `i` is correct."""
         row = self.index[i]
         offset, points = int(row["offset"]), int(row["frames"]) * len(self._layouts[row["layout"]])
-        end = offset + points * (3 * self.dtype.itemsize + 1)
+        end = offset + points * self._point_bytes
         return zlib.crc32(memoryview(self._map)[offset:end]) == row["crc"]
 
     def _release(self, nbytes: int) -> None:
@@ -180,12 +177,3 @@ class StoreFile:
         if self._touched > _RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
             self._touched = 0
             self._map.madvise(mmap.MADV_DONTNEED)
-
-
-def key_of(description: Any, paths: Sequence[str], mirrored: Sequence[bool] | None) -> str:
-    """Hex digest of everything that determines the content of a store, except the source files."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    digest.update(b"\0".join(path.encode("utf-8", "surrogateescape") for path in paths))
-    if mirrored is not None and any(mirrored):
-        digest.update(b"\0mirrored\0" + np.asarray(mirrored, dtype=np.uint8).tobytes())
-    return digest.hexdigest()

@@ -15,9 +15,9 @@ import numpy as np
 
 from mmpt.pose.clip import LARGEST
 from mmpt.pose.estimators import ESTIMATORS, Estimator
-from mmpt.pose.header import shortened
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import UNREADABLE, check_regular, parse_json
+from mmpt.utils.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def _person(person: Any) -> np.ndarray:
     if any(part in person for part in _OPENPOSE_PARTS):
         return _openpose(person)
     if "keypoints" not in person:
-        keys = shortened(", ".join(person)) or "no key"
+        keys = printable(", ".join(person)) or "no key"
         raise UserError(f"a person has {keys}; expected keypoints, or {_OPENPOSE_PARTS[0]} of OpenPose")
     points = _numbers(person.get("keypoints"), "keypoints")
     if points.ndim == 2:

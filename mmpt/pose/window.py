@@ -18,7 +18,8 @@ from mmpt.utils.errors import UserError
 class FrameSampler:
     """The part of a clip and the frames of it that clip_window and clip_frames select.
 
-    window: fractions of the clip, (0, 1) for all of it. frames: number of frames; None: every frame.
+    window: fractions of the clip, (0, 1) for all of it. frames: number of frames, evenly spaced from end to
+    end; None: one for each frame of the window, at least one. active: false if neither was selected.
     """
 
     window: tuple[float, float] = (0.0, 1.0)
@@ -42,8 +43,24 @@ class FrameSampler:
     def __call__(
         self, clip: PoseClip, jitter: float = 0.0, rng: np.random.Generator | None = None
     ) -> PoseClip:
-        """The sampled clip (see sample_window)."""
-        return sample_window(clip, self.window, self.frames, jitter, rng) if self.active else clip
+        """The clip resampled between the ends of the window; points are interpolated linearly.
+
+        jitter: in training (with rng), each end of the window moves by up to this fraction of the clip, the
+        speed within becomes uneven, and each frame moves by up to half its distance to the next.
+        """
+        if not self.active:
+            return clip
+        last = len(clip) - 1
+        low, high = self.window
+        random = rng if jitter > 0 else None
+        if random is not None:
+            low, high = sorted(end + random.uniform(-jitter, jitter) for end in self.window)
+        low, high = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+        count = max(round((high - low) * last), 0) + 1 if self.frames is None else self.frames
+        steps = np.linspace(0, 1, count) if count > 1 else np.full(1, 0.5)
+        if random is not None and count > 1:
+            steps = steps ** np.exp(random.normal(0, jitter)) + random.uniform(-0.5, 0.5, count) / count
+        return resample(clip, np.clip(low + (high - low) * steps, 0, 1) * last)
 
     def lengths(self, frames: np.ndarray) -> np.ndarray:
         """Sampled frames of clips of int64 [N] frames, without augmentation."""
@@ -58,31 +75,3 @@ class FrameSampler:
         frames = (high - low) * (len(clip) - 1)
         count = int(self.lengths(np.array([len(clip)]))[0])
         return clip.fps * (count - 1) / frames if count > 1 and frames else clip.fps
-
-
-def sample_window(
-    clip: PoseClip,
-    window: tuple[float, float] = (0.0, 1.0),
-    frames: int | None = None,
-    jitter: float = 0.0,
-    rng: np.random.Generator | None = None,
-) -> PoseClip:
-    """Resample a clip between the fractions window[0] and window[1]; points are interpolated linearly.
-
-    frames: how many, evenly spaced from end to end; None: one for each frame of the window, at least one.
-    jitter: in training (with rng), each end of the window moves by up to this fraction of the clip, the speed
-    within becomes uneven, and each frame moves by up to half its distance to the next.
-    """
-    last = len(clip) - 1
-    low, high = window
-    random = rng is not None and jitter > 0
-    if random:
-        assert rng is not None
-        low, high = sorted((low + rng.uniform(-jitter, jitter), high + rng.uniform(-jitter, jitter)))
-    low, high = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
-    count = max(round((high - low) * last), 0) + 1 if frames is None else frames
-    steps = np.linspace(0, 1, count) if count > 1 else np.full(1, 0.5)
-    if random and count > 1:
-        assert rng is not None
-        steps = steps ** np.exp(rng.normal(0, jitter)) + rng.uniform(-0.5, 0.5, count) / count
-    return resample(clip, np.clip(low + (high - low) * steps, 0, 1) * last)

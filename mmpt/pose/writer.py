@@ -1,6 +1,6 @@
 """Write MediaPipe landmarks that a corpus publishes in another format as `.pose` files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from pose_format.numpy import NumPyPoseBody
 from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
 from mmpt.pose.clip import PoseClip
-from mmpt.pose.components import COMPONENT_POINTS, FACE, FACE_SIZES, FULL_BODY, HAND_POINTS, POSE, POSE_POINTS
+from mmpt.pose.components import COMPONENT_POINTS, FACE, FACE_SIZES, FULL_BODY, POSE, component_points
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
@@ -25,12 +25,10 @@ def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, widt
     missing. width, height: of the image in pixels. Raises UserError for other shapes.
     """
     arrays = _checked(parts)
-    data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
-    present = np.isfinite(data).all(axis=2)
-    pixels: Array = np.multiply(
-        np.where(present[..., None], data, 0), np.array([width, height, 1], np.float32)
-    )
-    _write(path, arrays, pixels, present.astype(np.float32), fps, width, height)
+    size = np.array([width, height, 1], np.float32)
+    pixels = {name: array * size for name, array in arrays.items()}
+    seen = {name: np.ones(array.shape[:2], np.float32) for name, array in arrays.items()}
+    write_pixels(path, pixels, seen, fps, width, height)
 
 
 def write_pixels(
@@ -55,18 +53,35 @@ def write_pixels(
             "the landmarks."
         )
     confidences = np.where(np.isfinite(data).all(axis=2) & np.isfinite(confidences), confidences, 0)
-    _write(path, arrays, np.where(confidences[..., None] > 0, data, 0), confidences, fps, width, height)
+    data = np.where(confidences[..., None] > 0, data, 0)
+    names = {name: component_points(name, None, arrays[name].shape[1]) for name in FULL_BODY}
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        pose_of(_components(names), data, confidences, fps, width, height).write(file)
 
 
 def as_pose(clip: PoseClip, height: int) -> Pose:
     """A clip as an object of pose-format, in 3-D. height: of the image in pixels."""
-    components = [
-        PoseHeaderComponent(name, [point for part, point in clip.points if part == name], [], [], "XYZC")
-        for name in clip.layout.components
-    ]
-    width = round(clip.width)
-    header = PoseHeader(0.2, PoseHeaderDimensions(width, height, width), components)
-    return Pose(header, NumPyPoseBody(clip.fps, clip.data[:, None], clip.confidence[:, None]))
+    names = {part: [point for of, point in clip.points if of == part] for part in clip.layout.components}
+    return pose_of(_components(names), clip.data, clip.confidence, clip.fps, round(clip.width), height)
+
+
+def pose_of(
+    parts: Sequence[PoseHeaderComponent],
+    data: np.ndarray,
+    confidence: np.ndarray,
+    fps: float,
+    width: int,
+    height: int,
+) -> Pose:
+    """One person's landmarks [T, P, 2 or 3] with confidences [T, P] as an object of pose-format."""
+    size = PoseHeaderDimensions(width, height, width if data.shape[-1] == 3 else 0)
+    arrays = (array[:, None].astype(np.float32, copy=False) for array in (data, confidence))
+    return Pose(PoseHeader(0.2, size, list(parts)), NumPyPoseBody(fps, *arrays))
+
+
+def _components(names: Mapping[str, Sequence[str]]) -> list[PoseHeaderComponent]:
+    """Components in 3-D from the names of their points; without lines and colours."""
+    return [PoseHeaderComponent(name, list(points), [], [], "XYZC") for name, points in names.items()]
 
 
 def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:
@@ -80,27 +95,3 @@ def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:
                 f"frames as {POSE}, got {list(array.shape)}."
             )
     return arrays
-
-
-def _write(
-    path: Path,
-    arrays: Mapping[str, Array],
-    data: Array,
-    confidences: Array,
-    fps: float,
-    width: int,
-    height: int,
-) -> None:
-    components = [
-        PoseHeaderComponent(name, _points(name, arrays[name].shape[1]), [], [], "XYZC") for name in FULL_BODY
-    ]
-    header = PoseHeader(0.2, PoseHeaderDimensions(width, height, width), components)
-    body = NumPyPoseBody(fps, data[:, None].astype(np.float32), confidences[:, None].astype(np.float32))
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        Pose(header, body).write(file)
-
-
-def _points(component: str, count: int) -> list[str]:
-    if component == FACE:
-        return [str(number) for number in range(count)]
-    return list(POSE_POINTS if component == POSE else HAND_POINTS)

@@ -1,13 +1,11 @@
 """Combine features and token ids into a sample."""
 
-from typing import Any
-
 import numpy as np
 
 from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
-ALIGNERS: Registry[Any] = Registry("aligner")
+ALIGNERS: Registry["type[DSAligner]"] = Registry("aligner")
 
 
 @ALIGNERS.register("DSAligner")

@@ -19,7 +19,7 @@ from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
 
-META_PROCESSORS: Registry[Any] = Registry("meta processor")
+META_PROCESSORS: Registry["type[MetaProcessor]"] = Registry("meta processor")
 VIDEO_PROCESSORS: Registry[Any] = Registry("video processor")
 _LISTED = 10
 

@@ -4,7 +4,6 @@ Whole sign languages are held out, so a test clip shows an unseen signer and alp
 """
 
 import functools
-import importlib.util
 import logging
 import unicodedata
 from collections import Counter
@@ -18,7 +17,8 @@ from mmpt.processors.table_writer import read_csv
 from mmpt.processors.templates import check_weights
 from mmpt.signwriting.alphabets import has_alphabet, signs_of_letter
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import file_stamp, sha256
+from mmpt.utils.files import content_ids, file_stamp
+from mmpt.utils.packages import package_folder
 from mmpt.utils.text import nfc
 
 log = logging.getLogger(__name__)
@@ -191,14 +191,13 @@ def find_lexicon(folder: str | None) -> Path:
     """
     if folder is not None:
         found = Path(folder)
+    elif package := package_folder("spoken_to_signed"):
+        found = package / "assets" / "fingerspelling_lexicon"
     else:
-        spec = importlib.util.find_spec("spoken_to_signed")
-        if spec is None or not spec.submodule_search_locations:
-            raise MissingDataError(
-                "the fingerspelling lexicon is part of the package spoken-to-signed, which is not installed: "
-                "`pip install --no-deps spoken-to-signed==0.4.0`, or `make install`."
-            )
-        found = Path(spec.submodule_search_locations[0]) / "assets" / "fingerspelling_lexicon"
+        raise MissingDataError(
+            "the fingerspelling lexicon is part of the package spoken-to-signed, which is not installed: "
+            "`pip install --no-deps spoken-to-signed==0.4.0`, or `make install`."
+        )
     if not (found / "index.csv").is_file():
         raise MissingDataError(
             f"there is no index.csv in {found}: expected the lexicon's folder (index.csv and .pose files)."
@@ -264,7 +263,11 @@ def split_rows(
 ) -> dict[str, list[Row]]:
     """The rows of each split; files with equal content are kept once. Only training has extra letters."""
     wanted = {write_out(letter) for letter in letters}
-    digests = _digests(rows, {name for names in languages.values() for name in names})
+    known = {name for names in languages.values() for name in names}
+    files = [row.path for row in rows if row.language in known]
+    if missing := next((file for file in files if not file.is_file()), None):
+        raise MissingDataError(f"{missing}: missing, but listed in index.csv: reinstall spoken-to-signed.")
+    content = content_ids(files)
     taken: set[str] = set()
     splits: dict[str, list[Row]] = {}
     for split in ("test", "valid", "train"):
@@ -274,41 +277,14 @@ def split_rows(
             extra = write_out(row.letter) not in wanted
             if row.language not in languages[split] or (extra and not (extra_letters and split == "train")):
                 continue
-            digest = digests[row.path]
-            if digest in taken:
+            if content[row.path] in taken:
                 repeats[row.language] += 1
                 continue
-            taken.add(digest)
+            taken.add(content[row.path])
             splits[split].append(row)
         for language, count in repeats.items():
             log.info("%s: %d duplicate clips of %s skipped", split, count, language)
     return splits
-
-
-_KNOWN_DIGESTS: dict[tuple[str | int, ...], str] = {}
-
-
-def _digests(rows: list[Row], languages: set[str]) -> dict[Path, str]:
-    """Content hashes of the files of some languages; a file of unique size needs no hash."""
-    sizes: dict[Path, int] = {}
-    for row in rows:
-        if row.language in languages and row.path not in sizes:
-            if not row.path.is_file():
-                raise MissingDataError(
-                    f"{row.path}: missing, but listed in index.csv: reinstall spoken-to-signed."
-                )
-            sizes[row.path] = row.path.stat().st_size
-    shared = {size for size, count in Counter(sizes.values()).items() if count > 1}
-    digests = {}
-    for path, size in sizes.items():
-        if size not in shared:
-            digests[path] = f"only file of {size} bytes"
-            continue
-        key = (str(path), *file_stamp(path.stat()))
-        if key not in _KNOWN_DIGESTS:
-            _KNOWN_DIGESTS[key] = sha256(path)
-        digests[path] = _KNOWN_DIGESTS[key]
-    return digests
 
 
 def write_out(letter: str) -> str:

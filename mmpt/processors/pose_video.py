@@ -35,6 +35,7 @@ from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.window import FrameSampler
 from mmpt.processors.example import VIDEO_PROCESSORS, ClipSource, Example, blank_warning, readable
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -264,8 +265,8 @@ def open_store(request: StoreRequest, shards: int) -> PoseStore | ShardedStore:
 
 
 def default_cache() -> Path:
-    """Default folder of the pose cache: SIGNCLIP_CACHE, or ~/.cache/mmpt."""
-    return Path(os.environ.get("SIGNCLIP_CACHE") or Path.home() / ".cache" / "mmpt") / "poses"
+    """Default folder of the pose cache."""
+    return cache_folder() / "poses"
 
 
 def _warn_of_augmentation(options: PoseOptions, training: bool, scale_depth: bool) -> None:

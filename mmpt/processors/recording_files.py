@@ -12,10 +12,8 @@ from mmpt.timed_text.caption import Findings
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import check_name, files_under
 from mmpt.utils.logging import some_of
-from mmpt.utils.videos import VIDEO_SUFFIXES
+from mmpt.utils.videos import CLIP_SUFFIXES
 
-SUFFIXES = frozenset({".pose", ".npy", *VIDEO_SUFFIXES})
-"""Suffixes of recordings."""
 _LANGUAGE = re.compile(r"(.+)\.([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)")
 
 
@@ -50,7 +48,7 @@ def find_recordings(folder: Path, suffix: str | None = None) -> list[Recording]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
-    wanted = SUFFIXES if suffix is None else {suffix.lower()}
+    wanted = CLIP_SUFFIXES if suffix is None else {suffix.lower()}
     found: dict[str, Path] = {}
     for path in files_under(folder, skip=folder):
         if path.suffix.lower() in wanted:

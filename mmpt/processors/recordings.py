@@ -24,8 +24,12 @@ log = logging.getLogger(__name__)
 Rngs = Sequence[np.random.Generator | None]
 
 
-class Recordings(ClipSource, Protocol):
-    """A ClipSource that also reads other parts of the recordings of its clips."""
+class Recordings(Protocol):
+    """The recordings of the clips of a split, of which any part is read."""
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """The clips."""
 
     def extent(self, index: int) -> tuple[int, float | None]:
         """Frames of a clip's recording, and how many there are per second (None: unknown)."""
@@ -36,13 +40,14 @@ class Recordings(ClipSource, Protocol):
         """Features of these frames of the clips' recordings, prepared and augmented like a clip's."""
 
 
-def open_recordings(processor: Any, examples: Sequence[Example], storage: ClipStorage) -> Recordings:
-    """The clips of a split with their recordings, each stored once. Raises as the processor's `open`."""
-    clips = processor.open(examples, storage)
+def open_recordings(
+    processor: PoseProcessor | VideoProcessor, clips: ClipSource, storage: ClipStorage
+) -> Recordings:
+    """The recordings of the clips of a split, each stored once. Raises as the processor's `open`."""
     if isinstance(processor, PoseProcessor):
         store = open_store(recordings_request(processor, clips.examples, storage), storage.store_shards)
         return PoseRecordings(clips, store, processor)
-    return FeatureRecordings(clips, processor)
+    return FeatureRecordings(clips.examples, processor)
 
 
 @dataclass(frozen=True)
@@ -75,27 +80,7 @@ def recordings_request(
     )
 
 
-class _Parts:
-    """Base of clip sources that read whole clips from another clip source."""
-
-    def __init__(self, clips: ClipSource):
-        self._clips = clips
-        self.examples = clips.examples
-
-    def features(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
-        """See ClipSource."""
-        return self._clips.features(index, rng)
-
-    def features_of(self, indices: Sequence[int], rngs: Rngs) -> list[np.ndarray]:
-        """See ClipSource."""
-        return self._clips.features_of(indices, rngs)
-
-    def lengths(self) -> np.ndarray:
-        """See ClipSource."""
-        return self._clips.lengths()
-
-
-class PoseRecordings(_Parts):
+class PoseRecordings:
     """Recordings of poses, in a store of their own. A part is normalised by its own frames, like a clip.
 
     store: of recordings_request. A part that cannot be normalised (it shows no shoulders) is replaced by the
@@ -104,7 +89,8 @@ class PoseRecordings(_Parts):
     """
 
     def __init__(self, clips: ClipSource, store: PoseStore | ShardedStore, processor: PoseProcessor):
-        super().__init__(clips)
+        self.examples = clips.examples
+        self._clips = clips
         self._store = store
         self._processor = processor
         number = {path: i for i, path in enumerate(dict.fromkeys(str(e.path) for e in clips.examples))}
@@ -144,13 +130,13 @@ class PoseRecordings(_Parts):
             )
 
 
-class FeatureRecordings(_Parts):
+class FeatureRecordings:
     """Recordings in `.npy` files, whose rows are read when they are needed."""
 
-    def __init__(self, clips: ClipSource, processor: VideoProcessor):
-        super().__init__(clips)
+    def __init__(self, examples: Sequence[Example], processor: VideoProcessor):
+        self.examples = examples
         self._processor = processor
-        paths = dict.fromkeys(example.path for example in clips.examples)
+        paths = dict.fromkeys(example.path for example in examples)
         self._frames = {path: processor.shape(path)[0] for path in paths}
 
     def extent(self, index: int) -> tuple[int, float | None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import files_under, sha256
+from mmpt.utils.files import content_ids, files_under
 
 #: names of the 35 gestures, in the order of their numbers, which start at 1
 GESTURES = (*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "AE", "OE", "UE", "SCH", "One", "Two", "Three", "Four", "Five")
@@ -143,18 +143,14 @@ def make_links(paths: dict[str, Path], folder: Path, camera: str | None = None) 
 
 def _same_content(places: dict[str, list[Path]]) -> list[list[str]]:
     """Groups of stems whose files have equal content, which would leak between splits."""
-    by_size: dict[int, list[str]] = {}
+    content = content_ids(paths[0] for paths in places.values())
+    groups: dict[str, list[str]] = {}
     for stem in sorted(places):
-        by_size.setdefault(places[stem][0].stat().st_size, []).append(stem)
-    by_content: dict[str, list[str]] = {}
-    for stems in by_size.values():
-        if len(stems) > 1:
-            for stem in stems:
-                by_content.setdefault(sha256(places[stem][0]), []).append(stem)
-    return sorted(stems for stems in by_content.values() if len(stems) > 1)
+        groups.setdefault(content[places[stem][0]], []).append(stem)
+    return sorted(stems for stems in groups.values() if len(stems) > 1)
 
 
-def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
+def published_split(stems: Iterable[str]) -> dict[str, list[str]]:
     """The split of the published experiments: {"train", "val", "test"} -> names, in the published order.
 
     The names, sorted as strings, are shuffled; the first tenth (rounded down) is for validation, the next for
@@ -162,7 +158,7 @@ def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, l
     fewer than 10 names.
     """
     shuffled = sorted(stems)
-    random.Random(seed).shuffle(shuffled)
+    random.Random(SPLIT_SEED).shuffle(shuffled)
     count = int(_SHARE * len(shuffled))
     if count == 0:
         raise UserError(
@@ -172,7 +168,7 @@ def published_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, l
     return {"train": shuffled[2 * count :], "val": shuffled[:count], "test": shuffled[count : 2 * count]}
 
 
-def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
+def signer_split(stems: Iterable[str]) -> dict[str, list[str]]:
     """A split in which each signer is in one part only.
 
     Validation, then the test, take shuffled signers until they have a tenth of the names, at least one
@@ -186,7 +182,7 @@ def signer_split(stems: Iterable[str], seed: int = SPLIT_SEED) -> dict[str, list
         raise UserError(
             f"a split by signer needs at least {len(SPLITS)} signers, got {len(signers)}: {signers}."
         )
-    random.Random(seed).shuffle(signers)
+    random.Random(SPLIT_SEED).shuffle(signers)
     wanted = int(_SHARE * sum(len(names) for names in by_signer.values()))
     split: dict[str, list[str]] = {name: [] for name in SPLITS}
     for position, signer in enumerate(signers):

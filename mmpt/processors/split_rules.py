@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmpt.processors.recording_files import SUFFIXES
 from mmpt.processors.table_file import SPLIT_NAMES
 from mmpt.processors.table_writer import read_csv, split_by
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
+from mmpt.utils.videos import CLIP_SUFFIXES
 
 
 def listed(file: Path, column: str, names: Iterable[str]) -> dict[str, str]:
@@ -21,7 +21,7 @@ def listed(file: Path, column: str, names: Iterable[str]) -> dict[str, str]:
     cells: dict[str, str] = {}
     for row in read_csv(file, ("recording", column)):
         path, cell = Path(row["recording"].strip()), row[column].strip()
-        name = (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).as_posix()
+        name = (path.with_suffix("") if path.suffix.lower() in CLIP_SUFFIXES else path).as_posix()
         if cells.setdefault(name, cell) != cell:
             raise UserError(f"{file}: {name} is listed with {cells[name]!r} and {cell!r} as its {column}.")
     if missing := [name for name in names if name not in cells]:

@@ -14,7 +14,7 @@ from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.processors.templates import PromptTemplates, check_weights
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
-from mmpt.utils.videos import VIDEO_SUFFIXES, how_to_extract
+from mmpt.utils.videos import CLIP_SUFFIXES, how_to_extract, is_video
 
 
 @META_PROCESSORS.register("TableMetaProcessor")
@@ -135,7 +135,7 @@ def _check_suffix(table: Table, row: TableRow, suffix: str) -> None:
     if row.path.suffix.lower() == suffix:
         return
     where = f"{table.path}, line {row.line}, column 'path': {row.values['path']!r}"
-    if row.path.suffix.lower() in VIDEO_SUFFIXES:
+    if is_video(row.path):
         raise UserError(
             f"{where} is a video; {how_to_extract(table.path.parent, suffix)}, then set "
             "dataset.vfeat_dir=FOLDER (--vfeat-dir FOLDER of the commands)."
@@ -150,7 +150,7 @@ def places_in(folder: str | Path, row: TableRow, suffix: str) -> list[Path]:
     sign.1.pose).
     """
     listed = Path(row.values["path"])
-    known = listed.suffix.lower() in {*VIDEO_SUFFIXES, ".pose", ".npy"}
+    known = listed.suffix.lower() in CLIP_SUFFIXES
     renamed = listed.with_suffix(suffix) if known else Path(f"{listed}{suffix}")
     parts = renamed.parts[1:] if renamed.is_absolute() else renamed.parts
     return [Path(folder, *parts[start:]) for start in range(len(parts))]

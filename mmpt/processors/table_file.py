@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.pose.span import Span
-from mmpt.processors.table_lines import csv_rows, parquet_rows, separator_of
-from mmpt.utils.cells import header_hint, parse_number
+from mmpt.processors.table_lines import csv_rows, parquet_rows
+from mmpt.utils.cells import header_hint, parse_number, separator_of
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import check_regular
 from mmpt.utils.text import nfc

@@ -10,16 +10,9 @@ from typing import Any
 import numpy as np
 
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.videos import VIDEO_SUFFIXES
+from mmpt.utils.videos import CLIP_SUFFIXES
 
 log = logging.getLogger(__name__)
-
-_CLIP_SUFFIXES = {*VIDEO_SUFFIXES, ".pose", ".npy"}
-
-
-def separator_of(path: Path) -> str:
-    """A tab in .tsv files, else a comma."""
-    return "\t" if path.suffix.lower() == ".tsv" else ","
 
 
 def csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -74,7 +67,7 @@ def _is_row(cells: Sequence[str], columns: Sequence[str], own: str) -> bool:
 
 
 def _is_clip(file: str) -> bool:
-    return Path(file.strip()).suffix.lower() in _CLIP_SUFFIXES
+    return Path(file.strip()).suffix.lower() in CLIP_SUFFIXES
 
 
 def parquet_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

@@ -105,8 +105,8 @@ def split_by(keys: Iterable[str], shares: tuple[float, float] = (0.1, 0.1), seed
     return {key: names[n] if n < len(names) else "train" for n, key in enumerate(ordered)}
 
 
-def files_by_name(folder: Path, suffix: str = ".pose") -> dict[str, Path]:
-    """Name without suffix -> file, of all files under a folder with a suffix.
+def files_by_name(folder: Path) -> dict[str, Path]:
+    """Name without suffix -> file, of all .pose files under a folder.
 
     Raises UserError for a missing folder, and for two files of one name.
     """
@@ -114,7 +114,7 @@ def files_by_name(folder: Path, suffix: str = ".pose") -> dict[str, Path]:
         raise UserError(f"there is no folder {folder}: see --help for what it should hold.")
     found: dict[str, Path] = {}
     for path in files_under(folder, skip=folder):
-        if path.suffix.lower() == suffix and found.setdefault(path.stem, path) != path:
+        if path.suffix.lower() == ".pose" and found.setdefault(path.stem, path) != path:
             raise UserError(f"{found[path.stem]} and {path} have the same name: keep one of them.")
     return found
 

@@ -13,7 +13,7 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import nfc
 
-TEXT_PROCESSORS: Registry[Any] = Registry("text processor")
+TEXT_PROCESSORS: Registry["type[TextProcessor]"] = Registry("text processor")
 _KEPT = 1 << 16
 """Prompts whose token ids are kept."""
 _SHOWN = 30

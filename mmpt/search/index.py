@@ -6,6 +6,7 @@ index.json has the hashes of the others, which are memory-mapped. Opening an ind
 files up to 1 GiB. An exact query reads all vectors, an approximate one a few hundred.
 """
 
+import functools
 import itertools
 import logging
 import os
@@ -123,7 +124,6 @@ class Index:
         self.effort: tuple[int, int] = _EFFORT.get(self.kind, (1, 1))
         if self.description["effort"] and self.description["k_factor"]:
             self.effort = self.description["effort"], self.description["k_factor"]
-        self._faiss: Any = None
 
     @property
     def summary(self) -> str:
@@ -226,7 +226,7 @@ class Index:
         count = min(len(self), max(k * (k_factor or self.effort[1]), _LEAST_CANDIDATES))
         visits = min(len(self), effort or self.effort[0])  # there are not more nodes or lists
         with approximate.threads_for(len(unit)):
-            rows = approximate.candidates(self._approximate(), unit, count, visits)
+            rows = approximate.candidates(self._faiss, unit, count, visits)
             if rows.max() >= len(self) or rows.min() < -1:
                 raise UserError(
                     f"{self.folder / FAISS} names vectors that do not exist: build the index again."
@@ -234,11 +234,10 @@ class Index:
             scores = approximate.exact_scores(unit, self._rows, rows)
         return best(scores, rows, k)
 
-    def _approximate(self) -> Any:
+    @functools.cached_property
+    def _faiss(self) -> Any:
         """The faiss index, which is read when it is first needed."""
-        if self._faiss is None:
-            self._faiss = approximate.load(self.folder / FAISS, len(self), self.dim)
-        return self._faiss
+        return approximate.load(self.folder / FAISS, len(self), self.dim)
 
     def recall(
         self, queries: ArrayLike | None = None, k: int = _RECALL_AT, effort: int | None = None
@@ -255,7 +254,7 @@ class Index:
         near += noise * np.linalg.norm(near, axis=1, keepdims=True) / np.sqrt(self.dim)
         queries = _prepared(near, self.measure)
         wanted = top_k(queries, self._rows, min(_RECALL_AT, len(self)), self._longest)
-        return approximate.choose_effort(self._approximate(), queries, self._rows, wanted)
+        return approximate.choose_effort(self._faiss, queries, self._rows, wanted)
 
     @cached_property
     def _longest(self) -> float:

@@ -128,10 +128,6 @@ def _record(array: Path) -> dict[str, Any]:
     return {}
 
 
-def _model(record: dict[str, Any]) -> str | None:
-    return _text_of(record, "model_fingerprint") or _text_of(record, "model")
-
-
 def _text_of(record: dict[str, Any], key: str) -> str | None:
     value = record.get(key)
     return value if isinstance(value, str) else None
@@ -171,4 +167,5 @@ def same_model(one: str, other: str) -> bool:
 def origin_of(array: Path, count: int) -> tuple[str | None, list[int]]:
     """Fingerprint of the model of a .npy file of `count` vectors, if it is recorded, and its blank rows."""
     record = _record(array)
-    return _model(record), [row for row in _blank_rows(array, record) if 0 <= row < count]
+    model = _text_of(record, "model_fingerprint") or _text_of(record, "model")
+    return model, [row for row in _blank_rows(array, record) if 0 <= row < count]

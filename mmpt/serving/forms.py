@@ -115,12 +115,16 @@ def _checked_text(field: str, text: str, limits: Limits) -> str:
     return text
 
 
-def _shown(text: str, most: int = 60) -> str:
+def _shown(text: str) -> str:
     """A text of the client for a message: short, printable."""
-    return repr(text if len(text) <= most else text[:most] + "...")
+    return repr(_short(text))
 
 
-def _name(file: str, most: int = 60) -> str:
+def _name(file: str) -> str:
     """The name of a file for messages, without its folder: short and printable."""
     name = "".join(c for c in file.replace("\\", "/").rpartition("/")[2] if c.isprintable())
-    return name if len(name) <= most else name[:most] + "..."
+    return _short(name)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:60] + "..."

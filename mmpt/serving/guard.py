@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmpt.serving import Limits
 from mmpt.utils.errors import TooLargeError
+from mmpt.utils.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -194,10 +195,9 @@ def refuse(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error": message}, status)
 
 
-def shown_path(scope: Scope, most: int = 100) -> str:
+def shown_path(scope: Scope) -> str:
     """The path of a request for the log or a message: printable, short, without the query."""
-    path = "".join(c if c.isprintable() else "?" for c in scope["path"])
-    return path if len(path) <= most else path[:most] + "..."
+    return printable(scope["path"], 100)
 
 
 def _name(host: str) -> str:

@@ -50,10 +50,10 @@ def draw_sign(sign: Sign, size: int = 30) -> Any:
     return image
 
 
-def sign_uri(sign: Sign, size: int = 40) -> str:
+def sign_uri(sign: Sign) -> str:
     """A picture of a sign as a PNG in a `data:` address, for HTML."""
     stream = io.BytesIO()
-    draw_sign(sign, size).convert("L").save(stream, "PNG", optimize=True)
+    draw_sign(sign, 40).convert("L").save(stream, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.signwriting.glyphs import PICTURE_DIM, shapes
-from mmpt.signwriting.signs import FIRST_BASE, GROUPS, HANDS, LAST_BASE, read_sign
+from mmpt.signwriting.ids import BASES
+from mmpt.signwriting.signs import FIRST_BASE, GROUPS, HANDS, read_sign
 from mmpt.utils.errors import UserError
 
 _HAND_BASES = GROUPS[HANDS] - FIRST_BASE
@@ -58,7 +59,7 @@ def hand_parts() -> NDArray[np.float32]:
     kernel = _BY_PICTURE * alike + (1 - _BY_PICTURE) * np.eye(_HAND_BASES)
     given = kernel[np.ix_(known, known)] + np.diag(1 / counts)
     rows = kernel[:, known] @ np.linalg.solve(given, average - middle)
-    table = np.zeros((LAST_BASE - FIRST_BASE + 1, _PARTS_DIM), dtype=np.float32)
+    table = np.zeros((BASES, _PARTS_DIM), dtype=np.float32)
     table[:_HAND_BASES] = rows / np.sqrt((rows**2).sum(1).mean())
     return table
 

@@ -6,12 +6,12 @@ takes a symbol's parts from its id (unpack): no table of 37,811 symbols x 250,00
 
 from typing import Any
 
-from mmpt.signwriting.signs import FILLS, HIGHEST, LAST_BASE, LOWEST, ROTATIONS, Sign
+from mmpt.signwriting.signs import FILLS, FIRST_BASE, HIGHEST, LAST_BASE, LOWEST, ROTATIONS, Sign
 
 FIRST_ID = 1 << 32
 MOST_SIGNS = 64
 """Signs of one prompt."""
-BASES = LAST_BASE - 0x100 + 1
+BASES = LAST_BASE - FIRST_BASE + 1
 _SIDE = HIGHEST - LOWEST + 1
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from mmpt.spotting.searching import (
     search_settings,
     stamp,
 )
-from mmpt.spotting.thresholds import Thresholds
+from mmpt.spotting.thresholds import Thresholds, finite_or_none
 from mmpt.spotting.windows import Recording
 from mmpt.spotting.writing import SUFFIXES, Writer, annotated, check_texts
 from mmpt.utils.errors import UserError
@@ -86,7 +85,7 @@ def spot_recordings(
         if references is not None:
             thresholds, metrics = _measured(readable, saved, settings)
         report = {"settings": settings, **metrics, "failed": failed}
-        report["thresholds"] = {"common": _finite(thresholds.common), **thresholds.chosen}
+        report["thresholds"] = {"common": finite_or_none(thresholds.common), **thresholds.chosen}
         limits = thresholds.of(targets.names)
         with replace_output(out, SPOTTING, of, options.force) as fresh:
             writer = Writer(fresh, out, targets.names, limits, options.tier_per_text)
@@ -178,11 +177,11 @@ def _output_settings(
     references: Sequence[Segments] | None,
 ) -> dict[str, Any]:
     """What else the output depends on."""
-    limits = options.choose or digest(options.thresholds.of(targets.names))
+    chosen = f"{options.choose} at {options.criterion}"
     segments = [part for reference in references or () for part in reference]
     return {
         "targets": targets.source,
-        "thresholds": f"{options.choose} at {options.criterion}" if options.choose else limits,
+        "thresholds": chosen if options.choose else digest(options.thresholds.of(targets.names)),
         "recordings": {recording.path.name: stamp(recording) for recording in recordings},
         "references": digest(*segments) if references is not None else None,
         "tier_per_text": options.tier_per_text,
@@ -204,7 +203,3 @@ def _chosen(
     }
     own = set(range(len(names))) - set(missing) if per_text else set()
     return Thresholds(common, {names[text]: float(limits[text]) for text in sorted(own)}, settings, about)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -35,16 +35,9 @@ class Thresholds:
 
     def write(self, path: Path) -> None:
         """Write a JSON file; infinity, which no score reaches, becomes null."""
-        tree = {"format": FORMAT, "common": self.common, "texts": self.texts}
-        tree |= {"settings": self.settings, "chosen": self.chosen}
-        write_json(
-            path,
-            {
-                **tree,
-                "common": _or_null(self.common),
-                "texts": {text: _or_null(value) for text, value in self.texts.items()},
-            },
-        )
+        texts = {text: finite_or_none(value) for text, value in self.texts.items()}
+        tree = {"format": FORMAT, "common": finite_or_none(self.common), "texts": texts}
+        write_json(path, {**tree, "settings": self.settings, "chosen": self.chosen})
 
     @classmethod
     def read(cls, path: str | Path) -> "Thresholds":
@@ -86,7 +79,8 @@ def _is_score(value: Any) -> bool:
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def _or_null(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+    """A threshold as JSON: infinity, which no score reaches, is null."""
     return value if math.isfinite(value) else None
 
 

@@ -199,13 +199,10 @@ class Task:
         config = self.config.dataset
         processor = self.video_processor(training)
         corpus = self._corpus(split, processor.suffix)
+        clips = processor.open(corpus.examples, config)
         spans = None
         if training and config.span_sampling is not None:
-            recordings = open_recordings(processor, corpus.examples, config)
-            spans = self._span_sampler(recordings)
-            clips: ClipSource = recordings
-        else:
-            clips = processor.open(corpus.examples, config)
+            spans = self._span_sampler(open_recordings(processor, clips, config))
         corpus.examples = list(clips.examples)  # without the skipped ones
         if training:
             self._check_known(corpus)

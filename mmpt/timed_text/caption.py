@@ -1,5 +1,6 @@
 """A caption, its times, and what a reader changed or left out."""
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,15 @@ class Findings:
             log.warning("%s", line)
 
 
+@contextlib.contextmanager
+def collected(findings: Findings | None) -> Iterator[Findings]:
+    """The findings of a caller; without them, new ones, which are logged at the end."""
+    found = Findings() if findings is None else findings
+    yield found
+    if findings is None:
+        found.warn()
+
+
 def parse_time(text: str) -> int | None:
     """Milliseconds of hh:mm:ss.mmm or mm:ss.mmm (or with a comma); None if it is no such time.
 
@@ -80,35 +90,33 @@ def tidy(
     (same time, text and tier). A start before 0 becomes 0. Overlaps within a tier are kept and counted.
     findings: without it, they are logged as warnings. Raises UserError for a time of 31 years or more.
     """
-    found = Findings() if findings is None else findings
     kept: dict[Caption, str] = {}
-    for where, caption in cues:
-        caption = replace(
-            caption,
-            start_ms=caption.start_ms + offset_ms,
-            end_ms=caption.end_ms + offset_ms,
-            text=" ".join(nfc(caption.text).split()),
-        )
-        if any(abs(moment) >= LONGEST_MS for moment in (caption.start_ms, caption.end_ms)):
-            raise UserError(
-                f"{where}: {caption.start_ms / 1000:g} to {caption.end_ms / 1000:g} s: no recording is that "
-                "long: check the times, their unit and the offset."
+    with collected(findings) as found:
+        for where, caption in cues:
+            caption = replace(
+                caption,
+                start_ms=caption.start_ms + offset_ms,
+                end_ms=caption.end_ms + offset_ms,
+                text=" ".join(nfc(caption.text).split()),
             )
-        if reason := _unusable(caption):
-            found.add(f"{reason}, left out", where)
-            continue
-        if caption.start_ms < 0:
-            found.add("captions that start before the recording, cut at 0", where)
-            caption = replace(caption, start_ms=0)
-        if caption in kept:
-            found.add("repeated captions (same time and text), left out", where)
-            continue
-        kept[caption] = where
-    ordered = sorted(kept)
-    for caption in overlapping(ordered):
-        found.add("captions that overlap an earlier one of their tier, kept", kept[caption])
-    if findings is None:
-        found.warn()
+            if any(abs(moment) >= LONGEST_MS for moment in (caption.start_ms, caption.end_ms)):
+                raise UserError(
+                    f"{where}: {caption.start_ms / 1000:g} to {caption.end_ms / 1000:g} s: no recording is "
+                    "that long: check the times, their unit and the offset."
+                )
+            if reason := _unusable(caption):
+                found.add(f"{reason}, left out", where)
+                continue
+            if caption.start_ms < 0:
+                found.add("captions that start before the recording, cut at 0", where)
+                caption = replace(caption, start_ms=0)
+            if caption in kept:
+                found.add("repeated captions (same time and text), left out", where)
+                continue
+            kept[caption] = where
+        ordered = sorted(kept)
+        for caption in overlapping(ordered):
+            found.add("captions that overlap an earlier one of their tier, kept", kept[caption])
     return ordered
 
 

@@ -7,11 +7,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from mmpt.registry import nearest
-from mmpt.timed_text.caption import Caption, Findings, tidy
+from mmpt.timed_text.caption import Caption, Findings, collected, tidy
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import atomic_write, check_regular
 
@@ -35,12 +35,9 @@ def read_elan(
         if tier not in eaf.tiers:
             known = ", ".join(repr(name) for name in eaf.tiers) or "none"
             raise UserError(f"{path}: there is no tier {tier!r}.{nearest(tier, eaf.tiers)} Tiers: {known}.")
-    found = Findings() if findings is None else findings
-    cues = [cue for tier in tiers or eaf.tiers for cue in _cues(Path(path), eaf, tier, found)]
-    captions = tidy(cues, offset_ms, found)
-    if findings is None:
-        found.warn()
-    return captions
+    with collected(findings) as found:
+        cues = [cue for tier in tiers or eaf.tiers for cue in _cues(Path(path), eaf, tier, found)]
+        return tidy(cues, offset_ms, found)
 
 
 def tier_names(path: str | Path) -> list[str]:
@@ -62,6 +59,7 @@ def write_elan(
     after it starts.
     """
     from pympi import Eaf
+    from pympi.Elan import to_adocument
 
     path = Path(path)
     if not captions_by_tier:
@@ -82,13 +80,7 @@ def write_elan(
         relative = os.path.relpath(media, path.parent if home is None else home)
         eaf.add_linked_file(Path(media).resolve().as_uri(), f"./{Path(relative).as_posix()}", kind)
     with atomic_write(path) as temporary:  # pympi's own writer renames a file that is there to .bak
-        ElementTree.ElementTree(_document(eaf)).write(temporary, encoding="UTF-8", xml_declaration=True)
-
-
-def _document(eaf: "Eaf") -> Any:
-    from pympi.Elan import to_adocument
-
-    return to_adocument(eaf)
+        ElementTree.ElementTree(to_adocument(eaf)).write(temporary, encoding="UTF-8", xml_declaration=True)
 
 
 def _add_tier(path: Path, eaf: "Eaf", tier: str, captions: Sequence[Caption]) -> None:

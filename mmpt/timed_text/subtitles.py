@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmpt.timed_text.caption import Caption, Findings, parse_time, tidy
+from mmpt.timed_text.caption import Caption, Findings, collected, parse_time, tidy
 from mmpt.timed_text.text_file import read_decoded
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import parse_json
@@ -29,12 +29,9 @@ def read_srt(
     path: str | Path, encoding: str | None = None, offset_ms: int = 0, findings: Findings | None = None
 ) -> list[Caption]:
     """The captions of an .srt file; see `tidy`. Raises UserError with the line of a malformed block."""
-    found = Findings() if findings is None else findings
     blocks = _blocks(read_decoded(path, encoding))
-    captions = tidy(_srt_cues(Path(path), blocks, found), offset_ms, found)
-    if findings is None:
-        found.warn()
-    return captions
+    with collected(findings) as found:
+        return tidy(_srt_cues(Path(path), blocks, found), offset_ms, found)
 
 
 def read_webvtt(
@@ -44,15 +41,12 @@ def read_webvtt(
 
     Comments, styles, regions and cue settings are no text. Voices (<v Ann>) are removed with the other tags.
     """
-    found = Findings() if findings is None else findings
     blocks = _blocks(read_decoded(path, encoding)) or [[(1, "")]]
     number, line = blocks[0][0]
     if not re.match(r"WEBVTT(\s|$)", line) or number != 1:
         raise UserError(f"{path}, line 1: expected WEBVTT, got {line[:40]!r}.")
-    captions = tidy(_webvtt_cues(Path(path), blocks, found), offset_ms, found)
-    if findings is None:
-        found.warn()
-    return captions
+    with collected(findings) as found:
+        return tidy(_webvtt_cues(Path(path), blocks, found), offset_ms, found)
 
 
 def read_youtube_json(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmpt.timed_text.caption import LONGEST_MS, Caption, Findings, parse_time, tidy
 from mmpt.timed_text.text_file import read_decoded
-from mmpt.utils.cells import header_hint, parse_number
+from mmpt.utils.cells import header_hint, parse_number, separator_of
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
@@ -37,7 +37,7 @@ def read_timed_csv(
     """
     path = Path(path)
     content = read_decoded(path, encoding)
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = separator_of(path)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
     rows = _rows(path, reader)
     line, header = next(rows, (1, []))
@@ -54,9 +54,8 @@ def read_timed_csv(
 
 def write_timed_csv(path: str | Path, captions: Sequence[Caption]) -> None:
     """Write captions as CSV (or .tsv) with the columns start_ms, end_ms, text, tier and signer."""
-    separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+        writer = csv.writer(file, delimiter=separator_of(path), lineterminator="\n")
         writer.writerow(["start_ms", "end_ms", "text", "tier", "signer"])
         for caption in captions:
             row = [caption.start_ms, caption.end_ms, caption.text, caption.tier, caption.signer]

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a |"}
@@ -11,6 +12,11 @@ _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a |"}
 def parse_number(cell: str) -> float:
     """The decimal number of a cell, NaN if it is none. Unlike float(), it takes no 1_000, nan or inf."""
     return float(cell) if _NUMBER.fullmatch(cell.strip()) else math.nan
+
+
+def separator_of(path: str | Path) -> str:
+    """A tab in .tsv files, else a comma."""
+    return "\t" if Path(path).suffix.lower() == ".tsv" else ","
 
 
 def header_hint(columns: Sequence[str], wanted: Sequence[str], separator: str = ",") -> str:

@@ -1,6 +1,7 @@
 """Atomic writes, reading of text and JSON, file hashes."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -8,7 +9,8 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp creates private files
+            settle(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def settle(path: Path) -> None:
+    """Flush a file to the disk, and give it the permissions of a new one: mkstemp creates private files."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 def _temporary_prefix(path: Path) -> str:
@@ -92,6 +99,11 @@ def files_under(folder: Path, skip: Path) -> Iterator[Path]:
 def _identity(folder: Path) -> tuple[int, int]:
     stat = folder.stat()
     return stat.st_dev, stat.st_ino
+
+
+def cache_folder() -> Path:
+    """Default folder of what is computed or fetched once: SIGNCLIP_CACHE, or ~/.cache/mmpt."""
+    return Path(os.environ.get("SIGNCLIP_CACHE") or Path.home() / ".cache" / "mmpt")
 
 
 def remove_leftovers(folder: str | os.PathLike[str], *patterns: str) -> None:
@@ -166,6 +178,30 @@ def parse_json(text: str | bytes) -> Any:
 def file_stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     """What changes when a file is changed or replaced: size, modification and change time (ns), inode."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def content_ids(files: Iterable[Path]) -> dict[Path, str]:
+    """A string for each file, the same for files with equal content.
+
+    A missing file equals no other; a file of unique size is not read, and one that did not change since it
+    was read is not read again.
+    """
+    found = {file: file.stat() if file.is_file() else None for file in dict.fromkeys(files)}
+    counts = Counter(status.st_size for status in found.values() if status is not None)
+    ids = {}
+    for number, (file, status) in enumerate(found.items()):
+        if status is None:
+            ids[file] = f"missing {number}"
+        elif counts[status.st_size] == 1:
+            ids[file] = f"only file of {status.st_size} bytes"
+        else:
+            ids[file] = _known_sha256(file, *file_stamp(status))
+    return ids
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _known_sha256(path: Path, *stamp: int) -> str:
+    return sha256(path)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -1,6 +1,7 @@
 """Optional packages: what is missing, and the extra that installs it."""
 
 import importlib.util
+from pathlib import Path
 
 from mmpt.utils.errors import MissingDataError
 
@@ -8,6 +9,16 @@ VIDEO = ("mediapipe", "av", "cv2")
 """Modules that poses of videos need."""
 DRAWING = ("av", "cv2")
 """Modules that images of poses need."""
+
+
+def package_folder(name: str) -> Path | None:
+    """The folder of an installed package, which is not imported; None if there is none."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    folders = spec.submodule_search_locations if spec else None
+    return Path(next(iter(folders))) if folders else None
 
 
 def need_packages(what: str, modules: tuple[str, ...], extra: str = "extract") -> None:

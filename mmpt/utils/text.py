@@ -1,7 +1,8 @@
-"""Normalise text (Unicode NFC), and split the lines of a list."""
+"""Normalise text (Unicode NFC), make it printable, and split the lines of a list."""
 
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_text
@@ -10,6 +11,12 @@ from mmpt.utils.files import read_text
 def nfc(text: str) -> str:
     """The text in Unicode NFC: an é typed as e and an accent becomes one character."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def printable(text: Any, most: int = 160) -> str:
+    """Text of a stranger in a message: at most `most` printable characters."""
+    shown = "".join(character if character.isprintable() else "?" for character in str(text))
+    return shown if len(shown) <= most else shown[:most] + "..."
 
 
 def read_lines(path: str | Path) -> list[str]:

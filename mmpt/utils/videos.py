@@ -8,6 +8,8 @@ _SUFFIXES = """
 """
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Suffixes of video files."""
+CLIP_SUFFIXES = VIDEO_SUFFIXES | {".pose", ".npy"}
+"""Suffixes of clips and recordings: videos, poses and features."""
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:

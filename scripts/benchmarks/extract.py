@@ -30,10 +30,10 @@ from benchmarks import peer_extraction
 from benchmarks.common import in_own_process
 from benchmarks.plain_video import plain_i3d, plain_s3d
 from mmpt.extractors.i3d_extractor import I3DExtractor
-from mmpt.extractors.inference import cpu_cores
 from mmpt.extractors.network_extractor import NetworkExtractor
 from mmpt.extractors.runner import RunOptions, extract_folder
 from mmpt.extractors.s3d_extractor import S3DExtractor
+from mmpt.utils.parallel import cores
 
 PLAIN: dict[str, Callable[..., torch.Tensor]] = {"s3d": plain_s3d, "i3d": plain_i3d}
 AGAINST = {
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="peer: the Python of an environment with the other backend of `extract pose`, instead of "
         "videos_to_poses",
     )
-    parser.add_argument("--workers", type=int, default=cpu_cores(), help="peer: of both (default: cores)")
+    parser.add_argument("--workers", type=int, default=cores(), help="peer: of both (default: cores)")
     parser.add_argument("--clips", type=int, default=10, help="videos (default 10)")
     parser.add_argument("--seconds", type=int, default=6, help="length of each (default 6)")
     parser.add_argument("--repeats", type=int, default=2, help="alternating repeats (default 2)")
@@ -135,7 +135,7 @@ def _compare(name: str, videos: Path, folder: Path, options: argparse.Namespace)
     extractor = KINDS[name]("random:0", dtype=options.dtype, compiled=options.compile)
     network = extractor.load()
     extractor.load = lambda: network  # both ways begin with the weights in memory
-    workers = extractor.default_workers(cpu_cores())
+    workers = extractor.default_workers(cores())
     plain_out, ours_out = folder / f"{name}-plain", folder / f"{name}-ours"
     tokens = 0
     times: dict[str, list[list[float]]] = {"plain": [], "ours": []}
@@ -167,7 +167,7 @@ def _compare(name: str, videos: Path, folder: Path, options: argparse.Namespace)
 
 def _plain_loop(name: str, videos: Path, out: Path) -> list[Any]:
     """The plain loop, weights in memory to features on disk: windows, wall seconds, processor seconds."""
-    torch.set_num_threads(cpu_cores())  # whatever OMP_NUM_THREADS says: ours takes no notice of it either
+    torch.set_num_threads(cores())  # whatever OMP_NUM_THREADS says: ours takes no notice of it either
     extractor = KINDS[name]("random:0", dtype="float32", device="cpu")
     compute = functools.partial(PLAIN[name], extractor.load())
     with torch.inference_mode():

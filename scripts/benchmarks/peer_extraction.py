@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.common import median_ratio
 from mmpt.extractors import rendering
 from mmpt.extractors.manifest import read_manifest
-from mmpt.pose.components import HANDS
+from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.reader import read_pose
 from mmpt.processors.fingerspelling import find_lexicon
 
@@ -80,7 +80,7 @@ def draw_videos(folder: Path, clips: int, seconds: int) -> None:
     poses = sorted(find_lexicon(None).rglob("*.pose"))
     for number, path in enumerate(poses[:: max(1, len(poses) // clips)][:clips]):
         pose = rendering.read_drawable(path)
-        fitted = rendering.fit(pose, rendering.box_of(pose, rendering.BODY), _WIDTH, _HEIGHT)
+        fitted = rendering.fit(pose, rendering.box_of(pose, POSE), _WIDTH, _HEIGHT)
         pictures = list(rendering.pictures(rendering.sample_middle(fitted, _FPS, _FPS)))
         with av.open(str(folder / f"clip{number}.mp4"), "w") as container:
             stream = container.add_stream("mpeg4", rate=_FPS, options={"qscale": "3"})

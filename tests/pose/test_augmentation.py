@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from mmpt.config.dataset_options import PoseAugmentations
 from mmpt.pose.augmentation import (
+    Augmenter,
     augment2d,
     augment2d_matrix,
     augment_temporal,
     flip,
-    gaussian_noise,
     interpolate,
 )
 from mmpt.pose.mirror import mirror
@@ -80,6 +81,11 @@ def test_temporal_follows_the_ratio_and_the_limit():
     single = fake_clip(frames=1)
     assert augment_temporal(single, Draws(1.0), 256) is single
     assert len(augment_temporal(clip, Draws(-9.0), 256)) == 1  # a ratio below 0
+
+
+def gaussian_noise(clip, rng):
+    options = PoseAugmentations(gaussian_noise=True)
+    return Augmenter(options, flip_chance=0, max_video_len=256)(clip, rng, options.augment3d)
 
 
 def test_gaussian_noise_is_small_and_keeps_the_mask():

@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
+from mmpt.config.dataset_options import FrameFeatures
 from mmpt.pose.clip import PoseLayout
 from mmpt.pose.components import (
     FACE,
@@ -11,11 +12,15 @@ from mmpt.pose.components import (
     POSE,
     REDUCED_FACE_POINTS,
     RIGHT_HAND,
-    feature_dim,
     select_components,
 )
+from mmpt.pose.features import PoseFeatures
 from mmpt.utils.errors import UserError
 from tests.pose.pose_fakes import fake_clip, layout
+
+
+def feature_dim(pose_components, n_face=468):
+    return PoseFeatures(pose_components, FrameFeatures()).dim(n_face)
 
 
 def test_feature_dimension_of_the_published_features():

@@ -19,7 +19,7 @@ from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.reports.tables import METRICS_HEADER, Results, facts, metrics_rows, name_of
 from mmpt.page.report import view_of_report
 from mmpt.pose.drawn import DRAWING, drawn_pose
-from mmpt.pose.reader import read_pose, read_recording
+from mmpt.pose.reader import read_clip
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json
@@ -146,10 +146,7 @@ def drawn_clip(clip: ShownClip) -> dict[str, Any]:
         raise UserError("its file is not known.")
     if clip.path.suffix.lower() != ".pose":
         raise UserError(f"{clip.path.name} holds features, not a pose.")
-    if clip.span is None:
-        return drawn_pose(read_pose(clip.path))
-    recording = read_recording(clip.path)
-    return drawn_pose(recording.frames(clip.span.frames(len(recording), recording.fps)))
+    return drawn_pose(read_clip(clip.path, clip.span))
 
 
 def evaluation_view(results: Results, answers: Answers, clips: Sequence[ShownClip]) -> dict[str, Any]:

@@ -26,9 +26,6 @@ class Unit3D(ConvBlock):
         self.conv3d = nn.Conv3d(inputs, outputs, size, bias=False)
         self.bn = nn.BatchNorm3d(outputs, eps=1e-3)
 
-    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-        return [(self.conv3d, self.bn)]
-
 
 class Stem(StemBlock):
     """The first 7x7x7 convolution of stride 2, and the max pool behind it."""
@@ -37,9 +34,6 @@ class Stem(StemBlock):
         super().__init__()
         self.conv3d = nn.Conv3d(3, outputs, 7, bias=False)
         self.bn = nn.BatchNorm3d(outputs, eps=1e-3)
-
-    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-        return [(self.conv3d, self.bn)]
 
     def padding(self, size: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int]]:
         t, h, w = (same_padding(length, 7, 2) for length in size)
@@ -78,7 +72,7 @@ class Classifier(nn.Module):
 
 
 class I3D(FrozenNetwork):
-    """Windows of 16 frames -> 1024 non-negative numbers; `classify` goes on to the logits of the signs."""
+    """Windows of 16 frames -> 1024 non-negative numbers; `logits` maps these to the logits of the signs."""
 
     def __init__(self, num_classes: int = 5383):
         super().__init__()
@@ -121,7 +115,3 @@ class I3D(FrozenNetwork):
         x = self.pool(x, (2, 2, 2), (2, 2, 2))
         x = self.Mixed_5c(self.Mixed_5b(x))
         return x.mean((1, 2, 3), dtype=torch.float32)
-
-    def classify(self, frames: Tensor) -> Tensor:
-        """Frames as for `forward` -> float32 logits [N, num_classes]."""
-        return self.logits(self.forward(frames))

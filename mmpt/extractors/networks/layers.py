@@ -65,11 +65,13 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class ConvBlock(nn.Module):
-    """Convolutions of stride 1, each followed by batch norm and ReLU; subclasses list them in `pairs`."""
+    """Convolutions of stride 1, each followed by batch norm and ReLU, in the order of their definition."""
 
     def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
         """The convolutions in the order they are applied, each with its batch norm."""
-        raise AssertionError(f"{type(self).__name__} names no convolutions")
+        convs = [part for part in self.children() if isinstance(part, nn.Conv3d)]
+        norms = [part for part in self.children() if isinstance(part, nn.BatchNorm3d)]
+        return list(zip(convs, norms, strict=True))
 
     def arrange(self, weight: Tensor) -> Tensor:
         """A folded weight in the layout that this block computes with."""

@@ -18,19 +18,11 @@ class Separable(ConvBlock):
 
     def __init__(self, inputs: int, outputs: int, size: int = 1):
         super().__init__()
-        if size == 1:
-            self.conv1 = nn.Conv3d(inputs, outputs, 1, bias=False)
-        else:
-            self.conv1 = nn.Conv3d(inputs, outputs, (1, size, size), bias=False)
+        self.conv1 = nn.Conv3d(inputs, outputs, (1, size, size), bias=False)
         self.bn1 = nn.BatchNorm3d(outputs)
         if size > 1:
             self.conv2 = nn.Conv3d(outputs, outputs, (size, 1, 1), bias=False)
             self.bn2 = nn.BatchNorm3d(outputs)
-        self.separable = size > 1
-
-    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-        first = [(self.conv1, self.bn1)]
-        return [*first, (self.conv2, self.bn2)] if self.separable else first
 
 
 class SpaceToDepthStem(StemBlock):
@@ -43,9 +35,6 @@ class SpaceToDepthStem(StemBlock):
         super().__init__()
         self.conv1 = nn.Conv3d(24, outputs, (2, 4, 4), bias=False)
         self.bn1 = nn.BatchNorm3d(outputs)
-
-    def pairs(self) -> list[tuple[nn.Conv3d, nn.BatchNorm3d]]:
-        return [(self.conv1, self.bn1)]
 
     def pixel_weight(self, weight: Tensor) -> Tensor:
         """[O, 24, 2, 4, 4], the 24 being (time, height, width, colour), -> [O, 3, 4, 8, 8]."""

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import sha256
+from mmpt.utils.logging import some_of
 
 log = logging.getLogger(__name__)
-
-MAX_NAMED = 8
 
 
 def read_weights(
@@ -63,7 +62,7 @@ def load_strictly(
             if key in given and given[key].shape != wanted[key].shape
         ],
     }
-    told = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in problems.items() if keys]
+    told = [f"{len(keys)} {kind}: {some_of(keys)}" for kind, keys in problems.items() if keys]
     if told:
         raise UserError(f"{where} does not hold the weights of {type(network).__name__}: {'; '.join(told)}.")
     network.load_state_dict(given)
@@ -91,8 +90,3 @@ def fill_randomly(network: nn.Module, seed: int, gain: float) -> None:
             else:
                 values = torch.randn(tensor.shape, generator=generator) * 0.05
             tensor.copy_(values)
-
-
-def _listed(keys: list[str]) -> str:
-    more = f" and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else ""
-    return ", ".join(keys[:MAX_NAMED]) + more
