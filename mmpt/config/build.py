@@ -130,12 +130,6 @@ def _convert(value: Any, hint: Any) -> Any:
             return _WRONG
         items = [_convert(item, get_args(hint)[0]) for item in value]
         return _WRONG if any(item is _WRONG for item in items) else items
-    if origin is tuple:
-        options = get_args(hint)
-        if not isinstance(value, list) or len(value) != len(options):
-            return _WRONG
-        items = [_convert(item, option) for item, option in zip(value, options)]
-        return _WRONG if any(item is _WRONG for item in items) else tuple(items)
     if origin is dict:
         return value if isinstance(value, dict) else _WRONG
     if hint is float:
@@ -159,7 +153,7 @@ def _unquoted(value: Any, hint: Any) -> str:
 
 
 def _numbers(value: Any) -> list[float]:
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [number for item in value for number in _numbers(item)]
     return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
 
@@ -178,8 +172,6 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(option) for option in get_args(hint))
     if origin is list:
         return f"a list, each item {_describe(get_args(hint)[0])}"
-    if origin is tuple:
-        return f"a list of {len(get_args(hint))}"
     return names.get(origin or hint, str(hint))
 
 

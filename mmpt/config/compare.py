@@ -13,6 +13,7 @@ from mmpt.config.dataset_options import (
     PoseSelection,
     PoseSmoothing,
 )
+from mmpt.config.fields import default_of
 from mmpt.config.loader import load_config
 from mmpt.config.run_folder import SAVED_CONFIG
 from mmpt.config.schema import Config
@@ -64,15 +65,9 @@ def embedding_settings(dataset: Any, model: Any) -> dict[str, Any]:
             value = getattr(section, field.name)
             if field.name == "flip_pose" and value != "right":  # a number only augments
                 continue
-            if field.name in _EMBEDDING_KEYS and value != _default(field):
+            if field.name in _EMBEDDING_KEYS and value != default_of(field):
                 found[field.name] = value
     return found
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def trained_with(checkpoint: str | os.PathLike[str]) -> Config | None:

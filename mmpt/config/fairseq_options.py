@@ -31,19 +31,20 @@ GROUPS = (
 EVALUATION_ONLY = {"path"}  # common_eval.path: the checkpoint to evaluate, not an option of fairseq-train
 NAMES = {
     *("aim_repo", "aim_run_hash", "best_checkpoint_metric", "checkpoint_suffix", "continue_once"),
-    *(
-        "distributed_backend",
-        "distributed_init_method",
-        "ema_seed_model",
-        "finetune_from_model",
-        "gen_subset",
-    ),
+    *("distributed_backend", "distributed_init_method", "ema_seed_model", "finetune_from_model"),
     *("gen_subset", "log_file", "plasma_path", "quantization_config_path", "restore_file", "save_dir"),
     *("slowmo_base_algorithm", "tensorboard_logdir", "train_subset", "valid_subset", "wandb_project"),
 }
 """Options whose value is text. fairseq evaluates other text, such as `adam_betas: (0.9, 0.98)`, as Python, so
 it must be plain numbers, or an untrusted YAML could run code."""
 SET_BY_US = {"task", "arch", "criterion", "user_dir"}
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "flag": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str, int, float, list), "text, a number or a list"),
+}
+"""Type in the table -> types of its value, and their name in errors. Only a flag takes a bool."""
 
 
 @functools.cache
@@ -92,19 +93,8 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
     if value is None:
         return
     kind = row["type"]
-    valid = {
-        "flag": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "str": isinstance(value, (str, int, float, list)) and not isinstance(value, bool),
-    }[kind]
-    if not valid:
-        expected = {
-            "flag": "true or false",
-            "int": "a whole number",
-            "float": "a number",
-            "str": "text, a number or a list",
-        }[kind]
+    types, expected = _TYPES[kind]
+    if not isinstance(value, types) or isinstance(value, bool) != (kind == "flag"):
         raise UserError(f"{where}: expected {expected}, got {value!r} ({type(value).__name__}).")
     if row["choices"] is not None and str(value) not in row["choices"]:
         raise UserError(f"{where}: expected one of {', '.join(row['choices'])}, got {value!r}.")
@@ -181,13 +171,9 @@ def _numbers(value: Any) -> list[float]:
 
 def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:
     near = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.5)
-    return (
-        f" Did you mean {prefix}{near[0]}?"
-        if near
-        else f" Known: {', '.join(candidates)}."
-        if len(candidates) < 20
-        else ""
-    )
+    if near:
+        return f" Did you mean {prefix}{near[0]}?"
+    return f" Known: {', '.join(candidates)}." if len(candidates) < 20 else ""
 
 
 def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:

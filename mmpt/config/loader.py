@@ -7,6 +7,7 @@ or override, the dotted key and, for a misspelt key, the nearest valid one.
 """
 
 import copy
+import dataclasses
 import functools
 import io
 import logging
@@ -140,21 +141,11 @@ def is_saved_config(path: Path) -> bool:
 
 def as_yaml(config: Config) -> str:
     """The resolved config as YAML."""
-    return _dump(_plain(config))
+    return _dump(dataclasses.asdict(config))
 
 
 def _dump(tree: dict[str, Any]) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:

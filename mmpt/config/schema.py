@@ -21,7 +21,7 @@ from mmpt.config.dataset_options import (
     TextModelOptions,
     VideoFeatureOptions,
 )
-from mmpt.config.fields import opt, renamed, required, section
+from mmpt.config.fields import opt, required, section
 from mmpt.config.published import PublishedDataset, PublishedModel
 
 LARGE = 1 << 20
@@ -78,14 +78,13 @@ class ModelConfig(PublishedModel):
         minimum=1,
         maximum=LARGE,
     )
-    ensemble_size: int = renamed(
-        "members",
-        opt(
-            1,
-            "models trained together on one text tower and used as one; their embeddings are concatenated",
-            minimum=1,
-            maximum=100,
-        ),
+    ensemble_size: int = opt(
+        1,
+        "models trained together on one text tower and used as one; their embeddings are concatenated",
+        minimum=1,
+        maximum=100,
+        aliases=["members"],
+        saved_name="members",
     )
     vfeat_dim: int = opt(512, "feature dimension per frame", minimum=1, maximum=LARGE)
     conv1d: int = opt(

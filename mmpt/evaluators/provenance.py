@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config
-from mmpt.config.fields import saved_name
+from mmpt.config.fields import default_of, saved_name
 from mmpt.config.schema import DatasetConfig
 from mmpt.processors import META_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.example import Example
@@ -86,9 +86,7 @@ def without_defaults(part: Any) -> dict[str, Any]:
         name, value = saved_name(field), getattr(part, field.name)
         if dataclasses.is_dataclass(value):
             kept[name] = without_defaults(value)
-        elif value != field.default and not (
-            callable(field.default_factory) and value == field.default_factory()
-        ):
+        elif value != default_of(field):
             kept[name] = value
     return kept
 
@@ -120,7 +118,7 @@ def content_digest(config: DatasetConfig, split: str) -> str:
     once. Raises as clips_digest.
     """
     paths = list(dict.fromkeys(str(clip.path) for clip in _clips(config, split)))
-    kept = Path(config.cache_dir or default_cache()) / "hashes" / f"{_hex(paths)[:32]}.json"
+    kept = Path(config.cache_dir or default_cache()) / "hashes" / f"{digest(paths)[:32]}.json"
     known: Any = None
     with contextlib.suppress(OSError, ValueError):
         known = read_json(kept)
@@ -132,7 +130,7 @@ def content_digest(config: DatasetConfig, split: str) -> str:
     if found != known:
         with contextlib.suppress(OSError):
             write_json(kept, found)
-    return _hex([found[path][-1] for path in paths])
+    return digest([found[path][-1] for path in paths])
 
 
 def _hashed(path: str, before: Any) -> list[Any]:
@@ -144,10 +142,6 @@ def _hashed(path: str, before: Any) -> list[Any]:
         return [*stamp, sha256(path)]
     except OSError:
         return [""]
-
-
-def _hex(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _clips(config: DatasetConfig, split: str) -> Sequence[Example]:
