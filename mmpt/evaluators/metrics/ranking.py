@@ -18,6 +18,8 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.parallel import cores
 from mmpt.utils.top_k import TopK
 
+KS = (1, 5, 10)
+"""The usual cut-offs of recall and precision."""
 MATRIX_TILE, THREADS_FROM = 1 << 19, 1 << 20  # scores
 TILE_ROWS = 240  # at most 255: a tile's column counts are held in uint8
 TILE_COLUMNS = 2040

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.evaluators.metrics.bootstrap import percentiles, resampling_weights
+from mmpt.evaluators.metrics.ranking import KS
 from mmpt.utils.errors import UserError
 
-KS = (1, 5, 10)
 ABSENT = -1
 """The class number of a clip whose class is not among the candidates."""
 
