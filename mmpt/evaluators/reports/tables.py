@@ -197,11 +197,6 @@ def metrics_rows(results: Results) -> list[list[str]]:
     return rows
 
 
-def all_metrics_markdown(results: Results) -> str:
-    """The rows of metrics_rows as a Markdown table."""
-    return markdown_table(METRICS_HEADER, metrics_rows(results)) + "\n"
-
-
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV with a header line; missing values are empty."""
     file = io.StringIO()

@@ -154,12 +154,12 @@ def drawn_clip(clip: ShownClip) -> dict[str, Any]:
 
 def evaluation_view(results: Results, answers: Answers, clips: Sequence[ShownClip]) -> dict[str, Any]:
     """The view of the evaluation of a config (results.json)."""
+    keys = ("split", "config", "checkpoint", "command", "seed")
+    origin = [f"{key}: {results[key]}" for key in keys if results.get(key)]
     lines: dict[str, Sequence[str]] = {
-        "facts": [facts(results), *results.get("notes", ())],
+        "facts": [facts(results), *results.get("notes", ()), *origin],
         "warnings": list(results.get("warnings", ())),
     }
-    origin = {key: results.get(key) for key in ("split", "config", "checkpoint", "command", "seed")}
-    lines["facts"] = [*lines["facts"], *(f"{key}: {value}" for key, value in origin.items() if value)]
     tables = [{"title": "Metrics", "header": list(METRICS_HEADER), "rows": metrics_rows(results)}]
     return make_view(name_of(results), lines, tables, [answers], clips)
 
