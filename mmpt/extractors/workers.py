@@ -17,7 +17,7 @@ import numpy as np
 from mmpt.extractors.base import FileReader, Outcome, StreamReader
 from mmpt.extractors.manifest import source_stamp
 from mmpt.utils.errors import UserError, disk_is_full
-from mmpt.utils.files import file_stamp, sha256
+from mmpt.utils.files import file_stamp, sha256, usual_mode
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +105,7 @@ def _sync(path: Path) -> dict[str, Any]:
     """Fsync a result and set its permissions; returns its size and hash."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
+    path.chmod(usual_mode(0o666))
     return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 

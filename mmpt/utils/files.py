@@ -42,12 +42,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp creates private files
+            temporary.chmod(usual_mode(0o666))  # mkstemp creates private files
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def usual_mode(mode: int) -> int:
+    """The permissions of a new file (0o666) or folder (0o777) of this process, by its umask."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return mode & ~umask
 
 
 def _temporary_prefix(path: Path) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import TEMPORARY, read_json, sha256, write_json
+from mmpt.utils.files import TEMPORARY, read_json, sha256, usual_mode, write_json
 from mmpt.utils.logging import some_of
 
 FORCE_HELP = "replace output of this command for another model or other settings; never other files"
@@ -271,13 +271,11 @@ def _sealed(fresh: Path, kind: OutputKind, of: Mapping[str, Any]) -> dict[str, s
         (fresh / kind.record).unlink()
     hashes = {name: sha256(fresh / name) for name in _entries(fresh, kind)}
     write_json(fresh / kind.record, {"format": kind.format, **record, "of": dict(of), "files": hashes})
-    umask = os.umask(0)
-    os.umask(umask)
     for name in [*hashes, kind.record]:
-        (fresh / name).chmod(0o666 & ~umask)  # some writers create private files
+        (fresh / name).chmod(usual_mode(0o666))  # some writers create private files
         with open(fresh / name, "rb") as file:
             os.fsync(file.fileno())
-    fresh.chmod(0o777 & ~umask)  # mkdtemp creates private folders
+    fresh.chmod(usual_mode(0o777))  # mkdtemp creates private folders
     return hashes
 
 
