@@ -29,11 +29,10 @@ from mmpt.models.dual_encoder import DualEncoder
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.example import ClipSource, Example, MetaProcessor
 from mmpt.processors.recordings import Recordings, open_recordings
+from mmpt.processors.table_file import SPLITS
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "valid", "test")
 
 
 class Task:
