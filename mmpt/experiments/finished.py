@@ -10,9 +10,18 @@ from numpy.typing import NDArray
 
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.reports.results import read_results
-from mmpt.evaluators.reports.tables import RETRIEVAL, compared_by, escape_markdown, markdown_table
+from mmpt.evaluators.reports.tables import (
+    RETRIEVAL,
+    compared_by,
+    difference,
+    escape_markdown,
+    markdown_table,
+    with_interval,
+)
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json
+
+_BOUNDS = ("", " low", " high")
 
 
 @dataclass(frozen=True)
@@ -116,10 +125,8 @@ def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], l
     cells = [
         [
             escape_markdown(row["run"]),
-            f"{row[by]:.3f} ({row[f'{by} low']:.3f}-{row[f'{by} high']:.3f})",
-            f"{row['difference']:+.3f} ({row['difference low']:+.3f} to {row['difference high']:+.3f})"
-            if index
-            else "-",
+            with_interval(*(row[f"{by}{bound}"] for bound in _BOUNDS)),
+            difference(*(row[f"difference{bound}"] for bound in _BOUNDS)) if index else "-",
             str(len(row["now right"])) if index else "-",
             str(len(row["now wrong"])) if index else "-",
             f"{row[other]:.3f}",

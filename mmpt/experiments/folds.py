@@ -15,8 +15,8 @@ import numpy as np
 from mmpt.config import Config
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.prompt_sets import UNSEEN_ALPHABET
-from mmpt.evaluators.reports.tables import markdown_table
-from mmpt.experiments.ridge import ridge_correct
+from mmpt.evaluators.reports.tables import difference, markdown_table, with_interval
+from mmpt.experiments.ridge import mean_features, ridge_correct
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
@@ -147,11 +147,10 @@ def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
     from sklearn.svm import SVC
 
     task = _task(config, fold)
-    train, train_prompts = _means(task, "train")
-    test, test_prompts = _means(task, "test")
+    train, test = (task.dataset(split, training=False) for split in ("train", "test"))
     svm = make_pipeline(StandardScaler(), SVC(C=10))
-    svm.fit(train, train_prompts)
-    return np.equal(svm.predict(test), test_prompts)
+    svm.fit(mean_features(train), [example.text for example in train.examples])
+    return np.equal(svm.predict(mean_features(test)), [example.text for example in test.examples])
 
 
 def _task(config: Config, fold: Fold) -> Any:
@@ -174,13 +173,6 @@ def _clips(config: Config, fold: Fold) -> dict[str, Any]:
     return {split: task.dataset(split).examples for split in ("train", "test")}
 
 
-def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
-    """Mean features [N, D] of a split's clips, and their prompts."""
-    data = task.dataset(split, training=False)
-    rows = [data[index]["vfeats"].mean(0) for index in range(len(data))]
-    return np.stack(rows), [example.text for example in data.examples]
-
-
 def table(results: Sequence[FoldResult]) -> str:
     """The results in Markdown: a row for each fold, then the mean over folds.
 
@@ -193,28 +185,28 @@ def table(results: Sequence[FoldResult]) -> str:
             result.fold.name,
             str(result.correct.shape[-1]),
             f"{result.chance:.3f}",
-            _with_interval(result.correct),
-            _with_interval(result.svm),
+            _mean([result.correct]),
+            _mean([result.svm]),
             f"{result.model - float(result.svm.mean()):+.3f}",
             f"{result.t2v:.3f}",
-            *(_with_interval(result.other_svms[name]) for name in others),
+            *(_mean([result.other_svms[name]]) for name in others),
         ]
         for result in results
     ]
     model, svm = (float(np.mean(values)) for values in zip(*((r.model, r.svm.mean()) for r in results)))
     of_model = [np.atleast_2d(r.correct).mean(0) for r in results]
     svms = {"": [r.svm for r in results]} | {name: [r.other_svms[name] for r in results] for name in others}
-    low, high = interval_of_mean(*(clips - r.svm for clips, r in zip(of_model, results)))
+    change = interval_of_mean(*(clips - r.svm for clips, r in zip(of_model, results)))
     rows.append(
         [
             f"mean of {len(results)}",
             str(sum(len(clips) for clips in of_model)),
             f"{np.mean([r.chance for r in results]):.3f}",
-            f"{model:.3f} {_interval(*of_model)}",
-            _mean_with_interval(svms[""]),
-            f"{model - svm:+.3f} ({low:+.3f} to {high:+.3f})",
+            with_interval(model, *interval_of_mean(*of_model)),
+            _mean(svms[""]),
+            difference(model - svm, *change),
             f"{np.mean([r.t2v for r in results]):.3f}",
-            *(_mean_with_interval(svms[name]) for name in others),
+            *(_mean(svms[name]) for name in others),
         ]
     )
     header = [
@@ -241,17 +233,9 @@ def _ahead(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) 
     return f"The model is ahead of {which} in {ahead} of {len(results)} folds, level in {level}."
 
 
-def _with_interval(correct: np.ndarray) -> str:
-    return f"{float(correct.mean()):.3f} {_interval(correct)}"
-
-
-def _mean_with_interval(folds: Sequence[np.ndarray]) -> str:
-    return f"{np.mean([correct.mean() for correct in folds]):.3f} {_interval(*folds)}"
-
-
-def _interval(*folds: np.ndarray) -> str:
-    low, high = interval_of_mean(*folds)
-    return f"({low:.3f}-{high:.3f})"
+def _mean(folds: Sequence[np.ndarray]) -> str:
+    """The mean of the folds' means, with its interval."""
+    return with_interval(float(np.mean([correct.mean() for correct in folds])), *interval_of_mean(*folds))
 
 
 def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:

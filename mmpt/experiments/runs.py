@@ -54,8 +54,8 @@ class Run:
     def arguments(self) -> tuple[str, ...]:
         """All overrides, including those for the folders and the evaluation."""
         chosen = [
-            f"fairseq.checkpoint.save_dir={as_yaml(self.folder)}",
-            f"eval.save_path={as_yaml(self.folder / 'eval')}",
+            f"fairseq.checkpoint.save_dir={_override_value(self.folder)}",
+            f"eval.save_path={_override_value(self.folder / 'eval')}",
             "eval.after_training=true",
         ]
         if self.select == "last":
@@ -122,7 +122,7 @@ class Run:
             return {}
 
 
-def as_yaml(path: Path) -> str:
+def _override_value(path: Path) -> str:
     """A path as the value of an override, quoted if YAML requires it."""
     plain = re.fullmatch(r"[\w./+-]*[A-Za-z/][\w./+-]*", str(path))
     return str(path) if plain else json.dumps(str(path), ensure_ascii=False)

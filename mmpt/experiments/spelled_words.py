@@ -21,7 +21,7 @@ from mmpt.evaluators.metrics.ranking import KS
 from mmpt.evaluators.metrics.sentences import rank_pair_matrix
 from mmpt.evaluators.metrics.similarity import on_grid
 from mmpt.evaluators.metrics.tied_ranks import TiedRanks, tied_rank_chance, tied_rank_metrics
-from mmpt.evaluators.reports.tables import markdown_table
+from mmpt.evaluators.reports.tables import markdown_table, with_interval
 from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import UserError
 
@@ -105,6 +105,5 @@ def _cells(ranks: Sequence[TiedRanks]) -> list[str]:
     cells = []
     for k in KS:
         found = np.stack([one.within(k) for one in ranks])
-        low, high = interval_of_mean(found)
-        cells.append(f"{found.mean():.3f} ({low:.3f}-{high:.3f})")
+        cells.append(with_interval(found.mean(), *interval_of_mean(found)))
     return [*cells, f"{np.mean([np.median(one.middle) for one in ranks]):.3g}"]

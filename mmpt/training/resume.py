@@ -62,7 +62,6 @@ _OPTIMIZER_OPTIONS = (
     ("common", "amp", False),
     ("ema", "store_ema", False),
 )
-TRAINING_SPLITS = ("train", "valid")
 _TRAINING_STATE = ("model", "optimizer_history", "last_optimizer_state", "extra_state")
 
 
@@ -238,7 +237,7 @@ def check_resume(config: Config, start: Start, data: dict[str, str]) -> None:
 
 def training_data(config: Config) -> dict[str, str]:
     """Hashes of the data that a training reads (see data_files). Where the data lies does not matter."""
-    return data_files(config, TRAINING_SPLITS)
+    return data_files(config, ("train", "valid"))
 
 
 def read_data(folder: Path) -> dict[str, str]:

@@ -152,6 +152,16 @@ def format_table(results: Results) -> str:
     return "\n".join([*lines, facts(results), *results.get("notes", ()), *warnings])
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """A share with its interval."""
+    return f"{value:.3f} ({low:.3f}-{high:.3f})"
+
+
+def difference(value: float, low: float, high: float) -> str:
+    """A difference of shares with its interval."""
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, the first column left-aligned, the others right-aligned.
 
