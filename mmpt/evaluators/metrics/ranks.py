@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.bootstrap import percentiles, resampling_weights
+from mmpt.evaluators.metrics.bootstrap import medians, percentiles, resampling_weights
 from mmpt.evaluators.metrics.ranking import KS
 from mmpt.utils.errors import UserError
 
@@ -74,17 +74,12 @@ def class_rank_intervals(
     given = np.asarray(ranks).reshape(-1, np.asarray(ranks).shape[-1])
     draws, count = given.shape
     values = _values(given, ks, n_candidates)
-    order = np.argsort(given, axis=None)
+    drawn = np.tile(np.arange(count), draws)
     found: dict[str, list[NDArray]] = {name: [] for name in (*values, "MedianR")}
     for weights in resampling_weights(count, resamples, seed, width=draws * count):
         for name, column in values.items():
             found[name].append(weights @ column / count)
-        upto = weights[:, order % count].cumsum(axis=1)
-        total = draws * count
-        low, high = (
-            given.ravel()[order[(upto > middle).argmax(axis=1)]] for middle in ((total - 1) // 2, total // 2)
-        )
-        found["MedianR"].append((low + high) / 2)
+        found["MedianR"].append(medians(given.ravel(), weights, drawn))
     return percentiles(found, level)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.bootstrap import Intervals, percentiles, resampling_weights
+from mmpt.evaluators.metrics.bootstrap import Intervals, medians, percentiles, resampling_weights
 from mmpt.evaluators.metrics.ranking import KS
 from mmpt.utils.errors import UserError
 
@@ -110,18 +110,12 @@ def tied_rank_intervals(
     n_clusters = int(cluster.max()) + 1
     sizes = np.bincount(cluster)
     sums = {name: np.bincount(cluster, v) for name, v in _values(ranks, ks).items()}
-    middle = ranks.middle
-    order = np.argsort(middle)
     found: dict[str, list[NDArray]] = {name: [] for name in (*sums, "MedianR")}
     for weights in resampling_weights(n_clusters, resamples, seed, width=len(ranks)):
         count = weights @ sizes
         for name, of_cluster in sums.items():
             found[name].append(weights @ of_cluster / count)
-        upto = weights[:, cluster[order]].cumsum(axis=1)
-        low, high = (
-            middle[order[(upto > half[:, None]).argmax(axis=1)]] for half in ((count - 1) // 2, count // 2)
-        )
-        found["MedianR"].append((low + high) / 2)
+        found["MedianR"].append(medians(ranks.middle, weights, cluster))
     return percentiles(found, level)
 
 
