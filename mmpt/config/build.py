@@ -6,7 +6,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -57,10 +57,9 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
             if source.of(dotted) != source.file and not re.fullmatch(r"\w+", str(key)):
                 # a line of an included file that is no config, which the message must not show
                 raise UserError(f"{source.of(dotted)}: it holds a key that is no name: expected a config.")
-            raise UserError(
-                f"{source.of(dotted)}: unknown key {dotted}.{_nearest(str(key), [*known, *names], prefix)}"
-                f"{_unquoted(key, str)}"
-            )
+            there = [*known, *names]
+            hint = nearest_key(key, there, prefix) or f" Known keys here: {', '.join(sorted(there))}."
+            raise UserError(f"{source.of(dotted)}: unknown key {dotted}.{hint}{_unquoted(key, str)}")
         if name in values:
             raise UserError(
                 f"{source.of(dotted)}: {dotted} is an alias of {prefix}{name}, and both are set: keep one."
@@ -77,11 +76,10 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
     return cls(**values)
 
 
-def _nearest(key: str, candidates: list[str], prefix: str) -> str:
-    near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.5)
-    if near:
-        return f" Did you mean {prefix}{near[0]}?"
-    return f" Known keys here: {', '.join(sorted(candidates))}."
+def nearest_key(key: object, candidates: Iterable[str], prefix: str) -> str:
+    """The sentence " Did you mean ...?" with the nearest key of a section, or "" if none is like it."""
+    near = difflib.get_close_matches(str(key), list(candidates), n=1, cutoff=0.5)
+    return f" Did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:

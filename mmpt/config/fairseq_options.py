@@ -6,14 +6,13 @@ not import fairseq.
 """
 
 import ast
-import difflib
 import functools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from mmpt.config.build import Source
+from mmpt.config.build import Source, nearest_key
 from mmpt.utils.errors import UserError
 
 GROUPS = (
@@ -59,7 +58,8 @@ def check_fairseq(groups: dict[str, Any], source: Source) -> None:
     for group, options in groups.items():
         where = source.of(f"fairseq.{group}")
         if group not in GROUPS:
-            raise UserError(f"{where}: unknown key fairseq.{group}.{_nearest(group, GROUPS)}")
+            hint = nearest_key(group, GROUPS, "fairseq.") or f" Known: {', '.join(GROUPS)}."
+            raise UserError(f"{where}: unknown key fairseq.{group}.{hint}")
         if options is None:
             continue
         if not isinstance(options, dict):
@@ -88,7 +88,7 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
         raise UserError(f"{where}: the launcher sets it: leave it out.")
     if name not in table():
         prefix = key.rpartition(".")[0]
-        raise UserError(f"{where}: unknown option of fairseq.{_nearest(name, list(table()), prefix + '.')}")
+        raise UserError(f"{where}: unknown option of fairseq.{nearest_key(name, table(), f'{prefix}.')}")
     row = table()[name]
     if value is None:
         return
@@ -167,13 +167,6 @@ def _numbers(value: Any) -> list[float]:
         return [] if any(isinstance(item, bool) for item in items) else [float(item) for item in items]
     except (TypeError, ValueError):
         return []
-
-
-def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:
-    near = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.5)
-    if near:
-        return f" Did you mean {prefix}{near[0]}?"
-    return f" Known: {', '.join(candidates)}." if len(candidates) < 20 else ""
 
 
 def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:
