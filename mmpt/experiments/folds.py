@@ -15,8 +15,9 @@ import numpy as np
 from mmpt.config import Config
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.prompt_sets import UNSEEN_ALPHABET
-from mmpt.evaluators.reports.tables import difference, markdown_table, with_interval
+from mmpt.evaluators.reports.tables import csv_text, difference, markdown_table, with_interval
 from mmpt.experiments.ridge import mean_features, ridge_correct
+from mmpt.experiments.runs import Run
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
@@ -123,17 +124,42 @@ class FoldResult:
         """V2T R@1 of the model, mean over seeds."""
         return float(self.correct.mean())
 
+    def facts(self) -> dict[str, Any]:
+        """The numbers as saved in folds.json."""
+        return {
+            "held_out": list(self.fold.held_out),
+            "train": list(self.fold.train),
+            "n": self.correct.shape[-1],
+            "chance": self.chance,
+            "v2t R@1": self.model,
+            "v2t R@1 of each seed": self.correct.mean(-1).tolist(),
+            "v2t R@1 interval": list(interval_of_mean(self.correct)),
+            "svm": float(self.svm.mean()),
+            "svm interval": list(interval_of_mean(self.svm)),
+            "svm on other features": {name: float(found.mean()) for name, found in self.other_svms.items()},
+            "t2v P@1": self.t2v,
+        }
 
-def baseline_of(config: Config) -> str:
-    """An SVM or, for unseen-alphabet, whose classes are not those of training, kernel ridge."""
-    return RIDGE if config.eval.protocol == UNSEEN_ALPHABET else SVM
+
+def result_of(fold: Fold, runs: Sequence[Run], config: Config, others: Mapping[str, Config]) -> FoldResult:
+    """The result of a fold's finished runs, with SVMs on the features of `config` and of `others`."""
+    found = [one for run in runs if (one := run.results())]
+    chance = float(found[0]["chance"]["v2t R@1"])
+    t2v = float(np.mean([one["t2v"]["P@1"] for one in found]))
+    correct = np.stack([run.correct() for run in runs])
+    other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
+    name, baseline = run_baseline(config, fold)
+    return FoldResult(fold, correct, baseline, t2v, chance, other_svms, name)
 
 
-def run_baseline(config: Config, fold: Fold) -> np.ndarray:
-    """Which test clips of a fold the config's baseline classifies correctly: bool [N]."""
-    if baseline_of(config) == SVM:
-        return svm_baseline(config, fold)
-    return ridge_correct(_task(config, fold))
+def run_baseline(config: Config, fold: Fold) -> tuple[str, np.ndarray]:
+    """The baseline of a config, and which test clips of a fold it classifies correctly: bool [N].
+
+    An SVM or, for unseen-alphabet, whose classes are not those of training, kernel ridge.
+    """
+    if config.eval.protocol == UNSEEN_ALPHABET:
+        return RIDGE, ridge_correct(_task(config, fold))
+    return SVM, svm_baseline(config, fold)
 
 
 def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
@@ -224,6 +250,13 @@ def table(results: Sequence[FoldResult]) -> str:
         f"{markdown_table(header, rows)}\n\n"
         f"Chance: V2T R@1 of random scores. In brackets: 95 % intervals (bootstrap over clips). {ahead}\n"
     )
+
+
+def table_csv(results: Sequence[FoldResult]) -> str:
+    """The results as CSV, a row for each fold."""
+    columns = ("held_out", "n", "chance", "v2t R@1", "svm", "t2v P@1")
+    rows = [result.facts() | {"held_out": result.fold.name} for result in results]
+    return csv_text([{column: row[column] for column in columns} for row in rows])
 
 
 def _ahead(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) -> str:
