@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, field
 from typing import Any
 
+LARGE = 1 << 20
+"""Upper limit of sizes: a hostile file with larger ones would exhaust the memory."""
+
 
 def opt(
     default: Any,

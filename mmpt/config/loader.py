@@ -153,8 +153,9 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     check_regular(path)
     if not path.is_file():
         by = f" (included by {including[-1]})" if including else ""
+        there = [file.name for file in path.parent.glob("*.yaml")]
         raise UserError(
-            f"there is no config file {path}{by}.{nearest(path.name, _yaml_files(path.parent))} Give "
+            f"there is no config file {path}{by}.{nearest(path.name, there)} Give "
             "the path of a YAML file, or package:NAME (`signclip config list`)."
         )
     real = path.resolve()
@@ -193,10 +194,6 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     for key in _dotted(content):
         sources[key] = str(path)
     return merged, sources
-
-
-def _yaml_files(folder: Path) -> list[str]:
-    return [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
 
 
 def _why_no_yaml(error: Exception, included: bool) -> str:

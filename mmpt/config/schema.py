@@ -21,11 +21,8 @@ from mmpt.config.dataset_options import (
     TextModelOptions,
     VideoFeatureOptions,
 )
-from mmpt.config.fields import opt, required, section
+from mmpt.config.fields import LARGE, opt, required, section
 from mmpt.config.published import PublishedDataset, PublishedModel
-
-LARGE = 1 << 20
-"""Upper limit of sizes: a hostile file with larger ones would exhaust the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
