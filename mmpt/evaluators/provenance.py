@@ -152,10 +152,7 @@ def _clips(config: DatasetConfig, split: str) -> Sequence[Example]:
 
 def _content(path: Path) -> str:
     """A digest of a file, "" if there is none."""
-    if not path.is_file():
-        return ""
-    stat = path.stat()
-    return _sampled(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return _sampled(path, *file_stamp(path.stat())) if path.is_file() else ""
 
 
 @functools.lru_cache(maxsize=1 << 18)
