@@ -1,7 +1,6 @@
 """A record of what results depend on: a digest of the settings, and hashes of the data and of its clips."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config
-from mmpt.config.fields import default_of, saved_name
+from mmpt.config.compare import without_defaults
 from mmpt.config.schema import DatasetConfig
 from mmpt.processors import META_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.example import Example
@@ -77,18 +76,6 @@ def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """
     changed = (key for key in before.keys() & now.keys() if before[key] != now[key])
     return sorted({CLIPS + key.removeprefix(FILES) if key.startswith(FILES) else key for key in changed})
-
-
-def without_defaults(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass, and of nested ones, that differ from their defaults."""
-    kept = {}
-    for field in dataclasses.fields(part):
-        name, value = saved_name(field), getattr(part, field.name)
-        if dataclasses.is_dataclass(value):
-            kept[name] = without_defaults(value)
-        elif value != default_of(field):
-            kept[name] = value
-    return kept
 
 
 def clips_digest(config: DatasetConfig, split: str) -> str:

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmpt.config import load_config
-from mmpt.evaluators.provenance import changed_files, data_files, digest, without_defaults
+from mmpt.config.compare import without_defaults
+from mmpt.evaluators.provenance import changed_files, data_files, digest
 from mmpt.evaluators.reports.results import read_results
 from mmpt.processors.table_file import SPLITS
 from mmpt.utils.errors import UserError, sigterm_as_interrupt
