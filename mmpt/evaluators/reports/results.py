@@ -24,7 +24,7 @@ from mmpt.evaluators.reports.tables import (
     name_of,
 )
 from mmpt.evaluators.reports.view import CLIPS, REPORT, Answers, ShownClip, evaluation_view
-from mmpt.page.report import report_html
+from mmpt.page.report import report_html, view_of_report
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json, write_text
 from mmpt.utils.output_kinds import EVALUATION
@@ -282,3 +282,24 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     if missing:
         raise UserError(f"{path}: not the results.json of an evaluation: {', '.join(missing)} missing.")
     return results
+
+
+def read_view(folder: Path) -> dict[str, Any]:
+    """The view of an evaluation's folder, without poses if it has no report.html (older versions).
+
+    Raises UserError if it holds no evaluation.
+    """
+    report = folder / REPORT
+    if report.is_file():
+        return view_of_report(report)
+    results = read_results(folder)
+    try:
+        ids = read_json(folder / "ids.json")
+        truth, given = (np.asarray(ids[key], np.int64) for key in ("prompt_of_video", "nearest_prompt"))
+        clips = [ShownClip(str(name)) for name in ids["videos"]]
+        answers = Answers("V2T", "prompt", list(map(str, ids["prompts"])), truth, given)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'ids.json'}: cannot be read ({error}): evaluate the model again."
+        ) from error
+    return evaluation_view(results, answers, clips)

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.reports.tables import METRICS_HEADER, Results, facts, metrics_rows, name_of
-from mmpt.page.report import view_of_report
 from mmpt.pose.drawn import DRAWING, drawn_pose
 from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -162,26 +160,3 @@ def evaluation_view(results: Results, answers: Answers, clips: Sequence[ShownCli
     }
     tables = [{"title": "Metrics", "header": list(METRICS_HEADER), "rows": metrics_rows(results)}]
     return make_view(name_of(results), lines, tables, [answers], clips)
-
-
-def read_view(folder: Path) -> dict[str, Any]:
-    """The view of an evaluation's folder, without poses if it has no report.html (older versions).
-
-    Raises UserError if it holds no evaluation.
-    """
-    report = folder / REPORT
-    if report.is_file():
-        return view_of_report(report)
-    from mmpt.evaluators.reports.results import read_results  # it imports this module
-
-    results = read_results(folder)
-    try:
-        ids = read_json(folder / "ids.json")
-        truth, given = (np.asarray(ids[key], np.int64) for key in ("prompt_of_video", "nearest_prompt"))
-        clips = [ShownClip(str(name)) for name in ids["videos"]]
-        answers = Answers("V2T", "prompt", list(map(str, ids["prompts"])), truth, given)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'ids.json'}: cannot be read ({error}): evaluate the model again."
-        ) from error
-    return evaluation_view(results, answers, clips)
