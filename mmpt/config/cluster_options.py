@@ -102,11 +102,9 @@ def of_slurm_config(published: str | dict[str, Any]) -> tuple[dict[str, Any], st
     found: dict[str, Any] = {}
     ignored = []
     for key, value in published.items():
-        name, convert = _OF_SLURM_CONFIG.get(str(key).removeprefix("slurm_").replace("-", "_"), ("", str))
         try:
-            found |= {name: convert(value)} if name else {}
-        except (TypeError, ValueError):
-            name = ""
-        if not name:
+            name, convert = _OF_SLURM_CONFIG[str(key).removeprefix("slurm_").replace("-", "_")]
+            found[name] = convert(value)
+        except (KeyError, TypeError, ValueError):
             ignored.append(str(key))
     return found, f"ignored {', '.join(ignored)}" if ignored else ""

@@ -17,7 +17,7 @@ from mmpt.processors import META_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.example import Example
 from mmpt.processors.pose_video import default_cache
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import file_stamp, read_json, sha256, write_json
+from mmpt.utils.files import file_stamp, read_record, sha256, write_json
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +106,7 @@ def content_digest(config: DatasetConfig, split: str) -> str:
     """
     paths = list(dict.fromkeys(str(clip.path) for clip in _clips(config, split)))
     kept = Path(config.cache_dir or default_cache()) / "hashes" / f"{digest(paths)[:32]}.json"
-    known: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        known = read_json(kept)
-    known = known if isinstance(known, dict) else {}
+    known = read_record(kept)
     if len(paths) - len(known) > _MANY:
         log.info("%s: reading %d files once, to recognise the data later", split, len(paths) - len(known))
     with ThreadPoolExecutor(_THREADS) as threads:

@@ -19,7 +19,7 @@ from mmpt.extractors.manifest import trial_weights
 from mmpt.tasks import Task
 from mmpt.training.resume import read_data, training_data
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import read_json, write_json
+from mmpt.utils.files import read_record, write_json
 from mmpt.utils.stand_in import stand_in_note
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Experiment:
                 f"{self.checkpoint.parent} holds a training of {self.name} with other settings or data "
                 f"({', '.join(changed)}): move it away, or set SIGNCLIP_RUNS to another folder."
             )
-        return self._finished().get("settings") != self._digest()
+        return read_record(self._finished_file).get("settings") != self._digest()
 
     def mark_trained(self, files: dict[str, str]) -> None:
         """Record the training as complete, with the `files` (see training_files) at its start."""
@@ -110,14 +110,6 @@ class Experiment:
         assert self.training_config is not None
         return digest(_settings(self.training_config))
 
-    def _finished(self) -> dict[str, Any]:
-        """The record of mark_trained; {} if it is missing or unreadable."""
-        try:
-            content = read_json(self._finished_file)
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
-
     def _changed_since_training(self) -> list[str]:
         """Changed settings and data files.
 
@@ -128,7 +120,9 @@ class Experiment:
         if self.training_config is None or not saved.is_file():
             return []
         trained = load_config(saved)
-        files = self._finished().get("files") or read_data(saved.parent) or data_files(trained)
+        files = (
+            read_record(self._finished_file).get("files") or read_data(saved.parent) or data_files(trained)
+        )
         return [
             *sorted(differences(_settings(trained), _settings(self.training_config))),
             *changed_files(files, self.training_files()),

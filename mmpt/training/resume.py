@@ -35,7 +35,7 @@ from mmpt.evaluators.provenance import CLIPS, changed_files, data_files
 from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_write, read_json, read_text
+from mmpt.utils.files import atomic_write, read_record, read_text
 from mmpt.utils.missing_data_hints import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
@@ -170,10 +170,7 @@ def check_foreign(folder: Path) -> None:
 
 
 def _is_record(path: Path) -> bool:
-    try:
-        return VERSION in read_json(path)
-    except (OSError, ValueError, TypeError):
-        return False
+    return VERSION in read_record(path)
 
 
 def _is_log(path: Path) -> bool:
@@ -242,12 +239,8 @@ def training_data(config: Config) -> dict[str, str]:
 
 def read_data(folder: Path) -> dict[str, str]:
     """The hashes that a training in `folder` began with; {} if there is no record that can be read."""
-    try:
-        content = read_json(folder / DATA)
-    except (OSError, ValueError):
-        return {}
-    others = (TOKENIZER, VERSION)
-    return {key: content[key] for key in content if key not in others} if isinstance(content, dict) else {}
+    content = read_record(folder / DATA)
+    return {key: value for key, value in content.items() if key not in (TOKENIZER, VERSION)}
 
 
 def _check_data(config: Config, start: Start, data: dict[str, str]) -> None:

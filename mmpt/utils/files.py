@@ -160,6 +160,15 @@ def read_json(path: str | os.PathLike[str], errors: str = "strict") -> Any:
     return parse_json(Path(path).read_text(encoding="utf-8", errors=errors))
 
 
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a JSON file; {} if the file is missing, cannot be read or holds something else."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def parse_json(text: str | bytes) -> Any:
     """JSON -> objects. Raises ValueError for invalid or too deeply nested JSON."""
     try:
