@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,8 +31,6 @@ from mmpt.utils.output_kinds import EVALUATION
 from mmpt.utils.outputs import check_output
 from mmpt.utils.progress import Progress
 from mmpt.utils.shards import ShardFolder, Sharding
-
-log = logging.getLogger(__name__)
 
 
 def evaluate_task(

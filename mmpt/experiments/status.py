@@ -3,7 +3,6 @@
 An experiment is named by its evaluation config, test_X.yaml. X.yaml in the same folder, if any, trains it.
 """
 
-import logging
 import shlex
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +20,6 @@ from mmpt.training.resume import read_data, training_data
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_record, write_json
 from mmpt.utils.stand_in import stand_in_note
-
-log = logging.getLogger(__name__)
 
 _FINISHED = "training_finished.json"
 _TEST_FILE = "dataset.test_path"  # training does not read it

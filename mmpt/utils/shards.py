@@ -9,7 +9,6 @@ shard starts during either, and an unsharded run refuses a folder with shards.
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -24,8 +23,6 @@ from mmpt.utils.files import read_json, remove_leftovers, write_json
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.outputs import differing
 from mmpt.utils.text import nfc
-
-log = logging.getLogger(__name__)
 
 FOLDER, RECORD, PROGRESS = ".shards", "shard.json", "progress"
 _MERGED = ".shards.merged"

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mmpt.experiments.folds import Fold
     from mmpt.experiments.runs import Run
 
-log = logging.getLogger("leave_one_out")
-
 # one-handed Latin alphabets of the lexicon
 LATIN = ["ase", "asq", "bzs", "eso", "gsg", "ise", "lls", "mfs", "psr", "sgg", "ssp", "svk", "swl"]
 

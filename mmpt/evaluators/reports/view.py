@@ -6,7 +6,6 @@ A view is JSON: {"format", "title", "facts": [line], "warnings": [line], "tables
 for each clip of "clips"; `pairs` are [truth, given, clips] of all clips, most frequent first.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ from mmpt.pose.drawn import DRAWING, drawn_pose
 from mmpt.pose.reader import read_pose, read_recording
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
-
-log = logging.getLogger(__name__)
 
 POSES = 300
 """Poses that a report holds at most: about 3 kB each."""
