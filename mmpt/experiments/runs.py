@@ -49,7 +49,7 @@ class Run:
     select: str = "best"
 
     def __post_init__(self) -> None:
-        load_config(self.config, list(self.arguments))
+        load_config(self.config, self.arguments)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class Run:
 
         Default values are left out so that new keys of mmpt do not change the digest of an old run.
         """
-        config = load_config(self.config, list(self.overrides))
+        config = load_config(self.config, self.overrides)
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
         settings = without_defaults(config)
         settings.pop("cluster")
@@ -118,7 +118,7 @@ class Run:
     def files(self) -> dict[str, str]:
         """Current hashes of the data files (see data_files); empty if the config is wrong."""
         try:
-            return data_files(load_config(self.config, list(self.overrides)), SPLITS)
+            return data_files(load_config(self.config, self.overrides), SPLITS)
         except UserError:
             return {}
 

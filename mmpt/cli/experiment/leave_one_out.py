@@ -118,7 +118,7 @@ def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
     check_output(out, FOLDS, of, args.force)
     folds, seeds = folds_of(args.languages, together), seeds_of(args.seeds)
     runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in seeds}
-    config = load_config(args.config, list(args.overrides))
+    config = load_config(args.config, args.overrides)
     others = {config_path(path).stem: with_clips_of(load_config(path), config) for path in args.svm_features}
     if len(others) < len(args.svm_features):
         raise UserError("--svm-features: expected configs with different names.")
