@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mmpt.config import Config
     from mmpt.datasets.clip_facts import ClipFacts
 
-log = logging.getLogger(__name__)
-
 MAX_SHOWN = 20
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mmpt.config import Config
     from mmpt.embedding.embedder import SignCLIP
+    from mmpt.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     needed = (VIDEO if video else ()) + (DRAWING if args.out is not None else ())
     need_packages("a video" if video else "--out", tuple(dict.fromkeys(needed)))
     from mmpt.config import load_config
+    from mmpt.tasks import Task
 
     overrides = []
     if args.checkpoint:
@@ -99,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
         overrides.append(f"fairseq.common_eval.path={json.dumps(args.checkpoint, ensure_ascii=False)}")
     config = load_config(args.config, overrides)
     _refuse_unused_options(args, config)
-    chosen = None
-    to_train = None if args.no_train or args.checkpoint else _to_train(args.config, config)
+    task, chosen = Task(config), None
+    to_train = None if args.no_train or args.checkpoint else _to_train(args.config, task)
     if to_train is not None:
         from mmpt.cli import train
 
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         log.info("%s, about two minutes on two cores", to_train)
         if status := train.main([DEFAULT_CONFIG.replace("test_", ""), "eval.after_training=false"]):
             return status
-    model = load_model(config, args.config)
+    model = load_model(task, args.config)
     clip, letters = chosen or choose_clip(args, config)
     clip.title += f" ({look(model, clip)})"
     scores = rank(model, clip, list(dict.fromkeys([*letters, ODD_ONE_OUT, *args.text])))
@@ -239,15 +241,13 @@ def look(model: "SignCLIP", clip: Clip) -> str:
 
 
 # ---- the model
-def load_model(config: "Config", config_name: str) -> "SignCLIP":
+def load_model(task: "Task", config_name: str) -> "SignCLIP":
     """The trained model of a config. Raises MissingDataError if there is none."""
     from mmpt.embedding.embedder import SignCLIP
-    from mmpt.tasks import Task
 
-    task = Task(config)
     if task.video_processor(training=False).suffix != ".pose":
         raise UserError(f"{config_name}: its model reads video features, not poses: use a pose model.")
-    checkpoint = _checkpoint(config)
+    checkpoint, config = _checkpoint(task), task.config
     if checkpoint is None:
         folder, slash, name = config_name.rpartition("/")
         train = f"{folder}{slash}{name.replace('test_', '', 1)}"
@@ -258,28 +258,26 @@ def load_model(config: "Config", config_name: str) -> "SignCLIP":
     return SignCLIP.from_checkpoint(checkpoint, config, trust, device)
 
 
-def _to_train(config_name: str, config: "Config") -> str | None:
+def _to_train(config_name: str, task: "Task") -> str | None:
     """Why the model of the default config is to be trained, None if it is there."""
     from mmpt.config.run_folder import unfinished
-    from mmpt.tasks import Task
 
     if config_name != DEFAULT_CONFIG:
         return None
-    checkpoint = _checkpoint(config)
+    checkpoint = _checkpoint(task)
     if checkpoint is None:
         return "there is no trained model yet: training it first"
     # the model of the checkout is not that of this folder
-    reached = unfinished(checkpoint) if checkpoint == Task(config).checkpoint_path() else None
+    reached = unfinished(checkpoint) if checkpoint == task.checkpoint_path() else None
     return reached and f"the training of {checkpoint} was interrupted ({reached}): resuming it first"
 
 
-def _checkpoint(config: "Config") -> Path | None:
+def _checkpoint(task: "Task") -> Path | None:
     """The checkpoint of the config, below this folder or, where `make demo` trains it, the checkout."""
     from mmpt.config.package_files import package_root
     from mmpt.models.loading import weights_file
-    from mmpt.tasks import Task
 
-    named = Task(config).checkpoint_path()
+    named = task.checkpoint_path()
     return next((path for path in (named, package_root() / named) if weights_file(path).is_file()), None)
 
 

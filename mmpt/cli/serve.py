@@ -18,6 +18,7 @@ from mmpt.cli.command import Command
 from mmpt.serving import DEFAULT_LIMITS, Limits
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.output_kinds import EVALUATION, PROTOCOL_REPORT
 from mmpt.utils.packages import VIDEO, need_packages
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PACKAGES = ("starlette", "uvicorn", "multipart")
+RECORDS = (EVALUATION.record, PROTOCOL_REPORT.record)
 _LIMITS = {
     "bytes": (int, "of a request"),
     "frames": (int, "of a clip"),
@@ -154,8 +156,6 @@ def _results(folders: list[Path]) -> dict[str, Path]:
             named[f"{name}-{number + 1}" if number else name] = path
     return named
 
-
-RECORDS = ("results.json", "protocols.json")
 
 main = Command("serve", __doc__, add_arguments, run)
 

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
 
-def _add_search_arguments(group: Any) -> None:
+def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--lengths",
         default="0.5,1,2",
@@ -94,7 +94,7 @@ def _add_search_arguments(group: Any) -> None:
     group.add_argument("--fps", type=float, help="frame rate of .npy features")
 
 
-def _add_threshold_arguments(group: Any) -> None:
+def _add_threshold_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threshold", type=float, help="least score of a detection (default: 0.5)")
     group.add_argument("--thresholds", type=Path, metavar="FILE", help="written by --choose-threshold")
     group.add_argument(

@@ -12,15 +12,16 @@ cluster.nodes above 1 trains on several nodes, with one process per GPU (cluster
 """
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
 from mmpt.utils.errors import MissingDataError, UserError
@@ -179,21 +180,28 @@ def _dry_run(paths: list[str], args: argparse.Namespace, todo: list[list[str]]) 
     from mmpt.config import evaluates, load_config
     from mmpt.tasks import Task
 
-    tasks = [_named(path, lambda path: Task(load_config(path, args.overrides)), path) for path in paths]
+    tasks = []
+    for path in paths:
+        with _named(path):
+            tasks.append(Task(load_config(path, args.overrides)))
     print("\n".join(shlex.join(command) for command in todo), flush=True)
     for path, task in zip(paths, tasks):
         predicts = args.jobtype == "local_predict" or (not args.jobtype and evaluates(path, task.config))
         processes = PROCESSES.get(args.jobtype or task.config.task_type, 1)
-        _named(path, _check_data, task, predicts, processes, args.force)
-        if not predicts:
-            _named(path, _check_plan, path, args.overrides)
+        with _named(path):
+            _check_data(task, predicts, processes, args.force)
+            if not predicts:
+                from mmpt.training.run import check_plan, prepare
+
+                check_plan(prepare(path, args.overrides))
     return 0
 
 
-def _named(path: str, check: Callable[..., Any], *args: Any) -> Any:
-    """check(*args), whose UserError gets the name of the config."""
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the config in the UserErrors of the block."""
     try:
-        return check(*args)
+        yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -214,13 +222,6 @@ def _check_data(task: "Task", predicts: bool, processes: int, force: bool) -> No
         from mmpt.evaluators.evaluation import check_results
 
         check_results(task, force)
-
-
-def _check_plan(path: str, overrides: list[str]) -> None:
-    """Raises UserError for settings, a model or a checkpoint that training refuses."""
-    from mmpt.training.run import check_plan, prepare
-
-    check_plan(prepare(path, overrides))
 
 
 def _train_in_process(args: argparse.Namespace) -> int:

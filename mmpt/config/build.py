@@ -6,7 +6,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -57,10 +57,9 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
             if source.of(dotted) != source.file and not re.fullmatch(r"\w+", str(key)):
                 # a line of an included file that is no config, which the message must not show
                 raise UserError(f"{source.of(dotted)}: it holds a key that is no name: expected a config.")
-            raise UserError(
-                f"{source.of(dotted)}: unknown key {dotted}.{_nearest(str(key), [*known, *names], prefix)}"
-                f"{_unquoted(key, str)}"
-            )
+            there = [*known, *names]
+            hint = nearest_key(key, there, prefix) or f" Known keys here: {', '.join(sorted(there))}."
+            raise UserError(f"{source.of(dotted)}: unknown key {dotted}.{hint}{_unquoted(key, str)}")
         if name in values:
             raise UserError(
                 f"{source.of(dotted)}: {dotted} is an alias of {prefix}{name}, and both are set: keep one."
@@ -77,11 +76,10 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
     return cls(**values)
 
 
-def _nearest(key: str, candidates: list[str], prefix: str) -> str:
-    near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.5)
-    if near:
-        return f" Did you mean {prefix}{near[0]}?"
-    return f" Known keys here: {', '.join(sorted(candidates))}."
+def nearest_key(key: object, candidates: Iterable[str], prefix: str) -> str:
+    """The sentence " Did you mean ...?" with the nearest key of a section, or "" if none is like it."""
+    near = difflib.get_close_matches(str(key), list(candidates), n=1, cutoff=0.5)
+    return f" Did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:
@@ -130,12 +128,6 @@ def _convert(value: Any, hint: Any) -> Any:
             return _WRONG
         items = [_convert(item, get_args(hint)[0]) for item in value]
         return _WRONG if any(item is _WRONG for item in items) else items
-    if origin is tuple:
-        options = get_args(hint)
-        if not isinstance(value, list) or len(value) != len(options):
-            return _WRONG
-        items = [_convert(item, option) for item, option in zip(value, options)]
-        return _WRONG if any(item is _WRONG for item in items) else tuple(items)
     if origin is dict:
         return value if isinstance(value, dict) else _WRONG
     if hint is float:
@@ -159,7 +151,7 @@ def _unquoted(value: Any, hint: Any) -> str:
 
 
 def _numbers(value: Any) -> list[float]:
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [number for item in value for number in _numbers(item)]
     return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
 
@@ -178,8 +170,6 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(option) for option in get_args(hint))
     if origin is list:
         return f"a list, each item {_describe(get_args(hint)[0])}"
-    if origin is tuple:
-        return f"a list of {len(get_args(hint))}"
     return names.get(origin or hint, str(hint))
 
 

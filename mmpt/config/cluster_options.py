@@ -74,25 +74,17 @@ def minutes(time: str) -> float | None:
     return (int(days or 0) * 24 + hours) * 60 + mins + seconds / 60
 
 
-def _text(value: Any) -> str:
-    return str(value)
-
-
-def _gigabytes(value: Any) -> str:
-    return f"{value}G"
-
-
 _OF_SLURM_CONFIG: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "partition": ("partition", _text),
-    "account": ("account", _text),
-    "time": ("time", _text),
-    "timeout_min": ("time", _text),
+    "partition": ("partition", str),
+    "account": ("account", str),
+    "time": ("time", str),
+    "timeout_min": ("time", str),
     "nodes": ("nodes", int),
     "num_nodes": ("nodes", int),
     "gpus_per_node": ("gpus_per_node", int),
     "cpus_per_task": ("cpus_per_task", int),
-    "mem": ("mem", _text),
-    "mem_gb": ("mem", _gigabytes),
+    "mem": ("mem", str),
+    "mem_gb": ("mem", "{}G".format),
     "setup": ("setup", list),
     "array_parallelism": ("array_parallelism", int),
     "signal_delay_s": ("stop_seconds", int),
@@ -110,11 +102,9 @@ def of_slurm_config(published: str | dict[str, Any]) -> tuple[dict[str, Any], st
     found: dict[str, Any] = {}
     ignored = []
     for key, value in published.items():
-        name, convert = _OF_SLURM_CONFIG.get(str(key).removeprefix("slurm_").replace("-", "_"), ("", _text))
         try:
-            found |= {name: convert(value)} if name else {}
-        except (TypeError, ValueError):
-            name = ""
-        if not name:
+            name, convert = _OF_SLURM_CONFIG[str(key).removeprefix("slurm_").replace("-", "_")]
+            found[name] = convert(value)
+        except (KeyError, TypeError, ValueError):
             ignored.append(str(key))
     return found, f"ignored {', '.join(ignored)}" if ignored else ""

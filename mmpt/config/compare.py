@@ -13,6 +13,7 @@ from mmpt.config.dataset_options import (
     PoseSelection,
     PoseSmoothing,
 )
+from mmpt.config.fields import default_of, saved_name
 from mmpt.config.loader import load_config
 from mmpt.config.run_folder import SAVED_CONFIG
 from mmpt.config.schema import Config
@@ -58,21 +59,23 @@ def embedding_settings(dataset: Any, model: Any) -> dict[str, Any]:
 
     Without defaults, a key that is new in mmpt does not turn an old model into another one.
     """
-    found: dict[str, Any] = {}
-    for section in (dataset, model):
-        for field in dataclasses.fields(section):
-            value = getattr(section, field.name)
-            if field.name == "flip_pose" and value != "right":  # a number only augments
-                continue
-            if field.name in _EMBEDDING_KEYS and value != _default(field):
-                found[field.name] = value
+    changed = without_defaults(dataset) | without_defaults(model)
+    found = {key: value for key, value in changed.items() if key in _EMBEDDING_KEYS}
+    if found.get("flip_pose") != "right":  # a number only augments
+        found.pop("flip_pose", None)
     return found
 
 
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+def without_defaults(section: Any) -> dict[str, Any]:
+    """The fields of a section, and of nested ones, that differ from their defaults, by their saved names."""
+    kept = {}
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            kept[saved_name(field)] = without_defaults(value)
+        elif value != default_of(field):
+            kept[saved_name(field)] = value
+    return kept
 
 
 def trained_with(checkpoint: str | os.PathLike[str]) -> Config | None:

@@ -7,7 +7,7 @@ expected.
 from dataclasses import dataclass
 from typing import Any
 
-from mmpt.config.fields import opt, section
+from mmpt.config.fields import LARGE, opt, section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class ClipLength:
         "with long_video: windows: frames from the start of a window to that of the next; null: half of "
         "max_video_len. The last window ends at the last frame",
         minimum=1,
-        maximum=1 << 20,
+        maximum=LARGE,
     )
     aligner: str = opt("DSAligner", "how frames and prompt are combined into a sample")
 
@@ -172,7 +172,7 @@ class PoseSmoothing:
     """Short gaps that are filled, and smoothing over time, before features are computed (off by default)."""
 
     fill_gaps: int = opt(
-        0, "fill a hand's gaps of up to this many frames by linear interpolation", minimum=0, maximum=1 << 20
+        0, "fill a hand's gaps of up to this many frames by linear interpolation", minimum=0, maximum=LARGE
     )
     smooth: str | None = opt(
         None,
@@ -220,7 +220,7 @@ class SpanSampling:
         None,
         "the same in frames (rows) of the file: for features, which have no frame rate",
         minimum=1,
-        maximum=1 << 20,
+        maximum=LARGE,
     )
     span_texts: int = opt(
         1,
@@ -239,7 +239,7 @@ class FrameSampling:
         None, "part of a clip that is used, as fractions [from, to]; null: all", minimum=0, maximum=1
     )
     clip_frames: int | None = opt(
-        None, "number of evenly spaced frames in that part; null: every frame", minimum=1, maximum=1 << 20
+        None, "number of evenly spaced frames in that part; null: every frame", minimum=1, maximum=LARGE
     )
 
 
@@ -333,7 +333,7 @@ class BatchOptions:
         "with neighbours: first epoch with such batches; those before have the batches of unique_prompt "
         "(with loss.label_aware: random)",
         minimum=1,
-        maximum=1 << 20,
+        maximum=LARGE,
     )
     clips_per_prompt: int = opt(2, "with prompt_groups: clips of each prompt in a batch", minimum=1)
     oversample: bool | None = opt(

@@ -6,14 +6,13 @@ not import fairseq.
 """
 
 import ast
-import difflib
 import functools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from mmpt.config.build import Source
+from mmpt.config.build import Source, nearest_key
 from mmpt.utils.errors import UserError
 
 GROUPS = (
@@ -31,19 +30,20 @@ GROUPS = (
 EVALUATION_ONLY = {"path"}  # common_eval.path: the checkpoint to evaluate, not an option of fairseq-train
 NAMES = {
     *("aim_repo", "aim_run_hash", "best_checkpoint_metric", "checkpoint_suffix", "continue_once"),
-    *(
-        "distributed_backend",
-        "distributed_init_method",
-        "ema_seed_model",
-        "finetune_from_model",
-        "gen_subset",
-    ),
+    *("distributed_backend", "distributed_init_method", "ema_seed_model", "finetune_from_model"),
     *("gen_subset", "log_file", "plasma_path", "quantization_config_path", "restore_file", "save_dir"),
     *("slowmo_base_algorithm", "tensorboard_logdir", "train_subset", "valid_subset", "wandb_project"),
 }
 """Options whose value is text. fairseq evaluates other text, such as `adam_betas: (0.9, 0.98)`, as Python, so
 it must be plain numbers, or an untrusted YAML could run code."""
 SET_BY_US = {"task", "arch", "criterion", "user_dir"}
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "flag": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str, int, float, list), "text, a number or a list"),
+}
+"""Type in the table -> types of its value, and their name in errors. Only a flag takes a bool."""
 
 
 @functools.cache
@@ -58,7 +58,8 @@ def check_fairseq(groups: dict[str, Any], source: Source) -> None:
     for group, options in groups.items():
         where = source.of(f"fairseq.{group}")
         if group not in GROUPS:
-            raise UserError(f"{where}: unknown key fairseq.{group}.{_nearest(group, GROUPS)}")
+            hint = nearest_key(group, GROUPS, "fairseq.") or f" Known: {', '.join(GROUPS)}."
+            raise UserError(f"{where}: unknown key fairseq.{group}.{hint}")
         if options is None:
             continue
         if not isinstance(options, dict):
@@ -87,24 +88,13 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
         raise UserError(f"{where}: the launcher sets it: leave it out.")
     if name not in table():
         prefix = key.rpartition(".")[0]
-        raise UserError(f"{where}: unknown option of fairseq.{_nearest(name, list(table()), prefix + '.')}")
+        raise UserError(f"{where}: unknown option of fairseq.{nearest_key(name, table(), f'{prefix}.')}")
     row = table()[name]
     if value is None:
         return
     kind = row["type"]
-    valid = {
-        "flag": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "str": isinstance(value, (str, int, float, list)) and not isinstance(value, bool),
-    }[kind]
-    if not valid:
-        expected = {
-            "flag": "true or false",
-            "int": "a whole number",
-            "float": "a number",
-            "str": "text, a number or a list",
-        }[kind]
+    types, expected = _TYPES[kind]
+    if not isinstance(value, types) or isinstance(value, bool) != (kind == "flag"):
         raise UserError(f"{where}: expected {expected}, got {value!r} ({type(value).__name__}).")
     if row["choices"] is not None and str(value) not in row["choices"]:
         raise UserError(f"{where}: expected one of {', '.join(row['choices'])}, got {value!r}.")
@@ -177,17 +167,6 @@ def _numbers(value: Any) -> list[float]:
         return [] if any(isinstance(item, bool) for item in items) else [float(item) for item in items]
     except (TypeError, ValueError):
         return []
-
-
-def _nearest(name: str, candidates: Any, prefix: str = "fairseq.") -> str:
-    near = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.5)
-    return (
-        f" Did you mean {prefix}{near[0]}?"
-        if near
-        else f" Known: {', '.join(candidates)}."
-        if len(candidates) < 20
-        else ""
-    )
 
 
 def option(groups: dict[str, Any], name: str, default: Any = None) -> Any:

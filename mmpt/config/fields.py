@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, field
-from types import MappingProxyType
 from typing import Any
+
+LARGE = 1 << 20
+"""Upper limit of sizes: a hostile file with larger ones would exhaust the memory."""
 
 
 def opt(
@@ -15,10 +17,13 @@ def opt(
     choices: Sequence[Any] | None = None,
     aliases: Sequence[str] = (),
     supported: bool = True,
+    saved_name: str | None = None,
 ) -> Any:
     """A dataclass field with its meaning, its bounds (inclusive) and the aliases published YAMLs use for it.
 
-    supported: false for a published option that mmpt does not implement (see published.py).
+    supported: false for a published option that mmpt does not implement (see published.py). saved_name: the
+    former name of a renamed option. Model folders and digests keep it, so that the same settings give the
+    same bytes as before and older versions of mmpt read new folders.
     """
     metadata = {
         "doc": doc,
@@ -27,6 +32,7 @@ def opt(
         "choices": choices,
         "aliases": tuple(aliases),
         "supported": supported,
+        "saved_name": saved_name,
     }
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -43,18 +49,11 @@ def section(cls: type, doc: str) -> Any:
     return field(default_factory=cls, metadata={"doc": doc, "aliases": ()})
 
 
-def renamed(old: str, made: Any) -> Any:
-    """The field `made` after a rename: YAML may still use the name `old`, and saved files still do.
-
-    Model folders and digests keep the old name, so that the same settings give the same bytes as before and
-    older versions of mmpt read new folders.
-    """
-    made.metadata = MappingProxyType(
-        {**made.metadata, "aliases": (old, *made.metadata["aliases"]), "saved_name": old}
-    )
-    return made
-
-
 def saved_name(of: "Field[Any]") -> str:
-    """The name of a schema field in model folders and digests (see renamed)."""
-    return of.metadata.get("saved_name", of.name)
+    """The name of a schema field in model folders and digests."""
+    return of.metadata.get("saved_name") or of.name
+
+
+def default_of(of: "Field[Any]") -> Any:
+    """The default of a schema field; MISSING if it has none."""
+    return of.default if of.default_factory is MISSING else of.default_factory()

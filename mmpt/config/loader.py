@@ -7,6 +7,7 @@ or override, the dotted key and, for a misspelt key, the nearest valid one.
 """
 
 import copy
+import dataclasses
 import functools
 import io
 import logging
@@ -140,21 +141,11 @@ def is_saved_config(path: Path) -> bool:
 
 def as_yaml(config: Config) -> str:
     """The resolved config as YAML."""
-    return _dump(_plain(config))
+    return _dump(dataclasses.asdict(config))
 
 
 def _dump(tree: dict[str, Any]) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -162,8 +153,9 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     check_regular(path)
     if not path.is_file():
         by = f" (included by {including[-1]})" if including else ""
+        there = [file.name for file in path.parent.glob("*.yaml")]
         raise UserError(
-            f"there is no config file {path}{by}.{nearest(path.name, _yaml_files(path.parent))} Give "
+            f"there is no config file {path}{by}.{nearest(path.name, there)} Give "
             "the path of a YAML file, or package:NAME (`signclip config list`)."
         )
     real = path.resolve()
@@ -202,10 +194,6 @@ def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict
     for key in _dotted(content):
         sources[key] = str(path)
     return merged, sources
-
-
-def _yaml_files(folder: Path) -> list[str]:
-    return [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
 
 
 def _why_no_yaml(error: Exception, included: bool) -> str:

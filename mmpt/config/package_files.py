@@ -23,6 +23,12 @@ def package_configs() -> dict[str, Path]:
     return {file.stem: file for file in reversed(files)}
 
 
+def first_comment(config: Path) -> str | None:
+    """The comment in the first line of a config; None if it has none."""
+    line = config.read_text(encoding="utf-8").partition("\n")[0]
+    return line.removeprefix("#").strip() if line.startswith("#") else None
+
+
 def config_path(name: str | Path) -> Path:
     """The file of a config: a path as it is, or that of `package:NAME`. Raises UserError if there is none."""
     text = str(name)

@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 
 from mmpt.config.fairseq_options import option
-from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_text
 
 LAST = "checkpoint_last.pt"
@@ -41,7 +40,7 @@ def unfinished(checkpoint: Path) -> str | None:
         epoch, last = int(json.loads(lines[-1])["epoch"]), int(option(groups, "max_epoch", 0))
         ends_otherwise = any(float(option(groups, name, -1)) > 0 for name in _OTHER_ENDS)
         ends_otherwise |= float(option(groups, "stop_min_lr", -1)) >= 0
-    except (UserError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError):
         return None
     except (RecursionError, yaml.YAMLError):
         return None

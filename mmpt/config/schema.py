@@ -21,11 +21,8 @@ from mmpt.config.dataset_options import (
     TextModelOptions,
     VideoFeatureOptions,
 )
-from mmpt.config.fields import opt, renamed, required, section
+from mmpt.config.fields import LARGE, opt, required, section
 from mmpt.config.published import PublishedDataset, PublishedModel
-
-LARGE = 1 << 20
-"""Upper limit of sizes: a hostile file with larger ones would exhaust the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +75,13 @@ class ModelConfig(PublishedModel):
         minimum=1,
         maximum=LARGE,
     )
-    ensemble_size: int = renamed(
-        "members",
-        opt(
-            1,
-            "models trained together on one text tower and used as one; their embeddings are concatenated",
-            minimum=1,
-            maximum=100,
-        ),
+    ensemble_size: int = opt(
+        1,
+        "models trained together on one text tower and used as one; their embeddings are concatenated",
+        minimum=1,
+        maximum=100,
+        aliases=["members"],
+        saved_name="members",
     )
     vfeat_dim: int = opt(512, "feature dimension per frame", minimum=1, maximum=LARGE)
     conv1d: int = opt(

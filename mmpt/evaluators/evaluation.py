@@ -1,9 +1,7 @@
 """Evaluate a task: load the checkpoint, embed a split, compute the metrics, write the report."""
 
-import dataclasses
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from mmpt import __version__
-from mmpt.evaluators.prompt_sets import embed_prompt_sets
+from mmpt.evaluators.prompt_sets import embed_prompt_sets, prompt_sets
 from mmpt.evaluators.protocols import PROTOCOLS, Evaluated
+from mmpt.evaluators.protocols.one_shot import ONE_SHOT, trials_of
 from mmpt.evaluators.provenance import clips_digest, evaluation_facts
-from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, evaluated, save_report
+from mmpt.evaluators.reports.results import EmbeddedSplit, evaluated, save_report
 from mmpt.evaluators.reports.tables import format_table
 from mmpt.evaluators.reports.view import ShownClip
 from mmpt.models.fingerprint import model_fingerprint
@@ -32,8 +31,6 @@ from mmpt.utils.output_kinds import EVALUATION
 from mmpt.utils.outputs import check_output
 from mmpt.utils.progress import Progress
 from mmpt.utils.shards import ShardFolder, Sharding
-
-log = logging.getLogger(__name__)
 
 
 def evaluate_task(
@@ -61,10 +58,12 @@ def evaluate_task(
     # before the folder is created, so that errors in the data leave no empty folder
     task.dataset(task.config.dataset.split or "test", training=False)
     check_results(task, force)
-    sharding, provenance = sharding or Sharding(), Provenance(str(path), config_name, command, task.seed)
+    sharding = sharding or Sharding()
+    # seed: of the training; the bootstrap's is fixed
+    origin = {"checkpoint": str(path), "config": config_name, "command": command, "seed": task.seed}
     of = {} if sharding == Sharding() else _shards_of(task)
     with sharding.locked(task.results_path(), of, "another evaluation") as shards:
-        return _evaluate(task, provenance, device, force, sharding, shards)
+        return _evaluate(task, origin, device, force, sharding, shards)
 
 
 def _shards_of(task: Any) -> dict[str, Any]:
@@ -87,19 +86,21 @@ def check_results(task: Any, force: bool = False) -> None:
 
 def _evaluate(
     task: Any,
-    provenance: Provenance,
+    origin: dict[str, Any],
     device: torch.device,
     force: bool,
     sharding: Sharding,
     shards: Sequence[ShardFolder],
 ) -> str:
-    config, path = task.config, str(provenance.checkpoint)
+    config = task.config
     split = config.dataset.split or "test"
     facts = evaluation_facts(config)
-    loaded = load_model(path, config, trust=config.eval.trust_checkpoint)
+    loaded = load_model(origin["checkpoint"], config, trust=config.eval.trust_checkpoint)
     dataset = task.dataset(split, training=False)
-    protocol = PROTOCOLS.get(config.eval.protocol, "eval.protocol")
-    sets = protocol.prompt_sets(dataset.examples, config.eval)
+    evaluate = PROTOCOLS.get(config.eval.protocol, "eval.protocol")
+    if config.eval.protocol == ONE_SHOT:
+        trials_of(dataset.examples, config.eval)  # its errors are reported before the clips are embedded
+    sets = prompt_sets(dataset.examples, config.eval)
     predictor = task.predictor(loaded.model, device, config.eval.batch_size)
     video_ids = [example.video_id for example in dataset.examples]
     processor = task.video_processor(training=False)
@@ -114,8 +115,8 @@ def _evaluate(
     )
     embedded = EmbeddedSplit(texts, videos, np.array(sets.labels), sets.names, video_ids, sets.groups)
     train = partial(task.examples, "train")
-    results, answers = protocol.evaluate(Evaluated(embedded, sets, dataset.examples, train, config.eval))
-    results |= dataclasses.asdict(provenance)
+    results, answers = evaluate(Evaluated(embedded, sets, dataset.examples, train, config.eval))
+    results |= origin
     results |= {"split": split, "model": model_fingerprint(loaded), "evaluated": facts, "blank": blank}
     results["mmpt_version"] = __version__
     if blank:

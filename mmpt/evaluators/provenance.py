@@ -1,7 +1,6 @@
 """A record of what results depend on: a digest of the settings, and hashes of the data and of its clips."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config import Config
-from mmpt.config.fields import saved_name
+from mmpt.config.compare import without_defaults
 from mmpt.config.schema import DatasetConfig
 from mmpt.processors import META_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.example import Example
 from mmpt.processors.pose_video import default_cache
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import file_stamp, read_json, sha256, write_json
+from mmpt.utils.files import file_stamp, read_record, sha256, write_json
 
 log = logging.getLogger(__name__)
 
@@ -79,20 +78,6 @@ def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
     return sorted({CLIPS + key.removeprefix(FILES) if key.startswith(FILES) else key for key in changed})
 
 
-def without_defaults(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass, and of nested ones, that differ from their defaults."""
-    kept = {}
-    for field in dataclasses.fields(part):
-        name, value = saved_name(field), getattr(part, field.name)
-        if dataclasses.is_dataclass(value):
-            kept[name] = without_defaults(value)
-        elif value != field.default and not (
-            callable(field.default_factory) and value == field.default_factory()
-        ):
-            kept[name] = value
-    return kept
-
-
 def clips_digest(config: DatasetConfig, split: str) -> str:
     """Hex SHA-256 of the clips of a split, in order: ids, prompts, spans, mirroring, parts of the files.
 
@@ -120,11 +105,8 @@ def content_digest(config: DatasetConfig, split: str) -> str:
     once. Raises as clips_digest.
     """
     paths = list(dict.fromkeys(str(clip.path) for clip in _clips(config, split)))
-    kept = Path(config.cache_dir or default_cache()) / "hashes" / f"{_hex(paths)[:32]}.json"
-    known: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        known = read_json(kept)
-    known = known if isinstance(known, dict) else {}
+    kept = Path(config.cache_dir or default_cache()) / "hashes" / f"{digest(paths)[:32]}.json"
+    known = read_record(kept)
     if len(paths) - len(known) > _MANY:
         log.info("%s: reading %d files once, to recognise the data later", split, len(paths) - len(known))
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -132,7 +114,7 @@ def content_digest(config: DatasetConfig, split: str) -> str:
     if found != known:
         with contextlib.suppress(OSError):
             write_json(kept, found)
-    return _hex([found[path][-1] for path in paths])
+    return digest([found[path][-1] for path in paths])
 
 
 def _hashed(path: str, before: Any) -> list[Any]:
@@ -146,10 +128,6 @@ def _hashed(path: str, before: Any) -> list[Any]:
         return [""]
 
 
-def _hex(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
 def _clips(config: DatasetConfig, split: str) -> Sequence[Example]:
     suffix = VIDEO_PROCESSORS.get(config.video_processor, "dataset.video_processor").suffix
     corpus = META_PROCESSORS.get(config.meta_processor, "dataset.meta_processor")
@@ -158,10 +136,7 @@ def _clips(config: DatasetConfig, split: str) -> Sequence[Example]:
 
 def _content(path: Path) -> str:
     """A digest of a file, "" if there is none."""
-    if not path.is_file():
-        return ""
-    stat = path.stat()
-    return _sampled(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return _sampled(path, *file_stamp(path.stat())) if path.is_file() else ""
 
 
 @functools.lru_cache(maxsize=1 << 18)

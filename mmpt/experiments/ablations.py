@@ -11,12 +11,14 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.config.compare import differences
+from mmpt.config.package_files import first_comment
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
-from mmpt.evaluators.reports.tables import markdown_table
+from mmpt.evaluators.reports.tables import difference, markdown_table, with_interval
 from mmpt.experiments.runs import Run
 from mmpt.utils.figures import save_figure
 
 _LABEL_LINES = 3
+_DIFFERENCE = ("v2t R@1 difference", "difference low", "difference high")
 
 
 @dataclass
@@ -43,9 +45,8 @@ class Ablation:
 
 def about(path: Path, first: Path) -> str:
     """What a config changes: the comment in its first line, or its changes to `first` without paths."""
-    line = path.read_text(encoding="utf-8").partition("\n")[0]
-    if line.startswith("#"):
-        return line.removeprefix("#").strip()
+    if (comment := first_comment(path)) is not None:
+        return comment
     changed = differences(load_config(first), load_config(path))
     paths = ("save_dir", "save_path", "tensorboard_logdir")
     return ", ".join(
@@ -90,9 +91,9 @@ def table(rows: Sequence[dict[str, Any]], first: Ablation) -> str:
         [
             row["config"],
             row["about"],
-            f"{row['v2t R@1']:.3f} ({row['v2t R@1 low']:.3f}-{row['v2t R@1 high']:.3f})",
+            with_interval(*(row[f"v2t R@1{bound}"] for bound in ("", " low", " high"))),
             ", ".join(f"{value:.3f}" for value in row["v2t R@1 of each seed"]),
-            _difference(row) if index else "-",
+            difference(*(row[name] for name in _DIFFERENCE)) if index else "-",
             f"{row['t2v P@1']:.3f}",
         ]
         for index, row in enumerate(rows)
@@ -101,11 +102,6 @@ def table(rows: Sequence[dict[str, Any]], first: Ablation) -> str:
         f"{markdown_table(header, cells)}\n\n{rows[0]['n']} clips; chance {first.chance:.3f}. In brackets: "
         "95 % intervals (bootstrap over clips; differences are paired).\n"
     )
-
-
-def _difference(row: dict[str, Any]) -> str:
-    interval = f"{row['difference low']:+.3f} to {row['difference high']:+.3f}"
-    return f"{row['v2t R@1 difference']:+.3f} ({interval})"
 
 
 def picture(path: Path, rows: Sequence[dict[str, Any]], title: str) -> Path:

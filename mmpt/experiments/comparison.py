@@ -1,7 +1,6 @@
 """A table of experiments: measured values, published values and notes."""
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpt.evaluators.reports.tables import COLUMNS, markdown_table, number
+from mmpt.evaluators.reports.tables import COLUMNS, csv_text, markdown_table, number
 from mmpt.utils.errors import UserError
 
 KEYS = tuple(f"{direction} {metric}" for direction, metric, _ in COLUMNS)
@@ -38,6 +37,10 @@ class Row:
         """The measured value of a column such as "t2v P@1"."""
         direction, metric = key.split(" ", 1)
         return None if self.results is None else self.results.get(direction, {}).get(metric)
+
+    def paper(self, key: str) -> float | None:
+        """The published value of a column."""
+        return self.published.values.get(key) if self.published else None
 
     @property
     def note(self) -> str:
@@ -80,8 +83,7 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
     for row in rows:
         cells = [row.name, *(_count(row, key) for key in ("n_videos", "n_prompts"))]
         for key in KEYS:
-            metric = key.split(" ", 1)[1]
-            paper = row.published.values.get(key) if row.published else None
+            metric, paper = key.split(" ", 1)[1], row.paper(key)
             measured = number(metric, row.value(key))
             cells.append(measured if paper is None else f"{measured} ({number(metric, paper)})")
         lines.append([*cells, row.note])
@@ -91,27 +93,18 @@ def comparison_markdown(rows: Sequence[Row]) -> str:
 
 def comparison_csv(rows: Sequence[Row]) -> str:
     """The table as CSV, with the measured and published value of each column; missing values are empty."""
-    file = io.StringIO()
-    both = [name for key in KEYS for name in (key, f"{key} published")]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["config", "n_videos", "n_prompts", *both, "notes"])
+    lines = []
     for row in rows:
-        numbers = []
+        line: dict[str, Any] = {"config": row.name}
+        line |= {key: _count(row, key) for key in ("n_videos", "n_prompts")}
         for key in KEYS:
-            paper = row.published.values.get(key) if row.published else None
-            numbers += [_plain(row.value(key)), _plain(paper)]
-        writer.writerow(
-            [row.name, *(_count(row, key) for key in ("n_videos", "n_prompts")), *numbers, row.note]
-        )
-    return file.getvalue()
+            line |= {key: row.value(key), f"{key} published": row.paper(key)}
+        lines.append(line | {"notes": row.note})
+    return csv_text(lines)
 
 
 def _count(row: Row, key: str) -> str:
     return "" if row.results is None else str(row.results[key])
-
-
-def _plain(value: float | None) -> str:
-    return "" if value is None else repr(value)
 
 
 def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
@@ -126,7 +119,7 @@ def comparison_chart(path: Path, rows: Sequence[Row], title: str) -> Path:
     for axis, (direction, metric, heading) in zip(axes, _CHART):
         key = f"{direction} {metric}"
         measured = [row.value(key) for row in rows]
-        paper = [row.published.values.get(key) if row.published else None for row in rows]
+        paper = [row.paper(key) for row in rows]
         bars = axis.barh(
             positions - 0.2, [_height(v) for v in measured], 0.38, color="#2f6db3", label="measured"
         )

@@ -10,9 +10,19 @@ from numpy.typing import NDArray
 
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.reports.results import read_results
-from mmpt.evaluators.reports.tables import RETRIEVAL, compared_by, escape_markdown, markdown_table
+from mmpt.evaluators.reports.tables import (
+    RETRIEVAL,
+    compared_by,
+    difference,
+    escape_markdown,
+    markdown_table,
+    protocol_of,
+    with_interval,
+)
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json
+
+_BOUNDS = ("", " low", " high")
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,11 @@ class Finished:
         if self.right is not None:
             return np.array(self.right)
         return np.equal(self.truth, self.nearest).astype(np.float64)
+
+    @property
+    def protocol(self) -> str:
+        """The protocol of eval.protocol."""
+        return protocol_of(self.results)
 
     @classmethod
     def read(cls, folder: Path) -> "Finished":
@@ -66,12 +81,12 @@ def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
     first = runs[0]
     known = dict(zip(first.clips, first.truth))
     names = [" ".join(name) for name in compared_by(first.results)]
-    (side, metric), protocol = compared_by(first.results)[1], _protocol(first)
+    (side, metric), protocol = compared_by(first.results)[1], first.protocol
     rows = []
     for run in runs:
-        if _protocol(run) != protocol:
+        if run.protocol != protocol:
             raise UserError(
-                f"{run.name} was evaluated by protocol {_protocol(run)} and {first.name} by {protocol}: "
+                f"{run.name} was evaluated by protocol {run.protocol} and {first.name} by {protocol}: "
                 "expected one protocol."
             )
         if dict(zip(run.clips, run.truth)) != known or len(run.clips) != len(first.clips):
@@ -105,10 +120,6 @@ def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
     return rows
 
 
-def _protocol(run: Finished) -> str:
-    return str(run.results.get("protocol", RETRIEVAL))
-
-
 def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], listed: int) -> str:
     """The rows in Markdown, then the first `listed` clips whose answer changed, with both answers."""
     by, other = (" ".join(name) for name in compared_by(runs[0].results))
@@ -116,17 +127,15 @@ def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], l
     cells = [
         [
             escape_markdown(row["run"]),
-            f"{row[by]:.3f} ({row[f'{by} low']:.3f}-{row[f'{by} high']:.3f})",
-            f"{row['difference']:+.3f} ({row['difference low']:+.3f} to {row['difference high']:+.3f})"
-            if index
-            else "-",
+            with_interval(*(row[f"{by}{bound}"] for bound in _BOUNDS)),
+            difference(*(row[f"difference{bound}"] for bound in _BOUNDS)) if index else "-",
             str(len(row["now right"])) if index else "-",
             str(len(row["now wrong"])) if index else "-",
             f"{row[other]:.3f}",
         ]
         for index, row in enumerate(rows)
     ]
-    protocol = "" if _protocol(runs[0]) == RETRIEVAL else f"Protocol {_protocol(runs[0])}; "
+    protocol = "" if runs[0].protocol == RETRIEVAL else f"Protocol {runs[0].protocol}; "
     text = (
         f"{markdown_table(header, cells)}\n\n{protocol}{rows[0]['n']} clips; chance {rows[0]['chance']:.3f}. "
         "In brackets: 95 % intervals (bootstrap over clips; the same clips on both sides of a difference).\n"

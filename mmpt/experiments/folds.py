@@ -15,8 +15,9 @@ import numpy as np
 from mmpt.config import Config
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.prompt_sets import UNSEEN_ALPHABET
-from mmpt.evaluators.reports.tables import markdown_table
-from mmpt.experiments.ridge import ridge_correct
+from mmpt.evaluators.reports.tables import csv_text, difference, markdown_table, with_interval
+from mmpt.experiments.ridge import mean_features, ridge_correct
+from mmpt.experiments.runs import Run
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import save_figure
 
@@ -123,17 +124,42 @@ class FoldResult:
         """V2T R@1 of the model, mean over seeds."""
         return float(self.correct.mean())
 
+    def facts(self) -> dict[str, Any]:
+        """The numbers as saved in folds.json."""
+        return {
+            "held_out": list(self.fold.held_out),
+            "train": list(self.fold.train),
+            "n": self.correct.shape[-1],
+            "chance": self.chance,
+            "v2t R@1": self.model,
+            "v2t R@1 of each seed": self.correct.mean(-1).tolist(),
+            "v2t R@1 interval": list(interval_of_mean(self.correct)),
+            "svm": float(self.svm.mean()),
+            "svm interval": list(interval_of_mean(self.svm)),
+            "svm on other features": {name: float(found.mean()) for name, found in self.other_svms.items()},
+            "t2v P@1": self.t2v,
+        }
 
-def baseline_of(config: Config) -> str:
-    """An SVM or, for unseen-alphabet, whose classes are not those of training, kernel ridge."""
-    return RIDGE if config.eval.protocol == UNSEEN_ALPHABET else SVM
+
+def result_of(fold: Fold, runs: Sequence[Run], config: Config, others: Mapping[str, Config]) -> FoldResult:
+    """The result of a fold's finished runs, with SVMs on the features of `config` and of `others`."""
+    found = [one for run in runs if (one := run.results())]
+    chance = float(found[0]["chance"]["v2t R@1"])
+    t2v = float(np.mean([one["t2v"]["P@1"] for one in found]))
+    correct = np.stack([run.correct() for run in runs])
+    other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
+    name, baseline = run_baseline(config, fold)
+    return FoldResult(fold, correct, baseline, t2v, chance, other_svms, name)
 
 
-def run_baseline(config: Config, fold: Fold) -> np.ndarray:
-    """Which test clips of a fold the config's baseline classifies correctly: bool [N]."""
-    if baseline_of(config) == SVM:
-        return svm_baseline(config, fold)
-    return ridge_correct(_task(config, fold))
+def run_baseline(config: Config, fold: Fold) -> tuple[str, np.ndarray]:
+    """The baseline of a config, and which test clips of a fold it classifies correctly: bool [N].
+
+    An SVM or, for unseen-alphabet, whose classes are not those of training, kernel ridge.
+    """
+    if config.eval.protocol == UNSEEN_ALPHABET:
+        return RIDGE, ridge_correct(_task(config, fold))
+    return SVM, svm_baseline(config, fold)
 
 
 def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
@@ -147,11 +173,10 @@ def svm_baseline(config: Config, fold: Fold) -> np.ndarray:
     from sklearn.svm import SVC
 
     task = _task(config, fold)
-    train, train_prompts = _means(task, "train")
-    test, test_prompts = _means(task, "test")
+    train, test = (task.dataset(split, training=False) for split in ("train", "test"))
     svm = make_pipeline(StandardScaler(), SVC(C=10))
-    svm.fit(train, train_prompts)
-    return np.equal(svm.predict(test), test_prompts)
+    svm.fit(mean_features(train), [example.text for example in train.examples])
+    return np.equal(svm.predict(mean_features(test)), [example.text for example in test.examples])
 
 
 def _task(config: Config, fold: Fold) -> Any:
@@ -174,13 +199,6 @@ def _clips(config: Config, fold: Fold) -> dict[str, Any]:
     return {split: task.dataset(split).examples for split in ("train", "test")}
 
 
-def _means(task: Any, split: str) -> tuple[np.ndarray, list[str]]:
-    """Mean features [N, D] of a split's clips, and their prompts."""
-    data = task.dataset(split, training=False)
-    rows = [data[index]["vfeats"].mean(0) for index in range(len(data))]
-    return np.stack(rows), [example.text for example in data.examples]
-
-
 def table(results: Sequence[FoldResult]) -> str:
     """The results in Markdown: a row for each fold, then the mean over folds.
 
@@ -193,28 +211,28 @@ def table(results: Sequence[FoldResult]) -> str:
             result.fold.name,
             str(result.correct.shape[-1]),
             f"{result.chance:.3f}",
-            _with_interval(result.correct),
-            _with_interval(result.svm),
+            _mean([result.correct]),
+            _mean([result.svm]),
             f"{result.model - float(result.svm.mean()):+.3f}",
             f"{result.t2v:.3f}",
-            *(_with_interval(result.other_svms[name]) for name in others),
+            *(_mean([result.other_svms[name]]) for name in others),
         ]
         for result in results
     ]
     model, svm = (float(np.mean(values)) for values in zip(*((r.model, r.svm.mean()) for r in results)))
     of_model = [np.atleast_2d(r.correct).mean(0) for r in results]
     svms = {"": [r.svm for r in results]} | {name: [r.other_svms[name] for r in results] for name in others}
-    low, high = interval_of_mean(*(clips - r.svm for clips, r in zip(of_model, results)))
+    change = interval_of_mean(*(clips - r.svm for clips, r in zip(of_model, results)))
     rows.append(
         [
             f"mean of {len(results)}",
             str(sum(len(clips) for clips in of_model)),
             f"{np.mean([r.chance for r in results]):.3f}",
-            f"{model:.3f} {_interval(*of_model)}",
-            _mean_with_interval(svms[""]),
-            f"{model - svm:+.3f} ({low:+.3f} to {high:+.3f})",
+            with_interval(model, *interval_of_mean(*of_model)),
+            _mean(svms[""]),
+            difference(model - svm, *change),
             f"{np.mean([r.t2v for r in results]):.3f}",
-            *(_mean_with_interval(svms[name]) for name in others),
+            *(_mean(svms[name]) for name in others),
         ]
     )
     header = [
@@ -234,6 +252,13 @@ def table(results: Sequence[FoldResult]) -> str:
     )
 
 
+def table_csv(results: Sequence[FoldResult]) -> str:
+    """The results as CSV, a row for each fold."""
+    columns = ("held_out", "n", "chance", "v2t R@1", "svm", "t2v P@1")
+    rows = [result.facts() | {"held_out": result.fold.name} for result in results]
+    return csv_text([{column: row[column] for column in columns} for row in rows])
+
+
 def _ahead(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) -> str:
     which = f"the SVM on the features of {name}" if name else f"the {results[0].baseline}"
     ahead = sum(r.model > correct.mean() for r, correct in zip(results, svm))
@@ -241,17 +266,9 @@ def _ahead(name: str, results: Sequence[FoldResult], svm: Sequence[np.ndarray]) 
     return f"The model is ahead of {which} in {ahead} of {len(results)} folds, level in {level}."
 
 
-def _with_interval(correct: np.ndarray) -> str:
-    return f"{float(correct.mean()):.3f} {_interval(correct)}"
-
-
-def _mean_with_interval(folds: Sequence[np.ndarray]) -> str:
-    return f"{np.mean([correct.mean() for correct in folds]):.3f} {_interval(*folds)}"
-
-
-def _interval(*folds: np.ndarray) -> str:
-    low, high = interval_of_mean(*folds)
-    return f"({low:.3f}-{high:.3f})"
+def _mean(folds: Sequence[np.ndarray]) -> str:
+    """The mean of the folds' means, with its interval."""
+    return with_interval(float(np.mean([correct.mean() for correct in folds])), *interval_of_mean(*folds))
 
 
 def picture(path: Path, results: Sequence[FoldResult], title: str) -> Path:

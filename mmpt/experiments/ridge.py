@@ -31,7 +31,7 @@ def ridge_correct(task: Any) -> NDArray[np.bool_]:
     options = dataclasses.replace(task.config.eval, protocol=UNSEEN_ALPHABET)
     for split in ("train", "test"):
         data = task.dataset(split, training=False)
-        features[split] = np.stack([data[index]["vfeats"].mean(0) for index in range(len(data))])
+        features[split] = mean_features(data)
         prompts[split] = [evaluated_prompts(example, options) for example in data.examples]
     scale = features["train"].std(0) + 1e-6
     train, test = ((part - features["train"].mean(0)) / scale for part in features.values())
@@ -56,6 +56,11 @@ def ridge_correct(task: Any) -> NDArray[np.bool_]:
         candidates = np.unique(labels[clips])
         nearest[clips] = candidates[scores[np.ix_(clips, candidates)].argmax(1)]
     return np.equal(nearest, labels)
+
+
+def mean_features(dataset: Any) -> NDArray:
+    """The features [N, D] of a dataset's clips (MMDataset), averaged over frames."""
+    return np.stack([dataset[index]["vfeats"].mean(0) for index in range(len(dataset))])
 
 
 def describe_signs(texts: tuple[str, ...]) -> NDArray[np.float64]:

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmpt.config import load_config
-from mmpt.evaluators.provenance import changed_files, data_files, digest, without_defaults
+from mmpt.config.compare import without_defaults
+from mmpt.evaluators.provenance import changed_files, data_files, digest
 from mmpt.evaluators.reports.results import read_results
 from mmpt.processors.table_file import SPLITS
 from mmpt.utils.errors import UserError, sigterm_as_interrupt
@@ -48,14 +49,14 @@ class Run:
     select: str = "best"
 
     def __post_init__(self) -> None:
-        load_config(self.config, list(self.arguments))
+        load_config(self.config, self.arguments)
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """All overrides, including those for the folders and the evaluation."""
         chosen = [
-            f"fairseq.checkpoint.save_dir={as_yaml(self.folder)}",
-            f"eval.save_path={as_yaml(self.folder / 'eval')}",
+            f"fairseq.checkpoint.save_dir={_override_value(self.folder)}",
+            f"eval.save_path={_override_value(self.folder / 'eval')}",
             "eval.after_training=true",
         ]
         if self.select == "last":
@@ -97,7 +98,7 @@ class Run:
 
         Default values are left out so that new keys of mmpt do not change the digest of an old run.
         """
-        config = load_config(self.config, list(self.overrides))
+        config = load_config(self.config, self.overrides)
         config.fairseq.get("checkpoint", {}).pop("save_dir", None)
         settings = without_defaults(config)
         settings.pop("cluster")
@@ -117,12 +118,12 @@ class Run:
     def files(self) -> dict[str, str]:
         """Current hashes of the data files (see data_files); empty if the config is wrong."""
         try:
-            return data_files(load_config(self.config, list(self.overrides)), SPLITS)
+            return data_files(load_config(self.config, self.overrides), SPLITS)
         except UserError:
             return {}
 
 
-def as_yaml(path: Path) -> str:
+def _override_value(path: Path) -> str:
     """A path as the value of an override, quoted if YAML requires it."""
     plain = re.fullmatch(r"[\w./+-]*[A-Za-z/][\w./+-]*", str(path))
     return str(path) if plain else json.dumps(str(path), ensure_ascii=False)

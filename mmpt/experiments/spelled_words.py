@@ -12,16 +12,16 @@ None of them knows the order of the letters, so words of the same letters (anagr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
+from mmpt.evaluators.metrics.ranking import KS
 from mmpt.evaluators.metrics.sentences import rank_pair_matrix
 from mmpt.evaluators.metrics.similarity import on_grid
-from mmpt.evaluators.metrics.tied_ranks import KS, TiedRanks, tied_rank_chance, tied_rank_metrics
-from mmpt.evaluators.reports.tables import markdown_table
+from mmpt.evaluators.metrics.tied_ranks import TiedRanks, tied_rank_chance, tied_rank_metrics
+from mmpt.evaluators.reports.tables import markdown_table, with_interval
 from mmpt.utils.arrays import unit_rows
 from mmpt.utils.errors import UserError
 
@@ -104,12 +104,6 @@ def table(methods: Mapping[str, Sequence[Floats]]) -> str:
 def _cells(ranks: Sequence[TiedRanks]) -> list[str]:
     cells = []
     for k in KS:
-        hit = partial(_within, k)
-        found = np.stack([one.mean(hit) for one in ranks])
-        low, high = interval_of_mean(found)
-        cells.append(f"{found.mean():.3f} ({low:.3f}-{high:.3f})")
+        found = np.stack([one.within(k) for one in ranks])
+        cells.append(with_interval(found.mean(), *interval_of_mean(found)))
     return [*cells, f"{np.mean([np.median(one.middle) for one in ranks]):.3g}"]
-
-
-def _within(k: int, ranks: Floats) -> Floats:
-    return (ranks <= k).astype(np.float64)

@@ -3,7 +3,6 @@
 An experiment is named by its evaluation config, test_X.yaml. X.yaml in the same folder, if any, trains it.
 """
 
-import logging
 import shlex
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +11,15 @@ from typing import Any
 from mmpt.config import Config, evaluates, load_config
 from mmpt.config.compare import differences, dotted
 from mmpt.config.fairseq_options import option
+from mmpt.config.run_folder import LAST, SAVED_CONFIG
 from mmpt.evaluators.provenance import changed_files, data_files, digest, evaluation_facts
 from mmpt.evaluators.reports.results import read_results
 from mmpt.extractors.manifest import trial_weights
 from mmpt.tasks import Task
-from mmpt.training.resume import TRAINING_SPLITS, read_data
+from mmpt.training.resume import read_data, training_data
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import read_json, write_json
+from mmpt.utils.files import read_record, write_json
 from mmpt.utils.stand_in import stand_in_note
-
-log = logging.getLogger(__name__)
 
 _FINISHED = "training_finished.json"
 _TEST_FILE = "dataset.test_path"  # training does not read it
@@ -80,10 +78,7 @@ class Experiment:
             return False
         if not self.checkpoint.is_file():
             return True
-        if (
-            not self.checkpoint.with_name("checkpoint_last.pt").is_file()
-            and not self._finished_file.is_file()
-        ):
+        if not self.checkpoint.with_name(LAST).is_file() and not self._finished_file.is_file():
             return False
         changed = [key for key in self._changed_since_training() if key not in _MAY_INCREASE]
         if changed:
@@ -91,7 +86,7 @@ class Experiment:
                 f"{self.checkpoint.parent} holds a training of {self.name} with other settings or data "
                 f"({', '.join(changed)}): move it away, or set SIGNCLIP_RUNS to another folder."
             )
-        return self._finished().get("settings") != self._digest()
+        return read_record(self._finished_file).get("settings") != self._digest()
 
     def mark_trained(self, files: dict[str, str]) -> None:
         """Record the training as complete, with the `files` (see training_files) at its start."""
@@ -101,7 +96,7 @@ class Experiment:
     def training_files(self) -> dict[str, str]:
         """Hashes of the data that the training reads (see data_files)."""
         assert self.training_config is not None
-        found = data_files(self.training_config, TRAINING_SPLITS)
+        found = training_data(self.training_config)
         return {key: sha for key, sha in found.items() if key != _TEST_FILE}
 
     @property
@@ -112,27 +107,21 @@ class Experiment:
         assert self.training_config is not None
         return digest(_settings(self.training_config))
 
-    def _finished(self) -> dict[str, Any]:
-        """The record of mark_trained; {} if it is missing or unreadable."""
-        try:
-            content = read_json(self._finished_file)
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
-
     def _changed_since_training(self) -> list[str]:
         """Changed settings and data files.
 
         Hashes of the data are recorded when a training ends, and by training itself when it starts. Without a
         record, the files that its config names are compared with those that are named now.
         """
-        saved = self.checkpoint.with_name("config.yaml")
+        saved = self.checkpoint.with_name(SAVED_CONFIG)
         if self.training_config is None or not saved.is_file():
             return []
         trained = load_config(saved)
-        files = self._finished().get("files") or read_data(saved.parent) or data_files(trained)
+        files = (
+            read_record(self._finished_file).get("files") or read_data(saved.parent) or data_files(trained)
+        )
         return [
-            *sorted(_differences(_settings(trained), _settings(self.training_config))),
+            *sorted(differences(_settings(trained), _settings(self.training_config))),
             *changed_files(files, self.training_files()),
         ]
 
@@ -177,7 +166,7 @@ class Experiment:
         found: dict[str, Any] = {}
         if relevant := _relevant(overrides):
             found = _changed_settings(load_config(self.path), load_config(self.path, relevant))
-        saved = self.checkpoint.with_name("config.yaml")
+        saved = self.checkpoint.with_name(SAVED_CONFIG)
         if self.trained_by is not None and saved.is_file():
             try:
                 trained = load_config(saved)
@@ -189,7 +178,7 @@ class Experiment:
 
 def _changed_settings(config: Config, other: Config) -> dict[str, Any]:
     """Key -> its value in `other`, for settings that differ and data files whose content differs."""
-    found = _differences(_settings(config), _settings(other))
+    found = {key: now for key, (_, now) in differences(_settings(config), _settings(other)).items()}
     for key in changed_files(data_files(config), data_files(other)):
         found[key] = getattr(other.dataset, key.removeprefix("dataset."))
     return found
@@ -210,8 +199,3 @@ def _settings(config: Config) -> dict[str, Any]:
     """The settings that affect results, by dotted key."""
     content = {name: getattr(config, name) for name in _SECTIONS}
     return {key: value for key, value in dotted(content).items() if not key.endswith(_IRRELEVANT)}
-
-
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Key -> its value in `after` (None if it has none), for keys whose values differ."""
-    return {key: now for key, (_, now) in differences(before, after).items()}

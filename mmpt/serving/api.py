@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from mmpt import __version__
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.similarity import similarity
-from mmpt.evaluators.reports.view import read_view
+from mmpt.evaluators.reports.results import read_view
 from mmpt.page import missing_vendor_files
 from mmpt.pose.drawn import DRAWING, drawn_pose
 from mmpt.pose.reader import parse_pose

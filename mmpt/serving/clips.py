@@ -8,8 +8,8 @@ from mmpt.config import load_config
 from mmpt.embedding.clip_loader import ClipJob, folder_jobs, table_jobs
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.reader import read_pose
-from mmpt.processors.table_file import is_table, read_table
-from mmpt.tasks.task import SPLITS, Task
+from mmpt.processors.table_file import SPLITS, is_table, read_table
+from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -29,11 +29,10 @@ from mmpt.models.dual_encoder import DualEncoder
 from mmpt.processors import ALIGNERS, META_PROCESSORS, TEXT_PROCESSORS, VIDEO_PROCESSORS
 from mmpt.processors.example import ClipSource, Example, MetaProcessor
 from mmpt.processors.recordings import Recordings, open_recordings
+from mmpt.processors.table_file import SPLITS
 from mmpt.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "valid", "test")
 
 
 class Task:
@@ -76,18 +75,14 @@ class Task:
                         f"dataset.{name} is for batches of different prompts and has no effect with "
                         f"dataset.batch_sampler: {dataset.batch_sampler}: leave one of them out."
                     )
-        if dataset.neighbours_from != DatasetConfig.neighbours_from and dataset.batch_sampler != "neighbours":
-            raise UserError(
-                "dataset.neighbours_from is for dataset.batch_sampler: neighbours and has no effect with "
-                f"{dataset.batch_sampler}: leave it out."
-            )
-        several = dataset.clips_per_prompt != DatasetConfig.clips_per_prompt
-        if several and dataset.batch_sampler != "prompt_groups":
-            raise UserError(
-                "dataset.clips_per_prompt is for dataset.batch_sampler: prompt_groups and has no effect with "
-                f"{dataset.batch_sampler}: leave it out."
-            )
-        wanted, size = self.config.dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
+        for name, sampler in (("neighbours_from", "neighbours"), ("clips_per_prompt", "prompt_groups")):
+            changed = getattr(dataset, name) != getattr(DatasetConfig, name)
+            if changed and dataset.batch_sampler != sampler:
+                raise UserError(
+                    f"dataset.{name} is for dataset.batch_sampler: {sampler} and has no effect with "
+                    f"{dataset.batch_sampler}: leave it out."
+                )
+        wanted, size = dataset.unique_sampler_num, option(self.config.fairseq, "batch_size")
         if wanted is not None and size is not None and wanted != size:
             raise UserError(
                 f"dataset.unique_sampler_num is {wanted} and fairseq.dataset.batch_size {size}: both are the "

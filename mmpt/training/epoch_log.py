@@ -28,7 +28,7 @@ class EpochLog:
 
     def __init__(self, folder: Path, epochs: int):
         self._folder, self._epochs = folder, epochs
-        self._every = max(1, math.ceil(epochs / _MAX_LINES)) if epochs > 2 * _MAX_LINES else 1
+        self._every = math.ceil(epochs / _MAX_LINES) if epochs > 2 * _MAX_LINES else 1
         self._rank = int(os.environ.get("RANK", 0))
         self._bar: Any = None
         self._started = time.monotonic()

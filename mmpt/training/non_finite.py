@@ -9,13 +9,12 @@ import torch
 
 from mmpt.utils.distributed import world_size
 from mmpt.utils.errors import UserError
+from mmpt.utils.logging import some_of
 
 Result = tuple[torch.Tensor, int, dict[str, Any]]
 """What a training step returns: loss, sample size, what to log."""
 
 log = logging.getLogger(__name__)
-
-_CLIPS_NAMED = 8
 
 
 class NonFinite:
@@ -54,9 +53,7 @@ class NonFinite:
         self.norm = None
         what = f"loss {value}" if not math.isfinite(value) else "gradients that are not finite"
         self.count += 1
-        ids = sample["video_id"]
-        more = f" and {len(ids) - _CLIPS_NAMED} more" if len(ids) > _CLIPS_NAMED else ""
-        message = f"update {update}: {what} in the batch of {', '.join(ids[:_CLIPS_NAMED])}{more}"
+        message = f"update {update}: {what} in the batch of {some_of(sample['video_id'])}"
         if self.count > self.limit:
             raise UserError(
                 f"{message}; {self.limit} such batches were skipped before (loss.max_nonfinite). Look at "

@@ -35,7 +35,7 @@ from mmpt.evaluators.provenance import CLIPS, changed_files, data_files
 from mmpt.models.loading import weights_file
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.files import atomic_write, read_json, read_text
+from mmpt.utils.files import atomic_write, read_record, read_text
 from mmpt.utils.missing_data_hints import where_checkpoint_comes_from
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,6 @@ _OPTIMIZER_OPTIONS = (
     ("common", "amp", False),
     ("ema", "store_ema", False),
 )
-TRAINING_SPLITS = ("train", "valid")
 _TRAINING_STATE = ("model", "optimizer_history", "last_optimizer_state", "extra_state")
 
 
@@ -171,10 +170,7 @@ def check_foreign(folder: Path) -> None:
 
 
 def _is_record(path: Path) -> bool:
-    try:
-        return VERSION in read_json(path)
-    except (OSError, ValueError, TypeError):
-        return False
+    return VERSION in read_record(path)
 
 
 def _is_log(path: Path) -> bool:
@@ -238,17 +234,13 @@ def check_resume(config: Config, start: Start, data: dict[str, str]) -> None:
 
 def training_data(config: Config) -> dict[str, str]:
     """Hashes of the data that a training reads (see data_files). Where the data lies does not matter."""
-    return data_files(config, TRAINING_SPLITS)
+    return data_files(config, ("train", "valid"))
 
 
 def read_data(folder: Path) -> dict[str, str]:
     """The hashes that a training in `folder` began with; {} if there is no record that can be read."""
-    try:
-        content = read_json(folder / DATA)
-    except (OSError, ValueError):
-        return {}
-    others = (TOKENIZER, VERSION)
-    return {key: content[key] for key in content if key not in others} if isinstance(content, dict) else {}
+    content = read_record(folder / DATA)
+    return {key: value for key, value in content.items() if key not in (TOKENIZER, VERSION)}
 
 
 def _check_data(config: Config, start: Start, data: dict[str, str]) -> None:

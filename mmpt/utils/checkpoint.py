@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import check_regular
+from mmpt.utils.logging import some_of
 
 log = logging.getLogger(__name__)
 
 PREFIXES = ("module.", "mmmodel.")
 OLD_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 """Buffers that older transformers versions saved among the weights."""
-MAX_NAMED = 12
+_MOST = 12
 """Maximum number of keys that an error lists."""
 _BASE = ".base_layer."
 _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
@@ -68,7 +69,8 @@ def load_state_dict_file(path: str | os.PathLike[str], trust: bool = False) -> d
     if broken:
         raise UserError(
             f"{path} has weights that are NaN or infinite ({len(broken)} of {len(state)}: "
-            f"{_listed(broken)}): the training diverged, or the file is damaged. Use an earlier checkpoint."
+            f"{some_of(broken, _MOST)}): the training diverged, or the file is damaged. Use an earlier "
+            "checkpoint."
         )
     return merge_adapters(state, str(path))
 
@@ -118,7 +120,7 @@ def find_weights(content: Any, where: str) -> dict[str, Tensor]:
     invalid = [str(key) for key, value in content.items() if not isinstance(key, str) or not _is_plain(value)]
     if invalid:
         raise UserError(
-            f"{where} has invalid weights: {_listed(invalid)} {'is' if len(invalid) == 1 else 'are'} "
+            f"{where} has invalid weights: {some_of(invalid, _MOST)} {'is' if len(invalid) == 1 else 'are'} "
             "not a named dense tensor with all its values in the file."
         )
     return dict(content)
@@ -175,14 +177,14 @@ def load_into(
     for kind, keys in (("missing", missing), ("unexpected", unexpected)):
         keys = [key for key in keys if not tolerated(key)]
         if keys:
-            problems.append(f"{len(keys)} {kind}: {_listed(keys)}")
+            problems.append(f"{len(keys)} {kind}: {some_of(keys, _MOST)}")
     shapes = [
         f"{key} ({list(state[key].shape)} in the file, {list(wanted[key].shape)} in the model)"
         for key in misshaped
         if not tolerated(key)
     ]
     if shapes:
-        problems.append(f"{len(shapes)} of another shape: {_listed(shapes)}")
+        problems.append(f"{len(shapes)} of another shape: {some_of(shapes, _MOST)}")
     if problems:
         raise UserError(
             f"{where} does not fit the model. Parameters {'; '.join(problems)}. Compare the model section of "
@@ -191,7 +193,9 @@ def load_into(
         )
     skipped = [key for key in [*missing, *unexpected, *misshaped] if tolerated(key)]
     if skipped:
-        log.info("%s: %d parameters skipped (model.init_ignore): %s", where, len(skipped), _listed(skipped))
+        log.info(
+            "%s: %d parameters skipped (model.init_ignore): %s", where, len(skipped), some_of(skipped, _MOST)
+        )
     fit_position_tables(model, state)
     fitting = {  # in the model's dtype, because `assign` keeps the file's
         key: tensor.to(wanted[key].dtype)
@@ -242,11 +246,6 @@ def _refused_classes(message: str) -> list[str]:
     """Classes that PyTorch's safe unpickler refused."""
     found = re.findall(r"GLOBAL ([\w.]+)", message) + re.findall(r"class ([\w.]+) (?:was|is) not", message)
     return sorted(set(found))
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:MAX_NAMED])
-    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
 
 
 def merge_adapters(state: Mapping[str, Tensor], where: str = "the checkpoint") -> dict[str, Tensor]:

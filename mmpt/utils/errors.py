@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import io
-import logging
 import os
 import re
 import signal
@@ -11,8 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-
-log = logging.getLogger(__name__)
 
 
 class UserError(ValueError):

@@ -52,9 +52,14 @@ def settle(path: Path) -> None:
     """Flush a file to the disk, and give it the permissions of a new one: mkstemp creates private files."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+    path.chmod(usual_mode(0o666))
+
+
+def usual_mode(mode: int) -> int:
+    """The permissions of a new file (0o666) or folder (0o777) of this process, by its umask."""
     umask = os.umask(0)
     os.umask(umask)
-    path.chmod(0o666 & ~umask)
+    return mode & ~umask
 
 
 def _temporary_prefix(path: Path) -> str:
@@ -165,6 +170,15 @@ def read_json(path: str | os.PathLike[str], errors: str = "strict") -> Any:
     """
     check_regular(path)
     return parse_json(Path(path).read_text(encoding="utf-8", errors=errors))
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a JSON file; {} if the file is missing, cannot be read or holds something else."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import TEMPORARY, read_json, sha256, write_json
+from mmpt.utils.files import TEMPORARY, read_json, read_record, sha256, usual_mode, write_json
 from mmpt.utils.logging import some_of
 
 FORCE_HELP = "replace output of this command for another model or other settings; never other files"
@@ -188,12 +188,7 @@ def check_files(folder: Path, kind: OutputKind, names: Iterable[str] | None = No
 def _record(folder: Path, kind: OutputKind) -> dict[str, Any]:
     """The record of an output in `folder`; {} if there is none of this kind."""
     path = folder / kind.record
-    try:
-        tree = {} if path.is_symlink() else read_json(path)
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(tree, dict):
-        return {}
+    tree = {} if path.is_symlink() else read_record(path)
     old = "format" not in tree and kind.old_keys and all(key in tree for key in kind.old_keys)
     return tree if old or tree.get("format") == kind.format else {}
 
@@ -217,12 +212,11 @@ def _owned(folder: Path, kind: OutputKind) -> dict[str, set[str] | None]:
     old = bool(record) and "files" not in record  # of an older version
     if old:
         owned = {name: None for name in _entries(folder, kind) if kind.writes(name)}
-    with contextlib.suppress(OSError, ValueError):
-        journal = read_json(folder / kind.journal)
-        if isinstance(journal, dict) and journal.get("format") == kind.format:
-            for name, hashes in _listed(journal).items():
-                owned[name] = hashes | (owned.get(name) or set())
-            owned.setdefault(kind.record, set())
+    journal = read_record(folder / kind.journal)
+    if journal.get("format") == kind.format:
+        for name, hashes in _listed(journal).items():
+            owned[name] = hashes | (owned.get(name) or set())
+        owned.setdefault(kind.record, set())
     if record and not old:
         owned[kind.record] = set()
     return owned
@@ -271,13 +265,11 @@ def _sealed(fresh: Path, kind: OutputKind, of: Mapping[str, Any]) -> dict[str, s
         (fresh / kind.record).unlink()
     hashes = {name: sha256(fresh / name) for name in _entries(fresh, kind)}
     write_json(fresh / kind.record, {"format": kind.format, **record, "of": dict(of), "files": hashes})
-    umask = os.umask(0)
-    os.umask(umask)
     for name in [*hashes, kind.record]:
-        (fresh / name).chmod(0o666 & ~umask)  # some writers create private files
+        (fresh / name).chmod(usual_mode(0o666))  # some writers create private files
         with open(fresh / name, "rb") as file:
             os.fsync(file.fileno())
-    fresh.chmod(0o777 & ~umask)  # mkdtemp creates private folders
+    fresh.chmod(usual_mode(0o777))  # mkdtemp creates private folders
     return hashes
 
 

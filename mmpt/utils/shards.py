@@ -9,7 +9,6 @@ shard starts during either, and an unsharded run refuses a folder with shards.
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -24,8 +23,6 @@ from mmpt.utils.files import read_json, remove_leftovers, write_json
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.outputs import differing
 from mmpt.utils.text import nfc
-
-log = logging.getLogger(__name__)
 
 FOLDER, RECORD, PROGRESS = ".shards", "shard.json", "progress"
 _MERGED = ".shards.merged"
@@ -109,6 +106,7 @@ class Sharding:
         determines the result, which all shards must share. who: see folder_lock. Raises UserError if another
         run is in the way, or if the shards in `out` do not allow this.
         """
+        of = {**of, "mmpt_version": __version__}
         if self.merge:
             with _open_merge(out, of, who) as shards:
                 yield shards
@@ -124,7 +122,6 @@ class Sharding:
 @contextlib.contextmanager
 def _open_shard(out: Path, shard: Shard, of: Mapping[str, Any], who: str) -> Iterator[ShardFolder]:
     """Lock the folder of a shard; when the block succeeds, the shard is finished."""
-    of = {**of, "mmpt_version": __version__}
     path = out / FOLDER / shard.folder
     with contextlib.ExitStack() as held:
         with folder_lock(out, who, _START):
@@ -150,7 +147,6 @@ def _open_merge(out: Path, of: Mapping[str, Any], who: str) -> Iterator[list[Sha
         raise UserError(f"--merge: the shards of {out} are merged already.")
     if not (out / FOLDER).is_dir():
         raise UserError(f"--merge: {out} holds no shards: run the command with --shard I/N first.")
-    of = {**of, "mmpt_version": __version__}
     with contextlib.ExitStack() as held:
         held.enter_context(folder_lock(out, who))
         records = {shard: _record(out, shard) for shard in _shards(out)}

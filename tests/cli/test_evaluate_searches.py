@@ -20,9 +20,11 @@ def evaluate(model_folder, data_dir, pose_cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("searches")
     config = str(write_tiny(folder, data_dir, pose_cache))
 
-    def run(name, *words):
+    def run(name, *words, status=0):
         given = [LANGUAGES, f"fairseq.common_eval.path={model_folder}", f"eval.save_path={folder / name}"]
-        assert main(["evaluate", config, *given, "eval.bootstrap=50", *words]) == 0
+        assert main(["evaluate", config, *given, "eval.bootstrap=50", *words]) == status
+        if status:
+            return None
         results = json.loads((folder / name / "results.json").read_text())
         return folder / name, results, json.loads((folder / name / "ids.json").read_text())
 
@@ -64,6 +66,13 @@ def test_one_shot_warns_of_a_language_of_training(evaluate, capsys):
         capsys.readouterr().out
     )
     assert ids["nearest_prompt"] and min(ids["nearest_prompt"]) >= 0
+
+
+def test_one_shot_without_a_query_is_refused_before_clips_are_embedded(evaluate, monkeypatch, capsys):
+    embed = "mmpt.embedding.predictor.Predictor.embed_videos"
+    monkeypatch.setattr(embed, lambda *_: pytest.fail("clips are embedded"))
+    evaluate("none", "--protocol", "one-shot", "eval.one_shot_queries=same-language", status=2)
+    assert "no sign has two clips in one sign language" in capsys.readouterr().err
 
 
 def test_sentences_of_a_config_by_hand(evaluate, capsys):

@@ -13,7 +13,7 @@ import pytest
 from mmpt.evaluators import rank_metrics, similarity
 from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.reports import results as results_module
-from mmpt.evaluators.reports.results import EmbeddedSplit, Provenance, make_results, read_results, save_report
+from mmpt.evaluators.reports.results import EmbeddedSplit, make_results, read_results, save_report
 from mmpt.evaluators.reports.tables import (
     csv_text,
     format_markdown,
@@ -47,7 +47,7 @@ def results() -> dict[str, Any]:
         "config": "projects/signclip/test_a.yaml",
         "command": "python x",
     }
-    return make_results(embedded(*embeddings()), provenance=Provenance(seed=3, **origin))
+    return make_results(embedded(*embeddings())) | {**origin, "seed": 3}
 
 
 def test_make_results_content(results: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmpt.config import load_config
-from mmpt.experiments.folds import RIDGE, SVM, Fold, baseline_of, run_baseline
+from mmpt.experiments.folds import RIDGE, SVM, Fold, run_baseline
 from mmpt.experiments.ridge import describe_signs
 
 FOLD = Fold(("gsg",), ("mfs", "psr", "svk"))
@@ -23,9 +23,9 @@ OPTIONS += ["eval.protocol=unseen-alphabet", "dataset.hand_frame=palm", "model.v
 )
 def test_ridge_is_far_above_chance_on_an_unseen_alphabet(tiny_yaml, prompts):
     config = load_config(tiny_yaml, [*OPTIONS, *prompts])
-    assert baseline_of(config) == RIDGE and baseline_of(load_config(tiny_yaml)) == SVM
-    correct = run_baseline(config, FOLD)
-    assert correct.shape == (6,) and correct.sum() >= 4  # by chance one of six
+    assert run_baseline(load_config(tiny_yaml), FOLD)[0] == SVM
+    name, correct = run_baseline(config, FOLD)
+    assert name == RIDGE and correct.shape == (6,) and correct.sum() >= 4  # by chance one of six
 
 
 def test_a_sign_is_described_by_the_parts_of_its_symbols():

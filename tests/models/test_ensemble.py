@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmpt.config.compare import without_defaults
 from mmpt.config.schema import DatasetConfig, LossConfig, ModelConfig
 from mmpt.evaluators.metrics.similarity import similarity
-from mmpt.evaluators.provenance import without_defaults
 from mmpt.losses import build_loss
 from mmpt.models import MMFusionEnsemble, load_tokenizer
 from mmpt.models.finetuning import freeze

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmpt.evaluators.reports import view as view_module
-from mmpt.evaluators.reports.results import EmbeddedSplit, make_results, save_report
-from mmpt.evaluators.reports.view import Answers, ShownClip, drawn_clip, make_view, read_view
+from mmpt.evaluators.reports.results import EmbeddedSplit, make_results, read_view, save_report
+from mmpt.evaluators.reports.view import Answers, ShownClip, drawn_clip, make_view
 from mmpt.page.report import report_html, view_of_report
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError

@@ -110,7 +110,7 @@ def test_leave_one_out_of_several_configs(
     """Each config has its own folder; a mistake in the last one is reported before the first is trained."""
     asked: list[Run] = []
     monkeypatch.setattr("mmpt.experiments.runs.run_all", lambda runs, *_: asked.extend(runs) or runs)
-    monkeypatch.setattr(leave_one_out, "_result", lambda *_: pytest.fail("nothing was trained"))
+    monkeypatch.setattr("mmpt.experiments.folds.result_of", lambda *_: pytest.fail("nothing was trained"))
     other = tiny_yaml.with_name("other.yaml")
     other.write_text("includes: [tiny.yaml]\nloss: {temperature: 0.5}\n")
     words = ["--config", str(tiny_yaml), str(other), "--languages", "svk", "swl", "psr", "--folds", "psr"]

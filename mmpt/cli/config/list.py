@@ -14,14 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the name of each config with the comment in its first line."""
-    from mmpt.config.package_files import PREFIX, package_configs
+    from mmpt.config.package_files import PREFIX, first_comment, package_configs
 
     files = package_configs()
     width = max(map(len, files)) + len(PREFIX)
     for name in sorted(files, key=lambda name: (str(files[name].parent), name)):
-        first = files[name].read_text(encoding="utf-8").partition("\n")[0]
-        about = first.removeprefix("#").strip() if first.startswith("#") else ""
-        print(f"{PREFIX + name:<{width}}  {about}".rstrip())
+        print(f"{PREFIX + name:<{width}}  {first_comment(files[name]) or ''}".rstrip())
 
 
 main = Command("config list", __doc__, add_arguments, run)

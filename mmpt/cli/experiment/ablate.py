@@ -95,10 +95,10 @@ def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) ->
     from mmpt.tasks import Task
 
     known: list[str] = []
-    protocol = load_config(configs[0], list(overrides)).eval.protocol
+    protocol = load_config(configs[0], overrides).eval.protocol
     check_prompts_ranked(protocol, "the table of ablations")
     for path in configs:
-        config = load_config(path, list(overrides))
+        config = load_config(path, overrides)
         if config.eval.protocol != protocol:
             raise UserError(
                 f"{path}: eval.protocol is {config.eval.protocol}, that of {configs[0]} {protocol}: their "

@@ -25,11 +25,8 @@ from mmpt.utils.output_kinds import FOLDS
 from mmpt.utils.outputs import FORCE_HELP, check_output, replace_output
 
 if TYPE_CHECKING:
-    from mmpt.config import Config
-    from mmpt.experiments.folds import Fold, FoldResult
+    from mmpt.experiments.folds import Fold
     from mmpt.experiments.runs import Run
-
-log = logging.getLogger("leave_one_out")
 
 # one-handed Latin alphabets of the lexicon
 LATIN = ["ase", "asq", "bzs", "eso", "gsg", "ise", "lls", "mfs", "psr", "sgg", "ssp", "svk", "swl"]
@@ -105,7 +102,15 @@ def run(args: argparse.Namespace) -> int:
 def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
     """Train what is missing of one config, then write table and picture. Returns 1 if a fold failed."""
     from mmpt.config import config_path, load_config
-    from mmpt.experiments.folds import check_folds, folds_of, picture, table, with_clips_of
+    from mmpt.experiments.folds import (
+        check_folds,
+        folds_of,
+        picture,
+        result_of,
+        table,
+        table_csv,
+        with_clips_of,
+    )
     from mmpt.experiments.runs import run_all, seeds_of
 
     together = None if args.folds is None else [group.split(",") for group in args.folds]
@@ -113,7 +118,7 @@ def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
     check_output(out, FOLDS, of, args.force)
     folds, seeds = folds_of(args.languages, together), seeds_of(args.seeds)
     runs = {(fold, seed): _run(args, fold, seed, out) for fold in folds for seed in seeds}
-    config = load_config(args.config, list(args.overrides))
+    config = load_config(args.config, args.overrides)
     others = {config_path(path).stem: with_clips_of(load_config(path), config) for path in args.svm_features}
     if len(others) < len(args.svm_features):
         raise UserError("--svm-features: expected configs with different names.")
@@ -126,7 +131,7 @@ def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
         launcher = ClusterTrainings(args, args.config, args.overrides)
     failed = run_all(list(runs.values()), args.jobs, args.force, launcher)
     done = {fold: [run for seed in seeds if (run := runs[fold, seed]) not in failed] for fold in folds}
-    results = [_result(fold, finished, config, others) for fold, finished in done.items() if finished]
+    results = [result_of(fold, finished, config, others) for fold, finished in done.items() if finished]
     if not results:
         raise UserError(f"no fold has results; the reason is in {failed[0].folder / 'log.txt'}.")
     text = table(results)
@@ -137,8 +142,8 @@ def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
     )
     with replace_output(out, FOLDS, of, args.force) as fresh:
         write_text(fresh / "table.md", f"# {title}\n\n{settings}\n\n{text}\n![folds](folds.png)\n")
-        write_text(fresh / "table.csv", _csv(results))
-        write_json(fresh / "folds.json", [_facts(result) for result in results])
+        write_text(fresh / "table.csv", table_csv(results))
+        write_json(fresh / "folds.json", [result.facts() for result in results])
         picture(fresh / "folds.png", results, title)
     print(f"{title}\n\n{text}\nwrote {out}: table.md, table.csv, folds.json, folds.png")
     if failed:
@@ -152,47 +157,6 @@ def _run(args: argparse.Namespace, fold: "Fold", seed: int, out: Path) -> "Run":
     overrides = (*args.overrides, *fold.overrides, f"fairseq.common.seed={seed}")
     name = f"{fold.name}/seed{seed}"
     return Run(name, args.config, overrides, out / fold.name / f"seed{seed}", select="last")
-
-
-def _result(fold: "Fold", runs: "list[Run]", config: "Config", others: "dict[str, Config]") -> "FoldResult":
-    """The outcome of a fold: its finished runs, and SVMs on the features of `config` and of `others`."""
-    import numpy as np
-
-    from mmpt.experiments.folds import FoldResult, baseline_of, run_baseline, svm_baseline
-
-    found = [one for run in runs if (one := run.results())]
-    chance = float(found[0]["chance"]["v2t R@1"])
-    t2v = float(np.mean([one["t2v"]["P@1"] for one in found]))
-    correct = np.stack([run.correct() for run in runs])
-    other_svms = {name: svm_baseline(other, fold) for name, other in others.items()}
-    baseline = run_baseline(config, fold)
-    return FoldResult(fold, correct, baseline, t2v, chance, other_svms, baseline_of(config))
-
-
-def _facts(result: "FoldResult") -> dict[str, object]:
-    from mmpt.evaluators.metrics.bootstrap import interval_of_mean
-
-    return {
-        "held_out": list(result.fold.held_out),
-        "train": list(result.fold.train),
-        "n": result.correct.shape[-1],
-        "chance": result.chance,
-        "v2t R@1": result.model,
-        "v2t R@1 of each seed": result.correct.mean(-1).tolist(),
-        "v2t R@1 interval": list(interval_of_mean(result.correct)),
-        "svm": float(result.svm.mean()),
-        "svm interval": list(interval_of_mean(result.svm)),
-        "svm on other features": {name: float(found.mean()) for name, found in result.other_svms.items()},
-        "t2v P@1": result.t2v,
-    }
-
-
-def _csv(results: list["FoldResult"]) -> str:
-    from mmpt.evaluators.reports.tables import csv_text
-
-    columns = ("held_out", "n", "chance", "v2t R@1", "svm", "t2v P@1")
-    rows = [_facts(result) | {"held_out": result.fold.name} for result in results]
-    return csv_text([{column: row[column] for column in columns} for row in rows])
 
 
 main = Command("experiment leave-one-out", __doc__, add_arguments, run, jobs=run)

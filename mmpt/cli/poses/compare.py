@@ -23,11 +23,15 @@ import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmpt.cli.command import Command
+from mmpt.cli.poses import pose_model
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging, some_of
+
+if TYPE_CHECKING:
+    from mmpt.embedding.embedder import SignCLIP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,9 +58,10 @@ def run(args: argparse.Namespace) -> int:
     if args.prompts and not args.model:
         raise UserError("--prompts needs --model FOLDER, the model that ranks them.")
     from mmpt.pose import comparison
+    from mmpt.pose.components import CANONICAL
 
     pairs, alone = comparison.match(args.a, args.b)
-    model = _model(args.model) if args.model else None
+    model = pose_model(args.model) if args.model else None
     person = args.person or (model.video_processor.prepare.person if model else "first")
     clips, errors = [], []
     for pair in pairs:
@@ -73,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
         "unmatched": [str(file) for file in alone],
         "unreadable": errors,
     }
-    reasons = comparison.why_not_mixed(found, needs_depth=model is None or _needs_depth(model))
+    needs_depth = model is None or model.video_processor.prepare.pose_layout != CANONICAL
+    reasons = comparison.why_not_mixed(found, needs_depth)
     if model:
         readable = {clip.name for clip in clips}
         found["embeddings"] = _embeddings(
@@ -106,23 +112,9 @@ def _print(found: dict[str, Any], reasons: list[str]) -> None:
     print(f"A and B cannot be mixed: {'; '.join(reasons)}" if reasons else "A and B can be mixed")
 
 
-def _model(folder: str) -> Any:
-    """Raises UserError for a model that reads no poses."""
-    from mmpt.embedding.embedder import SignCLIP
-
-    model = SignCLIP.from_pretrained(folder)
-    if model.video_processor.suffix != ".pose":
-        raise UserError(f"{folder} reads {model.video_processor.suffix} files, not poses: leave out --model.")
-    return model
-
-
-def _needs_depth(model: Any) -> bool:
-    from mmpt.pose.components import CANONICAL
-
-    return bool(model.video_processor.prepare.pose_layout != CANONICAL)
-
-
-def _embeddings(model: Any, pairs: list[tuple[str, Path, Path]], prompts: Path | None) -> dict[str, Any]:
+def _embeddings(
+    model: "SignCLIP", pairs: list[tuple[str, Path, Path]], prompts: Path | None
+) -> dict[str, Any]:
     from mmpt.embedding.pose_comparison import compare_embeddings, why_not_mixed
     from mmpt.utils.text import read_lines
 

@@ -13,14 +13,11 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
+from mmpt.cli.poses import pose_model
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
-
-if TYPE_CHECKING:
-    from mmpt.pose.facts import Reads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the files and print their facts."""
     setup_logging(logging.INFO)
-    from mmpt.pose.facts import as_json, pose_files, summary, table, try_facts
+    from mmpt.pose.facts import Reads, as_json, pose_files, summary, table, try_facts
     from mmpt.utils.parallel import check_workers, cores, ordered_map
 
     workers = check_workers(args.workers, cores())
-    model = _reads(args.model) if args.model else None
+    model = None
+    if args.model:
+        processor = pose_model(args.model, "cpu").video_processor
+        model = Reads(processor.landmarks, processor.prepare)
     shown, failed = [], 0
     for path in args.paths:
         files = pose_files(path)
@@ -66,17 +66,6 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         print(f"{failed} of the files cannot be read", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _reads(model: str) -> "Reads":
-    """What a model reads. Raises UserError if it reads no poses."""
-    from mmpt.embedding.embedder import SignCLIP
-    from mmpt.pose.facts import Reads
-
-    processor = SignCLIP.from_pretrained(model, "cpu").video_processor
-    if processor.suffix != ".pose":
-        raise UserError(f"{model} reads {processor.suffix} files, not poses: leave out --model.")
-    return Reads(processor.landmarks, processor.prepare)
 
 
 main = Command("poses info", __doc__, add_arguments, run)

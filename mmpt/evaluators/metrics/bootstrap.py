@@ -70,11 +70,20 @@ def interval_of_mean(*groups: NDArray, resamples: int = 2000, seed: int = 0) -> 
 def _add_rank_statistics(values: dict[str, list[NDArray]], weights: NDArray, ranks: NDArray) -> None:
     """Append the median and mean rank of each resample."""
     n = len(ranks)
-    order = np.argsort(ranks)
-    upto = weights[:, order].cumsum(axis=1)
-    low, high = (ranks[order[(upto > middle).argmax(axis=1)]] for middle in ((n - 1) // 2, n // 2))
-    values.setdefault("MedianR", []).append((low + high) / 2)
+    values.setdefault("MedianR", []).append(medians(ranks, weights, np.arange(n)))
     values.setdefault("MeanR", []).append(weights @ ranks / n)
+
+
+def medians(values: NDArray, weights: NDArray[np.int64], drawn: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The median of values [N] in each resample; the mean of the middle two if their number is even.
+
+    weights: of the resamples, [resamples, n]. drawn: the column of weights of each value [N].
+    """
+    order = np.argsort(values)
+    upto = weights[:, drawn[order]].cumsum(axis=1)
+    total = upto[:, -1:]
+    low, high = (values[order[(upto > half).argmax(axis=1)]] for half in ((total - 1) // 2, total // 2))
+    return (low + high) / 2
 
 
 def resampling_weights(

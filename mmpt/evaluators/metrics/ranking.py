@@ -18,6 +18,8 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.parallel import cores
 from mmpt.utils.top_k import TopK
 
+KS = (1, 5, 10)
+"""The usual cut-offs of recall and precision."""
 MATRIX_TILE, THREADS_FROM = 1 << 19, 1 << 20  # scores
 TILE_ROWS = 240  # at most 255: a tile's column counts are held in uint8
 TILE_COLUMNS = 2040
@@ -95,7 +97,7 @@ class RankCounter:
         self._prompt_ids = prompt_ids
         self._own = own_scores
         # x >= s equals x > (the next smaller number), so one comparison works on both sides of a target
-        self._own_or_tie = _just_below(own_scores)
+        self._own_or_tie = np.nextafter(own_scores, own_scores.dtype.type(-np.inf))
         self._v2t = np.ones(len(prompt_ids), dtype=np.int64)
         self._t2v = np.ones(n_prompts, dtype=np.int64)
         self._relevant = np.bincount(prompt_ids, minlength=n_prompts)
@@ -179,10 +181,6 @@ class RankCounter:
             right = self._prompt_ids[self._first.numbers[queries]] == queries[:, None]
             hits = {k: np.count_nonzero(right[:, :k], axis=1).astype(np.int64) for k in self._ks}
         return Ranks(self._v2t, queries, t2v, self._relevant[queries].astype(np.int64), hits)
-
-
-def _just_below(scores: NDArray) -> NDArray:
-    return np.nextafter(scores, np.array(-np.inf, dtype=scores.dtype))
 
 
 def _with_ties(scores: NDArray, own: NDArray, n_higher: int) -> NDArray[np.int64]:

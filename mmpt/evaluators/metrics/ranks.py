@@ -9,15 +9,13 @@ always wrong: its rank is one after the last candidate.
     MedianR   median rank (the mean of the middle two if their number is even); MeanR: mean rank
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.bootstrap import percentiles, resampling_weights
+from mmpt.evaluators.metrics.bootstrap import medians, percentiles, resampling_weights
+from mmpt.evaluators.metrics.ranking import KS
 from mmpt.utils.errors import UserError
 
-KS = (1, 5, 10)
 ABSENT = -1
 """The class number of a clip whose class is not among the candidates."""
 
@@ -45,23 +43,20 @@ def class_ranks(scores: ArrayLike, truth: ArrayLike) -> NDArray[np.int64]:
     return np.where(own == ABSENT, values.shape[1] + 1, ranks)
 
 
-def class_rank_metrics(
-    ranks: ArrayLike, ks: Sequence[int] = KS, n_candidates: int | None = None
-) -> dict[str, float]:
-    """The metrics above. ranks: [N], or [draws, N]; metrics are averaged over the draws.
+def class_rank_metrics(ranks: ArrayLike, n_candidates: int | None = None) -> dict[str, float]:
+    """The metrics above for k in KS. ranks: [N], or [draws, N]; metrics are averaged over the draws.
 
     n_candidates: number of classes that were ranked; a higher rank is never a hit, even for a larger k.
     Required if clips may be of absent classes.
     """
     given = np.asarray(ranks)
-    values = _values(given.reshape(-1, given.shape[-1]), ks, n_candidates)
+    values = _values(given.reshape(-1, given.shape[-1]), n_candidates)
     metrics = {name: float(column.mean()) for name, column in values.items()}
     return metrics | {"MedianR": float(np.median(given))}
 
 
 def class_rank_intervals(
     ranks: ArrayLike,
-    ks: Sequence[int] = KS,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -73,24 +68,17 @@ def class_rank_intervals(
     """
     given = np.asarray(ranks).reshape(-1, np.asarray(ranks).shape[-1])
     draws, count = given.shape
-    values = _values(given, ks, n_candidates)
-    order = np.argsort(given, axis=None)
+    values = _values(given, n_candidates)
+    drawn = np.tile(np.arange(count), draws)
     found: dict[str, list[NDArray]] = {name: [] for name in (*values, "MedianR")}
     for weights in resampling_weights(count, resamples, seed, width=draws * count):
         for name, column in values.items():
             found[name].append(weights @ column / count)
-        upto = weights[:, order % count].cumsum(axis=1)
-        total = draws * count
-        low, high = (
-            given.ravel()[order[(upto > middle).argmax(axis=1)]] for middle in ((total - 1) // 2, total // 2)
-        )
-        found["MedianR"].append((low + high) / 2)
+        found["MedianR"].append(medians(given.ravel(), weights, drawn))
     return percentiles(found, level)
 
 
-def chance_metrics(
-    n_candidates: int, coverage: float = 1.0, ks: Sequence[int] = KS, relevant: ArrayLike = 1
-) -> dict[str, float]:
+def chance_metrics(n_candidates: int, coverage: float = 1.0, relevant: ArrayLike = 1) -> dict[str, float]:
     """Expected metrics of random scores.
 
     coverage: share of the queries whose class is among the candidates. relevant: number of relevant
@@ -103,7 +91,7 @@ def chance_metrics(
     later = np.cumprod(np.clip(1 - counts / left, 0, 1), axis=0) @ (queries / queries.sum())
     upto = np.append(coverage * (1 - later), 1)
     share = np.diff(upto, prepend=0)
-    expected = {f"R@{k}": float(share[: min(k, n_candidates)].sum()) for k in ks}
+    expected = {f"R@{k}": float(share[: min(k, n_candidates)].sum()) for k in KS}
     expected["MRR"] = float(share @ (1 / ranks))
     expected["DCG"] = float(share @ (1 / np.log2(1 + ranks)))
     expected["MeanR"] = float(share @ ranks)
@@ -111,10 +99,10 @@ def chance_metrics(
     return expected | {"MedianR": float(low + high) / 2}
 
 
-def _values(ranks: NDArray, ks: Sequence[int], n_candidates: int | None) -> dict[str, NDArray[np.float64]]:
+def _values(ranks: NDArray, n_candidates: int | None) -> dict[str, NDArray[np.float64]]:
     """Each clip's value [N] of the metrics that are means, averaged over draws."""
     last = np.inf if n_candidates is None else n_candidates
-    values = {f"R@{k}": (ranks <= min(k, last)).mean(axis=0) for k in ks}
+    values = {f"R@{k}": (ranks <= min(k, last)).mean(axis=0) for k in KS}
     values["MRR"] = (1 / ranks).mean(axis=0)
     values["DCG"] = (1 / np.log2(1 + ranks)).mean(axis=0)
     return values | {"MeanR": ranks.mean(axis=0)}

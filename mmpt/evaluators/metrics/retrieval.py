@@ -16,18 +16,18 @@ V2T, video to text. Every video is a query; the candidates are the distinct prom
 If k exceeds the number of candidates, all of them count.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.ranking import Ranks, check_ks, check_prompt_ids, rank_matrix
+from mmpt.evaluators.metrics.ranking import KS, Ranks, check_ks, check_prompt_ids, rank_matrix
 from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 
 METRICS: Registry[Any] = Registry("metric")
-KS = (1, 5, 10)
 Metrics = dict[str, dict[str, float]]
 
 
@@ -113,9 +113,7 @@ def retrieval_metrics(similarity: ArrayLike, texts: Sequence[str], ks: Sequence[
     of_prompts = matrix if len(first) == len(texts) else matrix[first]
     ranks = rank_matrix(of_prompts, ids, check_ks(ks))
     if len(first) < len(texts) and not _repeats_equal(matrix, ids, first):
-        ranks = Ranks(
-            _v2t_by_best_row(matrix, ids, len(first)), ranks.queries, ranks.t2v, ranks.relevant, ranks.hits
-        )
+        ranks = dataclasses.replace(ranks, v2t=_v2t_by_best_row(matrix, ids, len(first)))
     return metrics_from_ranks(ranks)
 
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.ranking import TILE_COLUMNS, TILE_ROWS, check_prompt_ids
+from mmpt.evaluators.metrics.ranking import KS, TILE_COLUMNS, TILE_ROWS, check_prompt_ids
 from mmpt.evaluators.metrics.retrieval import as_similarity
 from mmpt.evaluators.metrics.similarity import ScoreTiles
-from mmpt.evaluators.metrics.tied_ranks import KS, TiedRanks, tied_rank_metrics
+from mmpt.evaluators.metrics.tied_ranks import TiedRanks, tied_rank_metrics
 from mmpt.utils.errors import UserError
 
 Ints = NDArray[np.int64]

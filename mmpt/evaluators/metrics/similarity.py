@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmpt.evaluators.metrics.ranking import (
+    KS,
     TILE_COLUMNS,
     TILE_ROWS,
     RankCounter,
@@ -36,12 +37,6 @@ class _Side(NamedTuple):
 
     def part(self, which: slice | NDArray[np.int64]) -> "_Side":
         return _Side(self.vectors[which], None if self.exponents is None else self.exponents[which])
-
-
-def check_kind(kind: str) -> None:
-    """Raises UserError unless `kind` is a known similarity."""
-    if kind not in get_args(Kind):
-        raise UserError(f"unknown similarity {kind!r}: expected one of {', '.join(get_args(Kind))}.")
 
 
 def on_grid(products: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -77,7 +72,7 @@ def rank_embeddings(
     video: ArrayLike,
     prompt_ids_of_videos: ArrayLike,
     kind: str = "cosine",
-    ks: Sequence[int] = (1, 5, 10),
+    ks: Sequence[int] = KS,
     chunk: int = TILE_COLUMNS,
 ) -> Ranks:
     """Ranks of `similarity(text, video, kind)`, without holding the matrix in memory.
@@ -144,7 +139,8 @@ def nearest_prompts(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> 
 
 
 def _check(text: ArrayLike, video: ArrayLike, kind: str) -> tuple[NDArray, NDArray]:
-    check_kind(kind)
+    if kind not in get_args(Kind):
+        raise UserError(f"unknown similarity {kind!r}: expected one of {', '.join(get_args(Kind))}.")
     texts, videos = np.asarray(text), np.asarray(video)
     if texts.ndim != 2 or videos.ndim != 2 or texts.shape[1] != videos.shape[1]:
         raise UserError(

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.bootstrap import Intervals, percentiles, resampling_weights
+from mmpt.evaluators.metrics.bootstrap import Intervals, medians, percentiles, resampling_weights
+from mmpt.evaluators.metrics.ranking import KS
 from mmpt.utils.errors import UserError
 
-KS = (1, 5, 10)
 Floats = NDArray[np.float64]
 
 
@@ -53,6 +53,10 @@ class TiedRanks:
             upto = np.concatenate([[0.0], np.cumsum(gain(np.arange(1.0, last.max() + 1)))])
             values[ties] = (upto[last] - upto[self.first[ties] - 1]) / self.tied[ties]
         return values
+
+    def within(self, k: int) -> Floats:
+        """The share of the ranks of each query that are at most k [N]."""
+        return self.mean(_within(k))
 
 
 def join_tied_ranks(parts: Sequence[TiedRanks]) -> TiedRanks:
@@ -106,18 +110,12 @@ def tied_rank_intervals(
     n_clusters = int(cluster.max()) + 1
     sizes = np.bincount(cluster)
     sums = {name: np.bincount(cluster, v) for name, v in _values(ranks, ks).items()}
-    middle = ranks.middle
-    order = np.argsort(middle)
     found: dict[str, list[NDArray]] = {name: [] for name in (*sums, "MedianR")}
     for weights in resampling_weights(n_clusters, resamples, seed, width=len(ranks)):
         count = weights @ sizes
         for name, of_cluster in sums.items():
             found[name].append(weights @ of_cluster / count)
-        upto = weights[:, cluster[order]].cumsum(axis=1)
-        low, high = (
-            middle[order[(upto > half[:, None]).argmax(axis=1)]] for half in ((count - 1) // 2, count // 2)
-        )
-        found["MedianR"].append((low + high) / 2)
+        found["MedianR"].append(medians(ranks.middle, weights, cluster))
     return percentiles(found, level)
 
 
@@ -139,14 +137,15 @@ def tied_rank_chance(candidates: ArrayLike, ks: Sequence[int] = KS) -> dict[str,
 
 
 def _gains(ks: Sequence[int]) -> dict[str, Callable[[Floats], Floats]]:
-    def recall(k: int) -> Callable[[Floats], Floats]:
-        return lambda ranks: (ranks <= k).astype(np.float64)
-
-    return {f"R@{k}": recall(k) for k in ks} | {
+    return {f"R@{k}": _within(k) for k in ks} | {
         "MRR": lambda ranks: 1 / ranks,
         "DCG": lambda ranks: 1 / np.log2(1 + ranks),
         "MeanR": lambda ranks: ranks,
     }
+
+
+def _within(k: int) -> Callable[[Floats], Floats]:
+    return lambda ranks: (ranks <= k).astype(np.float64)
 
 
 def _values(ranks: TiedRanks, ks: Sequence[int]) -> dict[str, Floats]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt.evaluators.pictures.sign_labels import ROOM, set_tick_labels, sign_labels
+from mmpt.evaluators.pictures.sign_labels import set_tick_labels, sign_labels, tick_room
 from mmpt.utils.errors import UserError
 from mmpt.utils.figures import has_mark, save_figure
 from mmpt.utils.outputs import check_file
@@ -42,7 +42,7 @@ def answer_picture(
     check_picture_name(path)
     height, width = signer.shape[:2]
     labels = sign_labels(prompts, longest=32)
-    room = ROOM if any(label.signs for label in labels) else 0.3
+    room = tick_room(labels, 0.3)
     size = max(4.0, room * len(prompts) + 1.2)
     figure = Figure(figsize=(size * width / height + 5.5, size), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[size * width / height, 5.5])

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt.evaluators.pictures.sign_labels import ROOM, Label, set_tick_labels, sign_labels
+from mmpt.evaluators.pictures.sign_labels import Label, set_tick_labels, sign_labels, tick_room
 from mmpt.evaluators.reports.tables import name_of
 from mmpt.utils.figures import save_figure
 
@@ -40,7 +40,7 @@ def confusion_matrix(
     shown[row[kept], column[kept]] = counts[kept]
     share = shown / clips[rows, None]
 
-    cell = _room(labels, 0.26)
+    cell = tick_room(labels, 0.26)
     figure = Figure(figsize=(3 + cell * len(columns), 2.2 + cell * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
@@ -93,7 +93,7 @@ def per_class(
     share = right[classes] / clips[classes]
     order = np.argsort(-share, kind="stable")
     bars = MAX_CLASSES / 2 if len(order) > MAX_CLASSES else len(order)
-    width = max(7.5, 1.5 + _room(labels, 0.3) * bars)
+    width = max(7.5, 1.5 + tick_room(labels, 0.3) * bars)
     figure = Figure(figsize=(width, 4), layout="constrained")
     axes = figure.add_subplot()
     if len(order) <= MAX_CLASSES:
@@ -119,7 +119,7 @@ def per_class(
 def _bars(axes: Axes, share: NDArray, names: Sequence[Label], counts: Sequence[str]) -> None:
     bars = axes.bar(range(len(share)), share, color=_ACCENT, width=0.75)
     axes.bar_label(bars, counts, fontsize=6.5, color=_INK, padding=1)
-    set_tick_labels(axes, "x", names, 8, _room(names, 0.3))
+    set_tick_labels(axes, "x", names, 8, tick_room(names, 0.3))
     axes.tick_params(axis="x", rotation=_rotation(names), length=0)
     axes.set_xlim(-0.7, max(len(share) - 0.3, 8))
 
@@ -138,11 +138,6 @@ def _nouns(results: Mapping[str, Any]) -> tuple[str, str]:
 
 def _metric(results: Mapping[str, Any]) -> str:
     return "R@1" if results.get("noun") == "class" else "V2T R@1"
-
-
-def _room(labels: Sequence[Label], usual: float) -> float:
-    """Inches for each label: more if signs are drawn."""
-    return ROOM if any(label.signs for label in labels) else usual
 
 
 def _rotation(labels: Sequence[Label]) -> int:

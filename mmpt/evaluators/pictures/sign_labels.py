@@ -86,6 +86,11 @@ def set_tick_labels(axes: Axes, which: str, labels: Sequence[Label], size: float
         axis.set_tick_params(pad=depth + 2 * _GAP)
 
 
+def tick_room(labels: Sequence[Label], usual: float) -> float:
+    """Inches for each tick: more than usual if signs are drawn."""
+    return ROOM if any(label.signs for label in labels) else usual
+
+
 def _split(prompt: str) -> tuple[str, tuple[Sign, ...]]:
     """The words of a prompt and its signs. A prompt with an invalid sign is words."""
     try:

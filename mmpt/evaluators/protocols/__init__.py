@@ -9,6 +9,6 @@ one_shot          clips by an example clip, among one clip of each sign
 """
 
 from mmpt.evaluators.protocols import one_shot, sentences, unseen_alphabet  # noqa: F401
-from mmpt.evaluators.protocols.base import PROTOCOLS, Evaluated, EvaluationProtocol
+from mmpt.evaluators.protocols.base import PROTOCOLS, Evaluated
 
-__all__ = ["PROTOCOLS", "Evaluated", "EvaluationProtocol"]
+__all__ = ["PROTOCOLS", "Evaluated"]

@@ -13,9 +13,8 @@ from mmpt.evaluators.metrics.tied_ranks import (
     tied_rank_intervals,
     tied_rank_metrics,
 )
-from mmpt.evaluators.prompt_sets import PromptSets
-from mmpt.evaluators.protocols.base import LEVEL, PROTOCOLS, Evaluated, EvaluationProtocol
-from mmpt.evaluators.reports.results import ClipAnswers
+from mmpt.evaluators.protocols.base import PROTOCOLS, Evaluated
+from mmpt.evaluators.reports.results import LEVEL, ClipAnswers
 from mmpt.processors.example import Example
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
@@ -28,27 +27,17 @@ _LISTED = 20
 
 
 @PROTOCOLS.register(ONE_SHOT)
-class OneShotSearch(EvaluationProtocol):
+def one_shot(split: Evaluated) -> tuple[dict[str, Any], ClipAnswers]:
     """See mmpt/evaluators/metrics/one_shot.py; a clip's sign is its prompt. Intervals draw signs."""
-
-    @classmethod
-    def prompt_sets(cls, examples: Sequence[Example], options: EvalConfig) -> PromptSets:
-        """See EvaluationProtocol. Raises UserError if there is no query."""
-        trials_of(examples, options)
-        return super().prompt_sets(examples, options)
-
-    @classmethod
-    def evaluate(cls, split: Evaluated) -> tuple[dict[str, Any], ClipAnswers | None]:
-        """See EvaluationProtocol."""
-        embedded, options = split.embedded, split.options
-        found = rank_trials(embedded.videos, trials_of(split.examples, options), options.similarity)
-        results = one_shot_results(found, options.bootstrap)
-        results["n_videos"] = len(np.unique(found.clip))
-        results["n_prompts"] = len(np.unique(found.trials.sign[found.clip]))
-        results["similarity"] = options.similarity
-        if warning := _trained_on(found.trials.languages, split):
-            results["warnings"] = [warning]
-        return results, _answers(found, np.asarray(embedded.labels))
+    embedded, options = split.embedded, split.options
+    found = rank_trials(embedded.videos, trials_of(split.examples, options), options.similarity)
+    results = one_shot_results(found, options.bootstrap)
+    results["n_videos"] = len(np.unique(found.clip))
+    results["n_prompts"] = len(np.unique(found.trials.sign[found.clip]))
+    results["similarity"] = options.similarity
+    if warning := _trained_on(found.trials.languages, split):
+        results["warnings"] = [warning]
+    return results, _answers(found, np.asarray(embedded.labels))
 
 
 def trials_of(examples: Sequence[Example], options: EvalConfig) -> Trials:
@@ -154,7 +143,7 @@ def _answers(found: OneShot, labels: Any) -> ClipAnswers:
     given, ranks = np.full(len(labels), -1), np.full(len(labels), -1)
     given[clips] = labels[found.nearest[first]]
     ranks[clips] = found.ranks.first[first]
-    hits = found.ranks.mean(lambda rank: (rank <= 1).astype(np.float64))
+    hits = found.ranks.within(1)
     right = np.full(len(labels), np.nan)
     right[clips] = np.bincount(found.clip, hits)[clips] / np.bincount(found.clip)[clips]
     return ClipAnswers("nearest gallery clip", "sign", given, ranks, right)

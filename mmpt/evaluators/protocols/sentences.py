@@ -12,30 +12,27 @@ from mmpt.evaluators.metrics.tied_ranks import (
     tied_rank_intervals,
     tied_rank_metrics,
 )
-from mmpt.evaluators.protocols.base import LEVEL, PROTOCOLS, Evaluated, EvaluationProtocol
-from mmpt.evaluators.reports.results import ClipAnswers
+from mmpt.evaluators.protocols.base import PROTOCOLS, Evaluated
+from mmpt.evaluators.reports.results import LEVEL, ClipAnswers
 from mmpt.evaluators.reports.view import CLIPS
 
-SENTENCES = "sentences"
 
+@PROTOCOLS.register("sentences")
+def sentences(split: Evaluated) -> tuple[dict[str, Any], ClipAnswers]:
+    """See mmpt/evaluators/metrics/sentences.py. Intervals draw texts, each with all its clips.
 
-@PROTOCOLS.register(SENTENCES)
-class Sentences(EvaluationProtocol):
-    """See mmpt/evaluators/metrics/sentences.py. Intervals draw texts, each with all its clips."""
-
-    @classmethod
-    def evaluate(cls, split: Evaluated) -> tuple[dict[str, Any], ClipAnswers | None]:
-        """See EvaluationProtocol. "grouped": the numbers with duplicates as right, if there are any."""
-        embedded, options = split.embedded, split.options
-        labels = np.asarray(embedded.labels)
-        ranks = rank_pairs(embedded.texts, embedded.videos, labels, options.similarity)
-        results = pair_results(ranks, labels, options.bootstrap)
-        results |= {
-            "n_videos": len(labels),
-            "n_prompts": len(embedded.texts),
-            "similarity": options.similarity,
-        }
-        return results, _answers(split, ranks)
+    "grouped" in the results: the numbers with duplicates as right, if there are any.
+    """
+    embedded, options = split.embedded, split.options
+    labels = np.asarray(embedded.labels)
+    ranks = rank_pairs(embedded.texts, embedded.videos, labels, options.similarity)
+    results = pair_results(ranks, labels, options.bootstrap)
+    results |= {
+        "n_videos": len(labels),
+        "n_prompts": len(embedded.texts),
+        "similarity": options.similarity,
+    }
+    return results, _answers(split, ranks)
 
 
 def pair_results(ranks: PairRanks, labels: NDArray[np.int64], resamples: int = 1000) -> dict[str, Any]:
@@ -44,7 +41,7 @@ def pair_results(ranks: PairRanks, labels: NDArray[np.int64], resamples: int = 1
     labels: the text of each clip [N]. resamples: of the bootstrap; 0 for no intervals.
     """
     n_clips, n_texts = len(labels), len(ranks.grouped["t2v"])
-    results = _of(ranks.strict, {"t2v": n_clips, "v2t": n_clips}, labels, resamples)
+    results = _of(ranks.strict, labels, resamples)
     several = np.bincount(labels) > 1
     duplicates = {"texts": int(several.sum()), "clips": int(several[labels].sum())}
     results["duplicates"] = duplicates
@@ -53,7 +50,7 @@ def pair_results(ranks: PairRanks, labels: NDArray[np.int64], resamples: int = 1
         f"{duplicates['texts']} texts have several clips ({duplicates['clips']} clips)"
     ]
     if several.any():
-        results["grouped"] = _of(ranks.grouped, {"t2v": n_texts, "v2t": n_texts}, labels, resamples)
+        results["grouped"] = _of(ranks.grouped, labels, resamples)
         results["notes"].append(
             "right are a text's own clip and a clip's own text; in the rows 'duplicates right', equal "
             f"texts are one of {n_texts} texts, and all their clips one candidate"
@@ -64,17 +61,16 @@ def pair_results(ranks: PairRanks, labels: NDArray[np.int64], resamples: int = 1
     return results
 
 
-def _of(
-    ranks: dict[str, TiedRanks], candidates: dict[str, int], labels: Any, resamples: int
-) -> dict[str, Any]:
+def _of(ranks: dict[str, TiedRanks], labels: Any, resamples: int) -> dict[str, Any]:
     """Metrics, intervals and chance of both directions."""
+    candidates = len(ranks["t2v"])  # in both: clips, or texts with all their clips
     found: dict[str, Any] = {side: tied_rank_metrics(one) for side, one in ranks.items()}
     found["intervals"], found["chance"] = {}, {}
     for side, one in ranks.items():
         if resamples:
             text = labels if len(one) == len(labels) else np.arange(len(one))
             found["intervals"][side] = tied_rank_intervals(one, text, resamples=resamples, level=LEVEL)
-        chance = tied_rank_chance(candidates[side])
+        chance = tied_rank_chance(candidates)
         found["chance"] |= {f"{side} {metric}": value for metric, value in chance.items()}
     return found
 
@@ -83,5 +79,5 @@ def _answers(split: Evaluated, ranks: PairRanks) -> ClipAnswers:
     """The nearest text of each clip. No pictures: a text has hardly ever more than one clip."""
     nearest = split.embedded.nearest(split.options.similarity)
     first = ranks.grouped["v2t"].first if len(nearest) <= CLIPS else None
-    right = ranks.strict["v2t"].mean(lambda rank: (rank <= 1).astype(np.float64))
+    right = ranks.strict["v2t"].within(1)
     return ClipAnswers("nearest text", "text", nearest, first, right, pictures=False)

@@ -179,15 +179,14 @@ def choose_c(
     valid: ArrayLike,
     valid_labels: ArrayLike,
     n_classes: int,
-    cs: Sequence[float] = PROBE_CS,
 ) -> tuple[float, dict[float, float]]:
-    """Choose the `c` of `linear_probe` with the best validation accuracy (the smallest of ties).
+    """Choose of PROBE_CS the `c` of `linear_probe` with the best validation accuracy (the smallest of ties).
 
     Returns it and the accuracy of each. Validation clips of classes missing in the support count as wrong.
     """
     truth = np.asarray(valid_labels)
     accuracy = {}
-    for c in sorted(cs):
+    for c in PROBE_CS:
         scores = linear_probe(valid, support, labels, n_classes, c)
         accuracy[c] = float(np.mean(scores.argmax(axis=1) == truth))
     return max(accuracy, key=lambda c: accuracy[c]), accuracy

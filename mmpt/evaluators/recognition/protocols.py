@@ -21,7 +21,6 @@ from mmpt.evaluators.metrics.bootstrap import bootstrap_intervals
 from mmpt.evaluators.metrics.ranking import Ranks
 from mmpt.evaluators.metrics.ranks import (
     ABSENT,
-    KS,
     chance_metrics,
     class_rank_intervals,
     class_rank_metrics,
@@ -108,7 +107,7 @@ def run_protocol(
 def _zero_shot(
     queries: Split, prompts: list[str], texts: NDArray, prompt_of: NDArray[np.int64], options: Options
 ) -> list[Outcome]:
-    ranks = rank_embeddings(texts, queries.vectors, prompt_of, ks=KS)
+    ranks = rank_embeddings(texts, queries.vectors, prompt_of)
     nearest = prompt_of.copy()
     if len(wrong := np.flatnonzero(ranks.v2t > 1)):
         nearest[wrong] = nearest_prompts(texts, queries.vectors[wrong])

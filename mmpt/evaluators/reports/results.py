@@ -1,6 +1,5 @@
 """Compute the results of a retrieval evaluation and save them in a folder."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +15,23 @@ from mmpt.evaluators.metrics.retrieval import metrics_from_ranks
 from mmpt.evaluators.metrics.similarity import nearest_prompts, rank_embeddings
 from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.reports.tables import (
-    all_metrics_markdown,
+    METRICS_HEADER,
     code_span,
     escape_markdown,
     format_markdown,
     markdown_table,
+    metrics_rows,
     name_of,
 )
 from mmpt.evaluators.reports.view import CLIPS, REPORT, Answers, ShownClip, evaluation_view
-from mmpt.page.report import report_html
+from mmpt.page.report import report_html, view_of_report
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json, write_text
 from mmpt.utils.output_kinds import EVALUATION
 from mmpt.utils.outputs import real_folder, replace_output
 
+LEVEL = 0.95
+"""Coverage of the intervals."""
 _PROMPTS_LISTED = 100  # in results.md
 _PICTURES = ("confusion_matrix.png", "per_class.png")
 
@@ -104,41 +106,24 @@ class ClipAnswers:
     pictures: bool = True
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """How the results were made. seed: of the training (the bootstrap's is fixed)."""
-
-    checkpoint: str | None = None
-    config: str | None = None
-    command: str | None = None
-    seed: int | None = None
-
-
-def make_results(
-    split: EmbeddedSplit,
-    kind: str = "cosine",
-    provenance: Provenance | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> dict[str, Any]:
+def make_results(split: EmbeddedSplit, kind: str = "cosine", resamples: int = 1000) -> dict[str, Any]:
     """Metrics of a model on a split, as saved in results.json.
 
-    kind: "cosine" or "dot". resamples: of the bootstrap; 0 for no intervals. level: coverage of the
-    intervals. Returns {"t2v", "v2t", "intervals", "bootstrap", "n_videos", "n_prompts", "chance",
-    "similarity", "checkpoint", "config", "command", "seed"}; "chance" is the expected value for random
-    scores. Raises UserError if the arrays do not fit or hold NaN.
+    kind: "cosine" or "dot". resamples: of the bootstrap; 0 for no intervals. Returns {"t2v", "v2t",
+    "intervals", "bootstrap", "n_videos", "n_prompts", "chance", "similarity"}; "chance" is the expected value
+    for random scores. Raises UserError if the arrays do not fit or hold NaN.
     """
     ranks = split.ranks(kind)
     n_prompts = len(split.texts)
     results: dict[str, Any] = dict(metrics_from_ranks(ranks))
     results["intervals"] = {}
     if resamples:
-        results["intervals"] = bootstrap_intervals(ranks, resamples, level)
+        results["intervals"] = bootstrap_intervals(ranks, resamples, LEVEL)
         over = {"v2t": "clips", "t2v": "prompts"}
-        results["bootstrap"] = {"over": over, "resamples": resamples, "level": level}
+        results["bootstrap"] = {"over": over, "resamples": resamples, "level": LEVEL}
     results |= {"n_videos": len(ranks.v2t), "n_prompts": n_prompts}
     results["chance"] = chance(ranks, [(len(prompts), len(clips)) for prompts, clips in split.blocks()])
-    return results | {"similarity": kind, **dataclasses.asdict(provenance or Provenance())}
+    return results | {"similarity": kind}
 
 
 def chance(ranks: Ranks, sizes: Sequence[tuple[int, int]]) -> dict[str, float]:
@@ -250,7 +235,7 @@ def _markdown(
     ]
     if origin:
         parts.append("\n".join(origin) + "\n")
-    parts += ["## All metrics\n", all_metrics_markdown(results)]
+    parts += ["## All metrics\n", markdown_table(METRICS_HEADER, metrics_rows(results)) + "\n"]
     if plots:
         parts.append("![confusion matrix](confusion_matrix.png)\n\n![recall by prompt](per_class.png)\n")
     parts += [
@@ -297,3 +282,24 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     if missing:
         raise UserError(f"{path}: not the results.json of an evaluation: {', '.join(missing)} missing.")
     return results
+
+
+def read_view(folder: Path) -> dict[str, Any]:
+    """The view of an evaluation's folder, without poses if it has no report.html (older versions).
+
+    Raises UserError if it holds no evaluation.
+    """
+    report = folder / REPORT
+    if report.is_file():
+        return view_of_report(report)
+    results = read_results(folder)
+    try:
+        ids = read_json(folder / "ids.json")
+        truth, given = (np.asarray(ids[key], np.int64) for key in ("prompt_of_video", "nearest_prompt"))
+        clips = [ShownClip(str(name)) for name in ids["videos"]]
+        answers = Answers("V2T", "prompt", list(map(str, ids["prompts"])), truth, given)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'ids.json'}: cannot be read ({error}): evaluate the model again."
+        ) from error
+    return evaluation_view(results, answers, clips)

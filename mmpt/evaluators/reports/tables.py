@@ -12,7 +12,6 @@ from mmpt.utils.errors import UserError
 Results = Mapping[str, Any]
 Columns = tuple[tuple[str, str, str], ...]
 RETRIEVAL = "retrieval"
-"""The protocol of results that name none."""
 
 # The columns of the paper's table (SignCLIP / FingerCLIP), in its order: direction, metric, heading.
 COLUMNS: Columns = (
@@ -40,9 +39,14 @@ _COLUMNS_OF: dict[str, Columns] = {
 _TITLES = {"t2v": "text to video", "v2t": "video to text", "v2v": "video to video"}
 
 
+def protocol_of(results: Results) -> str:
+    """The protocol of results; those of older versions name none."""
+    return str(results.get("protocol", RETRIEVAL))
+
+
 def columns_of(results: Results) -> Columns:
     """The columns of a table of results: direction, metric, heading."""
-    return _COLUMNS_OF.get(results.get("protocol", RETRIEVAL), COLUMNS)
+    return _COLUMNS_OF.get(protocol_of(results), COLUMNS)
 
 
 def check_prompts_ranked(protocol: str, what: str) -> None:
@@ -103,11 +107,12 @@ def facts(results: Results) -> str:
         f"{results['n_videos']} clips, {results['n_prompts']} prompts, {results['similarity']} similarity; "
         f"chance: {chance}"
     )
-    if results.get("protocol", RETRIEVAL) != RETRIEVAL:
-        line = f"protocol {results['protocol']}: {line}"
+    protocol = protocol_of(results)
+    if protocol != RETRIEVAL:
+        line = f"protocol {protocol}: {line}"
     if results.get("intervals"):
         how = results["bootstrap"]
-        over = set(how["over"].values()) if results.get("protocol") in _COLUMNS_OF else {"queries"}
+        over = set(how["over"].values()) if protocol in _COLUMNS_OF else {"queries"}
         line += f"; {how['level']:.0%} intervals: bootstrap over {over.pop()}, {how['resamples']} resamples"
     return line
 
@@ -150,6 +155,16 @@ def format_table(results: Results) -> str:
     ]
     warnings = [f"warning: {line}" for line in results.get("warnings", ())]
     return "\n".join([*lines, facts(results), *results.get("notes", ()), *warnings])
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A share with its interval."""
+    return f"{value:.3f} ({low:.3f}-{high:.3f})"
+
+
+def difference(value: float, low: float, high: float) -> str:
+    """A difference of shares with its interval."""
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -195,11 +210,6 @@ def metrics_rows(results: Results) -> list[list[str]]:
                 name = f"{direction.upper()} {metric}" + (f", {which}" if which else "")
                 rows.append([name, number(metric, value), _interval(metric, bounds.get(metric)), chance])
     return rows
-
-
-def all_metrics_markdown(results: Results) -> str:
-    """The rows of metrics_rows as a Markdown table."""
-    return markdown_table(METRICS_HEADER, metrics_rows(results)) + "\n"
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

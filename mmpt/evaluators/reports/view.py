@@ -6,7 +6,6 @@ A view is JSON: {"format", "title", "facts": [line], "warnings": [line], "tables
 for each clip of "clips"; `pairs` are [truth, given, clips] of all clips, most frequent first.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,10 @@ from numpy.typing import NDArray
 
 from mmpt.evaluators.pictures.labels import short_labels
 from mmpt.evaluators.reports.tables import METRICS_HEADER, Results, facts, metrics_rows, name_of
-from mmpt.page.report import view_of_report
 from mmpt.pose.drawn import DRAWING, drawn_pose
 from mmpt.pose.reader import read_clip
 from mmpt.pose.span import Span
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import read_json
-
-log = logging.getLogger(__name__)
 
 POSES = 300
 """Poses that a report holds at most: about 3 kB each."""
@@ -151,34 +146,11 @@ def drawn_clip(clip: ShownClip) -> dict[str, Any]:
 
 def evaluation_view(results: Results, answers: Answers, clips: Sequence[ShownClip]) -> dict[str, Any]:
     """The view of the evaluation of a config (results.json)."""
+    keys = ("split", "config", "checkpoint", "command", "seed")
+    origin = [f"{key}: {results[key]}" for key in keys if results.get(key)]
     lines: dict[str, Sequence[str]] = {
-        "facts": [facts(results), *results.get("notes", ())],
+        "facts": [facts(results), *results.get("notes", ()), *origin],
         "warnings": list(results.get("warnings", ())),
     }
-    origin = {key: results.get(key) for key in ("split", "config", "checkpoint", "command", "seed")}
-    lines["facts"] = [*lines["facts"], *(f"{key}: {value}" for key, value in origin.items() if value)]
     tables = [{"title": "Metrics", "header": list(METRICS_HEADER), "rows": metrics_rows(results)}]
     return make_view(name_of(results), lines, tables, [answers], clips)
-
-
-def read_view(folder: Path) -> dict[str, Any]:
-    """The view of an evaluation's folder, without poses if it has no report.html (older versions).
-
-    Raises UserError if it holds no evaluation.
-    """
-    report = folder / REPORT
-    if report.is_file():
-        return view_of_report(report)
-    from mmpt.evaluators.reports.results import read_results  # it imports this module
-
-    results = read_results(folder)
-    try:
-        ids = read_json(folder / "ids.json")
-        truth, given = (np.asarray(ids[key], np.int64) for key in ("prompt_of_video", "nearest_prompt"))
-        clips = [ShownClip(str(name)) for name in ids["videos"]]
-        answers = Answers("V2T", "prompt", list(map(str, ids["prompts"])), truth, given)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'ids.json'}: cannot be read ({error}): evaluate the model again."
-        ) from error
-    return evaluation_view(results, answers, clips)
