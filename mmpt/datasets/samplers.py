@@ -79,8 +79,9 @@ def prompt_batches(
     """Batches in which no prompt has more than clips_per_prompt clips; every clip is seen exactly once.
 
     labels: the prompt of each clip, as a number. Each prompt's clips are distributed over different batches,
-    drawn again for every epoch, and batch sizes differ by at most clips_per_prompt; if the prompts have
-    different numbers of clips, batches are smaller than batch_size. oversample: repeat clips of rarer prompts
+    drawn again for every epoch, in groups of clips_per_prompt. The numbers of groups of two batches differ by
+    at most one; the last group of a prompt may be smaller. If the prompts have different numbers of clips,
+    batches are smaller than batch_size. oversample: repeat clips of rarer prompts
     until every prompt has as many as the most frequent one, as SignCLIP does.
 
     Raises UserError if batch_size is larger than the prompts can fill.
@@ -121,7 +122,7 @@ def _distribute(
 ) -> list[list[int]]:
     """Put each prompt's groups of clips into different ones of `count` batches of about the same size.
 
-    The sizes differ by at most a group. Prompts and batches take turns in random order. In a fixed order a
+    Their numbers of groups differ by at most one. Prompts and batches take turns in random order. In a fixed order a
     prompt would be contrasted with the same few prompts in every epoch.
     """
     waiting = np.empty(0, dtype=np.int64)  # batches, in the order of their turns

@@ -78,9 +78,14 @@ def augment_temporal(clip: PoseClip, rng: np.random.Generator, max_video_len: in
     if len(clip) < 2:
         return clip
     ratio = rng.normal(1, 0.2)
-    if len(clip) * ratio >= max_video_len:
-        return clip
-    return interpolate(clip, max(round(clip.fps * ratio), 1))
+    fps = max(round(clip.fps * ratio), 1)
+    too_long = max(len(clip) * ratio, frames_at(clip, fps)) >= max_video_len
+    return clip if too_long else interpolate(clip, fps)
+
+
+def frames_at(clip: PoseClip, fps: float) -> int:
+    """The frames of a clip at another frame rate."""
+    return max(round(len(clip) * fps / clip.fps), 1)
 
 
 def interpolate(clip: PoseClip, fps: float) -> PoseClip:
@@ -91,7 +96,7 @@ def interpolate(clip: PoseClip, fps: float) -> PoseClip:
     last such frame it is missing. A point in a single frame is kept if a new frame coincides with that frame.
     """
     frames = len(clip)
-    new_frames = max(round(frames * fps / clip.fps), 1)
+    new_frames = frames_at(clip, fps)
     old_steps, steps = np.linspace(0, 1, frames), np.linspace(0, 1, new_frames)
     # correct for points that are always or never present; the others follow
     data, confidence = _between(clip.data, clip.confidence, np.arange(frames), old_steps, steps)

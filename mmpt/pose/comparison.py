@@ -38,13 +38,14 @@ class PartDifference:
 class ClipDifference:
     """Two files of one video. fps, frames: of A and B. by_time: whether frames were aligned by time.
 
-    scaled: whether the images differ in size. depth: whether A and B have z. shoulders: mean width in A, in
+    compared: frames of A that have one of B. scaled: whether the images differ in size. depth: whether A and B have z. shoulders: mean width in A, in
     pixels; None if no frame shows both.
     """
 
     name: str
     fps: tuple[float, float]
     frames: tuple[int, int]
+    compared: int
     by_time: bool
     scaled: bool
     depth: tuple[bool, bool]
@@ -103,6 +104,7 @@ def compare(name: str, a: PoseFile, b: PoseFile) -> ClipDifference:
         name,
         (a.clip.fps, b.clip.fps),
         (len(a.clip), len(b.clip)),
+        len(rows_a),
         by_time,
         scaled,
         (a.clip.depth, b.clip.depth),
@@ -169,7 +171,7 @@ def _part_summary(part: str, clips: Sequence[ClipDifference]) -> dict[str, Any]:
         if each.px is not None and each.p90_px is not None
     ]
     widths = [(px / shoulders, p90 / shoulders) for shoulders, px, p90 in measured if shoulders]
-    frames = np.array([min(clip.frames) for clip, _ in having])
+    frames = np.array([clip.compared for clip, _ in having])
     sided = np.array([(each.only_a, each.only_b) for _, each in having])
     worst = (
         max(having, key=lambda pair: pair[1].px or 0.0)[0].name if any(px for _, px, _ in measured) else None

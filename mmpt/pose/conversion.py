@@ -20,6 +20,7 @@ from mmpt.pose.components import (
     component_points,
 )
 from mmpt.pose.estimators import Estimator, estimator_of, points_of
+from mmpt.pose.frames import clip_confidence
 from mmpt.pose.people import choose_people
 from mmpt.pose.reader import read_pose
 from mmpt.pose.tool_json import is_frame_folder, read_clip_file, read_frame_folder
@@ -108,6 +109,7 @@ class Conversion:
             len(data),
             int((choice.counts > 1).sum()),
             int((choice.counts == 0).sum()),
+            int(((choice.counts > 0) & (choice.person < 0)).sum()),
             float(unsure.mean()),
             _hands(clip, confidence),
         )
@@ -119,14 +121,16 @@ class Conversion:
 class Facts:
     """What was found in a clip.
 
-    several, empty: frames with several people, with nobody. unsure: share of the points below the least
-    confidence. hands: component of Holistic -> frames that show the hand.
+    several, empty: frames with several people, with nobody. left_out: frames in which nobody overlaps with
+    the tracked person. unsure: share of the points below the least confidence. hands: component of Holistic
+    -> frames that show the hand.
     """
 
     estimator: str
     frames: int
     several: int
     empty: int
+    left_out: int
     unsure: float
     hands: dict[str, int]
 
@@ -134,6 +138,8 @@ class Facts:
         hands = ", ".join(f"{name.partition('_')[0].lower()} {count}" for name, count in self.hands.items())
         people = f", several people in {self.several}" if self.several else ""
         nobody = f", nobody in {self.empty}" if self.empty else ""
+        if self.left_out:
+            nobody += f", nobody near the tracked person in {self.left_out}, which are empty now"
         return (
             f"{self.estimator}, {self.frames} frames{people}{nobody}; hands seen in: {hands or 'none'}; "
             f"{100 * self.unsure:.1f} % of the points below the least confidence"
@@ -230,7 +236,8 @@ def _read_pose_file(path: Path) -> _Clip:
     read_pose(path)  # checks it
     pose = Pose.read(path.read_bytes())
     size = pose.header.dimensions
-    confidence = np.asarray(pose.body.confidence, np.float32)
+    confidence = np.array(pose.body.confidence, np.float32)
+    clip_confidence(confidence, confidence == 0)
     data = np.where((confidence > 0)[..., None], np.ma.getdata(pose.body.data), 0).astype(np.float32)
     about = (float(pose.body.fps), size.width or None, size.height or None)
     parts = pose.header.components

@@ -106,11 +106,19 @@ def _clip(
 ) -> PoseClip:
     """The clip of arrays of one person, changed in place. about: fps, layout, image width, with depth."""
     _hide(values, missing)
+    clip_confidence(trust, missing)
+    return PoseClip(values, trust, *about)
+
+
+def clip_confidence(trust: np.ndarray, missing: np.ndarray) -> None:
+    """Clip confidences to [0, 1], in place, as interpolation leaves them outside.
+
+    Only missing points have confidence 0.
+    """
     low = trust < _LEAST_CONFIDENCE
-    if trust.max() > 1 or (low > missing).any():  # as interpolation leaves them
+    if trust.max() > 1 or (low > missing).any():
         np.clip(trust, _LEAST_CONFIDENCE, 1, out=trust)
     trust[missing] = 0
-    return PoseClip(values, trust, *about)
 
 
 def _hide(values: np.ndarray, missing: np.ndarray) -> None:

@@ -13,6 +13,10 @@ LOST_FRAMES = 25
 """After so many frames without the tracked person, the largest person is tracked."""
 
 
+_THIN = 1e-3
+"""Least width of a box: that of a single point overlaps with itself."""
+
+
 class Choice(NamedTuple):
     """One person for each frame.
 
@@ -42,12 +46,12 @@ def choose_people(data: np.ndarray, confidence: np.ndarray, rule: str = "first")
       overlaps most (intersection over union) with the last box of the tracked person. Nobody, if none
       overlaps; after LOST_FRAMES such frames, the largest person is tracked.
 
-    Of equals the first is chosen.
+    Of equals the first is chosen. Where there is one person only, it is chosen by every rule.
     """
     assert rule in RULES and data.shape[:-1] == confidence.shape, (rule, data.shape, confidence.shape)
     here = (confidence != 0) & np.isfinite(data[..., :2]).all(axis=-1)
     counts = here.any(axis=2).sum(axis=1)
-    if rule == "first":
+    if rule == "first" or data.shape[1] == 1:
         return Choice(np.zeros(len(data), dtype=np.intp), counts)
     boxes = _boxes(data, here)
     largest = np.where(counts > 0, _area(boxes).argmax(axis=1), -1)
@@ -62,9 +66,9 @@ def _boxes(data: np.ndarray, here: np.ndarray) -> np.ndarray:
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-    """Of boxes [..., 4]; -1 for an empty one."""
+    """Of boxes [..., 4], a point or a line counted as thin; -1 for an empty one."""
     size = boxes[..., 2:] - boxes[..., :2]
-    return np.where((size >= 0).all(axis=-1), size.prod(axis=-1), -1)
+    return np.where((size >= 0).all(axis=-1), np.maximum(size, _THIN).prod(axis=-1), -1)
 
 
 def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

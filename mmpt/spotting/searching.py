@@ -114,8 +114,8 @@ class SavedPeaks:
     def floor(self) -> NDArray[np.float32]:
         """The least score of the peaks that are kept: of a text that metrics need, all peaks.
 
-        With one text at a time, the texts compete whatever their thresholds: a peak below all of them suppresses
-        no detection.
+        With one text at a time, the texts compete whatever their thresholds. A peak below all of them
+        suppresses no detection.
         """
         limits = self.options.thresholds.of(self.targets.names)
         one_at_a_time = self.options.search.one_at_a_time

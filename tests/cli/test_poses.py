@@ -135,6 +135,15 @@ def test_the_limits_are_those_of_the_help(part, component):
         assert f"{limit * 100:g} %" in " ".join(command.__doc__.split())
 
 
+def test_shares_of_one_sided_frames_count_compared_frames():
+    a, fast = body(100), body(120)
+    fast = PoseClip(fast.data, fast.confidence.copy(), 2 * a.fps, fast.layout, fast.width)
+    fast.confidence[:, fast.component_slice(LEFT_HAND)] = 0
+    clips = [compare("fast", as_file(a), as_file(fast)), compare("a", as_file(a), as_file(a))]
+    assert [clip.compared for clip in clips] == [60, 100]
+    assert summary(clips)["parts"]["left hand"]["only_a"] == pytest.approx(60 / 160)
+
+
 def test_the_face_is_measured_but_not_judged():
     a = body(n_face=5)
     found = summary([compare("a", as_file(a), as_file(moved(a, FACE, 50)))])

@@ -99,6 +99,32 @@ def test_pose_files_keep_what_they_say(tmp_path, capsys):
     )
 
 
+def test_confidences_outside_0_and_1_leave_no_point_at_the_origin(tmp_path):
+    clip = fake_clip(missing=0)
+    clip.confidence[3:6, 0], clip.confidence[7, 0] = -0.01, 1.5
+    path = write_pose(tmp_path / "a.pose", clip)
+    assert convert(path, "--out", tmp_path / "b.pose") == 0
+    one, other = read_pose(path), read_pose(tmp_path / "b.pose")
+    np.testing.assert_array_equal(one.data, other.data)
+    np.testing.assert_array_equal(one.confidence, other.confidence)
+    assert (Pose.read((tmp_path / "b.pose").read_bytes()).body.confidence[:, 0, 0] > 0).all()
+
+
+def test_a_file_of_one_person_loses_no_frame_at_a_cut(tmp_path, capsys):
+    clip = fake_clip(missing=0)
+    clip.data[6:] += 5000
+    path = write_pose(tmp_path / "a.pose", clip)
+    assert convert(path, "--out", tmp_path / "b.pose") == 0
+    np.testing.assert_array_equal(read_pose(path).data, read_pose(tmp_path / "b.pose").data)
+    assert "near the tracked person" not in capsys.readouterr().out
+    values = people(2, frames=4)
+    values[..., 2] = 1
+    values[:, 1, :, :2] += 5000
+    values[2, :, :, 0] += 20_000
+    assert convert(save(tmp_path / "c.json", mmpose(values)), "--out", tmp_path / "c.pose", *SAYS) == 0
+    assert "nobody near the tracked person in 1, which are empty now" in capsys.readouterr().out
+
+
 def test_a_folder_of_clips_in_all_formats(tmp_path, capsys):
     corpus = tmp_path / "corpus"
     (corpus / "x").mkdir(parents=True)

@@ -45,6 +45,7 @@ def test_class_rank_metrics_by_hand():
     assert metrics["MedianR"] == 3 and metrics["MeanR"] == 4.5
     draws = np.array([[1, 2, 4, 11], [1, 1, 1, 1]])
     assert class_rank_metrics(draws)["R@1"] == (0.25 + 1) / 2
+    assert class_rank_metrics(draws)["MedianR"] == (3 + 1) / 2
 
 
 def test_chance_metrics_equal_random_scores():
@@ -79,6 +80,9 @@ def test_class_rank_intervals():
         widths[count] = intervals["MRR"][1] - intervals["MRR"][0]
     assert widths[800] < widths[50] / 2
     assert class_rank_intervals(places, resamples=50) == class_rank_intervals(places, resamples=50)
+    drawn = np.stack([places, np.full_like(places, 7)])  # the second has the median 7 in each resample
+    alone, both = (class_rank_intervals(ranks, resamples=50)["MedianR"] for ranks in (places, drawn))
+    assert both == [(low + 7) / 2 for low in alone]
     repeated = np.stack([places, places])  # two equal draws give the metrics of one
     assert class_rank_intervals(repeated, resamples=50) == class_rank_intervals(places, resamples=50)
 

@@ -78,7 +78,10 @@ def test_temporal_follows_the_ratio_and_the_limit():
     assert len(augment_temporal(clip, Draws(1.0), 256)) == 12  # ratio 1.2: 30 fps
     assert augment_temporal(clip, Draws(1.0), 12) is clip  # it would reach the limit
     assert len(augment_temporal(clip, Draws(1.0), 13)) == 12
-    single = fake_clip(frames=1)
+    clip = fake_clip(frames=201)
+    for ratio in (1.26, 1.261, 1.27):  # 31.5, 31.525 and 31.75 fps become 32: 257 frames
+        assert augment_temporal(clip, Draws((ratio - 1) / 0.2), 256) is clip
+    clip, single = fake_clip(frames=10), fake_clip(frames=1)
     assert augment_temporal(single, Draws(1.0), 256) is single
     assert len(augment_temporal(clip, Draws(-9.0), 256)) == 1  # a ratio below 0
 

@@ -59,6 +59,11 @@ def test_tracked_waits_for_a_person_that_is_missing_and_gives_up_at_last():
         assert set(choice.person[2 + there :]) == ({0} if missing <= LOST_FRAMES else {1})
 
 
+def test_tracked_follows_a_person_of_a_single_point():
+    data, trust = squares([(5, 5, 0), (5, 5, 9), (8, 8, 0), (8, 8, 0)], [None, (500, 500, 90)] * 2)
+    assert choose_people(data, trust, "tracked").person.tolist() == [0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_whatever_the_order_of_the_people_the_same_person_is_chosen(rule):
     rng = np.random.default_rng(3)

@@ -49,10 +49,9 @@ def class_rank_metrics(ranks: ArrayLike, n_candidates: int | None = None) -> dic
     n_candidates: number of classes that were ranked; a higher rank is never a hit, even for a larger k.
     Required if clips may be of absent classes.
     """
-    given = np.asarray(ranks)
-    values = _values(given.reshape(-1, given.shape[-1]), n_candidates)
-    metrics = {name: float(column.mean()) for name, column in values.items()}
-    return metrics | {"MedianR": float(np.median(given))}
+    given = np.atleast_2d(ranks)
+    metrics = {name: float(column.mean()) for name, column in _values(given, n_candidates).items()}
+    return metrics | {"MedianR": float(np.median(given, axis=1).mean())}
 
 
 def class_rank_intervals(
@@ -66,15 +65,15 @@ def class_rank_intervals(
 
     See mmpt.evaluators.metrics.bootstrap. Draws are not resampled. The same seed gives the same intervals.
     """
-    given = np.asarray(ranks).reshape(-1, np.asarray(ranks).shape[-1])
-    draws, count = given.shape
+    given = np.atleast_2d(ranks)
+    count = given.shape[1]
     values = _values(given, n_candidates)
-    drawn = np.tile(np.arange(count), draws)
+    clips = np.arange(count)
     found: dict[str, list[NDArray]] = {name: [] for name in (*values, "MedianR")}
-    for weights in resampling_weights(count, resamples, seed, width=draws * count):
+    for weights in resampling_weights(count, resamples, seed, width=given.size):
         for name, column in values.items():
             found[name].append(weights @ column / count)
-        found["MedianR"].append(medians(given.ravel(), weights, drawn))
+        found["MedianR"].append(np.mean([medians(draw, weights, clips) for draw in given], axis=0))
     return percentiles(found, level)
 
 
