@@ -26,6 +26,12 @@ from mmpt.extractors import EXTRACTORS
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = "notebooks/search_signs"
 FROM_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+#: In the repository, links lead to the files that these pages are generated from.
+GENERATED = FROM_ROOT | {
+    "mmpt/cli": "commands.md",
+    "mmpt/config/schema.py": "config_keys.md",
+    f"{NOTEBOOK}.ipynb": f"{NOTEBOOK}.md",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -43,9 +49,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links to the Markdown files of the project's root point to their pages."""
-    for source, target in FROM_ROOT.items():
-        markdown = re.sub(rf"\]\((\.\./)*{source}", f"]({target}", markdown)
+    """Let links to the sources of generated pages point to these pages."""
+    for source, target in GENERATED.items():
+        markdown = re.sub(rf"\]\((\.\./)*{re.escape(source)}(?=[)#])", f"]({target}", markdown)
     return markdown
 
 

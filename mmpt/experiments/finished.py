@@ -123,7 +123,7 @@ def compare_finished(runs: Sequence[Finished]) -> list[dict[str, Any]]:
 def comparison_table(rows: Sequence[dict[str, Any]], runs: Sequence[Finished], listed: int) -> str:
     """The rows in Markdown, then the first `listed` clips whose answer changed, with both answers."""
     by, other = (" ".join(name) for name in compared_by(runs[0].results))
-    header = ["run", _heading(by), "difference", "right now", "wrong now", _heading(other)]
+    header = ["run", _heading(by), "difference", "newly right", "newly wrong", _heading(other)]
     cells = [
         [
             escape_markdown(row["run"]),

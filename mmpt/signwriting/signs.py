@@ -141,7 +141,10 @@ def _symbol(text: str, fsw: str, place: int) -> Symbol:
 
 @functools.lru_cache(maxsize=1 << 16)
 def canonical(sign: Sign) -> Sign:
-    """The sign in the middle of its box, its symbols in a fixed order: equal for signs that look the same."""
+    """The sign in the middle of its box, its symbols in a fixed order.
+
+    Symbols that overlap keep their order if the sign would look different in another one.
+    """
     from signwriting.utils.canonicalize import canonicalize
 
     return read_sign(canonicalize(sign.fsw)) if sign.box else sign

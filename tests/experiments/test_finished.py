@@ -54,7 +54,8 @@ def test_compare_command_prints_and_writes(
     out = tmp_path / "compare.md"
     assert main(["experiment", "compare", *map(str, runs), "--clips", "2", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "+0.167" in shown and "| c0 | A | A | B |" in shown and "and 1 more clips" in shown
+    assert "+0.167" in shown and "| newly right | newly wrong |" in shown
+    assert "| c0 | A | A | B |" in shown and "and 1 more clips" in shown
     assert "| c3 | A | B | A |" in out.read_text()
     assert main(["experiment", "compare", *map(str, runs), "--out", str(tmp_path / "c.json")]) == 0
     assert json.loads((tmp_path / "c.json").read_text())[1]["now wrong"] == ["c0"]
