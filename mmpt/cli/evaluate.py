@@ -189,6 +189,8 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     about |= {"split": args.split, "command": args.command_line}
     queries = splits[args.split]
     prompts = prompts_of(model, table, queries, args.prompt) if with_prompts else None
+    if prompts is not None:
+        about["warnings"] += [f"{line}." for line in model.text_processor.what_is_lost(prompts[0])]
     outcomes: list[Outcome] = []
     for name in names:
         log.info("protocol %s", name)

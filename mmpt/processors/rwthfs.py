@@ -86,7 +86,8 @@ class RWTHFSMetaProcessor(MetaProcessor):
         if split != "train" and config.train_path is not None and Path(config.train_path).is_file():
             both = sorted(set(ids) & set(_read_ids(Path(config.train_path))))
             if both:
-                made.leaks = [f"{len(both)} clips are in {config.train_path} too: {some_of(both)}."]
+                others = Path(config.train_path).name
+                made.leaks = [f"{len(both)} clips are in {others} too: {some_of(both)}."]
         return made
 
     def describe(self) -> str:

@@ -54,6 +54,13 @@ def test_evaluate_prompt_template(model_folder, small_table, tmp_path):
         }
 
 
+def test_the_report_says_what_the_model_does_not_see_of_prompts(model_folder, small_table, tmp_path):
+    long = ("--protocol", "zero_shot", "--prompt", "{text} " + "of an alphabet " * 30)
+    assert evaluate(model_folder, small_table, tmp_path, *long) == 0
+    (line,) = json.loads((tmp_path / "protocols.json").read_text())["warnings"]
+    assert line.startswith("6 of 6 prompts have more than 21 tokens and are cut (dataset.max_len=24): ")
+
+
 def test_evaluate_on_train_needs_allow_train(model_folder, small_table, tmp_path, capsys):
     options = ("--protocol", "zero_shot", "--split", "train")
     assert evaluate(model_folder, small_table, tmp_path, *options) == 2
