@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"may be repeated; all: without {' and '.join(SEARCHES)}, which a task config takes, too",
     )
     table.add_argument("--split", default="test", help="split to evaluate (default: test)")
-    table.add_argument("--out", type=Path, help="report folder (default: eval next to the model folder)")
+    table.add_argument("--out", type=Path, help="report folder (default: protocols beside the model folder)")
     table.add_argument("--prompt", help="template of prompts, as 'Sign {text}.' (default: the model's)")
     table.add_argument("--k", type=int, help="knn: number of neighbours (default: 5)")
     table.add_argument("--draws", type=int, help="prototypes, one-shot: random draws (default: 10)")
@@ -163,7 +163,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     keep_freed_memory()
     run_all = "all" in args.protocol
     requested = _requested_protocols(args)
-    out = args.out or args.model.parent / "eval"
+    out = args.out or args.model.parent / "protocols"
     workers = check_workers(args.workers, cores())
     table = read_table(args.table)
     options = _protocol_options(args, [r.signed_language for r in table.rows if r.split == "train"])

@@ -54,6 +54,24 @@ def test_evaluate_prompt_template(model_folder, small_table, tmp_path):
         }
 
 
+def test_evaluations_of_a_config_and_of_a_table_have_folders_of_their_own(
+    tiny_yaml, model_folder, small_table, tmp_path, capsys
+):
+    model = shutil.copytree(model_folder, tmp_path / "signs" / "model")
+    of_table = ["--model", str(model), "--table", str(small_table), "--protocol", "v2v", "--workers", "0"]
+    of_table += ["--bootstrap", "0", "--no-pictures"]
+    of_config = [str(tiny_yaml), f"fairseq.common_eval.path={model}", "eval.bootstrap=0"]
+    for command in (of_table, of_config, of_table):
+        assert main(command) == 0
+    results, protocols = model.with_name("eval"), model.with_name("protocols")
+    assert (results / "results.json").is_file() and (protocols / "protocols.json").is_file()
+    capsys.readouterr()
+    assert main([*of_table, "--out", str(results)]) == 2
+    assert "give another folder with --out.\n" in capsys.readouterr().err
+    assert main([*of_config, f"eval.save_path={protocols}"]) == 2
+    assert "give another folder with eval.save_path=DIR.\n" in capsys.readouterr().err
+
+
 def test_the_report_says_what_the_model_does_not_see_of_prompts(model_folder, small_table, tmp_path):
     long = ("--protocol", "zero_shot", "--prompt", "{text} " + "of an alphabet " * 30)
     assert evaluate(model_folder, small_table, tmp_path, *long) == 0

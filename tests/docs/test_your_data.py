@@ -50,7 +50,7 @@ def test_your_data_whole_page(folder):
     for block in blocks("bash"):
         run_script(block, folder)
     assert time.monotonic() - started < 15 * 60
-    found = json.loads((folder / "runs/my_signs/eval/protocols.json").read_text())
+    found = json.loads((folder / "runs/my_signs/protocols/protocols.json").read_text())
     right = {(o["protocol"], o["setting"]): o["metrics"].get("R@1") for o in found["outcomes"]}
     assert {name for name, _ in right} == {"zero_shot", "v2v", "knn", "prototypes", "linear_probe"}
     assert right["zero_shot", "v2t"] > 0.5 and right["v2v", "1-NN"] > 0.5
