@@ -1,5 +1,6 @@
 """The model card of a model folder: facts of the run, read back, nothing invented."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,10 +10,12 @@ import torch
 import mmpt
 from mmpt.cli.main import main
 from mmpt.config import load_config, save_config
+from mmpt.embedding.card_facts import collect_card
 from mmpt.embedding.model_card import NOT_RECORDED, ModelCard, plain
 from mmpt.models import load_tokenizer
 from mmpt.models.fingerprint import model_fingerprint
 from mmpt.models.folder import LoadedModel
+from mmpt.models.loading import load_model
 from mmpt.page.report import view_of_report
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
@@ -123,6 +126,42 @@ def test_results_and_card_keep_what_weakens_an_evaluation(tiny_yaml, tmp_path, c
     assert card["warnings"] == found
     for text in (printed, (folder / "results.md").read_text(), (tmp_path / "m" / "README.md").read_text()):
         assert "'anna' is in test (6), train (1)" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ({}, ["Clips over 32 frames are cut."]),
+        (
+            {"clip_window": [0.25, 0.75], "clip_frames": 10},
+            ["Reads 10 evenly spaced frames from 25% to 75% of a clip."],
+        ),
+        ({"clip_frames": 32}, ["Reads 32 evenly spaced frames from 0% to 100% of a clip."]),
+        (
+            {"clip_frames": 33},
+            [
+                "Reads 33 evenly spaced frames from 0% to 100% of a clip.",
+                "Samples over 32 frames are cut.",
+            ],
+        ),
+        (
+            {"clip_window": [0, 0.5], "long_video": "uniform"},
+            ["Reads every frame from 0% to 50% of a clip.", "Parts over 32 frames are subsampled."],
+        ),
+    ],
+)
+def test_card_says_which_frames_of_a_clip_are_read(model_folder, options, limits):
+    loaded = load_model(model_folder)
+    sampled = dataclasses.replace(loaded.dataset_cfg, **options)
+    card = collect_card(dataclasses.replace(loaded, dataset_cfg=sampled, path=None), "0")
+    assert card.limits[: len(limits) + 1] == [*limits, "Prompts over 24 token ids are cut."]
+
+
+def test_card_of_video_features_reads_all_frames(model_folder):
+    loaded = load_model(model_folder)
+    features = dataclasses.replace(loaded.dataset_cfg, video_processor="VideoProcessor", clip_frames=10)
+    card = collect_card(dataclasses.replace(loaded, dataset_cfg=features, path=None), "0")
+    assert card.limits[0] == "Clips over 32 frames are cut."
 
 
 def test_card_that_people_edited_is_kept_until_the_model_changes(run, tmp_path, caplog):
