@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+import mmpt
 from mmpt.cli.evaluate import main
 from mmpt.embedding.storage import read_embedding_set
 from mmpt.evaluators.recognition.protocols import PROTOCOLS
+from mmpt.models.loading import model_hash
 from mmpt.page.report import view_of_report
 from mmpt.processors.table_file import read_table
 from tests.commands import run_code
@@ -70,6 +72,22 @@ def test_evaluations_of_a_config_and_of_a_table_have_folders_of_their_own(
     assert "give another folder with --out.\n" in capsys.readouterr().err
     assert main([*of_config, f"eval.save_path={protocols}"]) == 2
     assert "give another folder with eval.save_path=DIR.\n" in capsys.readouterr().err
+
+
+def test_a_model_converted_again_is_the_same_model(model_folder, small_table, tmp_path):
+    """Its card may be another one, such as with an evaluation; config.json holds the hash of the card."""
+    first, again = shutil.copytree(model_folder, tmp_path / "first"), tmp_path / "again"
+    with open(first / "README.md", "a") as card:
+        card.write("\nEvaluated.\n")
+    mmpt.from_pretrained(first).save_pretrained(again)
+    assert model_hash(again) != model_hash(first)
+    assert evaluate(first, small_table, tmp_path / "out", "--protocol", "v2v") == 0
+    vectors = (tmp_path / "out" / "embeddings" / "embeddings.npy").stat()
+    assert evaluate(again, small_table, tmp_path / "out", "--protocol", "v2v") == 0
+    assert (tmp_path / "out" / "embeddings" / "embeddings.npy").stat() == vectors, "not embedded again"
+    found = json.loads((tmp_path / "out" / "protocols.json").read_text())
+    assert found["model"]["folder"] == "again" and found["of"]["model"] == found["model"]["fingerprint"]
+    assert f"- model: `{found['of']['model']}`" in (tmp_path / "out" / "protocols.md").read_text()
 
 
 def test_the_report_says_what_the_model_does_not_see_of_prompts(model_folder, small_table, tmp_path):

@@ -70,8 +70,8 @@ def save_recognition(
 
 
 def report_of(split: str, model: dict[str, str], table: dict[str, str]) -> dict[str, str]:
-    """What a report is of. model, table: their provenance, with the keys sha256 and file."""
-    return {"model": model["sha256"], "table": table["file"], "split": split}
+    """What a report is of. model, table: their provenance, with the keys fingerprint and file."""
+    return {"model": model["fingerprint"], "table": table["file"], "split": split}
 
 
 def results_table(outcomes: Sequence[Outcome]) -> str:
@@ -219,7 +219,7 @@ def _page(
     ]
     parts.append("\n".join(notes) + "\n" if notes else "")
     facts = {
-        "model": about["model"]["sha256"],
+        "model": about["model"]["fingerprint"],
         "table": about["table"]["sha256"],
         "command": about["command"],
     }
