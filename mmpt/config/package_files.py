@@ -23,6 +23,18 @@ def package_configs() -> dict[str, Path]:
     return {file.stem: file for file in reversed(files)}
 
 
+def description(path: Path) -> str:
+    """The comment at the start of a config, up to the line in which a sentence ends; "" if there is none."""
+    text = ""
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line.startswith("#"):
+            break
+        text = f"{text} {line.removeprefix('#').strip()}".strip()
+        if text.endswith((".", "!", "?")):
+            break
+    return text
+
+
 def config_path(name: str | Path) -> Path:
     """The file of a config: a path as it is, or that of `package:NAME`. Raises UserError if there is none."""
     text = str(name)

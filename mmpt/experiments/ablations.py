@@ -11,6 +11,7 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.config.compare import differences
+from mmpt.config.package_files import description
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.experiments.runs import Run
@@ -42,10 +43,9 @@ class Ablation:
 
 
 def about(path: Path, first: Path) -> str:
-    """What a config changes: the comment in its first line, or its changes to `first` without paths."""
-    line = path.read_text(encoding="utf-8").partition("\n")[0]
-    if line.startswith("#"):
-        return line.removeprefix("#").strip()
+    """What a config changes: its description, or its changes to `first` without paths."""
+    if text := description(path):
+        return text
     changed = differences(load_config(first), load_config(path))
     paths = ("save_dir", "save_path", "tensorboard_logdir")
     return ", ".join(
