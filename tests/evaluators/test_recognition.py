@@ -84,7 +84,7 @@ def test_recognition_settings_classes_and_coverage():
     (one,) = run_protocol("v2v", test, train, valid, prompts, Options(resamples=0))
     assert (one.n, len(one.classes)) == (240, 11) and one.coverage == pytest.approx(share)
     assert one.chance["R@1"] == pytest.approx(share / 11) and one.metrics["R@1"] <= share
-    assert "they count as wrong" in one.notes[0]
+    assert "clips are of classes without support clips: this counts as wrong" in one.notes[0]
     shots = run_protocol("prototypes", test, train, valid, prompts, Options(resamples=0, draws=3))
     assert [o.setting for o in shots] == ["k=1", "k=5", "k=10", "all"]
     assert shots[0].metrics["R@1"] < shots[3].metrics["R@1"]

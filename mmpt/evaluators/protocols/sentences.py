@@ -15,6 +15,7 @@ from mmpt.evaluators.metrics.tied_ranks import (
 from mmpt.evaluators.protocols.base import LEVEL, PROTOCOLS, Evaluated, EvaluationProtocol
 from mmpt.evaluators.reports.results import ClipAnswers
 from mmpt.evaluators.reports.view import CLIPS
+from mmpt.utils.text import counted
 
 SENTENCES = "sentences"
 
@@ -50,7 +51,8 @@ def pair_results(ranks: PairRanks, labels: NDArray[np.int64], resamples: int = 1
     results["duplicates"] = duplicates
     results["notes"] = [
         f"gallery: {n_clips} clips and their {n_clips} texts, {n_texts} of them distinct; "
-        f"{duplicates['texts']} texts have several clips ({duplicates['clips']} clips)"
+        f"{counted(duplicates['texts'], 'text has', 'texts have')} several clips "
+        f"({duplicates['clips']} clips)"
     ]
     if several.any():
         results["grouped"] = _of(ranks.grouped, {"t2v": n_texts, "v2t": n_texts}, labels, resamples)
