@@ -37,7 +37,9 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
     theirs.fit(np.stack([vector[r.id] for r in train]), [r.text for r in train])
     accuracy = theirs.score(np.stack([vector[r.id] for r in test]), [r.text for r in test])
     assert outcomes["v2v", "1-NN"]["metrics"]["R@1"] == pytest.approx(accuracy)
-    assert "| v2v | 1-NN | 6 | 6 | 1.000 |" in capsys.readouterr().out
+    shown, page = capsys.readouterr().out, (tmp_path / "protocols.md").read_text()
+    few = "prototypes k=5: mean of 10 draws; 6 of 6 classes have fewer than 5 clips"
+    assert "| v2v | 1-NN | 6 | 6 | 1.000 |" in shown and f"\n{few}\n" in shown and f"\n- {few}\n" in page
     report = view_of_report(tmp_path / "report.html")
     answers = {answer["name"]: answer for answer in report["answers"]}
     right = np.equal(answers["v2v 1-NN"]["truth"], answers["v2v 1-NN"]["given"]).mean()
@@ -46,10 +48,14 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
     assert all(clip["pose"]["frames"] > 1 and clip["signer"] for clip in report["clips"])
 
 
-def test_evaluate_prompt_template(model_folder, small_table, tmp_path):
+def test_evaluate_prompt_template(model_folder, small_table, tmp_path, capsys):
     template = "<{spoken_language}> <{signed_language}> {text}"
     options = ("--protocol", "zero_shot", "--prompt", template, "--split", "valid")
     assert evaluate(model_folder, small_table, tmp_path, *options) == 0
+    assert json.loads((tmp_path / "protocols.json").read_text())["prompt"] == template
+    assert f"\n- prompt: `{template}`\n" in (tmp_path / "protocols.md").read_text()
+    assert f"prompt: {template}" in view_of_report(tmp_path / "report.html")["facts"]
+    assert f"\nprompt: {template}\n" in capsys.readouterr().out
     with open(tmp_path / "per_class.csv") as file:
         assert {row["class"] for row in csv.DictReader(file)} == {
             f"<en> <asq> {letter}" for letter in "ABCDEF"
