@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"may be repeated; all: without {' and '.join(SEARCHES)}, which a task config takes, too",
     )
     table.add_argument("--split", default="test", help="split to evaluate (default: test)")
-    table.add_argument("--out", type=Path, help="report folder (default: eval next to the model folder)")
+    table.add_argument("--out", type=Path, help="report folder (default: protocols beside the model folder)")
     table.add_argument("--prompt", help="template of prompts, as 'Sign {text}.' (default: the model's)")
     table.add_argument("--k", type=int, help="knn: number of neighbours (default: 5)")
     table.add_argument("--draws", type=int, help="prototypes, one-shot: random draws (default: 10)")
@@ -152,7 +152,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     from mmpt.embedding.table_splits import embed_table, prompt_texts, prompts_of, shown_clips
     from mmpt.evaluators.recognition.outcome import Outcome
     from mmpt.evaluators.recognition.protocols import WITH_PROMPTS, WITHOUT_SUPPORT, run_protocol
-    from mmpt.evaluators.recognition.report import report_of, results_table, save_recognition
+    from mmpt.evaluators.recognition.report import notes_of, report_of, results_table, save_recognition
     from mmpt.evaluators.recognition.searches import check_one_shot
     from mmpt.processors.table_file import read_table
     from mmpt.utils.allocator import keep_freed_memory
@@ -163,7 +163,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     keep_freed_memory()
     run_all = "all" in args.protocol
     requested = _requested_protocols(args)
-    out = args.out or args.model.parent / "eval"
+    out = args.out or args.model.parent / "protocols"
     workers = check_workers(args.workers, cores())
     table = read_table(args.table)
     options = _protocol_options(args, [r.signed_language for r in table.rows if r.split == "train"])
@@ -173,8 +173,10 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     of = report_of(args.split, model.provenance(), {"file": table.path.name})
     check_output(out, PROTOCOL_REPORT, of, args.force)
     # errors are reported before hours of embedding
-    if with_prompts := not {*names}.isdisjoint(WITH_PROMPTS):
-        prompt_texts(model, table, evaluated, args.prompt)
+    template = None
+    if not {*names}.isdisjoint(WITH_PROMPTS):
+        template = args.prompt or model.table_templates[0]
+        prompt_texts(model, table, evaluated, template)
     if "one-shot" in names:
         check_one_shot(evaluated, options)
     needed = [args.split] + ([] if {*names} <= {*WITHOUT_SUPPORT} else ["train", "valid"])
@@ -186,9 +188,11 @@ def _evaluate_table(args: argparse.Namespace) -> None:
         return
     if args.split == "train":
         about["warnings"].insert(0, "Evaluated on training data: this says nothing about new clips.")
-    about |= {"split": args.split, "command": args.command_line}
+    about |= {"split": args.split, "prompt": template, "command": args.command_line}
     queries = splits[args.split]
-    prompts = prompts_of(model, table, queries, args.prompt) if with_prompts else None
+    prompts = None if template is None else prompts_of(model, table, queries, template)
+    if prompts is not None:
+        about["warnings"] += [f"{line}." for line in model.text_processor.what_is_lost(prompts[0])]
     outcomes: list[Outcome] = []
     for name in names:
         log.info("protocol %s", name)
@@ -201,7 +205,7 @@ def _evaluate_table(args: argparse.Namespace) -> None:
     about["warnings"] += skipped
     shown = shown_clips(table, queries.ids, model.video_processor.suffix, args.vfeat_dir)
     files = save_recognition(out, about, outcomes, queries, not args.no_pictures, args.force, shown)
-    _show(about, results_table(outcomes), files)
+    _show(about, [results_table(outcomes), *notes_of(outcomes)], files)
 
 
 def _possible_protocols(
@@ -286,10 +290,12 @@ def _collect_skipped(run_all: bool, reasons: list[str]) -> Iterator[None]:
         reasons.append(f"Not run: {error}")
 
 
-def _show(about: dict[str, Any], table: str, files: list[Path]) -> None:
+def _show(about: dict[str, Any], results: list[str], files: list[Path]) -> None:
     for line in about["warnings"]:
         print(f"warning: {line}")
-    print(table)
+    print(*results, sep="\n")
+    if about["prompt"] is not None:
+        print(f"prompt: {about['prompt']}")
     print(f"report: {files[0]}")
 
 

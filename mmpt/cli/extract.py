@@ -19,6 +19,7 @@ from mmpt.cli.command import Command
 from mmpt.extractors import EXTRACTORS, get_extractor
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     summary = extract_folder(extractor, args.folder, args.out, options)
     for kind_of, keys in (("warnings for", summary.noted), ("nothing written for", summary.skipped)):
         if keys:
-            log.warning("%s %d files:", kind_of, len(keys))
+            log.warning("%s %s:", kind_of, counted(len(keys), "file"))
         for key in list(keys)[:MAX_LISTED]:
             log.warning("  %s%s", key, f": {'; '.join(summary.noted[key])}" if key in summary.noted else "")
         if len(keys) > MAX_LISTED:

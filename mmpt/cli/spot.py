@@ -27,6 +27,7 @@ from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.outputs import FORCE_HELP
+from mmpt.utils.text import counted
 
 if TYPE_CHECKING:
     from mmpt.embedding.embedder import SignCLIP
@@ -159,7 +160,10 @@ def run(args: argparse.Namespace) -> int:
     )
     report = spot_recordings(model, args.recordings, targets, args.out, options, references)
     if "shard" in report:
-        print(f"shard {report['shard']}: {report['searched']} recordings, {report['windows']} windows")
+        print(
+            f"shard {report['shard']}: {counted(report['searched'], 'recording')}, "
+            f"{counted(report['windows'], 'window')}"
+        )
     else:
         _print(report, args)
     failed = report.get("failed", {})  # of an output of an earlier version: none
@@ -236,7 +240,10 @@ def _targets(args: argparse.Namespace, model: "SignCLIP") -> "Targets":
 def _print(report: dict[str, Any], args: argparse.Namespace) -> None:
     """One line for each recording, and the metrics as a table."""
     for row in report["recordings"]:
-        found = f"{row['detections']} detections in {row['seconds']:.1f} s, {row['windows']} windows"
+        found = (
+            f"{counted(row['detections'], 'detection')} in {row['seconds']:.1f} s, "
+            f"{counted(row['windows'], 'window')}"
+        )
         print(f"{row['recording']}: {found}")
     chosen = report["thresholds"]
     if args.choose_threshold:

@@ -23,10 +23,16 @@ def package_configs() -> dict[str, Path]:
     return {file.stem: file for file in reversed(files)}
 
 
-def first_comment(config: Path) -> str | None:
-    """The comment in the first line of a config; None if it has none."""
-    line = config.read_text(encoding="utf-8").partition("\n")[0]
-    return line.removeprefix("#").strip() if line.startswith("#") else None
+def description(path: Path) -> str:
+    """The comment at the start of a config, up to the line in which a sentence ends; "" if there is none."""
+    text = ""
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line.startswith("#"):
+            break
+        text = f"{text} {line.removeprefix('#').strip()}".strip()
+        if text.endswith((".", "!", "?")):
+            break
+    return text
 
 
 def config_path(name: str | Path) -> Path:

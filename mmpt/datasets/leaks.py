@@ -81,12 +81,13 @@ def find_leaks(rows: Sequence[TableRow], files: Sequence[Path], by_name: bool = 
 
 
 def shared_with_training(table: Table, split: str) -> list[str]:
-    """Leaks between a split and the training split, one message per kind.
+    """Leaks between a split and the training split, one message per kind, for results and model cards.
 
-    Paths are compared, not the files' content, so copies under another name are not found.
+    The table is named without its folder. Paths are compared, not the files' content, so copies under
+    another name are not found.
     """
     both = [row for row in table.rows if row.split in ("train", split)]
-    return find_leaks(both, [row.path for row in both], by_name=True).in_short(table.path)
+    return find_leaks(both, [row.path for row in both], by_name=True).in_short(Path(table.path.name))
 
 
 def _overlapping(rows: list[TableRow]) -> list[list[TableRow]]:

@@ -65,6 +65,8 @@ class MMDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self._fixed: tuple[int, list[list[int]]] | None = None
         self._prompt_shares = np.cumsum(self._draws.prompt_weights)
         self.epoch = 1
+        self.warnings: Sequence[str] = ()
+        """What weakens results with this split, for their report."""
         self.prompts = list(dict.fromkeys(example.text for example in examples))
         number = {prompt: label for label, prompt in enumerate(self.prompts)}
         self.labels = [number[example.text] for example in examples]

@@ -25,6 +25,7 @@ from mmpt.signwriting import Sign
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.parallel import ordered_map
+from mmpt.utils.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,7 @@ class TableReport:
     @property
     def verdict(self) -> str:
         """The counts, such as "1 error, 0 warnings"."""
-        found = {"error": len(self.errors), "warning": len(self.warnings)}
-        return ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in found.items())
+        return f"{counted(len(self.errors), 'error')}, {counted(len(self.warnings), 'warning')}"
 
     def as_json(self) -> dict[str, Any]:
         """The report without the facts of each clip, as JSON values."""
@@ -201,7 +201,7 @@ def frame_rates(clips: Sequence[ClipFacts]) -> dict[str, int]:
 def _warn_about_rates(report: TableReport) -> None:
     rates = frame_rates(report.clips)
     if rates and max(map(float, rates)) > MIXED * min(map(float, rates)):
-        counts = [f"{rate} ({count} clips)" for rate, count in rates.items()]
+        counts = [f"{rate} ({counted(count, 'clip')})" for rate, count in rates.items()]
         report.warnings.append(
             f"the clips have different frame rates: {some_of(counts)} frames per second, so the same "
             "sign has more frames in some of them: extract all videos with --fps of one rate."
@@ -213,9 +213,9 @@ def _warn_about_rates(report: TableReport) -> None:
     ]
     if cut:
         report.warnings.append(
-            f"{len(cut)} clips are parts in milliseconds of .pose files before version 0.2, which store the "
-            "frame rate without its decimals (29.97 as 29: 2.6 s off at 80 s): give start_frame and "
-            f"end_frame, or extract the poses again: {some_of(cut)}."
+            f"{counted(len(cut), 'clip is', 'clips are')} cut in milliseconds from .pose files before "
+            "version 0.2, which store the frame rate without its decimals (29.97 as 29: 2.6 s off at 80 s): "
+            f"give start_frame and end_frame, or extract the poses again: {some_of(cut)}."
         )
 
 
@@ -261,26 +261,31 @@ def _warn_about_clips(report: TableReport) -> None:
     idle = [row.id for row, clip in readable if clip.right == 0 and clip.left and row.left_handed]
     if idle:
         report.warnings.append(
-            f"{len(idle)} clips are marked as left-handed, but only their right hand is visible: "
+            f"{counted(len(idle), 'clip is', 'clips are')} marked as left-handed, but only the right hand is "
+            "visible: "
             f"{some_of(idle)}."
         )
     left_only = [row.id for row, clip in readable if clip.right == 0 and clip.left and not row.left_handed]
     if left_only and report.reader is None:
         report.warnings.append(
-            f"{len(left_only)} clips show the left hand only and are not marked as left-handed: a model "
-            "of the right hand reads nothing of them; mark them in the column 'left_handed': "
+            f"{counted(len(left_only), 'clip shows', 'clips show')} the left hand only and "
+            f"{'is' if len(left_only) == 1 else 'are'} not marked as left-handed: a model of the right hand "
+            "reads nothing there; mark left-handed clips in the column 'left_handed': "
             f"{some_of(left_only)}."
         )
     named = {
-        f"have fewer than {SHORT} frames": lambda c: c.frames < SHORT,
-        f"have more than {report.longest} frames": lambda c: (c.sampled or c.frames) > report.longest,
+        ("has", "have", f"fewer than {SHORT} frames"): lambda c: c.frames < SHORT,
+        ("has", "have", f"more than {report.longest} frames"): lambda c: (
+            (c.sampled or c.frames) > report.longest
+        ),
     }
     if report.reader is None:
-        named["show no hand at all"] = lambda c: c.left == 0 and c.right == 0
-    for what, is_so in named.items():
+        named["shows", "show", "no hand at all"] = lambda c: c.left == 0 and c.right == 0
+    for (one, many, what), is_so in named.items():
         found = [row.id for row, clip in readable if is_so(clip)]
         if found:
-            report.warnings.append(f"{len(found)} clips {what}: {some_of(found)}.")
+            verb = counted(len(found), f"clip {one}", f"clips {many}")
+            report.warnings.append(f"{verb} {what}: {some_of(found)}.")
 
 
 def _warn_about_texts(report: TableReport, config: Config | None) -> None:

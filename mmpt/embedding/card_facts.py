@@ -125,15 +125,24 @@ def _evaluations(checkpoint: Path, config: Config | None, fingerprint: str) -> l
 def _limits(loaded: LoadedModel) -> list[str]:
     """What follows from the model's settings."""
     dataset = loaded.dataset_cfg
+    poses = VIDEO_PROCESSORS.get(dataset.video_processor, "dataset.video_processor").suffix == ".pose"
+    window, frames = (dataset.clip_window, dataset.clip_frames) if poses else (None, None)
+    limits, what = [], "Clips"
+    if window is not None or frames is not None:
+        start, end = window or (0, 1)
+        what = "Parts" if frames is None else "Samples"
+        read = "Reads every frame" if frames is None else f"Reads {frames} evenly spaced frames"
+        limits.append(f"{read} from {start:.0%} to {end:.0%} of a clip.")
     fate = {
         "truncate": "cut",
         "uniform": "subsampled",
         "error": "refused",
         "windows": f"embedded as overlapping windows of {dataset.max_video_len} frames, which are pooled",
     }[dataset.long_video]
-    limits = [f"Clips over {dataset.max_video_len} frames are {fate}."]
+    if frames is None or frames > dataset.max_video_len:
+        limits.append(f"{what} over {dataset.max_video_len} frames are {fate}.")
     limits.append(f"Prompts over {dataset.max_len} token ids are cut.")
-    if VIDEO_PROCESSORS.get(dataset.video_processor, "dataset.video_processor").suffix == ".pose":
+    if poses:
         parts = dataset.pose_components
         named = ", ".join(parts) if isinstance(parts, list) else parts or "the full body"
         if dataset.pose_layout == CANONICAL:

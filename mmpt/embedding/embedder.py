@@ -142,9 +142,13 @@ class SignCLIP:
         return LoadedModel(self.model, self.model_cfg, self.dataset_cfg, self.tokenizer, self.path)
 
     def provenance(self) -> dict[str, str]:
-        """Name and hash of the model folder or checkpoint."""
+        """Fingerprint of the model; name and hash of its folder or checkpoint."""
         assert self.path is not None, "this model was not loaded from a file"
-        return {"folder": self.path.name, "sha256": model_hash(self.path)}
+        return {
+            "fingerprint": self.fingerprint,
+            "folder": self.path.name,
+            "sha256": model_hash(self.path),
+        }
 
     @property
     def dim(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.utils.errors import UserError
+from mmpt.utils.text import counted
 
 COSINE_MEDIAN, COSINE_LEAST, SAME_PROMPT = 0.99, 0.9, 0.95
 """Poses can be mixed from these on: median and minimum cosine, share of clips whose first prompt stays."""
@@ -52,7 +53,7 @@ def why_not_mixed(found: dict[str, Any]) -> list[str]:
         return ["the model cannot read both of any clip"]
     reasons = []
     if found["refused"]:
-        reasons.append(f"the model refuses {len(found['refused'])} clips")
+        reasons.append(f"the model refuses {counted(len(found['refused']), 'clip')}")
     for key, what, limit in (("median", "median", COSINE_MEDIAN), ("least", "minimum", COSINE_LEAST)):
         if not found[key] >= limit:
             reasons.append(f"{what} cosine {found[key]:.4f} (at least {limit:g})")

@@ -77,7 +77,7 @@ def embed_clips(
     options = options or EmbedOptions()
     for job in jobs:
         check_name(job.path)
-    key = parts_key(jobs, windows, about, options.portion)
+    key = parts_key(jobs, windows, {**about, "model": model.fingerprint}, options.portion)
     of = made_of(about, model.fingerprint)
     sharding = options.sharding
     shard_of = {**of, "portion": options.portion, "clips": len(jobs), "files": key[:16]}

@@ -119,9 +119,11 @@ def _evaluate(
     results |= origin
     results |= {"split": split, "model": model_fingerprint(loaded), "evaluated": facts, "blank": blank}
     results["mmpt_version"] = __version__
+    warnings = [*dataset.warnings]
     if blank:
-        warning = blank_warning(blank, len(video_ids), processor.blank_means)
-        results["warnings"] = [warning, *results.get("warnings", ())]
+        warnings.append(blank_warning(blank, len(video_ids), processor.blank_means))
+    if warnings:
+        results["warnings"] = [*warnings, *results.get("warnings", ())]
     results["protocol"] = config.eval.protocol
     shown = [ShownClip(e.video_id, e.path, e.span, e.signer, e.language, e.text) for e in dataset.examples]
     files = save_report(task.results_path(), results, embedded, force=force, clips=shown, answers=answers)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.config.compare import differences
-from mmpt.config.package_files import first_comment
+from mmpt.config.package_files import description
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.reports.tables import difference, markdown_table, with_interval
 from mmpt.experiments.runs import Run
@@ -44,9 +44,9 @@ class Ablation:
 
 
 def about(path: Path, first: Path) -> str:
-    """What a config changes: the comment in its first line, or its changes to `first` without paths."""
-    if (comment := first_comment(path)) is not None:
-        return comment
+    """What a config changes: its description, or its changes to `first` without paths."""
+    if text := description(path):
+        return text
     changed = differences(load_config(first), load_config(path))
     paths = ("save_dir", "save_path", "tensorboard_logdir")
     return ", ".join(

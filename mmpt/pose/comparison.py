@@ -12,6 +12,7 @@ from mmpt.pose.facts import PARTS, pose_files
 from mmpt.pose.normalization import shoulder_frame
 from mmpt.pose.reader import PoseFile, read_file
 from mmpt.utils.errors import UserError
+from mmpt.utils.text import counted
 
 LIMITS = {"median": 0.01, "p90": 0.05, "one_sided": 0.05, "fps": 0.05}
 """Poses can be mixed up to these: distances of body and hands in shoulder widths, the share of frames in
@@ -215,11 +216,13 @@ def why_not_mixed(found: dict[str, Any], needs_depth: bool = True) -> list[str]:
         reasons.append("no distance in shoulder widths could be measured")
     if found["other fps"]:
         reasons.append(
-            f"{found['other fps']} clips have frame rates that differ by more than {LIMITS['fps']:.0%}"
+            f"in {counted(found['other fps'], 'clip')} the frame rates differ by more than "
+            f"{LIMITS['fps']:.0%}"
         )
     if found["only one has z"] and needs_depth:
         reasons.append(
-            f"in {found['only one has z']} clips only one has z (pose_layout: canonical needs none)"
+            f"in {counted(found['only one has z'], 'clip')} only one has z "
+            "(pose_layout: canonical needs none)"
         )
     return reasons
 
@@ -227,8 +230,11 @@ def why_not_mixed(found: dict[str, Any], needs_depth: bool = True) -> list[str]:
 def table(found: dict[str, Any]) -> str:
     """A summary as text."""
     a, b = found["frames"]
-    notes = [f"{found[key]} clips: {key}" for key in _NOTES if found[key]]
-    lines = [f"{found['clips']} clips, {a} frames in A, {b} in B" + "".join(f"; {note}" for note in notes)]
+    notes = [f"{counted(found[key], 'clip')}: {key}" for key in _NOTES if found[key]]
+    lines = [
+        f"{counted(found['clips'], 'clip')}, {a} frames in A, {b} in B"
+        + "".join(f"; {note}" for note in notes)
+    ]
     lines.append(f"{'part':<11} points  median px  p90 px  median sw  p90 sw  only A  only B  largest in")
     for part, each in found["parts"].items():
         px, p90_px = (_number(each[key], ".2f") for key in ("px", "p90_px"))

@@ -16,6 +16,7 @@ from mmpt.pose.preparation import PosePreparation
 from mmpt.pose.reader import PoseFile, read_file
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import files_under
+from mmpt.utils.text import counted
 
 PARTS = {"body": POSE, "face": FACE, "left hand": LEFT_HAND, "right hand": RIGHT_HAND}
 
@@ -201,16 +202,17 @@ _MIXED = ("layout", "fps", "image", "version", "z", "people")
 
 def table(name: str, found: dict[str, Any]) -> str:
     """A summary as text; what differs between the files is called mixed."""
-    lines = [f"{name}: {_files(found['files'])}, {found['frames']} frames, {found['seconds']:.1f} s"]
+    lines = [f"{name}: {counted(found['files'], 'file')}, {found['frames']} frames, {found['seconds']:.1f} s"]
     for key in _MIXED:
         shown = [
-            f"{value} ({_files(count)})" if len(found[key]) > 1 else value
+            f"{value} ({counted(count, 'file')})" if len(found[key]) > 1 else value
             for value, count in found[key].items()
         ]
         lines.append(f"  {key:<10}  {'mixed: ' if len(shown) > 1 else ''}{'; '.join(shown)}")
     if found["frames with several people"]:
         lines.append(
-            f"  {found['frames with several people']} frames show several people: see dataset.person"
+            f"  {counted(found['frames with several people'], 'frame shows', 'frames show')} several people: "
+            "see dataset.person"
         )
     lines.append(f"  {'part':<10}  points  frames  confidence  files without")
     for part, facts in found["parts"].items():
@@ -219,13 +221,13 @@ def table(name: str, found: dict[str, Any]) -> str:
         row = f"{points:>6}  {facts['frames']:6.1%}  {trust:>10}  {found['files without'][part]:>13}"
         lines.append(f"  {part:<10}  {row}")
     if model := found.get("model"):
-        files = "; ".join(f"{has} in {_files(count)}" for has, count in model["files that have"].items())
+        files = "; ".join(
+            f"{has} in {counted(count, 'file')}" for has, count in model["files that have"].items()
+        )
         lines.append(
             f"  of the model's {model['landmarks']} landmarks: {files}; a frame shows {model['seen']:.1%}"
         )
-        lines += [f"  the model refuses {_files(n)}: {reason}" for reason, n in model["refused"].items()]
+        lines += [
+            f"  the model refuses {counted(n, 'file')}: {reason}" for reason, n in model["refused"].items()
+        ]
     return "\n".join(lines)
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'s' if count != 1 else ''}"

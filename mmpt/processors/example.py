@@ -15,7 +15,7 @@ from mmpt.processors.table_file import Table
 from mmpt.registry import Registry
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
-from mmpt.utils.text import nfc
+from mmpt.utils.text import counted, nfc
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ class MetaProcessor(abc.ABC):
 
     def describe(self) -> str:
         """One line for the log: the number of clips and prompts."""
-        return f"{len(self.examples)} clips of {len({e.text for e in self.examples})} prompts"
+        prompts = {example.text for example in self.examples}
+        return f"{counted(len(self.examples), 'clip')} of {counted(len(prompts), 'prompt')}"
 
 
 class ClipSource(Protocol):

@@ -19,7 +19,7 @@ from mmpt.signwriting.alphabets import has_alphabet, signs_of_letter
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import content_ids, file_stamp
 from mmpt.utils.packages import package_folder
-from mmpt.utils.text import nfc
+from mmpt.utils.text import counted, nfc
 
 log = logging.getLogger(__name__)
 
@@ -177,10 +177,14 @@ class FingerspellingMetaProcessor(MetaProcessor):
         line = super().describe() + ": " + " ".join(f"{name}:{n}" for name, n in sorted(counts.items()))
         if self.without_sign:
             left = " ".join(f"{name}:{n}" for name, n in sorted(self.without_sign.items()))
-            line += f"; {sum(self.without_sign.values())} clips without SignWriting left out: {left}"
+            line += (
+                f"; {counted(sum(self.without_sign.values()), 'clip')} without SignWriting left out: {left}"
+            )
         letters_only = sum("" in example.other_texts for example in self.examples)
         if letters_only:
-            line += f"; {letters_only} clips have no SignWriting, only a letter prompt"
+            line += (
+                f"; {counted(letters_only, 'clip has', 'clips have')} no SignWriting, only a letter prompt"
+            )
         return line
 
 

@@ -12,7 +12,7 @@ from mmpt.processors.example import META_PROCESSORS, Example, MetaProcessor
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.missing_data_hints import RWTH, how_to_get_features
-from mmpt.utils.text import read_lines
+from mmpt.utils.text import counted, read_lines
 
 PROMPT = "Fingerspell the letter {letter} in German Sign Language."
 _NAME = re.compile(r"(?P<signer>\d+)_(?P<letter>\d+)_(?P<sequence>\d+)_(?P<camera>cam\d+)")
@@ -86,7 +86,10 @@ class RWTHFSMetaProcessor(MetaProcessor):
         if split != "train" and config.train_path is not None and Path(config.train_path).is_file():
             both = sorted(set(ids) & set(_read_ids(Path(config.train_path))))
             if both:
-                made.leaks = [f"{len(both)} clips are in {config.train_path} too: {some_of(both)}."]
+                others = Path(config.train_path).name
+                made.leaks = [
+                    f"{counted(len(both), 'clip is', 'clips are')} in {others} too: {some_of(both)}."
+                ]
         return made
 
     @classmethod

@@ -9,6 +9,7 @@ from mmpt.processors.table_file import SPLIT_NAMES
 from mmpt.processors.table_writer import read_csv, split_by
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
+from mmpt.utils.text import counted
 from mmpt.utils.videos import CLIP_SUFFIXES
 
 
@@ -25,7 +26,10 @@ def listed(file: Path, column: str, names: Iterable[str]) -> dict[str, str]:
         if cells.setdefault(name, cell) != cell:
             raise UserError(f"{file}: {name} is listed with {cells[name]!r} and {cell!r} as its {column}.")
     if missing := [name for name in names if name not in cells]:
-        raise UserError(f"{file}: {len(missing)} recordings are not listed: {some_of(missing)}.")
+        raise UserError(
+            f"{file}: {counted(len(missing), 'recording is', 'recordings are')} not listed: "
+            f"{some_of(missing)}."
+        )
     return {name: cells[name] for name in names}
 
 
@@ -81,8 +85,8 @@ class SplitRule:
         if self.by == "signer":
             if missing := [name for name, those in signers_of.items() if not all(those) or not those]:
                 raise UserError(
-                    f"the signers of {len(missing)} recordings are not known ({some_of(missing)}): give "
-                    "--signer, or --split-by recording."
+                    f"the signers of {counted(len(missing), 'recording')} are not known "
+                    f"({some_of(missing)}): give --signer, or --split-by recording."
                 )
             groups = _joined(signers_of)
         splits = split_by(groups.values(), (self.shares[2] / 100, self.shares[1] / 100), self.seed)

@@ -14,6 +14,7 @@ from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.processors.templates import PromptTemplates, check_weights
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
+from mmpt.utils.text import counted
 from mmpt.utils.videos import CLIP_SUFFIXES, how_to_extract, is_video
 
 
@@ -84,11 +85,10 @@ class TableMetaProcessor(MetaProcessor):
         more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
         line = super().describe() + (f": {groups}{more}" if groups else "")
         if self.without_sign:
-            line += (
-                f"; {len(self.without_sign)} clips without SignWriting left out: {some_of(self.without_sign)}"
-            )
+            left_out = counted(len(self.without_sign), "clip")
+            line += f"; {left_out} without SignWriting left out: {some_of(self.without_sign)}"
         without = sum("" in example.other_texts for example in self.examples)
-        return line + (f"; {without} clips have no SignWriting" if without else "")
+        return line + (f"; {counted(without, 'clip has', 'clips have')} no SignWriting" if without else "")
 
 
 def clip_files(

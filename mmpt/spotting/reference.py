@@ -11,7 +11,7 @@ from mmpt.spotting.metrics import Segments
 from mmpt.timed_text import SUFFIXES, read_captions
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
-from mmpt.utils.text import nfc
+from mmpt.utils.text import counted, nfc
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,12 @@ def read_references(
         )
     if others:
         log.warning(
-            "%d segments of the reference have texts that are not searched for, and do not count: %s",
-            *(sum(others.values()), some_of([repr(text) for text in others])),
+            "%s not searched for, and not counted: %s",
+            counted(
+                sum(others.values()),
+                "segment of the reference has a text that is",
+                "segments of the reference have texts that are",
+            ),
+            some_of([repr(text) for text in others]),
         )
     return found

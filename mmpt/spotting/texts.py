@@ -13,7 +13,7 @@ from mmpt.search import Index
 from mmpt.spotting.scores import Targets
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
-from mmpt.utils.text import nfc, read_lines
+from mmpt.utils.text import counted, nfc, read_lines
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ def targets_of_file(model: SignCLIP, path: Path, template: str | None = None) ->
         pairs = list(dict.fromkeys((row.text, made[0]) for row, made in zip(table.rows, prompts)))
         if without := [label for label, prompt in pairs if not prompt]:
             log.warning(
-                "%s: %d texts have no sign, hence no prompt: %s", path, len(without), some_of(without)
+                "%s: %s no sign, hence no prompt: %s",
+                *(path, counted(len(without), "text has", "texts have"), some_of(without)),
             )
         pairs = [(label, prompt) for label, prompt in pairs if prompt]
     if not pairs:

@@ -198,7 +198,7 @@ class Task:
         spans = None
         if training and config.span_sampling is not None:
             spans = self._span_sampler(open_recordings(processor, clips, config))
-        corpus.examples = list(clips.examples)  # without the skipped ones
+        total, corpus.examples = len(corpus.examples), list(clips.examples)  # without the skipped ones
         if training:
             self._check_known(corpus)
         self._check_width(clips)
@@ -212,16 +212,26 @@ class Task:
         )
         log.info("%s: %s", split, corpus.describe())
         shared = [] if corpus.table is None or split == "train" else shared_with_training(corpus.table, split)
-        for leak in [*corpus.leaks, *shared]:
-            log.warning("%s: results will be too optimistic: %s", split, leak)
-        for lost in dataset.lost_of_prompts():
-            log.warning("%s: %s", split, lost)
-        level = logging.INFO if config.long_video == "windows" else logging.WARNING
+        warnings = [
+            f"results will be too optimistic: {leak.rstrip('.')}" for leak in [*corpus.leaks, *shared]
+        ]
+        if skipped := total - len(dataset):
+            warnings.append(f"{skipped} of {total} clips are skipped (dataset.on_bad_example: skip)")
+        warnings += dataset.lost_of_prompts()
         limit = f"longer than max_video_len={config.max_video_len} (long_video: {config.long_video})"
+        long = []
         if spans is not None and config.clip_frames is None and spans.longest > config.max_video_len:
-            log.log(level, "%s: drawn parts have up to %d frames, %s", split, spans.longest, limit)
+            long = [f"drawn parts have up to {spans.longest} frames, {limit}"]
         elif spans is None and dataset.n_long():
-            log.log(level, "%s: %d of %d clips are %s", split, dataset.n_long(), len(dataset), limit)
+            long = [f"{dataset.n_long()} of {len(dataset)} clips are {limit}"]
+        if config.long_video == "windows":  # reads all frames
+            for line in long:
+                log.info("%s: %s", split, line)
+        else:
+            warnings += long
+        for line in warnings:
+            log.warning("%s: %s", split, line)
+        dataset.warnings = warnings
         return dataset
 
     def _span_sampler(self, recordings: Recordings) -> SpanSampler:

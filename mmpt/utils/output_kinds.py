@@ -41,6 +41,7 @@ EVALUATION = OutputKind(
         *("confusion_matrix.png", "per_class.png", "report.html"),
     ),
     old_keys=("t2v", "v2t", "n_videos", "n_prompts"),
+    option="eval.save_path=DIR",
 )
 PROTOCOL_REPORT = OutputKind(
     "a report of protocols",

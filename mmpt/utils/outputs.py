@@ -33,7 +33,7 @@ class OutputKind:
 
     noun: for messages, such as "an index". record: see the module docstring. names: patterns of the files.
     old_keys: keys of the record before it had a "format". alone: the folder holds nothing else. edited: files
-    that people edit, so that check_files does not compare them.
+    that people edit, so that check_files does not compare them. option: the one that names the folder.
     """
 
     noun: str
@@ -43,6 +43,7 @@ class OutputKind:
     old_keys: tuple[str, ...] = ()
     alone: bool = False
     edited: tuple[str, ...] = ()
+    option: str = "--out"
 
     @property
     def journal(self) -> str:
@@ -93,6 +94,7 @@ def _check_folder(
     names: Iterable[str],
 ) -> None:
     owned, written = _owned(real, kind), {PurePosixPath(name) for name in names}
+    elsewhere = f"give another folder with {kind.option}"
     around = {folder for path in written for folder in path.parents}
     for name in _entries(real, kind):
         place = PurePosixPath(name)
@@ -102,7 +104,7 @@ def _check_folder(
             keep = "" if conflict else ", or --force (in Python: force=True), which leaves it where it is"
             raise UserError(
                 f"{folder} holds {name!r}, which does not belong to {kind.noun} written by this command: "
-                f"give another folder{keep}."
+                f"{elsewhere}{keep}."
             )
     if force:
         return
@@ -110,18 +112,14 @@ def _check_folder(
     there = {name: hashes for name, hashes in owned.items() if os.path.lexists(real / name)}
     if None in there.values():
         raise UserError(
-            f"{folder} holds {kind.noun} of an older version, without a list of its files: give another "
-            f"folder, {_FORCE}."
+            f"{folder} holds {kind.noun} of an older version, without a list of its files: "
+            f"{elsewhere}, {_FORCE}."
         )
     if record and (what := differing(record.get("of") or {}, of or {})):
-        raise UserError(
-            f"{folder} holds {kind.noun} of something else ({what}): give another folder, {_FORCE}."
-        )
+        raise UserError(f"{folder} holds {kind.noun} of something else ({what}): {elsewhere}, {_FORCE}.")
     for name, hashes in there.items():
         if not _unchanged(real / name, hashes):
-            raise UserError(
-                f"{folder}: {name} was changed after it was written: give another folder, {_FORCE}."
-            )
+            raise UserError(f"{folder}: {name} was changed after it was written: {elsewhere}, {_FORCE}.")
 
 
 @contextlib.contextmanager

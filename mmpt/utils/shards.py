@@ -230,7 +230,7 @@ def _check_fits(out: Path, shard: Shard, of: Mapping[str, Any]) -> None:
         if other.count != shard.count:
             raise UserError(
                 f"{out / FOLDER} holds shards of {other.count}, not of {shard.count}: give another folder "
-                f"with --out, or delete {out / FOLDER} to begin again."
+                f"with --out (for a config: eval.save_path), or delete {out / FOLDER} to begin again."
             )
     for other in there:
         if record := _record(out, other):
@@ -242,8 +242,8 @@ def _check_same(out: Path, shard: Shard, record: dict[str, Any], of: Mapping[str
     """Raises UserError if a shard that is there is of something else."""
     if what := differing(record["of"], of):
         raise UserError(
-            f"shard {shard} in {out} is of something else ({what}): give another folder with --out, or "
-            f"delete {out / FOLDER} to begin again."
+            f"shard {shard} in {out} is of something else ({what}): give another folder with --out (for a "
+            f"config: eval.save_path), or delete {out / FOLDER} to begin again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Normalise text (Unicode NFC), make it printable, and split the lines of a list."""
+"""Normalise text (Unicode NFC), make it printable, split the lines of a list, and count in words."""
 
 import unicodedata
 from pathlib import Path
@@ -33,3 +33,11 @@ def read_lines(path: str | Path) -> list[str]:
                 "file with line ends \\n or \\r\\n."
             )
     return lines
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """The count with its noun, and a verb if it has one: "1 clip shows", "2 clips show".
+
+    many: None: `one` with an s.
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"

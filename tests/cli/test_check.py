@@ -88,8 +88,8 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert "1 of 6 classes of test have no clip in train: Omega." in warnings
     assert "2 of 9 prompts have the same token ids as another one" in warnings
     assert "'ä' as 'A', 'a' as 'A'" in warnings
-    assert f"1 clips show no hand at all: {train[5]['id']}" in warnings
-    assert f"1 clips have fewer than 3 frames: {train[5]['id']}" in warnings
+    assert f"1 clip shows no hand at all: {train[5]['id']}" in warnings
+    assert f"1 clip has fewer than 3 frames: {train[5]['id']}" in warnings
     assert found["splits"]["train"]["unreadable"] == 2
     assert "error: " in capsys.readouterr().out
 
@@ -180,7 +180,7 @@ def test_check_table_left_handed_signer(tmp_path):
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
     found = report(tmp_path / "t.csv")
     assert found["splits"]["valid"]["without_right_hand"] == 1
-    told = f"marked as left-handed, but only their right hand is visible: {other['id']}"
+    told = f"marked as left-handed, but only the right hand is visible: {other['id']}"
     assert any(told in line for line in found["warnings"])
 
 
@@ -212,7 +212,7 @@ def test_frame_rates_are_shown_and_mixed_ones_are_a_warning(tmp_path, capsys):
     assert main([str(write_table(tmp_path / "t.csv", rows))]) == 0
     assert report(tmp_path / "t.csv")["splits"]["valid"]["fps"] == {"25": 5, "59.94": 1}
     said = capsys.readouterr().out
-    assert "the clips have different frame rates: 25 (17 clips), 59.94 (1 clips)" in said
+    assert "the clips have different frame rates: 25 (17 clips), 59.94 (1 clip)" in said
     assert "25, 59.94 |" in said
 
 
@@ -231,7 +231,7 @@ def test_parts_in_milliseconds_of_poses_with_integer_rates_are_a_warning(tmp_pat
     )
     main([str(tmp_path / "t.csv")])
     (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "milliseconds" in line]
-    assert warning.startswith("1 clips are parts in milliseconds") and warning.endswith(": a.")
+    assert warning.startswith("1 clip is cut in milliseconds from .pose files") and warning.endswith(": a.")
 
 
 def _as_version_0_1(content: bytearray) -> bytes:

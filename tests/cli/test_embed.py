@@ -69,7 +69,8 @@ def test_embed_folder_equals_one_clip_at_a_time(model_folder, folder, tmp_path):
     alone = np.concatenate([model.embed_pose([folder / row["path"]]) for row in made.ids])
     np.testing.assert_allclose(made.vectors, alone, atol=1e-5)
     about = json.loads((tmp_path / "out" / "provenance.json").read_text())
-    assert about["model"] == {"folder": "model", "sha256": model_hash(model_folder)}
+    facts = {"folder": "model", "sha256": model_hash(model_folder)}
+    assert about["model"] == facts | {"fingerprint": model.fingerprint}
     assert about["count"] == 40 and about["dim"] == 32 and about["failed"] == {}
     assert not (tmp_path / "out" / "parts").exists()
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+import mmpt
 from mmpt.cli.evaluate import main
 from mmpt.embedding.storage import read_embedding_set
 from mmpt.evaluators.recognition.protocols import PROTOCOLS
+from mmpt.models.loading import model_hash
 from mmpt.page.report import view_of_report
 from mmpt.processors.table_file import read_table
 from tests.commands import run_code
@@ -35,7 +37,9 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
     theirs.fit(np.stack([vector[r.id] for r in train]), [r.text for r in train])
     accuracy = theirs.score(np.stack([vector[r.id] for r in test]), [r.text for r in test])
     assert outcomes["v2v", "1-NN"]["metrics"]["R@1"] == pytest.approx(accuracy)
-    assert "| v2v | 1-NN | 6 | 6 | 1.000 |" in capsys.readouterr().out
+    shown, page = capsys.readouterr().out, (tmp_path / "protocols.md").read_text()
+    few = "prototypes k=5: mean of 10 draws; 6 of 6 classes have fewer than 5 clips"
+    assert "| v2v | 1-NN | 6 | 6 | 1.000 |" in shown and f"\n{few}\n" in shown and f"\n- {few}\n" in page
     report = view_of_report(tmp_path / "report.html")
     answers = {answer["name"]: answer for answer in report["answers"]}
     right = np.equal(answers["v2v 1-NN"]["truth"], answers["v2v 1-NN"]["given"]).mean()
@@ -45,18 +49,64 @@ def test_all_protocols_by_hand_on_the_saved_embeddings(model_folder, small_table
 
 
 @pytest.mark.parametrize(
-    "options, prompt",
+    "options, template",
     [
-        ([], "Fingerspell the letter {}."),
-        (["--prompt", "<{spoken_language}> <{signed_language}> {text}"], "<en> <asq> {}"),
+        ([], "Fingerspell the letter {text}."),
+        (["--prompt", "<{spoken_language}> {text}"], "<{spoken_language}> {text}"),
     ],
 )
-def test_evaluate_prompt_template(model_folder, small_table, tmp_path, options, prompt):
+def test_evaluate_prompt_template(model_folder, small_table, tmp_path, capsys, options, template):
     """Without --prompt, the prompts are those of the model's training."""
     options = ("--protocol", "zero_shot", "--split", "valid", *options)
     assert evaluate(model_folder, small_table, tmp_path, *options) == 0
+    assert json.loads((tmp_path / "protocols.json").read_text())["prompt"] == template
+    assert f"\n- prompt: `{template}`\n" in (tmp_path / "protocols.md").read_text()
+    assert f"prompt: {template}" in view_of_report(tmp_path / "report.html")["facts"]
+    assert f"\nprompt: {template}\n" in capsys.readouterr().out
+    prompts = {template.format(text=letter, spoken_language="en") for letter in "ABCDEF"}
     with open(tmp_path / "per_class.csv") as file:
-        assert {row["class"] for row in csv.DictReader(file)} == {prompt.format(c) for c in "ABCDEF"}
+        assert {row["class"] for row in csv.DictReader(file)} == prompts
+
+
+def test_evaluations_of_a_config_and_of_a_table_have_folders_of_their_own(
+    tiny_yaml, model_folder, small_table, tmp_path, capsys
+):
+    model = shutil.copytree(model_folder, tmp_path / "signs" / "model")
+    of_table = ["--model", str(model), "--table", str(small_table), "--protocol", "v2v", "--workers", "0"]
+    of_table += ["--bootstrap", "0", "--no-pictures"]
+    of_config = [str(tiny_yaml), f"fairseq.common_eval.path={model}", "eval.bootstrap=0"]
+    for command in (of_table, of_config, of_table):
+        assert main(command) == 0
+    results, protocols = model.with_name("eval"), model.with_name("protocols")
+    assert (results / "results.json").is_file() and (protocols / "protocols.json").is_file()
+    capsys.readouterr()
+    assert main([*of_table, "--out", str(results)]) == 2
+    assert "give another folder with --out.\n" in capsys.readouterr().err
+    assert main([*of_config, f"eval.save_path={protocols}"]) == 2
+    assert "give another folder with eval.save_path=DIR.\n" in capsys.readouterr().err
+
+
+def test_a_model_converted_again_is_the_same_model(model_folder, small_table, tmp_path):
+    """Its card may be another one, such as with an evaluation; config.json holds the hash of the card."""
+    first, again = shutil.copytree(model_folder, tmp_path / "first"), tmp_path / "again"
+    with open(first / "README.md", "a") as card:
+        card.write("\nEvaluated.\n")
+    mmpt.from_pretrained(first).save_pretrained(again)
+    assert model_hash(again) != model_hash(first)
+    assert evaluate(first, small_table, tmp_path / "out", "--protocol", "v2v") == 0
+    vectors = (tmp_path / "out" / "embeddings" / "embeddings.npy").stat()
+    assert evaluate(again, small_table, tmp_path / "out", "--protocol", "v2v") == 0
+    assert (tmp_path / "out" / "embeddings" / "embeddings.npy").stat() == vectors, "not embedded again"
+    found = json.loads((tmp_path / "out" / "protocols.json").read_text())
+    assert found["model"]["folder"] == "again" and found["of"]["model"] == found["model"]["fingerprint"]
+    assert f"- model: `{found['of']['model']}`" in (tmp_path / "out" / "protocols.md").read_text()
+
+
+def test_the_report_says_what_the_model_does_not_see_of_prompts(model_folder, small_table, tmp_path):
+    long = ("--protocol", "zero_shot", "--prompt", "{text} " + "of an alphabet " * 30)
+    assert evaluate(model_folder, small_table, tmp_path, *long) == 0
+    (line,) = json.loads((tmp_path / "protocols.json").read_text())["warnings"]
+    assert line.startswith("6 of 6 prompts have more than 21 tokens and are cut (dataset.max_len=24): ")
 
 
 def test_evaluate_on_train_needs_allow_train(model_folder, small_table, tmp_path, capsys):

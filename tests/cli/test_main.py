@@ -84,7 +84,14 @@ def test_package_configs_are_found_from_any_folder(
     assert main(["config", "show", "mine.yaml"]) == 0
     assert "temperature: 0.125" in capsys.readouterr().out
     assert main(["config", "list"]) == 0
-    assert "package:fslex_demo " in capsys.readouterr().out
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if " " in line)
+    assert told["package:fslex_demo"] == "The model of `make demo`: fslex_best with its own run folder."
+    assert told["package:fslex"].endswith("the test sign languages are not in the training split.")
+    assert told["package:test_rwthfs_zs"] == "S3D features, VideoCLIP zero-shot: no training."  # of two lines
+    assert told["package:fslex_best_no_ema"] == "no EMA weights"
+    of_ablations = {f"package:{file.stem}" for file in (ROOT / "projects/signclip/ablations").glob("*.yaml")}
+    cut = {name for name, text in told.items() if not text.endswith(".")}
+    assert cut == of_ablations
 
 
 HEAVY = {

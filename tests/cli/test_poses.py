@@ -97,7 +97,7 @@ def test_info_says_whether_z_is_in_pixels(tmp_path, capsys):
         write_pose(tmp_path / f"{name}.pose", clip)
         assert f"z           {said}\n" in run(capsys, "info", tmp_path / f"{name}.pose")[1]
     assert why_not_mixed(summary([compare("a", as_file(deep), as_file(flat))])) == [
-        "in 1 clips only one has z (pose_layout: canonical needs none)"
+        "in 1 clip only one has z (pose_layout: canonical needs none)"
     ]
 
 
@@ -158,7 +158,7 @@ def test_other_rates_are_aligned_by_time():
             difference = compare("a", as_file(one), as_file(other))
             assert difference.by_time and difference.parts["body"].px == pytest.approx(0, abs=1e-6)
             reasons = why_not_mixed(summary([difference]))
-            assert reasons == ["1 clips have frame rates that differ by more than 5%"]
+            assert reasons == ["in 1 clip the frame rates differ by more than 5%"]
 
 
 def test_a_rate_that_lost_its_fraction_is_compared_frame_by_frame():
@@ -190,7 +190,7 @@ def test_folders_are_matched_by_name(tmp_path, capsys):
         write_pose(tmp_path / folder / "deep" / "same.pose", body())
         write_pose(tmp_path / folder / f"only_{folder}.pose", body())
     status, out, _ = run(capsys, "compare", tmp_path / "a", tmp_path / "b")
-    assert status == 0 and out.startswith("1 clips, 12 frames in A, 12 in B")
+    assert status == 0 and out.startswith("1 clip, 12 frames in A, 12 in B")
     assert "2 files have no counterpart: " in out and "only_a.pose" in out and "only_b.pose" in out
     (tmp_path / "b" / "deep" / "same.pose").write_bytes(b"broken")
     assert run(capsys, "compare", tmp_path / "a", tmp_path / "b")[0] == 1

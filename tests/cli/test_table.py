@@ -144,7 +144,7 @@ def test_split_file(recordings, tmp_path, capsys):
     listed = tmp_path / "splits.csv"
     words = ("from-subtitles", recordings, "--out", tmp_path / "t.csv", "--split-file", listed)
     listed.write_text("\n".join(["recording,split", *lines[1:]]))
-    assert table(*words) == 2 and "1 recordings are not listed: S0/rec0." in capsys.readouterr().err
+    assert table(*words) == 2 and "1 recording is not listed: S0/rec0." in capsys.readouterr().err
     listed.write_text("\n".join(["recording,split", *lines, "S0/rec0,train"]))
     assert table(*words) == 2 and "listed with 'dev' and 'train'" in capsys.readouterr().err
     listed.write_text("\n".join(["recording,split", *lines]))

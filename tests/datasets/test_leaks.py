@@ -157,5 +157,5 @@ def test_shared_with_training_reads_no_file(tmp_path):
     ]
     table = Table(tmp_path / "t.csv", ["id", "path", "text", "split"], rows)
     names = "r2 (train, line 4), r3 (test, line 5)"
-    assert shared_with_training(table, "test") == [f"{table.path}: the same clip is in two splits: {names}."]
+    assert shared_with_training(table, "test") == [f"t.csv: the same clip is in two splits: {names}."]
     assert "r0 (train, line 2), r4 (valid, line 6)" in shared_with_training(table, "valid")[0]

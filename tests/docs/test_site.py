@@ -53,6 +53,7 @@ def test_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_contents(site: Path, pages: dict[Path, Page]) -> None:
+    assert not [*site.rglob("*.py*"), *site.rglob("__pycache__")]
     commands = (site / "commands.html").read_text(encoding="utf-8")
     assert not [name for name in command_names() if f"usage: signclip {name} " not in commands]
     assert "--no-refine-face" in commands, "the options of one extractor"

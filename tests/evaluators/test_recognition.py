@@ -84,7 +84,7 @@ def test_recognition_settings_classes_and_coverage():
     (one,) = run_protocol("v2v", test, train, valid, prompts, Options(resamples=0))
     assert (one.n, len(one.classes)) == (240, 11) and one.coverage == pytest.approx(share)
     assert one.chance["R@1"] == pytest.approx(share / 11) and one.metrics["R@1"] <= share
-    assert "they count as wrong" in one.notes[0]
+    assert "clips are of classes without support clips: this counts as wrong" in one.notes[0]
     shots = run_protocol("prototypes", test, train, valid, prompts, Options(resamples=0, draws=3))
     assert [o.setting for o in shots] == ["k=1", "k=5", "k=10", "all"]
     assert shots[0].metrics["R@1"] < shots[3].metrics["R@1"]
@@ -132,7 +132,7 @@ def quick_map(monkeypatch):
 def test_recognition_report(tmp_path, quick_map):
     test, train, valid, prompts = make()
     outcomes = [o for name in PROTOCOLS for o in run_protocol(name, test, train, valid, prompts, Options())]
-    about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
+    about = {"model": {"folder": "m", "fingerprint": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
     about |= {"split": "test", "command": "c", "warnings": ["Judged on training data."]}
     files = save_recognition(tmp_path, about, outcomes, test)
     assert all(file.stat().st_size for file in files)
@@ -160,7 +160,7 @@ def test_recognition_report(tmp_path, quick_map):
 
 def test_recognition_report_draws_figures(tmp_path, rendered):
     _, train, valid, prompts = make()
-    about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
+    about = {"model": {"folder": "m", "fingerprint": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
     about |= {"split": "valid", "command": "c", "warnings": []}
     options = Options(resamples=0)
     save_recognition(tmp_path, about, run_protocol("v2v", valid, train, None, prompts, options), valid)
@@ -180,7 +180,7 @@ def test_embedding_map_of_equal_clips(count):
 def test_recognition_report_replaces_an_earlier_one(tmp_path, quick_map, monkeypatch):
     """Numbers are written before figures, which may fail."""
     test, train, valid, prompts = make()
-    about = {"model": {"folder": "m", "sha256": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
+    about = {"model": {"folder": "m", "fingerprint": "1"}, "table": {"file": "t.csv", "sha256": "2"}}
     about |= {"split": "test", "command": "c", "warnings": []}
     options = Options(resamples=0)
     (tmp_path / "notes.txt").write_text("mine")

@@ -81,7 +81,7 @@ def test_a_table_has_signs_in_a_column(tmp_path):
         SIGN,
         f"{SIGN} {SIGN}",
     ]  # one sign, however it is written
-    assert "1 clips without SignWriting left out: 3" in signs.describe()
+    assert "1 clip without SignWriting left out: 3" in signs.describe()
     both = table_corpus(table, "{text}", "a {signwriting}")
     assert [e.other_texts for e in both.examples] == [
         (f"a {SIGN}",),
@@ -89,7 +89,7 @@ def test_a_table_has_signs_in_a_column(tmp_path):
         ("",),
         (f"a {SIGN} {SIGN}",),
     ]
-    assert "1 clips have no SignWriting" in both.describe()
+    assert "1 clip has no SignWriting" in both.describe()
 
 
 @pytest.mark.parametrize("bad, part", [(SIGN[:-1], "490x49"), (SIGN + " M5", "M5"), ("S1f7", "S1f7")])

@@ -43,5 +43,5 @@ def test_ablate_describes_a_config_without_a_comment(tiny_yaml, tmp_path):
     folder = f"fairseq: {{checkpoint: {{save_dir: {tmp_path}/other}}}}\n"
     other.write_text(f"includes: [{tiny_yaml.name}]\n{changes}{folder}")
     assert about(other, tiny_yaml) == 'dataset.letters=["A", "Ä"], loss.label_smoothing=0.3'
-    other.write_text("# What it says itself.\n" + other.read_text())
+    other.write_text("# What it says\n# itself.\n# And more.\n" + other.read_text())
     assert about(other, tiny_yaml) == "What it says itself."

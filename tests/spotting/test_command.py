@@ -177,7 +177,7 @@ def test_shards_and_their_merge_write_the_files_of_one_run(work, model_folder, m
         Recording, "features", lambda self, spans: (seen.append(self.path.stem), read(self, spans))[1]
     )
     assert spot(work, model_folder, *words, out, "--shard", "2/2") == 0
-    assert re.fullmatch(r"shard 2/2: 1 recordings, \d+ windows\n", capsys.readouterr().out)
+    assert re.fullmatch(r"shard 2/2: 1 recording, \d+ windows\n", capsys.readouterr().out)
     assert spot(work, model_folder, *words, out, "--merge") == 2
     assert spot(work, model_folder, *words, out) == 2  # without shards
     assert "--merge: shard 1 of" in (error := capsys.readouterr().err).replace("1/2", "1")

@@ -216,7 +216,7 @@ def test_leaks_are_reported_for_evaluated_splits(tiny_yaml, tmp_path, caplog):
     task.dataset("train")
     assert "too good" not in caplog.text
     task.dataset("test")
-    assert f"test: results will be too optimistic: {table}: the same clip is in two splits" in caplog.text
+    assert "test: results will be too optimistic: t.csv: the same clip is in two splits" in caplog.text
 
 
 def test_skipped_clips_are_not_counted(tiny_yaml, tmp_path, caplog):

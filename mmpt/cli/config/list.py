@@ -13,13 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the name of each config with the comment in its first line."""
-    from mmpt.config.package_files import PREFIX, first_comment, package_configs
+    """Print the name and the description of each config."""
+    from mmpt.config.package_files import PREFIX, description, package_configs
 
     files = package_configs()
     width = max(map(len, files)) + len(PREFIX)
     for name in sorted(files, key=lambda name: (str(files[name].parent), name)):
-        print(f"{PREFIX + name:<{width}}  {first_comment(files[name]) or ''}".rstrip())
+        print(f"{PREFIX + name:<{width}}  {description(files[name])}".rstrip())
 
 
 main = Command("config list", __doc__, add_arguments, run)

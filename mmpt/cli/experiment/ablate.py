@@ -20,6 +20,7 @@ from mmpt.utils.files import write_json, write_text
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.output_kinds import ABLATIONS
 from mmpt.utils.outputs import FORCE_HELP, check_output, replace_output
+from mmpt.utils.text import counted
 
 if TYPE_CHECKING:
     from mmpt.experiments.runs import Run
@@ -84,7 +85,10 @@ def run(args: argparse.Namespace) -> int:
         picture(fresh / "ablations.png", rows, configs[0].stem)
     print(f"{text}\nwrote {out}: ablations.md, ablations.csv, ablations.json, ablations.png")
     if failed:
-        print(f"error: {len(failed)} runs failed: {', '.join(run.name for run in failed)}", file=sys.stderr)
+        print(
+            f"error: {counted(len(failed), 'run')} failed: {', '.join(run.name for run in failed)}",
+            file=sys.stderr,
+        )
     return int(bool(failed))
 
 

@@ -29,6 +29,7 @@ from mmpt.cli.command import Command
 from mmpt.cli.poses import pose_model
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging, some_of
+from mmpt.utils.text import counted
 
 if TYPE_CHECKING:
     from mmpt.embedding.embedder import SignCLIP
@@ -100,9 +101,12 @@ def _print(found: dict[str, Any], reasons: list[str]) -> None:
 
     print(table(found))
     if found["unmatched"]:
-        print(f"{len(found['unmatched'])} files have no counterpart: {some_of(found['unmatched'])}")
+        print(
+            f"{counted(len(found['unmatched']), 'file has', 'files have')} no counterpart: "
+            f"{some_of(found['unmatched'])}"
+        )
     if found["unreadable"]:
-        print(f"{len(found['unreadable'])} pairs cannot be read")
+        print(f"{counted(len(found['unreadable']), 'pair')} cannot be read")
     if "embeddings" in found:
         print(pose_comparison.text(found["embeddings"]))
         if found["embeddings"]["other prompt"]:

@@ -15,6 +15,7 @@ from mmpt.evaluators.metrics.tied_ranks import (
 from mmpt.evaluators.protocols.base import PROTOCOLS, Evaluated
 from mmpt.evaluators.reports.results import LEVEL, ClipAnswers
 from mmpt.evaluators.reports.view import CLIPS
+from mmpt.utils.text import counted
 
 
 @PROTOCOLS.register("sentences")
@@ -47,7 +48,8 @@ def pair_results(ranks: PairRanks, labels: NDArray[np.int64], resamples: int = 1
     results["duplicates"] = duplicates
     results["notes"] = [
         f"gallery: {n_clips} clips and their {n_clips} texts, {n_texts} of them distinct; "
-        f"{duplicates['texts']} texts have several clips ({duplicates['clips']} clips)"
+        f"{counted(duplicates['texts'], 'text has', 'texts have')} several clips "
+        f"({duplicates['clips']} clips)"
     ]
     if several.any():
         results["grouped"] = _of(ranks.grouped, labels, resamples)

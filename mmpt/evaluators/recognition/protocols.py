@@ -34,6 +34,7 @@ from mmpt.evaluators.recognition.searches import one_shot, sentences
 from mmpt.evaluators.reports.results import chance as retrieval_chance
 from mmpt.utils.errors import UserError
 from mmpt.utils.output_kinds import PROTOCOLS, SEARCHES
+from mmpt.utils.text import counted
 
 WITHOUT_SUPPORT = ("zero_shot", *SEARCHES)
 """Protocols that need the evaluated split only."""
@@ -190,7 +191,8 @@ def _outcome(
     notes = []
     if coverage < 1:
         missed = int((truth == ABSENT).sum())
-        notes.append(f"{missed} clips are of classes without support clips: they count as wrong")
+        clips = counted(missed, "clip is", "clips are")
+        notes.append(f"{clips} of classes without support clips: this counts as wrong")
     return Outcome(
         protocol,
         setting,

@@ -70,13 +70,18 @@ def save_recognition(
 
 
 def report_of(split: str, model: dict[str, str], table: dict[str, str]) -> dict[str, str]:
-    """What a report is of. model, table: their provenance, with the keys sha256 and file."""
-    return {"model": model["sha256"], "table": table["file"], "split": split}
+    """What a report is of. model, table: their provenance, with the keys fingerprint and file."""
+    return {"model": model["fingerprint"], "table": table["file"], "split": split}
 
 
 def results_table(outcomes: Sequence[Outcome]) -> str:
     """All outcomes as a Markdown table: values with intervals, and chance below."""
     return markdown_table(_header(outcomes), _table_rows(outcomes))
+
+
+def notes_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """What to know of the outcomes that have notes, a line each."""
+    return [f"{o.protocol} {o.setting}: {'; '.join(o.notes)}" for o in outcomes if o.notes]
 
 
 def _header(outcomes: Sequence[Outcome]) -> list[str]:
@@ -191,9 +196,11 @@ def _view(
         noun = "prompt" if outcome.protocol == "zero_shot" else "class"
         name = f"{outcome.protocol} {outcome.setting}"
         answers.append(Answers(name, noun, outcome.classes, outcome.truth, outcome.predicted))
-    facts = [f"{len(queries)} clips"] + [f"command: {about['command']}"] * bool(about.get("command"))
-    notes = [f"{o.protocol} {o.setting}: {'; '.join(o.notes)}" for o in outcomes if o.notes]
-    lines = {"facts": [*facts, *notes], "warnings": about["warnings"]}
+    facts = [f"{name}: {about[name]}" for name in ("prompt", "command") if about.get(name)]
+    lines = {
+        "facts": [f"{len(queries)} clips", *facts, *notes_of(outcomes)],
+        "warnings": about["warnings"],
+    }
     table = {"title": "Protocols", "header": _header(outcomes), "rows": _table_rows(outcomes)}
     return make_view(_title(about), lines, [table], answers, shown)
 
@@ -214,13 +221,12 @@ def _page(
     parts += [results_table(outcomes) + "\n"]
     over = "clips (t2v: prompts; sentences: texts; one-shot: signs)"
     parts.append(f"Intervals: 95 % bootstrap over {over}. Chance: random scores.\n")
-    notes = [
-        f"- {o.protocol} {o.setting}: {escape_markdown('; '.join(o.notes))}" for o in outcomes if o.notes
-    ]
+    notes = [f"- {escape_markdown(line)}" for line in notes_of(outcomes)]
     parts.append("\n".join(notes) + "\n" if notes else "")
     facts = {
-        "model": about["model"]["sha256"],
+        "model": about["model"]["fingerprint"],
         "table": about["table"]["sha256"],
+        "prompt": about.get("prompt"),
         "command": about["command"],
     }
     parts.append("\n".join(f"- {name}: {code_span(value)}" for name, value in facts.items() if value) + "\n")
