@@ -122,8 +122,8 @@ def _distribute(
 ) -> list[list[int]]:
     """Put each prompt's groups of clips into different ones of `count` batches of about the same size.
 
-    Their numbers of groups differ by at most one. Prompts and batches take turns in random order. In a fixed order a
-    prompt would be contrasted with the same few prompts in every epoch.
+    Their numbers of groups differ by at most one. Prompts and batches take turns in random order. In a fixed
+    order a prompt would be contrasted with the same few prompts in every epoch.
     """
     waiting = np.empty(0, dtype=np.int64)  # batches, in the order of their turns
     batch_of: list[np.ndarray] = []  # of each clip of each prompt

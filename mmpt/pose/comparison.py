@@ -39,8 +39,8 @@ class PartDifference:
 class ClipDifference:
     """Two files of one video. fps, frames: of A and B. by_time: whether frames were aligned by time.
 
-    compared: frames of A that have one of B. scaled: whether the images differ in size. depth: whether A and B have z. shoulders: mean width in A, in
-    pixels; None if no frame shows both.
+    compared: frames of A that have one of B. scaled: whether the images differ in size. depth: whether A and
+    B have z. shoulders: mean width in A, in pixels; None if no frame shows both.
     """
 
     name: str
