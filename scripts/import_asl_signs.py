@@ -30,6 +30,7 @@ from mmpt.pose.writer import write_landmarks
 from mmpt.processors.table_lines import parquet_module
 from mmpt.processors.table_writer import read_csv, split_by, write_table
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.parallel import check_workers, cores, ordered_map
 
@@ -73,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
     rows, jobs = [], list[Job]()
     for clip in clips:
         name = f"{clip['participant_id']}/{clip['sequence_id']}"
-        target = args.out / "poses" / f"{name}.pose"
+        target = file_in(args.out / "poses", f"{name}.pose")
         if not target.is_file():
-            jobs.append((args.folder / clip["path"], target, args.fps, args.width, args.height))
+            jobs.append((file_in(args.folder, clip["path"]), target, args.fps, args.width, args.height))
         elif len(rows) == len(jobs):  # the first existing pose
             _require_same(target, args)
         rows.append(

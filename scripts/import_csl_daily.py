@@ -28,6 +28,7 @@ from mmpt.processors.table_file import SPLIT_NAMES
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, write_table
 from mmpt.timed_text import Findings
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 COLUMNS = ("name", "gloss", "char")
@@ -58,11 +59,12 @@ def run(args: argparse.Namespace) -> int:
         if clip not in splits:
             findings.add("clips without a split, left out", f"{map_file}, {clip}")
             continue
+        pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
         signer = re.search(r"_P(\d+)_", clip)
         rows.append(
             {
                 "id": clip,
-                "path": os.path.relpath(poses.get(clip, args.poses / f"{clip}.pose"), args.out),
+                "path": os.path.relpath(pose, args.out),
                 "text": "".join(line["char"].split()),
                 "gloss": " ".join(line["gloss"].split()),
                 "split": SPLIT_NAMES[splits[clip].strip()],

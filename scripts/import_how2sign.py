@@ -31,6 +31,7 @@ from mmpt.processors.table_writer import existing, files_by_name, read_csv, uniq
 from mmpt.timed_text import Findings
 from mmpt.utils.cells import parse_number
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 COLUMNS = ("VIDEO_NAME", "SENTENCE_NAME", "START_REALIGNED", "END_REALIGNED", "SENTENCE")
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         for number, line in enumerate(read_csv(file, COLUMNS, "\t"), start=1):
             where = f"{file}, sentence {number}"
             clip = line["VIDEO_NAME" if args.recordings else "SENTENCE_NAME"].strip()
-            pose = poses.get(clip, args.poses / f"{clip}.pose")
+            pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
             text = " ".join(line["SENTENCE"].split())
             if not text:
                 findings.add("sentences without text, left out", where)

@@ -25,6 +25,7 @@ from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import write_landmarks
 from mmpt.processors.table_writer import csv_lines, unique_ids, write_table
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 PARTS = {FACE: slice(0, 478), POSE: slice(478, 511), LEFT_HAND: slice(511, 532), RIGHT_HAND: slice(532, 553)}
@@ -53,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.csv}: expected 7 columns (id, file, signer, duration, split, kind, label).")
     rows, missing = [], 0
     for _, name, signer, _, split, _, label, *_ in lines:
-        source = args.npy / split / f"{name}.npy"
+        source = file_in(args.npy, f"{split}/{name}.npy")
         if not source.is_file():
             missing += 1
             continue
-        target = args.out / "poses" / split / f"{name}.pose"
+        target = file_in(args.out / "poses", f"{split}/{name}.pose")
         if not target.is_file():
             convert(source, target)
         rows.append(

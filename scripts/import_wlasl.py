@@ -24,7 +24,7 @@ from mmpt.cli import run_cli
 
 from mmpt.processors.table_writer import existing, write_table
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import read_json
+from mmpt.utils.files import file_in, read_json
 from mmpt.utils.logging import setup_logging
 
 FPS = 25
@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
             for entry in entries[: args.classes]
             for instance in entry["instances"]
         ]
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{args.json}: cannot be read ({error.strerror}); see --help.") from error
     except (ValueError, TypeError, KeyError) as error:
@@ -69,9 +71,10 @@ def run(args: argparse.Namespace) -> int:
 def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict[str, str]:
     name = str(instance["video_id"])
     youtube = _YOUTUBE.search(instance["url"]) if args.raw else None
+    pose = file_in(args.poses, f"{youtube[1] if youtube else name}.pose")
     row = {
         "id": name,
-        "path": os.path.relpath(args.poses / f"{youtube[1] if youtube else name}.pose", args.out),
+        "path": os.path.relpath(pose, args.out),
         "text": gloss,
         "split": str(instance["split"]),
         "signed_language": "ase",

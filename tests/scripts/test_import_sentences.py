@@ -1,6 +1,7 @@
 """Importers of corpora of sentences, on tiny files in the corpora's own layouts."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -185,3 +186,24 @@ def test_import_youtube_asl(tmp_path, capsys):
         assert words in said
     (tmp_path / "ids.txt").write_text("https://youtu.be/aaaaaaaaaa1\n")
     assert import_youtube_asl.main(options) == 2 and "ids of 11 characters" in capsys.readouterr().err
+
+
+def test_names_of_poses_stay_in_their_folder(tmp_path, capsys):
+    pose(tmp_path / "mine.pose")
+    (tmp_path / "poses").mkdir()
+    how2sign_csv(tmp_path, ["hello"])
+    phoenix_csv(tmp_path, ["regen"])
+    csl_daily_labels(tmp_path, ["你好"])
+    for path in tmp_path.rglob("*.*"):
+        if path.suffix in (".csv", ".txt"):
+            for name in ("--7E2sU6zP4_0-5-rgb_front", "tagesschau-train0", "S000000_P0000_T00"):
+                path.write_text(re.sub(rf"[^\t|\n]*{name}(?=[\t|])", "../mine", path.read_text()))
+    folders = {"poses": tmp_path / "poses", "out": tmp_path / "out"}
+    for module, options in (
+        (import_how2sign, arguments(csv=tmp_path, **folders)),
+        (import_phoenix2014t, arguments(in_=tmp_path, **folders)),
+        (import_csl_daily, arguments(in_=tmp_path, **folders)),
+    ):
+        assert module.main(options) == 2, module
+        assert "error: the name '../mine.pose' cannot be" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -266,6 +266,60 @@ def test_import_sem_lex_of_an_empty_array(tmp_path):
     assert not (tmp_path / "x.pose").exists()
 
 
+def asl_signs(folder, participant="1", path="a.parquet", table=None):
+    """A corpus of one clip. Returns the arguments of the importer."""
+    from pyarrow import parquet
+
+    folder.mkdir(exist_ok=True)
+    parquet.write_table(table or landmarks_table([1, 2], np.random.default_rng(0))[0], folder / "a.parquet")
+    lines = ["path,participant_id,sequence_id,sign", f"{path},{participant},2,blow"]
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    return ["--in", str(folder), "--out", str(folder / "x" / "y" / "out"), "--workers", "0"]
+
+
+def sem_lex(folder, split="train", name="1", array=None):
+    """A corpus of one clip. Returns the arguments of the importer."""
+    (folder / "npy" / "train").mkdir(parents=True, exist_ok=True)
+    if array is None:
+        array = np.random.default_rng(0).uniform(0.1, 0.9, (6, 553, 3))
+    np.save(folder / "npy" / "train" / "1.npy", array)
+    lines = ["id,video,signer,duration,split,label_type,label", f"a,{name},s,2.5,{split},asllex,dog"]
+    (folder / "meta.csv").write_text("\n".join(lines) + "\n")
+    out = str(folder / "x" / "y" / "out")
+    return ["--csv", str(folder / "meta.csv"), "--npy", str(folder / "npy"), "--out", out]
+
+
+@pytest.mark.parametrize("name", ["../../../evil", "/evil", "a/../../b", "", "."])
+def test_names_of_clips_stay_in_the_folder(tmp_path, capsys, name):
+    """Importers write no file, and take none as a clip, outside their folders."""
+    name = str(tmp_path / "evil") if name == "/evil" else name
+    before = sorted(tmp_path.rglob("*.pose"))
+    assert import_asl_signs.main(asl_signs(tmp_path / "asl", participant=name)) == 2
+    assert "expected a path inside it" in capsys.readouterr().err
+    assert import_asl_signs.main(asl_signs(tmp_path / "asl", path=name)) == 2
+    assert "expected a path inside it" in capsys.readouterr().err
+    assert import_sem_lex.main(sem_lex(tmp_path, split=name)) == 2
+    assert "expected a path inside it" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*.pose")) == before
+
+
+def test_names_of_poses_stay_in_their_folder(tmp_path, capsys):
+    pose(tmp_path / "mine.pose", 0)
+    (tmp_path / "poses").mkdir()
+    (tmp_path / "splits").mkdir()
+    for split in ("train", "val", "test"):
+        lines = "Participant ID,Video file,Gloss\nP1,../mine.mp4,DOG\n"
+        (tmp_path / "splits" / f"{split}.csv").write_text(lines)
+    paths = ["--poses", str(tmp_path / "poses"), "--out", str(tmp_path / "out")]
+    assert import_asl_citizen.main(["--in", str(tmp_path), *paths]) == 2
+    assert "the name '../mine.mp4' cannot be" in capsys.readouterr().err
+    instance = {"video_id": "../mine", "split": "train", "signer_id": 1, "url": ""}
+    (tmp_path / "w.json").write_text(json.dumps([{"gloss": "dog", "instances": [instance]}]))
+    assert import_wlasl.main(["--json", str(tmp_path / "w.json"), *paths]) == 2
+    assert capsys.readouterr().err.startswith("error: the name '../mine.pose' cannot be")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
