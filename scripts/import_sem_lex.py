@@ -21,8 +21,9 @@ from mmpt.cli import run_cli
 
 import numpy as np
 
+from mmpt.extractors.conversion import convert_poses
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
-from mmpt.pose.writer import write_landmarks
+from mmpt.pose.writer import pose_of_landmarks
 from mmpt.processors.table_writer import csv_lines, unique_ids, write_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in
@@ -52,15 +53,13 @@ def run(args: argparse.Namespace) -> int:
     lines = csv_lines(args.csv)[1:]
     if not lines or min(map(len, lines)) < 7:
         raise UserError(f"{args.csv}: expected 7 columns (id, file, signer, duration, split, kind, label).")
-    rows, missing = [], 0
+    rows, sources, missing = [], dict[str, Path](), 0
     for _, name, signer, _, split, _, label, *_ in lines:
         source = file_in(args.npy, f"{split}/{name}.npy")
         if not source.is_file():
             missing += 1
             continue
-        target = file_in(args.out / "poses", f"{split}/{name}.pose")
-        if not target.is_file():
-            convert(source, target)
+        sources[f"{split}/{name}"] = source
         rows.append(
             {
                 "id": name,
@@ -74,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if missing:
         log.warning("%d of %d clips have no file and are skipped", missing, len(lines))
+    options = {"width": WIDTH, "height": HEIGHT, "fps": FPS}
+    nobody = convert_poses(args.out / "poses", "import_sem_lex", options, sources, convert)
+    rows = [row for row in rows if f"{row['split']}/{row['id']}" not in nobody]
     for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
         row["id"] = unique
     table = write_table(args.out / "table.csv", rows)
@@ -81,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def convert(source: Path, target: Path) -> None:
-    """One array [T, 553, 3] -> a .pose file. A part of zeros was not detected."""
+def convert(source: Path) -> bytes:
+    """One array [T, 553, 3] -> the content of a .pose file. A part of zeros was not detected."""
     try:
         array = np.load(source, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError, EOFError) as error:
@@ -92,7 +94,7 @@ def convert(source: Path, target: Path) -> None:
     parts = {name: array[:, columns].copy() for name, columns in PARTS.items()}
     for part in parts.values():
         part[~part.any(axis=(1, 2))] = np.nan
-    write_landmarks(target, parts, FPS, WIDTH, HEIGHT)
+    return pose_of_landmarks(parts, FPS, WIDTH, HEIGHT)
 
 
 if __name__ == "__main__":

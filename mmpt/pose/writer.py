@@ -1,5 +1,8 @@
-"""Write MediaPipe landmarks that a corpus publishes in another format as `.pose` files."""
+"""MediaPipe landmarks that a corpus publishes in another format, as `.pose` files."""
 
+import hashlib
+import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,14 +14,15 @@ from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderD
 
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import COMPONENT_POINTS, FACE, FACE_SIZES, FULL_BODY, HAND_POINTS, POSE, POSE_POINTS
+from mmpt.pose.reader import parse_pose
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 
 Array = NDArray[np.float32]
 
 
-def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, width: int, height: int) -> None:
-    """Write one person's Holistic landmarks.
+def pose_of_landmarks(parts: Mapping[str, ArrayLike], fps: float, width: int, height: int) -> bytes:
+    """The content of a `.pose` file with one person's Holistic landmarks.
 
     parts: POSE_LANDMARKS, FACE_LANDMARKS, LEFT_HAND_LANDMARKS and RIGHT_HAND_LANDMARKS, each [T, points, 3]
     in MediaPipe's units: x and z as fractions of the image width, y of its height; NaN where a point is
@@ -30,20 +34,19 @@ def write_landmarks(path: Path, parts: Mapping[str, ArrayLike], fps: float, widt
     pixels: Array = np.multiply(
         np.where(present[..., None], data, 0), np.array([width, height, 1], np.float32)
     )
-    _write(path, arrays, pixels, present.astype(np.float32), fps, width, height)
+    return _content(arrays, pixels, present.astype(np.float32), fps, width, height)
 
 
-def write_pixels(
-    path: Path,
+def pose_of_pixels(
     parts: Mapping[str, ArrayLike],
     confidence: Mapping[str, ArrayLike],
     fps: float,
     width: int,
     height: int,
-) -> None:
-    """Write one person's Holistic landmarks in the coordinates of `.pose` files.
+) -> bytes:
+    """As pose_of_landmarks, from the coordinates of `.pose` files.
 
-    parts: as in write_landmarks, but x and y in pixels. confidence: [T, points] for each part, 0 where a
+    parts: as there, but x and y in pixels. confidence: [T, points] for each part, 0 where a
     point is missing; a point with a non-finite value is missing too. Raises UserError for other shapes.
     """
     arrays = _checked(parts)
@@ -55,7 +58,30 @@ def write_pixels(
             "the landmarks."
         )
     confidences = np.where(np.isfinite(data).all(axis=2) & np.isfinite(confidences), confidences, 0)
-    _write(path, arrays, np.where(confidences[..., None] > 0, data, 0), confidences, fps, width, height)
+    data = np.where(confidences[..., None] > 0, data, 0)
+    return _content(arrays, data, confidences, fps, width, height)
+
+
+def shows_somebody(content: bytes) -> bool:
+    """Whether a `.pose` file has a point. Raises UserError if it cannot be read (see read_pose)."""
+    return bool(parse_pose(content).confidence.any())
+
+
+def write_once(path: Path, content: bytes, known: str | None = None) -> None:
+    """Write a file, unless it is there with the same content.
+
+    known: the SHA-256 of a file that is replaced. Raises UserError if another file is there.
+    """
+    if os.path.lexists(path):
+        there = path.read_bytes() if path.is_file() else b""
+        if there == content:
+            return
+        if hashlib.sha256(there).hexdigest() != known:
+            raise UserError(
+                f"{path} exists and differs from what would be written: give another --out, or move it away."
+            )
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def as_pose(clip: PoseClip, height: int) -> Pose:
@@ -82,22 +108,22 @@ def _checked(parts: Mapping[str, ArrayLike]) -> dict[str, Array]:
     return arrays
 
 
-def _write(
-    path: Path,
+def _content(
     arrays: Mapping[str, Array],
     data: Array,
     confidences: Array,
     fps: float,
     width: int,
     height: int,
-) -> None:
+) -> bytes:
     components = [
         PoseHeaderComponent(name, _points(name, arrays[name].shape[1]), [], [], "XYZC") for name in FULL_BODY
     ]
     header = PoseHeader(0.2, PoseHeaderDimensions(width, height, width), components)
     body = NumPyPoseBody(fps, data[:, None].astype(np.float32), confidences[:, None].astype(np.float32))
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        Pose(header, body).write(file)
+    buffer = io.BytesIO()
+    Pose(header, body).write(buffer)
+    return buffer.getvalue()
 
 
 def _points(component: str, count: int) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmpt.cli.check import main as check
+from mmpt.extractors import conversion
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import read_pose
 from mmpt.pose.span import Span
@@ -262,8 +263,7 @@ def test_split_by_hash():
 def test_import_sem_lex_of_an_empty_array(tmp_path):
     (tmp_path / "x.npy").touch()
     with pytest.raises(UserError, match=r"x.npy: cannot be read as an array"):
-        import_sem_lex.convert(tmp_path / "x.npy", tmp_path / "x.pose")
-    assert not (tmp_path / "x.pose").exists()
+        import_sem_lex.convert(tmp_path / "x.npy")
 
 
 def asl_signs(folder, participant="1", path="a.parquet", table=None):
@@ -301,6 +301,67 @@ def test_names_of_clips_stay_in_the_folder(tmp_path, capsys, name):
     assert import_sem_lex.main(sem_lex(tmp_path, split=name)) == 2
     assert "expected a path inside it" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*.pose")) == before
+
+
+def one_clip(corpus, folder):
+    """A corpus of one clip: its importer with arguments, and the clip's source and pose."""
+    if corpus == "asl_signs":
+        module, arguments, source, name = import_asl_signs, asl_signs(folder), "a.parquet", "1/2"
+    else:
+        module, arguments, source, name = import_sem_lex, sem_lex(folder), "npy/train/1.npy", "train/1"
+    target = folder / "x" / "y" / "out" / "poses" / f"{name}.pose"
+    return lambda: module.main(arguments), folder / source, target
+
+
+def correct(corpus, source, other=1):
+    """Write other landmarks to the source of a clip."""
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(other)
+    if corpus == "asl_signs":
+        parquet.write_table(landmarks_table([1, 2], rng)[0], source)
+    else:
+        np.save(source, rng.uniform(0.1, 0.9, (6, 553, 3)))
+
+
+@pytest.mark.parametrize("corpus", ["asl_signs", "sem_lex"])
+def test_poses_that_are_there_are_those_of_the_source(tmp_path, capsys, corpus):
+    run, source, target = one_clip(corpus, tmp_path)
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"mine")
+    assert run() == 2
+    assert f"{target} exists and differs from what would be written" in capsys.readouterr().err
+    assert target.read_bytes() == b"mine" and not target.parents[2].joinpath("table.csv").exists()
+    target.unlink()
+    assert run() == 0
+    first, written = target.read_bytes(), target.stat().st_mtime_ns
+    (target.parents[1] / "manifest.json").unlink()  # as of an earlier version
+    assert run() == 0 and target.stat().st_mtime_ns == written, "the same content"
+    correct(corpus, source)
+    assert run() == 0 and target.read_bytes() != first, "the pose of a corrected source"
+    target.write_bytes(first)
+    assert run() == 2 and target.read_bytes() == first, "a pose that was changed by others"
+    assert "exists and differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("corpus", ["asl_signs", "sem_lex"])
+def test_an_interrupted_conversion_resumes(tmp_path, monkeypatch, corpus):
+    run, source, target = one_clip(corpus, tmp_path)
+    convert = conversion.write_once
+
+    def killed(*arguments):
+        convert(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "write_once", killed)
+        assert run() == 130 and target.is_file()
+    assert run() == 0 and read_table(target.parents[2] / "table.csv").rows[0].path == target
+    module = import_asl_signs if corpus == "asl_signs" else import_sem_lex
+    monkeypatch.setattr(module, "pose_of_landmarks", None)
+    assert run() == 0, "what is converted is not converted again"
+    source.unlink()
+    assert run() == 2
 
 
 def test_names_of_poses_stay_in_their_folder(tmp_path, capsys):
