@@ -15,6 +15,7 @@ frame rate: give --width, --height and --fps.
 
 import argparse
 import functools
+import itertools
 import logging
 import math
 import sys
@@ -35,12 +36,9 @@ from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.parallel import check_workers, cores
 
-PARTS = {
-    "face": (FACE, 468),
-    "left_hand": (LEFT_HAND, 21),
-    "pose": (POSE, 33),
-    "right_hand": (RIGHT_HAND, 21),
-}
+PARTS = {"face": FACE, "left_hand": LEFT_HAND, "pose": POSE, "right_hand": RIGHT_HAND}
+_COUNTS = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}
+_STARTS = dict(zip(_COUNTS, itertools.accumulate(_COUNTS.values(), initial=0)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,23 +97,43 @@ def run(args: argparse.Namespace) -> int:
 
 def convert(source: Path, fps: float, width: int, height: int) -> bytes:
     """One Parquet file of landmarks -> the content of a .pose file. Raises UserError."""
+    parquet = parquet_module()
     try:
-        table: dict[str, Any] = parquet_module().read_table(source).to_pydict()
-        frame_numbers, kinds = np.array(table["frame"]), np.array(table["type"])
-        index = np.array(table["landmark_index"], dtype=np.int64)
-        points = np.column_stack([np.array(table[axis], dtype=np.float32) for axis in "xyz"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{source}: not landmarks of ASL Signs ({error}).") from error
-    if not len(frame_numbers):
+        table = parquet.read_table(source)
+        frame, index = _filled(table, "frame", "int64"), _filled(table, "landmark_index", "int64")
+        kinds = _filled(table, "type", "string")
+        points = np.column_stack([table.column(axis).cast("float32").to_numpy() for axis in "xyz"])
+    except Exception as error:  # pyarrow raises all kinds of exceptions on invalid bytes
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise UserError(f"{source}: not landmarks of ASL Signs ({reason}).") from error
+    if not len(frame):
         raise UserError(f"{source}: no landmarks.")
-    frames, frame = np.unique(frame_numbers, return_inverse=True)
-    parts = {}
-    for kind, (component, count) in PARTS.items():
-        chosen = (kinds == kind) & (index < count)
-        array = np.full((len(frames), count, 3), np.nan, np.float32)
-        array[frame[chosen], index[chosen]] = points[chosen]
-        parts[component] = array
+    starts, counts = (np.array([numbers.get(kind, 0) for kind in kinds]) for numbers in (_STARTS, _COUNTS))
+    if wrong := np.flatnonzero((index < 0) | (index >= counts)).tolist():
+        known = ", ".join(f"{kind} (0 to {count - 1})" for kind, count in _COUNTS.items())
+        got = f"{kinds[wrong[0]]} {index[wrong[0]]} in row {wrong[0] + 1}"
+        raise UserError(f"{source}: expected landmarks of {known}, got {got}.")
+    frames, frame = np.unique(frame, return_inverse=True)
+    total = sum(_COUNTS.values())
+    place = frame * total + starts + index
+    if len(np.unique(place)) < len(place):
+        raise UserError(f"{source}: it has a landmark twice in the same frame.")
+    whole = np.full((len(frames) * total, 3), np.nan, np.float32)
+    whole[place] = points
+    whole = whole.reshape(len(frames), total, 3)
+    parts = {
+        component: whole[:, _STARTS[kind] : _STARTS[kind] + _COUNTS[kind]]
+        for kind, component in PARTS.items()
+    }
     return pose_of_landmarks(parts, fps, width, height)
+
+
+def _filled(table: Any, name: str, kind: str) -> np.ndarray:
+    """A column as an array. Raises ValueError if a cell is empty."""
+    column = table.column(name).cast(kind)
+    if column.null_count:
+        raise ValueError(f"{column.null_count} cells of the column {name} are empty")
+    return column.to_numpy()
 
 
 if __name__ == "__main__":

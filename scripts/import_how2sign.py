@@ -103,7 +103,7 @@ def _times(
     line: dict[str, str], length: tuple[int, float] | None, where: str, findings: Findings
 ) -> tuple[int, int] | None:
     """Start and end in milliseconds; None for a sentence that is left out, which is counted."""
-    start, end = (parse_number(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
+    start, end = (1000 * parse_number(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
     if not (math.isfinite(start) and math.isfinite(end)):
         raise UserError(
             f"{where}: expected seconds in START_REALIGNED and END_REALIGNED, got "
@@ -112,7 +112,7 @@ def _times(
     if not 0 <= start < end:
         findings.add("sentences that end before they start, or start before 0, left out", where)
         return None
-    return cut_to(round(1000 * start), round(1000 * end), length, where, findings)
+    return cut_to(round(start), round(end), length, where, findings)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from mmpt.extractors.conversion import convert_poses
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import pose_of_landmarks
 from mmpt.processors.table_writer import csv_lines, unique_ids, write_table
+from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
@@ -85,12 +86,12 @@ def run(args: argparse.Namespace) -> int:
 
 def convert(source: Path) -> bytes:
     """One array [T, 553, 3] -> the content of a .pose file. A part of zeros was not detected."""
-    try:
-        array = np.load(source, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{source}: cannot be read as an array ({error}).") from error
-    if array.ndim != 3 or array.shape[1:] != (553, 3):
-        raise UserError(f"{source}: expected landmarks [frames, 553, 3], got {list(array.shape)}.")
+    expected = "expected landmarks [frames, 553, 3]"
+    array = open_array(source, expected)
+    if array.ndim != 3 or array.shape[1:] != (553, 3) or not len(array):
+        raise UserError(f"{source}: {expected}, got {list(array.shape)}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     parts = {name: array[:, columns].copy() for name, columns in PARTS.items()}
     for part in parts.values():
         part[~part.any(axis=(1, 2))] = np.nan

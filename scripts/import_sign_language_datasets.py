@@ -86,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit {args.limit}: expected 1 or more.")
+    if args.size and not all(0 < pixels < 65536 for pixels in args.size):
+        raise UserError(f"--size {args.size[0]} {args.size[1]}: expected a size in pixels, 1 to 65535.")
     corpus = load(args.name, args.version, args.data_dir, args.pose_files)
     corpus.size = corpus.size or (args.size and tuple(args.size))
     _require_same(args, corpus)

@@ -27,8 +27,8 @@ from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in, read_json
 from mmpt.utils.logging import setup_logging
 
-FPS = 25
-"""Frames per second of frame_start and frame_end."""
+MS_PER_FRAME = 40
+"""Of frame_start and frame_end: 25 frames per second."""
 _YOUTUBE = re.compile(r"youtu(?:be\.com/(?:watch\?(?:.*&)?v=|embed/|v/)|\.be/)([\w-]{11})")
 
 
@@ -82,9 +82,14 @@ def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict
         "signer": str(instance["signer_id"]),
     }
     if args.raw:  # frames count from 1 and frame_end is included; -1 is the video's end
-        first, last = int(instance["frame_start"]), int(instance["frame_end"])
-        row["start_ms"] = f"{(max(first, 1) - 1) * 1000 / FPS:g}"
-        row["end_ms"] = "" if last < 0 else f"{last * 1000 / FPS:g}"
+        first, last = instance["frame_start"], instance["frame_end"]
+        if not (type(first) is type(last) is int and first >= 0 and last >= -1):
+            raise UserError(
+                f"{args.json}, video {name}: expected frame numbers in frame_start and frame_end, got "
+                f"{first!r} and {last!r}."
+            )
+        row["start_ms"] = str((max(first, 1) - 1) * MS_PER_FRAME)
+        row["end_ms"] = "" if last < 0 else str(last * MS_PER_FRAME)
     return row
 
 

@@ -30,10 +30,11 @@ def pose_of_landmarks(parts: Mapping[str, ArrayLike], fps: float, width: int, he
     """
     arrays = _checked(parts)
     data = np.concatenate([arrays[name] for name in FULL_BODY], axis=1)
-    present = np.isfinite(data).all(axis=2)
-    pixels: Array = np.multiply(
-        np.where(present[..., None], data, 0), np.array([width, height, 1], np.float32)
-    )
+    present = ~np.isnan(data).any(axis=2)
+    with np.errstate(over="ignore"):  # infinite coordinates are refused where the file is read
+        pixels: Array = np.multiply(
+            np.where(present[..., None], data, 0), np.array([width, height, 1], np.float32)
+        )
     return _content(arrays, pixels, present.astype(np.float32), fps, width, height)
 
 

@@ -83,6 +83,7 @@ def test_import_how2sign_refuses_other_layouts(how2sign, capsys):
     for old, new, words in (
         ("\t", ";", "expected the columns VIDEO_NAME"),
         ("0.8\tAnd", "x\tAnd", "sentence 1: expected seconds"),
+        ("0.8\tAnd", "1e306\tAnd", "sentence 1: expected seconds"),
         ("SENTENCE_NAME", "NAME", "expected the columns SENTENCE_NAME"),
     ):
         file.write_text(content.replace(old, new))

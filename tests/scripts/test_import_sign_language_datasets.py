@@ -174,6 +174,9 @@ def test_import_datasets_errors_are_one_line(run, capsys, change, words):
 def test_import_datasets_without_image_size(run, table, capsys):
     assert run({"train": [example(0)]}, size=None) == 2
     assert "give --size WIDTH HEIGHT" in capsys.readouterr().err
+    for size in (("0", "0"), ("640", "65536"), ("-5", "480")):
+        assert run({"train": [example(0)]}, "--size", *size, size=None) == 2
+        assert f"--size {' '.join(size)}: expected a size in pixels" in capsys.readouterr().err
     assert run({"train": [example(0)]}, "--size", "320", "240", size=None) == 0
     assert read_pose(table()[0].path).width == 320
 

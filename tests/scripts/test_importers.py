@@ -1,6 +1,8 @@
 """Importers of published corpora, on tiny files in the corpora's own layouts."""
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -260,10 +262,134 @@ def test_split_by_hash():
     assert unique_ids(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
 
 
-def test_import_sem_lex_of_an_empty_array(tmp_path):
-    (tmp_path / "x.npy").touch()
-    with pytest.raises(UserError, match=r"x.npy: cannot be read as an array"):
-        import_sem_lex.convert(tmp_path / "x.npy")
+def npy(header):
+    """A .npy file with this header and no data."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+def saved(array, save=np.save):
+    buffer = io.BytesIO()
+    save(buffer, array)
+    return buffer.getvalue()
+
+
+LANDMARKS = np.full((2, 553, 3), 0.5)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "no complete .npy file"),
+        (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999, 553, 3)}\n"), "no complete"),
+        (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 553, 3)}\n"), "no complete"),
+        (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2, 553, 3\n"), "no complete"),
+        (saved(LANDMARKS, np.savez), "archive of arrays"),
+        (saved(LANDMARKS) + b"more", "4 bytes follow"),
+        (saved(LANDMARKS + 1j), "complex128"),
+        (saved(LANDMARKS.astype("M8[s]")), "datetime64"),
+        (saved(LANDMARKS > 0), "bool"),
+        (saved(np.zeros((2, 553, 3), [("a", "f8")])), "its dtype is"),
+        (saved(LANDMARKS[:0]), r"expected landmarks \[frames, 553, 3\], got \[0, 553, 3\]"),
+        (saved(LANDMARKS[:, :543]), r"got \[2, 543, 3\]"),
+        (saved(np.where(np.arange(3), LANDMARKS, np.inf)), "coordinates are NaN, infinite or larger than"),
+        (saved(np.where(np.arange(3), LANDMARKS, 1e300)), "coordinates are NaN, infinite or larger than"),
+    ],
+)
+def test_import_sem_lex_of_damaged_arrays(tmp_path, capsys, content, words):
+    arguments = sem_lex(tmp_path)
+    source = tmp_path / "npy" / "train" / "1.npy"
+    source.write_bytes(content)
+    assert import_sem_lex.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {source}: ") and re.search(words, error) and error.count("\n") == 1
+    assert not (tmp_path / "x").exists() or not list((tmp_path / "x").rglob("*.pose"))
+
+
+def test_import_sem_lex_without_a_file_writes_nothing(tmp_path, capsys):
+    arguments = sem_lex(tmp_path)
+    (tmp_path / "npy" / "train" / "1.npy").unlink()
+    assert import_sem_lex.main(arguments) == 2 and "there are no clips to write" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("nobody", [0.0, np.nan])
+def test_import_sem_lex_counts_clips_that_show_nobody(tmp_path, caplog, nobody):
+    arguments = sem_lex(tmp_path)
+    np.save(tmp_path / "npy" / "train" / "2.npy", np.full((6, 553, 3), nobody))
+    with open(tmp_path / "meta.csv", "a") as file:
+        file.write("b,2,s,2.5,train,asllex,dog\n")
+    for _ in range(2):
+        assert import_sem_lex.main(arguments) == 0
+        assert "1 clips show nobody and are left out (train/2)" in caplog.text
+        caplog.clear()
+    poses = tmp_path / "x" / "y" / "out" / "poses"
+    assert [row.id for row in read_table(poses.parent / "table.csv").rows] == ["1"]
+    assert sorted(path.name for path in poses.rglob("*.pose")) == ["1.pose"]
+
+
+@pytest.mark.parametrize(
+    "column, value, words",
+    [
+        ("frame", None, "1 cells of the column frame are empty"),
+        ("frame", 1.5, "1.5"),
+        ("landmark_index", -500, "got face -500 in row 4"),
+        ("landmark_index", -1, "got face -1 in row 4"),
+        ("landmark_index", 468, "got face 468 in row 4"),
+        ("landmark_index", 4, "a landmark twice in the same frame"),
+        ("landmark_index", None, "1 cells of the column landmark_index are empty"),
+        ("type", "foot", "got foot 3 in row 4"),
+        ("type", None, "1 cells of the column type are empty"),
+        ("x", 1e30, "coordinates are NaN, infinite or larger than"),
+        ("x", float("inf"), "coordinates are NaN, infinite or larger than"),
+    ],
+)
+def test_import_asl_signs_of_damaged_landmarks(tmp_path, capsys, column, value, words):
+    import pyarrow
+
+    _, columns = landmarks_table([1, 2], np.random.default_rng(0))
+    columns[column][3] = value
+    assert import_asl_signs.main(asl_signs(tmp_path, table=pyarrow.table(columns))) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'a.parquet'}: ") and words in error
+    assert error.count("\n") == 1 and not list(tmp_path.rglob("*.pose"))
+
+
+@pytest.mark.parametrize("numbers", ["1e400, 2", "1.9, 2", "1, 2.5", "true, 2", '"1", 2', "-1, 2", "1, -2"])
+def test_import_wlasl_refuses_what_is_no_frame_number(tmp_path, capsys, numbers):
+    start, end = numbers.split(", ")
+    entry = f'{{"video_id": "7", "split": "train", "signer_id": 1, "url": "", "frame_start": {start}, '
+    (tmp_path / "w.json").write_text(f'[{{"gloss": "dog", "instances": [{entry}"frame_end": {end}}}]}}]')
+    pose(tmp_path / "7.pose", 0)
+    arguments = [
+        "--json",
+        str(tmp_path / "w.json"),
+        "--poses",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+        "--raw",
+    ]
+    assert import_wlasl.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "w.json, video 7: expected frame numbers" in error and error.count("\n") == 1
+
+
+def test_import_wlasl_writes_all_digits_of_a_time(tmp_path):
+    instance = {"video_id": "7", "split": "train", "signer_id": 1, "url": ""}
+    instance |= {"frame_start": 12345679, "frame_end": 12345689}
+    (tmp_path / "w.json").write_text(json.dumps([{"gloss": "dog", "instances": [instance]}]))
+    pose(tmp_path / "7.pose", 0)
+    arguments = [
+        "--json",
+        str(tmp_path / "w.json"),
+        "--poses",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+        "--raw",
+    ]
+    assert import_wlasl.main(arguments) == 0
+    assert read_table(tmp_path / "table.csv").rows[0].span == Span(493827120, 493827560, "ms")
 
 
 def asl_signs(folder, participant="1", path="a.parquet", table=None):
