@@ -33,6 +33,8 @@ def test_unique_ids():
         (b"Video file,Gloss\nx.mp4,DOG\ny.mp4\n", "line 3: expected 2 cells"),
         (b"Video file,Gloss\nx.mp4,DOG,3\n", "line 2: expected 2 cells"),
         (b'Video file,Gloss\nx.mp4,"DO', "is the file truncated"),
+        (b'Video file,Gloss\nx.mp4,"DOG\ny.mp4,CAT"\n', "line 2: .* its quote is not closed"),
+        (b'Video file,Gloss\n"x.mp4,DOG\ny.mp4",CAT\n', "line 2: .* its quote is not closed"),
     ],
 )
 def test_read_csv_of_a_truncated_file(tmp_path, content, words):
