@@ -32,7 +32,11 @@ from mmpt.pose.smoothing import Smoothing
 from mmpt.processors.fingerspelling import find_lexicon, read_index
 from mmpt.tasks.task import Task
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
+from mmpt.utils.outputs import FORCE_HELP, OutputKind, replace_output
+
+KIND = OutputKind(
+    "a lexicon with gaps", "signclip-lexicon-gaps", ".lexicon.files.json", ("index.csv",), alone=True
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,11 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", nargs="?", help="model folder")
     parser.add_argument("--config", help="config of the test split")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write clips; must be new or empty")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write clips (created if missing)")
     parser.add_argument("--shares", nargs="+", type=float, default=[0.2, 0.4], help="hidden frames")
     parser.add_argument("--longest", type=int, default=5, help="frames of the longest gap (default: 5)")
     parser.add_argument("--fill", nargs="+", type=int, default=[5, 25], help="values of fill_gaps")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--force", action="store_true", help=f"with --write: {FORCE_HELP}")
     return run_cli(run, parser.parse_args(argv))
 
 
@@ -54,30 +59,32 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--shares {args.shares} --longest {args.longest}: expected above 0 and below 1; 1 or more."
         )
+    if min(args.seeds) < 0:
+        raise UserError(f"--seeds {min(args.seeds)}: expected 0 or more.")
     if args.write:
-        return write(args.write, args.shares[0], args.longest, args.seeds[0])
+        return write(args.write, args.shares[0], args.longest, args.seeds[0], args.force)
     if not (args.model and args.config):
         raise UserError("give a model folder and --config, or --write FOLDER.")
     return measure(args)
 
 
-def write(folder: Path, share: float, longest: int, seed: int) -> int:
+def write(folder: Path, share: float, longest: int, seed: int, force: bool) -> int:
     """Write the lexicon with hidden frames, and its index.csv."""
     lexicon = find_lexicon(None)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder: give another one.")
     paths = sorted({row.path for row in read_index(lexicon)})
-    for number, path in enumerate(paths):
-        pose, start = Pose.read(path.read_bytes()), 0
-        hidden = hidden_frames(len(pose.body.data), share, longest, [seed, number])
-        for part in pose.header.components:
-            columns = slice(start, start := start + len(part.points))
-            if part.name in HANDS:
-                pose.body.confidence[hidden, :, columns] = 0
-        with atomic_write(folder / path.relative_to(lexicon)) as temporary, open(temporary, "wb") as file:
-            pose.write(file)
-    with atomic_write(folder / "index.csv") as temporary:
-        shutil.copyfile(lexicon / "index.csv", temporary)
+    with replace_output(folder, KIND, {"share": share, "longest": longest, "seed": seed}, force) as fresh:
+        for number, path in enumerate(paths):
+            pose, start = Pose.read(path.read_bytes()), 0
+            hidden = hidden_frames(len(pose.body.data), share, longest, [seed, number])
+            for part in pose.header.components:
+                columns = slice(start, start := start + len(part.points))
+                if part.name in HANDS:
+                    pose.body.confidence[hidden, :, columns] = 0
+            target = fresh / path.relative_to(lexicon)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "wb") as file:
+                pose.write(file)
+        shutil.copyfile(lexicon / "index.csv", fresh / "index.csv")
     print(f"wrote {folder}: {len(paths)} clips, hands hidden in {share:.0%} of their frames")
     return 0
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from mmpt.cli import run_cli
 
 from mmpt.processors.table_writer import existing, read_csv, unique_ids, write_table
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 COLUMNS = ("Participant ID", "Video file", "Gloss")
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             rows.append(
                 {
                     "id": Path(video).stem,
-                    "path": os.path.relpath((args.poses / video).with_suffix(".pose"), args.out),
+                    "path": os.path.relpath(file_in(args.poses, video).with_suffix(".pose"), args.out),
                     "text": gloss.lower(),
                     "gloss": gloss,
                     "split": split,

@@ -14,6 +14,8 @@ frame rate: give --width, --height and --fps.
 """
 
 import argparse
+import functools
+import itertools
 import logging
 import math
 import sys
@@ -23,25 +25,20 @@ from typing import Any
 from mmpt.cli import run_cli
 
 import numpy as np
-from pose_format import Pose
 
+from mmpt.extractors.conversion import convert_poses
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
-from mmpt.pose.writer import write_landmarks
+from mmpt.pose.writer import pose_of_landmarks
 from mmpt.processors.table_lines import parquet_module
 from mmpt.processors.table_writer import read_csv, split_by, write_table
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
-from mmpt.utils.parallel import check_workers, cores, ordered_map
+from mmpt.utils.parallel import check_workers, cores
 
-PARTS = {
-    "face": (FACE, 468),
-    "left_hand": (LEFT_HAND, 21),
-    "pose": (POSE, 33),
-    "right_hand": (RIGHT_HAND, 21),
-}
-Job = tuple[Path, Path, float, int, int]
-
-log = logging.getLogger(__name__)
+PARTS = {"face": FACE, "left_hand": LEFT_HAND, "pose": POSE, "right_hand": RIGHT_HAND}
+_COUNTS = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}
+_STARTS = dict(zip(_COUNTS, itertools.accumulate(_COUNTS.values(), initial=0)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,21 +60,20 @@ def run(args: argparse.Namespace) -> int:
     """Convert the missing clips and write the table."""
     setup_logging(logging.INFO)
     if not (0 < args.width < 65536 and 0 < args.height < 65536 and 0 < args.fps < math.inf):
-        given = _options(args.width, args.height, args.fps)
+        given = f"--width {args.width} --height {args.height} --fps {args.fps:g}"
         raise UserError(f"{given}: expected a size in pixels and frames per second.")
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit {args.limit}: expected 1 or more.")
     clips = read_csv(args.folder / "train.csv", ("path", "participant_id", "sequence_id", "sign"))
     clips = clips[: args.limit]
     splits = split_by([clip["participant_id"] for clip in clips])
-    rows, jobs = [], list[Job]()
-    for clip in clips:
+    sources = dict[str, Path]()
+    rows = []
+    for number, clip in enumerate(clips, start=1):
         name = f"{clip['participant_id']}/{clip['sequence_id']}"
-        target = args.out / "poses" / f"{name}.pose"
-        if not target.is_file():
-            jobs.append((args.folder / clip["path"], target, args.fps, args.width, args.height))
-        elif len(rows) == len(jobs):  # the first existing pose
-            _require_same(target, args)
+        if name in sources:
+            raise UserError(f"{args.folder / 'train.csv'}, clip {number}: {name} occurs twice.")
+        sources[name] = file_in(args.folder, clip["path"])
         rows.append(
             {
                 "id": name,
@@ -89,54 +85,55 @@ def run(args: argparse.Namespace) -> int:
                 "signer": clip["participant_id"],
             }
         )
-    workers = check_workers(args.workers, cores()) if len(jobs) > 200 else 0
-    for number, _ in enumerate(ordered_map(convert, jobs, workers), start=1):
-        if number % 5000 == 0:
-            log.info("%d of %d clips converted", number, len(jobs))
+    workers = check_workers(args.workers, cores()) if len(clips) > 200 else 0
+    options = {"width": args.width, "height": args.height, "fps": args.fps}
+    converter = functools.partial(convert, **options)
+    nobody = convert_poses(args.out / "poses", "import_asl_signs", options, sources, converter, workers)
+    rows = [row for row in rows if row["id"] not in nobody]
     table = write_table(args.out / "table.csv", rows)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 
 
-def _require_same(path: Path, args: argparse.Namespace) -> None:
-    """Raises UserError if a pose of an earlier run has another size or frame rate."""
+def convert(source: Path, fps: float, width: int, height: int) -> bytes:
+    """One Parquet file of landmarks -> the content of a .pose file. Raises UserError."""
+    parquet = parquet_module()
     try:
-        pose = Pose.read(path.read_bytes())
-    except Exception as error:  # pose-format raises errors of many types
-        raise UserError(f"{path}: cannot be read as a pose ({error}); remove it.") from error
-    size = pose.header.dimensions
-    old, new = (size.width, size.height, pose.body.fps), (args.width, args.height, args.fps)
-    if not np.allclose(old, new):
-        raise UserError(
-            f"{path} is of an earlier run with {_options(*old)}, but this run has {_options(*new)}: give "
-            "another --out, or remove the existing poses."
-        )
-
-
-def _options(width: float, height: float, fps: float) -> str:
-    return f"--width {width:g} --height {height:g} --fps {fps:g}"
-
-
-def convert(job: Job) -> None:
-    """One Parquet file of landmarks -> a .pose file. Raises UserError, which names the file."""
-    source, target, fps, width, height = job
-    try:
-        table: dict[str, Any] = parquet_module().read_table(source).to_pydict()
-        frame_numbers, kinds = np.array(table["frame"]), np.array(table["type"])
-        index = np.array(table["landmark_index"], dtype=np.int64)
-        points = np.column_stack([np.array(table[axis], dtype=np.float32) for axis in "xyz"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{source}: not landmarks of ASL Signs ({error}).") from error
-    if not len(frame_numbers):
+        table = parquet.read_table(source)
+        frame, index = _filled(table, "frame", "int64"), _filled(table, "landmark_index", "int64")
+        kinds = _filled(table, "type", "string")
+        points = np.column_stack([table.column(axis).cast("float32").to_numpy() for axis in "xyz"])
+    except Exception as error:  # pyarrow raises all kinds of exceptions on invalid bytes
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise UserError(f"{source}: not landmarks of ASL Signs ({reason}).") from error
+    if not len(frame):
         raise UserError(f"{source}: no landmarks.")
-    frames, frame = np.unique(frame_numbers, return_inverse=True)
-    parts = {}
-    for kind, (component, count) in PARTS.items():
-        chosen = (kinds == kind) & (index < count)
-        array = np.full((len(frames), count, 3), np.nan, np.float32)
-        array[frame[chosen], index[chosen]] = points[chosen]
-        parts[component] = array
-    write_landmarks(target, parts, fps, width, height)
+    starts, counts = (np.array([numbers.get(kind, 0) for kind in kinds]) for numbers in (_STARTS, _COUNTS))
+    if wrong := np.flatnonzero((index < 0) | (index >= counts)).tolist():
+        known = ", ".join(f"{kind} (0 to {count - 1})" for kind, count in _COUNTS.items())
+        got = f"{kinds[wrong[0]]} {index[wrong[0]]} in row {wrong[0] + 1}"
+        raise UserError(f"{source}: expected landmarks of {known}, got {got}.")
+    frames, frame = np.unique(frame, return_inverse=True)
+    total = sum(_COUNTS.values())
+    place = frame * total + starts + index
+    if len(np.unique(place)) < len(place):
+        raise UserError(f"{source}: it has a landmark twice in the same frame.")
+    whole = np.full((len(frames) * total, 3), np.nan, np.float32)
+    whole[place] = points
+    whole = whole.reshape(len(frames), total, 3)
+    parts = {
+        component: whole[:, _STARTS[kind] : _STARTS[kind] + _COUNTS[kind]]
+        for kind, component in PARTS.items()
+    }
+    return pose_of_landmarks(parts, fps, width, height)
+
+
+def _filled(table: Any, name: str, kind: str) -> np.ndarray:
+    """A column as an array. Raises ValueError if a cell is empty."""
+    column = table.column(name).cast(kind)
+    if column.null_count:
+        raise ValueError(f"{column.null_count} cells of the column {name} are empty")
+    return column.to_numpy()
 
 
 if __name__ == "__main__":

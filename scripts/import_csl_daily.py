@@ -28,6 +28,7 @@ from mmpt.processors.table_file import SPLIT_NAMES
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, write_table
 from mmpt.timed_text import Findings
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 COLUMNS = ("name", "gloss", "char")
@@ -49,23 +50,28 @@ def run(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
     poses, findings = files_by_name(args.poses), Findings()
     splits_file, map_file = args.folder / "split_1.txt", args.folder / "video_map.txt"
-    splits = {line["name"].strip(): line["split"] for line in read_csv(splits_file, ("name", "split"), "|")}
-    if wrong := {split for split in splits.values() if split.strip() not in SPLIT_NAMES}:
-        raise UserError(f"{splits_file}: expected train, dev or test, got {', '.join(sorted(wrong))}.")
+    splits = dict[str, str]()
+    for line in read_csv(splits_file, ("name", "split"), "|"):
+        clip, split = line["name"].strip(), line["split"].strip()
+        if split not in SPLIT_NAMES:
+            raise UserError(f"{splits_file}: expected train, dev or test, got {split}.")
+        if splits.setdefault(clip, split) != split:
+            raise UserError(f"{splits_file}: {clip} is in {splits[clip]} and in {split}.")
     rows = []
     for line in read_csv(map_file, COLUMNS, "|"):
         clip = line["name"].strip()
         if clip not in splits:
             findings.add("clips without a split, left out", f"{map_file}, {clip}")
             continue
+        pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
         signer = re.search(r"_P(\d+)_", clip)
         rows.append(
             {
                 "id": clip,
-                "path": os.path.relpath(poses.get(clip, args.poses / f"{clip}.pose"), args.out),
+                "path": os.path.relpath(pose, args.out),
                 "text": "".join(line["char"].split()),
                 "gloss": " ".join(line["gloss"].split()),
-                "split": SPLIT_NAMES[splits[clip].strip()],
+                "split": SPLIT_NAMES[splits[clip]],
                 "signed_language": "csl",
                 "spoken_language": "zh",
                 "signer": signer[1] if signer else "",

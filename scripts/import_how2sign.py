@@ -31,6 +31,7 @@ from mmpt.processors.table_writer import existing, files_by_name, read_csv, uniq
 from mmpt.timed_text import Findings
 from mmpt.utils.cells import parse_number
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 COLUMNS = ("VIDEO_NAME", "SENTENCE_NAME", "START_REALIGNED", "END_REALIGNED", "SENTENCE")
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         for number, line in enumerate(read_csv(file, COLUMNS, "\t"), start=1):
             where = f"{file}, sentence {number}"
             clip = line["VIDEO_NAME" if args.recordings else "SENTENCE_NAME"].strip()
-            pose = poses.get(clip, args.poses / f"{clip}.pose")
+            pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
             text = " ".join(line["SENTENCE"].split())
             if not text:
                 findings.add("sentences without text, left out", where)
@@ -102,7 +103,7 @@ def _times(
     line: dict[str, str], length: tuple[int, float] | None, where: str, findings: Findings
 ) -> tuple[int, int] | None:
     """Start and end in milliseconds; None for a sentence that is left out, which is counted."""
-    start, end = (parse_number(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
+    start, end = (1000 * parse_number(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
     if not (math.isfinite(start) and math.isfinite(end)):
         raise UserError(
             f"{where}: expected seconds in START_REALIGNED and END_REALIGNED, got "
@@ -111,7 +112,7 @@ def _times(
     if not 0 <= start < end:
         findings.add("sentences that end before they start, or start before 0, left out", where)
         return None
-    return cut_to(round(1000 * start), round(1000 * end), length, where, findings)
+    return cut_to(round(start), round(end), length, where, findings)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from mmpt.cli import run_cli
 
 from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 COLUMNS = ("name", "speaker", "orth", "translation")
@@ -58,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
             clip = line["name"].strip()
             if not line["translation"].strip():
                 raise UserError(f"{file}, line {number}: the translation of {clip} is empty.")
+            pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
             rows.append(
                 {
                     "id": clip,
-                    "path": os.path.relpath(poses.get(clip, args.poses / f"{clip}.pose"), args.out),
+                    "path": os.path.relpath(pose, args.out),
                     "text": " ".join(line["translation"].split()),
                     "gloss": " ".join(line["orth"].split()),
                     "split": split,

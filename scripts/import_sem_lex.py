@@ -21,10 +21,13 @@ from mmpt.cli import run_cli
 
 import numpy as np
 
+from mmpt.extractors.conversion import convert_poses
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
-from mmpt.pose.writer import write_landmarks
+from mmpt.pose.writer import pose_of_landmarks
 from mmpt.processors.table_writer import csv_lines, unique_ids, write_table
+from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
+from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
 PARTS = {FACE: slice(0, 478), POSE: slice(478, 511), LEFT_HAND: slice(511, 532), RIGHT_HAND: slice(532, 553)}
@@ -51,15 +54,13 @@ def run(args: argparse.Namespace) -> int:
     lines = csv_lines(args.csv)[1:]
     if not lines or min(map(len, lines)) < 7:
         raise UserError(f"{args.csv}: expected 7 columns (id, file, signer, duration, split, kind, label).")
-    rows, missing = [], 0
+    rows, sources, missing = [], dict[str, Path](), 0
     for _, name, signer, _, split, _, label, *_ in lines:
-        source = args.npy / split / f"{name}.npy"
+        source = file_in(args.npy, f"{split}/{name}.npy")
         if not source.is_file():
             missing += 1
             continue
-        target = args.out / "poses" / split / f"{name}.pose"
-        if not target.is_file():
-            convert(source, target)
+        sources[f"{split}/{name}"] = source
         rows.append(
             {
                 "id": name,
@@ -73,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if missing:
         log.warning("%d of %d clips have no file and are skipped", missing, len(lines))
+    options = {"width": WIDTH, "height": HEIGHT, "fps": FPS}
+    nobody = convert_poses(args.out / "poses", "import_sem_lex", options, sources, convert)
+    rows = [row for row in rows if f"{row['split']}/{row['id']}" not in nobody]
     for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
         row["id"] = unique
     table = write_table(args.out / "table.csv", rows)
@@ -80,18 +84,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def convert(source: Path, target: Path) -> None:
-    """One array [T, 553, 3] -> a .pose file. A part of zeros was not detected."""
-    try:
-        array = np.load(source, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{source}: cannot be read as an array ({error}).") from error
-    if array.ndim != 3 or array.shape[1:] != (553, 3):
-        raise UserError(f"{source}: expected landmarks [frames, 553, 3], got {list(array.shape)}.")
+def convert(source: Path) -> bytes:
+    """One array [T, 553, 3] -> the content of a .pose file. A part of zeros was not detected."""
+    expected = "expected landmarks [frames, 553, 3]"
+    array = open_array(source, expected)
+    if array.ndim != 3 or array.shape[1:] != (553, 3) or not len(array):
+        raise UserError(f"{source}: {expected}, got {list(array.shape)}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     parts = {name: array[:, columns].copy() for name, columns in PARTS.items()}
     for part in parts.values():
         part[~part.any(axis=(1, 2))] = np.nan
-    write_landmarks(target, parts, FPS, WIDTH, HEIGHT)
+    return pose_of_landmarks(parts, FPS, WIDTH, HEIGHT)
 
 
 if __name__ == "__main__":

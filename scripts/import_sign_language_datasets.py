@@ -19,7 +19,6 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,10 +31,10 @@ from mmpt.cli import run_cli
 import numpy as np
 
 from mmpt.pose.components import FULL_BODY
-from mmpt.pose.writer import write_pixels
+from mmpt.pose.writer import pose_of_pixels, shows_somebody, write_once
 from mmpt.processors.table_writer import split_by, unique_ids, write_table
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, read_json, write_json
+from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import setup_logging
 
 log = logging.getLogger(__name__)
@@ -87,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit {args.limit}: expected 1 or more.")
+    if args.size and not all(0 < pixels < 65536 for pixels in args.size):
+        raise UserError(f"--size {args.size[0]} {args.size[1]}: expected a size in pixels, 1 to 65535.")
     corpus = load(args.name, args.version, args.data_dir, args.pose_files)
     corpus.size = corpus.size or (args.size and tuple(args.size))
     _require_same(args, corpus)
@@ -252,22 +253,18 @@ def poses_of(example: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def convert(name: str, pose: Any, target: Path, corpus: Corpus) -> Path | None:
-    """Write one pose, if it is not there; returns its file, or None where the package has no pose."""
+    """Write one pose, unless it is there; returns its file, or None where the package has no pose."""
     if not isinstance(pose, Mapping):
         source = Path(os.fsdecode(pose))
         if not str(pose) or not source.is_file():
             return None
         if source.suffix == ".pose":
             return source
-        if not target.is_file():
-            with atomic_write(target) as temporary:
-                shutil.copyfile(source, temporary)
+        write_once(target, source.read_bytes())
         return target
     data, confidence = np.asarray(pose["data"]), np.asarray(pose["conf"])
     if not len(data):
         return None
-    if target.is_file():
-        return target
     if data.ndim != 4 or data.shape[3] < 3 or confidence.shape != data.shape[:3]:
         raise UserError(
             f"{name}: poses {list(data.shape)} with confidences {list(confidence.shape)} were not expected."
@@ -281,13 +278,18 @@ def convert(name: str, pose: Any, target: Path, corpus: Corpus) -> Path | None:
         raise UserError("the package does not say how large the pictures are: give --size WIDTH HEIGHT.")
     starts = np.cumsum([0, 33, face, 21, 21]).tolist()
     columns = {part: slice(*starts[n : n + 2]) for n, part in enumerate(FULL_BODY)}  # pose-format's order
-    write_pixels(
-        target,
+    content = pose_of_pixels(
         {part: data[:, 0, where, :3] for part, where in columns.items()},
         {part: confidence[:, 0, where] for part, where in columns.items()},
         float(pose["fps"]),
         *corpus.size,
     )
+    try:
+        if not shows_somebody(content):
+            return None
+    except UserError as error:
+        raise UserError(f"{name}: as a .pose file: {error}") from error
+    write_once(target, content)
     return target
 
 

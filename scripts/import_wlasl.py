@@ -24,11 +24,11 @@ from mmpt.cli import run_cli
 
 from mmpt.processors.table_writer import existing, write_table
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import read_json
+from mmpt.utils.files import file_in, read_json
 from mmpt.utils.logging import setup_logging
 
-FPS = 25
-"""Frames per second of frame_start and frame_end."""
+MS_PER_FRAME = 40
+"""Of frame_start and frame_end: 25 frames per second."""
 _YOUTUBE = re.compile(r"youtu(?:be\.com/(?:watch\?(?:.*&)?v=|embed/|v/)|\.be/)([\w-]{11})")
 
 
@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
             for entry in entries[: args.classes]
             for instance in entry["instances"]
         ]
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{args.json}: cannot be read ({error.strerror}); see --help.") from error
     except (ValueError, TypeError, KeyError) as error:
@@ -69,9 +71,10 @@ def run(args: argparse.Namespace) -> int:
 def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict[str, str]:
     name = str(instance["video_id"])
     youtube = _YOUTUBE.search(instance["url"]) if args.raw else None
+    pose = file_in(args.poses, f"{youtube[1] if youtube else name}.pose")
     row = {
         "id": name,
-        "path": os.path.relpath(args.poses / f"{youtube[1] if youtube else name}.pose", args.out),
+        "path": os.path.relpath(pose, args.out),
         "text": gloss,
         "split": str(instance["split"]),
         "signed_language": "ase",
@@ -79,9 +82,14 @@ def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict
         "signer": str(instance["signer_id"]),
     }
     if args.raw:  # frames count from 1 and frame_end is included; -1 is the video's end
-        first, last = int(instance["frame_start"]), int(instance["frame_end"])
-        row["start_ms"] = f"{(max(first, 1) - 1) * 1000 / FPS:g}"
-        row["end_ms"] = "" if last < 0 else f"{last * 1000 / FPS:g}"
+        first, last = instance["frame_start"], instance["frame_end"]
+        if not (type(first) is type(last) is int and first >= 0 and last >= -1):
+            raise UserError(
+                f"{args.json}, video {name}: expected frame numbers in frame_start and frame_end, got "
+                f"{first!r} and {last!r}."
+            )
+        row["start_ms"] = str((max(first, 1) - 1) * MS_PER_FRAME)
+        row["end_ms"] = "" if last < 0 else str(last * MS_PER_FRAME)
     return row
 
 

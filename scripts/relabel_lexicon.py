@@ -30,41 +30,47 @@ from mmpt.pose.estimators import ESTIMATORS
 from mmpt.pose.reader import read_pose
 from mmpt.processors.fingerspelling import find_lexicon, read_index
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write
+from mmpt.utils.outputs import FORCE_HELP, OutputKind, replace_output
 
 HOLISTIC = "holistic"
+KIND = OutputKind(
+    "a lexicon", "signclip-relabelled-lexicon", ".lexicon.files.json", ("index.csv",), alone=True
+)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the arguments and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--as", dest="estimator", choices=[HOLISTIC, *ESTIMATORS], required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; must be new or empty")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write (created if missing)")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation in pixels (default: 0)")
     parser.add_argument("--constant", action="store_true", help="the noise of a point is the same everywhere")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
     return run_cli(write, parser.parse_args(argv))
 
 
 def write(args: argparse.Namespace) -> int:
     """Write the poses and index.csv."""
-    lexicon = find_lexicon(None)
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise UserError(f"{args.out} is not an empty folder: give another --out.")
     if not 0 <= args.noise < 1000:
         raise UserError(f"--noise {args.noise:g}: expected pixels, from 0 to 1000.")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: expected 0 or more.")
+    lexicon = find_lexicon(None)
     paths = {row.path for row in read_index(lexicon)}
-    for path in sorted(paths):
-        name = path.relative_to(lexicon)
-        own = [] if args.constant else [zlib.crc32(name.as_posix().encode())]
-        pose = Pose.read(path.read_bytes())
-        if args.estimator != HOLISTIC:
-            pose = relabelled(read_pose(path), args.estimator, pose.header.dimensions.height)
-        add_noise(pose, args.noise, np.random.default_rng([args.seed, *own]), args.constant)
-        with atomic_write(args.out / name) as temporary, open(temporary, "wb") as file:
-            pose.write(file)
-    with atomic_write(args.out / "index.csv") as temporary:
-        shutil.copyfile(lexicon / "index.csv", temporary)
+    of = {"as": args.estimator, "noise": args.noise, "constant": args.constant, "seed": args.seed}
+    with replace_output(args.out, KIND, of, args.force) as fresh:
+        for path in sorted(paths):
+            name = path.relative_to(lexicon)
+            own = [] if args.constant else [zlib.crc32(name.as_posix().encode())]
+            pose = Pose.read(path.read_bytes())
+            if args.estimator != HOLISTIC:
+                pose = relabelled(read_pose(path), args.estimator, pose.header.dimensions.height)
+            add_noise(pose, args.noise, np.random.default_rng([args.seed, *own]), args.constant)
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            with open(fresh / name, "wb") as file:
+                pose.write(file)
+        shutil.copyfile(lexicon / "index.csv", fresh / "index.csv")
     print(f"wrote {args.out}: {len(paths)} clips as {args.estimator}, noise of {args.noise:g} px")
     return 0
 

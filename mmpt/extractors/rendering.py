@@ -54,7 +54,7 @@ def drawable(pose: Pose) -> Pose:
             part.name,
             part.points,
             [] if part.name == FACE else part.limbs,
-            part.colors if len(part.colors) else [_COLOURS[part.name]],  # write_landmarks stores none
+            part.colors if len(part.colors) else [_COLOURS[part.name]],  # pose_of_landmarks stores none
             part.format,
         )
         for part in kept.header.components

@@ -18,13 +18,19 @@ log = logging.getLogger(__name__)
 def csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of a CSV file, without empty lines. Raises UserError.
 
-    A quoted cell may hold separators and line breaks. If it holds whole rows of the table, its quote was not
-    closed, which is an error.
+    Where | separates the cells, as in some corpora, quotes are part of the text. Elsewhere a quoted cell may
+    hold separators and line breaks. If it holds whole rows of the table, its quote was not closed, which is
+    an error.
     """
     line, columns = 1, list[str]()
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
+            reader = csv.reader(
+                file,
+                delimiter=separator,
+                quoting=csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL,
+                strict=True,
+            )
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     _check_quotes(path, line, cells, separator, columns)

@@ -46,7 +46,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
 def csv_lines(path: Path, separator: str = ",") -> list[list[str]]:
     """The cells of each line of a corpus's CSV file; the first line holds the column names.
 
-    Raises UserError if the file is missing or truncated.
+    Raises UserError if the file is missing or truncated, or if a quoted cell holds the end of a row.
     """
     if not path.is_file():
         raise UserError(
@@ -58,6 +58,11 @@ def csv_lines(path: Path, separator: str = ",") -> list[list[str]]:
             raise UserError(
                 f"{path}, line {number}: expected {len(lines[0])} cells, as in the first "
                 f"line, got {len(cells)}; is the file truncated?"
+            )
+        if spanning := [cell for cell in cells if "\n" in cell and separator in cell]:
+            raise UserError(
+                f"{path}, line {number}: a cell that starts with {spanning[0][:20]!r} spans the next rows: "
+                "its quote is not closed."
             )
         lines.append(cells)
     return lines

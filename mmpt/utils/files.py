@@ -140,6 +140,17 @@ def check_name(path: str | Path) -> None:
         raise UserError(f"{str(path)!r}: the file name is not UTF-8: rename it.") from error
 
 
+def file_in(folder: Path, name: str) -> Path:
+    """folder / name, for a relative name from a file of others.
+
+    Raises UserError for a name that leads out of the folder, or that no file can have.
+    """
+    check_name(name)
+    if "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise UserError(f"the name {name!r} cannot be that of a file in {folder}: expected a path inside it.")
+    return folder / name
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_write(path) as temporary:

@@ -180,7 +180,9 @@ def test_benchmark_train_table(
     for shares in found["speed"]["shares"].values():
         assert list(shares) == ["data", "forward", "backward", "optimizer"]
         assert sum(shares.values()) == pytest.approx(1)
-    assert all(0 < share < 1 for share in found["speed"]["of_peak"].values())
+    for way, share in found["speed"]["of_peak"].items():
+        speed = found["speed"]["flops"][way] / seconds[way][0]
+        assert share == pytest.approx(speed / found["speed"]["peak"][way])
     assert all(memory > 2**20 for memory in found["speed"]["memory"].values())
     assert len(found.get("large", {}).get("seconds", ())) == (2 if large else 0)
     growth = {name: len(rows["sizes"]) for name, rows in found.get("growth", {}).items()}

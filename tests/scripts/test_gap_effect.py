@@ -1,5 +1,7 @@
 """scripts/gap_effect.py: which frames are hidden, and how gaps are counted."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -42,4 +44,25 @@ def test_the_lexicon_is_written_with_hidden_hands(tmp_path, monkeypatch, capsys)
     np.testing.assert_array_equal(found.data, expected.data)
     np.testing.assert_array_equal(found.confidence, expected.confidence)
     assert (tmp_path / "out" / "index.csv").is_file()
-    assert main(arguments) == 2 and "not an empty folder" in capsys.readouterr().err
+    written = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert main(arguments) == 0, "the same command can be repeated"
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written and len(written) == 3
+    capsys.readouterr()
+    assert main([*arguments, "--longest", "4"]) == 2
+    assert "longest: 5 there, 4 now" in capsys.readouterr().err
+    assert main([*arguments, "--longest", "4", "--force"]) == 0
+    assert main([*arguments, "--seeds", "-1"]) == 2 and "--seeds -1: expected" in capsys.readouterr().err
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "lexicon").mkdir()
+    for name in "ab":
+        write_pose(tmp_path / "lexicon" / f"{name}.pose", fake_clip(20))
+    (tmp_path / "lexicon" / "index.csv").write_text(
+        "path,signed_language,words\na.pose,gsg,A\nb.pose,gsg,B\n"
+    )
+    monkeypatch.setattr(gap_effect, "find_lexicon", lambda _: tmp_path / "lexicon")
+    monkeypatch.setattr(
+        gap_effect, "hidden_frames", Mock(side_effect=[np.zeros(20, bool), KeyboardInterrupt])
+    )
+    assert main(["--write", str(tmp_path / "out")]) == 130 and not (tmp_path / "out").exists()

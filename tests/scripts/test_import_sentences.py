@@ -1,6 +1,7 @@
 """Importers of corpora of sentences, on tiny files in the corpora's own layouts."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def test_import_how2sign_refuses_other_layouts(how2sign, capsys):
     for old, new, words in (
         ("\t", ";", "expected the columns VIDEO_NAME"),
         ("0.8\tAnd", "x\tAnd", "sentence 1: expected seconds"),
+        ("0.8\tAnd", "1e306\tAnd", "sentence 1: expected seconds"),
         ("SENTENCE_NAME", "NAME", "expected the columns SENTENCE_NAME"),
     ):
         file.write_text(content.replace(old, new))
@@ -155,6 +157,35 @@ def test_import_csl_daily(tmp_path, caplog, capsys):
     assert import_csl_daily.main(options) == 2 and "got trian" in capsys.readouterr().err
 
 
+def test_import_csl_daily_refuses_a_clip_in_two_splits(tmp_path, capsys):
+    [name, *_] = csl_daily_labels(tmp_path, ["你好"])
+    pose(tmp_path / "poses" / f"{name}.pose")
+    options = arguments(in_=tmp_path, poses=tmp_path / "poses", out=tmp_path / "out")
+    with open(tmp_path / "split_1.txt", "a", encoding="utf-8") as file:
+        file.write(f"\n{name}|train")
+    assert import_csl_daily.main(options) == 0, "twice in the same split"
+    with open(tmp_path / "split_1.txt", "a", encoding="utf-8") as file:
+        file.write(f"\n{name}|test")
+    assert import_csl_daily.main(options) == 2
+    assert f"split_1.txt: {name} is in train and in test" in capsys.readouterr().err
+
+
+def test_quotes_are_text_where_a_bar_separates(tmp_path):
+    names = csl_daily_labels(tmp_path, ["你好", "好你"])[:2]
+    poses = phoenix_csv(tmp_path, ['"regen', 'schnee"'])
+    for name in (*names, *poses):
+        pose(tmp_path / "poses" / f"{name}.pose")
+    file = tmp_path / "video_map.txt"
+    text = file.read_text(encoding="utf-8").replace("你 认识", '"你', 1).replace("你 认识", '你"', 1)
+    file.write_text(text, encoding="utf-8")
+    folders = {"poses": tmp_path / "poses", "out": tmp_path / "out"}
+    assert import_csl_daily.main(arguments(in_=tmp_path, **folders)) == 0
+    rows = imported(tmp_path / "out").rows
+    assert [(row.id, row.values["gloss"]) for row in rows] == [(names[0], '"你'), (names[1], '你"')]
+    assert import_phoenix2014t.main(arguments(in_=tmp_path, **folders)) == 0
+    assert [row.text for row in imported(tmp_path / "out").rows] == ['"regen', 'schnee"'] * 3
+
+
 def test_import_youtube_asl(tmp_path, capsys):
     ids = ["-0abcDEF_12", "aaaaaaaaaa1", "bbbbbbbbbb2", "gone0000000"]
     (tmp_path / "ids.txt").write_text("\n".join(ids) + "\n")
@@ -185,3 +216,24 @@ def test_import_youtube_asl(tmp_path, capsys):
         assert words in said
     (tmp_path / "ids.txt").write_text("https://youtu.be/aaaaaaaaaa1\n")
     assert import_youtube_asl.main(options) == 2 and "ids of 11 characters" in capsys.readouterr().err
+
+
+def test_names_of_poses_stay_in_their_folder(tmp_path, capsys):
+    pose(tmp_path / "mine.pose")
+    (tmp_path / "poses").mkdir()
+    how2sign_csv(tmp_path, ["hello"])
+    phoenix_csv(tmp_path, ["regen"])
+    csl_daily_labels(tmp_path, ["你好"])
+    for path in tmp_path.rglob("*.*"):
+        if path.suffix in (".csv", ".txt"):
+            for name in ("--7E2sU6zP4_0-5-rgb_front", "tagesschau-train0", "S000000_P0000_T00"):
+                path.write_text(re.sub(rf"[^\t|\n]*{name}(?=[\t|])", "../mine", path.read_text()))
+    folders = {"poses": tmp_path / "poses", "out": tmp_path / "out"}
+    for module, options in (
+        (import_how2sign, arguments(csv=tmp_path, **folders)),
+        (import_phoenix2014t, arguments(in_=tmp_path, **folders)),
+        (import_csl_daily, arguments(in_=tmp_path, **folders)),
+    ):
+        assert module.main(options) == 2, module
+        assert "error: the name '../mine.pose' cannot be" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

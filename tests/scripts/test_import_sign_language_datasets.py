@@ -174,6 +174,9 @@ def test_import_datasets_errors_are_one_line(run, capsys, change, words):
 def test_import_datasets_without_image_size(run, table, capsys):
     assert run({"train": [example(0)]}, size=None) == 2
     assert "give --size WIDTH HEIGHT" in capsys.readouterr().err
+    for size in (("0", "0"), ("640", "65536"), ("-5", "480")):
+        assert run({"train": [example(0)]}, "--size", *size, size=None) == 2
+        assert f"--size {' '.join(size)}: expected a size in pixels" in capsys.readouterr().err
     assert run({"train": [example(0)]}, "--size", "320", "240", size=None) == 0
     assert read_pose(table()[0].path).width == 320
 
@@ -201,6 +204,31 @@ def test_import_datasets_refuses_poses_of_another_run(run, table, tmp_path, caps
         words = "data set fake (now other)"
     assert words in capsys.readouterr().err and (tmp_path / "out" / "table.csv").read_bytes() == before
     assert run({"train": [example(0), example(1)]}) == 0 and len(table()) == 2
+
+
+@pytest.mark.parametrize("kind", ["arrays", "file"])
+def test_import_datasets_refuses_poses_of_others(run, tmp_path, capsys, kind):
+    theirs = write_pose(tmp_path / "a.pose", fake_clip()).rename(tmp_path / "download")
+    one = example(0) if kind == "arrays" else example(0, pose=str(theirs).encode())
+    target = tmp_path / "out" / "poses" / "train" / "0.pose"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"mine")
+    assert run({"train": [one]}) == 2
+    assert f"{target} exists and differs" in capsys.readouterr().err and target.read_bytes() == b"mine"
+    target.unlink()
+    assert run({"train": [one]}) == 0 and run({"train": [one]}) == 0
+    assert run({"train": [example(0, pose=pose_of(5))]}) == 2, "a pose that has changed"
+    assert "exists and differs" in capsys.readouterr().err
+
+
+def test_import_datasets_counts_poses_without_points(run, table, caplog):
+    empty = pose_of(1)
+    empty["conf"][:] = 0
+    assert run({"train": [example(0), example(1, pose=empty)]}) == 0
+    assert [row.id for row in table()] == ["0"] and "1 clips have no pose" in caplog.text
+    far = pose_of(2)
+    far["data"][0] = 1e30
+    assert run({"train": [example(2, pose=far)]}) == 2
 
 
 def test_import_datasets_without_the_package(monkeypatch, tmp_path, capsys):

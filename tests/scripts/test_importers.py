@@ -1,11 +1,14 @@
 """Importers of published corpora, on tiny files in the corpora's own layouts."""
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 
 from mmpt.cli.check import main as check
+from mmpt.extractors import conversion
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import read_pose
 from mmpt.pose.span import Span
@@ -30,6 +33,8 @@ def test_unique_ids():
         (b"Video file,Gloss\nx.mp4,DOG\ny.mp4\n", "line 3: expected 2 cells"),
         (b"Video file,Gloss\nx.mp4,DOG,3\n", "line 2: expected 2 cells"),
         (b'Video file,Gloss\nx.mp4,"DO', "is the file truncated"),
+        (b'Video file,Gloss\nx.mp4,"DOG\ny.mp4,CAT"\n', "line 2: .* its quote is not closed"),
+        (b'Video file,Gloss\n"x.mp4,DOG\ny.mp4",CAT\n', "line 2: .* its quote is not closed"),
     ],
 )
 def test_read_csv_of_a_truncated_file(tmp_path, content, words):
@@ -259,11 +264,249 @@ def test_split_by_hash():
     assert unique_ids(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
 
 
-def test_import_sem_lex_of_an_empty_array(tmp_path):
-    (tmp_path / "x.npy").touch()
-    with pytest.raises(UserError, match=r"x.npy: cannot be read as an array"):
-        import_sem_lex.convert(tmp_path / "x.npy", tmp_path / "x.pose")
-    assert not (tmp_path / "x.pose").exists()
+def npy(header):
+    """A .npy file with this header and no data."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+def saved(array, save=np.save):
+    buffer = io.BytesIO()
+    save(buffer, array)
+    return buffer.getvalue()
+
+
+LANDMARKS = np.full((2, 553, 3), 0.5)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "no complete .npy file"),
+        (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999, 553, 3)}\n"), "no complete"),
+        (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 553, 3)}\n"), "no complete"),
+        (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2, 553, 3\n"), "no complete"),
+        (saved(LANDMARKS, np.savez), "archive of arrays"),
+        (saved(LANDMARKS) + b"more", "4 bytes follow"),
+        (saved(LANDMARKS + 1j), "complex128"),
+        (saved(LANDMARKS.astype("M8[s]")), "datetime64"),
+        (saved(LANDMARKS > 0), "bool"),
+        (saved(np.zeros((2, 553, 3), [("a", "f8")])), "its dtype is"),
+        (saved(LANDMARKS[:0]), r"expected landmarks \[frames, 553, 3\], got \[0, 553, 3\]"),
+        (saved(LANDMARKS[:, :543]), r"got \[2, 543, 3\]"),
+        (saved(np.where(np.arange(3), LANDMARKS, np.inf)), "coordinates are NaN, infinite or larger than"),
+        (saved(np.where(np.arange(3), LANDMARKS, 1e300)), "coordinates are NaN, infinite or larger than"),
+    ],
+)
+def test_import_sem_lex_of_damaged_arrays(tmp_path, capsys, content, words):
+    arguments = sem_lex(tmp_path)
+    source = tmp_path / "npy" / "train" / "1.npy"
+    source.write_bytes(content)
+    assert import_sem_lex.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {source}: ") and re.search(words, error) and error.count("\n") == 1
+    assert not (tmp_path / "x").exists() or not list((tmp_path / "x").rglob("*.pose"))
+
+
+def test_import_sem_lex_without_a_file_writes_nothing(tmp_path, capsys):
+    arguments = sem_lex(tmp_path)
+    (tmp_path / "npy" / "train" / "1.npy").unlink()
+    assert import_sem_lex.main(arguments) == 2 and "there are no clips to write" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("nobody", [0.0, np.nan])
+def test_import_sem_lex_counts_clips_that_show_nobody(tmp_path, caplog, nobody):
+    arguments = sem_lex(tmp_path)
+    np.save(tmp_path / "npy" / "train" / "2.npy", np.full((6, 553, 3), nobody))
+    with open(tmp_path / "meta.csv", "a") as file:
+        file.write("b,2,s,2.5,train,asllex,dog\n")
+    for _ in range(2):
+        assert import_sem_lex.main(arguments) == 0
+        assert "1 clips show nobody and are left out (train/2)" in caplog.text
+        caplog.clear()
+    poses = tmp_path / "x" / "y" / "out" / "poses"
+    assert [row.id for row in read_table(poses.parent / "table.csv").rows] == ["1"]
+    assert sorted(path.name for path in poses.rglob("*.pose")) == ["1.pose"]
+
+
+@pytest.mark.parametrize(
+    "column, value, words",
+    [
+        ("frame", None, "1 cells of the column frame are empty"),
+        ("frame", 1.5, "1.5"),
+        ("landmark_index", -500, "got face -500 in row 4"),
+        ("landmark_index", -1, "got face -1 in row 4"),
+        ("landmark_index", 468, "got face 468 in row 4"),
+        ("landmark_index", 4, "a landmark twice in the same frame"),
+        ("landmark_index", None, "1 cells of the column landmark_index are empty"),
+        ("type", "foot", "got foot 3 in row 4"),
+        ("type", None, "1 cells of the column type are empty"),
+        ("x", 1e30, "coordinates are NaN, infinite or larger than"),
+        ("x", float("inf"), "coordinates are NaN, infinite or larger than"),
+    ],
+)
+def test_import_asl_signs_of_damaged_landmarks(tmp_path, capsys, column, value, words):
+    import pyarrow
+
+    _, columns = landmarks_table([1, 2], np.random.default_rng(0))
+    columns[column][3] = value
+    assert import_asl_signs.main(asl_signs(tmp_path, table=pyarrow.table(columns))) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'a.parquet'}: ") and words in error
+    assert error.count("\n") == 1 and not list(tmp_path.rglob("*.pose"))
+
+
+@pytest.mark.parametrize("numbers", ["1e400, 2", "1.9, 2", "1, 2.5", "true, 2", '"1", 2', "-1, 2", "1, -2"])
+def test_import_wlasl_refuses_what_is_no_frame_number(tmp_path, capsys, numbers):
+    start, end = numbers.split(", ")
+    entry = f'{{"video_id": "7", "split": "train", "signer_id": 1, "url": "", "frame_start": {start}, '
+    (tmp_path / "w.json").write_text(f'[{{"gloss": "dog", "instances": [{entry}"frame_end": {end}}}]}}]')
+    pose(tmp_path / "7.pose", 0)
+    arguments = [
+        "--json",
+        str(tmp_path / "w.json"),
+        "--poses",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+        "--raw",
+    ]
+    assert import_wlasl.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "w.json, video 7: expected frame numbers" in error and error.count("\n") == 1
+
+
+def test_import_wlasl_writes_all_digits_of_a_time(tmp_path):
+    instance = {"video_id": "7", "split": "train", "signer_id": 1, "url": ""}
+    instance |= {"frame_start": 12345679, "frame_end": 12345689}
+    (tmp_path / "w.json").write_text(json.dumps([{"gloss": "dog", "instances": [instance]}]))
+    pose(tmp_path / "7.pose", 0)
+    arguments = [
+        "--json",
+        str(tmp_path / "w.json"),
+        "--poses",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+        "--raw",
+    ]
+    assert import_wlasl.main(arguments) == 0
+    assert read_table(tmp_path / "table.csv").rows[0].span == Span(493827120, 493827560, "ms")
+
+
+def asl_signs(folder, participant="1", path="a.parquet", table=None):
+    """A corpus of one clip. Returns the arguments of the importer."""
+    from pyarrow import parquet
+
+    folder.mkdir(exist_ok=True)
+    parquet.write_table(table or landmarks_table([1, 2], np.random.default_rng(0))[0], folder / "a.parquet")
+    lines = ["path,participant_id,sequence_id,sign", f"{path},{participant},2,blow"]
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    return ["--in", str(folder), "--out", str(folder / "x" / "y" / "out"), "--workers", "0"]
+
+
+def sem_lex(folder, split="train", name="1", array=None):
+    """A corpus of one clip. Returns the arguments of the importer."""
+    (folder / "npy" / "train").mkdir(parents=True, exist_ok=True)
+    if array is None:
+        array = np.random.default_rng(0).uniform(0.1, 0.9, (6, 553, 3))
+    np.save(folder / "npy" / "train" / "1.npy", array)
+    lines = ["id,video,signer,duration,split,label_type,label", f"a,{name},s,2.5,{split},asllex,dog"]
+    (folder / "meta.csv").write_text("\n".join(lines) + "\n")
+    out = str(folder / "x" / "y" / "out")
+    return ["--csv", str(folder / "meta.csv"), "--npy", str(folder / "npy"), "--out", out]
+
+
+@pytest.mark.parametrize("name", ["../../../evil", "/evil", "a/../../b", "", "."])
+def test_names_of_clips_stay_in_the_folder(tmp_path, capsys, name):
+    """Importers write no file, and take none as a clip, outside their folders."""
+    name = str(tmp_path / "evil") if name == "/evil" else name
+    before = sorted(tmp_path.rglob("*.pose"))
+    assert import_asl_signs.main(asl_signs(tmp_path / "asl", participant=name)) == 2
+    assert "expected a path inside it" in capsys.readouterr().err
+    assert import_asl_signs.main(asl_signs(tmp_path / "asl", path=name)) == 2
+    assert "expected a path inside it" in capsys.readouterr().err
+    assert import_sem_lex.main(sem_lex(tmp_path, split=name)) == 2
+    assert "expected a path inside it" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*.pose")) == before
+
+
+def one_clip(corpus, folder):
+    """A corpus of one clip: its importer with arguments, and the clip's source and pose."""
+    if corpus == "asl_signs":
+        module, arguments, source, name = import_asl_signs, asl_signs(folder), "a.parquet", "1/2"
+    else:
+        module, arguments, source, name = import_sem_lex, sem_lex(folder), "npy/train/1.npy", "train/1"
+    target = folder / "x" / "y" / "out" / "poses" / f"{name}.pose"
+    return lambda: module.main(arguments), folder / source, target
+
+
+def correct(corpus, source, other=1):
+    """Write other landmarks to the source of a clip."""
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(other)
+    if corpus == "asl_signs":
+        parquet.write_table(landmarks_table([1, 2], rng)[0], source)
+    else:
+        np.save(source, rng.uniform(0.1, 0.9, (6, 553, 3)))
+
+
+@pytest.mark.parametrize("corpus", ["asl_signs", "sem_lex"])
+def test_poses_that_are_there_are_those_of_the_source(tmp_path, capsys, corpus):
+    run, source, target = one_clip(corpus, tmp_path)
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"mine")
+    assert run() == 2
+    assert f"{target} exists and differs from what would be written" in capsys.readouterr().err
+    assert target.read_bytes() == b"mine" and not target.parents[2].joinpath("table.csv").exists()
+    target.unlink()
+    assert run() == 0
+    first, written = target.read_bytes(), target.stat().st_mtime_ns
+    (target.parents[1] / "manifest.json").unlink()  # as of an earlier version
+    assert run() == 0 and target.stat().st_mtime_ns == written, "the same content"
+    correct(corpus, source)
+    assert run() == 0 and target.read_bytes() != first, "the pose of a corrected source"
+    target.write_bytes(first)
+    assert run() == 2 and target.read_bytes() == first, "a pose that was changed by others"
+    assert "exists and differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("corpus", ["asl_signs", "sem_lex"])
+def test_an_interrupted_conversion_resumes(tmp_path, monkeypatch, corpus):
+    run, source, target = one_clip(corpus, tmp_path)
+    convert = conversion.write_once
+
+    def killed(*arguments):
+        convert(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "write_once", killed)
+        assert run() == 130 and target.is_file()
+    assert run() == 0 and read_table(target.parents[2] / "table.csv").rows[0].path == target
+    module = import_asl_signs if corpus == "asl_signs" else import_sem_lex
+    monkeypatch.setattr(module, "pose_of_landmarks", None)
+    assert run() == 0, "what is converted is not converted again"
+    source.unlink()
+    assert run() == 2
+
+
+def test_names_of_poses_stay_in_their_folder(tmp_path, capsys):
+    pose(tmp_path / "mine.pose", 0)
+    (tmp_path / "poses").mkdir()
+    (tmp_path / "splits").mkdir()
+    for split in ("train", "val", "test"):
+        lines = "Participant ID,Video file,Gloss\nP1,../mine.mp4,DOG\n"
+        (tmp_path / "splits" / f"{split}.csv").write_text(lines)
+    paths = ["--poses", str(tmp_path / "poses"), "--out", str(tmp_path / "out")]
+    assert import_asl_citizen.main(["--in", str(tmp_path), *paths]) == 2
+    assert "the name '../mine.mp4' cannot be" in capsys.readouterr().err
+    instance = {"video_id": "../mine", "split": "train", "signer_id": 1, "url": ""}
+    (tmp_path / "w.json").write_text(json.dumps([{"gloss": "dog", "instances": [instance]}]))
+    assert import_wlasl.main(["--json", str(tmp_path / "w.json"), *paths]) == 2
+    assert capsys.readouterr().err.startswith("error: the name '../mine.pose' cannot be")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """scripts/relabel_lexicon.py, and a table of its poses."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -39,9 +41,35 @@ def test_points_are_those_of_the_lexicon(lexicon, tmp_path, capsys):
         np.testing.assert_array_equal(other.data[..., :2], clip.data[:, columns, :2])
         np.testing.assert_array_equal(other.confidence, clip.confidence[:, columns])
         assert not other.depth and (other.fps, other.width) == (clip.fps, clip.width)
-    assert main(["--as", "openpose_137", "--out", str(out)]) == 2
-    assert "not an empty folder" in capsys.readouterr().err
-    assert main(["--as", "openpose_137", "--out", str(tmp_path / "x"), "--noise", "-1"]) == 2
+    for option in ("--noise", "--seed"):
+        assert main(["--as", "openpose_137", "--out", str(tmp_path / "x"), option, "-1"]) == 2
+        assert f"{option} -1: expected" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_same_command_after_an_interruption(lexicon, tmp_path, monkeypatch, error):
+    command = ["--as", "holistic", "--out", str(tmp_path / "new" / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(relabel_lexicon, "add_noise", Mock(side_effect=[None, error]))
+        assert main(command) == (130 if error is KeyboardInterrupt else 2)
+    assert not [*(tmp_path / "new").iterdir()]
+    assert main(command) == 0
+    written = {path: path.read_bytes() for path in (tmp_path / "new" / "out").rglob("*.*")}
+    assert main(command) == 0 and len(written) == 6
+    assert {path: path.read_bytes() for path in (tmp_path / "new" / "out").rglob("*.*")} == written
+
+
+def test_other_files_in_the_folder_are_kept(lexicon, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    command = ["--as", "holistic", "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "holds 'mine.txt', which does not belong to a lexicon" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    (tmp_path / "out" / "mine.txt").unlink()
+    assert main(command) == 0 and main([*command, "--noise", "3"]) == 2
+    assert "noise: 0.0 there, 3.0 now" in capsys.readouterr().err
+    assert main([*command, "--noise", "3", "--force"]) == 0
 
 
 @pytest.mark.parametrize("name", ["holistic", "coco_wholebody_133"])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.utils.files import atomic_write, files_under, remove_leftovers, write_text
+from mmpt.utils.errors import UserError
+from mmpt.utils.files import atomic_write, file_in, files_under, remove_leftovers, write_text
 
 
 def test_atomic_write_errors_name_the_file(tmp_path: Path) -> None:
@@ -54,3 +55,10 @@ def test_only_temporary_files_of_atomic_write_are_leftovers(tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 5
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == foreign
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/a", "a/../b", "a//b", "a/", "./a", "a\0", "a\udc80"])
+def test_file_in_refuses_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"expected a path inside it|not UTF-8"):
+        file_in(tmp_path, name)
+    assert file_in(tmp_path, "a/..b..") == tmp_path / "a" / "..b.."
