@@ -272,8 +272,12 @@ def _warn_about_clips(report: TableReport) -> None:
             "of the right hand reads nothing of them; mark them in the column 'left_handed': "
             f"{some_of(left_only)}."
         )
+    short = f"have fewer than {SHORT} frames"
+    in_ms = [clip.frames < SHORT for row, clip in readable if row.span is not None and row.span.unit == "ms"]
+    if 2 * sum(in_ms) > len(in_ms):
+        short += " (start and end are in milliseconds: 1.2 seconds are 1200)"
     named = {
-        f"have fewer than {SHORT} frames": lambda c: c.frames < SHORT,
+        short: lambda c: c.frames < SHORT,
         f"have more than {report.longest} frames": lambda c: (c.sampled or c.frames) > report.longest,
     }
     if report.reader is None:

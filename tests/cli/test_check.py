@@ -132,6 +132,23 @@ def test_check_table_parses_a_recording_once(tmp_path, monkeypatch):
     assert read == [str(tmp_path / "long.pose")]
 
 
+def test_parts_in_seconds_instead_of_milliseconds(tmp_path):
+    write_pose(tmp_path / "long.pose", fake_clip(frames=60))
+    splits = ("train", "train", "valid", "test")
+    rows = [f"c{n},long.pose,{n % 2},{split},{0.3 * n},{0.3 * n + 0.3}\n" for n, split in enumerate(splits)]
+    table = tmp_path / "t.csv"
+    table.write_text("id,path,text,split,start,end\n" + "".join(rows))
+    assert main([str(table)]) == 1
+    (leak,), (short,) = report(table)["errors"], [w for w in report(table)["warnings"] if "fewer than" in w]
+    assert leak.startswith(f"{table}: the same clip is in two splits: c0 (train, line 2), c1 (train, line 3)")
+    hint = "(start and end are in milliseconds: 1.2 seconds are 1200)"
+    assert short == f"4 clips have fewer than 3 frames {hint}: c0, c1, c2, c3."
+    long = [f"c{n},long.pose,{n % 2},{split},{400 * n},{400 * n + 400}\n" for n, split in enumerate(splits)]
+    table.write_text("id,path,text,split,start,end\n" + "".join(long[1:3] + rows[:1]))
+    main([str(table), "--force"])
+    assert "1 clips have fewer than 3 frames: c0." in report(table)["warnings"]
+
+
 def test_check_table_allow_leak(tmp_path, capsys):
     rows = [{**row, "signer": "one"} for row in table_rows()]
     table = write_table(tmp_path / "t.csv", rows)
@@ -230,7 +247,7 @@ def test_parts_in_milliseconds_of_poses_with_integer_rates_are_a_warning(tmp_pat
         "id,path,text,start,end\na,0.1.pose,x,40,80\nb,0.2.pose,x,40,80\nc,0.1.pose,x,,\n"
     )
     main([str(tmp_path / "t.csv")])
-    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "milliseconds" in line]
+    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "parts in milliseconds" in line]
     assert warning.startswith("1 clips are parts in milliseconds") and warning.endswith(": a.")
 
 
