@@ -22,6 +22,7 @@ class ClipFacts:
     fractions of frames that show the hand, after mirroring a left-handed signer. whole_fps: whether the file
     stores the frame rate as an integer (pose-format before 0.2). blank: it shows nothing that the model reads
     (with a config), or all its features are 0. sampled: frames after the config's clip_window or clip_frames.
+    recording: length of the file in the unit of the span, if the span ends after it and is cut there.
     """
 
     frames: int = 0
@@ -32,6 +33,7 @@ class ClipFacts:
     whole_fps: bool = False
     blank: bool = False
     sampled: int | None = None
+    recording: float | None = None
     error: str | None = None
 
 
@@ -65,10 +67,13 @@ def read_facts(job: FactsJob) -> ClipFacts:
     try:
         if path.lower().endswith(".npy"):
             features = VideoProcessor()(path, None, mirror, span)
-            return ClipFacts(len(features), features.shape[1], blank=not features.any())
+            cut_at = None if span is None else span.cut_at(VideoProcessor().shape(path)[0], None)
+            return ClipFacts(len(features), features.shape[1], blank=not features.any(), recording=cut_at)
         person = "first" if reader is None else reader.person
         clip = read_pose(path, person=person) if span is None else read_recording(path, person)
+        cut_at = None
         if span is not None:
+            cut_at = span.cut_at(len(clip), clip.fps)
             clip = clip.frames(span.frames(len(clip), clip.fps))
         normalize_shoulders(clip)  # training refuses poses that cannot be normalised
         blank, sampled = (False, None) if reader is None else reader.read(path, clip, mirror)
@@ -82,4 +87,5 @@ def read_facts(job: FactsJob) -> ClipFacts:
     left, right = (shares[hand] for hand in sorted(HANDS, key=lambda name: name != LEFT_HAND))
     if mirror:
         left, right = right, left
-    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path), blank, sampled)
+    whole_fps = stores_whole_fps(path)
+    return ClipFacts(len(clip), None, clip.fps, left, right, whole_fps, blank, sampled, cut_at)

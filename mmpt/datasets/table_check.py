@@ -259,6 +259,16 @@ def _warn_about_clips(report: TableReport) -> None:
     if blank:
         means = VideoProcessor.blank_means if report.reader is None else report.reader.processor.blank_means
         report.warnings.append(f"{blank_warning(blank, len(readable), means)}.")
+    beyond = [
+        f"{row.id} (line {row.line}: part {row.span}, recording {clip.recording:.0f} {row.span.unit})"
+        for row, clip in readable
+        if clip.recording is not None and row.span is not None
+    ]
+    if beyond:
+        report.warnings.append(
+            f"{len(beyond)} clips are parts that end after their recording and are cut there: "
+            f"{some_of(beyond)}."
+        )
     idle = [row.id for row, clip in readable if clip.right == 0 and clip.left and row.left_handed]
     if idle:
         report.warnings.append(

@@ -61,7 +61,7 @@ class PosePreparation:
         clip = self.read(path) if span is None else self.read_recording(path)
         try:
             if span is not None:
-                clip = clip.frames(span.frames(len(clip), clip.fps))
+                clip = clip.frames(span.frames(len(clip), clip.fps, path))
             return self.clip(clip, mirror)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None

@@ -149,6 +149,25 @@ def test_parts_in_seconds_instead_of_milliseconds(tmp_path):
     assert "1 clips have fewer than 3 frames: c0." in report(table)["warnings"]
 
 
+@pytest.mark.parametrize("suffix", [".pose", ".npy"])
+def test_parts_that_end_after_their_recording(tmp_path, suffix):
+    write_pose(tmp_path / "long.pose", fake_clip(frames=60))
+    np.save(tmp_path / "long.npy", np.ones((60, 2)))
+    unit, rows = (
+        ("ms", "0,2440\nb,{0},x,2000,9500") if suffix == ".pose" else ("frames", "0,61\nb,{0},x,50,238")
+    )
+    columns = "start,end" if unit == "ms" else "start_frame,end_frame"
+    (tmp_path / "t.csv").write_text(f"id,path,text,{columns}\na,{{0}},x,{rows}\n".format(f"long{suffix}"))
+    assert main([str(tmp_path / "t.csv")]) == 0
+    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "end after" in line]
+    part = (
+        "part 2000-9500 ms, recording 2400 ms" if unit == "ms" else "part 50-238 frames, recording 60 frames"
+    )
+    assert (
+        warning == f"1 clips are parts that end after their recording and are cut there: b (line 3: {part})."
+    )
+
+
 def test_check_table_allow_leak(tmp_path, capsys):
     rows = [{**row, "signer": "one"} for row in table_rows()]
     table = write_table(tmp_path / "t.csv", rows)
