@@ -229,7 +229,14 @@ def test_check_of_a_config_looks_for_what_its_model_reads(table, tmp_path, data_
         return
     config.write_text(config.read_text().replace("max_video_len", "clip_frames: 6, max_video_len"))
     assert check.main([str(config)]) == 0 and "6 frames" not in capsys.readouterr().out
-    config.write_text(config.read_text().replace("{text}", "{txet}"))
+    text = config.read_text()
+    config.write_text(text + "fairseq: {dataset: {batch_size: 4}}\n")
+    assert check.main([str(config)]) == 1
+    assert "error: 3 prompts cannot fill a batch of 4 at 1 clip(s) per prompt" in capsys.readouterr().out
+    config.write_text(text + "fairseq: {dataset: {batch_size: 3}}\n")
+    assert check.main([str(config)]) == 0
+    capsys.readouterr()
+    config.write_text(text.replace("{text}", "{txet}"))
     assert check.main([str(config)]) == 1 and "names the column 'txet'" in capsys.readouterr().out
 
 
