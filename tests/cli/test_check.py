@@ -84,6 +84,7 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert f"line {lines[train[2]['id']]}, column 'path': {tmp_path}/gone.pose: " in errors
     assert f"same clip is in two splits: {test[0]['id']} (test" in errors and train[0]["id"] in errors
     assert f"column 'signer': '{train[0]['signer']}' is in" in errors
+    assert "Results would be too good for new signers: " in errors and "--allow-leak signers" in errors
     assert len(found["errors"]) == 4
     assert "1 of 6 classes of test have no clip in train: Omega." in warnings
     assert "2 of 9 prompts have the same token ids as another one" in warnings
@@ -166,6 +167,19 @@ def test_parts_that_end_after_their_recording(tmp_path, suffix):
     assert (
         warning == f"1 clips are parts that end after their recording and are cut there: b (line 3: {part})."
     )
+
+
+def test_parts_in_columns_of_other_names(tmp_path):
+    write_pose(tmp_path / "long.pose", fake_clip(frames=60))
+    for columns, hinted in (("begin,stop", True), ("start,end", False)):
+        (tmp_path / "t.csv").write_text(f"id,path,text,{columns}\na,long.pose,x,0,400\nb,long.pose,x,0,400\n")
+        main([str(tmp_path / "t.csv"), "--force"])
+        warnings = "\n".join(report(tmp_path / "t.csv")["warnings"])
+        assert "the same clip occurs 2 times in " in warnings
+        hint = (
+            "has none of the columns start, start_ms, start_frame, end, end_ms, end_frame: if they are parts"
+        )
+        assert (hint in warnings) == hinted
 
 
 def test_check_table_allow_leak(tmp_path, capsys):
