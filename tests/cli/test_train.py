@@ -290,6 +290,18 @@ def test_train_non_finite_batches_end_the_run(tiny_yaml):
     assert "2 such batches were skipped before" in done.stderr and "svk/" in done.stderr
 
 
+def test_train_on_a_cluster_says_where_the_checkpoints_are(tiny_yaml, tmp_path, monkeypatch, caplog):
+    from mmpt.cli.train import main
+
+    monkeypatch.setattr("mmpt.cluster.waiting.run_jobs", lambda *_: [0])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for there in (False, True):
+        assert main([str(tiny_yaml), "--cluster", "local"]) == 0
+        assert (f"checkpoints are in {tmp_path / 'run'}" in caplog.text) == there
+        (tmp_path / "run" / "checkpoint_last.pt").touch()
+
+
 def test_all_options_that_a_loss_does_not_have_are_refused_before_data_is_read(tiny_yaml, monkeypatch):
     from mmpt.losses.contrastive import LOSSES
     from mmpt.training.run import prepare
