@@ -240,6 +240,9 @@ def test_extract_into_the_source_folder(folders):
 def test_extract_without_sources(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         extract(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(UserError, match=r"a\.mp4 is a file; a folder was expected: give its folder"):
+        extract(tmp_path / "a.mp4", tmp_path / "out")
     (tmp_path / "in").mkdir()
     with pytest.raises(UserError, match=r"no file to extract; expected files ending in \.npy"):
         extract(tmp_path / "in", tmp_path / "out")
