@@ -4,8 +4,8 @@
     signclip check CONFIG.yaml
     signclip check TABLE --shard 1/4
 
-CONFIG: checks its table with its landmarks, prompts, text model and max_video_len. Without a config, a clip
-may show either hand, and texts are read as by configs/table.yaml.
+CONFIG: checks its table with its landmarks, prompts, text model, max_video_len and batch size. Without a
+config, a clip may show either hand, and texts are read as by configs/table.yaml.
 
 Counts clips, classes and signers of each split, reads every clip, and reports problems: unreadable files,
 missing hands, the same clip or signer in two splits, classes without training clips. Writes a report with
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmpt.cli.command import Command
-from mmpt.utils.errors import UserError
+from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import setup_logging
 from mmpt.utils.outputs import FORCE_HELP
 from mmpt.utils.shards import Shard, ShardFolder, Sharding, refuse_shards
@@ -31,6 +31,7 @@ from mmpt.utils.shards import Shard, ShardFolder, Sharding, refuse_shards
 if TYPE_CHECKING:
     from mmpt.config import Config
     from mmpt.datasets.clip_facts import ClipFacts
+    from mmpt.datasets.table_check import TableReport
 
 MAX_SHOWN = 20
 
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
             return _show_shard(args.sharding.shard, read_shard(table, jobs, shards[0], workers))
         clips = merged_facts(table, jobs, shards) if shards else None
         report = check_table(table, folder, args.allow_leak, workers, config, clips)
+        if config and "train" in report.splits:
+            _check_batches(config, report)
         files = save_page(out, report, args.force)
     print(splits_table(report))
     for kind, lines in (("error", report.errors), ("warning", report.warnings)):
@@ -117,6 +120,19 @@ def _show_shard(shard: Shard, facts: "dict[str, ClipFacts]") -> int:
         print(f"and {len(errors) - MAX_SHOWN} more errors")
     print(f"shard {shard}: {len(facts)} clips read, {len(errors)} of them unreadable")
     return 1 if errors else 0
+
+
+def _check_batches(config: "Config", report: "TableReport") -> None:
+    """Report batches that the prompts cannot fill."""
+    from mmpt.tasks import Task
+
+    try:
+        Task(config).check_batches()
+    except MissingDataError:  # of clips, which are reported one by one
+        pass
+    except UserError as error:
+        if str(error) not in report.errors:
+            report.errors.append(str(error))
 
 
 def _config(name: str) -> "Config | None":

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="extract finished files again, too; repeat the command to resume",
+        help="extract finished files again, too, also with other options; repeat the command to resume",
     )
     parser.add_argument("--verify", action="store_true", help="check the hashes of finished files")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")

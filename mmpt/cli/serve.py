@@ -22,7 +22,9 @@ from mmpt.utils.output_kinds import EVALUATION, PROTOCOL_REPORT
 from mmpt.utils.packages import VIDEO, need_packages
 
 if TYPE_CHECKING:
+    from mmpt.search import Index
     from mmpt.serving.api import Content
+    from mmpt.serving.clips import Clips
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ def _content(args: argparse.Namespace) -> "Content":
 
     index = Index(args.index) if args.index else None
     clips = Clips(args.clips)
+    if index and args.clips:
+        _log_poses(index, clips)
     prompts = [line for line in read_lines(args.prompts) if line] if args.prompts else clips.prompts
     results = _results(args.results)
     if args.data and not (args.data / "check.md").is_file():
@@ -141,6 +145,12 @@ def _content(args: argparse.Namespace) -> "Content":
     if index:
         index.check_model(model.fingerprint, f"the model {args.model}")
     return Content(model, index, clips, prompts, results, args.data, args.allow_video, bool(args.token))
+
+
+def _log_poses(index: "Index", clips: "Clips") -> None:
+    found = sum(index.name(row) in clips for row in range(len(index)))
+    hint = "" if found else ": if they are parts of recordings, give their table with --clips"
+    log.info("poses found for %d of %d clips of the index%s", found, len(index), hint)
 
 
 def _results(folders: list[Path]) -> dict[str, Path]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mmpt.config import ClusterConfig
     from mmpt.tasks import Task
 
+log = logging.getLogger(__name__)
+
 PROCESSES = {"local_single": 1, "local_small": 2, "local_big": 4}
 JOB_TYPES = [*PROCESSES, "local_predict"]
 
@@ -92,6 +94,7 @@ def run_jobs(args: argparse.Namespace) -> int:
     from mmpt.cluster.submission import Cluster
     from mmpt.cluster.waiting import run_jobs as run_on
     from mmpt.config import load_cluster_config, load_config
+    from mmpt.config.run_folder import LAST, save_dir
 
     paths = _paths(args)
     if args.dryrun:
@@ -109,7 +112,11 @@ def run_jobs(args: argparse.Namespace) -> int:
         cluster = one
         jobs.append(cluster.job(group[0], [step for path in group for step in _steps(path, args, config)]))
     assert cluster is not None
-    return max(run_on(cluster, jobs, args.cancel_on_interrupt))
+    status = max(run_on(cluster, jobs, args.cancel_on_interrupt))
+    for folder in dict.fromkeys(save_dir(load_config(path, args.overrides).fairseq) for path in paths):
+        if (folder / LAST).is_file():
+            log.info("checkpoints are in %s", folder)
+    return status
 
 
 def _paths(args: argparse.Namespace) -> list[str]:

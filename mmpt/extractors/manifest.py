@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write, parse_json, read_json, sha256
+from mmpt.utils.outputs import differing
 
 log = logging.getLogger(__name__)
 
@@ -93,17 +94,25 @@ class Manifest:
             self.files[key] = {**self.files[key], "again": True}
         self.save()
 
-    def refuse_mixture(self, names: Iterable[str], redone: Iterable[str]) -> None:
-        """Raises UserError if a finished file, except those `redone`, has another value of an option."""
-        ours, redone = self.runs[self.run]["options"], set(redone)
+    def refuse_mixture(
+        self, names: Iterable[str], redone: Iterable[str] = (), sources: Iterable[str] = ()
+    ) -> None:
+        """Raises UserError if a finished file, except those `redone`, has other options of `names`.
+
+        For `sources`, whose results this run would replace, all options count.
+        """
+        ours, redone, sources = self.runs[self.run]["options"], set(redone), set(sources)
         for key, record in self.files.items():
+            if record["status"] == "failed" or key in redone or record.get("again"):
+                continue
             theirs = self.runs.get(record["run"], {}).get("options", ours)
-            differ = [name for name in names if theirs.get(name) != ours.get(name)]
-            if differ and record["status"] != "failed" and key not in redone and not record.get("again"):
+            replaced = key in sources and (self.results / record["output"]).is_file()
+            counted = {*theirs, *ours} if replaced else set(names)
+            kept, new = ({k: v for k, v in each.items() if k in counted} for each in (theirs, ours))
+            if differ := differing(kept, new):
                 raise UserError(
-                    f"{self.results}: {key} was extracted with other options ({', '.join(differ)}; see "
-                    f"{NAME}): give the options of that run, another folder with --out, or --again for all "
-                    "files."
+                    f"{self.results}: {key} was extracted with other options ({differ}): give the options of "
+                    "that run, another folder with --out, or --again to extract all files again."
                 )
 
     def why_not_finished(self, key: str, source: Path, output: str, verify: bool = False) -> str | None:

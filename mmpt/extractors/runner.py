@@ -109,7 +109,7 @@ def extract_folder(
             remove_unfinished(out, extractor.suffix)
             manifest = Manifest(out, extractor.name, *run)
             summary = _merge(manifest, sources, shards, options.verify)
-            manifest.refuse_mixture(extractor.same_in_folder, [])
+            manifest.refuse_mixture(extractor.same_in_folder)
             manifest.save()
         elif shards:
             [shard] = shards
@@ -137,11 +137,11 @@ def _extract(
     if removed:
         log.info("%s: removed %d unfinished files of an earlier run", manifest.results, removed)
     _refuse_foreign(manifest, sources)
-    keys = [source.key for source in sources] if options.again else []
-    manifest.refuse_mixture(extractor.same_in_folder, keys)
+    keys = [source.key for source in sources]
+    manifest.refuse_mixture(extractor.same_in_folder, keys if options.again else (), keys)
     summary = Summary()
     if options.again:
-        manifest.mark_for_extraction(source.key for source in sources)
+        manifest.mark_for_extraction(keys)
     todo = _outstanding(manifest, sources, summary, options.verify)
     record = None if shard is None else shard.record_progress
     try:

@@ -29,6 +29,8 @@ def find_sources(folder: Path, out: Path, suffixes: frozenset[str], output_suffi
 
     Raises UserError if there are none, or if two would have the same output.
     """
+    if folder.is_file():
+        raise UserError(f"--in {folder} is a file; a folder was expected: give its folder, {folder.parent}.")
     if not folder.is_dir():
         raise UserError(f"--in {folder}: there is no such folder.")
     found: list[Source] = []

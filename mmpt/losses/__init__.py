@@ -36,16 +36,19 @@ def build_loss(loss_cfg: LossConfig, ensemble_size: int = 1) -> nn.Module:
     """
     made = LOSSES.get(loss_cfg.loss_cls, "loss.loss_cls")
     supported = inspect.signature(made).parameters
-    options = {}
+    options, unsupported = {}, {}
     for field in dataclasses.fields(loss_cfg):
         value = getattr(loss_cfg, field.name)
         if field.name in supported:
             options[field.name] = value
         elif field.name not in _OF_EVERY_LOSS and value != field.default:
-            raise UserError(
-                f"loss.{field.name} is {value}, and {loss_cfg.loss_cls} does not support it: leave it at its "
-                f"default, {field.default}."
-            )
+            unsupported[field.name] = (value, field.default)
+    if unsupported:
+        given = ", ".join(f"loss.{name} is {value}" for name, (value, _) in unsupported.items())
+        defaults = ", ".join(f"loss.{name}={default}" for name, (_, default) in unsupported.items())
+        raise UserError(
+            f"{given}, which {loss_cfg.loss_cls} does not support: leave the default: {defaults}."
+        )
     loss = made(**options)
     return loss if ensemble_size == 1 else EnsembleLoss(loss, ensemble_size)
 

@@ -43,7 +43,10 @@ def find_model(path: str | os.PathLike[str], revision: str | None = None) -> Pat
                 "leave the revision out."
             )
         return local
-    return download(name, revision)
+    try:
+        return download(name, revision)
+    except MissingDataError as error:
+        raise MissingDataError(f"there is no folder {name} here; {error}") from error
 
 
 def is_repo_id(name: str) -> bool:
@@ -185,8 +188,7 @@ def _hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise MissingDataError(
-            f"there is no folder {repo_id} here and no model {there}, or it is private: check the name, or "
-            f"{login}."
+            f"there is no model {there}, or it is private: check the name, or {login}."
         ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code

@@ -59,6 +59,9 @@ def match(a: Path, b: Path) -> tuple[list[tuple[str, Path, Path]], list[Path]]:
 
     Raises UserError if one is a folder and the other is not, or if nothing matches.
     """
+    for path in (a, b):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; expected two files or two folders")
     if a.is_dir() != b.is_dir():
         raise UserError(f"{a} and {b}: one is a folder, the other is not; expected two files or two folders")
     if not a.is_dir():

@@ -90,10 +90,12 @@ class PoseFeatures:
     @property
     def blank_means(self) -> str:
         """What `blank` says of a clip, for messages."""
+        return self.without_parts("in the frames that are read")
+
+    def without_parts(self, where: str) -> str:
+        """That clips show nothing of the hands, for messages."""
         hint = " (left-handed signers must be mirrored, right-handed ones must not)" if self.hands else ""
-        return (
-            f"show nothing of {' or '.join(self.hands or self.components)} in the frames that are read{hint}"
-        )
+        return f"show nothing of {' or '.join(self.hands or self.components)} {where}{hint}"
 
     def _hand_columns(self, width: int) -> np.ndarray:
         """The columns of the hands' coordinates in features of `width` numbers, bool [width]."""

@@ -59,7 +59,7 @@ class PosePreparation:
             clip = self._of_needed_components(lambda components: self.read(path, components))
             if clip is not None:
                 return clip
-        clip = read_clip(path, span, self.person)
+        clip = read_clip(path, span, self.person, warn=True)
         try:
             return self.clip(clip, mirror)
         except UserError as error:

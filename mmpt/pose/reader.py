@@ -89,13 +89,19 @@ def read_recording(path: str | os.PathLike[str], person: str = "first") -> PoseC
     return _cached(os.fspath(path), person, changed)
 
 
-def read_clip(path: str | os.PathLike[str], span: Span | None = None, person: str = "first") -> PoseClip:
-    """The part `span` of a `.pose` file; None: all of it. Raises UserError, which names the file."""
+def read_clip(
+    path: str | os.PathLike[str], span: Span | None = None, person: str = "first", warn: bool = False
+) -> PoseClip:
+    """The part `span` of a `.pose` file; None: all of it. Raises UserError, which names the file.
+
+    warn: say once if the span ends after the recording.
+    """
     if span is None:
         return read_pose(path, person=person)
     recording = read_recording(path, person)
     try:
-        return recording.frames(span.frames(len(recording), recording.fps))
+        name = Path(path) if warn else None
+        return recording.frames(span.frames(len(recording), recording.fps, name))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

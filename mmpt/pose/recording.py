@@ -25,16 +25,7 @@ class PoseRecording:
     def __init__(self, path: str | os.PathLike[str], person: str = "first"):
         self.path = Path(path)
         self._person = person
-        try:
-            size = check_file(self.path)
-            with self.path.open("rb") as file:
-                head = file.read(MAX_HEADER_BYTES + 64)
-            self._header: Header = parse_header(head)
-            self._body: Body = check_size(head, self._header, size)
-        except OSError as error:
-            raise UserError(f"{path}: {UNREADABLE} ({error.strerror})") from None
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+        self._header, self._body = _read_head(self.path)
         warn_of_people(self._body.people, person)
         self.fps = self._body.fps
 
@@ -66,6 +57,26 @@ class PoseRecording:
     @cached_property
     def _whole(self) -> PoseClip:
         return read_pose(self.path, person=self._person)
+
+
+def extent_of(path: Path) -> tuple[int, float]:
+    """Frames of a `.pose` file, and how many there are per second. Raises UserError."""
+    _, body = _read_head(path)
+    return body.frames, body.fps
+
+
+def _read_head(path: Path) -> tuple[Header, Body]:
+    """What precedes the frames. Raises UserError, which names the file."""
+    try:
+        size = check_file(path)
+        with path.open("rb") as file:
+            head = file.read(MAX_HEADER_BYTES + 64)
+        header = parse_header(head)
+        return header, check_size(head, header, size)
+    except OSError as error:
+        raise UserError(f"{path}: {UNREADABLE} ({error.strerror})") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _floats(file: BinaryIO, start: int, count: int) -> np.ndarray:

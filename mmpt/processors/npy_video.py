@@ -227,7 +227,7 @@ def load_features(path: str | os.PathLike[str], span: Span | None = None) -> np.
 
 def _rows(path: str | os.PathLike[str], span: Span, count: int) -> slice:
     try:
-        return span.frames(count, fps=None)
+        return span.frames(count, None, path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

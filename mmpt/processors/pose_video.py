@@ -127,7 +127,11 @@ class PoseProcessor:
         rows = readable(examples, store.bad)
         empty = [examples[i].video_id for i in rows[store.seen[rows] == 0]]
         if empty:
-            log.warning("%s", blank_warning(empty, len(rows), self.blank_means))
+            others = (
+                "; `signclip check` and `embed` count clips of which only those that are read show nothing"
+            )
+            where = f"in any frame{others if self._sampler.active else ''}"
+            log.warning("%s", blank_warning(empty, len(rows), self._features.without_parts(where)))
         return PoseClips([examples[i] for i in rows], store, self, rows)
 
     def store_request(self, examples: Sequence[Example], storage: ClipStorage) -> StoreRequest:

@@ -31,10 +31,10 @@ SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "valid", "dev": "valid"
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 _STARTS = {"start": "ms", "start_ms": "ms", "start_frame": "frames"}
 _ENDS = {"end": "ms", "end_ms": "ms", "end_frame": "frames"}
+SPAN_COLUMNS = (*_STARTS, *_ENDS)
 _KNOWN = (
     *("id", "path", "text", "gloss", "split", "signed_language", "spoken_language", "signer", "left_handed"),
-    *_STARTS,
-    *_ENDS,
+    *SPAN_COLUMNS,
 )
 
 

@@ -22,7 +22,7 @@ from mmpt.search import Index
 from mmpt.serving import Limits, openapi
 from mmpt.serving.batching import Batcher
 from mmpt.serving.clips import Clips
-from mmpt.serving.engine import Embedded, Job, Upload
+from mmpt.serving.engine import Embedded, Job, Upload, reason_of
 from mmpt.serving.forms import Form, read_form
 from mmpt.serving.videos import extract_pose
 from mmpt.signwriting.glyphs import sign_uri
@@ -174,7 +174,10 @@ class Api:
     async def pose(self, request: Request) -> Response:
         """POST /api/pose."""
         (upload,) = self._clip_of(await self._form(request, "pose"))
-        clip = await run_in_threadpool(parse_pose, upload.content, most_frames=self._limits.frames)
+        try:
+            clip = await run_in_threadpool(parse_pose, upload.content, most_frames=self._limits.frames)
+        except UserError as error:
+            raise type(error)(reason_of(upload, error)) from None
         return JSONResponse(await run_in_threadpool(drawn_pose, clip))
 
     async def extract(self, request: Request) -> Response:

@@ -13,6 +13,7 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.processors.example import blank_warning
 from mmpt.utils.arrays import non_finite, why_non_finite
 from mmpt.utils.errors import UserError
+from mmpt.utils.videos import is_video
 
 Vectors = NDArray[np.float32]
 
@@ -60,6 +61,16 @@ class _Work:
     error: UserError | None = None
 
 
+def reason_of(upload: Upload, error: UserError) -> str:
+    """Why an upload cannot be read: a video is not described as a broken pose."""
+    if not is_video(upload.name):
+        return str(error)
+    return (
+        "it is a video, and a pose or features are expected: extract them first (`signclip extract`, or "
+        "/api/extract of a server with --allow-video)"
+    )
+
+
 class Engine:
     """Embeds the clips and prompts of many jobs together. For one thread.
 
@@ -90,7 +101,7 @@ class Engine:
             try:
                 work.clips.append(self._prepared(upload, work.job.mirror))
             except UserError as error:
-                raise type(error)(f"clip {upload.name}: {error}") from None
+                raise type(error)(f"clip {upload.name}: {reason_of(upload, error)}") from None
 
     def _prepared(self, upload: Upload, mirror: bool) -> Any:
         if self._processor.suffix == ".pose":

@@ -34,7 +34,11 @@ _SYMBOL = re.compile(r"S[123][0-9a-f]{2}[0-5][0-9a-f]")
 _SORTING = re.compile(rf"A(?:{_SYMBOL.pattern})+(?=[BLMR])")
 _PUNCTUATION = re.compile(r"S38[7-9ab][0-5][0-9a-f]\d{3}x\d{3}$")
 _LIKE_FSW = re.compile(
-    r"^A?S[0-9a-fA-F]{5}|S[0-9a-fA-F]{3}\w{0,3}\d{2,4}x\d|^[BLMR]\d{3}x\d{3}|^[A-Za-z]\d{3}x\d{3}S"
+    r"^A?S(?=\d*[a-fA-F])[123][0-9a-fA-F]{2}[0-5][0-9a-fA-F]"  # one symbol: S1f720, but S10000 is a word
+    r"|S[0-9a-fA-F]{3}\w{0,3}\d{2,4}x\d"  # a symbol and its place
+    r"|^(?i:A?(?:S[0-9a-f]{5}){2}|S[0-9a-f]{5}\d{2,4}x\d)"
+    r"|^[BLMR]\d{3}x\d{3}"  # a box; M5x8 is a word, M5x8S1f7 is not
+    r"|^(?i:[a-z]\d+x\d+S\d[0-9a-f])|^[A-Za-z]\d{3}x\d{3}S"
 )
 _LIKE_SWU = re.compile("[\U0001d800-\U0001dfff\U00040001-\U0004ffff]")
 
@@ -116,7 +120,9 @@ def read_sign(text: str) -> Sign:
         raise _invalid(text, fsw, "the key for sorting (A) needs symbols and a box after them")
     place = sorting.end() if sorting else 0
     if not _BOX.match(fsw, place):
-        raise _invalid(text, fsw[place:], "expected a box: B, L, M or R and its corner, such as M508x507")
+        raise _invalid(
+            text, fsw[place:], "expected a box: a capital B, L, M or R and its corner, such as M508x507"
+        )
     corner = _corner(text, fsw, place + 1)
     symbols = tuple(_symbol(text, fsw, start) for start in range(place + 8, len(fsw), 13))
     if not symbols:
@@ -175,7 +181,9 @@ def _corner(text: str, fsw: str, place: int, of: str = "the box") -> tuple[int, 
     match = _COORDINATES.match(fsw, place)
     if not match:
         raise _invalid(
-            text, fsw[place : place + 7], f"expected the place of {of}: two numbers of three digits, 508x507"
+            text,
+            fsw[place : place + 7],
+            f"expected the place of {of}: two numbers of three digits with a small x, 508x507",
         )
     x, y = int(match[1]), int(match[2])
     if not (LOWEST <= x <= HIGHEST and LOWEST <= y <= HIGHEST):

@@ -160,8 +160,16 @@ class Task:
         if split == "train":
             self._check_known(corpus, texts)
         self.text_processor.check_classes(texts if split == "train" else [e.text for e in corpus.examples])
+        if split == "train":
+            self._fill_batches(corpus, processes)
+
+    def check_batches(self) -> None:
+        """Raises UserError if the training prompts cannot fill a batch. Opens no clip."""
+        self._fill_batches(self._corpus("train", self.video_processor(training=False).suffix))
+
+    def _fill_batches(self, corpus: MetaProcessor, processes: int = 1) -> None:
         size = option(self.config.fairseq, "batch_size")
-        if split == "train" and size is not None:
+        if size is not None:
             number = {example.text: label for label, example in enumerate(corpus.examples)}
             labels = [number[example.text] for example in corpus.examples]
             sampler, rng = self._sampler(corpus), np.random.default_rng(0)

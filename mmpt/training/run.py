@@ -117,6 +117,7 @@ def prepare(config_file: str, overrides: Sequence[str] = ()) -> TrainingPlan:
     """
     config = load_config(config_file, overrides)
     task = Task(config)
+    task.build_loss()  # refuses options that it does not have
     check_options(config, config_file)
     start = find_start(config.fairseq)
     if not start.own:
@@ -132,7 +133,6 @@ def check_plan(plan: TrainingPlan) -> None:
     check_resume(plan.config, plan.start, plan.data)
     if plan.start.checkpoint is not None and not plan.config.model.init_ignore:
         check_tokenizer(plan.start.checkpoint, plan.config.dataset.bert_name)
-    plan.task.build_loss()
     with shapes_only():
         plan.task.build_model(pretrained=False)
 

@@ -13,8 +13,14 @@ def choose_device(name: str | None = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device).cpu()  # refuses "meta", whose tensors have no values
     except (RuntimeError, AssertionError) as error:
+        seen = torch.cuda.device_count()
+        why = (
+            f" PyTorch sees {seen or 'no'} CUDA device{'s' if seen > 1 else ''}."
+            if "cuda" in str(name)
+            else ""
+        )
         raise UserError(
-            f"device {name!r} cannot be used here: expected auto, cpu, cuda or cuda:N."
+            f"device {name!r} cannot be used here: expected auto, cpu, cuda or cuda:N.{why}"
         ) from error
     return device
 

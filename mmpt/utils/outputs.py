@@ -243,10 +243,14 @@ def _unchanged(path: Path, hashes: set[str] | None) -> bool:
 
 def differing(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The keys with different values, with both, of mappings the names; "" if there are none."""
+
+    def value(of: Mapping[str, Any], key: str) -> Any:
+        return "none" if of.get(key) is None else of[key]
+
     return ", ".join(
         f"{key}: {some_of(_different(there[key], now[key]))} differ"
         if isinstance(there.get(key), Mapping) and isinstance(now.get(key), Mapping)
-        else f"{key}: {there.get(key)} there, {now.get(key)} now"
+        else f"{key}: {value(there, key)} there, {value(now, key)} now"
         for key in _different(there, now)
     )
 

@@ -84,6 +84,7 @@ def test_everything_that_is_wrong_is_found(tmp_path, capsys):
     assert f"line {lines[train[2]['id']]}, column 'path': {tmp_path}/gone.pose: " in errors
     assert f"same clip is in two splits: {test[0]['id']} (test" in errors and train[0]["id"] in errors
     assert f"column 'signer': '{train[0]['signer']}' is in" in errors
+    assert "Results would be too good for new signers: " in errors and "--allow-leak signers" in errors
     assert len(found["errors"]) == 4
     assert "1 of 6 classes of test have no clip in train: Omega." in warnings
     assert "2 of 9 prompts have the same token ids as another one" in warnings
@@ -130,6 +131,55 @@ def test_check_table_parses_a_recording_once(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "read_pose", lambda path, **more: read.append(path) or real(path, **more))
     main([str(tmp_path / "t.csv")])
     assert read == [str(tmp_path / "long.pose")]
+
+
+def test_parts_in_seconds_instead_of_milliseconds(tmp_path):
+    write_pose(tmp_path / "long.pose", fake_clip(frames=60))
+    splits = ("train", "train", "valid", "test")
+    rows = [f"c{n},long.pose,{n % 2},{split},{0.3 * n},{0.3 * n + 0.3}\n" for n, split in enumerate(splits)]
+    table = tmp_path / "t.csv"
+    table.write_text("id,path,text,split,start,end\n" + "".join(rows))
+    assert main([str(table)]) == 1
+    (leak,), (short,) = report(table)["errors"], [w for w in report(table)["warnings"] if "fewer than" in w]
+    assert leak.startswith(f"{table}: the same clip is in two splits: c0 (train, line 2), c1 (train, line 3)")
+    hint = "(start and end are in milliseconds: 1.2 seconds are 1200)"
+    assert short == f"4 clips have fewer than 3 frames {hint}: c0, c1, c2, c3."
+    long = [f"c{n},long.pose,{n % 2},{split},{400 * n},{400 * n + 400}\n" for n, split in enumerate(splits)]
+    table.write_text("id,path,text,split,start,end\n" + "".join(long[1:3] + rows[:1]))
+    main([str(table), "--force"])
+    assert "1 clips have fewer than 3 frames: c0." in report(table)["warnings"]
+
+
+@pytest.mark.parametrize("suffix", [".pose", ".npy"])
+def test_parts_that_end_after_their_recording(tmp_path, suffix):
+    write_pose(tmp_path / "long.pose", fake_clip(frames=60))
+    np.save(tmp_path / "long.npy", np.ones((60, 2)))
+    unit, rows = (
+        ("ms", "0,2440\nb,{0},x,2000,9500") if suffix == ".pose" else ("frames", "0,61\nb,{0},x,50,238")
+    )
+    columns = "start,end" if unit == "ms" else "start_frame,end_frame"
+    (tmp_path / "t.csv").write_text(f"id,path,text,{columns}\na,{{0}},x,{rows}\n".format(f"long{suffix}"))
+    assert main([str(tmp_path / "t.csv")]) == 0
+    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "end after" in line]
+    part = (
+        "part 2000-9500 ms, recording 2400 ms" if unit == "ms" else "part 50-238 frames, recording 60 frames"
+    )
+    assert (
+        warning == f"1 clips are parts that end after their recording and are cut there: b (line 3: {part})."
+    )
+
+
+def test_parts_in_columns_of_other_names(tmp_path):
+    write_pose(tmp_path / "long.pose", fake_clip(frames=60))
+    for columns, hinted in (("begin,stop", True), ("start,end", False)):
+        (tmp_path / "t.csv").write_text(f"id,path,text,{columns}\na,long.pose,x,0,400\nb,long.pose,x,0,400\n")
+        main([str(tmp_path / "t.csv"), "--force"])
+        warnings = "\n".join(report(tmp_path / "t.csv")["warnings"])
+        assert "the same clip occurs 2 times in " in warnings
+        hint = (
+            "has none of the columns start, start_ms, start_frame, end, end_ms, end_frame: if they are parts"
+        )
+        assert (hint in warnings) == hinted
 
 
 def test_check_table_allow_leak(tmp_path, capsys):
@@ -230,7 +280,7 @@ def test_parts_in_milliseconds_of_poses_with_integer_rates_are_a_warning(tmp_pat
         "id,path,text,start,end\na,0.1.pose,x,40,80\nb,0.2.pose,x,40,80\nc,0.1.pose,x,,\n"
     )
     main([str(tmp_path / "t.csv")])
-    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "milliseconds" in line]
+    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "cut in milliseconds" in line]
     assert warning.startswith("1 clip is cut in milliseconds from .pose files") and warning.endswith(": a.")
 
 

@@ -110,7 +110,7 @@ def test_hub_local_folder_wins(hub, model_folder, tmp_path, monkeypatch):
 def test_hub_model_that_cannot_be_had(hub, model_folder, monkeypatch):
     from huggingface_hub import constants
 
-    with pytest.raises(UserError, match=r"no folder org/none here and no model org/none on http://127"):
+    with pytest.raises(UserError, match=r"no folder org/none here; there is no model org/none on http://127"):
         mmpt.from_pretrained("org/none")
     mmpt.from_pretrained(model_folder).push_to_hub("org/letters")
     mmpt.from_pretrained("org/letters")
@@ -123,7 +123,9 @@ def test_hub_model_that_cannot_be_had(hub, model_folder, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     mmpt.from_pretrained("org/letters")
-    with pytest.raises(UserError, match=r"org/none on http://127.0.0.1:9 cannot be reached"):
+    with pytest.raises(
+        UserError, match=r"there is no folder org/none here; org/none on http://127.0.0.1:9 cannot be reached"
+    ):
         mmpt.from_pretrained("org/none")
 
 

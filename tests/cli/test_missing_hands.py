@@ -10,12 +10,13 @@ import mmpt
 from mmpt.cli import check, embed, evaluate
 from mmpt.cli.main import main
 from mmpt.config import load_config
-from mmpt.config.dataset_options import PoseOptions
+from mmpt.config.dataset_options import ClipStorage, PoseOptions
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.embedding.storage import read_embedding_set
 from mmpt.models import load_tokenizer
 from mmpt.models.folder import LoadedModel
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.processors.example import Example
 from mmpt.processors.pose_video import PoseProcessor
 from mmpt.tasks import Task
 from mmpt.utils.errors import UserError
@@ -120,6 +121,24 @@ def test_the_api_warns_of_blank_clips(model_folder, tmp_path, caplog):
     caplog.clear()
     model.embed_pose([write_pose(tmp_path / "late.pose", late)])
     assert "1 of 1 clips show nothing" in caplog.text
+
+
+@pytest.mark.parametrize("window", [None, [0.5, 1.0]])
+def test_training_counts_clips_without_a_hand_in_any_frame(tmp_path, caplog, window):
+    """The window moves in training: it may show a hand that evaluation, in the middle, does not."""
+    early = fake_clip(frames=40, missing=0)
+    hands = early.confidence[10:, early.component_slice(RIGHT_HAND)]
+    hands[:] = 0
+    paths = [write_pose(tmp_path / "early.pose", early)]
+    paths.append(write_pose(tmp_path / "none.pose", without(early, RIGHT_HAND)))
+    options = PoseOptions(pose_components=[RIGHT_HAND], clip_window=window)
+    examples = [Example(path.stem, "x", path) for path in paths]
+    PoseProcessor(options, training=True).open(examples, ClipStorage(cache_dir=str(tmp_path / "cache")))
+    (said,) = [line for line in caplog.messages if "show nothing" in line]
+    assert "1 of 2 clips show nothing of RIGHT_HAND_LANDMARKS in any frame" in said and said.endswith(
+        ": none"
+    )
+    assert ("`signclip check` and `embed` count clips" in said) == (window is not None)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +248,14 @@ def test_check_of_a_config_looks_for_what_its_model_reads(table, tmp_path, data_
         return
     config.write_text(config.read_text().replace("max_video_len", "clip_frames: 6, max_video_len"))
     assert check.main([str(config)]) == 0 and "6 frames" not in capsys.readouterr().out
-    config.write_text(config.read_text().replace("{text}", "{txet}"))
+    text = config.read_text()
+    config.write_text(text + "fairseq: {dataset: {batch_size: 4}}\n")
+    assert check.main([str(config)]) == 1
+    assert "error: 3 prompts cannot fill a batch of 4 at 1 clip(s) per prompt" in capsys.readouterr().out
+    config.write_text(text + "fairseq: {dataset: {batch_size: 3}}\n")
+    assert check.main([str(config)]) == 0
+    capsys.readouterr()
+    config.write_text(text.replace("{text}", "{txet}"))
     assert check.main([str(config)]) == 1 and "names the column 'txet'" in capsys.readouterr().out
 
 

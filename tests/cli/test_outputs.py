@@ -93,7 +93,7 @@ def test_embed_keeps_embeddings_of_other_windows_and_models(
     words = ["embed", "--in", str(poses), "--out", str(out), "--workers", "0", "--quiet", "--model"]
     assert main([*words, str(model_folder)]) == 0
     before = files_of(out)
-    refused([*words, str(model_folder), "--window", "99"], "window_ms: None there, 99.0 now", capsys)
+    refused([*words, str(model_folder), "--window", "99"], "window_ms: none there, 99.0 now", capsys)
     longer = mmpt.from_pretrained(model_folder)
     longer.dataset_cfg = type(longer.dataset_cfg)(**{**vars(longer.dataset_cfg), "max_video_len": 31})
     longer.save_pretrained(tmp_path / "longer")  # the same weights

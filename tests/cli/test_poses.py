@@ -14,6 +14,7 @@ from mmpt.pose.clip import PoseClip
 from mmpt.pose.comparison import LIMITS, compare, match, summary, why_not_mixed
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.reader import PoseFile
+from mmpt.utils.errors import UserError
 from tests.conftest import ROOT, mmfusion_config
 from tests.pose.pose_fakes import fake_clip, layout, without, write_pose
 
@@ -102,6 +103,11 @@ def test_info_says_whether_z_is_in_pixels(tmp_path, capsys):
 
 
 # ---- compare
+def test_compare_names_what_is_missing(tmp_path):
+    with pytest.raises(UserError, match=r"nope does not exist; expected two files or two folders"):
+        match(tmp_path, tmp_path / "nope")
+
+
 def test_distances_are_those_by_hand(tmp_path, capsys):
     a = body(20)
     b = moved(moved(a, RIGHT_HAND, 3), POSE, 0.5)

@@ -186,7 +186,7 @@ def test_what_an_embedding_in_shards_refuses(model_folder, poses, tmp_path, caps
     capsys.readouterr()
     for options, part in (
         (["--merge"], "shard 2/2"),
-        (["--shard", "2/2", "--window", "200"], "window_ms: None there, 200.0 now"),
+        (["--shard", "2/2", "--window", "200"], "window_ms: none there, 200.0 now"),
         (["--shard", "2/2", "--portion", "5"], "portion: 4 there, 5 now"),
         (["--shard", "1/3"], "holds shards of 2, not of 3"),
         (["--force"], "not merged"),

@@ -14,6 +14,7 @@ import torch
 from mmpt.cli.main import main
 from mmpt.training.run import prepare
 from mmpt.utils.checkpoint import load_state_dict_file
+from mmpt.utils.errors import UserError
 from tests.commands import O, run, run_code, run_lines, start, train, train_runs
 from tests.conftest import ROOT, run_module
 
@@ -189,7 +190,7 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
         ),
         (
             ["loss.loss_cls=MMSigmoidLoss", "loss.label_smoothing=0.1"],
-            "loss.label_smoothing is 0.1, and MMSigmoidLoss does not support it",
+            "loss.label_smoothing is 0.1, which MMSigmoidLoss does not support",
         ),
         (["dataset.letters=[A]", "dataset.prompt='The letter.'"], "contains neither {letter} nor"),
     ],
@@ -287,3 +288,30 @@ def test_train_non_finite_batches_end_the_run(tiny_yaml):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.count(": skipped") == 2
     assert "2 such batches were skipped before" in done.stderr and "svk/" in done.stderr
+
+
+def test_train_on_a_cluster_says_where_the_checkpoints_are(tiny_yaml, tmp_path, monkeypatch, caplog):
+    from mmpt.cli.train import main
+
+    monkeypatch.setattr("mmpt.cluster.waiting.run_jobs", lambda *_: [0])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for there in (False, True):
+        assert main([str(tiny_yaml), "--cluster", "local"]) == 0
+        assert (f"checkpoints are in {tmp_path / 'run'}" in caplog.text) == there
+        (tmp_path / "run" / "checkpoint_last.pt").touch()
+
+
+def test_all_options_that_a_loss_does_not_have_are_refused_before_data_is_read(tiny_yaml, monkeypatch):
+    from mmpt.losses.contrastive import LOSSES
+    from mmpt.training.run import prepare
+
+    monkeypatch.setattr(LOSSES, "get", lambda *_: torch.nn.Identity)
+    options = ["loss.loss_cls=Own", "loss.temperature=0.1", "loss.learnable_temperature=true"]
+    said = (
+        r"loss.temperature is 0.1, loss.learnable_temperature is True, which Own does not support: leave the "
+    )
+    with pytest.raises(
+        UserError, match=said + r"default: loss.temperature=1.0, loss.learnable_temp.*=False\."
+    ):
+        prepare(str(tiny_yaml), options)

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmpt.datasets.leaks import find_leaks, shared_with_training
@@ -11,6 +12,7 @@ from mmpt.pose.span import Span
 from mmpt.processors.table_file import Table, TableRow, read_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import content_ids
+from tests.pose.pose_fakes import fake_clip, write_pose
 from tests.processors.table_data import table_rows, write_table
 
 
@@ -103,6 +105,37 @@ def test_a_long_span_reaches_over_the_ones_inside_it(tmp_path):
     given = [(split, "abc", "", Span(*ends, "ms")) for split, ends in spans]
     [group] = find_leaks(*rows_of(tmp_path, *given)).clips
     assert [row.id for row in group] == ["r0", "r1", "r2"]
+
+
+def test_parts_are_compared_by_the_frames_that_are_read_of_them(tmp_path):
+    """At 25 frames per second: parts below a frame read one, and times that differ less read the same."""
+    from mmpt.pose.recording import PoseRecording
+
+    write_pose(tmp_path / "a.pose", fake_clip(frames=30))
+    np.save(tmp_path / "a.npy", np.ones((30, 2)))
+
+    def found(*spans, name="a.pose", by_name=False):
+        rows = [
+            TableRow(n + 2, f"r{n}", tmp_path / name, "x", split, span=span)
+            for n, (split, span) in enumerate(spans)
+        ]
+        leaks = find_leaks(rows, [row.path for row in rows], by_name)
+        return [[[row.id for row in group] for group in kind] for kind in (leaks.clips, leaks.repeats)]
+
+    def ms(start, end):
+        return Span(start, end, "ms")
+
+    assert PoseRecording(tmp_path / "a.pose").fps == 25
+    seconds = [("train", ms(0, 0.3)), ("test", ms(0.3, 0.7)), ("train", ms(400, 800))]
+    assert found(*seconds) == [[["r0", "r1"]], []]
+    assert found(*seconds, by_name=True) == [[], []]
+    assert found(("train", ms(0, 0.3)), ("train", ms(0.3, 0.7))) == [[], [["r0", "r1"]]]
+    assert found(("train", ms(0, 401)), ("test", ms(399, 800))) == [[], []]
+    assert found(("train", ms(0, 421)), ("test", ms(379, 800))) == [[["r0", "r1"]], []]
+    assert found(("train", ms(1160, 2000)), ("test", ms(1160, None))) == [[["r0", "r1"]], []]
+    assert found(("train", ms(1300, 1400)), ("test", ms(1300, 1400))) == [[], []]  # after the end: unreadable
+    rows = [("train", Span(28, 40, "frames")), ("test", Span(29, None, "frames"))]
+    assert found(*rows, name="a.npy") == [[["r0", "r1"]], []]
 
 
 def test_clips_of_a_signer_without_a_split_are_not_counted(tmp_path):

@@ -80,10 +80,17 @@ def test_extract_recomputes_outdated_files(folders):
     assert len(np.load(out / "a.npy")) == 9 and (out / "deep" / "b.npy").exists()
 
 
-def test_extract_with_a_changed_option_recomputes_all(folders):
+def test_results_of_other_options_are_replaced_only_on_request(folders):
     folder, out = folders
     extract(folder, out)
-    summary = extract(folder, out, NpyExtractor(4, "float16"))
+    before, other = content(out), NpyExtractor(4, "float16")
+    (out / "a.npy").unlink()
+    save(folder / "new.npy")
+    with pytest.raises(UserError, match=r"b\.npy was .* \(dtype: float32 there, float16 now\).* or --again"):
+        extract(folder, out, other)
+    assert content(out) == {name: data for name, data in before.items() if name != "a.npy"}
+    (folder / "new.npy").unlink()
+    summary = extract(folder, out, other, again=True)
     assert (summary.made, summary.kept) == (3, 0)
     assert np.load(out / "a.npy").dtype == np.float16
     assert len(read_manifest(out)["runs"]) == 1, "options that no file has any more are not kept on record"
@@ -233,6 +240,9 @@ def test_extract_into_the_source_folder(folders):
 def test_extract_without_sources(tmp_path):
     with pytest.raises(UserError, match="there is no such folder"):
         extract(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(UserError, match=r"a\.mp4 is a file; a folder was expected: give its folder"):
+        extract(tmp_path / "a.mp4", tmp_path / "out")
     (tmp_path / "in").mkdir()
     with pytest.raises(UserError, match=r"no file to extract; expected files ending in \.npy"):
         extract(tmp_path / "in", tmp_path / "out")

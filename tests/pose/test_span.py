@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
+from mmpt.pose import span as span_module
 from mmpt.pose.clip import PoseClip
+from mmpt.pose.preparation import PosePreparation
 from mmpt.pose.reader import read_pose
 from mmpt.pose.span import Span
 from mmpt.pose.store import PoseStore, StoreRequest
+from mmpt.processors.npy_video import VideoProcessor
 from tests.pose.pose_fakes import fake_clip, write_pose
 
 
@@ -40,3 +43,26 @@ def test_spans_of_a_long_recording_have_different_store_keys(tmp_path, first, se
 def test_frames_of_a_span():
     span = Span(400, 800, "ms")
     assert np.arange(100)[span.frames(100, 25.0)].tolist() == list(range(10, 20))
+
+
+def test_a_span_that_ends_after_the_recording_is_a_warning_once(tmp_path, monkeypatch, caplog):
+    """A frame more is rounding. 100 frames at 25 per second are 4000 ms."""
+    assert [Span(0, end, "ms").cut_at(100, 25.0) for end in (4000, 4040, 4041, 9500)] == [
+        None,
+        None,
+        4000,
+        4000,
+    ]
+    assert [Span(0, end, "frames").cut_at(100, None) for end in (None, 101, 102)] == [None, None, 100]
+    monkeypatch.setitem(span_module._warned, "end", False)
+    path = write_pose(tmp_path / "a.pose", fake_clip(frames=6))
+    for span in (Span(40, 280, "ms"), Span(40, 999, "ms"), Span(40, 2000, "ms")):
+        assert len(PosePreparation(["RIGHT_HAND_LANDMARKS"])(path, span=span)) == 5
+    (warning,) = caplog.messages
+    said = f"{path}: the part 40-999 ms of it ends after the recording, which has 240 ms: it is cut there; "
+    assert warning.startswith(said)
+    caplog.clear()
+    np.save(tmp_path / "a.npy", np.ones((6, 2)))
+    monkeypatch.setitem(span_module._warned, "end", False)
+    assert len(VideoProcessor()(tmp_path / "a.npy", span=Span(1, 9, "frames"))) == 5
+    assert "the part 1-9 frames of it ends after the recording, which has 6 frames" in caplog.text

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpt.cli import serve
 from mmpt.client import Client
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
+from mmpt.serving.clips import Clips
 from mmpt.serving.openapi import ENDPOINTS
 from mmpt.utils.errors import UserError
 from tests.extractors.videos import write_video
@@ -140,6 +142,12 @@ def test_openapi_lists_what_exists(server: Server) -> None:
                 assert "there is no field" not in wrong.get("error", "")
 
 
+def test_a_video_is_not_called_a_broken_pose(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(99))
+    with pytest.raises(UserError, match=r"x\.mp4: it is a video, and a pose or features are expected"):
+        Client(server.address).rank([tmp_path / "x.mp4"])
+
+
 @pytest.mark.parametrize("clip", ["no such file.pose", b""])
 def test_client_errors(server: Server, clip: object) -> None:
     with pytest.raises(UserError, match=r"expected the file of a clip|the header"):
@@ -192,3 +200,12 @@ def test_extract_with_the_option(model_folder: Path, tmp_path: Path) -> None:
         assert len(parse_pose(pose)) == 5
         status, found = running.post("/api/extract", ("video", b"no video"))
         assert status == 400 and "cannot be read as a video" in found["error"]
+
+
+def test_the_log_counts_the_clips_with_poses(
+    server: Server, index: Index, small_table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "poses found for 24 of 24 clips of the index\n" in server.log
+    caplog.set_level("INFO")
+    serve._log_poses(index, Clips())
+    assert "poses found for 0 of 24 clips of the index: if they are parts of recordings, give" in caplog.text

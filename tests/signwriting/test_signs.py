@@ -64,6 +64,36 @@ def test_each_planted_error_is_shown(seed):
     assert bad in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "M5x8S1f7",
+        "m5x8s1f7",
+        "M510X508S1F720490X493",
+        "m510x508s1f720490x493",
+        "M510x508s1f720490x493",
+        "m510x508S1f720490x493",
+        "M510x508",
+        "M51x508S1f720490x493",
+        "M5100x508S1f720490x493",
+        "m510x508S",
+        "AS1f720",
+        "S1f720",
+        "S10000S20500",
+        "as1f720s20500",
+        "S38800464X496",
+        "s38800464x496",
+        "S388004x496",
+        "S1F720",
+    ],
+)
+def test_attempts_at_a_sign_are_no_words(bad):
+    """Nor in small or capital letters, as an editor may change them, or with numbers of other lengths."""
+    assert contains_sign(f"the letter {bad}")
+    with pytest.raises(UserError, match=f"the sign '{bad}' is not valid SignWriting"):
+        split_signs(f"the letter {bad}")
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_fsw_and_swu_are_the_same_sign(seed):
     fsw = random_fsw(random.Random(seed))
@@ -98,7 +128,31 @@ def test_words_and_signs_of_a_prompt_keep_their_order():
 
 
 @pytest.mark.parametrize(
-    "word", ["M", "S", "S12", "Small", "A4", "B12", "M25", "L1080x720", "1920x1080", "R2D2"]
+    "word",
+    [
+        "M",
+        "S",
+        "S12",
+        "Small",
+        "A4",
+        "B12",
+        "M25",
+        "L1080x720",
+        "1920x1080",
+        "R2D2",
+        "M5",
+        "M5x8",
+        "m8x25S",
+        "S10000",
+        "AS10000",
+        "S38800",
+        "Saccade",
+        "640X480",
+        "m640x480",
+        "s1920x1080",
+        "4x4S1",
+        "classes100x200",
+    ],
 )
 def test_words_are_no_signs(word):
     assert not contains_sign(f"the {word} word") and split_signs(word) == [word]

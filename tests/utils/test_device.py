@@ -17,5 +17,13 @@ def test_choose_device_auto(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_choose_device_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     for name in ("abacus", "", "cuda:99", "meta"):
-        with pytest.raises(UserError, match="expected auto, cpu, cuda"):
+        with pytest.raises(UserError, match="expected auto, cpu, cuda") as raised:
             choose_device(name)
+        assert ("CUDA device" in str(raised.value)) == name.startswith("cuda")
+    assert torch.cuda.is_available() or "PyTorch sees no CUDA device." in _refusal("cuda:99")
+
+
+def _refusal(name: str) -> str:
+    with pytest.raises(UserError) as raised:
+        choose_device(name)
+    return str(raised.value)

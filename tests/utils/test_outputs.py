@@ -99,6 +99,8 @@ def test_another_model_or_a_changed_file_needs_force(tmp_path: Path) -> None:
     write(tmp_path, of={"model": "1"})
     with pytest.raises(UserError, match=r"a thing of something else \(model: 1 there, 2 now\).*--force"):
         write(tmp_path, of={"model": "2"})
+    with pytest.raises(UserError, match=r"\(table: none there, t now, model: 1 there, none now\)"):
+        write(tmp_path, of={"table": "t", "model": None})
     (tmp_path / "data.bin").write_text("edited")
     with pytest.raises(UserError, match=r"data\.bin was changed after thing\.json was written"):
         check_files(tmp_path, ALONE)
