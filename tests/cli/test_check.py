@@ -147,7 +147,7 @@ def test_parts_in_seconds_instead_of_milliseconds(tmp_path):
     long = [f"c{n},long.pose,{n % 2},{split},{400 * n},{400 * n + 400}\n" for n, split in enumerate(splits)]
     table.write_text("id,path,text,split,start,end\n" + "".join(long[1:3] + rows[:1]))
     main([str(table), "--force"])
-    assert "1 clips have fewer than 3 frames: c0." in report(table)["warnings"]
+    assert "1 clip has fewer than 3 frames: c0." in report(table)["warnings"]
 
 
 @pytest.mark.parametrize("suffix", [".pose", ".npy"])
