@@ -11,7 +11,6 @@ run could not start, 130 after Ctrl-C.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,14 +63,12 @@ def run(args: argparse.Namespace) -> int:
     """Extract the features of the folder, and list what was skipped or failed."""
     setup_logging("WARNING" if args.quiet else "INFO")
     from mmpt.extractors.runner import RunOptions, extract_folder
+    from mmpt.utils.parallel import check_workers, cores
 
     if args.merge and args.again:
         raise UserError("--again extracts again, and --merge extracts nothing: give it with --shard.")
     extractor = get_extractor(args.extractor).from_args(args)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = extractor.default_workers(cores) if args.workers is None else args.workers
-    if workers < 0:
-        raise UserError(f"--workers {workers}: expected 0 or more.")
+    workers = check_workers(args.workers, extractor.default_workers(cores()))
     options = RunOptions(workers, args.again, args.verify, not args.quiet, args.sharding)
     summary = extract_folder(extractor, args.folder, args.out, options)
     for kind_of, keys in (("warnings for", summary.noted), ("nothing written for", summary.skipped)):

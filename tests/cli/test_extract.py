@@ -170,6 +170,7 @@ def test_extract_errors_are_one_line_and_status_2(tmp_path, capsys):
         (["s3d", "--weights", "random:0", "--device", "abacus"], "abacus"),
         (["npy", "--dim", "0"], "--dim 0"),
         (["npy", "--dim", "4", "--workers", "-1"], "--workers -1"),
+        (["npy", "--dim", "4", "--workers", "9999"], "--workers 9999: expected 0 to "),
         (["pose", "--fps", "fast"], "--fps fast"),
         (["pose", "--complexity", "3"], "--complexity 3"),
     ):
