@@ -110,6 +110,18 @@ def wrong_types(pose: bytes) -> Iterator[Request]:
     yield "POST", RANK, b"prompt=A&clip=B", {"Content-Type": "application/x-www-form-urlencoded"}
     yield "POST", "/api/embed", b"prompt=%E9", {"Content-Type": "application/x-www-form-urlencoded"}
     yield "POST", "/api/embed", b"prompt=%ED%B0%80", {"Content-Type": "application/x-www-form-urlencoded"}
+    yield "POST", "/api/embed", b"prompt=caf\xe9", {"Content-Type": "application/x-www-form-urlencoded"}
+    gbk = form(("prompt", "A")).replace(b"A", "手语".encode("gbk"))
+    yield "POST", "/api/embed", gbk, {"Content-Type": TYPE}
+    yield (
+        "POST",
+        "/api/embed",
+        form(("prompt", "A"), ("clip", pose)).replace(b"a.pose", b"\xe9"),
+        {"Content-Type": TYPE},
+    )
+    for whole in (form(("prompt", "A"), ("prompt", "B")), form(("prompt", "A"), ("clip", pose))):
+        for cut in (3, 9, 20, 300):
+            yield "POST", "/api/embed", whole[:-cut], {"Content-Type": TYPE}
     yield "POST", RANK, b"a" * 100_000, {"Content-Type": "application/x-www-form-urlencoded"}
     for fields in (
         [],
