@@ -122,6 +122,7 @@ def wrong_types(pose: bytes) -> Iterator[Request]:
     for whole in (form(("prompt", "A"), ("prompt", "B")), form(("prompt", "A"), ("clip", pose))):
         for cut in (3, 9, 20, 300):
             yield "POST", "/api/embed", whole[:-cut], {"Content-Type": TYPE}
+    yield posted(("clip", pose), path=f"{RANK}?mirror=true")
     yield "POST", RANK, b"a" * 100_000, {"Content-Type": "application/x-www-form-urlencoded"}
     for fields in (
         [],
