@@ -23,6 +23,10 @@ class Parser(argparse.ArgumentParser):
             message += nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         super().error(message)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print the help; argparse ignores that the disk is full."""
+        (file or sys.stderr).write(message)
+
 
 def _add_shard_arguments(parser: argparse.ArgumentParser) -> None:
     """The options --shard and --merge (see mmpt/utils/shards.py and docs/scale.md)."""
