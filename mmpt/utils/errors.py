@@ -106,9 +106,13 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def escape_unprintable() -> None:
-    """Print characters that the terminal's encoding does not have as backslash escapes."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Print characters that the terminal's encoding does not have as backslash escapes.
+
+    In the locale C, Python's handler is surrogateescape, which cannot print them either.
+    """
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and (out.errors == "strict" or "utf" not in out.encoding.lower()):
+        out.reconfigure(errors="backslashreplace")
 
 
 def show_user_errors_in_one_line() -> None:

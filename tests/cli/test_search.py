@@ -1,6 +1,9 @@
 """mmpt.cli.search: an index of clips, queried by text, pose and vectors."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from mmpt.cli.embed import main as embed
 from mmpt.cli.main import main
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.processors.fingerspelling import find_lexicon
-from mmpt.search import Index
+from mmpt.search import Embeddings, Index, build_index
 from tests.conftest import mmfusion_config
 
 
@@ -115,6 +118,16 @@ def test_search_by_an_example_of_the_index_and_by_a_left_handed_clip(
     expected = index.search(mirrored, 3)
     assert scores[1] == pytest.approx(dict(zip(expected.rows[0].tolist(), expected.scores[0].tolist())))
     assert scores[0] != scores[1]
+
+
+def test_names_in_the_locale_c(tmp_path: Path) -> None:
+    """Names are UTF-8 there, too; what the terminal does not have is escaped."""
+    build_index([Embeddings(np.eye(3, dtype=np.float32), ["é", "b", "ü"])], tmp_path / "index")
+    command = [sys.executable, "-m", "mmpt", "search", "query", str(tmp_path / "index"), "--like", "é"]
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[0] == "\\xe9" and ended.stdout.split()[-1] == "\\xfc"
 
 
 def test_search_errors_are_one_line_and_status_2(
