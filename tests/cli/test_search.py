@@ -135,6 +135,8 @@ def test_search_errors_are_one_line_and_status_2(
 ) -> None:
     index, other = str(work / "index"), str(work / "other")
     np.save(tmp_path / "wide.npy", np.zeros((2, 33), np.float32))
+    np.save(tmp_path / "no_rows.npy", np.zeros((0, 32), np.float32))
+    np.save(tmp_path / "narrow.npy", np.zeros((4, 0), np.float32))
     again = ["build", str(work / "eval"), "--out", str(tmp_path / "index")]
     for arguments, words in (
         (["query", index], "no query: give"),
@@ -146,6 +148,9 @@ def test_search_errors_are_one_line_and_status_2(
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "dimension 33"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),
         (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: no such file"),
+        (["query", index, "--npy", str(tmp_path / "no_rows.npy")], "no_rows.npy holds no vectors"),
+        (["query", index, "--npy", str(tmp_path / "narrow.npy")], "shape [4, 0]"),
+        (["query", "--text", "B", "--", "-index"], "there is no index -index"),
         (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and compares every"),
         (["query", index, "--text", "B", "--effort", "3", "--exact"], "--exact compares every vector"),
         (["query", index, "--text", "B", "--k-factor", "3"], "--k-factor 3 is for approximate search"),
@@ -157,7 +162,7 @@ def test_search_errors_are_one_line_and_status_2(
         message = capsys.readouterr().err
         assert words in message and "Traceback" not in message
         assert sum(line.startswith("error:") for line in message.splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["narrow.npy", "no_rows.npy", "wide.npy"]
 
 
 def test_search_refuses_embeddings_of_another_model(

@@ -158,7 +158,8 @@ def _queries(args: argparse.Namespace, index: "Index", likes: list[int]) -> tupl
         labels += [f"{args.npy}[{i}]" for i in range(len(array))]
         parts.append(array)
     if not labels:
-        raise UserError("no query: give --text, --pose, --like or --npy.")
+        why = f"{args.npy} holds no vectors" if args.npy else "give --text, --pose, --like or --npy"
+        raise UserError(f"no query: {why}.")
     widths = {part.shape[1] for part in parts if len(part)} - {index.dim}
     if widths:
         raise UserError(
