@@ -104,7 +104,7 @@ async def _urlencoded(request: Request, limits: Limits) -> FormData:
     body = (await request.body()).decode("latin-1")
     if body.count("&") >= _most_fields(limits):
         raise _too_large(limits)
-    return FormData(parse_qsl(body, keep_blank_values=True, encoding="latin-1"))
+    return FormData([*parse_qsl(body, keep_blank_values=True, encoding="latin-1")])
 
 
 def _most_fields(limits: Limits) -> int:

@@ -98,8 +98,8 @@ def _signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number in held:
-        signal.raise_signal(number)
+    for received in held:
+        signal.raise_signal(received)
 
 
 def _context() -> BaseContext:
