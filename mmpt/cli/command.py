@@ -23,6 +23,10 @@ class Parser(argparse.ArgumentParser):
             message += nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         super().error(message)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print the help; argparse ignores that the disk is full."""
+        (file or sys.stderr).write(message)
+
 
 def _add_shard_arguments(parser: argparse.ArgumentParser) -> None:
     """The options --shard and --merge (see mmpt/utils/shards.py and docs/scale.md)."""
@@ -55,7 +59,7 @@ class Command:
 
     def _run(self, words: list[str]) -> int | None:
         parser = self.parser()
-        args = self.parse(parser, words) if self.parse else parser.parse_intermixed_args(words)
+        args = self.parse(parser, words) if self.parse else self._parsed(parser, words)
         recorded = [word for word in words if word != "--merge"]  # the result is that of one run
         args.command_line = shlex.join(["signclip", *self.name.split(), *recorded])
         if self.shards:
@@ -69,6 +73,11 @@ class Command:
 
             return run_shards(args, [*self.name.split(), *without_cluster_arguments(words)])
         return self.run(args)
+
+    def _parsed(self, parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+        if "--" in words:  # which parsing of intermixed words drops, with what follows
+            return parser.parse_args(words)
+        return parser.parse_intermixed_args(words)
 
     @property
     def _has_cluster(self) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from mmpt.cli.command import Command
 from mmpt.extractors import EXTRACTORS, get_extractor
 from mmpt.utils.errors import UserError
-from mmpt.utils.logging import setup_logging
+from mmpt.utils.logging import setup_logging, some_of
 from mmpt.utils.text import counted
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         if keys:
             log.warning("%s %s:", kind_of, counted(len(keys), "file"))
         for key in list(keys)[:MAX_LISTED]:
-            log.warning("  %s%s", key, f": {'; '.join(summary.noted[key])}" if key in summary.noted else "")
+            noted = f": {'; '.join(summary.noted[key])}" if key in summary.noted else ""
+            log.warning("  %s%s", some_of([key]), noted)
         if len(keys) > MAX_LISTED:
             log.warning("  and %d more: see %s", len(keys) - MAX_LISTED, args.out / "manifest.json")
     tokens = f", {summary.tokens} tokens" if summary.tokens else ""
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         summary.seconds,
     )
     for message in summary.failed.values():
-        log.error("failed: %s", message)
+        log.error("failed: %s", UserError(message))  # in one line
     return 1 if summary.failed else 0
 
 

@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
     app = create_app(_content(args), limits, args.token, hosts, args.cors)
     address = server.address_of(opened) + (f"#token={args.token}" if args.token else "")
     log.info("serving %s at %s (Ctrl-C stops)", args.model, address)
-    server.run(app, opened, limits.seconds)
+    server.run(app, opened, limits)
 
 
 def _limits(args: argparse.Namespace) -> Limits:

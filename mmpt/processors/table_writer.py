@@ -32,7 +32,11 @@ def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            try:
+                writer.writerows(rows)
+            except UnicodeEncodeError as error:
+                wrong = error.object[max(0, error.start - 40) : error.end + 40].strip()
+                raise UserError(f"{path} (not written): {wrong!r} is not valid Unicode text.") from None
         try:
             table = dataclasses.replace(read_table(temporary), path=path)
         except UserError as error:

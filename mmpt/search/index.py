@@ -173,7 +173,7 @@ class Index:
 
     def row(self, name: str) -> int:
         """The row of a name. Raises UserError if no entry, or several, have it."""
-        wanted = name.encode()
+        wanted = name.encode(errors="surrogatepass")
         fitting = np.flatnonzero(np.diff(self._offsets) == len(wanted))
         rows = [int(row) for row in fitting if self.name(row) == name]
         if len(rows) != 1:

@@ -81,7 +81,7 @@ def read_embeddings(
 def open_array(path: Path) -> NDArray:
     """A .npy file of vectors [N, D], mapped. Raises UserError if it is something else."""
     array = arrays.open_array(path, _EXPECTED)
-    if array.ndim != 2:
+    if array.ndim != 2 or not array.shape[1]:
         raise UserError(f"{path}: it holds {array.dtype} of shape {list(array.shape)}; {_EXPECTED}.")
     return array
 

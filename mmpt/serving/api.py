@@ -260,6 +260,9 @@ class Api:
     # ---- shared by the handlers
     async def _form(self, request: Request, handler: str) -> Form:
         endpoint = ENDPOINTS[handler]
+        if request.query_params:
+            name = next(iter(request.query_params))
+            raise UserError(f"the address has the parameter {name[:60]!r}: send fields in the form.")
         form = await read_form(request, endpoint.files, endpoint.texts, self._limits)
         for name in endpoint.required:
             if not form.files.get(name) and not form.texts.get(name):

@@ -63,7 +63,7 @@ def spot_recordings(
     check_references(recordings, references or [])
     settings = search_settings(model, targets, options.search)
     _check(options, settings, references)
-    check_texts(targets.names, options.tier_per_text)
+    check_texts(targets.names)
     of = settings | _output_settings(options, recordings, targets, references)
     names = [f"{path.stem}{suffix}" for path in paths for suffix in SUFFIXES]
     check_output(out, SPOTTING, of, options.force, names)

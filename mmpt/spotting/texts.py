@@ -55,6 +55,11 @@ def targets_of_index(model: SignCLIP, folder: Path, table: Path | None = None) -
     """
     index = Index(folder)
     index.check_model(model.fingerprint, "the model")
+    if index.dim != model.dim:
+        raise UserError(
+            f"the vectors of the index {folder} have dimension {index.dim}, those of the model "
+            f"{model.dim}: they come from different models."
+        )
     names = [index.name(row) for row in range(len(index))]
     if table is not None:
         texts: Mapping[str, str] = {row.id: row.text for row in read_table(table).rows}

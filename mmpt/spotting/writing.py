@@ -3,7 +3,6 @@
 import csv
 import glob
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from mmpt.spotting.picture import draw_scores
 from mmpt.spotting.scores import Unread
 from mmpt.spotting.windows import Recording
 from mmpt.timed_text import Caption, write_elan
+from mmpt.timed_text.elan import NOT_XML
+from mmpt.utils.errors import UserError
 from mmpt.utils.videos import is_video
 
 log = logging.getLogger(__name__)
@@ -71,11 +72,13 @@ def annotated(recording: Recording, peaks: Peaks, reference: Segments) -> Annota
     return Annotated(found, peaks.scores, reference, recording.count / recording.fps)
 
 
-def check_texts(names: Sequence[str], tier_per_text: bool) -> None:
+def check_texts(names: Sequence[str]) -> None:
     """Raises UserError for a text that an ELAN file cannot hold, before the recordings are searched."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [Detection(number, number + 1, name, 0.0) for number, name in enumerate(names)]
-        _write_elan(Path(folder, "texts"), Path(folder, "texts"), rows, tier_per_text)
+    for name in names:
+        if NOT_XML.search(name):
+            raise UserError(
+                f"the text {name!r} to search for holds a character that ELAN files cannot hold: remove it."
+            )
 
 
 def _best(kept: Peaks, recording: Recording) -> Peaks:

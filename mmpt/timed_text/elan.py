@@ -18,7 +18,8 @@ from mmpt.utils.files import atomic_write, check_regular
 if TYPE_CHECKING:
     from pympi import Eaf
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""A character that XML cannot hold."""
 
 
 def read_elan(
@@ -87,7 +88,7 @@ def _add_tier(path: Path, eaf: "Eaf", tier: str, captions: Sequence[Caption]) ->
     signers = {caption.signer for caption in captions}
     eaf.add_tier(tier, part=signers.pop() or None if len(signers) == 1 else None)
     for caption in captions:
-        if _NOT_XML.search(caption.text + tier):
+        if NOT_XML.search(caption.text + tier):
             raise UserError(f"{path}: {caption.text!r} holds a character that XML cannot hold: remove it.")
         if not 0 <= caption.start_ms < caption.end_ms:
             raise UserError(f"{path}: expected a caption that starts at 0 or later and then ends: {caption}.")
@@ -117,7 +118,12 @@ def _parsed(path: Path) -> "Eaf":
             warnings.simplefilter("ignore")  # a version that pympi does not list
             eaf = Eaf(path)
     except Exception as error:  # pympi raises all kinds of exceptions on incomplete files
-        raise UserError(f"{path}: not readable as an ELAN file ({error or error!r}).") from error
+        why = f"{error} is missing" if isinstance(error, KeyError) else error or repr(error)
+        raise UserError(f"{path}: not readable as an ELAN file ({why}).") from error
+    for slot in root.iter("TIME_SLOT"):
+        time = slot.get("TIME_VALUE", "0").strip()
+        if not (time.isascii() and time.removeprefix("-").isdecimal()):
+            raise UserError(f"{path}: the time {time!r} is no number of milliseconds.")
     header = root.find("HEADER")
     units = "milliseconds" if header is None else header.get("TIME_UNITS", "milliseconds")
     if units != "milliseconds":

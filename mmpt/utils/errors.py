@@ -42,11 +42,17 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
 
     The status is main's (None: 0); 2 after a UserError, a full disk or a file that cannot be accessed (one
     line on stderr, no traceback); 130 after Ctrl-C; 143 after SIGTERM, when temporary files have been
-    removed; 141 after a broken pipe. Any other error is a bug and keeps its traceback.
+    removed; 141 after a broken pipe. Any other error is a bug and keeps its traceback. What is printed to a
+    stream that the caller has closed (`>&-`) is discarded.
     """
+    _open_closed_streams()
     try:
         with sigterm_as_interrupt():
-            status = main(*args) or 0
+            try:
+                status = main(*args) or 0
+            except SystemExit:  # after --help
+                sys.stdout.flush()
+                raise
             sys.stdout.flush()
             return status
     except UserError as error:
@@ -67,6 +73,13 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a standard stream that was closed when it started."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 @contextlib.contextmanager
@@ -90,9 +103,13 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def escape_unprintable() -> None:
-    """Print characters that the terminal's encoding does not have as backslash escapes."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Print characters that the terminal's encoding does not have as backslash escapes.
+
+    In the locale C, Python's handler is surrogateescape, which cannot print them either.
+    """
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and (out.errors == "strict" or "utf" not in out.encoding.lower()):
+        out.reconfigure(errors="backslashreplace")
 
 
 def show_user_errors_in_one_line() -> None:

@@ -170,7 +170,7 @@ def check_files(folder: Path, kind: OutputKind, names: Iterable[str] | None = No
 
     Records of older versions have no hashes: nothing is compared.
     """
-    listed = _listed(_record(folder, kind))
+    listed = _listed(_record(folder, kind), folder / kind.record)
     for name in listed.keys() - set(kind.edited) if names is None else listed.keys() & set(names):
         try:
             same = sha256(folder / name) in listed[name]
@@ -191,11 +191,16 @@ def _record(folder: Path, kind: OutputKind) -> dict[str, Any]:
     return tree if old or tree.get("format") == kind.format else {}
 
 
-def _listed(record: dict[str, Any]) -> dict[str, set[str]]:
-    """Relative name -> hashes. Names that lead out of the folder are left out."""
+def _listed(record: dict[str, Any], source: Path) -> dict[str, set[str]]:
+    """Relative name -> hashes. Names that lead out of the folder are left out.
+
+    Raises UserError, with the file that the record comes from, for a name that no file can have.
+    """
     files = record.get("files")
     found: dict[str, set[str]] = {}
     for name, hashes in files.items() if isinstance(files, dict) else ():
+        if "\0" in name or name != name.encode(errors="replace").decode():
+            raise UserError(f"{source} lists {name!r}, which is no name of a file: create the folder again.")
         path = PurePosixPath(name)
         if path.parts and not path.is_absolute() and ".." not in path.parts:
             known = hashes if isinstance(hashes, list) else [hashes]
@@ -206,13 +211,13 @@ def _listed(record: dict[str, Any]) -> dict[str, set[str]]:
 def _owned(folder: Path, kind: OutputKind) -> dict[str, set[str] | None]:
     """Files that we wrote -> the hashes that they may have; None if they were not recorded."""
     record = _record(folder, kind)
-    owned: dict[str, set[str] | None] = dict(_listed(record))
+    owned: dict[str, set[str] | None] = dict(_listed(record, folder / kind.record))
     old = bool(record) and "files" not in record  # of an older version
     if old:
         owned = {name: None for name in _entries(folder, kind) if kind.writes(name)}
     journal = read_record(folder / kind.journal)
     if journal.get("format") == kind.format:
-        for name, hashes in _listed(journal).items():
+        for name, hashes in _listed(journal, folder / kind.journal).items():
             owned[name] = hashes | (owned.get(name) or set())
         owned.setdefault(kind.record, set())
     if record and not old:

@@ -1,5 +1,6 @@
 """Map a function over items in several processes, with results in order."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.context import BaseContext
+from types import FrameType
 from typing import Any, TypeVar
 
 from mmpt.utils.errors import UserError
@@ -19,6 +21,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 4
+MOST_WORKERS = 64
+"""Worker processes that may be asked for on any machine; on one with more than 8 cores, 8 per core."""
 
 
 def cores() -> int:
@@ -27,9 +31,10 @@ def cores() -> int:
 
 
 def check_workers(workers: int | None, default: int) -> int:
-    """`workers`, or `default` if it is None. Raises UserError below 0."""
-    if workers is not None and workers < 0:
-        raise UserError(f"--workers {workers}: expected 0 or more.")
+    """`workers`, or `default` if it is None. Raises UserError below 0, and far above the number of cores."""
+    most = max(MOST_WORKERS, 8 * cores())
+    if workers is not None and not 0 <= workers <= most:
+        raise UserError(f"--workers {workers}: expected 0 to {most} (this process may use {cores()} cores).")
     return default if workers is None else workers
 
 
@@ -38,21 +43,28 @@ def ordered_map(
 ) -> Iterator[R]:
     """function(item) for each item, in order; in this process if `workers` is 0.
 
-    function and items must be picklable, and function must not compute with torch (see _context). Exceptions
-    of the function are raised here. ahead: chunks that each process may be ahead of the reader, which bounds
-    the memory. Raises UserError if a process ends unexpectedly.
+    Items are sent to the processes in chunks; no more processes start than there are chunks. function and
+    items must be picklable, and function must not compute with torch (see _context). Exceptions of the
+    function are raised here. ahead: chunks that each process may be ahead of the reader, which bounds the
+    memory. Raises UserError if a process ends unexpectedly.
     """
     if workers < 1:
         yield from map(function, items)
         return
     end_in_a_script_without_main_guard()
     source = iter(items)
+    parts = iter(lambda: list(islice(source, chunk)), [])
+    first = list(islice(parts, workers))
+    if not first:
+        return
+    parts, workers = chain(first, parts), len(first)
     with ProcessPoolExecutor(workers, mp_context=_context(), initializer=follow_parent) as pool:
         pending: deque[Future[list[R]]] = deque()
         try:
             while True:
-                while len(pending) < ahead * workers and (part := list(islice(source, chunk))):
-                    pending.append(pool.submit(_all, function, part))
+                for part in islice(parts, ahead * workers - len(pending)):
+                    with _signals_held():  # submitting starts processes
+                        pending.append(pool.submit(_all, function, part))
                 if not pending:
                     return
                 yield from pending.popleft().result()
@@ -64,6 +76,30 @@ def ordered_map(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back SIGTERM and Ctrl-C while the block runs.
+
+    An exception of their handlers would leave processes that the pool does not know, and wait for them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for received in held:
+        signal.raise_signal(received)
 
 
 def _context() -> BaseContext:

@@ -269,7 +269,7 @@ def test_embed_unreadable_clips(model_folder, folder, tmp_path, caplog):
         ("poses", ["--window", "9", "--stride", "inf"], "milliseconds above 0"),
         ("latin.txt", [], "not UTF-8 text (byte 1)"),
         ("poses", ["--portion", "0"], "at least 1 clip"),
-        ("poses", ["--workers", "-1"], "expected 0 or more"),
+        ("poses", ["--workers", "-1"], "--workers -1: expected 0 to "),
         ("poses", ["--prompts"], "is a folder"),
     ],
 )

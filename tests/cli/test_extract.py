@@ -1,5 +1,6 @@
 """mmpt.cli.extract: interrupted, killed and resumed."""
 
+import errno
 import math
 import os
 import shutil
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from mmpt.cli.extract import _kind, main
+from mmpt.extractors.base import Outcome
 from mmpt.extractors.manifest import JOURNAL, NAME, read_manifest, trial_weights
+from mmpt.extractors.npy import NpyReader
 from tests.commands import Forked, run, start
 from tests.extractors.test_runner import content, save
 from tests.extractors.videos import write_audio, write_video
@@ -27,6 +30,21 @@ def test_extract_folder_named_like_an_extractor() -> None:
         ("--help", None),
     ):
         assert _kind(line.split()) == kind
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_file_name_with_a_line_break_is_shown_in_one_line(tmp_path, monkeypatch, capsys, status):
+    def convert(self, source: Path, target: Path) -> Outcome:
+        if status:
+            raise OSError(errno.EIO, "I/O error", source)
+        return Outcome({}, ["a note"], "skipped")
+
+    monkeypatch.setattr(NpyReader, "convert", convert)
+    save(tmp_path / "in" / "a\nb.npy")
+    words = ["npy", "--dim", "4", "--in", tmp_path / "in", "--out", tmp_path / "out", "--workers", "0"]
+    assert main([*map(str, words)]) == status
+    lines = [line for line in capsys.readouterr().err.splitlines() if "b.npy" in line]
+    assert lines and all(r"a\nb" in line for line in lines), lines
 
 
 def recorded(out: Path) -> float:
@@ -170,6 +188,7 @@ def test_extract_errors_are_one_line_and_status_2(tmp_path, capsys):
         (["s3d", "--weights", "random:0", "--device", "abacus"], "abacus"),
         (["npy", "--dim", "0"], "--dim 0"),
         (["npy", "--dim", "4", "--workers", "-1"], "--workers -1"),
+        (["npy", "--dim", "4", "--workers", "9999"], "--workers 9999: expected 0 to "),
         (["pose", "--fps", "fast"], "--fps fast"),
         (["pose", "--complexity", "3"], "--complexity 3"),
     ):

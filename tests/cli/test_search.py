@@ -1,6 +1,9 @@
 """mmpt.cli.search: an index of clips, queried by text, pose and vectors."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from mmpt.cli.embed import main as embed
 from mmpt.cli.main import main
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.processors.fingerspelling import find_lexicon
-from mmpt.search import Index
+from mmpt.search import Embeddings, Index, build_index
 from tests.conftest import mmfusion_config
 
 
@@ -117,11 +120,23 @@ def test_search_by_an_example_of_the_index_and_by_a_left_handed_clip(
     assert scores[0] != scores[1]
 
 
+def test_names_in_the_locale_c(tmp_path: Path) -> None:
+    """Names are UTF-8 there, too; what the terminal does not have is escaped."""
+    build_index([Embeddings(np.eye(3, dtype=np.float32), ["é", "b", "ü"])], tmp_path / "index")
+    command = [sys.executable, "-m", "mmpt", "search", "query", str(tmp_path / "index"), "--like", "é"]
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[0] == "\\xe9" and ended.stdout.split()[-1] == "\\xfc"
+
+
 def test_search_errors_are_one_line_and_status_2(
     work: Path, poses: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index, other = str(work / "index"), str(work / "other")
     np.save(tmp_path / "wide.npy", np.zeros((2, 33), np.float32))
+    np.save(tmp_path / "no_rows.npy", np.zeros((0, 32), np.float32))
+    np.save(tmp_path / "narrow.npy", np.zeros((4, 0), np.float32))
     again = ["build", str(work / "eval"), "--out", str(tmp_path / "index")]
     for arguments, words in (
         (["query", index], "no query: give"),
@@ -133,6 +148,9 @@ def test_search_errors_are_one_line_and_status_2(
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "dimension 33"),
         (["query", str(tmp_path), "--npy", str(tmp_path / "wide.npy")], "there is no index"),
         (["query", index, "--npy", str(tmp_path / "none.npy")], "none.npy: no such file"),
+        (["query", index, "--npy", str(tmp_path / "no_rows.npy")], "no_rows.npy holds no vectors"),
+        (["query", index, "--npy", str(tmp_path / "narrow.npy")], "shape [4, 0]"),
+        (["query", "--text", "B", "--", "-index"], "there is no index -index"),
         (["query", index, "--text", "B", "--model", other, "--effort", "3"], "is exact and compares every"),
         (["query", index, "--text", "B", "--effort", "3", "--exact"], "--exact compares every vector"),
         (["query", index, "--text", "B", "--k-factor", "3"], "--k-factor 3 is for approximate search"),
@@ -144,7 +162,7 @@ def test_search_errors_are_one_line_and_status_2(
         message = capsys.readouterr().err
         assert words in message and "Traceback" not in message
         assert sum(line.startswith("error:") for line in message.splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["narrow.npy", "no_rows.npy", "wide.npy"]
 
 
 def test_search_refuses_embeddings_of_another_model(

@@ -54,6 +54,15 @@ def test_write_table_refuses_an_unreadable_table(tmp_path):
     assert write_table(path, [{"id": "b", "path": "b.pose", "text": "tree"}]).path == path
 
 
+def test_write_table_refuses_what_is_no_unicode(tmp_path):
+    row = {"id": "a", "path": "a.pose", "text": "a \ud800"}
+    with pytest.raises(
+        UserError, match=r"t\.csv \(not written\): 'a,a\.pose,a \\ud800' is not valid Unicode"
+    ):
+        write_table(tmp_path / "t.csv", [row])
+    assert not list(tmp_path.iterdir())
+
+
 def test_write_table_keeps_a_table_of_others(tmp_path):
     path, rows = tmp_path / "table.csv", [{"id": "a", "path": "a.pose", "text": "tree"}]
     path.write_text("mine")

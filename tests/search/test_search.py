@@ -204,6 +204,13 @@ def test_build_index_errors(tmp_path: Path, sources: Any, options: Any, words: s
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_that_is_not_unicode_is_not_there(tmp_path: Path) -> None:
+    index = build_index([named(vectors(9))], tmp_path / "index")
+    for name in ("\udcff", "\ud800"):
+        with pytest.raises(UserError, match=rf"no entry named '\\u{ord(name):x}'"):
+            index.row(name)
+
+
 def test_build_index_replaces_only_an_index(tmp_path: Path) -> None:
     (tmp_path / ".index.mmpt-killed00.tmp").mkdir()
     build_index([named(vectors(9))], tmp_path / "index")

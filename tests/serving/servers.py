@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.commands import Forked, start
+from mmpt.cli.main import main
+from tests.commands import Forked
 
 BOUNDARY = "b0undary"
 
@@ -99,16 +101,23 @@ def form(*fields: tuple[str, str | bytes]) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(*words: object, token: str | None = None) -> Iterator[Server]:
-    """A server with these options, which answers."""
+def serving(*words: object, token: str | None = None, files: int | None = None) -> Iterator[Server]:
+    """A server with these options, which answers. files: that it may open."""
     more = ["--token", token] if token else []
-    process = start("serve", "--port", 0, *words, *more, OMP_NUM_THREADS="1")
+    command = [*map(str, ("serve", "--port", 0, *words, *more))]
+    process = Forked(_signclip_with_files, files, command, OMP_NUM_THREADS="1")
     try:
         yield Server(process, _port(process), token)
     finally:
         if process.process.is_alive():
             process.process.kill()
             process.end()
+
+
+def _signclip_with_files(files: int | None, words: list[str]) -> int:
+    if files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return main(words)
 
 
 def _port(process: Forked) -> int:

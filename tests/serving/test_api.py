@@ -1,18 +1,23 @@
 """Each endpoint of a real server against the library's own answer."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from mmpt.cli import serve
 from mmpt.client import Client
 from mmpt.embedding.embedder import SignCLIP
 from mmpt.pose.reader import parse_pose
 from mmpt.search import Index
+from mmpt.serving import Limits
 from mmpt.serving.clips import Clips
+from mmpt.serving.forms import read_form
 from mmpt.serving.openapi import ENDPOINTS
 from mmpt.utils.errors import UserError
 from tests.extractors.videos import write_video
@@ -40,6 +45,42 @@ def test_embed(server: Server, model: SignCLIP, poses: dict[str, Path]) -> None:
     close([prompt["embedding"] for prompt in found["prompts"]], model.embed_text(PROMPTS[:2]))
     assert [clip["name"] for clip in found["clips"]] == [file.name for file in files]
     assert found["model"] == model.fingerprint and found["warnings"] == []
+
+
+def test_prompts_are_utf_8(server: Server) -> None:
+    texts = ["手语", "café", "a \ufffd b", "1 + 1 = 100%"]
+    fields = [("prompt", text) for text in texts]
+    coded = "application/x-www-form-urlencoded"
+    raw = "&".join(f"prompt={text.replace('+', '%2B')}" for text in texts).encode()  # as curl -d
+    for kind, body in ((TYPE, form(*fields)), (coded, urlencode(fields)), (coded, raw)):
+        status, found = server.json("POST", "/api/embed", body, Content_Type=kind)
+        assert status == 200 and [prompt["prompt"] for prompt in found["prompts"]] == texts
+
+
+@pytest.mark.parametrize(
+    "body, error",
+    [
+        ("手语".encode("gbk"), r"prompt: got b'\xca\xd6\xd3\xef', which is not UTF-8: send texts in UTF-8."),
+        (None, "the form cannot be read (it ends before its last boundary: send it again)."),
+    ],
+)
+def test_what_cannot_be_read_is_named(server: Server, body: bytes | None, error: str) -> None:
+    whole = form(("prompt", "hello"), ("prompt", "B"))
+    sent = whole[:-9] if body is None else whole.replace(b"B", body)
+    assert server.json("POST", "/api/embed", sent, Content_Type=TYPE) == (400, {"error": error})
+
+
+def test_uploads_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": form(("clip", bytes(3 << 20)), ("prompt", "A"))}
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    request = Request({"type": "http", "headers": [(b"content-type", TYPE.encode())]}, receive)
+    found = asyncio.run(read_form(request, ["clip"], ["prompt"], Limits()))
+    assert found.files["clip"][0].content == bytes(3 << 20) and found.texts == {"prompt": ["A"]}
 
 
 def test_embed_mirrors(server: Server, model: SignCLIP, poses: dict[str, Path]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import random
+import signal
 import socket
 import struct
 import time
@@ -110,6 +111,19 @@ def wrong_types(pose: bytes) -> Iterator[Request]:
     yield "POST", RANK, b"prompt=A&clip=B", {"Content-Type": "application/x-www-form-urlencoded"}
     yield "POST", "/api/embed", b"prompt=%E9", {"Content-Type": "application/x-www-form-urlencoded"}
     yield "POST", "/api/embed", b"prompt=%ED%B0%80", {"Content-Type": "application/x-www-form-urlencoded"}
+    yield "POST", "/api/embed", b"prompt=caf\xe9", {"Content-Type": "application/x-www-form-urlencoded"}
+    gbk = form(("prompt", "A")).replace(b"A", "手语".encode("gbk"))
+    yield "POST", "/api/embed", gbk, {"Content-Type": TYPE}
+    yield (
+        "POST",
+        "/api/embed",
+        form(("prompt", "A"), ("clip", pose)).replace(b"a.pose", b"\xe9"),
+        {"Content-Type": TYPE},
+    )
+    for whole in (form(("prompt", "A"), ("prompt", "B")), form(("prompt", "A"), ("clip", pose))):
+        for cut in (3, 9, 20, 300):
+            yield "POST", "/api/embed", whole[:-cut], {"Content-Type": TYPE}
+    yield posted(("clip", pose), path=f"{RANK}?mirror=true")
     yield "POST", RANK, b"a" * 100_000, {"Content-Type": "application/x-www-form-urlencoded"}
     for fields in (
         [],
@@ -291,3 +305,28 @@ def test_too_many_at_once_is_429(server: Server, pose: bytes) -> None:
     deadline = time.monotonic() + 60
     while server.post(RANK, ("clip", pose))[0] != 200 and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def test_idle_connections_block_nobody(model_folder: Path, pose: bytes) -> None:
+    """Those that are idle for longest are closed, requests in work are not, and the log has one line."""
+    body = form(("clip", pose), ("prompt", "A"))
+    with serving("--model", model_folder, files=256) as small, contextlib.ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", small.port), 20))
+
+        working = connect()
+        working.sendall(head_of(len(body)) + body[:100])
+        answered = connect()
+        answered.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in answered.recv(1 << 16)
+        idle = [connect() for _ in range(300)]
+        assert small.ask("GET", "/health")[0] == 200
+        for connection in (answered, idle[0]):
+            with contextlib.suppress(ConnectionResetError):
+                everything(connection)
+        working.sendall(body[100:])
+        assert b" 200 " in working.recv(1 << 16)
+        status, log = small.stop()
+    assert status == 128 + signal.SIGTERM and "Traceback" not in log and "ERROR" not in log
+    assert log.count("WARNING") == 1 and "the limit of 64 connections is reached" in log

@@ -14,6 +14,7 @@ import mmpt
 from mmpt.cli.main import main
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
 from mmpt.embedding.embedder import SignCLIP
+from mmpt.search import Embeddings, build_index
 from mmpt.spotting import (
     Recording,
     SpotOptions,
@@ -380,7 +381,8 @@ def test_features_of_video_models(data_dir, tmp_path, capsys):
         (["--threshold", 1, "--thresholds", "x"], "--threshold and --thresholds exclude each other"),
         (["--choose-threshold"], "--choose-threshold needs --reference"),
         (["--threshold", "nan"], "--threshold nan: expected a number"),
-        (["--texts", "{work}/control.txt"], "holds a character that XML cannot hold"),
+        (["--texts", "{work}/control.txt"], r"error: the text 'a\\x0bb' to search for holds a character"),
+        (["--index", "{work}/narrow"], r"of the index .*/narrow have dimension 3, those of the model "),
         (["--texts", "{work}/empty.txt"], "there is no text to search for"),
         (["--tier", "x"], "--tier needs --reference"),
         (["--lengths", "1,a"], "--lengths 1,a: expected seconds"),
@@ -405,6 +407,7 @@ def test_features_of_video_models(data_dir, tmp_path, capsys):
 def test_errors_are_one_line_and_status_2(work, model_folder, capsys, words, message):
     (work / "empty").mkdir()
     (work / "control.txt").write_text("a\x0bb\n")
+    build_index([Embeddings(np.eye(3, dtype=np.float32), ["a", "b", "c"])], work / "narrow")
     (work / "empty.txt").write_text("\n \n")
     (work / "model.json").write_text("[]")
     (work / "wrong.csv").write_text("start_ms,end_ms,text\n0,90,elsewhere\n")

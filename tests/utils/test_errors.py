@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,31 @@ def test_run_cli_broken_pipe():
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+@pytest.mark.parametrize(
+    "closed, status, said", [(">&-", 0, ""), ("2>&-", 0, "shown\n"), ("<&- >&- 2>&-", 0, "")]
+)
+def test_run_cli_with_a_closed_stream(closed, status, said):
+    shown = "print('shown', sys.stdout.encoding[:0]), print('logged', file=sys.stderr)"
+    code = f"import sys; from mmpt.utils.errors import run_cli; sys.exit(run_cli(lambda: ({shown}) and None))"
+    ended = subprocess.run(["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, code], capture_output=True)
+    assert ended.returncode == status and ended.stdout.decode().replace(" \n", "\n") == said
+    assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_help_on_a_full_disk(length):
+    code = f"""
+import sys
+from mmpt.cli.command import Command
+command = Command("x", "x" * {length}, lambda parser: None, lambda args: None)
+sys.exit(command(["--help"]))
+"""
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: the disk is full"), ended.stderr
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), RuntimeError("a bug")])

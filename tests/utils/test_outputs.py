@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -55,6 +56,18 @@ def test_the_same_output_is_replaced_and_stale_files_are_deleted(tmp_path: Path)
     write(tmp_path, names=("data.bin",), of={"model": "1"})
     assert sorted(tree(tmp_path)) == ["data.bin", "thing.json"]
     check_files(tmp_path, ALONE)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_record_with_a_name_that_no_file_has(tmp_path: Path, name: str) -> None:
+    write(tmp_path)
+    record = json.loads((tmp_path / "thing.json").read_text())
+    record["files"][name] = "0" * 64
+    (tmp_path / "thing.json").write_text(json.dumps(record))
+    shown = re.escape(repr(name))
+    for use in (lambda: check_files(tmp_path, ALONE), lambda: write(tmp_path)):
+        with pytest.raises(UserError, match=rf"thing\.json lists {shown}, which is no name of a file"):
+            use()
 
 
 @pytest.mark.parametrize("foreign", ["notes.txt", "sub/notes.txt", "empty", ".hidden"])

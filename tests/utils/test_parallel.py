@@ -1,6 +1,7 @@
 """Mapping a function over items in several processes."""
 
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -26,9 +27,27 @@ def test_ordered_map_order():
 def test_ordered_map_errors():
     with pytest.raises(ValueError, match="math domain"):
         list(ordered_map(math.sqrt, [1, -1, 2], workers=2, chunk=1))
-    with pytest.raises(UserError, match="--workers -1"):
-        check_workers(-1, 2)
-    assert check_workers(None, 2) == 2 and check_workers(0, 2) == 0
+
+
+def test_number_of_workers(monkeypatch):
+    monkeypatch.setattr("mmpt.utils.parallel.cores", lambda: 2)
+    assert check_workers(None, 2) == 2 and check_workers(0, 2) == 0 and check_workers(64, 2) == 64
+    for wrong in (-1, 65):
+        with pytest.raises(UserError, match=rf"^--workers {wrong}: expected 0 to 64 \(.* 2 cores\)\.$"):
+            check_workers(wrong, 2)
+    monkeypatch.setattr("mmpt.utils.parallel.cores", lambda: 100)
+    assert check_workers(800, 2) == 800
+    with pytest.raises(UserError, match="expected 0 to 800"):
+        check_workers(801, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="spawned processes start on demand")
+def test_no_more_processes_than_chunks(monkeypatch):
+    monkeypatch.setattr("mmpt.utils.parallel._context", lambda: multiprocessing.get_context("fork"))
+    before = set(multiprocessing.active_children())
+    done = ordered_map(math.sqrt, [4.0, 9.0, 16.0], workers=5, chunk=2)
+    assert next(done) == 2.0 and len(set(multiprocessing.active_children()) - before) == 2
+    assert list(done) == [3.0, 4.0]
 
 
 def test_processes_are_spawned_beside_other_threads():
@@ -76,3 +95,37 @@ def test_workers_end_with_their_parent(number):
             os.kill(pid, signal.SIGKILL)
         said = process.stderr.read()
     assert not left and said.count("Traceback") == (number == signal.SIGINT), said
+
+
+STARTING = """
+import os, signal, sys, time
+from multiprocessing.context import ForkProcess
+from mmpt.utils.errors import run_cli
+from mmpt.utils.parallel import ordered_map
+
+start = ForkProcess.start
+
+def start_and_signal(self):
+    start(self)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def main():
+    list(ordered_map(time.sleep, [0.1] * 20, workers=2, chunk=1))
+
+if __name__ == "__main__":
+    ForkProcess.start = start_and_signal
+    sys.exit(run_cli(main))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_signal_while_processes_start_ends_the_command():
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTING], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            said = process.communicate(timeout=60)[1]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert (process.returncode, said) == (128 + signal.SIGTERM, "terminated\n")

@@ -10,6 +10,7 @@ need none.
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and (args.exact or index.kind == "flat"):
             why = "--exact compares" if args.exact else f"the index {args.index} is exact and compares"
             raise UserError(f"{option} {value} is for approximate search: {why} every vector.")
+    # names are UTF-8, whatever the locale is
+    args.like = [os.fsencode(name).decode(errors="surrogateescape") for name in args.like]
     likes = [index.row(name) for name in args.like]
     labels, vectors = _queries(args, index, likes)
     own = [*likes, *[-1] * (len(labels) - len(likes))]  # the first queries
@@ -155,7 +158,8 @@ def _queries(args: argparse.Namespace, index: "Index", likes: list[int]) -> tupl
         labels += [f"{args.npy}[{i}]" for i in range(len(array))]
         parts.append(array)
     if not labels:
-        raise UserError("no query: give --text, --pose, --like or --npy.")
+        why = f"{args.npy} holds no vectors" if args.npy else "give --text, --pose, --like or --npy"
+        raise UserError(f"no query: {why}.")
     widths = {part.shape[1] for part in parts if len(part)} - {index.dim}
     if widths:
         raise UserError(
