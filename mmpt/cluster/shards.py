@@ -11,6 +11,7 @@ from mmpt.config import ClusterConfig, load_cluster_config
 from mmpt.config.cluster_options import MAX_SHARDS
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.parallel import most_processes
 from mmpt.utils.processes import run_forwarding_signals
 from mmpt.utils.shards import shard_progress
 
@@ -28,7 +29,9 @@ def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
     """
     setup_logging("WARNING" if getattr(args, "quiet", False) else "INFO")
     config = load_cluster_config(args.cluster_config) if args.cluster_config else ClusterConfig()
-    shards = _number(config.shards if args.shards is None else args.shards)
+    # local jobs all run at once
+    most = most_processes() if args.cluster == "local" else MAX_SHARDS
+    shards = _number(config.shards if args.shards is None else args.shards, most)
     cluster = Cluster(args.cluster, config, words[0])
     jobs = [
         cluster.job(f"shard {number}/{shards}", [Step(signclip(*words, "--shard", f"{number}/{shards}"))])
@@ -48,9 +51,9 @@ def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
     return max(worst, run_forwarding_signals(signclip(*words, "--merge")))
 
 
-def _number(shards: int | None) -> int:
+def _number(shards: int | None, most: int) -> int:
     if shards is None:
         raise UserError("--cluster: the number of shards is not set: give --shards N, or set cluster.shards.")
-    if not 1 <= shards <= MAX_SHARDS:
-        raise UserError(f"--shards {shards}: expected 1 to {MAX_SHARDS}.")
+    if not 1 <= shards <= most:
+        raise UserError(f"--shards {shards}: expected 1 to {most}.")
     return shards

@@ -21,8 +21,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 4
-MOST_WORKERS = 64
-"""Worker processes that may be asked for on any machine; on one with more than 8 cores, 8 per core."""
 
 
 def cores() -> int:
@@ -30,9 +28,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def most_processes() -> int:
+    """The number of processes that may be asked for: 64, and above 8 cores, 8 per core."""
+    return max(64, 8 * cores())
+
+
 def check_workers(workers: int | None, default: int) -> int:
     """`workers`, or `default` if it is None. Raises UserError below 0, and far above the number of cores."""
-    most = max(MOST_WORKERS, 8 * cores())
+    most = most_processes()
     if workers is not None and not 0 <= workers <= most:
         raise UserError(f"--workers {workers}: expected 0 to {most} (this process may use {cores()} cores).")
     return default if workers is None else workers

@@ -11,6 +11,7 @@ from mmpt.cli.train import _groups, _steps
 from mmpt.config import ClusterConfig, load_cluster_config, load_config
 from mmpt.config.cluster_options import minutes
 from mmpt.utils.errors import UserError
+from mmpt.utils.parallel import most_processes
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,8 @@ def test_jobs_get_the_words_without_the_options_of_the_cluster():
         (["--shards", "2"], "--shards is for jobs of a cluster"),
         (["--cancel-on-interrupt"], "--cancel-on-interrupt is for jobs of a cluster"),
         (["--cluster", "local"], "the number of shards is not set: give --shards N"),
-        (["--cluster", "local", "--shards", "0"], "--shards 0: expected 1 to 10000"),
+        (["--cluster", "slurm", "--shards", "0"], "--shards 0: expected 1 to 10000"),
+        (["--cluster", "local", "--shards", "0"], f"--shards 0: expected 1 to {most_processes()}."),
         (["--cluster", "local", "--shards", "2", "--shard", "1/2"], "leave out --shard and --merge"),
     ],
 )
