@@ -16,6 +16,7 @@ table cannot be read.
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import sys
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         clips = merged_facts(table, jobs, shards) if shards else None
         report = check_table(table, folder, args.allow_leak, workers, config, clips)
         if config and "train" in report.splits:
-            _check_batches(config, report)
+            _check_batches(config, folder, report)
         files = save_page(out, report, args.force)
     print(splits_table(report))
     for kind, lines in (("error", report.errors), ("warning", report.warnings)):
@@ -122,12 +123,13 @@ def _show_shard(shard: Shard, facts: "dict[str, ClipFacts]") -> int:
     return 1 if errors else 0
 
 
-def _check_batches(config: "Config", report: "TableReport") -> None:
-    """Report batches that the prompts cannot fill."""
+def _check_batches(config: "Config", folder: str | None, report: "TableReport") -> None:
+    """Report batches that the prompts cannot fill. folder: of the clips."""
     from mmpt.tasks import Task
 
+    dataset = dataclasses.replace(config.dataset, vfeat_dir=folder)
     try:
-        Task(config).check_batches()
+        Task(dataclasses.replace(config, dataset=dataset)).check_batches()
     except MissingDataError:  # of clips, which are reported one by one
         pass
     except UserError as error:

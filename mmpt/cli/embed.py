@@ -184,7 +184,7 @@ def _embed_prompts(args: argparse.Namespace, model: "SignCLIP", about: dict[str,
         table = read_table(args.source)
         template = args.prompt or model.table_templates[0]
         rows = table.of_split(args.split) if args.split else table.rows
-        texts = [prompts[0] for prompts in PromptTemplates([template], table).of_rows(rows)]
+        texts = [prompts[0] for prompts in PromptTemplates([template], table, "--prompt").of_rows(rows)]
         if "" in texts:
             log.warning("%d of %d clips have no sign: they have no prompt", texts.count(""), len(texts))
         prompts = list(dict.fromkeys(filter(None, texts)))

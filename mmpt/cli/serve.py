@@ -161,7 +161,8 @@ def _results(folders: list[Path]) -> dict[str, Path]:
         if not found:
             raise MissingDataError(f"--results {folder}: no results.json in it or below: evaluate first.")
         for path in found:
-            name = path.resolve().parent.name if path.resolve().name == "eval" else path.resolve().name
+            whole = path.resolve()
+            name = whole.parent.name if whole.name in ("eval", "protocols") else whole.name
             number = sum(other == name or other.startswith(f"{name}-") for other in named)
             named[f"{name}-{number + 1}" if number else name] = path
     return named

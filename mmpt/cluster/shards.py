@@ -1,6 +1,7 @@
 """Run a command as shards, one job for each, and merge their outputs."""
 
 import argparse
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -33,8 +34,9 @@ def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
     most = most_processes() if args.cluster == "local" else MAX_SHARDS
     shards = _number(config.shards if args.shards is None else args.shards, most)
     cluster = Cluster(args.cluster, config, words[0])
+    part = functools.partial(_with_options, words)
     jobs = [
-        cluster.job(f"shard {number}/{shards}", [Step(signclip(*words, "--shard", f"{number}/{shards}"))])
+        cluster.job(f"shard {number}/{shards}", [Step(part("--shard", f"{number}/{shards}"))])
         for number in range(1, shards + 1)
     ]
     statuses = run_jobs(
@@ -48,12 +50,19 @@ def run_shards(args: argparse.Namespace, words: Sequence[str]) -> int:
     if worst > INCOMPLETE:
         log.error("not merged: the same command runs what is missing")
         return worst
-    return max(worst, run_forwarding_signals(signclip(*words, "--merge")))
+    return max(worst, run_forwarding_signals(part("--merge")))
+
+
+def _with_options(words: Sequence[str], *options: str) -> tuple[str, ...]:
+    """The command with further options, which stand before `--`."""
+    end = [*words, "--"].index("--")
+    return signclip(*words[:end], *options, *words[end:])
 
 
 def _number(shards: int | None, most: int) -> int:
     if shards is None:
         raise UserError("--cluster: the number of shards is not set: give --shards N, or set cluster.shards.")
     if not 1 <= shards <= most:
-        raise UserError(f"--shards {shards}: expected 1 to {most}.")
+        local = "" if most == MAX_SHARDS else ", because local jobs all run at once"
+        raise UserError(f"--shards, or cluster.shards: got {shards}; expected 1 to {most}{local}.")
     return shards

@@ -275,7 +275,8 @@ def _warn_about_clips(report: TableReport) -> None:
     ]
     if beyond:
         report.warnings.append(
-            f"{len(beyond)} clips are parts that end after their recording and are cut there: "
+            f"{counted(len(beyond), 'clip is', 'clips are')} cut where the recording ends, because the part "
+            "ends later: "
             f"{some_of(beyond)}."
         )
     idle = [row.id for row, clip in readable if clip.right == 0 and clip.left and row.left_handed]

@@ -95,7 +95,7 @@ def prompt_texts(
     fit the table, and for different prompts with the same token ids.
     """
     chosen = template or model.table_templates[0]
-    texts = [prompts[0] for prompts in PromptTemplates([chosen], table).of_rows(rows)]
+    texts = [prompts[0] for prompts in PromptTemplates([chosen], table, "--prompt").of_rows(rows)]
     without = [row.id for row, text in zip(rows, texts) if not text]
     if without:
         raise UserError(

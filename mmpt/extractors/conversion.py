@@ -16,6 +16,7 @@ from mmpt.utils.files import file_in, sha256
 from mmpt.utils.lock import folder_lock
 from mmpt.utils.logging import some_of
 from mmpt.utils.parallel import ordered_map
+from mmpt.utils.text import counted
 
 Convert = Callable[[Path], bytes]
 """Source -> content of a `.pose` file. Picklable; raises UserError, which names the file."""
@@ -62,7 +63,8 @@ def convert_poses(
                 manifest.save()
     nobody = [name for name in sources if manifest.files[name]["status"] == "skipped"]
     if nobody:
-        log.warning("%d clips show nobody and are left out (%s)", len(nobody), some_of(nobody))
+        shown = counted(len(nobody), "clip shows nobody and is", "clips show nobody and are")
+        log.warning("%s left out (%s)", shown, some_of(nobody))
     return {*nobody}
 
 
@@ -80,6 +82,8 @@ def _converted(job: _Job) -> dict[str, Any] | None:
     content = convert(source)
     try:
         if not shows_somebody(content):
+            if known is not None and target.is_file() and sha256(target) == known:
+                target.unlink()  # of the source before it was corrected
             return {"status": "skipped", "source": stamp}
     except UserError as error:
         raise UserError(f"{source}: as a .pose file: {error}") from error

@@ -14,7 +14,7 @@ LOST_FRAMES = 25
 
 
 _THIN = 1e-3
-"""Least width of a box: that of a single point overlaps with itself."""
+"""Width of the box of a point or a line, which overlaps with itself."""
 
 
 class Choice(NamedTuple):
@@ -62,13 +62,15 @@ def _boxes(data: np.ndarray, here: np.ndarray) -> np.ndarray:
     """float64 [T, people, 4]: left, top, right, bottom; inf, inf, -inf, -inf for a person without points."""
     low = data[..., :2].min(axis=2, initial=np.inf, where=here[..., None])
     high = data[..., :2].max(axis=2, initial=-np.inf, where=here[..., None])
-    return np.concatenate([low, high], axis=-1, dtype=np.float64)
+    boxes = np.concatenate([low, high], axis=-1, dtype=np.float64)
+    boxes[..., 2:] = np.where(high == low, boxes[..., 2:] + _THIN, boxes[..., 2:])
+    return boxes
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-    """Of boxes [..., 4], a point or a line counted as thin; -1 for an empty one."""
+    """Of boxes [..., 4]; -1 for an empty one."""
     size = boxes[..., 2:] - boxes[..., :2]
-    return np.where((size >= 0).all(axis=-1), np.maximum(size, _THIN).prod(axis=-1), -1)
+    return np.where((size >= 0).all(axis=-1), size.prod(axis=-1), -1)
 
 
 def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -31,6 +31,8 @@ from mmpt.utils.errors import UserError
 
 _VERSION = 1
 """Increase when the result of `PosePreparation.clip` changes, to rebuild all caches."""
+_PEOPLE_VERSION = 2
+"""The same, for the choice among several people."""
 _LATER = {"pose_layout": HOLISTIC_LAYOUT, "person": "first", "smoothing": Smoothing()}
 """Fields that are in the key only if they have another value, so that older caches stay valid."""
 
@@ -160,4 +162,6 @@ class PosePreparation:
         for name, default in _LATER.items():
             if getattr(self, name) == default:
                 del settings[name]
+        if self.person != "first":
+            settings["people"] = _PEOPLE_VERSION
         return {"processor": "PoseProcessor", "version": _VERSION, **settings}

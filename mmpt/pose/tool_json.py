@@ -177,8 +177,10 @@ def _listed_frames(tree: Any) -> tuple[list[tuple[int, list[Any]]], Mapping[str,
             (_number(entry.get("frame_id", index)), entry["instances"]) for index, entry in enumerate(tree)
         ]
     elif all("image_id" in entry for entry in tree):
-        frames = [(_number(_image_name(name, images)), []) for name in images]
-        frames += [(_number(_image_name(entry["image_id"], images)), [entry]) for entry in tree]
+        frames = [(_number(_image_name(entry["image_id"], images)), [entry]) for entry in tree]
+        clips = {_clip_name(_image_name(entry["image_id"], images)) for entry in tree}
+        others = [name for image in images if _clip_name(name := _image_name(image, images)) in clips]
+        frames += [(_number(name), []) for name in others]
     elif all("keypoints" in entry for entry in tree):
         frames = [(0, tree)]  # of one image
     else:
@@ -192,6 +194,11 @@ def _image_name(image: Any, images: Mapping[str, Any]) -> Any:
     """The file name of a COCO image, whose number orders the frames; its id if there is none."""
     entry = images.get(str(image))
     return entry.get("file_name", image) if entry else image
+
+
+def _clip_name(image: Any) -> str:
+    """The name of an image without the number of its frame."""
+    return re.sub(r"\d+(\D*)$", r"\1", str(image))
 
 
 def _number(value: Any) -> int:

@@ -17,21 +17,22 @@ class PromptTemplates:
     """Templates that make the prompts of each row of a table; the first prompt is the row's class.
 
     A column `signwriting` holds signs in FSW or SWU, one or several separated by spaces; prompts have them in
-    canonical FSW. Raises UserError for a template with an unknown column.
+    canonical FSW. key: names the templates in errors. Raises UserError for a template with an unknown column.
     """
 
-    def __init__(self, templates: Sequence[str], table: Table):
+    def __init__(self, templates: Sequence[str], table: Table, key: str = KEY):
+        self._key = key
         if not templates:
-            raise UserError(f"{KEY}: expected at least one template, such as '{{text}}'.")
+            raise UserError(f"{key}: expected at least one template, such as '{{text}}'.")
         self.templates = list(templates)
-        self._fields = [_fields(template) for template in templates]
+        self._fields = [_fields(template, key) for template in templates]
         self._table = table
         columns = {*table.columns, "text", "gloss"}
         for template, names in zip(self.templates, self._fields):
             unknown = [name for name in names if name not in columns]
             if unknown:
                 raise UserError(
-                    f"{KEY}: {template!r} names the column {unknown[0]!r}, which {table.path} does not "
+                    f"{key}: {template!r} names the column {unknown[0]!r}, which {table.path} does not "
                     f"have; it has {', '.join(table.columns)}."
                 )
 
@@ -73,8 +74,8 @@ class PromptTemplates:
                 label, line = owner.setdefault(texts[number], (texts[0], row.line))
                 if label != texts[0]:
                     raise UserError(
-                        f"{KEY}: {self.templates[number]!r} gives the same prompt, {texts[number]!r}, to the "
-                        f"classes {label!r} ({self._table.path}, line {line}) and {texts[0]!r} (line "
+                        f"{self._key}: {self.templates[number]!r} gives the same prompt, {texts[number]!r}, "
+                        f"to the classes {label!r} ({self._table.path}, line {line}) and {texts[0]!r} (line "
                         f"{row.line}): each template must keep the classes of the first apart."
                     )
         return prompts
@@ -101,19 +102,19 @@ def check_weights(
     return [weight / sum(given) for weight in given]
 
 
-def _fields(template: str) -> list[str]:
+def _fields(template: str, key: str) -> list[str]:
     """The columns that a template names. Raises UserError if it is invalid or names none."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
-        raise UserError(f"{KEY}: {template!r}: {error}.") from error
+        raise UserError(f"{key}: {template!r}: {error}.") from error
     names = []
     for _, name, spec, conversion in parts:
         if name is None:
             continue
         if not name.isidentifier() or spec or conversion:
-            raise UserError(f"{KEY}: {template!r}: expected only column names in braces, such as {{text}}.")
+            raise UserError(f"{key}: {template!r}: expected only column names in braces, such as {{text}}.")
         names.append(name)
     if not names:
-        raise UserError(f"{KEY}: {template!r} names no column: all prompts would be the same.")
+        raise UserError(f"{key}: {template!r} names no column: all prompts would be the same.")
     return names

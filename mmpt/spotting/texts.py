@@ -34,7 +34,9 @@ def targets_of_file(model: SignCLIP, path: Path, template: str | None = None) ->
         pairs = [(label, (template or "{text}").replace("{text}", label)) for label in labels]
     else:
         table = read_table(path)
-        prompts = PromptTemplates([template or model.table_templates[0]], table).of_rows(table.rows)
+        prompts = PromptTemplates([template or model.table_templates[0]], table, "--prompt").of_rows(
+            table.rows
+        )
         pairs = list(dict.fromkeys((row.text, made[0]) for row, made in zip(table.rows, prompts)))
         if without := [label for label, prompt in pairs if not prompt]:
             log.warning(

@@ -160,13 +160,12 @@ def test_parts_that_end_after_their_recording(tmp_path, suffix):
     columns = "start,end" if unit == "ms" else "start_frame,end_frame"
     (tmp_path / "t.csv").write_text(f"id,path,text,{columns}\na,{{0}},x,{rows}\n".format(f"long{suffix}"))
     assert main([str(tmp_path / "t.csv")]) == 0
-    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "end after" in line]
+    (warning,) = [line for line in report(tmp_path / "t.csv")["warnings"] if "ends later" in line]
     part = (
         "part 2000-9500 ms, recording 2400 ms" if unit == "ms" else "part 50-238 frames, recording 60 frames"
     )
-    assert (
-        warning == f"1 clips are parts that end after their recording and are cut there: b (line 3: {part})."
-    )
+    cut = "1 clip is cut where the recording ends, because the part ends later"
+    assert warning == f"{cut}: b (line 3: {part})."
 
 
 def test_parts_in_columns_of_other_names(tmp_path):

@@ -255,6 +255,10 @@ def test_check_of_a_config_looks_for_what_its_model_reads(table, tmp_path, data_
     config.write_text(text + "fairseq: {dataset: {batch_size: 3}}\n")
     assert check.main([str(config)]) == 0
     capsys.readouterr()
+    videos = tmp_path / "videos.csv"  # their poses are in the folder of the option, not of the config
+    videos.write_text(table.read_text().replace(".pose", ".mp4"))
+    config.write_text(config.read_text().replace(str(table), str(videos)))
+    assert check.main([str(config), "--vfeat-dir", str(table.parent)]) == 0, capsys.readouterr().out
     config.write_text(text.replace("{text}", "{txet}"))
     assert check.main([str(config)]) == 1 and "names the column 'txet'" in capsys.readouterr().out
 

@@ -8,6 +8,7 @@ import pytest
 from mmpt.cli.command import without_cluster_arguments
 from mmpt.cli.main import main
 from mmpt.cli.train import _groups, _steps
+from mmpt.cluster.shards import _with_options
 from mmpt.config import ClusterConfig, load_cluster_config, load_config
 from mmpt.config.cluster_options import minutes
 from mmpt.utils.errors import UserError
@@ -90,14 +91,21 @@ def test_jobs_get_the_words_without_the_options_of_the_cluster():
         without_cluster_arguments(["--clust", "local"])
 
 
+@pytest.mark.parametrize("words", [["check", "t.csv"], ["check", "--out", "o", "--", "-t.csv"]])
+def test_options_of_a_shard_stand_before_names_that_begin_with_a_dash(words):
+    end = words.index("--") if "--" in words else len(words)
+    command = list(_with_options(words, "--shard", "1/2"))
+    assert command[-len(words) - 2 :] == [*words[:end], "--shard", "1/2", *words[end:]]
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["--shards", "2"], "--shards is for jobs of a cluster"),
         (["--cancel-on-interrupt"], "--cancel-on-interrupt is for jobs of a cluster"),
         (["--cluster", "local"], "the number of shards is not set: give --shards N"),
-        (["--cluster", "slurm", "--shards", "0"], "--shards 0: expected 1 to 10000"),
-        (["--cluster", "local", "--shards", "0"], f"--shards 0: expected 1 to {most_processes()}."),
+        (["--cluster", "slurm", "--shards", "0"], "--shards, or cluster.shards: got 0; expected 1 to 10000."),
+        (["--cluster", "local", "--shards", "0"], f"got 0; expected 1 to {most_processes()}, because"),
         (["--cluster", "local", "--shards", "2", "--shard", "1/2"], "leave out --shard and --merge"),
     ],
 )

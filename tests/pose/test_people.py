@@ -64,6 +64,11 @@ def test_tracked_follows_a_person_of_a_single_point():
     assert choose_people(data, trust, "tracked").person.tolist() == [0, 0, 0, 0]
 
 
+def test_tracked_does_not_follow_a_neighbour_that_touches():
+    data, trust = squares([(0, 0, 100), None], [(100, 0, 80), (100, 0, 80)])
+    assert choose_people(data, trust, "tracked").person.tolist() == [0, -1]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_whatever_the_order_of_the_people_the_same_person_is_chosen(rule):
     rng = np.random.default_rng(3)

@@ -147,6 +147,9 @@ def test_images_of_coco_without_people_are_frames(tmp_path, caplog):
         entry["image_id"] = image
     found = read_clip_file(save(tmp_path / "a.json", {"images": images, "annotations": annotations}))
     assert found.confidence.any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3, 6] and len(found.data) == 9
+    others = [{"id": n, "file_name": name} for n, name in enumerate(("cover.jpg", "g_400.png", "f_10.jpg"))]
+    more = {"images": [*images, *others, {"file_name": "f"}], "annotations": annotations}
+    assert len(read_clip_file(save(tmp_path / "c.json", more)).data) == 9
     assert not caplog.text
     found = read_clip_file(save(tmp_path / "b.json", annotations))
     assert len(found.data) == 5

@@ -30,7 +30,8 @@ def dataset(**options) -> DatasetConfig:
 
 
 def test_off_they_are_in_no_key_and_on_each_makes_another():
-    assert not {"person", "smoothing"} & set(processor().prepare.key())
+    assert not {"person", "people", "smoothing"} & set(processor().prepare.key())
+    assert processor(person="tracked").prepare.key()["people"] == 2
     usual = embedding_settings(dataset(), ModelConfig())
     assert set(usual) == {"video_processor", "max_video_len", "max_len"}
     others = [*ON, {"smooth": "savgol", "smooth_window": 300.0}, {"smooth": "one_euro", "smooth_beta": 9.0}]

@@ -331,11 +331,23 @@ def test_import_sem_lex_counts_clips_that_show_nobody(tmp_path, caplog, nobody):
         file.write("b,2,s,2.5,train,asllex,dog\n")
     for _ in range(2):
         assert import_sem_lex.main(arguments) == 0
-        assert "1 clips show nobody and are left out (train/2)" in caplog.text
+        assert "1 clip shows nobody and is left out (train/2)" in caplog.text
         caplog.clear()
     poses = tmp_path / "x" / "y" / "out" / "poses"
     assert [row.id for row in read_table(poses.parent / "table.csv").rows] == ["1"]
     assert sorted(path.name for path in poses.rglob("*.pose")) == ["1.pose"]
+
+
+def test_import_sem_lex_follows_a_source_that_is_corrected(tmp_path):
+    arguments, source = sem_lex(tmp_path), tmp_path / "npy" / "train" / "1.npy"
+    shown, pose = np.load(source), tmp_path / "x" / "y" / "out" / "poses" / "train" / "1.pose"
+    np.save(tmp_path / "npy" / "train" / "2.npy", shown)
+    with open(tmp_path / "meta.csv", "a") as file:
+        file.write("b,2,s,2.5,train,asllex,dog\n")
+    for content in (shown, np.zeros_like(shown), 0.5 * shown):
+        np.save(source, content)
+        assert import_sem_lex.main(arguments) == 0
+        assert pose.is_file() == bool(content.any())
 
 
 @pytest.mark.parametrize(

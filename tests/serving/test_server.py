@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmpt.cli.serve import _results
 from mmpt.client import Client
 from mmpt.utils.errors import UserError
 from tests.commands import run
@@ -161,3 +162,11 @@ def test_memory_is_flat_with_ever_new_prompts(server: Server, poses: dict[str, P
     for number in range(40, 80):
         client.rank([pose], [f"prompt {number} {i}" for i in range(20)])
     assert server.memory() - before < 16 << 20
+
+
+def test_results_are_named_by_their_run(tmp_path: Path) -> None:
+    for name in "ab":
+        for folder, record in (("eval", "results.json"), ("protocols", "protocols.json")):
+            (tmp_path / name / folder).mkdir(parents=True)
+            (tmp_path / name / folder / record).write_text("{}")
+    assert list(_results([tmp_path])) == ["a", "a-2", "b", "b-2"]
