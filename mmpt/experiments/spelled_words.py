@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.evaluators.metrics.ranking import KS
 from mmpt.evaluators.metrics.sentences import rank_pair_matrix
-from mmpt.evaluators.metrics.similarity import on_grid
 from mmpt.evaluators.metrics.tied_ranks import TiedRanks, tied_rank_chance, tied_rank_metrics
 from mmpt.evaluators.reports.tables import markdown_table, with_interval
-from mmpt.utils.arrays import unit_rows
+from mmpt.utils.arrays import on_grid, unit_rows
 from mmpt.utils.errors import UserError
 
 Floats = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 A product of matrices in float32 rounds a score differently from block to block, and with the number of
 queries. So it only selects candidates, with a few more than k. Their scores are summed in float64, one by
-one. Where rounding may have kept another row from being a candidate, all rows that it concerns are summed.
+one. Where rounding may have kept another row from being a candidate, candidates are selected in float64.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mmpt.utils.arrays import on_grid
 from mmpt.utils.top_k import TopK
 
 BLOCK = 1 << 14
@@ -43,10 +44,8 @@ def top_k(
     for start, block in _blocks(vectors):
         for some in _parts(len(queries), _QUERIES):
             first.add(queries[some] @ block.T, start, some)
-    rows = first.numbers
-    scores = dot_products(queries, vectors, np.repeat(np.arange(len(queries)), rows.shape[1]), rows.ravel())
-    hits = best(scores.reshape(rows.shape), rows, k)
-    if not k or rows.shape[1] == count:
+    hits = _best_of(queries, vectors, first.numbers, k)
+    if not k or first.numbers.shape[1] == count:
         return hits
     if longest is None:
         longest = largest_norm(vectors)
@@ -56,20 +55,28 @@ def top_k(
     doubtful = np.flatnonzero(first.scores[:, -1] >= hits.scores[:, -1] - width * reach)
     for some in _parts(len(doubtful), _QUERIES):
         which = doubtful[some]
-        least = hits.scores[which, -1] - reach[which]  # the hits' scores are rounded to float32
-        hits.scores[which], hits.rows[which] = _best_from(queries[which], vectors, k, least)
+        hits.scores[which], hits.rows[which] = _by_float64(queries[which], vectors, k, longest)
     return hits
 
 
-def _best_from(
-    queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, least: NDArray[np.float64]
-) -> Hits:
-    """The k best of the rows whose score in float64 is at least `least` [Q]."""
-    found, wide = TopK(len(queries), k), queries.astype(np.float64)
+def _by_float64(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, longest: float) -> Hits:
+    """As top_k, by products in float64. Rounded to a grid, those of equal vectors are equal."""
+    wide = queries.astype(np.float64)
+    found = TopK(len(queries), min(k + _MORE, len(vectors)))
+    exponents = np.frexp(longest * np.linalg.norm(wide, axis=1, keepdims=True))[1]
+    scaled: NDArray[np.float64] = np.ldexp(wide, -exponents)
     for start, block in _blocks(vectors):
-        query, row = np.nonzero(wide @ block.T.astype(np.float64) >= least[:, None])
-        found.merge(query, dot_products(queries, block, query, row), row + start)
-    return Hits(found.scores, found.numbers)
+        scores = on_grid(scaled @ block.T.astype(np.float64))
+        found.add(np.ldexp(scores, exponents).astype(np.float32), start)
+    return _best_of(queries, vectors, found.numbers, k)
+
+
+def _best_of(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64], k: int
+) -> Hits:
+    """The k best of candidate rows [Q, n]."""
+    query = np.repeat(np.arange(len(rows)), rows.shape[1])
+    return best(dot_products(queries, vectors, query, rows.ravel()).reshape(rows.shape), rows, k)
 
 
 def dot_products(

@@ -1,4 +1,4 @@
-"""Open NumPy files without running code in them; pad arrays to one length; rows of unit length."""
+"""Open NumPy files without running code in them; pad arrays to one length; unit rows; round to a grid."""
 
 import io
 import math
@@ -18,6 +18,9 @@ _LEAST_LENGTHS = {kind: float(np.sqrt(np.finfo(kind).tiny) * 1e6) for kind in "f
 """By dtype: rows that are shorter are scaled before they are divided by their length."""
 
 Float = TypeVar("Float", np.float32, np.float64)
+
+# Adding and subtracting this number leaves a multiple of 2^-40: the mantissa of float64 has 52 bits.
+_TO_GRID = 1.5 * 2.0**12
 
 
 def open_array(path: str | os.PathLike[str], expected: str) -> np.ndarray:
@@ -110,3 +113,13 @@ def unit_rows(rows: NDArray[Float]) -> NDArray[Float]:
         length[length == 0] = 1
     rows /= length
     return rows
+
+
+def on_grid(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round products of vectors of norm at most 1 in place to multiples of 2^-40.
+
+    Products of equal vectors become equal in every block.
+    """
+    products += _TO_GRID
+    products -= _TO_GRID
+    return products

@@ -14,7 +14,6 @@ from mmpt.evaluators.metrics.ranks import (
     class_rank_metrics,
     class_ranks,
 )
-from mmpt.evaluators.metrics.similarity import on_grid
 from mmpt.evaluators.recognition import classifiers, protocols
 from mmpt.evaluators.recognition import neighbours as knn
 from mmpt.evaluators.recognition.classifiers import (
@@ -29,6 +28,7 @@ from mmpt.evaluators.recognition.classifiers import (
 from mmpt.evaluators.recognition.neighbours import nearest_neighbours, neighbours, votes
 from mmpt.evaluators.recognition.outcome import Options, Split
 from mmpt.evaluators.recognition.protocols import run_protocol
+from mmpt.utils.arrays import on_grid
 from mmpt.utils.errors import UserError
 
 CLASSES, WIDTH = 12, 16

@@ -21,12 +21,10 @@ from mmpt.evaluators.metrics.ranking import (
     check_ks,
     check_prompt_ids,
 )
-from mmpt.utils.arrays import unit_rows
+from mmpt.utils.arrays import on_grid, unit_rows
 from mmpt.utils.errors import UserError
 
 Kind = Literal["cosine", "dot"]
-# Adding and subtracting this number leaves a multiple of 2^-40: the mantissa of float64 has 52 bits.
-_TO_GRID = 1.5 * 2.0**12
 
 
 class _Side(NamedTuple):
@@ -37,16 +35,6 @@ class _Side(NamedTuple):
 
     def part(self, which: slice | NDArray[np.int64]) -> "_Side":
         return _Side(self.vectors[which], None if self.exponents is None else self.exponents[which])
-
-
-def on_grid(products: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round products of vectors of norm at most 1 in place to multiples of 2^-40.
-
-    Products of equal vectors become equal in every block.
-    """
-    products += _TO_GRID
-    products -= _TO_GRID
-    return products
 
 
 def similarity(text: ArrayLike, video: ArrayLike, kind: str = "cosine") -> NDArray[np.float32]:

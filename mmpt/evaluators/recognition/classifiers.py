@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import ThreadpoolController
 
 from mmpt.evaluators.metrics.ranks import class_ranks
-from mmpt.evaluators.metrics.similarity import on_grid
-from mmpt.utils.arrays import all_finite, unit_rows
+from mmpt.utils.arrays import all_finite, on_grid, unit_rows
 from mmpt.utils.errors import UserError
 
 Scores = NDArray[np.float64]

@@ -8,8 +8,8 @@ one of the exact scores.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmpt.evaluators.metrics.similarity import on_grid
 from mmpt.evaluators.recognition.classifiers import Scorer, Scores, Support, all_scores
+from mmpt.utils.arrays import on_grid
 from mmpt.utils.errors import UserError
 from mmpt.utils.top_k import TopK
 
