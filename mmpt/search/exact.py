@@ -66,8 +66,7 @@ def _by_float64(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: i
     exponents = np.frexp(longest * np.linalg.norm(wide, axis=1, keepdims=True))[1]
     scaled: NDArray[np.float64] = np.ldexp(wide, -exponents)
     for start, block in _blocks(vectors):
-        scores = on_grid(scaled @ block.T.astype(np.float64))
-        found.add(np.ldexp(scores, exponents).astype(np.float32), start)
+        found.add(on_grid(scaled @ block.T.astype(np.float64)).astype(np.float32), start)
     return _best_of(queries, vectors, found.numbers, k)
 
 
