@@ -377,22 +377,17 @@ def test_import_asl_signs_of_damaged_landmarks(tmp_path, capsys, column, value, 
     assert error.count("\n") == 1 and not list(tmp_path.rglob("*.pose"))
 
 
+def raw_wlasl(folder):
+    return ["--json", str(folder / "w.json"), "--poses", str(folder), "--out", str(folder), "--raw"]
+
+
 @pytest.mark.parametrize("numbers", ["1e400, 2", "1.9, 2", "1, 2.5", "true, 2", '"1", 2', "-1, 2", "1, -2"])
 def test_import_wlasl_refuses_what_is_no_frame_number(tmp_path, capsys, numbers):
     start, end = numbers.split(", ")
     entry = f'{{"video_id": "7", "split": "train", "signer_id": 1, "url": "", "frame_start": {start}, '
     (tmp_path / "w.json").write_text(f'[{{"gloss": "dog", "instances": [{entry}"frame_end": {end}}}]}}]')
     pose(tmp_path / "7.pose", 0)
-    arguments = [
-        "--json",
-        str(tmp_path / "w.json"),
-        "--poses",
-        str(tmp_path),
-        "--out",
-        str(tmp_path),
-        "--raw",
-    ]
-    assert import_wlasl.main(arguments) == 2
+    assert import_wlasl.main(raw_wlasl(tmp_path)) == 2
     error = capsys.readouterr().err
     assert "w.json, video 7: expected frame numbers" in error and error.count("\n") == 1
 
@@ -402,16 +397,7 @@ def test_import_wlasl_writes_all_digits_of_a_time(tmp_path):
     instance |= {"frame_start": 12345679, "frame_end": 12345689}
     (tmp_path / "w.json").write_text(json.dumps([{"gloss": "dog", "instances": [instance]}]))
     pose(tmp_path / "7.pose", 0)
-    arguments = [
-        "--json",
-        str(tmp_path / "w.json"),
-        "--poses",
-        str(tmp_path),
-        "--out",
-        str(tmp_path),
-        "--raw",
-    ]
-    assert import_wlasl.main(arguments) == 0
+    assert import_wlasl.main(raw_wlasl(tmp_path)) == 0
     assert read_table(tmp_path / "table.csv").rows[0].span == Span(493827120, 493827560, "ms")
 
 
