@@ -28,6 +28,7 @@ from mmpt.config import ClusterConfig
 from mmpt.config.cluster_options import minutes
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import read_json, write_json
+from mmpt.utils.parallel import cores
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Cluster:
     @property
     def at_once(self) -> int | None:
         """How many jobs are submitted at a time; None: all."""
-        return None if self.slurm else self.config.array_parallelism or os.cpu_count() or 1
+        return None if self.slurm else self.config.array_parallelism or cores()
 
     def job(self, name: str, steps: Sequence[Step]) -> Job:
         """A job that runs these commands in the working directory."""

@@ -26,6 +26,7 @@ from mmpt.processors.table_file import SPLITS
 from mmpt.utils.errors import UserError, sigterm_as_interrupt
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import last_line
+from mmpt.utils.parallel import check_workers, cores
 
 log = logging.getLogger(__name__)
 
@@ -146,20 +147,18 @@ def seeds_of(words: Sequence[str]) -> list[int]:
 
 
 def run_all(
-    runs: Sequence[Run], jobs: int = 1, force: bool = False, launcher: "Launcher | None" = None
+    runs: Sequence[Run], jobs: int | None = None, force: bool = False, launcher: "Launcher | None" = None
 ) -> list[Run]:
-    """Run the unfinished runs, `jobs` at a time, each in its own process with its own log file.
+    """Run the unfinished runs, each in its own process with its own log file.
 
-    force: replace evaluations of an older version or of other settings in their folders. launcher: starts
-    them, instead of this machine.
+    jobs: how many at a time; None: one per core. force: replace evaluations of an older version or of other
+    settings in their folders. launcher: starts them, instead of this machine.
 
     Returns the failed runs. A failure does not stop the other runs; an interruption stops all.
     """
     from tqdm import tqdm
 
-    if jobs < 1:
-        raise UserError(f"--jobs {jobs}: expected at least 1.")
-    launcher = launcher or Processes(jobs)
+    launcher = launcher or Processes(check_workers(jobs, cores(), "--jobs", least=1))
     waiting = [run for run in runs if run.results() is None]
     if len(waiting) < len(runs):
         log.info("%d of %d runs are already done", len(runs) - len(waiting), len(runs))
@@ -217,7 +216,7 @@ class Processes:
 
     def __init__(self, jobs: int):
         self.at_once: int | None = jobs
-        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        threads = str(max(1, cores() // jobs))
         self._environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
 
     def start(self, run: Run, command: Sequence[str]) -> "subprocess.Popen[bytes]":

@@ -15,6 +15,7 @@ from mmpt.extractors.networks.weights import fill_randomly, read_weights
 from mmpt.extractors.windows import WindowReader
 from mmpt.utils.device import choose_device
 from mmpt.utils.errors import UserError
+from mmpt.utils.parallel import check_workers
 
 
 class NetworkExtractor(Extractor):
@@ -45,14 +46,13 @@ class NetworkExtractor(Extractor):
         compiled: bool = False,
         trust_checkpoint: bool = False,
     ):
-        if threads < 0 or batch < 1:
-            raise UserError(
-                f"--threads {threads} and --batch-size {batch}: expected 0 or more, and 1 or more."
-            )
+        if batch < 1:
+            raise UserError(f"--batch-size {batch}: expected at least 1.")
         self.weights, self.trust_checkpoint = weights, trust_checkpoint
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        self.threads, self.batch, self.compiled = threads, batch, compiled
+        self.threads = check_workers(threads, 0, "--threads")
+        self.batch, self.compiled = batch, compiled
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,7 @@ from mmpt.pose.window import FrameSampler
 from mmpt.processors.example import VIDEO_PROCESSORS, ClipSource, Example, blank_warning, readable
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import cache_folder
+from mmpt.utils.parallel import cores
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class PoseProcessor:
             spans=[example.span for example in examples],
             dtype=storage.store_dtype,
             on_bad=storage.on_bad_example,
-            workers=0 if len(examples) < _PARALLEL_FROM else (os.cpu_count() or 1),
+            workers=0 if len(examples) < _PARALLEL_FROM else cores(),
             check_sources=storage.check_sources,
         )
 

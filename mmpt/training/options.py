@@ -19,6 +19,7 @@ from mmpt.losses import build_loss, needs_common_batches
 from mmpt.models.finetuning import check_lora, need_peft
 from mmpt.training.resume import Start, StartKind
 from mmpt.utils.errors import UserError
+from mmpt.utils.parallel import check_workers
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ def check_options(config: Config, config_file: str) -> None:
             f"{torch.cuda.device_count()} GPUs here: leave it out, and start several processes with "
             "signclip train --jobtype local_small (2) or local_big (4), or with torchrun."
         )
+    check_workers(option(groups, "num_workers"), 0, "fairseq.dataset.num_workers")
     _check_loggers(groups)
     for key, supported, why in _UNSUPPORTED:
         value = option(groups, key.rpartition(".")[2], supported)

@@ -33,11 +33,16 @@ def most_processes() -> int:
     return max(64, 8 * cores())
 
 
-def check_workers(workers: int | None, default: int) -> int:
-    """`workers`, or `default` if it is None. Raises UserError below 0, and far above the number of cores."""
+def check_workers(workers: int | None, default: int, option: str = "--workers", least: int = 0) -> int:
+    """`workers`, or `default` if it is None; `option` sets their number, which may be one of threads.
+
+    Raises UserError below `least`, and far above the number of cores.
+    """
     most = most_processes()
-    if workers is not None and not 0 <= workers <= most:
-        raise UserError(f"--workers {workers}: expected 0 to {most} (this process may use {cores()} cores).")
+    if workers is not None and not least <= workers <= most:
+        raise UserError(
+            f"{option} {workers}: expected {least} to {most} (this process may use {cores()} cores)."
+        )
     return default if workers is None else workers
 
 

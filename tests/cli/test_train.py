@@ -129,6 +129,7 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
             "or leave train_projections_only out",
         ),
         (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
+        (["fairseq.dataset.num_workers=100000"], "fairseq.dataset.num_workers 100000: expected 0 to "),
         (["fairseq.dataset.batch_size=1"], "a batch of one clip has no negatives"),
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
         (["fairseq.common.bf16=true"], "leave it out. model.autocast=bf16"),

@@ -181,6 +181,17 @@ def test_inference_compiled_network(kind):
     np.testing.assert_allclose(compiled.run([window]), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("option", ["threads", "batch"])
+def test_extractor_refuses_sizes_out_of_range(option):
+    with pytest.raises(UserError, match=f"^--{option}.* -1: expected "):
+        S3DExtractor("random:0", **{option: -1})
+
+
+def test_extractor_refuses_more_threads_than_the_cores_can_run():
+    with pytest.raises(UserError, match=r"^--threads 100000: expected 0 to "):
+        S3DExtractor("random:0", threads=100_000)
+
+
 def test_inference_offset_of_i3d():
     assert (S3DExtractor.offset, I3DExtractor.offset) == (0.0, -0.5)
     network = I3D(num_classes=3)

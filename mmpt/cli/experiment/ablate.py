@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="test", choices=["valid", "test"], help="split to evaluate (default: test)"
     )
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs (without --cluster)"
-    )
+    parser.add_argument("--jobs", type=int, help="parallel runs, without --cluster (default: one per core)")
     parser.add_argument("--out", type=Path, help="folder (default: runs/ablations/NAME OF THE FIRST CONFIG)")
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 

@@ -60,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YAML",
         help="configs for SVMs on other features, with the clips and prompts of --config",
     )
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="parallel runs (without --cluster)"
-    )
+    parser.add_argument("--jobs", type=int, help="parallel runs, without --cluster (default: one per core)")
     parser.add_argument(
         "--out",
         type=Path,
