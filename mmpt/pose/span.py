@@ -41,7 +41,7 @@ class Span:
         first = round(self.start * rate)
         last = count if self.end is None else round(self.end * rate)
         if first >= count:
-            raise UserError(f"the part {self} of it starts after its end (it has {count} frames)")
+            raise UserError(f"the part {self} starts after the end of the file, which has {count} frames")
         if path is not None and not _warned["end"] and (end := self.cut_at(count, fps)) is not None:
             _warned["end"] = True
             log.warning(
