@@ -60,7 +60,7 @@ landmarks in the body model.
 def main() -> None:
     """Fetch what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=VENDOR, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=VENDOR, help="folder to write (default: %(default)s)")
     out = parser.parse_args().out
     of = {"package": f"{PACKAGE} {VERSION}", "models": MODELS_VERSION, "bundle": BUNDLE_SHA256}
     if not is_current(out, of):

@@ -30,7 +30,9 @@ from mmpt.utils.packages import need_packages
 def main(argv: list[str] | None = None) -> int:
     """Parse and build."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, help="default: holistic.task in $SIGNCLIP_CACHE or ~/.cache/mmpt")
+    parser.add_argument(
+        "--out", type=Path, help="file to write (default: holistic.task in $SIGNCLIP_CACHE or ~/.cache/mmpt)"
+    )
     parser.add_argument("--wheel", type=Path, help="a downloaded wheel of mediapipe 0.10.21")
     return run_cli(run, parser.parse_args(argv))
 

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--subtitles", type=Path, required=True, help="folder of the captions")
     parser.add_argument("--poses", type=Path, required=True, help="folder of the poses")
     parser.add_argument("--out", type=Path, required=True, help="folder of table.csv")
-    parser.add_argument("--language", default="en", help="of the captions (default: %(default)s)")
+    parser.add_argument("--language", default="en", help="language of the captions (default: %(default)s)")
     return run_cli(run, parser.parse_args(argv))
 
 

@@ -79,8 +79,15 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--words", **many, help="N recordings of a word each")
     parser.add_argument("--out", type=Path, required=True, help="folder to write (created if missing)")
     parser.add_argument("--seed", type=int, default=1, help="seed of all that is drawn (default: 1)")
-    parser.add_argument("--split", nargs="+", choices=SPLITS, default=["test"], help="default: test")
-    parser.add_argument("--join", choices=JOINS, default="crossfade", help="default: crossfade")
+    parser.add_argument(
+        "--split", nargs="+", choices=SPLITS, default=["test"], help="splits to write (default: test)"
+    )
+    parser.add_argument(
+        "--join",
+        choices=JOINS,
+        default="crossfade",
+        help="transition between two letters (default: crossfade)",
+    )
     parser.add_argument(
         "--rests",
         type=float,

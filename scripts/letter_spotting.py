@@ -53,7 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write (created if missing)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the recordings (default: 1)")
-    parser.add_argument("--join", choices=JOINS, default="crossfade", help="default: crossfade")
+    parser.add_argument(
+        "--join",
+        choices=JOINS,
+        default="crossfade",
+        help="transition between two letters (default: crossfade)",
+    )
     for name, count, what in (
         ("valid", 8, "recordings of letters for validation"),
         ("test", 18, "recordings of letters for the test"),

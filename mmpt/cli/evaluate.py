@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     table = parser.add_argument_group("a model folder on a table")
     table.add_argument("--model", type=Path, help="model folder (see `signclip convert`), or org/name")
-    table.add_argument("--table", type=Path, help="table with a column split")
+    table.add_argument("--table", type=Path, help="table of clips, with a column split")
     table.add_argument(
         "--protocol",
         action="append",
@@ -100,7 +100,7 @@ def _add_one_shot(table: argparse._ArgumentGroup) -> None:
         "--other-signer",
         action="store_true",
         default=None,
-        help="one-shot: no query by the signer of the gallery's clip of the same sign",
+        help="one-shot: leave out queries by the signer of the gallery's clip of the same sign",
     )
 
 

@@ -16,9 +16,7 @@ from mmpt.utils.outputs import FORCE_HELP
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("model", metavar="FOLDER", help="model folder, or org/name on the Hugging Face hub")
-    parser.add_argument(
-        "--onnx", action="store_true", required=True, help="the format; there is no other yet"
-    )
+    parser.add_argument("--onnx", action="store_true", required=True, help="write ONNX, the only format")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="default: 8000; 0: a free one, which is logged"
+        "--port", type=int, default=8000, help="port (default: 8000); 0: a free one, which is logged"
     )
     parser.add_argument(
         "--token",

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="template of the prompts, such as 'A sign: {text}' (default: the line; table: model's)",
     )
     wanted.add_argument(
-        "--table", type=Path, metavar="FILE", help="with --index: names the examples (id) by their text"
+        "--table", type=Path, metavar="FILE", help="with --index: table with the text of each example (id)"
     )
     _add_search_arguments(parser.add_argument_group("search"))
     _add_threshold_arguments(parser.add_argument_group("thresholds and reference"))
@@ -80,7 +80,11 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         help="lengths of the windows in seconds (default: 0.5,1,2)",
     )
     group.add_argument(
-        "--step", type=float, default=0.2, metavar="S", help="time between two windows (default: 0.2)"
+        "--step",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="seconds between the starts of two windows (default: 0.2)",
     )
     group.add_argument(
         "--overlap",
@@ -117,7 +121,9 @@ def _add_threshold_arguments(group: argparse._ArgumentGroup) -> None:
         help=".eaf, .csv or subtitles of each recording, in the same order, or a folder with their names",
     )
     group.add_argument("--tier", action="append", default=[], help="tier of the reference (default: all)")
-    group.add_argument("--unit", choices=["ms", "s"], help="of columns start and end of a CSV reference")
+    group.add_argument(
+        "--unit", choices=["ms", "s"], help="unit of the columns start and end of a CSV reference"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -90,7 +90,7 @@ def run_jobs(args: argparse.Namespace) -> int:
     """Run the configs as jobs of a cluster; the exit status of the worst."""
     setup_logging(logging.INFO)
     if args.in_process or args.print_fairseq:
-        raise UserError("--cluster does not go with --in-process or --print-fairseq: leave one out.")
+        raise UserError("--cluster cannot be used with --in-process or --print-fairseq: leave one out.")
     from mmpt.cluster.submission import Cluster
     from mmpt.cluster.waiting import run_jobs as run_on
     from mmpt.config import load_cluster_config, load_config

@@ -93,7 +93,7 @@ _OF_SLURM_CONFIG: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def of_slurm_config(published: str | dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The keys of `cluster` that a published `slurm_config` sets, and which of its own are ignored.
+    """The keys of `cluster` that a published `slurm_config` sets, and a message about its ignored keys.
 
     A name, such as MMPT's `big`, stands for settings of one institute's cluster, which were not published.
     """

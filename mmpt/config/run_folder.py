@@ -32,7 +32,7 @@ def save_dir(groups: dict[str, Any]) -> Path:
 def unfinished(checkpoint: Path) -> str | None:
     """The progress of a training that has not reached its last epoch, such as "epoch 19 of 60".
 
-    Read from the files beside its checkpoint. None if it has ended, or if they do not say.
+    Read from the files beside its checkpoint. None if it has ended, or if they do not hold this.
     """
     try:
         lines = read_text(checkpoint.parent / METRICS).splitlines()

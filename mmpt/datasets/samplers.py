@@ -78,11 +78,12 @@ def prompt_batches(
 ) -> list[list[int]]:
     """Batches in which no prompt has more than clips_per_prompt clips; every clip is seen exactly once.
 
-    labels: the prompt of each clip, as a number. Each prompt's clips are distributed over different batches,
-    drawn again for every epoch, in groups of clips_per_prompt. The numbers of groups of two batches differ by
-    at most one; the last group of a prompt may be smaller. If the prompts have different numbers of clips,
-    batches are smaller than batch_size. oversample: repeat clips of rarer prompts
-    until every prompt has as many as the most frequent one, as SignCLIP does.
+    labels: the prompt of each clip, as a number. oversample: repeat clips of rarer prompts until every prompt
+    has as many as the most frequent one, as SignCLIP does.
+
+    The clips of a prompt are divided into groups of clips_per_prompt, drawn again for every epoch, which are
+    in different batches. The last group of a prompt may be smaller. The numbers of groups of two batches
+    differ by at most one. If prompts have different numbers of clips, batches are smaller than batch_size.
 
     Raises UserError if batch_size is larger than the prompts can fill.
     """

@@ -100,7 +100,7 @@ def _prompt_weights(examples: Sequence[Example], options: EvalConfig) -> dict[st
 def embed_prompt_sets(
     sets: PromptSets, embed: Callable[[list[str]], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """The embedding of each class, [P, H]: of a single prompt as it is, else the mean of the unit vectors."""
+    """The embedding of each class, [P, H]: that of its prompt; of several, the mean of their unit vectors."""
     texts = list(dict.fromkeys(text for prompts in sets.prompts for text in prompts))
     row = {text: number for number, text in enumerate(texts)}
     vectors = embed(texts)

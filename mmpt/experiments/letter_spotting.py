@@ -69,9 +69,10 @@ def detections(
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on validation recordings: scores, by name, and a setting, for mAP and for the rest.
+    """What was chosen on validation recordings.
 
-    limits: the thresholds of the letters.
+    ranking, deciding: the name of the scores and the setting, chosen for mAP and for F1. limits: the
+    thresholds of the letters.
     """
 
     ranking: tuple[str, Setting]

@@ -66,7 +66,7 @@ def has_irises(bundle: Path) -> bool:
 
 
 def is_outdated(bundle: Path) -> bool:
-    """Whether `build_bundle` made it before the body model was refined as the legacy Holistic refines it."""
+    """Whether an earlier version made it: its body model does not refine as the legacy Holistic does."""
     return not has_irises(bundle) and _REFINED not in _members(bundle)[BODY]
 
 

@@ -42,7 +42,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 class Inference(NetworkRunner):
-    """Runs windows uint8 [T, H, W, 3] through `network`, which sees them as pixels / 255 + `offset`.
+    """Runs windows uint8 [T, H, W, 3] through `network`, whose input is pixels / 255 + `offset`.
 
     Args:
         network: with its weights; frozen here, in `dtype`, on `device`.

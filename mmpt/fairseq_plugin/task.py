@@ -239,7 +239,7 @@ class FairseqMMModel(BaseFairseqModel):
         return self
 
     def set_num_updates(self, num_updates: int) -> None:
-        """Nothing: no part of the model depends on the update. fairseq's walks over all modules."""
+        """Do nothing: no module depends on the update. fairseq's method walks over all modules."""
 
 
 @register_model_architecture("mmmodel", "mmarch")

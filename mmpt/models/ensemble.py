@@ -80,7 +80,7 @@ class MMFusionEnsemble(WithTextTower):
         self._together = (stacked_copy(list(self.members)),)
 
     def train(self, mode: bool = True) -> "MMFusionEnsemble":
-        """As nn.Module.train. Whether the models are of one shape is looked at again in the next batch."""
+        """As nn.Module.train. The next batch checks again whether the models have one shape."""
         super().train(mode)
         self._same = None
         return self

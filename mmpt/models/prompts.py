@@ -154,7 +154,7 @@ class Prompts:
 
     @classmethod
     def of(cls, caps: Tensor, cmasks: Tensor) -> "Prompts | None":
-        """The prompts of a batch on the CPU; None if padding is not last, or they are too short."""
+        """The prompts of a batch on the CPU; None if padding is not last, or `caps` is too short."""
         if caps.shape[1] < SHORTEST:
             return None
         ids, mask = text_inputs(caps, cmasks)
@@ -177,7 +177,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """Of a batch: the number of frames of each clip, and the prompts."""
+    """The number of frames of each clip of a batch, and its prompts."""
 
     frames: tuple[int, ...]
     prompts: Prompts

@@ -34,18 +34,18 @@ class Span:
         if self.unit == "ms":
             if fps is None:
                 raise UserError(
-                    f"the part {self} of it is in milliseconds, but features have no frame rate: "
+                    f"the part {self} is in milliseconds, but features have no frame rate: "
                     "give start_frame and end_frame, counted in rows of the file"
                 )
             rate = fps / 1000
         first = round(self.start * rate)
         last = count if self.end is None else round(self.end * rate)
         if first >= count:
-            raise UserError(f"the part {self} of it starts after its end (it has {count} frames)")
+            raise UserError(f"the part {self} starts after the end of the file, which has {count} frames")
         if path is not None and not _warned["end"] and (end := self.cut_at(count, fps)) is not None:
             _warned["end"] = True
             log.warning(
-                "%s: the part %s of it ends after the recording, which has %s %s: it is cut there; `signclip "
+                "%s: the part %s ends after the recording, which has %s %s: it is cut there; `signclip "
                 "check TABLE` lists all such parts, further ones are not reported here",
                 *(path, self, _exact(end), self.unit),
             )

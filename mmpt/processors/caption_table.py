@@ -64,7 +64,9 @@ def caption_rows(folder: Path, files: CaptionFiles, rules: TableRules, findings:
     captions = _captions(folder, files, rules, findings)
     features = {recording.path.suffix.lower() == ".npy" for recording in captions}
     if len(features) > 1:
-        raise UserError(f"{folder}: it holds features (.npy) and others: choose by suffix (--suffix .pose).")
+        raise UserError(
+            f"{folder}: it holds features (.npy) and other files: choose by suffix (--suffix .pose)."
+        )
     named = signers(rules.signer, [recording.name for recording in captions]) if rules.signer else {}
     splits = rules.split.assign(
         {

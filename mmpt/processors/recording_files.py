@@ -43,7 +43,7 @@ class Recording:
 def find_recordings(folder: Path, suffix: str | None = None) -> list[Recording]:
     """The recordings under a folder, sorted. suffix: only those with it.
 
-    Raises UserError if there are none, for two with one name, such as a video beside its pose, and for a name
+    Raises UserError if there are none, if two have one name (such as a video beside its pose), and for a name
     that is not UTF-8.
     """
     if not folder.is_dir():

@@ -96,9 +96,9 @@ def clip_files(
 ) -> list[Path]:
     """The file of each row's clip, whether it exists or not.
 
-    folder: of the features (dataset.vfeat_dir; see places_in). None: each row's path. Raises UserError for a
-    file with another suffix and for two clips with the same file of features, MissingDataError if no row has
-    one in `folder`.
+    folder: that of the features (dataset.vfeat_dir; see places_in), or None to take each row's path. Raises
+    UserError for a file with another suffix and for two clips with the same file of features, and
+    MissingDataError if no row has one in `folder`.
     """
     if folder is None:
         for row in rows:
@@ -140,7 +140,7 @@ def _check_suffix(table: Table, row: TableRow, suffix: str) -> None:
             f"{where} is a video; {how_to_extract(table.path.parent, suffix)}, then set "
             "dataset.vfeat_dir=FOLDER (--vfeat-dir FOLDER of the commands)."
         )
-    raise UserError(f"{where}: expected a {suffix} file, as dataset.video_processor reads, or a video.")
+    raise UserError(f"{where}: expected a {suffix} file, which dataset.video_processor reads, or a video.")
 
 
 def places_in(folder: str | Path, row: TableRow, suffix: str) -> list[Path]:

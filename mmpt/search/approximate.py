@@ -130,8 +130,8 @@ def load(path: Path, count: int, width: int) -> Any:
         raise UserError(f"{path}: faiss cannot read it; build the index again.") from error
     if (index.ntotal, index.d) != (count, width):
         raise UserError(
-            f"{path} holds {index.ntotal} vectors of dimension {index.d}, the index {count} of {width}: "
-            "build it again."
+            f"{path} holds {index.ntotal} vectors of dimension {index.d}, but the index has {count} of "
+            f"dimension {width}: build it again."
         )
     return index
 

@@ -136,7 +136,7 @@ class Index:
         return f"{len(self)} vectors of dimension {self.dim}{blank}, {self.kind}{found}, {self.measure}"
 
     def blank_warning(self, rows: Sequence[int], total: int, what: str) -> str:
-        """Name the clips of `rows`, which are among `blank`. what: the noun of `total`."""
+        """The warning about `rows`, which are in `blank`. what: what `total` counts."""
         return (
             f"{len(rows)} of {total} {what} are {BLANK}, and do not depend on the signs: "
             f"{some_of([self.name(row) for row in rows])}"

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 def targets_of_file(model: SignCLIP, path: Path, template: str | None = None) -> Targets:
     """The texts of a .txt file, one a line, or of the column `text` of a table, each once.
 
-    template: of the prompt, such as "Fingerspell the letter {text}." (default: for lines the line itself, for
-    a table the model's). Raises UserError for a file without texts or an invalid template.
+    template: that of the prompts, such as "Fingerspell the letter {text}." (default: for lines the line
+    itself, for a table the model's). Raises UserError for a file without texts or an invalid template.
     """
     if path.suffix.lower() == ".txt":
         lines = [line for line in read_lines(path) if line]

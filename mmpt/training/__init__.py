@@ -1,4 +1,4 @@
-"""Training without fairseq: what a run starts from, its checks, its options, how it stops.
+"""Training without fairseq: checks and options of a run, what it resumes from, how it stops.
 
 `prepare` makes a `TrainingPlan` from a task config; mmpt/fairseq_plugin runs the plan.
 """

@@ -51,7 +51,7 @@ class EpochBatches:
         self._task.dataset("train").fix_batches(epoch, self._batches())
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The batches of the epoch, as tensors; None if it has none of neighbours."""
+        """The batches of neighbours of the epoch, as tensors; None if it has none."""
         return self._state
 
     def restore(self, state: dict[str, Any] | None) -> None:

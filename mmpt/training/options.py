@@ -163,14 +163,14 @@ def _check_validation(groups: Groups) -> None:
 def _check_cached(groups: Groups) -> None:
     if option(groups, "amp"):
         raise UserError(
-            "loss.cached_chunk does not go with fairseq.common.amp: leave amp out and set "
+            "loss.cached_chunk cannot be used with fairseq.common.amp: leave amp out and set "
             "model.autocast=bf16."
         )
     backend = option(groups, "ddp_backend")
     if backend in ("fully_sharded", "slowmo"):
         raise UserError(
-            f"loss.cached_chunk does not go with fairseq.distributed_training.ddp_backend={backend}: leave "
-            "one of the two out."
+            f"loss.cached_chunk cannot be used with fairseq.distributed_training.ddp_backend={backend}: "
+            "leave one of the two out."
         )
 
 

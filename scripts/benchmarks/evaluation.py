@@ -45,10 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="alternating repeats (default 5)")
     knn = [1000, 2000, 4000, 8000]
     parser.add_argument("--knn", nargs="*", type=int, default=knn, help="queries, and clips of the support")
-    parser.add_argument("--classes", type=int, default=100, help="of k-NN and --scale (default 100)")
+    parser.add_argument(
+        "--classes", type=int, default=100, help="number of classes of k-NN and --scale (default 100)"
+    )
     parser.add_argument("--large-clips", type=int, default=100_000, help="plain: 0 leaves the large case out")
     parser.add_argument("--large-prompts", type=int, default=10_000)
-    parser.add_argument("--width", type=int, default=384, help="of embeddings (default 384)")
+    parser.add_argument("--width", type=int, default=384, help="dimension of the embeddings (default 384)")
     parser.add_argument("--scale", type=int, default=0, metavar="N", help="whole protocols on N clips")
     scaled = ["zero_shot", "v2v", "knn", "prototypes"]
     parser.add_argument(
@@ -56,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=[*scaled, "linear_probe"],
         default=scaled,
-        help="of --scale (default: without linear_probe)",
+        help="protocols of --scale (default: without linear_probe)",
     )
-    parser.add_argument("--c", type=float, default=1.0, help="of linear_probe with --scale (default 1)")
+    parser.add_argument("--c", type=float, default=1.0, help="C of linear_probe with --scale (default 1)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

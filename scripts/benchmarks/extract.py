@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=int, default=6, help="length of each (default 6)")
     parser.add_argument("--repeats", type=int, default=2, help="alternating repeats (default 2)")
     parser.add_argument("--networks", nargs="+", choices=list(PLAIN), default=list(PLAIN))
-    parser.add_argument("--dtype", default="auto", help="of ours (default auto); the plain loop is float32")
+    parser.add_argument(
+        "--dtype", default="auto", help="number type of mmpt (default auto); the plain loop has float32"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile ours")
     parser.add_argument(
         "--memory-minutes",

@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=384, help="numbers in a vector (default 384)")
     parser.add_argument("--queries", type=int, default=100, help="asked together (default 100)")
     parser.add_argument(
-        "--kinds", nargs="*", default=["ivfpq", "hnsw"], help="of plain (default: ivfpq hnsw)"
+        "--kinds",
+        nargs="*",
+        default=["ivfpq", "hnsw"],
+        help="kinds of index of --against plain (default: ivfpq hnsw)",
     )
     parser.add_argument("--loop", type=int, default=1, help="queries of the plain loop (default 1)")
     parser.add_argument("--repeats", type=int, default=5, help="alternating repeats (default 5)")

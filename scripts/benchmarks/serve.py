@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="model folder (default: an untrained one of --config)")
     parser.add_argument("--config", default="projects/signclip/fslex_demo.yaml", help="without --model")
     parser.add_argument("--clients", type=int, default=32, help="at once (default 32)")
-    parser.add_argument("--seconds", type=float, default=60, help="of load in all (default 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds of load in all (default 60)")
     parser.add_argument("--repeats", type=int, default=4, help="parts of that, in turn with the loop")
 
 

@@ -117,7 +117,7 @@ def test_features_need_their_rate_and_get_frames(tmp_path, capsys):
     pose(tmp_path / "in" / "b.pose")
     (tmp_path / "in" / "b.srt").write_text(srt((0, 10, "x")))
     assert table(*words, "--unit", "s", "--fps", 2) == 2
-    assert "features (.npy) and others: choose by suffix" in capsys.readouterr().err
+    assert "features (.npy) and other files: choose by suffix" in capsys.readouterr().err
 
 
 def test_elan_tiers_and_signers_by_participant(tmp_path, capsys):

@@ -59,10 +59,10 @@ def test_a_span_that_ends_after_the_recording_is_a_warning_once(tmp_path, monkey
     for span in (Span(40, 280, "ms"), Span(40, 999, "ms"), Span(40, 2000, "ms")):
         assert len(PosePreparation(["RIGHT_HAND_LANDMARKS"])(path, span=span)) == 5
     (warning,) = caplog.messages
-    said = f"{path}: the part 40-999 ms of it ends after the recording, which has 240 ms: it is cut there; "
+    said = f"{path}: the part 40-999 ms ends after the recording, which has 240 ms: it is cut there; "
     assert warning.startswith(said)
     caplog.clear()
     np.save(tmp_path / "a.npy", np.ones((6, 2)))
     monkeypatch.setitem(span_module._warned, "end", False)
     assert len(VideoProcessor()(tmp_path / "a.npy", span=Span(1, 9, "frames"))) == 5
-    assert "the part 1-9 frames of it ends after the recording, which has 6 frames" in caplog.text
+    assert "the part 1-9 frames ends after the recording, which has 6 frames" in caplog.text

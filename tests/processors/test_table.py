@@ -102,7 +102,7 @@ def test_spans_of_a_recording_are_separate_clips(tmp_path, tiny_yaml):
     assert (moved[0]["vfeats"] != dataset[0]["vfeats"]).any()
     (tmp_path / "t.csv").write_text("id,path,text,split,start\na,long.pose,x,train,2000\n")
     with pytest.raises(
-        UserError, match=r"long\.pose: the part 2000-end ms .* after its end \(it has 50 frames"
+        UserError, match=r"long\.pose: the part 2000-end ms .* after the end of the file, which has 50 frames"
     ):
         Task(load_config(tiny_yaml, overrides)).dataset("train")
 

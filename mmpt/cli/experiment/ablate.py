@@ -3,7 +3,7 @@
     signclip experiment ablate projects/signclip/fslex_best.yaml projects/signclip/ablations/fslex_best_*.yaml
     signclip experiment ablate X.yaml Y.yaml --seeds 1 2 3 --split valid fairseq.optimization.max_epoch=20
 
-The others are compared with the first config. Finished runs are not repeated; after an interruption the same
+Each config is compared with the first. Finished runs are not repeated; after an interruption the same
 command resumes. Writes ablations.md, ablations.csv, ablations.json and ablations.png to --out.
 """
 
@@ -103,8 +103,8 @@ def _check_clips(configs: list[Path], overrides: tuple[str, ...], split: str) ->
         config = load_config(path, overrides)
         if config.eval.protocol != protocol:
             raise UserError(
-                f"{path}: eval.protocol is {config.eval.protocol}, that of {configs[0]} {protocol}: their "
-                "numbers are not comparable; give each protocol a table of its own."
+                f"{path}: eval.protocol is {config.eval.protocol}, but {protocol} in {configs[0]}: "
+                "their numbers are not comparable. Run the command once for each protocol."
             )
         examples = Task(config).dataset(split).examples
         clips = [example.video_id for example in examples]

@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=["own", "canonical", "holistic"],
         default="own",
-        help="points of the file: the estimator's own (default); those that all estimators have; all of "
-        "MediaPipe Holistic, most of the face missing",
+        help="points of the file: the estimator's own (default); canonical: those that all estimators have; "
+        "holistic: all of MediaPipe Holistic, most of the face missing",
     )
     parser.add_argument("--fps", type=float, help="frames per second, where the source does not say")
-    parser.add_argument("--width", type=int, help="image width in pixels, where the source does not say")
+    parser.add_argument("--width", type=int, help="image width in pixels, if the source does not have it")
     parser.add_argument("--height", type=int, help="image height in pixels")
     parser.add_argument(
         "--min-confidence",

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--side",
         choices=["video", "text"],
         default="video",
-        help="embeddings of clips or of prompts, of an evaluation (default: video)",
+        help="embeddings of clips (video) or prompts (text) of an evaluation (default: video)",
     )
     parser.add_argument(
         "--ids",
@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ids.csv of `signclip embed`, which has one row for each vector)",
     )
     parser.add_argument("--kind", default="auto", help="auto (default), flat, hnsw, ivf or ivfpq")
-    parser.add_argument("--measure", choices=["cosine", "dot"], help="default: the evaluation's, or cosine")
+    parser.add_argument(
+        "--measure",
+        choices=["cosine", "dot"],
+        help="how scores are computed (default: the evaluation's, or cosine)",
+    )
     parser.add_argument("--model", metavar="FOLDER", help="model folder that the vectors come from")
     parser.add_argument("--force", action="store_true", help=FORCE_HELP)
 

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="an entry of the index, which is left out of its hits (may be repeated)",
     )
-    parser.add_argument("--npy", metavar="FILE", help="vectors [N, D]")
+    parser.add_argument("--npy", metavar="FILE", help=".npy file of query vectors [N, D]")
     parser.add_argument(
         "--model", metavar="FOLDER", help="model folder, or org/name on the hub, that embeds texts and poses"
     )

@@ -37,15 +37,20 @@ def add_table_arguments(parser: argparse.ArgumentParser, what: str) -> None:
         choices=["recording", "signer"],
         help="what the hash divides (default: signer with --signer, else recording)",
     )
-    group.add_argument("--seed", type=int, default=0, help="another hash (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the hash (default: %(default)s)")
     group.add_argument(
-        "--split-file", type=Path, metavar="CSV", help="instead: a file with the columns recording and split"
+        "--split-file",
+        type=Path,
+        metavar="CSV",
+        help="file with the columns recording and split, instead of --split",
     )
 
 
 def add_caption_arguments(parser: argparse.ArgumentParser) -> None:
     """The times of the captions, and the frame rate of features."""
-    parser.add_argument("--offset-ms", type=int, default=0, metavar="N", help="added to the captions' times")
+    parser.add_argument(
+        "--offset-ms", type=int, default=0, metavar="N", help="milliseconds added to the captions' times"
+    )
     parser.add_argument("--fps", type=float, help="rows per second of .npy features")
 
 

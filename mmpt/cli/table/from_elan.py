@@ -19,7 +19,9 @@ from mmpt.cli.table import add_caption_arguments, add_table_arguments, write_cap
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     add_table_arguments(parser, "recordings")
-    parser.add_argument("--elan", type=Path, metavar="FOLDER", help="default: the folder of the recordings")
+    parser.add_argument(
+        "--elan", type=Path, metavar="FOLDER", help="folder of .eaf files (default: that of the recordings)"
+    )
     parser.add_argument(
         "--tier",
         action="append",

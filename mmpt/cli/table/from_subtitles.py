@@ -23,12 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     add_table_arguments(parser, "recordings")
     parser.add_argument(
-        "--subtitles", type=Path, metavar="FOLDER", help="default: the folder of the recordings"
+        "--subtitles",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of captions (default: that of the recordings)",
     )
-    parser.add_argument("--language", metavar="CODE", help="of talk.en.vtt and talk.de.vtt, the one to take")
-    parser.add_argument("--encoding", help="of files without a byte order mark (default: utf-8)")
-    parser.add_argument("--unit", choices=["ms", "s"], help="of the columns start and end of CSV files")
-    parser.add_argument("--tier", action="append", default=[], help="only this value of a CSV column `tier`")
+    parser.add_argument("--language", metavar="CODE", help="which of talk.en.vtt and talk.de.vtt is read")
+    parser.add_argument("--encoding", help="encoding of files without a byte order mark (default: utf-8)")
+    parser.add_argument("--unit", choices=["ms", "s"], help="unit of the columns start and end of CSV files")
+    parser.add_argument(
+        "--tier", action="append", default=[], help="read only rows with this value in the CSV column `tier`"
+    )
     add_caption_arguments(parser)
 
 

@@ -28,10 +28,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TiedRanks:
-    """The ranks of each query's right candidate.
+    """The ranks that the right candidate of each query shares with candidates of the same score.
 
-    first: int64 [N], from 1, the best of them. tied: int64 [N], the number of candidates with its score,
-    itself included.
+    first: int64 [N], the best of these ranks, from 1. tied: int64 [N], their number.
     """
 
     first: NDArray[np.int64]

@@ -28,7 +28,7 @@ class Unit3D(ConvBlock):
 
 
 class Stem(StemBlock):
-    """The first 7x7x7 convolution of stride 2, and the max pool behind it."""
+    """The first 7x7x7 convolution of stride 2, and the max pool after it."""
 
     def __init__(self, outputs: int):
         super().__init__()

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def read_weights(
     spec: str, origin: str, trust: bool = False
 ) -> tuple[dict[str, Tensor] | int, dict[str, Any]]:
-    """What `--weights` asks for: a state dict, or the seed of `random:SEED`; and its record for the manifest.
+    """The state dict, or the seed of `random:SEED`, that `--weights` names, and its record for the manifest.
 
     origin: where the official file comes from, for the error when it is missing. trust: see
     load_state_dict_file. Raises MissingDataError when the file is not there, UserError when it or the seed
