@@ -25,6 +25,7 @@ from mmpt.embedding.onnx_preprocessing import OUTPUT, describe
 from mmpt.models.dual_encoder import WithTextTower
 from mmpt.models.folder import TOKENIZER_DIR
 from mmpt.models.packing import set_packed
+from mmpt.signwriting.ids import END_ID, FIRST_ID
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json
 from mmpt.utils.output_kinds import ONNX_EXPORT
@@ -122,7 +123,9 @@ def _towers(model: SignCLIP) -> list[Tower]:
 
     def prompt(rng: np.random.Generator, length: int) -> NDArray[Any]:
         cls, sep = model.tokenizer.cls_token_id, model.tokenizer.sep_token_id
-        return np.array([cls, sep, *rng.integers(0, ids, length - 3), sep], dtype=np.int64)
+        symbols = rng.integers(FIRST_ID, END_ID, (length - 3) // 2 if text.reads_signs else 0)
+        words = rng.integers(0, ids, length - 3 - len(symbols))
+        return np.array([cls, sep, *words, sep, *symbols], dtype=np.int64)
 
     return [
         Tower(

@@ -7,6 +7,7 @@ from mmpt.pose import components, hands
 from mmpt.pose.features import HAND_FRAMES
 from mmpt.pose.people import choose_people
 from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
+from mmpt.signwriting import ids
 
 if TYPE_CHECKING:
     from mmpt.embedding.embedder import SignCLIP
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 OUTPUT = "vector"
 """Name of the output of both towers."""
+_SIGNS = {
+    "layout": "[CLS] [SEP] tokens [SEP] symbols, the tokens without special tokens",
+    "symbols": {
+        "signs": "words in FSW or SWU have no tokens, but an id for each symbol, and are not cut; a sign is "
+        "in the middle of its box (canonicalize of the package signwriting); spaces join the other words",
+        "id": f"{ids.FORMULA}; sign: the number of the sign in the prompt, from 0",
+        "implementation": "SignWritingTextProcessor in mmpt/processors/text.py",
+    },
+    "longer_prompts": "keep the first max_tokens - 3 - symbols tokens",
+}
 
 
 def describe(model: "SignCLIP", tokenizer_files: list[str]) -> dict[str, Any]:
@@ -137,6 +148,8 @@ def _text(model: "SignCLIP", files: list[str]) -> dict[str, Any]:
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch", model.dim]},
         "layout": "[CLS] [SEP] tokens [SEP], the tokens without special tokens",
+        "longer_prompts": "keep the first max_tokens - 3 tokens",
+        **(_SIGNS if model.text_processor.reads_signs else {}),
         "ids": {
             "[CLS]": tokenizer.cls_token_id,
             "[SEP]": tokenizer.sep_token_id,
@@ -144,7 +157,6 @@ def _text(model: "SignCLIP", files: list[str]) -> dict[str, Any]:
         },
         "min_tokens": 3,
         "max_tokens": model.text_processor.max_len,
-        "longer_prompts": "keep the first max_tokens - 3 tokens",
         "unicode": "NFC",
         "tokenizer": files,
         "prompt_templates": model.table_templates,

@@ -88,12 +88,14 @@ class ClipWindows(nn.Module):
         """
         longest = self.options.length
         if vfeats.shape[1] <= longest:
-            return embed(vfeats, vmasks, frames)
-        index = torch.arange(1, vmasks.shape[1] + 1, device=vmasks.device)
-        clips, first = self.options.of_clips((vmasks.bool() * index).amax(1))
-        at_once = max(1, len(clips)) if torch.is_grad_enabled() else _AT_ONCE
-        parts = zip(clips.split(at_once), first.split(at_once))
-        vectors = torch.cat([embed(*_cut(vfeats, vmasks, *part, longest), None) for part in parts], -2)
+            # they are pooled too: distributed training stops at a parameter without a gradient
+            clips, vectors = torch.arange(len(vfeats), device=vmasks.device), embed(vfeats, vmasks, frames)
+        else:
+            index = torch.arange(1, vmasks.shape[1] + 1, device=vmasks.device)
+            clips, first = self.options.of_clips((vmasks.bool() * index).amax(1))
+            at_once = max(1, len(clips)) if torch.is_grad_enabled() else _AT_ONCE
+            parts = zip(clips.split(at_once), first.split(at_once))
+            vectors = torch.cat([embed(*_cut(vfeats, vmasks, *part, longest), None) for part in parts], -2)
         pooled: Tensor = self.pooling(vectors, clips, torch.ones_like(clips, dtype=torch.bool), len(vfeats))
         return pooled
 

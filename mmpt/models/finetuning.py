@@ -44,11 +44,10 @@ def freeze(model: nn.Module, last_layers: int | None, projections_only: bool, lo
     if not projections_only and last_layers is None:
         return
     for name, tower in _parts(model, _TOWERS):
-        if not any(parameter.requires_grad for parameter in tower.parameters()):
-            continue
-        tower.requires_grad_(False)
         layers = next(module for module in tower.modules() if isinstance(module, BertEncoder)).layer
-        if last_layers is None:
+        frozen = not any(parameter.requires_grad for parameter in layers.parameters())
+        tower.requires_grad_(False)
+        if last_layers is None or frozen:
             continue
         if last_layers > len(layers):
             raise UserError(

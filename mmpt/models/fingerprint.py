@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmpt.config.compare import embedding_settings
+from mmpt.utils.checkpoint import merge_adapters
 
 if TYPE_CHECKING:
     from mmpt.models.folder import LoadedModel
@@ -22,10 +23,9 @@ _UNUSED = ("vocab_size", "hidden_dropout_prob", "attention_probs_dropout_prob", 
 def model_fingerprint(loaded: "LoadedModel") -> str:
     """16 hex digits of some weights, and 16 of all weights, settings and tokenizer.
 
-    Two models with other vectors differ; indexes of version 0.1 recorded only the first 16.
-
-    It is the same for a checkpoint and the model folder converted from it. It does not protect against
-    forgery.
+    It is the same for a checkpoint and the model folder converted from it, whose adapters are merged. Two
+    trained models differ. It does not notice weights that only changed places within a block of 1,024, and
+    does not protect against forgery. Indexes of version 0.1 recorded only the first 16.
     """
     return f"{weights_fingerprint(loaded.model)}-{_whole_fingerprint(loaded)}"
 
@@ -51,7 +51,7 @@ def _tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
 def _sums_digest(model: nn.Module) -> str:
     """Hex SHA-256 of the sums of all blocks of 1,024 weights, as bits: another weight gives another one."""
     digest = hashlib.sha256()
-    for _, tensor in sorted(model.state_dict().items()):
+    for _, tensor in sorted(merge_adapters(model.state_dict()).items()):
         flat = tensor.detach().reshape(-1)
         bits = flat.to(torch.float32).view(torch.int32) if flat.is_floating_point() else flat
         missing = -len(bits) % _BLOCK
@@ -66,7 +66,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     It changes with any training, and takes milliseconds for models of any size.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(merge_adapters(model.state_dict()).items()):
         flat = tensor.detach().reshape(-1)
         index = torch.linspace(0, max(len(flat) - 1, 0), min(len(flat), _NUMBERS), dtype=torch.float64)
         values = flat[index.long().to(flat.device)].to("cpu", torch.float32)

@@ -153,8 +153,8 @@ class Packing:
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed, -2)
 
     def attention_sizes(self, heads: int) -> list[int]:
-        """Entries of the attention matrices of each group."""
-        return [group.count * heads * group.length**2 for group in self.groups]
+        """Entries of the attention matrices of each group, without those whose dropout torch draws itself."""
+        return [group.count * heads * group.length**2 for group in self.groups if group.offsets is None]
 
 
 class PackedModule(torch.nn.Module):

@@ -95,9 +95,9 @@ def interpolate(clip: PoseClip, fps: float) -> PoseClip:
     point is interpolated between the frames that have it, which closes gaps; before its first and after its
     last such frame it is missing. A point in a single frame is kept if a new frame coincides with that frame.
     """
-    frames = len(clip)
-    new_frames = frames_at(clip, fps)
-    old_steps, steps = np.linspace(0, 1, frames), np.linspace(0, 1, new_frames)
+    frames, new_frames = len(clip), frames_at(clip, fps)
+    # whole numbers, so that frames at the same time are equal
+    old_steps, steps = np.arange(frames) * max(new_frames - 1, 1), np.arange(new_frames) * (frames - 1)
     # correct for points that are always or never present; the others follow
     data, confidence = _between(clip.data, clip.confidence, np.arange(frames), old_steps, steps)
     for pattern, columns in _gappy(clip.present):

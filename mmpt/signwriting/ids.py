@@ -13,6 +13,13 @@ MOST_SIGNS = 64
 """Signs of one prompt."""
 BASES = LAST_BASE - FIRST_BASE + 1
 _SIDE = HIGHEST - LOWEST + 1
+_SYMBOLS = BASES * FILLS * ROTATIONS
+END_ID = FIRST_ID + MOST_SIGNS * _SYMBOLS * _SIDE**2
+FORMULA = (
+    f"{FIRST_ID} + (({_SYMBOLS} * sign + {FILLS * ROTATIONS} * (base - {FIRST_BASE}) + {ROTATIONS} * fill + "
+    f"rotation) * {_SIDE} + x - {LOWEST}) * {_SIDE} + y - {LOWEST}"
+)
+"""The id of a symbol (see pack)."""
 
 
 def pack(signs: list[Sign]) -> list[int]:
@@ -20,7 +27,7 @@ def pack(signs: list[Sign]) -> list[int]:
     ids = []
     for place, sign in enumerate(signs):
         for symbol in sign.symbols:
-            number = place * BASES * FILLS * ROTATIONS + symbol.number
+            number = place * _SYMBOLS + symbol.number
             ids.append(FIRST_ID + (number * _SIDE + symbol.x - LOWEST) * _SIDE + symbol.y - LOWEST)
     return ids
 

@@ -160,3 +160,26 @@ def test_preprocessing_describes_what_the_model_reads(tiny_yaml, model_folder):
     assert other["steps"]["smooth"].startswith("smooth_cutoff 2, smooth_beta 2. cutoff: Hz")
     assert other["clip_frames"] == 8
     assert other["steps"]["hand_frame"].startswith("hand: float [T, 21, 3]")
+
+
+def test_prompts_with_signs_are_described_and_compared(tiny_yaml):
+    from mmpt.embedding.onnx_export import _towers
+    from mmpt.signwriting.ids import FIRST_ID, unpack
+
+    model = make_model(
+        tiny_yaml,
+        "dataset.text_processor=SignWritingTextProcessor",
+        "model.text_encoder_cls=SignWritingBert",
+    )
+    text = describe(model, [])["text"]
+    assert text["layout"].startswith("[CLS] [SEP] tokens [SEP] symbols")
+    formula = text["symbols"]["id"].partition(";")[0]
+    ids = model.text_processor("A M508x507S1f720488x492 M513x507S19220492x488S2a20c472x468")[0][-3:]
+    for number, (sign, base, fill, rotation) in zip(
+        ids, [(0, 0x1F7, 2, 0), (1, 0x192, 2, 0), (1, 0x2A2, 0, 12)]
+    ):
+        x, y = (int(unpack(number)[axis]) + 500 for axis in "xy")
+        values = {"sign": sign, "base": base, "fill": fill, "rotation": rotation, "x": x, "y": y}
+        assert eval(formula, {}, values) == number
+    caps, _ = _towers(model)[1].batch([3, 9])
+    assert caps[0, :3].tolist() == [2, 3, 3] and (caps[1, 6:] >= FIRST_ID).all() and caps[1, 5] == 3

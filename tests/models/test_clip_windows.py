@@ -129,6 +129,22 @@ def test_clips_that_fit_have_exactly_the_vectors_of_a_model_without_windows(
 
 
 @pytest.mark.parametrize("options", MODELS)
+def test_clips_that_fit_give_the_score_of_windows_a_gradient_of_zero(
+    make: Any, options: dict[str, Any]
+) -> None:
+    """Without one, distributed training stops."""
+    model, fitting = make(over="attention", **options), batch([c for c in clips() if len(c) <= LENGTH])
+    vectors = model.encode_video(*fitting)
+    vectors.square().sum().backward()
+    gradients = [p.grad for name, p in model.named_parameters() if "clip_windows" in name]
+    assert gradients and all(each is not None and each.abs().max() < 1e-5 for each in gradients)
+    for module in model.modules():
+        if getattr(module, "clip_windows", None) is not None:
+            module.clip_windows = None
+    assert torch.equal(model.encode_video(*fitting), vectors)
+
+
+@pytest.mark.parametrize("options", MODELS)
 def test_predictor_embeds_few_windows_at_once(
     make: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

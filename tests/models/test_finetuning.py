@@ -33,8 +33,11 @@ def test_train_last_layers(make_model: Any, io: dict[str, torch.Tensor]) -> None
     assert {"video_projection.linear.weight", "text_projection.linear.weight"} <= changed
 
 
-def test_train_last_layers_keeps_a_frozen_text_tower(make_model: Any, io: dict[str, torch.Tensor]) -> None:
-    changed = trained(make_model(train_last_layers=1, freeze_text=True), io)
+@pytest.mark.parametrize("text_encoder", ["BertModel", "SignWritingBert"])
+def test_train_last_layers_keeps_a_frozen_text_tower(
+    make_model: Any, io: dict[str, torch.Tensor], text_encoder: str
+) -> None:
+    changed = trained(make_model(train_last_layers=1, freeze_text=True, text_encoder_cls=text_encoder), io)
     assert changed and not any(name.startswith("text_encoder") for name in changed)
 
 

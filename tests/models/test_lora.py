@@ -13,7 +13,8 @@ from torch import Tensor
 from mmpt.losses import MMContraLoss
 from mmpt.models import load_tokenizer
 from mmpt.models.finetuning import add_adapters
-from mmpt.models.folder import save_model_folder
+from mmpt.models.fingerprint import model_fingerprint
+from mmpt.models.folder import LoadedModel, save_model_folder
 from mmpt.models.loading import load_model
 from mmpt.models.packing import set_packed
 from mmpt.utils.checkpoint import load_into, merge_adapters
@@ -140,13 +141,15 @@ def test_lora_model_folder_has_merged_weights(
 
     _, model = adapted()
     cfg = ModelConfig(num_hidden_video_layers=2, vfeat_dim=63, lora_rank=4)
-    save_model_folder(tmp_path / "m", model, cfg, dataset_cfg, load_tokenizer(dataset_cfg.bert_name))
+    tokenizer = load_tokenizer(dataset_cfg.bert_name)
+    save_model_folder(tmp_path / "m", model, cfg, dataset_cfg, tokenizer)
     weights = load_file(tmp_path / "m" / "model.safetensors")
     assert not any("lora" in name or "base_layer" in name for name in weights)
     assert "lora_rank" not in (tmp_path / "m" / "config.json").read_text()
     without_peft(monkeypatch)
     loaded = load_model(tmp_path / "m")
     assert loaded.model_cfg.lora_rank == 0
+    assert model_fingerprint(loaded) == model_fingerprint(LoadedModel(model, cfg, dataset_cfg, tokenizer))
     for one, other in zip(embed(loaded.model, io), embed(model, io)):
         close(one, other, rtol=1e-5, atol=1e-5)
 

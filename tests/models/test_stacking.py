@@ -42,7 +42,10 @@ def result(model: Any, io: IO) -> tuple[list[torch.Tensor], torch.Tensor]:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"dropout": 0.2}, {"dropout": 0.0}, {"multimodal_projection": False, "video_hidden_size": None}],
+    [
+        *({}, {"dropout": 0.2}, {"dropout": 0.0}, {"dropout": 0.0, "nested_attention": True}),
+        {"multimodal_projection": False, "video_hidden_size": None},
+    ],
 )
 def test_stacked_equals_one_at_a_time(
     make_model: Any, io: IO, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -59,6 +62,15 @@ def test_stacked_equals_one_at_a_time(
     monkeypatch.undo()
     other_clips = {**io, "vfeats": io["vfeats"].flip(0), "vmasks": io["vmasks"].flip(0)}
     assert not torch.equal(result(model, other_clips)[0][0], together[0])
+
+
+def test_dropout_of_nested_attention_is_drawn_by_torch(make_model: Any, io: IO) -> None:
+    rates = {"nested_attention": True, "dropout": 0.2}
+    model, without = (make_model(**NARROW, **(rates | other)).train() for other in ({}, {"dropout": 0.0}))
+    assert model.computes_as_one()
+    video = result(model, io)[0][0]
+    assert torch.equal(result(model, io)[0][0], video)
+    assert (result(without, io)[0][0] - video).abs().max() > 0.01
 
 
 def train(

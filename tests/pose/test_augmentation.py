@@ -69,6 +69,19 @@ def test_interpolation_of_a_real_clip_closes_gaps_only_inside(data_dir):
     assert (out.confidence[:, 0] != 0).all()
 
 
+@pytest.mark.parametrize(
+    ("frames", "fps", "seen", "there"), [(16, 10, 9, 3), (26, 20, 15, 12), (28, 30, 9, 11)]
+)
+def test_interpolation_keeps_a_point_of_one_frame_at_its_time(frames, fps, seen, there):
+    """Frame 9 of 0 ... 15 is at the time of frame 3 of 0 ... 5."""
+    clip = fake_clip(frames=frames, missing=0)
+    others = np.arange(frames) != seen
+    clip.confidence[others, 3], clip.data[others, 3] = 0, 0
+    out = interpolate(clip, fps)
+    assert np.flatnonzero(out.confidence[:, 3]).tolist() == [there]
+    np.testing.assert_array_equal(out.data[there, 3], clip.data[seen, 3])
+
+
 def test_interpolation_keeps_at_least_one_frame():
     assert len(interpolate(fake_clip(frames=3), 1)) == 1
 
