@@ -17,7 +17,7 @@ from mmpt.cli import run_cli
 
 from mmpt.processors.fingerspelling import Row, find_lexicon, read_index, write_out
 from mmpt.utils.logging import setup_logging
-from mmpt.utils.outputs import OutputKind, replace_output
+from mmpt.utils.outputs import FORCE_HELP, OutputKind, replace_output
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="all letters and languages; the additional ones are in train",
     )
+    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
     return run_cli(export, parser.parse_args(argv))
 
 
@@ -54,7 +55,8 @@ def export(args: argparse.Namespace) -> int:
         name = f"{row.language}_{write_out(row.letter).replace(' ', '_')}"
         number = sum(known == name or known.startswith(f"{name}-") for known in seen)
         seen[f"{name}-{number + 1}" if number else name] = row
-    with replace_output(args.out, LEXICON) as fresh:
+    of = {"clips": "all"} if args.everything else {}
+    with replace_output(args.out, LEXICON, of, args.force) as fresh:
         (fresh / "poses").mkdir()
         for name, row in seen.items():
             shutil.copyfile(row.path, fresh / "poses" / f"{name}.pose")

@@ -45,23 +45,35 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model", nargs="?", help="model folder")
     parser.add_argument("--config", help="config of the test split")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="write clips (created if missing)")
-    parser.add_argument("--shares", nargs="+", type=float, default=[0.2, 0.4], help="hidden frames")
+    parser.add_argument(
+        "--shares", nargs="+", type=float, help="hidden frames (default: 0.2 0.4; with --write: 0.2)"
+    )
     parser.add_argument("--longest", type=int, default=5, help="frames of the longest gap (default: 5)")
     parser.add_argument("--fill", nargs="+", type=int, default=[5, 25], help="values of fill_gaps")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 1 2 3; with --write: 1")
     parser.add_argument("--force", action="store_true", help=f"with --write: {FORCE_HELP}")
     return run_cli(run, parser.parse_args(argv))
 
 
 def run(args: argparse.Namespace) -> int:
     """Check the arguments, and write or measure."""
+    args.shares = args.shares or ([0.2] if args.write else [0.2, 0.4])
+    args.seeds = args.seeds or ([1] if args.write else [1, 2, 3])
     if not all(0 < share < 1 for share in args.shares) or args.longest < 1:
         raise UserError(
             f"--shares {args.shares} --longest {args.longest}: expected above 0 and below 1; 1 or more."
         )
     if min(args.seeds) < 0:
         raise UserError(f"--seeds {min(args.seeds)}: expected 0 or more.")
+    if min(args.fill) < 1:
+        raise UserError(f"--fill {min(args.fill)}: expected 1 or more frames.")
+    for option in ("shares", "fill", "seeds"):
+        values = getattr(args, option)
+        if len(set(values)) < len(values):
+            raise UserError(f"--{option} {' '.join(map(str, values))}: expected each value once.")
     if args.write:
+        if args.model or args.config or len(args.shares) > 1 or len(args.seeds) > 1:
+            raise UserError("--write takes one of --shares and one of --seeds, and no model and no --config.")
         return write(args.write, args.shares[0], args.longest, args.seeds[0], args.force)
     if not (args.model and args.config):
         raise UserError("give a model folder and --config, or --write FOLDER.")

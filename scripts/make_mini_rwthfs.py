@@ -22,7 +22,7 @@ from mmpt.cli import run_cli
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import atomic_write
 from mmpt.utils.logging import setup_logging
-from mmpt.utils.stand_in import mark_stand_in
+from mmpt.utils.stand_in import mark_stand_in, stand_in_note
 
 if TYPE_CHECKING:
     from mmpt.processors.rwthfs_names import ClipName
@@ -32,6 +32,7 @@ log = logging.getLogger("mini_rwthfs")
 SIGNERS = ["asq", "mfs", "psr"]  # right-handed, one hand, all 26 letters, 25 frames per second
 FPS = 25
 SIZES = {"cam1": (320, 240), "cam2": (352, 288)}
+NOTE = "drawn figures of the fingerspelling lexicon in place of the RWTH videos"
 RENDERED = "rendered"
 
 
@@ -77,13 +78,17 @@ def make_clips(args: argparse.Namespace) -> int:
         raise UserError(f"--signers: there is no sign language {', '.join(unknown)} in the lexicon.")
     if args.frames < 1:
         raise UserError(f"--frames {args.frames}: expected 1 or more.")
-    numbers = {letter: GESTURES.index(letter) + 1 for letter in args.letters if letter in GESTURES}
+    if not args.letters or not set(args.letters) <= set(GESTURES):
+        raise UserError(f"--letters {args.letters!r}: expected letters of {', '.join(GESTURES)}.")
+    if args.out.is_dir() and any(args.out.iterdir()) and stand_in_note(args.out) != NOTE:
+        raise UserError(f"{args.out} holds files of others, such as the real videos: give another --out.")
+    numbers = {letter: GESTURES.index(letter) + 1 for letter in args.letters}
     wanted = [
         (row.path, ClipName(args.signers.index(row.language) + 1, numbers[letter], 1, "cam2"))
         for row in rows
         if row.language in args.signers and (letter := write_out(row.letter)) in numbers
     ]
-    mark_stand_in(args.out, "drawn figures of the fingerspelling lexicon in place of the RWTH videos")
+    mark_stand_in(args.out, NOTE)
     todo = [(path, name) for path, name in wanted if not _pose_path(args.out, name).exists()]
     with ProcessPoolExecutor() as pool:
         jobs = [pool.submit(draw, path, name, args.out, args.frames) for path, name in todo]

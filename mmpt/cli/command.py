@@ -91,12 +91,16 @@ class Command:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **options,
         )
+        self.add_all_arguments(parser)
+        return parser
+
+    def add_all_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Its own options, and those of shards and jobs."""
         self.add_arguments(parser)
         if self.shards:
             _add_shard_arguments(parser)
         if self._has_cluster:
             add_cluster_arguments(parser, self.shards)
-        return parser
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser, shards: bool) -> None:

@@ -38,7 +38,7 @@ def _whole_parser() -> argparse.ArgumentParser:
         if group and group not in groups:
             groups[group] = commands.add_parser(group, help=f"commands of {group}").add_subparsers()
         part = groups[group] if group else commands
-        load_command(name).add_arguments(part.add_parser(last, help=summary(name)))
+        load_command(name).add_all_arguments(part.add_parser(last, help=summary(name)))
     return whole
 
 

@@ -67,7 +67,7 @@ def _why_waiting(submitted: Iterable[Submitted], queue: Mapping[str, str]) -> li
 
 def failure(one: Submitted) -> str:
     """Why a job failed, in one line."""
-    why = one.last_line() or "it was killed or cancelled"
+    why = one.last_line() or "it was killed or cancelled, or a command of cluster.setup failed"
     return f"{one.job.name} failed (exit status {one.status}): {why} (log: {one.log_file})"
 
 

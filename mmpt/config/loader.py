@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,6 +152,8 @@ def _dump(tree: dict[str, Any]) -> str:
 def _read(path: Path, including: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """Read one YAML file with its includes: the merged tree, and the file of each dotted key."""
     check_regular(path)
+    if os.path.lexists(path) and not path.is_file():
+        raise UserError(f"{path} is a folder or a broken link; a YAML file was expected.")
     if not path.is_file():
         by = f" (included by {including[-1]})" if including else ""
         there = [file.name for file in path.parent.glob("*.yaml")]

@@ -1,6 +1,7 @@
 """The files of a training run, in the folder `fairseq.checkpoint.save_dir`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from mmpt.utils.files import read_text
 
 LAST = "checkpoint_last.pt"
 BEST = "checkpoint_best.pt"
+CHECKPOINT = re.compile(r"checkpoint(_best|_last|\d+|_\d+_\d+|\.best_.+)\.pt")
+"""Names of the checkpoints that a training writes, as fairseq names them."""
 SAVED_CONFIG = "config.yaml"
 """The resolved config that the checkpoints beside it were trained with."""
 DATA = "data.json"

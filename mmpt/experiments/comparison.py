@@ -1,6 +1,5 @@
 """A table of experiments: measured values, published values and notes."""
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmpt.evaluators.reports.tables import COLUMNS, csv_text, markdown_table, number
+from mmpt.processors.table_writer import read_csv
+from mmpt.utils.cells import parse_number
 from mmpt.utils.errors import UserError
 
 KEYS = tuple(f"{direction} {metric}" for direction, metric, _ in COLUMNS)
@@ -55,18 +56,14 @@ def read_published(path: Path) -> dict[str, Published]:
     if not path.is_file():
         raise UserError(f"there is no file {path} of published numbers.")
     rows: dict[str, Published] = {}
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [key for key in ("config", *KEYS, "note") if key not in (reader.fieldnames or ())]
-        if missing:
-            raise UserError(f"{path}: the columns {', '.join(missing)} are missing.")
-        for row in reader:
-            try:
-                rows[row["config"]] = Published(
-                    {key: float(row[key]) for key in KEYS if row[key]}, row["note"]
-                )
-            except ValueError as error:
-                raise UserError(f"{path}, line {reader.line_num}: expected numbers ({error}).") from error
+    for row in read_csv(path, ("config", *KEYS, "note")):
+        name = row["config"]
+        if name in rows:
+            raise UserError(f"{path}: there are two rows of {name}: remove one.")
+        values = {key: parse_number(row[key]) for key in KEYS if row[key].strip()}
+        if wrong := [key for key, value in values.items() if not math.isfinite(value)]:
+            raise UserError(f"{path}: {name}, column {wrong[0]!r}: expected a number, got {row[wrong[0]]!r}.")
+        rows[name] = Published(values, row["note"])
     return rows
 
 

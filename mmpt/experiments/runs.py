@@ -20,6 +20,7 @@ import numpy as np
 
 from mmpt.config import load_config
 from mmpt.config.compare import without_defaults
+from mmpt.config.run_folder import CHECKPOINT
 from mmpt.evaluators.provenance import changed_files, data_files, digest
 from mmpt.evaluators.reports.results import read_results
 from mmpt.processors.table_file import SPLITS
@@ -109,8 +110,9 @@ class Run:
         """Record the results as complete, with the data `files` at the start; delete the checkpoints."""
         facts = {"settings": self.digest(), "files": files, "arguments": list(self.arguments)}
         write_json(self.folder / _RECORD, facts)
-        for path in self.folder.glob("*.pt"):
-            path.unlink()
+        for path in self.folder.iterdir():
+            if CHECKPOINT.fullmatch(path.name):
+                path.unlink()
 
     def _record(self) -> dict[str, Any] | None:
         record = self.folder / _RECORD

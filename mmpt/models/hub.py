@@ -190,18 +190,26 @@ def _hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         raise MissingDataError(
             f"there is no model {there}, or it is private: check the name, or {login}."
         ) from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        hint = f" Your token has no access: {login}." if status in (401, 403) else " Try again later."
-        raise UserError(f"{there}: the server answered {_first_line(error)}.{hint}") from error
     except errors.HFValidationError as error:
         raise UserError(f"{repo_id!r} is not the name of a hub model: {_first_line(error)}.") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HTTPError) as error:  # type: ignore[attr-defined]
+        answer = error if isinstance(error, errors.HfHubHTTPError) else error.__cause__
+        if isinstance(answer, errors.HfHubHTTPError):
+            status = answer.response.status_code
+            hint = f" Your token has no access: {login}." if status in (401, 403) else " Try again later."
+            raise UserError(f"{there}: the server answered {_first_line(answer)}.{hint}") from error
         if constants.HF_HUB_OFFLINE:
             message = f"HF_HUB_OFFLINE is set, and {there} is not in the cache: unset it"
         else:
             message = f"{there} cannot be reached and is not in the cache: check the network"
         raise MissingDataError(f"{message}, or give a local model folder.") from error
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:  # such as the login page of a network
+        raise UserError(
+            f"{there} cannot be used ({type(error).__name__}: {_first_line(error)}): check the name, the "
+            "network, HF_ENDPOINT and HF_TOKEN."
+        ) from error
 
 
 def _host() -> str:

@@ -48,14 +48,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
 
 
 def csv_lines(path: Path, separator: str = ",") -> list[list[str]]:
-    """The cells of each line of a corpus's CSV file; the first line holds the column names.
+    """The cells of each line of a CSV file; the first line holds the column names.
 
     Raises UserError if the file is missing or truncated, or if a quoted cell holds the end of a row.
     """
     if not path.is_file():
-        raise UserError(
-            f"there is no file {path}, which is part of the corpus: see --help for how to get it."
-        )
+        raise UserError(f"there is no file {path}: see --help for what it should hold.")
     lines: list[list[str]] = []
     for number, cells in csv_rows(path, separator):
         if lines and len(cells) != len(lines[0]):
@@ -73,8 +71,10 @@ def csv_lines(path: Path, separator: str = ",") -> list[list[str]]:
 
 
 def read_csv(path: Path, columns: Iterable[str], separator: str = ",") -> list[dict[str, str]]:
-    """The rows of a corpus's CSV file. Raises UserError for a missing column or an invalid file."""
+    """The rows of a CSV file with these columns. Raises UserError for a missing or repeated one."""
     header, *lines = csv_lines(path, separator) or [[]]
+    if repeated := [name for name in columns if header.count(name) > 1]:
+        raise UserError(f"{path}: there are two columns {repeated[0]!r}: remove or rename one.")
     missing = [name for name in columns if name not in header]
     if missing:
         hint = header_hint(header, missing, separator)

@@ -74,8 +74,8 @@ def _rename_in_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error.filename, str) and Path(error.filename).name.startswith(_temporary_prefix(path)):
-            error.filename = str(path)
-            del error.filename2
+            # a new one: that of PyAV cannot be changed
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -10,7 +10,7 @@ import mmpt
 from mmpt.cli.main import main
 from mmpt.utils.errors import UserError
 from tests.conftest import run_module
-from tests.hub_endpoint import TOKEN, running_hub, use_hub
+from tests.hub_endpoint import TOKEN, Handler, running_hub, use_hub
 
 CLIP = np.random.default_rng(0).normal(size=(9, 63))
 
@@ -173,3 +173,27 @@ def test_hub_pull_keeps_what_is_not_ours(hub, folder, tmp_path, capsys):
     hub.commit("org/letters", {"model.safetensors": b"damaged"})
     assert main(["hub", "pull", "org/letters", "--out", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        (b"<html>log in</html>", 200, "cannot be used (JSONDecodeError: "),
+        ([1], 200, "cannot be used (TypeError: "),
+        (b"overloaded", 500, "the server answered Server error '500 Internal Server Error'"),
+    ],
+)
+def test_hub_that_answers_something_else(hub, folder, tmp_path, capsys, monkeypatch, answer, status, said):
+    def serve(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.answer(answer, status)
+
+    monkeypatch.setattr(Handler, "serve", serve)
+    for command in (
+        ["pull", "org/letters", "--out", str(tmp_path / "out")],
+        ["push", str(folder), "org/new"],
+    ):
+        assert main(["hub", *command]) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert said in line
+    assert not (tmp_path / "out").exists()

@@ -127,6 +127,15 @@ def test_completion_knows_nested_commands_and_their_options(capsys: pytest.Captu
     assert main(["completion", "bash"]) == 0
     script = capsys.readouterr().out
     assert "leave-one-out" in script and "--allow-leak" in script and "zero_shot" in script
+    for option in (
+        "--cluster",
+        "--cluster-config",
+        "--cancel-on-interrupt",
+        "--shards",
+        "--shard",
+        "--merge",
+    ):
+        assert option in script.replace(")", " ").split()
     check = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert check.returncode == 0, check.stderr
 

@@ -228,6 +228,16 @@ def test_recordings_that_share_signers_through_others_are_in_one_split():
     assert set(SplitRule((0, 0, 100)).assign({"a": {""}, "b": {""}, "c": {""}}).values()) == {"test"}
 
 
+def test_a_list_of_splits_with_two_columns_of_one_name(recordings, tmp_path, capsys):
+    listed = tmp_path / "splits.csv"
+    listed.write_text("recording,split,split\ntalk,train,test\n")
+    words = ("from-subtitles", recordings, "--out", tmp_path / "t.csv", "--split-file")
+    assert table(*words, listed) == 2
+    assert "splits.csv: there are two columns 'split': remove or rename one." in capsys.readouterr().err
+    assert table(*words, tmp_path / "none.csv") == 2
+    assert "there is no file" in (said := capsys.readouterr().err) and "corpus" not in said
+
+
 def test_a_file_name_that_is_not_utf8_is_refused(tmp_path, capsys):
     pose(tmp_path / "in" / "A" / "a.pose").rename(tmp_path / "in" / "A" / os.fsdecode(b"\xff.pose"))
     assert table("from-folders", tmp_path / "in", "--out", tmp_path / "t.csv") == 2

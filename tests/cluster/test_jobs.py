@@ -173,7 +173,8 @@ def test_a_job_that_leaves_the_queue_without_a_status_has_failed(slurm, monkeypa
     monkeypatch.setattr("mmpt.cluster.submission.RESULT_DELAY", 0.3)
     cluster = slurm()
     assert run_jobs(cluster, [cluster.job("a", [shell("true")])], shown=False) == [137]
-    assert "a failed (exit status 137): it was killed or cancelled (log: " in caplog.text
+    why = "it was killed or cancelled, or a command of cluster.setup failed"
+    assert f"a failed (exit status 137): {why} (log: " in caplog.text
 
 
 def test_a_job_that_the_cluster_requeues_has_not_ended(slurm):

@@ -140,6 +140,16 @@ def test_unreadable_files(yaml, text):
         load_config(yaml(text))
 
 
+def test_a_folder_and_a_broken_link_are_no_config_files(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "link.yaml").symlink_to("nowhere")
+    for name in ("folder.yaml", "link.yaml"):
+        with pytest.raises(
+            UserError, match=rf"{name} is a folder or a broken link; a YAML file was expected\.$"
+        ):
+            load_config(tmp_path / name)
+
+
 def test_includes_cannot_loop(yaml):
     yaml("includes: x.yaml", "y.yaml")
     with pytest.raises(UserError, match="includes itself"):

@@ -173,3 +173,14 @@ def test_runs_as_jobs_of_a_cluster_are_recorded_and_a_failed_one_says_why(
     assert run_all([good, bad], launcher=ClusterTrainings(args, tiny_yaml, ())) == [bad]
     assert good.results() is not None and bad.results() is None
     assert "seed13 failed (exit status 3)" in (bad.folder / "log.txt").read_text()
+
+
+def test_only_checkpoints_of_the_training_are_deleted(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    ours = ["checkpoint_best.pt", "checkpoint12.pt", "checkpoint_3_200.pt", "checkpoint.best_loss_1.234.pt"]
+    theirs = ["checkpoint_mine.pt", "weights.pt", "checkpoint_best.pt.old"]
+    (tmp_path / "1").mkdir()
+    for name in ours + theirs:
+        (tmp_path / "1" / name).write_bytes(b"x")
+    assert run_all(series(tiny_yaml, tmp_path, 1)) == []
+    left = {path.name for path in (tmp_path / "1").glob("*.pt*")}
+    assert left == set(theirs)

@@ -54,3 +54,12 @@ def test_export_lexicon_replaces_its_own_files_only(exported, tmp_path, capsys):
     (out / "table.csv").write_text("corrected by hand")
     assert main(["--out", str(out)]) == 2
     assert (out / "table.csv").read_text() == "corrected by hand"
+
+
+def test_export_lexicon_of_other_clips_needs_force(exported, tmp_path, capsys):
+    out = shutil.copytree(exported, tmp_path / "out")
+    before = (out / "table.csv").read_bytes()
+    assert main(["--out", str(out), "--everything"]) == 2
+    assert "clips: none there, all now" in capsys.readouterr().err
+    assert (out / "table.csv").read_bytes() == before
+    assert main(["--out", str(out), "--everything", "--force"]) == 0

@@ -66,3 +66,19 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
         gap_effect, "hidden_frames", Mock(side_effect=[np.zeros(20, bool), KeyboardInterrupt])
     )
     assert main(["--write", str(tmp_path / "out")]) == 130 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--write", "out", "--shares", "0.1", "0.2"], "--write takes one of --shares"),
+        (["--write", "out", "--seeds", "1", "2"], "--write takes one of --shares and one of --seeds"),
+        (["model", "--write", "out"], "no model"),
+        (["model", "--config", "x.yaml", "--seeds", "1", "1"], "--seeds 1 1: expected each value once"),
+        (["model", "--config", "x.yaml", "--fill", "-1"], "--fill -1: expected 1 or more frames"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(options) == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

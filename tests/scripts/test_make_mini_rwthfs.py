@@ -107,8 +107,23 @@ def test_mini_rwthfs_videoclip_checkpoint(tmp_path, data_dir, monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["clips", "--signers", "xyz"], ["clips", "--frames", "0"], ["poses", "--clips", "nowhere"]],
+    [
+        ["clips", "--signers", "xyz"],
+        ["clips", "--frames", "0"],
+        ["clips", "--letters", ""],
+        ["clips", "--letters", "A1"],
+        ["poses", "--clips", "nowhere"],
+    ],
 )
 def test_mini_rwthfs_errors(arguments, tmp_path, capsys):
     assert make_mini_rwthfs.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert "error:" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_mini_rwthfs_keeps_the_real_videos(tmp_path, capsys):
+    video = tmp_path / "1_1_1_cam2.mpg"
+    video.write_bytes(b"real")
+    arguments = ["clips", "--out", str(tmp_path), "--letters", "A", "--signers", "gsg"]
+    assert make_mini_rwthfs.main(arguments) == 2
+    assert "holds files of others, such as the real videos" in capsys.readouterr().err
+    assert video.read_bytes() == b"real" and list(tmp_path.iterdir()) == [video]

@@ -100,6 +100,13 @@ sys.exit(command(["--help"]))
     assert ended.returncode == 2 and ended.stderr.startswith("error: the disk is full"), ended.stderr
 
 
+def test_text_that_is_not_unicode_is_one_line(tmp_path, capsys):
+    assert run_cli(lambda: (tmp_path / "x").write_text("of \udcff", encoding="utf-8")) == 2
+    assert capsys.readouterr().err == "error: 'of \\udcff' is not valid Unicode text: give it as UTF-8.\n"
+    with pytest.raises(UnicodeEncodeError):
+        run_cli(lambda: (tmp_path / "x").write_text("é", encoding="ascii"))
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), RuntimeError("a bug")])
 def test_run_cli_bug_keeps_its_traceback(error):
     with pytest.raises(type(error)):

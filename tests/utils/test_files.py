@@ -62,3 +62,11 @@ def test_file_in_refuses_names_that_lead_out_of_the_folder(tmp_path: Path, name:
     with pytest.raises(UserError, match=r"expected a path inside it|not UTF-8"):
         file_in(tmp_path, name)
     assert file_in(tmp_path, "a/..b..") == tmp_path / "a" / "..b.."
+
+
+def test_errors_of_pyav_name_the_file(tmp_path: Path) -> None:
+    import av
+
+    with pytest.raises(PermissionError) as raised, atomic_write(tmp_path / "a.mpg") as temporary:
+        raise av.error.PermissionError(errno.EACCES, "Permission denied", str(temporary))
+    assert raised.value.filename == str(tmp_path / "a.mpg")
