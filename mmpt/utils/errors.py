@@ -49,6 +49,7 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
     try:
         with sigterm_as_interrupt():
             try:
+                _refuse_empty_arguments()
                 status = main(*args) or 0
             except SystemExit:  # after --help
                 sys.stdout.flush()
@@ -73,6 +74,16 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _refuse_empty_arguments() -> None:
+    """Raises UserError: an empty path is the current folder, where `--out "$UNSET"` would write."""
+    if "" in sys.argv[1:]:
+        before = sys.argv[sys.argv.index("", 1) - 1]
+        raise UserError(
+            f"the argument after {before!r} is empty (a shell variable that is not set?): give a value, or "
+            "leave it out."
+        )
 
 
 def _open_closed_streams() -> None:

@@ -19,6 +19,12 @@ def ends(error: BaseException):
     return run_cli(main)
 
 
+def test_run_cli_refuses_empty_arguments(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["signclip", "convert", "run", "--out", ""])
+    assert run_cli(lambda: pytest.fail("it was run")) == 2
+    assert capsys.readouterr().err.startswith("error: the argument after '--out' is empty")
+
+
 def test_run_cli_user_error_is_one_line(capsys):
     assert ends(UserError("no such clip")) == 2
     assert capsys.readouterr().err == "error: no such clip\n"
