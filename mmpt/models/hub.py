@@ -202,7 +202,7 @@ def _hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
             message = f"HF_HUB_OFFLINE is set, and {there} is not in the cache: unset it"
         else:
             message = f"{there} cannot be reached and is not in the cache: check the network"
-        raise MissingDataError(f"{message}, or give a local model folder.") from error
+        raise MissingDataError(f"{message}, or use a local model folder.") from error
     except UserError:
         raise
     except (ValueError, TypeError, KeyError) as error:  # such as the login page of a network

@@ -151,8 +151,10 @@ def folder_rows(folder: Path, rules: TableRules) -> list[Row]:
             f"{folder}: expected CLASS/CLIP for all clips, or SPLIT/CLASS/CLIP with the splits "
             f"{', '.join(SPLIT_NAMES)}; got {some_of(wrong)}."
         )
-    if split_folders and rules.split.file:
-        raise UserError(f"{folder}: its folders are the splits: leave out --split-file.")
+    if split_folders and rules.split.options:
+        raise UserError(
+            f"{folder}: its folders are the splits: leave out {' and '.join(rules.split.options)}."
+        )
     named = signers(rules.signer, [clip.name for clip in clips]) if rules.signer else {}
     if split_folders:
         splits = {clip.name: SPLIT_NAMES[parts[clip][0].lower()] for clip in clips}

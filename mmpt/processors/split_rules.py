@@ -60,13 +60,14 @@ class SplitRule:
     """How recordings are assigned to splits; never one to two.
 
     file: CSV with the columns recording and split. Else by a hash of the seed and the name: shares: of train,
-    valid and test, in percent. by: "recording" or "signer".
+    valid and test, in percent. by: "recording" or "signer". options: those of the command line that gave it.
     """
 
     shares: tuple[float, float, float] = (80, 10, 10)
     by: str = "recording"
     seed: int = 0
     file: Path | None = None
+    options: tuple[str, ...] = ()
 
     def assign(self, signers_of: Mapping[str, Collection[str]]) -> dict[str, str]:
         """Name of a recording -> train, valid or test. signers_of: its name -> its signers.

@@ -150,6 +150,8 @@ def test_split_file(recordings, tmp_path, capsys):
     listed.write_text("\n".join(["recording,split", *lines]))
     assert table(*words) == 0
     assert [row.split for row in read_table(tmp_path / "t.csv").rows][:9:3] == ["valid", "test", "train"]
+    assert table(*words, "--seed", 0, "--split", "50/25/25") == 2
+    assert "--split-file names the splits: leave out --split and --seed." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -215,9 +217,9 @@ def test_folders_of_splits(tmp_path, capsys):
         ("train/tree/a", "tree", "train"),
         ("val/tree/a", "tree", "valid"),
     ]
-    (tmp_path / "splits.csv").write_text("recording,split\n")
-    assert table("from-folders", tmp_path / "in", "--out", out, "--split-file", tmp_path / "splits.csv") == 2
-    assert "leave out --split-file" in capsys.readouterr().err
+    for option, value in (("--split-file", tmp_path / "splits.csv"), ("--split", "70/20/10"), ("--seed", 0)):
+        assert table("from-folders", tmp_path / "in", "--out", out, option, value) == 2
+        assert f"its folders are the splits: leave out {option}." in capsys.readouterr().err
 
 
 def test_recordings_that_share_signers_through_others_are_in_one_split():

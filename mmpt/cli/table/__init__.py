@@ -26,18 +26,13 @@ def add_table_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--signed-language", metavar="CODE", help="written to each row, such as ase")
     parser.add_argument("--spoken-language", metavar="CODE", help="written to each row, such as en")
     group = parser.add_argument_group("splits (a recording is in one split only)")
-    group.add_argument(
-        "--split",
-        default="80/10/10",
-        metavar="TRAIN/VALID/TEST",
-        help="percent, by a hash (default: %(default)s)",
-    )
+    group.add_argument("--split", metavar="TRAIN/VALID/TEST", help="percent, by a hash (default: 80/10/10)")
     group.add_argument(
         "--split-by",
         choices=["recording", "signer"],
         help="what the hash divides (default: signer with --signer, else recording)",
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of the hash (default: %(default)s)")
+    group.add_argument("--seed", type=int, help="seed of the hash (default: 0)")
     group.add_argument(
         "--split-file",
         type=Path,
@@ -65,11 +60,19 @@ def rules(args: argparse.Namespace) -> "TableRules":
     fps = getattr(args, "fps", None)
     if fps is not None and not 0 < fps < float("inf"):
         raise UserError(f"--fps {fps}: expected a positive number.")
+    given = {"--split": args.split, "--split-by": args.split_by, "--seed": args.seed}
+    options = [option for option, value in given.items() if value is not None]
+    if args.split_file:
+        if options:
+            raise UserError(f"--split-file names the splits: leave out {' and '.join(options)}.")
+        options = ["--split-file"]
     by = args.split_by or ("signer" if args.signer else "recording")
     values = {"signed_language": args.signed_language, "spoken_language": args.spoken_language}
     return TableRules(
         args.out,
-        SplitRule(parse_shares(args.split), by, args.seed, args.split_file),
+        SplitRule(
+            parse_shares(args.split or "80/10/10"), by, args.seed or 0, args.split_file, tuple(options)
+        ),
         args.signer,
         fps,
         args.suffix,
