@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from mmpt.registry import nearest
@@ -29,16 +30,21 @@ def read_elan(
 
     tiers: their names (default: all). An annotation of a tier that depends on another one has the time of the
     annotation that it refers to. Annotations without a time are left out and counted. The signer is the
-    tier's participant. Raises UserError for a missing tier, and for a file that ELAN would not open.
+    tier's participant. Times are those of the linked media: if ELAN shifts these (a synchronised camera), the
+    captions are moved, and counted. Raises UserError for a missing tier, for a file that ELAN would not open,
+    and for media that are shifted differently, unless one has the name of the file.
     """
     eaf = _parsed(Path(path))
     for tier in tiers:
         if tier not in eaf.tiers:
             known = ", ".join(repr(name) for name in eaf.tiers) or "none"
             raise UserError(f"{path}: there is no tier {tier!r}.{nearest(tier, eaf.tiers)} Tiers: {known}.")
+    shift = _media_shift(Path(path), eaf)
     with collected(findings) as found:
         cues = [cue for tier in tiers or eaf.tiers for cue in _cues(Path(path), eaf, tier, found)]
-        return tidy(cues, offset_ms, found)
+        moved = f"ELAN annotations whose video is shifted by {shift} ms in ELAN, moved"
+        found.add(moved, str(path), len(cues) if shift else 0)
+        return tidy(cues, offset_ms + shift, found)
 
 
 def tier_names(path: str | Path) -> list[str]:
@@ -137,6 +143,25 @@ def _parsed(path: Path) -> "Eaf":
                 "save it in ELAN."
             )
     return eaf
+
+
+def _media_shift(path: Path, eaf: "Eaf") -> int:
+    """The time in the recording, in milliseconds, at which the annotations have time 0 (TIME_ORIGIN)."""
+    media = [
+        (re.split(r"[/\\]", unquote(item.get("MEDIA_URL", "")))[-1], item) for item in eaf.media_descriptors
+    ]
+    named = [pair for pair in media if Path(pair[0]).stem.casefold() == path.stem.casefold()] or media
+    videos = [pair for pair in named if pair[1].get("MIME_TYPE", "").startswith("video")] or named
+    shifts = {name: item.get("TIME_ORIGIN") or "0" for name, item in videos}
+    if wrong := [value for value in shifts.values() if not re.fullmatch(r"-?[0-9]{1,12}", value)]:
+        raise UserError(f"{path}: the TIME_ORIGIN {wrong[0]!r} is no number of milliseconds.")
+    if len({int(value) for value in shifts.values()}) > 1:
+        raise UserError(
+            f"{path}: ELAN shifts its media differently ("
+            + ", ".join(f"{name} by {value} ms" for name, value in shifts.items())
+            + "): give the file and the recording the name of one of them."
+        )
+    return int(next(iter(shifts.values()), 0))
 
 
 def _cues(path: Path, eaf: "Eaf", tier: str, found: Findings) -> Iterator[tuple[str, Caption]]:

@@ -50,6 +50,51 @@ def eaf(tmp_path: Path) -> Path:
     return path
 
 
+def with_media(eaf: Path, *media: tuple[str, str, str | None]) -> None:
+    """Link media (URL, MIME type, TIME_ORIGIN)."""
+    lines = [
+        f'<MEDIA_DESCRIPTOR MEDIA_URL="{url}" MIME_TYPE="{kind}"'
+        + (f' TIME_ORIGIN="{origin}"/>' if origin is not None else "/>")
+        for url, kind, origin in media
+    ]
+    header = '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">'
+    eaf.write_text(EAF.replace(f"{header[:-1]}/>", f"{header}{''.join(lines)}</HEADER>"), encoding="utf-8")
+
+
+FRONT, SIDE = ("file:///C:/my%20films/A.mp4", "video/mp4"), ("./side.mp4", "video/mp4")
+
+
+@pytest.mark.parametrize(
+    "media, shift",
+    [
+        ([(*FRONT, None), (*SIDE, "4000")], 0),
+        ([(*SIDE, "4000"), (*FRONT, "250")], 250),
+        ([(*FRONT, "-200"), ("a.wav", "audio/x-wav", "4000")], -200),
+        ([(*SIDE, "4000"), ("x.wav", "audio/x-wav", None)], 4000),
+    ],
+)
+def test_elan_times_are_those_of_the_video_with_the_name_of_the_file(eaf, media, shift):
+    with_media(eaf, *media)
+    found = Findings()
+    captions = read_elan(eaf, ["Words"], offset_ms=50, findings=found)
+    assert {(caption.start_ms, caption.end_ms) for caption in captions} == {(950 + shift, 1550 + shift)}
+    moved = f"ELAN annotations whose video is shifted by {shift} ms in ELAN, moved"
+    assert found.counts.get(moved) == (2 if shift else None)
+
+
+@pytest.mark.parametrize(
+    "media, message",
+    [
+        ([(*SIDE, "4000"), ("back.mp4", "video/mp4", None)], r"side.mp4 by 4000 ms, back.mp4 by 0 ms"),
+        ([(*FRONT, "soon")], "the TIME_ORIGIN 'soon' is no number of milliseconds"),
+    ],
+)
+def test_elan_media_whose_shift_is_not_known_are_an_error(eaf, media, message):
+    with_media(eaf, *media)
+    with pytest.raises(UserError, match=message):
+        read_elan(eaf, ["Words"])
+
+
 def test_elan_tiers_by_name_and_dependent_tiers_through_their_parents(eaf):
     found = Findings()
     assert read_elan(eaf, ["Gloss_RH"], findings=found) == [Caption(900, 1500, "TREE", "Gloss_RH", "S1")]
