@@ -136,12 +136,16 @@ def _protocol_override(args: argparse.Namespace) -> None:
 def _evaluate_config(args: argparse.Namespace) -> None:
     """Evaluate the checkpoint that a task config names, save the report and print its table."""
     from mmpt.config import load_config
+    from mmpt.config.fairseq_options import option
+    from mmpt.config.run_folder import warn_if_moved
     from mmpt.evaluators.evaluation import evaluate_task
     from mmpt.tasks import Task
     from mmpt.utils.allocator import keep_freed_memory
 
     keep_freed_memory()
     config = load_config(args.taskconfig, args.overrides)
+    if not option(config.fairseq, "path"):
+        warn_if_moved(args.taskconfig, config.fairseq)
     print(evaluate_task(Task(config), args.taskconfig, args.command_line, args.force, args.sharding))
 
 

@@ -1,6 +1,7 @@
 """The files of a training run, in the folder `fairseq.checkpoint.save_dir`."""
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import yaml
 
 from mmpt.config.fairseq_options import option
 from mmpt.utils.files import read_text
+
+log = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
 BEST = "checkpoint_best.pt"
@@ -30,6 +33,21 @@ _OTHER_ENDS = ("patience", "max_update", "stop_time_hours")
 def save_dir(groups: dict[str, Any]) -> Path:
     """Folder of a run's checkpoints. groups: the `fairseq` section of a config."""
     return Path(str(option(groups, "save_dir", _DEFAULT_SAVE_DIR)))
+
+
+def warn_if_moved(config_file: str, groups: dict[str, Any]) -> None:
+    """Warn if a config is that of a run in its own folder, but names another folder.
+
+    The run was moved or copied, and its config.yaml names the folder where it was trained.
+    """
+    here, named = Path(config_file).parent, save_dir(groups)
+    of_run = Path(config_file).name == SAVED_CONFIG and any((here / name).is_file() for name in (LAST, BEST))
+    if of_run and here.resolve() != named.resolve():
+        log.warning(
+            "%s lies beside the checkpoints of a run, but names %s as their folder, which is used: for those "
+            "beside it, add fairseq.checkpoint.save_dir=%s",
+            *(config_file, named, here),
+        )
 
 
 def unfinished(checkpoint: Path) -> str | None:

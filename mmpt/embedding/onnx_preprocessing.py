@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpt import __version__
 from mmpt.pose import components, hands
-from mmpt.pose.features import HAND_FRAMES
+from mmpt.pose.features import HAND_FRAMES, PER_HAND
 from mmpt.pose.people import choose_people
 from mmpt.pose.smoothing import SMOOTH_PARAMETERS, SMOOTHERS, Smoothing
 from mmpt.signwriting import ids
@@ -107,7 +107,10 @@ def _pose_features(model: "SignCLIP") -> dict[str, Any]:
         "velocity": "append the change since the previous frame, per 1/25 s; 0 where either value is missing"
         if options.velocity
         else None,
-        "presence": "append 1 for each hand that was found, 0 otherwise" if options.presence else None,
+        **{
+            name: _description(numbers.function) if getattr(options, name) else None
+            for name, numbers in PER_HAND.items()
+        },
     }
     return {
         "source": "landmarks of any estimator, named as those of MediaPipe Holistic: x, y in pixels (y down)"
@@ -164,5 +167,6 @@ def _text(model: "SignCLIP", files: list[str]) -> dict[str, Any]:
 
 
 def _description(function: Any) -> str:
-    """Its docstring after the summary."""
-    return " ".join(function.__doc__.partition("\n\n")[2].split())
+    """Its docstring after the summary, or the summary if there is nothing else."""
+    summary, _, rest = function.__doc__.partition("\n\n")
+    return " ".join((rest or summary).split())

@@ -4,6 +4,7 @@ A run is a config with overrides and a folder. A finished run with the same sett
 interrupted one is resumed. Checkpoints are deleted once the results are complete.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -224,6 +225,15 @@ class Processes:
     def start(self, run: Run, command: Sequence[str]) -> "subprocess.Popen[bytes]":
         """See Launcher."""
         with open(_log(run), "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the run ends: it inherits the file
+            except BlockingIOError:
+                raise UserError(
+                    f"{run.folder} is in use by another experiment: wait for it, or give another folder with "
+                    "--out."
+                ) from None
+            except OSError as error:
+                log.warning("%s: this file system has no locks (%s)", run.folder, error.strerror)
             # its own process group: Ctrl-C reaches it once, through us
             return subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, process_group=0

@@ -1,12 +1,13 @@
-"""Prepared clip -> feature vectors: coordinates or hand features, velocity, one number per hand."""
+"""Prepared clip -> feature vectors: coordinates or hand features, velocity, numbers per hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from mmpt.config.dataset_options import FrameFeatures
 from mmpt.pose import hands
-from mmpt.pose.clip import PoseClip
+from mmpt.pose.clip import Point, PoseClip
 from mmpt.pose.components import (
     CANONICAL,
     FACE,
@@ -26,13 +27,29 @@ HAND_FRAMES = {
 }
 
 
-def presence(clip: PoseClip, hands: Sequence[str]) -> np.ndarray:
-    """Whether each hand is visible, bool [T, hands]."""
-    return np.stack([clip.component(name)[1].any(axis=1) for name in hands], axis=1)
+def presence(clip: PoseClip, hand: str) -> np.ndarray:
+    """Whether a hand is visible, [T, 1].
+
+    Append 1 for each hand that was found, 0 otherwise.
+    """
+    return clip.component(hand)[1].any(axis=1, keepdims=True)
 
 
-#: option -> function of a clip and its hands, [T, hands]: one number for each hand, appended to the features
-PER_HAND = {"presence": presence}
+@dataclass(frozen=True)
+class PerHand:
+    """Numbers that are appended to the features for each hand.
+
+    function: of a clip and the name of a hand, [T, size]; its docstring after the summary describes it for
+    users of ONNX. points: landmarks that it reads besides those of the hand.
+    """
+
+    function: Callable[[PoseClip, str], np.ndarray]
+    size: int = 1
+    points: tuple[Point, ...] = ()
+
+
+#: option of FrameFeatures -> numbers
+PER_HAND = {"presence": PerHand(presence)}
 
 
 class PoseFeatures:
@@ -48,7 +65,7 @@ class PoseFeatures:
         self.components = component_names(pose_components)
         self.hands = [name for name in self.components if name in HANDS]
         self.options = options
-        self.per_hand = [name for name in PER_HAND if getattr(options, name)]
+        self.per_hand = [numbers for name, numbers in PER_HAND.items() if getattr(options, name)]
         self.axes = 2 if layout == CANONICAL else 3
         self._layout = layout
         self._pose_components = pose_components
@@ -56,7 +73,11 @@ class PoseFeatures:
     def dim(self, face_points: int) -> int:
         """Feature dimension, for a whole face of `face_points` points."""
         width = sum(self._sizes(face_points).values())
-        return width * (2 if self.options.velocity else 1) + len(self.hands) * len(self.per_hand)
+        return width * (2 if self.options.velocity else 1) + self._appended
+
+    @property
+    def _appended(self) -> int:
+        return len(self.hands) * sum(numbers.size for numbers in self.per_hand)
 
     def _sizes(self, face_points: int) -> dict[str, int]:
         """Component -> how many numbers describe it."""
@@ -77,7 +98,8 @@ class PoseFeatures:
         blocks = [out]
         if self.options.velocity:
             blocks.append(_velocity(out, rate))
-        blocks += [PER_HAND[name](clip, self.hands).astype(np.float32) for name in self.per_hand]
+        for numbers in self.per_hand:
+            blocks += [numbers.function(clip, hand).astype(np.float32) for hand in self.hands]
         return np.concatenate(blocks, axis=1) if len(blocks) > 1 else out
 
     def blank(self, features: np.ndarray) -> bool:
@@ -99,7 +121,7 @@ class PoseFeatures:
 
     def _hand_columns(self, width: int) -> np.ndarray:
         """The columns of the hands' coordinates in features of `width` numbers, bool [width]."""
-        coordinates = (width - len(self.hands) * len(self.per_hand)) // (2 if self.options.velocity else 1)
+        coordinates = (width - self._appended) // (2 if self.options.velocity else 1)
         sizes = self._sizes(0) | {FACE: 0}
         sizes[FACE] = coordinates - sum(sizes.values())  # its number of points differs
         columns = np.zeros(width, dtype=bool)

@@ -315,12 +315,26 @@ def _check(options: PoseOptions, features: PoseFeatures, normalize_hand: bool, m
         raise UserError(f"face_points: got {options.face_points!r}; expected null, 468 or 478")
     if options.pose_layout == CANONICAL:
         _check_canonical(options, features)
+    _check_points(options)
     if options.person not in RULES:
         raise UserError(f"person: got {options.person!r}; expected one of {', '.join(RULES)}")
     if options.smooth not in (None, *SMOOTHERS):
         raise UserError(f"smooth: got {options.smooth!r}; expected null or one of {', '.join(SMOOTHERS)}")
     if max_video_len < 1:
         raise UserError(f"max_video_len: got {max_video_len}; expected at least 1")
+
+
+def _check_points(options: PoseOptions) -> None:
+    """Raises UserError if numbers for each hand read landmarks that are not selected."""
+    face_points = options.face_points or FACE_SIZES[0]
+    selected = set(selected_points(options.pose_components, face_points, options.pose_layout))
+    for option, numbers in PER_HAND.items():
+        lacking = [point for point in numbers.points if point not in selected]
+        if getattr(options, option) and lacking:
+            raise UserError(
+                f"{option}: True needs {', '.join(map(' '.join, lacking))}, which pose_components and "
+                "pose_layout do not select: select them, or set it to false"
+            )
 
 
 def _check_canonical(options: PoseOptions, features: PoseFeatures) -> None:

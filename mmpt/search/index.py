@@ -178,7 +178,10 @@ class Index:
         rows = [int(row) for row in fitting if self.name(row) == name]
         if len(rows) != 1:
             found = f"{len(rows)} entries" if rows else "no entry"
-            raise UserError(f"the index {self.folder} has {found} named {name!r}: expected one.")
+            raise UserError(
+                f"the index {self.folder} has {found} named {name!r}: "
+                "expected the id of one entry, as the hits of a query show it."
+            )
         return rows[0]
 
     def check_model(self, fingerprint: str | None, what: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mmpt import __version__
 from mmpt.config import Config, load_config, save_config
 from mmpt.config.fairseq_options import option, to_argv
-from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, TOKENIZER, VERSION, save_dir
+from mmpt.config.run_folder import DATA, LAST, SAVED_CONFIG, TOKENIZER, VERSION, save_dir, warn_if_moved
 from mmpt.evaluators.evaluation import check_results
 from mmpt.losses import needs_common_batches
 from mmpt.models.building import shapes_only
@@ -119,6 +119,7 @@ def prepare(config_file: str, overrides: Sequence[str] = ()) -> TrainingPlan:
     task = Task(config)
     task.build_loss()  # refuses options that it does not have
     check_options(config, config_file)
+    warn_if_moved(config_file, config.fairseq)
     start = find_start(config.fairseq)
     if not start.own:
         check_foreign(save_dir(config.fairseq))

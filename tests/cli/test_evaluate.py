@@ -231,3 +231,13 @@ def test_predict_is_an_alias_of_evaluate(tmp_path, capsys):
     )
     done = run_code(script.format(str(tmp_path / "none.yaml")))
     assert done.returncode == 2 and "use signclip evaluate" in done.stderr
+
+
+@pytest.mark.parametrize("named", [[], ["fairseq.common_eval.path=other.pt"]])
+def test_evaluate_warns_of_a_moved_run(tiny_yaml, tmp_path, caplog, named):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    shutil.copy(tiny_yaml, moved / "config.yaml")
+    (moved / "checkpoint_best.pt").touch()
+    assert main([str(moved / "config.yaml"), *named]) == 2
+    assert (f"add fairseq.checkpoint.save_dir={moved}" in caplog.text) == (not named)

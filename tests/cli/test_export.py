@@ -153,12 +153,14 @@ def test_preprocessing_describes_what_the_model_reads(tiny_yaml, model_folder):
         "dataset.person=tracked",
         "dataset.fill_gaps=3",
         "dataset.smooth=one_euro",
-        "model.vfeat_dim=69",
+        "dataset.presence=true",
+        "model.vfeat_dim=70",
     ]
     other = describe(make_model(tiny_yaml, *palm), [])["video"]["features"]
     assert {"scale_depth", "frames", "hand_frame", "person", "fill_gaps"} <= set(other["steps"])
     assert other["steps"]["smooth"].startswith("smooth_cutoff 2, smooth_beta 2. cutoff: Hz")
     assert other["clip_frames"] == 8
+    assert other["steps"]["presence"] == "Append 1 for each hand that was found, 0 otherwise."
     assert other["steps"]["hand_frame"].startswith("hand: float [T, 21, 3]")
 
 

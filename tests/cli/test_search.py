@@ -142,7 +142,7 @@ def test_search_errors_are_one_line_and_status_2(
         (["query", index], "no query: give"),
         (["query", index, "--text", "B"], "need --model FOLDER"),
         (["query", index, "--like", poses[0].stem, "-k", "0"], "-k 0: expected at least 1"),
-        (["query", index, "--like", "nobody"], "has no entry named 'nobody'"),
+        (["query", index, "--like", "nobody"], "named 'nobody': expected the id of one entry, as the hits"),
         (["query", index, "--text", "B", "--left-handed"], "--left-handed is for --pose"),
         (["query", index, "--text", "B", "--model", other], "another model"),
         (["query", index, "--npy", str(tmp_path / "wide.npy")], "dimension 33"),

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mmpt.config.run_folder import unfinished
+from mmpt.config.run_folder import unfinished, warn_if_moved
 
 SIXTY = "fairseq: {{optimization: {{max_epoch: 60, max_update: 0{}}}}}"
 
@@ -36,3 +36,23 @@ def test_unfinished_training(tmp_path, metrics, config, reached):
 def test_unfinished_does_not_wait_for_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "metrics.jsonl")
     assert unfinished(tmp_path / "checkpoint_best.pt") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoint", "named", "warned"),
+    [
+        ("config.yaml", "checkpoint_last.pt", "old", True),
+        ("config.yaml", "checkpoint_best.pt", "old", True),
+        ("config.yaml", "checkpoint_last.pt", "link", False),
+        ("config.yaml", "model.pt", "old", False),
+        ("other.yaml", "checkpoint_last.pt", "old", False),
+    ],
+)
+def test_moved_run_is_a_warning(tmp_path, caplog, name, checkpoint, named, warned):
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / checkpoint).touch()
+    (tmp_path / "link").symlink_to(new)
+    groups = {"checkpoint": {"save_dir": str(tmp_path / named)}}
+    warn_if_moved(str(new / name), groups)
+    assert (f"add fairseq.checkpoint.save_dir={new}" in caplog.text) == warned

@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mmpt.experiments import runs
-from mmpt.experiments.runs import Run, run_all
+from mmpt.experiments.runs import Processes, Run, run_all
 from mmpt.utils.errors import UserError
 from tests.conftest import ROOT
 
@@ -69,6 +70,18 @@ def test_runs_continue_after_a_failure_and_say_why(
     assert f"seed13 failed (exit status 3): error: no luck (log: {tmp_path / '13'}" in caplog.text
     assert all_runs[1].results() is not None
     assert all_runs[0].results() is None
+
+
+def test_runs_of_another_experiment_are_not_started(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
+    (run,) = series(tiny_yaml, tmp_path, 1)
+    run.folder.mkdir()
+    first = Processes(1)
+    other = first.start(run, [sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(UserError, match=rf"^{run.folder} is in use by another experiment: wait for it"):
+        run_all([run])
+    assert not calls.exists() and other.poll() is None
+    first.stop([other])
+    assert run_all([run]) == [] and run.results() is not None
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 100_000])

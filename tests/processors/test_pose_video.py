@@ -9,6 +9,7 @@ from mmpt.config import DatasetConfig
 from mmpt.config.dataset_options import PoseAugmentation, PoseOptions
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import LEFT_HAND, POSE, RIGHT_HAND
+from mmpt.pose.features import PER_HAND, PerHand
 from mmpt.pose.reader import from_pose, read_pose
 from mmpt.pose.span import Span
 from mmpt.pose.store import StoreRequest
@@ -120,6 +121,43 @@ def test_presence_and_velocity(pose):
     moving = here[1:] & here[:-1]
     np.testing.assert_allclose(out[1:, 63:126][moving], np.diff(plain, axis=0)[moving], atol=1e-6)
     assert not out[0, 63:126].any() and not out[1:, 63:126][~moving].any()
+
+
+def tips_and_nose(clip: PoseClip, hand: str) -> np.ndarray:
+    nose = clip.data[:, clip.index(POSE, "NOSE"), :1]
+    return np.concatenate([clip.data[:, clip.index(hand, "THUMB_TIP"), :1], nose], axis=1)
+
+
+def test_several_numbers_for_each_hand_follow_velocity(monkeypatch):
+    monkeypatch.setitem(PER_HAND, "presence", PerHand(tips_and_nose, size=2, points=((POSE, "NOSE"),)))
+    components = [POSE, LEFT_HAND, RIGHT_HAND]
+    processor = make(pose_components=components, velocity=True, presence=True)
+    clip = processor.prepare.clip(fake_clip())
+    out = processor.features(clip)
+    assert out.shape[1] == processor.feature_dim == 2 * 225 + 4
+    expected = np.concatenate([tips_and_nose(clip, hand) for hand in (LEFT_HAND, RIGHT_HAND)], axis=1)
+    np.testing.assert_array_equal(out[:, -4:], expected)
+    coordinates = np.zeros_like(out)
+    coordinates[0, 99] = 1  # the first of the left hand, behind the body
+    assert not processor.blank(coordinates)
+    coordinates[0, 98:100] = 1, 0
+    assert processor.blank(coordinates)
+
+
+@pytest.mark.parametrize(
+    ("part", "point", "settings"),
+    [
+        (POSE, "NOSE", {"pose_components": [RIGHT_HAND]}),
+        (POSE, "MOUTH_LEFT", {"pose_layout": "canonical"}),
+        (POSE, "MOUTH_LEFT", {"pose_layout": "canonical", "pose_components": [POSE, RIGHT_HAND]}),
+    ],
+)
+def test_numbers_for_each_hand_need_their_landmarks(part, point, settings, monkeypatch):
+    monkeypatch.setitem(PER_HAND, "presence", PerHand(tips_and_nose, points=((part, point),)))
+    with pytest.raises(UserError, match=f"presence: True needs {part} {point}, which pose_components"):
+        make(presence=True, **settings)
+    make(**settings)
+    make(presence=True)
 
 
 def test_velocity_does_not_depend_on_frame_rate_or_sampling():

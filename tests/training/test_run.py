@@ -1,5 +1,7 @@
 """The plan of a training run: made once, written nothing."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -26,6 +28,17 @@ def test_prepare_and_preflight_load_the_config_and_build_the_task_once(tiny_yaml
     assert plan.config.fairseq["optimization"]["max_epoch"] == 2
     assert plan.start.kind is StartKind.SCRATCH
     assert not (tmp_path / "run").exists(), "nothing is written"
+
+
+def test_prepare_warns_of_a_moved_run(tiny_yaml, tmp_path, caplog):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    shutil.copy(tiny_yaml, moved / SAVED_CONFIG)
+    (moved / LAST).touch()
+    prepare(str(tiny_yaml))
+    assert "lies beside" not in caplog.text
+    plan = prepare(str(moved / SAVED_CONFIG))
+    assert f"add fairseq.checkpoint.save_dir={moved}" in caplog.text and plan.start.kind is StartKind.SCRATCH
 
 
 def test_argv_holds_config_overrides_and_options(tiny_yaml):
