@@ -272,7 +272,7 @@ def test_page_compares_runs_that_differ(window: Window, server: Server) -> None:
         assert [text.startswith("chance, ") for text in page.locator("thead th").all_inner_texts()][-2:] == [
             True, True]  # fmt: skip
         warnings = page.locator(".warning").all_inner_texts()
-        assert warnings[:2] == [f"{names[1]}: {HOSTILE}", f"{names[1]}: Lists 5 clips."]
+        assert warnings[:2] == [f"\u2068{names[1]}\u2069: {line}" for line in (HOSTILE, "Lists 5 clips.")]
         assert "does not list are not compared" in warnings[2]
         groups = page.get_by_role("combobox", name="Clips", exact=True).locator("option").all_inner_texts()
         assert [group.rpartition(" ")[2] for group in groups] == ["(0)", "(1)", "(0)", "(4)"]
@@ -335,8 +335,8 @@ def test_page_results_alone_and_side_by_side(window: Window, server: Server) -> 
         groups.wait_for()
         texts = groups.locator("option").all_inner_texts()
         assert texts == [
-            "Only run b is right (1)",
-            "Only run a is right (1)",
+            "Only \u2068run b\u2069 is right (1)",
+            "Only \u2068run a\u2069 is right (1)",
             "Both are wrong (0)",
             "Both are right (4)",
         ]

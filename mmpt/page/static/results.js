@@ -214,7 +214,7 @@ function clipDetail(view, answer, clips) {
  */
 export function compareView(first, second, names) {
   const warnings = [first, second].flatMap((view, n) =>
-    [...view.warnings, view.note].filter(Boolean).map((line) => warning(`${names[n]}: ${line}`)),
+    [...view.warnings, view.note].filter(Boolean).map((line) => warning(`${isolated(names[n])}: ${line}`)),
   );
   const a = first.answers[0];
   const b = second.answers.find(({ name }) => name === a?.name) ?? second.answers[0];
@@ -251,8 +251,8 @@ function comparedClips(first, second, a, b, names) {
     player.show(clip.pose, "This clip");
   });
   const groups = [
-    [`Only ${names[1]} is right`, [false, true]],
-    [`Only ${names[0]} is right`, [true, false]],
+    [`Only ${isolated(names[1])} is right`, [false, true]],
+    [`Only ${isolated(names[0])} is right`, [true, false]],
     ["Both are wrong", [false, false]],
     ["Both are right", [true, true]],
   ].map(([name, both]) => [name, clips.filter((clip) => clip.both.every((right, n) => right === both[n]))]);
@@ -265,7 +265,7 @@ function comparedClips(first, second, a, b, names) {
   const unlisted = [[first, a], [second, b]].some(([view, answer]) => view.clips.length < allClips(answer));
   return [
     el("p", {}, `${counted(clips.length, "clip")} of both runs; in the list: the right ${a.noun}, and the answers of the runs (${answers}).`),
-    unlisted ? warning("Clips that a report does not list are not compared. If it lists only wrong ones, no clip is right in one run only.") : null,
+    unlisted ? warning("Clips that a report does not list are not compared. One or both list only wrong clips, so clips that one run alone ranks right are missing here.") : null,
     choice.element,
     el("div", { class: "split" }, list.element, detail),
   ].filter(Boolean);
