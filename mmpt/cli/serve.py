@@ -8,11 +8,13 @@ and stops.
 """
 
 import argparse
+import itertools
 import logging
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from mmpt.cli.command import Command
 from mmpt.serving import DEFAULT_LIMITS, Limits
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace) -> None:
     if args.allow_video:
         need_packages("--allow-video", VIDEO)
     limits = _limits(args)
+    _check_token(args.token)
     from mmpt.serving import server
 
     opened = server.listen(args.host, args.port)
@@ -111,9 +114,15 @@ def run(args: argparse.Namespace) -> None:
 
     hosts = server.local_names(args.host) if local else None
     app = create_app(_content(args), limits, args.token, hosts, args.cors)
-    address = server.address_of(opened) + (f"#token={args.token}" if args.token else "")
+    address = server.address_of(opened) + (f"#token={quote(args.token, safe='')}" if args.token else "")
     log.info("serving %s at %s (Ctrl-C stops)", args.model, address)
     server.run(app, opened, limits)
+
+
+def _check_token(token: str | None) -> None:
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        got = "another one" if token else "an empty one"
+        raise UserError(f"--token or SIGNCLIP_TOKEN: expected printable ASCII without spaces, got {got}.")
 
 
 def _limits(args: argparse.Namespace) -> Limits:
@@ -163,8 +172,8 @@ def _results(folders: list[Path]) -> dict[str, Path]:
         for path in found:
             whole = path.resolve()
             name = whole.parent.name if whole.name in ("eval", "protocols") else whole.name
-            number = sum(other == name or other.startswith(f"{name}-") for other in named)
-            named[f"{name}-{number + 1}" if number else name] = path
+            numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+            named[next(free for free in numbered if free not in named)] = path
     return named
 
 

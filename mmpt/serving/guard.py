@@ -36,6 +36,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",  # a browser asks whether a file has changed, such as after an update
 }
 """Of every answer: what a browser may do with the page and the API."""
 

@@ -157,6 +157,18 @@ def test_extract_webcam_gives_the_landmarks_of_its_video(
     local_only(window, server)
 
 
+def test_page_says_where_browsers_allow_the_webcam(window: Window, server: Server) -> None:
+    """A page of http:// from another machine has no navigator.mediaDevices."""
+    page = window.page
+    page.goto(server.address)
+    page.evaluate("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
+    page.get_by_role("button", name="Use the webcam").click()
+    page.locator(".status.warning").wait_for()
+    assert page.locator(".status.warning").inner_text() == (
+        "Browsers allow the webcam on https:// and localhost pages only."
+    )
+
+
 @pytest.mark.slow
 def test_extract_on_the_server_where_the_browser_cannot(
     window: Window, server: Server, videos: tuple[Path, Path], tmp_path: Path
@@ -176,7 +188,8 @@ def test_extract_on_the_server_where_the_browser_cannot(
     page.goto(server.address)
     page.set_input_files("input[type=file]", tmp_path / "part.avi")
     page.locator(".status.warning").wait_for()
-    assert "This browser cannot read the video" in page.locator(".status").inner_text() and sent() == 0
+    assert "This browser cannot read the video" in page.locator(".status.warning").inner_text()
+    assert sent() == 0
     page.set_input_files("input[type=file]", [])
     page.set_input_files("input[type=file]", tmp_path / "part.avi")
     page.locator(".ranked .prompt").first.wait_for(timeout=60_000)

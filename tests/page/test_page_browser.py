@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,8 +148,152 @@ def test_page_says_why_a_file_is_refused(window: Window, server: Server, tmp_pat
     (tmp_path / "broken.pose").write_bytes(b"no pose")
     page.set_input_files("input[type=file]", tmp_path / "broken.pose")
     page.locator(".status.warning").wait_for()
-    assert page.locator(".status").inner_text().startswith("broken.pose: the header cannot be parsed")
+    refusal = page.locator(".status.warning").inner_text()
+    assert refusal.startswith("broken.pose: the header cannot be parsed")
     assert page.locator("canvas").is_hidden()
+
+
+def test_page_ranks_from_one_beside_warnings(
+    window: Window, server: Server, rows: list[tuple[str, Path]]
+) -> None:
+    page = window.page
+    page.goto(server.address)
+    page.get_by_label("Prompts, one per line").fill("a house\n\U0001f600")
+    page.set_input_files("input[type=file]", rows[2][1])
+    warning = page.get_by_role("form", name="Prompts").locator(".warning")
+    warning.wait_for()
+    assert "1 of 2 prompts" in warning.inner_text()
+    assert page.locator("ol.ranked > li").count() == page.locator("ol.ranked .prompt").count() == 2
+
+
+def hold_first(page: Any, path: str) -> list[Any]:
+    """The first request of a path waits until the returned one is continued."""
+    held: list[Any] = []
+    page.route(path, lambda route: route.continue_() if held else held.append(route))
+    return held
+
+
+def late(page: Any, path: str, held: list[Any]) -> None:
+    """Answer the request that waits, until the page has the answer."""
+    with page.expect_response(path):
+        held[0].continue_()
+    page.unroute(path)
+    page.wait_for_timeout(200)
+
+
+def test_page_shows_what_was_asked_last(window: Window, server: Server, rows: list[tuple[str, Path]]) -> None:
+    """An answer that arrives late does not replace that of a later request."""
+    page, asked = window.page, lambda path: f"{server.address}{path}"
+    page.goto(server.address)
+    page.locator(".drop").wait_for()
+    held = hold_first(page, asked("/api/pose"))
+    for number in (0, 1):
+        page.set_input_files("input[type=file]", rows[number][1])
+        page.wait_for_timeout(200)
+    page.locator(".ranked .prompt").first.wait_for()
+    late(page, asked("/api/pose"), held)
+    assert page.locator("figcaption").inner_text() == rows[1][1].name
+
+    page.goto(f"{server.address}/#search")
+    held = hold_first(page, asked("/api/search"))
+    for text in (PROMPTS[0], PROMPTS[1]):
+        page.get_by_label("Words").fill(text)
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(200)
+    page.locator(".hits canvas").nth(11).wait_for()
+    expected = page.locator(".hits figcaption").all_inner_texts()
+    late(page, asked("/api/search"), held)
+    assert page.locator(".hits figcaption").all_inner_texts() == expected
+
+    page.goto(f"{server.address}/#results")
+    page.locator("h2").first.wait_for()
+    held = hold_first(page, "**/api/results/*")
+    for run in ("run b", "run a"):
+        page.locator("select").first.select_option(run)
+        page.wait_for_timeout(200)
+    page.get_by_role("button", name="F taken for A: 1 clip").wait_for()
+    late(page, "**/api/results/*", held)
+    assert page.get_by_role("button", name="F taken for A: 1 clip").count() == 1
+
+
+def test_page_says_that_an_answer_is_cut_and_shows_no_other_run(window: Window, server: Server) -> None:
+    page = window.page
+    page.goto(f"{server.address}/#results")
+    page.locator("h2").first.wait_for()
+    page.route("**/api/results/*", lambda route: route.fulfill(status=200, body='{"answers": ['))
+    page.locator("select").first.select_option("run b")
+    page.locator(".status.warning").wait_for()
+    page.unroute("**/api/results/*")
+    assert page.locator(".status").inner_text().startswith("The server does not answer, or not to the end")
+    assert page.locator("h2").count() == 0
+
+
+def test_page_takes_one_file_and_the_same_file_again(window: Window, server: Server, tmp_path: Path) -> None:
+    page = window.page
+    page.goto(server.address)
+    drop = """(zone) => {
+        const data = new DataTransfer();
+        for (const name of ["a.pose", "b.pose"]) data.items.add(new File(["a"], name));
+        zone.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+    }"""
+    page.locator(".drop").evaluate(drop)
+    page.locator(".status.warning").wait_for()
+    assert page.locator(".status.warning").inner_text() == "Got 2 files; expected one."
+    (tmp_path / "broken.pose").write_bytes(b"no pose")
+    page.set_input_files("input[type=file]", tmp_path / "broken.pose")
+    assert page.locator("input[type=file]").input_value()
+    with page.expect_file_chooser():
+        page.locator("input[type=file]").click()
+    assert page.locator("input[type=file]").input_value() == ""  # so that choosing it is a change
+
+
+def test_page_compares_runs_that_differ(window: Window, server: Server) -> None:
+    """Rows and chance of both runs, answers of one name, right-to-left prompts, and what is not listed."""
+    first, second = (server.json("GET", f"/api/results/run%20{name}")[1] for name in "ab")
+    names = ["x" * 60, "two words " * 10]
+    second["tables"][0]["rows"][0][3] = "0.9999"
+    second["tables"][0]["rows"].append(["V2T other", "0.5", "0-1", "-"])
+    second["answers"].insert(0, {**second["answers"][0], "name": "other", "given": [0] * 6})
+    second["clips"], second["note"] = second["clips"][:5], "Lists 5 clips."
+    second["warnings"] = [HOSTILE]
+    first["answers"][0]["labels"][:2] = ["\u05d0\u05d0", "\u05d1\u05d1"]
+    page = window.page
+    with quiet(window, server):
+        page.goto(server.address)
+        page.locator(".drop").wait_for()
+        show = """async ([first, second, names]) => {
+            const { compareView } = await import("/page/results.js");
+            document.getElementById("main").replaceChildren(compareView(first, second, names));
+        }"""
+        page.evaluate(show, [first, second, names])
+        cells = [line.split("\t") for line in page.locator("tbody tr").all_inner_texts()]
+        assert cells[0][-2:] == [first["tables"][0]["rows"][0][3], "0.9999"]
+        assert cells[-1] == ["V2T other", "-", "0.5", "-", "0-1", "-", "-"]
+        assert [text.startswith("chance, ") for text in page.locator("thead th").all_inner_texts()][-2:] == [
+            True, True]  # fmt: skip
+        warnings = page.locator(".warning").all_inner_texts()
+        assert warnings[:2] == [f"\u2068{names[1]}\u2069: {line}" for line in (HOSTILE, "Lists 5 clips.")]
+        assert "does not list are not compared" in warnings[2]
+        groups = page.get_by_role("combobox", name="Clips", exact=True).locator("option").all_inner_texts()
+        assert [group.rpartition(" ")[2] for group in groups] == ["(0)", "(1)", "(0)", "(4)"]
+        assert "(nearest prompt)" in page.locator(".results > p").all_inner_texts()[-2]
+        page.set_viewport_size({"width": 360, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.evaluate(show, [first | {"answers": []}, second, names])
+        assert page.locator("tbody tr").count() == len(cells) and page.locator(".clips").count() == 0
+
+
+def test_page_draws_a_matrix_of_very_many_pairs(window: Window, server: Server) -> None:
+    page = window.page
+    page.goto(server.address)
+    page.locator(".drop").wait_for()
+    most = """async () => {
+        const { confusionMatrix } = await import("/page/matrix.js");
+        const pairs = Array.from({ length: 200_000 }, (_, n) => [n % 500, Math.floor(n / 500), 1]);
+        const classes = Array.from({ length: 500 }, (_, n) => `sign ${n}`);
+        return confusionMatrix({ noun: "sign", classes, labels: classes, pairs }, () => {}).innerText;
+    }"""
+    assert "The 40 of 500 with most errors." in page.evaluate(most)
 
 
 def test_page_search_shows_clips_that_play(window: Window, server: Server) -> None:
@@ -158,7 +304,9 @@ def test_page_search_shows_clips_that_play(window: Window, server: Server) -> No
         page.get_by_label("Words").fill(PROMPTS[1])
         page.keyboard.press("Enter")
         page.locator(".hits canvas").nth(11).wait_for()
-        assert page.locator(".hits small").all_inner_texts() == [hit["id"] for hit in answer["hits"]]
+        assert page.locator(".hits figcaption").all_inner_texts() == [hit["id"] for hit in answer["hits"]]
+        name = f"Pose: {answer['hits'][3]['id']}"
+        page.get_by_role("img", name=name, exact=True).wait_for()
         for number in (0, 11):
             assert window.plays(page.locator(".hits canvas").nth(number))
 
@@ -171,8 +319,8 @@ def test_page_search_with_a_clip_finds_it(
         page.goto(f"{server.address}/#search")
         page.get_by_text("Search with a clip").click()
         page.set_input_files("input[type=file]", rows[7][1])
-        page.locator(".hits small").first.wait_for()
-        assert page.locator(".hits small").first.inner_text() == rows[7][0]
+        page.locator(".hits figcaption").first.wait_for()
+        assert page.locator(".hits figcaption").first.inner_text() == rows[7][0]
         assert page.locator(".hits .score").first.inner_text() == "1.000"
 
 
@@ -187,8 +335,8 @@ def test_page_results_alone_and_side_by_side(window: Window, server: Server) -> 
         groups.wait_for()
         texts = groups.locator("option").all_inner_texts()
         assert texts == [
-            "Only run b is right (1)",
-            "Only run a is right (1)",
+            "Only \u2068run b\u2069 is right (1)",
+            "Only \u2068run a\u2069 is right (1)",
             "Both are wrong (0)",
             "Both are right (4)",
         ]
@@ -226,13 +374,14 @@ def test_page_by_keyboard_alone(window: Window, server: Server, rows: list[tuple
 
 
 def test_page_takes_the_token_of_its_address(window: Window, model_folder: Path) -> None:
-    with serving("--model", model_folder, token="s3cret") as server:
+    with serving("--model", model_folder, token="s3c+r&t%41") as server:
         window.page.goto(server.address)
         window.page.get_by_text("Open the address that the server's log shows").wait_for()
-        window.page.goto("about:blank")
-        window.page.goto(f"{server.address}/#token=s3cret")
+        shown = re.search(r"at (http\S+)", server.log)
+        assert shown and shown[1].startswith(f"{server.address}/#token=")
+        window.page.goto(shown[1])  # in the same tab
         window.page.get_by_role("link", name="Try").wait_for()
-        assert "s3cret" not in window.page.url
+        assert "token" not in window.page.url
         window.page.reload()
         window.page.get_by_role("link", name="Try").wait_for()
 
@@ -251,7 +400,7 @@ def test_page_search_with_a_sign(window: Window, server: Server, model: SignCLIP
             picture = page.get_by_role("img", name=sign)
             picture.wait_for()
             assert picture.evaluate("image => image.decode().then(() => image.naturalHeight)") > 20
-            assert page.locator(".hits small").all_inner_texts() == expected
+            assert page.locator(".hits figcaption").all_inner_texts() == expected
             assert window.plays(page.locator(".hits canvas").first)
             page.locator(".signs, .hits").evaluate_all(
                 "(parts) => parts.map((part) => part.replaceChildren())"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmpt.evaluators.reports import view as view_module
-from mmpt.evaluators.reports.results import EmbeddedSplit, make_results, read_view, save_report
+from mmpt.evaluators.reports.results import ClipAnswers, EmbeddedSplit, make_results, read_view, save_report
 from mmpt.evaluators.reports.view import Answers, ShownClip, drawn_clip, make_view
 from mmpt.page.report import report_html, view_of_report
 from mmpt.pose.span import Span
@@ -115,7 +115,7 @@ def test_read_view_of_a_new_and_of_an_old_folder(tmp_path: Path) -> None:
     answer = new["answers"][0]
     ids = json.loads((tmp_path / "eval" / "ids.json").read_text())
     assert answer["truth"] == ids["prompt_of_video"] and answer["given"] == ids["nearest_prompt"]
-    assert answer["ranks"] == split.ranks("cosine").v2t.tolist()
+    assert answer["ranks"] == split.ranks("cosine").v2t.tolist() and answer["candidates"] == 3
     assert [clip["signer"] for clip in new["clips"]] == ["eva"] * 5 and new["clips"][0]["pose"]["frames"] == 3
     assert new["tables"][0]["rows"][0][:2] == ["T2V P@1", f"{results['t2v']['P@1']:.4f}"]
     (tmp_path / "eval" / "report.html").unlink()
@@ -127,6 +127,29 @@ def test_read_view_of_a_new_and_of_an_old_folder(tmp_path: Path) -> None:
         read_view(tmp_path / "eval")
     with pytest.raises(UserError, match="evaluate the model first"):
         read_view(tmp_path)
+
+
+def test_read_view_without_a_report_leaves_out_clips_that_were_no_query(tmp_path: Path) -> None:
+    texts = np.eye(2, dtype=np.float32)
+    labels = np.array([0, 1, 1])
+    split = EmbeddedSplit(texts, texts[labels], labels, ["a", "b"], ["clip 0", "clip 1", "clip 2"])
+    given = ClipAnswers("nearest gallery clip", "sign", np.array([-1, 1, 0]), None, np.array([np.nan, 1, 0]))
+    save_report(tmp_path / "eval", make_results(split, resamples=0), split, answers=given)
+    new = read_view(tmp_path / "eval")
+    (tmp_path / "eval" / "report.html").unlink()
+    old = read_view(tmp_path / "eval")
+    assert [clip["id"] for clip in old["clips"]] == ["clip 1", "clip 2"]
+    assert old["answers"][0]["given"] == new["answers"][0]["given"] == [1, 0]
+
+
+def test_ranks_among_different_candidates_are_of_no_number(tmp_path: Path) -> None:
+    """Clips of two groups, each ranked among the prompts of its group."""
+    texts = np.eye(4, dtype=np.float32)
+    groups = ["x", "x", "y", "y"]
+    split = EmbeddedSplit(texts, texts, np.arange(4), list("abcd"), list("wxyz"), groups)
+    save_report(tmp_path / "eval", make_results(split, resamples=0), split, plots=False)
+    answer = read_view(tmp_path / "eval")["answers"][0]
+    assert answer["ranks"] == [1] * 4 and answer["candidates"] is None
 
 
 def test_read_view_of_a_foreign_report(tmp_path: Path) -> None:

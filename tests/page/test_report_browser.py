@@ -1,11 +1,13 @@
 """The report in a browser: it opens from disk, finds and plays wrong clips, and runs no foreign text."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mmpt.evaluators.reports.view import ShownClip, make_view
+from mmpt.evaluators.reports import view as view_module
+from mmpt.evaluators.reports.view import Answers, ShownClip, make_view
 from mmpt.page.report import report_html
 from mmpt.processors.fingerspelling import find_lexicon, read_index
 from tests.page.conftest import Window
@@ -93,3 +95,81 @@ def test_report_of_hostile_names_runs_nothing(window: Window, tmp_path: Path) ->
     assert window.page.locator(".detail dd").first.inner_text() == HOSTILE[0]
     assert window.page.evaluate("window.hacked") is None
     assert window.page.locator("img, #results script").count() == 0 and window.errors == []
+
+
+def test_report_of_some_clips_says_so(
+    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_module, "CLIPS", 3)
+    clips = [ShownClip(f"clip {n}") for n in range(5)]
+    show(window, tmp_path, answers([0, 0, 1, 1, 1], [0, 1, 1, 1, 0], ["A", "B"]), clips)
+    count = window.page.locator(".count")
+    assert count.inner_text() == "2 clips of the 2 that are listed"
+    window.page.get_by_role("button", name="B taken for B: 2 clips").click()
+    assert count.inner_text() == "0 clips of the 2 that are listed"
+
+
+def test_report_of_right_to_left_prompts_reads_from_right_to_wrong(window: Window, tmp_path: Path) -> None:
+    show(window, tmp_path, answers([0], [1], ["\u05d0\u05d0", "\u0628\u0628"]), [ShownClip("clip")])
+    places = """() => {
+        const text = document.querySelector(".clips span").firstChild;
+        const range = document.createRange();
+        return ["\u05d0", "\u2192", "\u0628"].map((letter) => {
+            range.setStart(text, text.data.indexOf(letter));
+            range.setEnd(text, text.data.indexOf(letter) + 1);
+            return range.getBoundingClientRect().x;
+        });
+    }"""
+    truth, arrow, given = window.page.evaluate(places)
+    assert truth < arrow < given
+
+
+@pytest.mark.parametrize("window", [(1280, "light"), (1280, "dark")], indirect=True)
+def test_report_numbers_of_the_matrix_have_contrast(window: Window, report: Path) -> None:
+    window.page.goto(report.as_uri())
+    colours = """(buttons) => buttons.map((button) => {
+        const style = getComputedStyle(button);
+        return [style.color, style.backgroundColor];
+    })"""
+    found = window.page.locator(".matrix button").evaluate_all(colours)
+    assert len(found) > 4
+    for pair in found:
+        low, high = sorted(map(luminance, pair))
+        assert (high + 0.05) / (low + 0.05) >= 4.5  # WCAG 2, level AA
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance (WCAG 2) of "rgb(...)" or "color(srgb ...)"."""
+    numbers = [float(number) for number in re.findall(r"[\d.]+", colour)][:3]
+    parts = numbers if colour.startswith("color") else [number / 255 for number in numbers]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_report_prints_all_clips(window: Window, report: Path) -> None:
+    window.page.goto(report.as_uri())
+    window.page.get_by_label("Show correct clips").check()
+    window.page.emulate_media(media="print")
+    cut = "(list) => list.scrollHeight > list.clientHeight"
+    assert not window.page.locator(".clips").evaluate(cut)
+    window.page.emulate_media(media="screen")
+    assert window.page.locator(".clips").evaluate(cut)
+
+
+def test_report_says_that_a_pose_cannot_be_read(window: Window, tmp_path: Path) -> None:
+    pose = {"frames": 2, "fps": 25, "width": 10, "height": 10, "data": "AAAA"}
+    view = make_view("a", {"facts": [], "warnings": []}, [], [answers([0], [1])], [ShownClip("clip")])
+    view["clips"][0]["pose"] = pose
+    path = tmp_path / "report.html"
+    path.write_text(report_html(view), encoding="utf-8")
+    window.page.goto(path.as_uri())
+    window.page.get_by_text("This clip: this browser cannot read its pose.").wait_for()
+    assert window.errors == []
+
+
+def show(window: Window, folder: Path, answer: Answers, clips: list[ShownClip]) -> None:
+    """Open a report."""
+    view = make_view("a", {"facts": [], "warnings": []}, [], [answer], clips)
+    (folder / "report.html").write_text(report_html(view), encoding="utf-8")
+    window.page.goto((folder / "report.html").as_uri())
+    window.page.locator(".count").wait_for()

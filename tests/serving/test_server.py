@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -42,7 +43,7 @@ def test_every_answer_has_the_headers(server: Server) -> None:
         assert policy["connect-src"] == "'self' blob: data:"
         assert policy["script-src"] == "'self' 'wasm-unsafe-eval'" and policy["style-src"] == "'self'"
         assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
-        assert "camera=(self)" in headers["permissions-policy"]
+        assert "camera=(self)" in headers["permissions-policy"] and headers["cache-control"] == "no-cache"
         assert "server" not in headers and "access-control-allow-origin" not in headers
 
 
@@ -130,6 +131,8 @@ def test_stop_finishes_what_is_in_work(number: int, model_folder: Path, poses: d
         (["--results", "."], "no results.json in it or below"),
         (["--data", "."], "there is no check.md: write it with `signclip check`"),
         (["--clips", "none.csv"], "there is no table none.csv"),
+        (["--token", "two words"], "expected printable ASCII without spaces, got another one"),
+        (["--token", "\u00e9"], "--token or SIGNCLIP_TOKEN: expected printable ASCII without spaces"),
         (["--port", "99999"], "--port 99999: expected 0 to 65535"),
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
     ],
@@ -147,6 +150,16 @@ def test_wrong_options_are_one_line(
     monkeypatch.chdir(tmp_path)
     assert main(["--model", str(model_folder), "--port", "0", *options]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_empty_token_is_refused(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mmpt.cli.serve import main
+
+    monkeypatch.setenv("SIGNCLIP_TOKEN", "")
+    assert main(["--model", str(model_folder), "--port", "0"]) == 2
+    assert "got an empty one" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_port_that_is_taken_is_one_line(server: Server, model_folder: Path) -> None:
@@ -170,3 +183,9 @@ def test_results_are_named_by_their_run(tmp_path: Path) -> None:
             (tmp_path / name / folder).mkdir(parents=True)
             (tmp_path / name / folder / record).write_text("{}")
     assert list(_results([tmp_path])) == ["a", "a-2", "b", "b-2"]
+    (tmp_path / "z" / "a").mkdir(parents=True)
+    (tmp_path / "z" / "a" / "results.json").write_text("{}")
+    found = _results([tmp_path / "b", tmp_path / "a", tmp_path / "z", tmp_path / "a"])
+    assert list(found) == ["b", "b-2", "a", "a-2", "a-3", "a-4", "a-5"]
+    shutil.move(tmp_path / "z" / "a", tmp_path / "a-2")
+    assert list(_results([tmp_path / "a-2", tmp_path / "a"])) == ["a-2", "a", "a-3"]

@@ -82,4 +82,4 @@ def _answers(split: Evaluated, ranks: PairRanks) -> ClipAnswers:
     nearest = split.embedded.nearest(split.options.similarity)
     first = ranks.grouped["v2t"].first if len(nearest) <= CLIPS else None
     right = ranks.strict["v2t"].within(1)
-    return ClipAnswers("nearest text", "text", nearest, first, right, pictures=False)
+    return ClipAnswers("nearest text", "text", nearest, first, right, False, len(split.embedded.prompts))

@@ -95,7 +95,7 @@ class ClipAnswers:
 
     name, noun: of the answers and of a class. given: prompt numbers [N], -1 for a clip that was no query.
     ranks: of the right class [N]. right: share of right answers [N], NaN for a clip that was no query.
-    pictures: whether to draw the classes.
+    pictures: whether to draw the classes. candidates: see Answers.
     """
 
     name: str
@@ -104,6 +104,7 @@ class ClipAnswers:
     ranks: NDArray[np.int64] | None
     right: NDArray[np.float64]
     pictures: bool = True
+    candidates: int | None = None
 
 
 def make_results(split: EmbeddedSplit, kind: str = "cosine", resamples: int = 1000) -> dict[str, Any]:
@@ -211,9 +212,10 @@ def _answers(
     truth, asked = np.asarray(split.labels), predicted >= 0
     if of is not None:
         ranks = None if of.ranks is None else of.ranks[asked]
-        return Answers(of.name, of.noun, split.prompts, truth[asked], predicted[asked], ranks)
+        return Answers(of.name, of.noun, split.prompts, truth[asked], predicted[asked], ranks, of.candidates)
     ranks = split.ranks(results["similarity"]).v2t if len(truth) <= CLIPS else None
-    return Answers("nearest prompt", "prompt", split.prompts, truth, predicted, ranks)
+    candidates = len(split.prompts) if split.groups is None else None
+    return Answers("nearest prompt", "prompt", split.prompts, truth, predicted, ranks, candidates)
 
 
 def evaluated(folder: str | os.PathLike[str], checkpoint: object, split: object) -> dict[str, Any]:
@@ -296,9 +298,11 @@ def read_view(folder: Path) -> dict[str, Any]:
     try:
         ids = read_json(folder / "ids.json")
         truth, given = (np.asarray(ids[key], np.int64) for key in ("prompt_of_video", "nearest_prompt"))
-        clips = [ShownClip(str(name)) for name in ids["videos"]]
-        answers = Answers("V2T", "prompt", list(map(str, ids["prompts"])), truth, given)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        asked = np.flatnonzero(given >= 0)
+        clips = [ShownClip(str(ids["videos"][n])) for n in asked]
+        name, noun = ("nearest gallery clip", "sign") if "v2v" in results else ("nearest prompt", "prompt")
+        answers = Answers(name, noun, list(map(str, ids["prompts"])), truth[asked], given[asked])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
             f"{folder / 'ids.json'}: cannot be read ({error}): evaluate the model again."
         ) from error

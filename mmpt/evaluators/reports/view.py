@@ -1,9 +1,10 @@
 """What a report shows of an evaluation: tables, the answer to each clip, and the poses of the clips.
 
 A view is JSON: {"format", "title", "facts": [line], "warnings": [line], "tables": [{"title", "header",
-"rows"}], "answers": [{"name", "noun", "classes", "labels", "truth", "given", "ranks", "pairs"}], "clips":
-[{"id", "signer", "language", "text", "pose"}], "drawing", "note"}. `truth`, `given` and `ranks` have a number
-for each clip of "clips"; `pairs` are [truth, given, clips] of all clips, most frequent first.
+"rows"}], "answers": [{"name", "noun", "classes", "labels", "truth", "given", "ranks", "candidates",
+"pairs"}], "clips": [{"id", "signer", "language", "text", "pose"}], "drawing", "note"}. `truth`, `given` and
+`ranks` have a number for each clip of "clips"; `pairs` are [truth, given, clips] of all clips, most frequent
+first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,7 +44,10 @@ class ShownClip:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model answered. truth, given: class numbers [N], -1 for none; ranks: of the right class [N]."""
+    """What a model answered. truth, given: class numbers [N], -1 for none; ranks: of the right class [N].
+
+    candidates: how many were ranked for a clip; None: not the same number for all.
+    """
 
     name: str
     noun: str
@@ -51,6 +55,7 @@ class Answers:
     truth: NDArray[np.int64]
     given: NDArray[np.int64]
     ranks: NDArray[np.int64] | None = None
+    candidates: int | None = None
 
     def of(self, rows: NDArray[np.int64]) -> dict[str, Any]:
         """JSON of the answers to the clips `rows`, and the counts of all."""
@@ -64,6 +69,7 @@ class Answers:
             "truth": self.truth[rows].tolist(),
             "given": self.given[rows].tolist(),
             "ranks": None if self.ranks is None else self.ranks[rows].tolist(),
+            "candidates": self.candidates,
             "pairs": [[*map(int, pairs[n]), int(counts[n])] for n in most_first],
         }
 

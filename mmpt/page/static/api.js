@@ -5,7 +5,10 @@ let token = "";
 /** An error whose message is for the user. */
 export class ApiError extends Error {}
 
-/** Take the token from the page's address (/#token=...) and remember it until the tab is closed. */
+/**
+ * Take the token from the page's address (/#token=...) and remember it until the tab is closed.
+ * @returns {boolean} whether the address has one
+ */
 export function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given !== null) {
@@ -13,42 +16,39 @@ export function takeToken() {
     history.replaceState(null, "", location.pathname);
   }
   token = sessionStorage.getItem("token") ?? "";
+  return given !== null;
 }
 
-async function send(path, options = {}) {
+/** The content of an answer: "json" or "blob". */
+async function send(path, kind, options = {}) {
   if (token) options.headers = { Authorization: `Bearer ${token}` };
-  let answer;
+  let answer, content;
   try {
     answer = await fetch(path, options);
+    content = await (answer.ok ? answer[kind]() : answer.json().catch(() => ({})));
   } catch {
-    throw new ApiError("The server does not answer: is it still running?");
+    throw new ApiError("The server does not answer, or not to the end: is it still running?");
   }
-  if (answer.ok) return answer;
-  const content = await answer.json().catch(() => ({}));
+  if (answer.ok) return content;
   const hint = answer.status === 401 ? " Open the address that the server's log shows." : "";
   throw new ApiError((content.error ?? `The server answered with status ${answer.status}.`) + hint);
 }
 
 /**
  * @param {string} path
- * @returns {Promise<Object>} JSON
+ * @param {"json"|"blob"} kind of the answer; a blob is a file, such as a picture
  */
-export async function get(path) {
-  return (await send(path)).json();
-}
-
-/** A file of the API as a blob, such as a picture. */
-export async function getBlob(path) {
-  return (await send(path)).blob();
+export function get(path, kind = "json") {
+  return send(path, kind);
 }
 
 /**
  * Send a form.
  * @param {string} path
  * @param {Object<string, string|Blob|(string|Blob)[]>} fields a list becomes a repeated field; null is left out
- * @returns {Promise<Response>}
+ * @param {"json"|"blob"} kind of the answer
  */
-export async function postForm(path, fields) {
+export async function post(path, fields, kind = "json") {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) {
     if (value === null || value === undefined) continue;
@@ -57,10 +57,5 @@ export async function postForm(path, fields) {
       else form.append(name, one);
     }
   }
-  return send(path, { method: "POST", body: form });
-}
-
-/** Send a form; returns JSON. */
-export async function post(path, fields) {
-  return (await postForm(path, fields)).json();
+  return send(path, kind, { method: "POST", body: form });
 }

@@ -15,6 +15,7 @@ const VIEWS = [
 
 async function start() {
   takeToken();
+  addEventListener("hashchange", () => takeToken() && location.reload());
   const main = document.getElementById("main");
   let model;
   try {

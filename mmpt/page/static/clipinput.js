@@ -1,12 +1,12 @@
 /** Where a clip comes from: a file that is dropped or chosen, or the webcam. */
-import { postForm } from "./api.js";
+import { post } from "./api.js";
 import { el } from "./dom.js";
 import { extractPose, recordWebcam } from "./extract.js";
 
 const POSE = /\.pose$/i;
 
 async function extractOnServer(video) {
-  return new File([await (await postForm("/api/extract", { video })).blob()], "video.pose");
+  return new File([await post("/api/extract", { video }, "blob")], "video.pose");
 }
 
 /**
@@ -15,7 +15,8 @@ async function extractOnServer(video) {
  * @param {(pose: File) => void} onclip receives a `.pose`; videos become one first
  */
 export function clipInput(model, state, onclip) {
-  const file = el("input", { type: "file", accept: ".pose,video/*", onchange: () => file.files[0] && take(file.files[0]) });
+  const file = el("input", { type: "file", accept: ".pose,video/*", onchange: () => takeAll(file.files) });
+  file.onclick = () => (file.value = ""); // so that the same file can be chosen again, after an error
   const zone = el("label", { class: "drop" }, el("strong", {}, "Drop a .pose or a video here"), el("span", {}, "or choose a file"), file);
   const camera = el("button", { type: "button", onclick: () => record() }, "Use the webcam");
   const preview = el("video", { muted: true, playsInline: true, hidden: true, "aria-label": "Webcam" });
@@ -29,7 +30,7 @@ export function clipInput(model, state, onclip) {
   zone.addEventListener("drop", (event) => {
     event.preventDefault();
     zone.classList.remove("over");
-    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+    takeAll(event.dataTransfer.files);
   });
 
   const [missing] = model.missing_for_video;
@@ -41,17 +42,21 @@ export function clipInput(model, state, onclip) {
     if (!model.video) zone.querySelector("strong").textContent = "Drop a .pose here";
   }
 
-  const progress = (done, total) => state.say(`Landmarks: ${done} of ${total} frames`);
+  const progress = (say) => (done, total) => say(`Landmarks: ${done} of ${total} frames`);
 
-  async function take(given) {
+  function takeAll(files) {
+    if (files.length === 1) take(files[0]);
+    else if (files.length) state.run("", async () => { throw new Error(`Got ${files.length} files; expected one.`); });
+  }
+
+  function take(given) {
     if (POSE.test(given.name)) return onclip(given);
-    let pose = null;
-    await state.run("Reading the video", async () => {
-      if (!missing) pose = await extractPose({ file: given }, progress).catch((error) => askServer(given, error));
-      else if (model.video) pose = await extractOnServer(given);
-      else throw new Error(`${given.name}: expected a .pose. ${why}`);
-    });
-    if (pose) onclip(pose);
+    const read = async (say) => {
+      if (!missing) return extractPose({ file: given }, progress(say)).catch((error) => askServer(given, error));
+      if (model.video) return extractOnServer(given);
+      throw new Error(`${given.name}: expected a .pose. ${why}`);
+    };
+    state.run("Reading the video", read, onclip);
   }
 
   /** A video that the browser cannot read goes to the server only if the server and the user want it. */
@@ -60,21 +65,20 @@ export function clipInput(model, state, onclip) {
     throw error;
   }
 
-  async function record() {
-    let pose = null;
-    await state.run("Recording", async () => {
+  function record() {
+    const read = async (say) => {
       camera.disabled = true;
       preview.hidden = stop.hidden = false;
       try {
         const frames = await recordWebcam(preview, new Promise((resolve) => (stop.onclick = resolve)));
         stop.hidden = true;
-        pose = await extractPose(frames, progress);
+        return await extractPose(frames, progress(say));
       } finally {
         camera.disabled = false;
         preview.hidden = stop.hidden = true;
       }
-    });
-    if (pose) onclip(pose);
+    };
+    state.run("Recording", read, onclip);
   }
 
   return el("section", { class: "clipinput", "aria-label": "Clip" }, zone, el("div", { class: "row" }, camera, stop), preview, note);

@@ -1,15 +1,13 @@
 /** Data: the page that `signclip check` wrote about a table. */
-import { get, getBlob } from "./api.js";
+import { get } from "./api.js";
 import { el, table } from "./dom.js";
 import { status } from "./status.js";
 
 export function dataPage() {
   const state = status();
   const body = el("article", { class: "data" });
-  state.run("Reading the check of the table", async () => {
-    const { markdown, pictures } = await get("/api/data");
-    body.replaceChildren(...blocks(markdown, new Set(pictures)));
-  });
+  const show = ({ markdown, pictures }) => body.replaceChildren(...blocks(markdown, new Set(pictures)));
+  state.run("Reading the check of the table", () => get("/api/data"), show);
   return el("div", {}, state.element, body);
 }
 
@@ -59,7 +57,7 @@ function cellContent(cell) {
 
 function image(name, alt) {
   const element = el("img", { alt, class: "picture" });
-  getBlob(`/api/data/${encodeURIComponent(name)}`).then(
+  get(`/api/data/${encodeURIComponent(name)}`, "blob").then(
     (blob) => (element.src = URL.createObjectURL(blob)),
     (error) => element.replaceWith(el("p", { class: "warning" }, error.message)),
   );

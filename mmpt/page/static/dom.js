@@ -70,6 +70,16 @@ export function select(label, options, onchange) {
   return { element: el("label", {}, label, box), box };
 }
 
+/** A line that warns of something. */
+export function warning(line) {
+  return el("p", { class: "warning", role: "note" }, line);
+}
+
+/** A text within another one: right-to-left text does not change the order of what surrounds it. */
+export function isolated(text) {
+  return `\u2068${text}\u2069`;
+}
+
 /** A number with its noun: 1 clip, 2 clips. */
 export function counted(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;

@@ -127,6 +127,7 @@ export function rateOf(times) {
  * @returns {Promise<{pictures: ImageBitmap[], fps: number}>}
  */
 export async function recordWebcam(preview, stopped) {
+  if (!navigator.mediaDevices) throw new Error("Browsers allow the webcam on https:// and localhost pages only.");
   const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, frameRate: 30 } }).catch((error) => {
     throw new Error(`The webcam cannot be used (${error.message}).`);
   });

@@ -12,7 +12,7 @@ export function confusionMatrix(answer, onpick) {
   const pairs = answer.pairs.filter(([truth]) => truth >= 0);
   const numbers = shownClasses(pairs);
   const place = new Map(numbers.map((number, n) => [number, n]));
-  const most = Math.max(1, ...pairs.map((pair) => pair[2]));
+  const most = pairs[0]?.[2]; // the most frequent first
   const cells = numbers.map(() => []);
   for (const [truth, given, count] of pairs) {
     if (place.has(truth) && place.has(given)) cells[place.get(truth)][place.get(given)] = count;

@@ -57,8 +57,9 @@ export class PosePlayer {
     this.values = null;
     this.element.classList.toggle("empty", !pose);
     if (!pose) return this.clear();
-    const values = await decodePose(pose, this.drawing.points);
+    const values = await decodePose(pose, this.drawing.points).catch(() => null);
     if (this.wanted !== pose) return; // another was asked for meanwhile
+    if (!values) return this.show(null, `${caption}: this browser cannot read its pose.`);
     this.pose = pose;
     this.values = values;
     this.canvas.width = pose.width * 0.6;

@@ -1,5 +1,5 @@
 /** The view of an evaluation (mmpt/evaluators/reports/view.py): tables, confusions, clips and their poses. */
-import { counted, el, form, select, table } from "./dom.js";
+import { counted, el, form, isolated, select, table, warning } from "./dom.js";
 import { confusionMatrix } from "./matrix.js";
 import { PosePlayer } from "./player.js";
 
@@ -32,10 +32,6 @@ export function resultsView(view) {
   );
 }
 
-function warning(line) {
-  return el("p", { class: "warning", role: "note" }, line);
-}
-
 function shownTable({ title, header, rows }) {
   return table(title, header, rows);
 }
@@ -56,7 +52,8 @@ function answersView(view, answer) {
   }));
   const filters = clipFilters(clips, answer, () => list.show(filters.chosen()));
   const detail = clipDetail(view, answer, clips);
-  const list = clipList((clip) => describe(answer, clip), detail.show);
+  const unlisted = clips.length < allClips(answer) ? ` of the ${clips.length} that are listed` : "";
+  const list = clipList((clip) => describe(answer, clip), detail.show, unlisted);
   list.show(filters.chosen());
   const choose = (truth, given) => {
     filters.set(truth, given);
@@ -68,13 +65,18 @@ function answersView(view, answer) {
   };
 }
 
+/** The number of clips that were evaluated; a view may list fewer. */
+function allClips(answer) {
+  return answer.pairs.reduce((sum, [, , count]) => sum + count, 0);
+}
+
 function className(answer, number) {
   return number < 0 ? "(not among the classes)" : answer.classes[number];
 }
 
 function describe(answer, clip) {
-  const truth = clip.truth < 0 ? clip.text : answer.labels[clip.truth];
-  return clip.right ? `${truth}, correct` : `${truth} → ${answer.labels[clip.given]}`;
+  const truth = isolated(clip.truth < 0 ? clip.text : answer.labels[clip.truth]);
+  return clip.right ? `${truth}, correct` : `${truth} → ${isolated(answer.labels[clip.given])}`;
 }
 
 /**
@@ -132,8 +134,9 @@ function clipFilters(clips, answer, changed) {
  * A list of clips as buttons; the up and down keys move through it.
  * @param {(clip: Object) => string} describe
  * @param {(clip: Object|null) => void} onpick
+ * @param {string} [of] what follows their number
  */
-function clipList(describe, onpick) {
+function clipList(describe, onpick, of = "") {
   const count = el("p", { class: "count", "aria-live": "polite" });
   const items = el("ol", { class: "clips" });
   const more = el("button", { type: "button" });
@@ -168,7 +171,7 @@ function clipList(describe, onpick) {
       more.hidden = shown >= clips.length;
     };
     items.replaceChildren();
-    count.textContent = counted(clips.length, "clip");
+    count.textContent = counted(clips.length, "clip") + of;
     more.onclick = add;
     add();
     pick(items.querySelector("button"), clips[0] ?? null);
@@ -188,7 +191,7 @@ function clipDetail(view, answer, clips) {
     const lines = [
       [`Correct ${answer.noun}`, clip.truth < 0 ? `${clip.text} ${className(answer, -1)}` : className(answer, clip.truth)],
       [`Predicted ${answer.noun}`, className(answer, clip.given)],
-      ["Rank of the correct one", clip.rank === null ? "" : `${clip.rank} of ${answer.classes.length}`],
+      ["Rank of the correct one", clip.rank === null ? "" : clip.rank + (answer.candidates ? ` of ${answer.candidates}` : "")],
       ["Signer", clip.signer],
       ["Language", clip.language],
       ["Clip", clip.id],
@@ -210,7 +213,23 @@ function clipDetail(view, answer, clips) {
  * @param {[string, string]} names
  */
 export function compareView(first, second, names) {
-  const [a, b] = [first.answers[0], second.answers[0]];
+  const warnings = [first, second].flatMap((view, n) =>
+    [...view.warnings, view.note].filter(Boolean).map((line) => warning(`${isolated(names[n])}: ${line}`)),
+  );
+  const a = first.answers[0];
+  const b = second.answers.find(({ name }) => name === a?.name) ?? second.answers[0];
+  return el(
+    "div",
+    { class: "results" },
+    el("h2", {}, `${isolated(names[0])} and ${isolated(names[1])}`),
+    ...warnings,
+    comparedTable(first, second, names),
+    ...(a && b ? comparedClips(first, second, a, b, names) : []),
+  );
+}
+
+/** The clips that both evaluations list, by which of their answers are right. */
+function comparedClips(first, second, a, b, names) {
   const there = new Map(second.clips.map((clip, n) => [clip.id, n]));
   const clips = first.clips.flatMap((clip, n) => {
     const m = there.get(clip.id);
@@ -218,7 +237,7 @@ export function compareView(first, second, names) {
     const pose = clip.pose ?? second.clips[m].pose;
     const right = [a.truth[n] === a.given[n], b.truth[m] === b.given[m]];
     const given = [className(a, a.given[n]), className(b, b.given[m])];
-    const short = [a.labels[a.truth[n]] ?? clip.text, a.labels[a.given[n]], b.labels[b.given[m]]];
+    const short = [a.labels[a.truth[n]] ?? clip.text, a.labels[a.given[n]], b.labels[b.given[m]]].map(isolated);
     return [{ ...clip, pose, right: right[0] && right[1], both: right, truth: className(a, a.truth[n]), given, short }];
   });
   const player = new PosePlayer(first.drawing);
@@ -232,8 +251,8 @@ export function compareView(first, second, names) {
     player.show(clip.pose, "This clip");
   });
   const groups = [
-    [`Only ${names[1]} is right`, [false, true]],
-    [`Only ${names[0]} is right`, [true, false]],
+    [`Only ${isolated(names[1])} is right`, [false, true]],
+    [`Only ${isolated(names[0])} is right`, [true, false]],
     ["Both are wrong", [false, false]],
     ["Both are right", [true, true]],
   ].map(([name, both]) => [name, clips.filter((clip) => clip.both.every((right, n) => right === both[n]))]);
@@ -242,33 +261,32 @@ export function compareView(first, second, names) {
   const shown = Math.max(0, groups.findIndex(([, members]) => members.length));
   choice.box.value = String(shown);
   list.show(groups[shown][1]);
-  return el(
-    "div",
-    { class: "results" },
-    el("h2", {}, `${names[0]} and ${names[1]}`),
-    comparedTable(first, second, names),
-    el("p", {}, `${counted(clips.length, "clip")} of both runs; in the list: the right ${a.noun}, and the answers of the runs.`),
+  const answers = [...new Set([a.name, b.name])].join(", ");
+  const unlisted = [[first, a], [second, b]].some(([view, answer]) => view.clips.length < allClips(answer));
+  return [
+    el("p", {}, `${counted(clips.length, "clip")} of both runs; in the list: the right ${a.noun}, and the answers of the runs (${answers}).`),
+    unlisted ? warning("Clips that a report does not list are not compared. One or both list only wrong clips, so clips that one run alone ranks right are missing here.") : null,
     choice.element,
     el("div", { class: "split" }, list.element, detail),
-  );
+  ].filter(Boolean);
 }
 
-/** The first tables of two evaluations, row by row; chance, which does not depend on the run, once. */
+/** The first tables of two evaluations, row by row; chance once if it is the same. */
 function comparedTable(first, second, names) {
-  const [a, b] = [first.tables[0], second.tables[0]];
-  const key = (row) => (a.header[1] === "setting" ? `${row[0]} ${row[1]}` : row[0]);
-  const rows = a.rows.filter((row) => row[0]);
-  const others = new Map(b.rows.map((row) => [key(row), row]));
-  const own = a.header.slice(1).filter((name) => name !== "chance");
-  const value = (table, row, name) => row?.[table.header.indexOf(name)] ?? "-";
-  const lines = rows.map((row) => [
-    key(row),
-    ...own.flatMap((name) => [value(a, row, name), value(b, others.get(key(row)), name)]),
-  ]);
-  const header = [a.header[0], ...own.flatMap((name) => names.map((run) => `${name}, ${run}`))];
-  if (a.header.includes("chance")) {
-    header.push("chance");
-    lines.forEach((line, n) => line.push(value(a, rows[n], "chance")));
+  const tables = [first.tables[0], second.tables[0]];
+  const rows = tables.map(({ header, rows }) => {
+    const key = (row) => (header[1] === "setting" ? `${row[0]} ${row[1]}` : row[0]);
+    return new Map(rows.filter((row) => row[0]).map((row) => [key(row), row]));
+  });
+  const keys = [...new Set(rows.flatMap((of) => [...of.keys()]))];
+  const columns = [...new Set(tables.flatMap(({ header }) => header.slice(header[1] === "setting" ? 2 : 1)))];
+  const header = [tables[0].header[0]];
+  const lines = keys.map((key) => [key]);
+  for (const name of columns) {
+    const values = tables.map((table, n) => keys.map((key) => rows[n].get(key)?.[table.header.indexOf(name)] ?? "-"));
+    const once = name === "chance" && keys.every((_, n) => values[0][n] === values[1][n]);
+    header.push(...(once ? [name] : names.map((run) => `${name}, ${isolated(run)}`)));
+    for (const of of once ? values.slice(1) : values) lines.forEach((line, n) => line.push(of[n]));
   }
-  return table(a.title, header, lines);
+  return table(tables[0].title, header, lines);
 }

@@ -10,19 +10,19 @@ export function runsPage() {
   const bar = el("div", { class: "row" });
   const load = (name) => get(`/api/results/${encodeURIComponent(name)}`);
 
-  state.run("Reading the results", async () => {
-    const { results } = await get("/api/results");
+  state.run("Reading the results", () => get("/api/results"), ({ results }) => {
     const names = results.map(({ name }) => [name, name]);
-    const show = () =>
-      state.run("Reading the results", async () => {
-        const [first, second] = [run.box.value, other?.box.value];
-        const views = await Promise.all([load(first), ...(second ? [load(second)] : [])]);
-        body.replaceChildren(second ? compareView(...views, [first, second]) : resultsView(views[0]));
-      });
+    const show = () => {
+      const chosen = [run.box.value, other?.box.value].filter(Boolean);
+      body.replaceChildren();
+      return state.run("Reading the results", () => Promise.all(chosen.map(load)), (views) =>
+        body.replaceChildren(views.length > 1 ? compareView(...views, chosen) : resultsView(views[0])),
+      );
+    };
     const run = select("Run", names, show);
     const other = names.length > 1 ? select("Compare with", [["", "nothing"], ...names], show) : null;
     bar.replaceChildren(run.element, ...(other ? [other.element] : []));
-    await show();
+    return show();
   });
   return el("div", {}, bar, state.element, body);
 }

@@ -17,13 +17,12 @@ export function searchPage(model) {
   const example = model.prompts[0] ?? "";
   const text = el("input", { type: "search", name: "query", placeholder: example, required: true, autocomplete: "off" });
 
-  async function search(query) {
-    await state.run("Searching", async () => {
-      const answer = await post("/api/search", { ...query, k: String(SHOWN) });
-      const players = answer.hits.map((hit) => [hit, new PosePlayer(model.drawing)]);
+  function search(query) {
+    return state.run("Searching", () => post("/api/search", { ...query, k: String(SHOWN) }), (answer) => {
+      const players = answer.hits.map((hit) => [hit, new PosePlayer(model.drawing, hit.id)]);
       signs.replaceChildren(...answer.signs.map(({ fsw, picture }) => el("img", { src: picture, alt: fsw, title: fsw })));
       hits.replaceChildren(...answer.warnings.map((line) => el("li", { class: "warning" }, line)), ...players.map(card));
-      await loadPoses(players);
+      return loadPoses(players);
     });
   }
 
@@ -54,7 +53,6 @@ function card([hit, player], number) {
     {},
     el("div", { class: "hit" }, el("strong", {}, `${number + 1}`), el("span", { class: "score" }, hit.score.toFixed(3)), blank),
     player.element,
-    el("small", {}, hit.id),
   );
 }
 
@@ -67,7 +65,7 @@ async function loadPoses(players) {
       try {
         await player.show(hit.pose ? await get(`/api/clips/${hit.row}/pose`) : null);
       } catch (error) {
-        await player.show(null, error.message);
+        await player.show(null, `${hit.id}: ${error.message}`);
       }
     }
   };

@@ -2,28 +2,29 @@
 import { el } from "./dom.js";
 
 /**
- * @returns {{element: HTMLElement, say: (text: string) => void, run: (text: string, work: () => Promise) => Promise<boolean>}}
- *   `run` shows `text` while `work` runs, and then nothing, or the error; returns whether it succeeded. Of
- *   several, only the last one started is shown.
+ * @returns {{element: HTMLElement, run: (text: string, work: (say: (text: string) => void) => Promise,
+ *   show?: (found: *) => void|Promise) => Promise}}
+ *   `run` says `text` while `work` runs, gives what it returns to `show`, and then says nothing, or the error. Of
+ *   several, only the last one started is shown: answers may arrive in another order than the requests were sent.
  */
 export function status() {
   const element = el("p", { class: "status", role: "status" });
   let last = 0;
-  const say = (text, bad = false) => {
-    element.textContent = text;
-    element.classList.toggle("warning", bad);
-  };
-  const run = async (text, work) => {
+  const run = async (text, work, show) => {
     const number = ++last;
+    const say = (line, bad = false) => {
+      if (number !== last) return;
+      element.textContent = line;
+      element.classList.toggle("warning", bad);
+    };
     say(text);
     try {
-      await work();
-      if (number === last) say("");
-      return true;
+      const found = await work(say);
+      if (number === last) await show?.(found);
+      say("");
     } catch (error) {
-      if (number === last) say(error.message, true);
-      return false;
+      say(error.message, true);
     }
   };
-  return { element, say, run };
+  return { element, run };
 }

@@ -1,7 +1,7 @@
 /** Try: a clip is ranked among prompts that can be edited. */
 import { post } from "./api.js";
 import { clipInput } from "./clipinput.js";
-import { el, form } from "./dom.js";
+import { el, form, warning } from "./dom.js";
 import { PosePlayer } from "./player.js";
 import { status } from "./status.js";
 
@@ -14,33 +14,43 @@ export function tryPage(model) {
   player.element.hidden = true;
   const prompts = el("textarea", { rows: 12, spellcheck: false, value: model.prompts.join("\n"), onchange: () => rank() });
   const mirror = el("input", { type: "checkbox", onchange: () => rank() });
+  const warnings = el("div", {});
   const ranked = el("ol", { class: "ranked" });
+  const ranking = status();
   const button = el("button", { type: "button", class: "primary", disabled: true, onclick: () => rank() }, "Rank the prompts");
   let clip = null;
 
-  async function take(pose) {
+  function setClip(pose) {
     clip = pose;
-    button.disabled = false;
+    button.disabled = player.element.hidden = !pose;
+    warnings.replaceChildren();
     ranked.replaceChildren();
-    await state.run("Reading the pose", async () => {
-      player.element.hidden = true;
-      const drawn = await post("/api/pose", { clip: pose }).catch((error) => {
-        throw new Error(`${pose.name}: ${error.message}`);
-      });
-      player.element.hidden = false;
-      await player.show(drawn, pose.name);
-    });
-    if (!player.element.hidden) await rank();
+    rank();
   }
 
-  async function rank() {
-    if (!clip) return;
-    const given = prompts.value.split("\n").map((line) => line.trim()).filter(Boolean);
-    await state.run("Ranking", async () => {
+  function take(pose) {
+    setClip(null);
+    const read = () =>
+      post("/api/pose", { clip: pose }).catch((error) => {
+        throw new Error(`${pose.name}: ${error.message}`);
+      });
+    state.run("Reading the pose", read, (drawn) => {
+      setClip(pose);
+      return player.show(drawn, pose.name);
+    });
+  }
+
+  function rank() {
+    const work = async () => {
+      if (!clip) return null;
+      const given = prompts.value.split("\n").map((line) => line.trim()).filter(Boolean);
       if (!given.length) throw new Error("Write at least one prompt; one prompt per line.");
-      const fields = { clip, prompt: given, top: String(SHOWN), mirror: mirror.checked ? "true" : null };
-      const answer = await post("/api/rank", fields);
-      showRanked(ranked, answer);
+      return post("/api/rank", { clip, prompt: given, top: String(SHOWN), mirror: mirror.checked ? "true" : null });
+    };
+    ranking.run(clip ? "Ranking" : "", work, (answer) => {
+      if (!answer) return;
+      warnings.replaceChildren(...[...answer.clips[0].warnings, ...answer.warnings].map(warning));
+      ranked.replaceChildren(...rankedItems(answer.clips[0].ranked));
     });
   }
 
@@ -52,6 +62,8 @@ export function tryPage(model) {
     form(
       { "aria-label": "Prompts" },
       el("h3", {}, "Ranked prompts"),
+      ranking.element,
+      warnings,
       ranked,
       el("label", { class: "wide" }, "Prompts, one per line", prompts),
       el("div", { class: "row" }, button, el("label", { class: "check" }, mirror, "Signed with the left hand")),
@@ -59,15 +71,12 @@ export function tryPage(model) {
   );
 }
 
-/** The first prompts with their scores, and the warnings. */
-function showRanked(list, answer) {
-  const [found] = answer.clips;
-  const best = Math.max(...found.ranked.map((one) => one.score), 1e-6);
-  const items = found.ranked.map(({ prompt, score }) => {
+/** The first prompts with their scores. */
+function rankedItems(found) {
+  const best = Math.max(...found.map((one) => one.score), 1e-6);
+  return found.map(({ prompt, score }) => {
     const bar = el("span", { class: "bar", "aria-hidden": "true" });
     bar.style.setProperty("--share", String(Math.max(0, score / best)));
-    return el("li", {}, el("span", { class: "prompt" }, prompt), el("span", { class: "score" }, score.toFixed(3)), bar);
+    return el("li", {}, el("bdi", { class: "prompt" }, prompt), el("span", { class: "score" }, score.toFixed(3)), bar);
   });
-  const warnings = [...found.warnings, ...answer.warnings].map((line) => el("li", { class: "warning" }, line));
-  list.replaceChildren(...warnings, ...items);
 }
