@@ -29,10 +29,10 @@ LOWEST, HIGHEST = 250, 749
 EXAMPLE = "M508x507S1f720488x492"
 
 _BOX = re.compile(r"[BLMR](?=\d)")
-_COORDINATES = re.compile(r"(\d{3})x(\d{3})(?!\d)")
+_COORDINATES = re.compile(r"([0-9]{3})x([0-9]{3})(?!\d)")
 _SYMBOL = re.compile(r"S[123][0-9a-f]{2}[0-5][0-9a-f]")
 _SORTING = re.compile(rf"A(?:{_SYMBOL.pattern})+(?=[BLMR])")
-_PUNCTUATION = re.compile(r"S38[7-9ab][0-5][0-9a-f]\d{3}x\d{3}$")
+_PUNCTUATION = re.compile(r"S38[7-9ab][0-5][0-9a-f]\d{3}x\d{3}\Z")
 _LIKE_FSW = re.compile(
     r"^A?S(?=\d*[a-fA-F])[123][0-9a-fA-F]{2}[0-5][0-9a-fA-F]"  # one symbol: S1f720, but S10000 is a word
     r"|S[0-9a-fA-F]{3}\w{0,3}\d{2,4}x\d"  # a symbol and its place
@@ -147,13 +147,29 @@ def _symbol(text: str, fsw: str, place: int) -> Symbol:
 
 @functools.lru_cache(maxsize=1 << 16)
 def canonical(sign: Sign) -> Sign:
-    """The sign in the middle of its box, its symbols in a fixed order.
+    """The sign in the middle of its box (its face, if it has one), its symbols in a fixed order.
 
-    Symbols that overlap keep their order if the sign would look different in another one.
+    Symbols that overlap keep their order if the sign would look different in another one. Raises UserError
+    for a sign that is too large to be in the middle.
     """
     from signwriting.utils.canonicalize import canonicalize
 
-    return read_sign(canonicalize(sign.fsw)) if sign.box else sign
+    if not sign.box:
+        return sign
+    fsw = canonicalize(sign.fsw)
+    centred = read_sign(fsw[:8].replace(str(HIGHEST + 1), str(HIGHEST)) + fsw[8:])
+    if _shape(centred) != _shape(sign):  # the package moves symbols that would be outside
+        raise UserError(
+            f"the sign {sign.fsw!r} is too large: expected symbols between {LOWEST} and {HIGHEST} when its "
+            "middle, or that of its face, is at 500x500."
+        )
+    return centred
+
+
+def _shape(sign: Sign) -> list[tuple[str, int, int]]:
+    """The symbols and their places relative to the leftmost and the topmost one, sorted."""
+    left, top = (min(place) for place in zip(*((symbol.x, symbol.y) for symbol in sign.symbols)))
+    return sorted((symbol.key, symbol.x - left, symbol.y - top) for symbol in sign.symbols)
 
 
 def exists(base: int, fill: int, rotation: int) -> bool:
@@ -192,7 +208,7 @@ def _corner(text: str, fsw: str, place: int, of: str = "the box") -> tuple[int, 
 
 
 def _from_swu(text: str) -> str:
-    match = re.match(re_swu["sign"], text)
+    match = re.match(rf"{re_swu['sign']}|{re_swu['spatial']}", text)
     if match is None or match.end() < len(text):
         rest = text[match.end() :] if match else text
         raise _invalid(text, rest, "it is not a sign in Unicode SignWriting")

@@ -62,7 +62,7 @@ def read_youtube_json(
                     int(event["tStartMs"]),
                     int(event["tStartMs"]) + int(event["dDurationMs"]),
                     # half of a character (a lone surrogate) cannot be written: a UnicodeEncodeError
-                    "".join(str(part["utf8"]) for part in event["segs"]).encode().decode(),
+                    "".join(part["utf8"] for part in event["segs"]).encode().decode(),
                 ),
             )
             for number, event in enumerate(events)
@@ -70,7 +70,7 @@ def read_youtube_json(
         ]
     except UserError:
         raise
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not subtitles in YouTube's JSON format ({error!r}).") from error
     return tidy(cues, offset_ms, findings)
 
@@ -88,9 +88,8 @@ def _blocks(text: str) -> list[list[Line]]:
 
 def _is_timing(line: str) -> bool:
     """Whether a line is meant to hold the times of a caption: an arrow, or the time of a caption first."""
-    return bool(re.match(_SRT_TIME, line)) or bool(
-        re.search(r"\d\s*:\s*\d.*-{1,2}>|-{1,2}>.*\d\s*:\s*\d", line)
-    )
+    arrow_and_time = "->" in line and re.search(r"\d\s*:\s*\d", line)
+    return bool(arrow_and_time or re.match(_SRT_TIME, line))
 
 
 def _timing(path: Path, number: int, line: str) -> tuple[int, int]:
@@ -156,7 +155,11 @@ def _webvtt_cues(path: Path, blocks: list[list[Line]], found: Findings) -> Itera
         number, line = block[places[0]]
         texts = [text for _, text in block[places[0] + 1 :]]
         where, caption = _cue(path, number, _timing(path, number, line), texts, found)
-        yield where, Caption(caption.start_ms, caption.end_ms, html.unescape(caption.text))
+        try:
+            text = html.unescape(caption.text)
+        except ValueError as error:  # a number of more digits than Python reads
+            raise UserError(f"{where}: not readable as a caption ({error}).") from error
+        yield where, Caption(caption.start_ms, caption.end_ms, text)
 
 
 def _cue(path: Path, number: int, times: tuple[int, int], texts: list[str], found: Findings) -> Cue:

@@ -6,6 +6,7 @@ import re
 import pytest
 from signwriting.fingerspelling.fingerspelling import FINGERSPELLING_DIR, get_chars, variant_signs
 from signwriting.formats.fsw_to_swu import fsw2swu
+from signwriting.utils.canonicalize import canonicalize
 from signwriting.visualizer.visualize import signwriting_to_image
 
 from mmpt.signwriting import Sign, canonical, contains_sign, read_sign, split_signs
@@ -85,10 +86,13 @@ def test_each_planted_error_is_shown(seed):
         "s38800464x496",
         "S388004x496",
         "S1F720",
+        "M51\u0660x508S1f720490x493",
+        "M510x508S1f72049\u0660x493",
+        "S3880046\u0664x496",
     ],
 )
 def test_attempts_at_a_sign_are_no_words(bad):
-    """Nor in small or capital letters, as an editor may change them, or with numbers of other lengths."""
+    """Nor in small or capital letters, as an editor may change them, or with other numbers."""
     assert contains_sign(f"the letter {bad}")
     with pytest.raises(UserError, match=f"the sign '{bad}' is not valid SignWriting"):
         split_signs(f"the letter {bad}")
@@ -101,6 +105,14 @@ def test_fsw_and_swu_are_the_same_sign(seed):
     assert sign.fsw == fsw and read_sign(fsw2swu(fsw)) == sign
     symbols = "".join(symbol.key for symbol in sign.symbols)
     assert read_sign(f"A{symbols}{fsw}") == sign  # a key for sorting does not change the sign
+
+
+def test_punctuation_in_swu_is_that_in_fsw():
+    fsw = "S38800464x496"
+    sign = read_sign(fsw)
+    assert (sign.box, sign.fsw) == ("", fsw) and read_sign(fsw2swu(fsw)) == sign
+    with pytest.raises(UserError, match="expected a box"):  # a hand needs one
+        read_sign(fsw2swu("S1f720490x493"))
 
 
 def test_signs_of_the_package_are_valid():
@@ -168,6 +180,26 @@ def test_canonical_signs_look_the_same_and_do_not_depend_on_place_and_order(seed
     assert canonical(elsewhere) == same == canonical(same)
     ink = [signwriting_to_image(s.fsw, trust_box=False).tobytes() for s in (sign, same)]
     assert ink[0] == ink[1]
+
+
+@pytest.mark.parametrize(
+    "fsw",
+    [
+        "M749x749S10000250x250S10000749x720",  # wider than the box
+        "M749x749S2ff00250x500S10000600x500",  # the hand is too far from the face
+    ],
+)
+def test_signs_that_do_not_fit_around_their_middle_are_refused(fsw):
+    with pytest.raises(UserError, match=f"the sign '{fsw}' is too large"):
+        canonical(read_sign(fsw))
+
+
+def test_a_corner_at_the_end_of_the_box_is_kept_within_it():
+    """The package writes 750, which FSW does not have."""
+    wide = read_sign("M749x519S10000250x489S10000735x489")
+    fsw = canonicalize(wide.fsw)
+    assert fsw.startswith("M750x"), fsw
+    assert canonical(wide) == read_sign(fsw.replace("M750", "M749"))
 
 
 def test_the_signs_of_letters():

@@ -229,6 +229,14 @@ def test_csv_errors_name_the_line(tmp_path, text, words):
         read_captions(path)
 
 
+def test_a_long_cell_is_no_number(tmp_path):
+    """The time grows with its length; with its square, this test would run for minutes."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"start_ms,end_ms,text\n0,{'1' * 120_000}x,a\n")
+    with pytest.raises(UserError, match="line 2, column 'end_ms': expected a number"):
+        read_captions(path)
+
+
 def test_damaged_csv_never_ends_in_a_traceback_and_loses_no_row(tmp_path):
     """Errors name the line; rows that are read or counted are all rows that the csv module finds."""
     text = (

@@ -165,6 +165,23 @@ def test_webvtt(tmp_path):
             read_webvtt(path)
 
 
+@pytest.mark.parametrize("text", ["1:1 " * 500_000, "->" * 500_000])
+def test_long_lines_are_read(tmp_path, text):
+    """Their time grows with their length; with its square, this test would not end."""
+    path = tmp_path / "a.srt"
+    path.write_text(f"1\n00:00:00,000 --> 00:00:01,000\n{text}\n")
+    assert read_captions(path) == [Caption(0, 1000, text.strip())]
+
+
+def test_webvtt_character_references(tmp_path):
+    path = tmp_path / "a.vtt"
+    path.write_text("WEBVTT\n\n00:00.000 --> 00:01.000\n&#9731;\n")
+    assert read_captions(path) == [Caption(0, 1000, "\N{SNOWMAN}")]
+    path.write_text(f"WEBVTT\n\n00:00.000 --> 00:01.000\n&#{'9' * 5000};\n")
+    with pytest.raises(UserError, match="line 3: not readable as a caption"):
+        read_captions(path)
+
+
 def test_youtube_json(tmp_path):
     path = tmp_path / "a.json3"
     events = [
@@ -175,7 +192,9 @@ def test_youtube_json(tmp_path):
     path.write_text(json.dumps({"wireMagic": "pb3", "events": events}))
     assert read_captions(path) == [Caption(1200, 2000, "one two")]
     half = json.dumps({"events": [{"tStartMs": 0, "dDurationMs": 9, "segs": [{"utf8": "\ud83d"}]}]})
-    for bad in ("[]", '{"events": 3}', '{"events": [{"segs": []}]}', "{", '{"events": [3]}', half):
+    empty = half.replace(json.dumps("\ud83d"), "null")
+    wrong = ("[]", '{"events": 3}', '{"events": [{"segs": []}]}', "{", '{"events": [3]}')
+    for bad in (*wrong, '{"events": ["segs"]}', half, empty):
         path.write_text(bad)
         with pytest.raises(UserError, match="YouTube's JSON"):
             read_captions(path)
