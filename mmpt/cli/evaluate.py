@@ -145,7 +145,7 @@ def _evaluate_config(args: argparse.Namespace) -> None:
     keep_freed_memory()
     config = load_config(args.taskconfig, args.overrides)
     if not option(config.fairseq, "path"):
-        warn_if_moved(args.taskconfig, config.fairseq)
+        warn_if_moved(args.taskconfig, args.overrides, config.fairseq)
     print(evaluate_task(Task(config), args.taskconfig, args.command_line, args.force, args.sharding))
 
 

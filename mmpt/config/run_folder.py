@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ def save_dir(groups: dict[str, Any]) -> Path:
     return Path(str(option(groups, "save_dir", _DEFAULT_SAVE_DIR)))
 
 
-def warn_if_moved(config_file: str, groups: dict[str, Any]) -> None:
+def warn_if_moved(config_file: str, overrides: Sequence[str], groups: dict[str, Any]) -> None:
     """Warn if a config is that of a run in its own folder, but names another folder.
 
-    The run was moved or copied, and its config.yaml names the folder where it was trained.
+    The run was moved or copied, and its config.yaml names the folder where it was trained. No warning if the
+    folder is one of the overrides.
     """
     here, named = Path(config_file).parent, save_dir(groups)
     of_run = Path(config_file).name == SAVED_CONFIG and any((here / name).is_file() for name in (LAST, BEST))
-    if of_run and here.resolve() != named.resolve():
+    chosen = any(word.partition("=")[0].endswith("save_dir") for word in overrides)
+    if of_run and not chosen and here.resolve() != named.resolve():
         log.warning(
             "%s lies beside the checkpoints of a run, but names %s as their folder, which is used: for those "
             "beside it, add fairseq.checkpoint.save_dir=%s",

@@ -177,7 +177,12 @@ def run_all(
                     run = waiting.pop(0)
                     files[run] = run.files()
                     run.folder.mkdir(parents=True, exist_ok=True)
-                    running[run] = launcher.start(run, [*run.command, *(["--force"] if force else [])])
+                    try:
+                        running[run] = launcher.start(run, [*run.command, *(["--force"] if force else [])])
+                    except RunInUseError as error:
+                        failed.append(run)
+                        bar.update()
+                        log.error("%s", error)
                 time.sleep(_POLL)
                 for run, started in list(running.items()):
                     status = launcher.status(started)
@@ -194,6 +199,10 @@ def run_all(
             if running:
                 launcher.stop(list(running.values()))
     return failed
+
+
+class RunInUseError(UserError):
+    """Another process is in the folder of a run."""
 
 
 class Launcher(Protocol):
@@ -228,7 +237,7 @@ class Processes:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the run ends: it inherits the file
             except BlockingIOError:
-                raise UserError(
+                raise RunInUseError(
                     f"{run.folder} is in use by another experiment: wait for it, or give another folder with "
                     "--out."
                 ) from None

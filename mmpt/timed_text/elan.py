@@ -152,16 +152,16 @@ def _media_shift(path: Path, eaf: "Eaf") -> int:
     ]
     named = [pair for pair in media if Path(pair[0]).stem.casefold() == path.stem.casefold()] or media
     videos = [pair for pair in named if pair[1].get("MIME_TYPE", "").startswith("video")] or named
-    shifts = {name: item.get("TIME_ORIGIN") or "0" for name, item in videos}
-    if wrong := [value for value in shifts.values() if not re.fullmatch(r"-?[0-9]{1,12}", value)]:
+    shifts = [(name, item.get("TIME_ORIGIN") or "0") for name, item in videos]
+    if wrong := [value for _, value in shifts if not re.fullmatch(r"-?[0-9]{1,12}", value)]:
         raise UserError(f"{path}: the TIME_ORIGIN {wrong[0]!r} is no number of milliseconds.")
-    if len({int(value) for value in shifts.values()}) > 1:
+    if len({int(value) for _, value in shifts}) > 1:
         raise UserError(
             f"{path}: ELAN shifts its media differently ("
-            + ", ".join(f"{name} by {value} ms" for name, value in shifts.items())
+            + ", ".join(f"{name} by {value} ms" for name, value in shifts)
             + "): give the file and the recording the name of one of them."
         )
-    return int(next(iter(shifts.values()), 0))
+    return int(shifts[0][1]) if shifts else 0
 
 
 def _cues(path: Path, eaf: "Eaf", tier: str, found: Findings) -> Iterator[tuple[str, Caption]]:

@@ -119,7 +119,7 @@ def prepare(config_file: str, overrides: Sequence[str] = ()) -> TrainingPlan:
     task = Task(config)
     task.build_loss()  # refuses options that it does not have
     check_options(config, config_file)
-    warn_if_moved(config_file, config.fairseq)
+    warn_if_moved(config_file, overrides, config.fairseq)
     start = find_start(config.fairseq)
     if not start.own:
         check_foreign(save_dir(config.fairseq))

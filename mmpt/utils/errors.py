@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import itertools
 import os
 import re
 import signal
@@ -78,12 +79,12 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
 
 def _refuse_empty_arguments() -> None:
     """Raises UserError: an empty path is the current folder, where `--out "$UNSET"` would write."""
-    if "" in sys.argv[1:]:
-        before = sys.argv[sys.argv.index("", 1) - 1]
-        raise UserError(
-            f"the argument after {before!r} is empty (a shell variable that is not set?): give a value, or "
-            "leave it out."
-        )
+    for before, argument in itertools.pairwise(sys.argv):
+        if argument == "" or re.fullmatch("--[a-z0-9-]+=", argument):
+            which = argument or f"the argument after {before!r}"
+            raise UserError(
+                f"{which} is empty (a shell variable that is not set?): give a value, or leave it out."
+            )
 
 
 def _open_closed_streams() -> None:

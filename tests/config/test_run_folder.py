@@ -54,5 +54,14 @@ def test_moved_run_is_a_warning(tmp_path, caplog, name, checkpoint, named, warne
     (new / checkpoint).touch()
     (tmp_path / "link").symlink_to(new)
     groups = {"checkpoint": {"save_dir": str(tmp_path / named)}}
-    warn_if_moved(str(new / name), groups)
+    warn_if_moved(str(new / name), [], groups)
     assert (f"add fairseq.checkpoint.save_dir={new}" in caplog.text) == warned
+
+
+def test_a_run_with_the_config_of_another_in_a_folder_of_its_own_is_no_moved_run(tmp_path, caplog):
+    (tmp_path / "checkpoint_last.pt").touch()
+    config, groups = str(tmp_path / "config.yaml"), {"checkpoint": {"save_dir": "runs/b"}}
+    warn_if_moved(config, ["fairseq.checkpoint.save_dir=runs/b"], groups)
+    assert not caplog.text
+    warn_if_moved(config, ["fairseq.optimization.max_epoch=2"], groups)
+    assert "names runs/b as their folder" in caplog.text

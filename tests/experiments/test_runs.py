@@ -72,14 +72,16 @@ def test_runs_continue_after_a_failure_and_say_why(
     assert all_runs[0].results() is None
 
 
-def test_runs_of_another_experiment_are_not_started(tiny_yaml: Path, tmp_path: Path, calls: Path) -> None:
-    (run,) = series(tiny_yaml, tmp_path, 1)
+def test_a_run_of_another_experiment_is_not_started_and_the_others_go_on(
+    tiny_yaml: Path, tmp_path: Path, calls: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, free = series(tiny_yaml, tmp_path, 1, 2)
     run.folder.mkdir()
     first = Processes(1)
     other = first.start(run, [sys.executable, "-c", "import time; time.sleep(60)"])
-    with pytest.raises(UserError, match=rf"^{run.folder} is in use by another experiment: wait for it"):
-        run_all([run])
-    assert not calls.exists() and other.poll() is None
+    assert run_all([run, free]) == [run]
+    assert f"{run.folder} is in use by another experiment: wait for it" in caplog.text
+    assert run.results() is None and free.results() is not None and other.poll() is None
     first.stop([other])
     assert run_all([run]) == [] and run.results() is not None
 

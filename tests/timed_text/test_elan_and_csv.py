@@ -86,6 +86,10 @@ def test_elan_times_are_those_of_the_video_with_the_name_of_the_file(eaf, media,
     "media, message",
     [
         ([(*SIDE, "4000"), ("back.mp4", "video/mp4", None)], r"side.mp4 by 4000 ms, back.mp4 by 0 ms"),
+        (
+            [("1/A.mp4", "video/mp4", None), ("2/A.mp4", "video/mp4", "250")],
+            r"A.mp4 by 0 ms, A.mp4 by 250 ms",
+        ),
         ([(*FRONT, "soon")], "the TIME_ORIGIN 'soon' is no number of milliseconds"),
     ],
 )

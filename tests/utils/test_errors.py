@@ -19,10 +19,14 @@ def ends(error: BaseException):
     return run_cli(main)
 
 
-def test_run_cli_refuses_empty_arguments(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["signclip", "convert", "run", "--out", ""])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--out", ""], "the argument after '--out' is empty"), (["--out="], "--out= is empty")],
+)
+def test_run_cli_refuses_empty_arguments(capsys, monkeypatch, words, message):
+    monkeypatch.setattr("sys.argv", ["signclip", "convert", "run", *words])
     assert run_cli(lambda: pytest.fail("it was run")) == 2
-    assert capsys.readouterr().err.startswith("error: the argument after '--out' is empty")
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_run_cli_user_error_is_one_line(capsys):
