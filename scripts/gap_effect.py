@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         "--shares", nargs="+", type=float, help="hidden frames (default: 0.2 0.4; with --write: 0.2)"
     )
     parser.add_argument("--longest", type=int, default=5, help="frames of the longest gap (default: 5)")
-    parser.add_argument("--fill", nargs="+", type=int, default=[5, 25], help="values of fill_gaps")
+    parser.add_argument("--fill", nargs="+", type=int, help="values of fill_gaps (default: 5 25)")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 1 2 3; with --write: 1")
     parser.add_argument("--force", action="store_true", help=f"with --write: {FORCE_HELP}")
     return run_cli(run, parser.parse_args(argv))
@@ -58,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Check the arguments, and write or measure."""
     args.shares = args.shares or ([0.2] if args.write else [0.2, 0.4])
+    if args.write and args.fill:
+        raise UserError("--write fills no gaps: leave out --fill.")
+    args.fill = args.fill or [5, 25]
     args.seeds = args.seeds or ([1] if args.write else [1, 2, 3])
     if not all(0 < share < 1 for share in args.shares) or args.longest < 1:
         raise UserError(

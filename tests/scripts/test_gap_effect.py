@@ -74,6 +74,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
         (["--write", "out", "--shares", "0.1", "0.2"], "--write takes one of --shares"),
         (["--write", "out", "--seeds", "1", "2"], "--write takes one of --shares and one of --seeds"),
         (["model", "--write", "out"], "no model"),
+        (["--write", "out", "--fill", "5"], "--write fills no gaps: leave out --fill"),
         (["model", "--config", "x.yaml", "--seeds", "1", "1"], "--seeds 1 1: expected each value once"),
         (["model", "--config", "x.yaml", "--fill", "-1"], "--fill -1: expected 1 or more frames"),
     ],
