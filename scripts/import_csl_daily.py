@@ -63,13 +63,15 @@ def run(args: argparse.Namespace) -> int:
         if clip not in splits:
             findings.add("clips without a split, left out", f"{map_file}, {clip}")
             continue
+        if not (text := "".join(line["char"].split())):
+            continue  # counted below
         pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
         signer = re.search(r"_P(\d+)_", clip)
         rows.append(
             {
                 "id": clip,
                 "path": os.path.relpath(pose, args.out),
-                "text": "".join(line["char"].split()),
+                "text": text,
                 "gloss": " ".join(line["gloss"].split()),
                 "split": SPLIT_NAMES[splits[clip]],
                 "signed_language": "csl",

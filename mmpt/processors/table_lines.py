@@ -32,6 +32,8 @@ def csv_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
                 strict=True,
             )
             for cells in reader:
+                if any("\0" in cell for cell in cells):
+                    raise csv.Error("it holds a zero byte")
                 if any(cell.strip() for cell in cells):
                     _check_quotes(path, line, cells, separator, columns)
                     yield line, cells

@@ -61,16 +61,17 @@ def write_elan(
     """Write an .eaf file with one tier for each name, even if it has no captions.
 
     A tier of ELAN holds no overlapping annotations: captions that overlap go to further tiers, NAME-2,
-    NAME-3, ... media: the video to link to. home: the folder in which the file will be, if it is moved there
-    later. Raises UserError for a text that XML cannot hold, for no tier, and for a caption that does not end
-    after it starts.
+    NAME-3, ... A tier's participant is the signer of its captions, if they have the same. media: the video to
+    link to. home: the folder in which the file will be, if it is moved there later. Raises UserError for
+    text, names and paths that XML cannot hold, for no tier, for a tier without a name, and for a caption that
+    does not end after it starts.
     """
     from pympi import Eaf
     from pympi.Elan import to_adocument
 
     path = Path(path)
-    if not captions_by_tier:
-        raise UserError(f"{path}: there is no tier to write.")
+    if not captions_by_tier or "" in captions_by_tier:
+        raise UserError(f"{path}: there is no tier to write, or one without a name.")
     eaf = Eaf(author="mmpt")
     eaf.adocument["DATE"] = "1970-01-01T00:00:00+00:00"  # equal captions give equal files
     eaf.remove_tier("default")
@@ -86,16 +87,19 @@ def write_elan(
         kind = mimetypes.guess_type(str(media))[0] or "unknown"
         relative = os.path.relpath(media, path.parent if home is None else home)
         eaf.add_linked_file(Path(media).resolve().as_uri(), f"./{Path(relative).as_posix()}", kind)
+    document = to_adocument(eaf)
+    xml = ElementTree.tostring(document, encoding="unicode")
+    if bad := NOT_XML.search(xml):
+        shown = xml[max(0, bad.start() - 30) : bad.end() + 30]
+        raise UserError(f"{path}: {shown!r} holds a character that XML cannot hold: remove it.")
     with atomic_write(path) as temporary:  # pympi's own writer renames a file that is there to .bak
-        ElementTree.ElementTree(to_adocument(eaf)).write(temporary, encoding="UTF-8", xml_declaration=True)
+        ElementTree.ElementTree(document).write(temporary, encoding="UTF-8", xml_declaration=True)
 
 
 def _add_tier(path: Path, eaf: "Eaf", tier: str, captions: Sequence[Caption]) -> None:
     signers = {caption.signer for caption in captions}
     eaf.add_tier(tier, part=signers.pop() or None if len(signers) == 1 else None)
     for caption in captions:
-        if NOT_XML.search(caption.text + tier):
-            raise UserError(f"{path}: {caption.text!r} holds a character that XML cannot hold: remove it.")
         if not 0 <= caption.start_ms < caption.end_ms:
             raise UserError(f"{path}: expected a caption that starts at 0 or later and then ends: {caption}.")
         eaf.add_annotation(tier, caption.start_ms, caption.end_ms, caption.text)

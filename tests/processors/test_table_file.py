@@ -152,6 +152,12 @@ def test_a_stray_quote_does_not_swallow_rows(tmp_path, suffix, comma):
         read_table(path)
 
 
+@pytest.mark.parametrize("bad", ["a\0,a.pose,A,train,x", "a,a.pose,A\0B,train,x"])
+def test_zero_bytes_are_refused(tmp_path, bad):
+    with pytest.raises(UserError, match=r"line 2: not readable as a table \(it holds a zero byte\)"):
+        read_table(write(tmp_path, HEADER + bad + "\n"))
+
+
 def test_a_quoted_cell_may_hold_lines_and_commas(tmp_path):
     text = "one, two, three\nfour, five, six, seven\n\u2028eight"
     path = write(tmp_path, HEADER + f'a,a.pose,"{text}",train,x\nb,b,"{text}",test,\n')

@@ -153,6 +153,12 @@ def test_import_csl_daily(tmp_path, caplog, capsys):
     assert rows[0].text == "你和小张什么时候认识?" and rows[0].values["gloss"] == "你 认识"
     assert "clips without a split, left out: 1" in caplog.text
     assert "names in split_1.txt without a sentence, left out: 1 (first: S000005_P0004_T00)" in caplog.text
+    file = label / "video_map.txt"
+    words = " ".join("你和小张什么时候认识?")
+    file.write_text(file.read_text(encoding="utf-8").replace(words, " ", 1), encoding="utf-8")
+    assert import_csl_daily.main(options) == 0
+    assert [row.id for row in imported(tmp_path / "out").rows] == names[1:], "the gloss is not its sentence"
+    assert "without a sentence, left out: 2 (first: S000000_P0000_T00, S000005_P0004_T00)" in caplog.text
     (label / "split_1.txt").write_text("name|split\nS000000_P0000_T00|trian\n")
     assert import_csl_daily.main(options) == 2 and "got trian" in capsys.readouterr().err
 

@@ -178,8 +178,17 @@ def test_elan_round_trip_with_overlaps_on_further_tiers(tmp_path):
     for bad, words in ((Caption(3, 3, "x"), "then ends"), (Caption(0, 3, "x\x02"), "XML cannot hold")):
         with pytest.raises(UserError, match=words):
             write_elan(path, {"sign": [bad]})
-    with pytest.raises(UserError, match="no tier"):
-        write_elan(path, {})
+    for tiers in ({}, {"": [Caption(0, 3, "x")]}):
+        with pytest.raises(UserError, match="no tier"):
+            write_elan(path, tiers)
+    for tiers, media in (
+        ({"sign\x02": []}, None),
+        ({"sign": [Caption(0, 3, "x", signer="\x02")]}, None),
+        ({"sign": []}, tmp_path / "a\x02.mp4"),
+        ({"sign": []}, tmp_path / "a\udcff.mp4"),
+    ):
+        with pytest.raises(UserError, match="XML cannot hold"):
+            write_elan(path, tiers, media)
     assert len(read_elan(path)) == 4
 
 
