@@ -127,6 +127,8 @@ def test_elan_tiers_by_name_and_dependent_tiers_through_their_parents(eaf):
         ("xsi:noNamespaceSchemaLocation", "xsi:x", r"ELAN file \(.*noNamespaceSchemaLocation' is missing\)"),
         (EAF[200:], "", "not readable as an ELAN file"),
         ('"milliseconds"', '"PAL-frames"', "its times are in PAL-frames"),
+        ('TIME_SLOT_ID="ts2"', 'TIME_SLOT_ID="ts1"', "elements TIME_SLOT have .* ids have to be unique"),
+        ("<ANNOTATION_VALUE>", "<ANNOTATION_VALUE><b>x</b>", "holds an XML element b"),
     ],
 )
 def test_damaged_elan_files_are_errors(eaf, old, new, words):

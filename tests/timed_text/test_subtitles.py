@@ -182,6 +182,12 @@ def test_webvtt_character_references(tmp_path):
         read_captions(path)
 
 
+@pytest.mark.parametrize("suffix", ["srt", "vtt", "json3"])
+def test_subtitles_have_no_tiers(tmp_path, suffix):
+    with pytest.raises(UserError, match="there is no tier 'x': subtitles have no tiers"):
+        read_captions(tmp_path / f"a.{suffix}", ["x"])
+
+
 def test_youtube_json(tmp_path):
     path = tmp_path / "a.json3"
     events = [
