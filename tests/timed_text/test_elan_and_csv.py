@@ -262,6 +262,12 @@ def test_a_quoted_cell_may_hold_lines_and_numbers(tmp_path):
     assert read_captions(path) == [Caption(0, 100, "Hello, it is 5,000, 9,8,7")]
 
 
+def test_white_space_around_a_number_is_no_part_of_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("start_ms,end_ms,text\n\x1f0\u2003, 100\x1d,a\n")
+    assert read_captions(path) == [Caption(0, 100, "a")]
+
+
 def test_a_long_cell_is_no_number(tmp_path):
     """The time grows with its length; with its square, this test would run for minutes."""
     path = tmp_path / "a.csv"
