@@ -54,6 +54,8 @@ def read_captions(
                 f"{', '.join(map(repr, names))}."
             )
         return [caption for caption in captions if not tiers or caption.tier in tiers]
+    if suffix in SUFFIXES and tiers:
+        raise UserError(f"{path}: there is no tier {tiers[0]!r}: subtitles have no tiers.")
     if suffix == ".srt":
         return read_srt(path, encoding, offset_ms, findings)
     if suffix == ".vtt":

@@ -140,12 +140,15 @@ def _parsed(path: Path) -> "Eaf":
         raise UserError(
             f"{path}: its times are in {units}: open and save it in ELAN, which writes milliseconds."
         )
-    for tag, count in (("TIER", len(eaf.tiers)), ("ANNOTATION", len(eaf.annotations))):
-        if (there := sum(1 for _ in root.iter(tag))) != count:
+    ids = {"TIER": eaf.tiers, "ANNOTATION": eaf.annotations, "TIME_SLOT": eaf.timeslots}
+    for tag, known in ids.items():
+        if (there := sum(1 for _ in root.iter(tag))) != len(known):
             raise UserError(
-                f"{path}: {there} elements {tag} have {count} different ids; ids have to be unique: open and "
-                "save it in ELAN."
+                f"{path}: {there} elements {tag} have {len(known)} different ids; ids have to be unique: "
+                "open and save it in ELAN."
             )
+    if within := next((part.tag for text in root.iter("ANNOTATION_VALUE") for part in text), None):
+        raise UserError(f"{path}: the text of an annotation holds an XML element {within}: remove it.")
     return eaf
 
 

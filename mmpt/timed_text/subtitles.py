@@ -138,6 +138,9 @@ def _srt_cues(path: Path, blocks: list[list[Line]], found: Findings) -> Iterator
 
 def _webvtt_cues(path: Path, blocks: list[list[Line]], found: Findings) -> Iterator[Cue]:
     """The cues of the blocks of a WebVTT file, of which the first is its header."""
+    for number, line in blocks[0]:
+        if line.startswith("X-TIMESTAMP-MAP"):
+            found.add("time maps (X-TIMESTAMP-MAP), not applied", f"{path}, line {number}")
     for block in blocks:
         number, line = block[0]
         is_cue = block is not blocks[0] and not re.match(r"(NOTE|STYLE|REGION)(\s|$)", line)

@@ -40,9 +40,10 @@ def read_decoded(path: str | Path, encoding: str | None = None) -> str:
     used = marked or encoding or "utf-8"
     try:
         text = content.decode(used)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:  # punycode's has no place
+        place = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
         raise UserError(
-            f"{path}: not {used} text (byte {error.start}): give its encoding (--encoding), such as cp1252 "
+            f"{path}: not {used} text{place}: give its encoding (--encoding), such as cp1252 "
             "or utf-16, or save it as UTF-8."
         ) from error
     if "\0" in text:

@@ -49,6 +49,8 @@ def read_timed_csv(
     text = next((name for name in _TEXTS if name in columns), None)
     if text is None:
         raise UserError(f"{where}: expected a column {', '.join(_TEXTS)}, got {', '.join(columns)}.")
+    places = [columns.index(name) for name in (start, end, text)]
+    rows = _without_swallowed(path, rows, places, separator)
     return tidy(_cues(path, columns, (start, end, text), unit, rows), offset_ms, findings)
 
 
@@ -75,6 +77,28 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[s
             line = reader.line_num + 1  # type: ignore[attr-defined]
     except csv.Error as error:
         raise UserError(f"{path}, line {line}: not readable as CSV ({error}).") from error
+
+
+def _without_swallowed(
+    path: Path, rows: Iterator[tuple[int, list[str]]], places: Sequence[int], separator: str
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows. Raises UserError for a cell that holds a whole row: start, end and text at `places`."""
+    start, end, _ = places
+    for line, cells in rows:
+        for cell in (cell for cell in cells if "\n" in cell):
+            for part in (row.split(separator) for row in cell.split("\n")):
+                if len(part) > max(places) and _moment(part[start]) < _moment(part[end]):
+                    raise UserError(
+                        f"{path}, line {line}: a cell that starts with {cell[:20]!r} spans the next rows: "
+                        "its quote is not closed."
+                    )
+        yield line, cells
+
+
+def _moment(cell: str) -> float:
+    """The time of a cell in its unit, NaN if it is none."""
+    moment = parse_time(cell)
+    return parse_number(cell) if moment is None else moment
 
 
 def _time_column(where: str, columns: Sequence[str], which: str, separator: str) -> str:

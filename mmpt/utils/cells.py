@@ -11,7 +11,8 @@ _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a |"}
 
 def parse_number(cell: str) -> float:
     """The decimal number of a cell, NaN if it is none. Unlike float(), it takes no 1_000, nan or inf."""
-    return float(cell) if _NUMBER.fullmatch(cell.strip()) else math.nan
+    number = cell.strip()  # also of \x1f, which float() does not take
+    return float(number) if _NUMBER.fullmatch(number) else math.nan
 
 
 def separator_of(path: str | Path) -> str:

@@ -15,7 +15,7 @@ from mmpt.models.loading import load_model
 from mmpt.models.packing import set_packed
 from mmpt.models.prompts import text_inputs
 from mmpt.processors.text import SignWritingTextProcessor, TextProcessor
-from mmpt.signwriting.ids import FIRST_ID
+from mmpt.signwriting.ids import END_ID, FIRST_ID, unpack
 from mmpt.utils.errors import UserError
 
 SIGN = "M508x507S1f720488x492"
@@ -146,6 +146,15 @@ def test_a_sign_is_never_cut(tiny_bert):
     assert "cut" in short.what_is_lost([f"a letter of a hand {MOVING}"])[0]
     with pytest.raises(UserError, match="3 signs with 6 symbols"):
         short(" ".join([MOVING] * 3))
+
+
+def test_a_prompt_has_at_most_64_signs(tiny_bert):
+    """The number of a sign is a part of its id."""
+    processor = SignWritingTextProcessor(load_tokenizer(tiny_bert), 128)
+    caps, _ = processor(" ".join([SIGN] * 64))
+    assert list(unpack(caps[caps > 1 << 31])["sign"]) == list(range(64)) and caps.max() < END_ID
+    with pytest.raises(UserError, match="has 65 signs with 65 symbols: expected at most 64 signs"):
+        processor(" ".join([SIGN] * 65))
 
 
 @pytest.mark.parametrize(

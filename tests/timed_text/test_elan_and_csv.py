@@ -131,6 +131,8 @@ def test_elan_tiers_by_name_and_dependent_tiers_through_their_parents(eaf):
         ("xsi:noNamespaceSchemaLocation", "xsi:x", r"ELAN file \(.*noNamespaceSchemaLocation' is missing\)"),
         (EAF[200:], "", "not readable as an ELAN file"),
         ('"milliseconds"', '"PAL-frames"', "its times are in PAL-frames"),
+        ('TIME_SLOT_ID="ts2"', 'TIME_SLOT_ID="ts1"', "elements TIME_SLOT have .* ids have to be unique"),
+        ("<ANNOTATION_VALUE>", "<ANNOTATION_VALUE><b>x</b>", "holds an XML element b"),
     ],
 )
 def test_damaged_elan_files_are_errors(eaf, old, new, words):
@@ -240,6 +242,34 @@ def test_csv_errors_name_the_line(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(UserError, match=words):
         read_captions(path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'start_ms,end_ms,text\n0,100,"x\n200,300,y"\n400,500,z\n',
+        'text,start_ms,end_ms\n"x,0,100\ny",200,300\nz,400,500\n',
+        'start_ms,end_ms,text,tier,signer\n0,100,"x,A,s\n200,300,y",B,s\n',
+        'start,end,text\n0:01.0,0:02.0,"x\n0:03.0,0:04.0,y"\n',
+    ],
+)
+def test_a_stray_quote_does_not_swallow_rows(tmp_path, rows):
+    path = tmp_path / "a.csv"
+    path.write_text(rows)
+    with pytest.raises(UserError, match=r"line 2: a cell that starts with 'x.* its quote is not closed"):
+        read_captions(path)
+
+
+def test_a_quoted_cell_may_hold_lines_and_numbers(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('start_ms,end_ms,text\n0,100,"Hello,\nit is 5,000,\n9,8,7"\n')
+    assert read_captions(path) == [Caption(0, 100, "Hello, it is 5,000, 9,8,7")]
+
+
+def test_white_space_around_a_number_is_no_part_of_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("start_ms,end_ms,text\n\x1f0\u2003, 100\x1d,a\n")
+    assert read_captions(path) == [Caption(0, 100, "a")]
 
 
 def test_a_long_cell_is_no_number(tmp_path):

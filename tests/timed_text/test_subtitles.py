@@ -89,6 +89,9 @@ def test_srt_encodings_are_told_by_their_mark_or_by_option(tmp_path, encoding):
         read_srt(path, encoding="cp1252")
     with pytest.raises(UserError, match="no text encoding 'utf-7x'"):
         read_srt(path, encoding="utf-7x")
+    path.write_text("1\n00:00:00,100 --> 00:00:01,000\nxn--a.b\n")
+    with pytest.raises(UserError, match="not punycode text: give its encoding"):
+        read_srt(path, encoding="punycode")
 
 
 def test_offsets_cut_and_drop_what_is_before_the_recording(tmp_path):
@@ -173,6 +176,14 @@ def test_long_lines_are_read(tmp_path, text):
     assert read_captions(path) == [Caption(0, 1000, text.strip())]
 
 
+def test_a_time_map_of_webvtt_is_announced(tmp_path):
+    path, found = tmp_path / "a.vtt", Findings()
+    time_map = "X-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:900000"
+    path.write_text(f"WEBVTT\n{time_map}\n\n00:00.000 --> 00:01.000\nYes.\n")
+    assert read_captions(path, findings=found) == [Caption(0, 1000, "Yes.")]
+    assert found.lines() == [f"time maps (X-TIMESTAMP-MAP), not applied: 1 (first: {path}, line 2)"]
+
+
 def test_webvtt_character_references(tmp_path):
     path = tmp_path / "a.vtt"
     path.write_text("WEBVTT\n\n00:00.000 --> 00:01.000\n&#9731;\n")
@@ -180,6 +191,12 @@ def test_webvtt_character_references(tmp_path):
     path.write_text(f"WEBVTT\n\n00:00.000 --> 00:01.000\n&#{'9' * 5000};\n")
     with pytest.raises(UserError, match="line 3: not readable as a caption"):
         read_captions(path)
+
+
+@pytest.mark.parametrize("suffix", ["srt", "vtt", "json3"])
+def test_subtitles_have_no_tiers(tmp_path, suffix):
+    with pytest.raises(UserError, match="there is no tier 'x': subtitles have no tiers"):
+        read_captions(tmp_path / f"a.{suffix}", ["x"])
 
 
 def test_youtube_json(tmp_path):
