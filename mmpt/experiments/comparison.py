@@ -53,8 +53,6 @@ class Row:
 
 def read_published(path: Path) -> dict[str, Published]:
     """Read a CSV file of published rows, with the columns config, the metrics (see COLUMNS) and note."""
-    if not path.is_file():
-        raise UserError(f"there is no file {path} of published numbers.")
     rows: dict[str, Published] = {}
     for row in read_csv(path, ("config", *KEYS, "note")):
         name = row["config"]
