@@ -39,6 +39,7 @@ from mmpt.utils.checkpoint import load_state_dict_file
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.progress import Bar
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURE = ROOT / "tests" / "data" / "mmfusion"
@@ -278,8 +279,6 @@ def _mount(folder: Path, size: int) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Run all trials; returns 1 if any failed."""
-    from tqdm import tqdm
-
     setup_logging(logging.INFO)
     torch.set_num_threads(1)
     rng = random.Random(args.seed)
@@ -296,7 +295,7 @@ def run(args: argparse.Namespace) -> int:
         results = command.results(folder)
         wholes[command.name] = {"results": results, "bytes": size, "seconds": time.monotonic() - begin}
     trials = []
-    for number in tqdm(range(args.trials), unit="trial"):
+    for number in Bar(range(args.trials), unit="trial"):
         command, fault = todo[number % len(todo)], FAULTS[(number // len(todo)) % len(FAULTS)]
         whole = wholes[command.name]
         found = trial(command, fault, args.out / "trial", whole, whole["seconds"], rng)

@@ -36,6 +36,7 @@ from mmpt.processors.table_writer import split_by, unique_ids, write_table
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import setup_logging
+from mmpt.utils.progress import Bar
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,6 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """Convert the missing clips and write the table."""
     setup_logging(logging.INFO)
-    from tqdm import tqdm
-
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit {args.limit}: expected 1 or more.")
     if args.size and not all(0 < pixels < 65536 for pixels in args.size):
@@ -98,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             log.warning("the split %r is not one of %s and is skipped", split, ", ".join(SPLITS))
             continue
         taken: set[str] = set()
-        for number, example in enumerate(tqdm(examples, total=count, desc=split, unit="clip", disable=None)):
+        for number, example in enumerate(Bar(examples, total=count, desc=split, unit="clip", disable=None)):
             if args.limit is not None and number >= args.limit:
                 break
             about = describe(example, args)

@@ -4,6 +4,7 @@ As isolated as a new Python, with real exit statuses and signals, but without th
 transformers and fairseq take to import. They render no figures.
 """
 
+import faulthandler
 import importlib
 import logging
 import multiprocessing
@@ -42,9 +43,12 @@ class Forked:
     def end(self) -> "subprocess.CompletedProcess[str]":
         """Wait until it ends."""
         self.process.join(300)
-        assert self.process.exitcode is not None, f"{self.called} hangs"
+        if hangs := self.process.exitcode is None:
+            os.kill(self.process.pid or 0, signal.SIGABRT)  # writes where it is to its stderr
+            self.process.join(30)
         with self.folder:
             texts = [file.read_text() if file.exists() else "" for file in self.output]
+        assert not hangs, f"{self.called} hangs:\n{texts[1]}"
         skip_without_fairseq(texts[1])
         return subprocess.CompletedProcess(list(self.called), self.process.exitcode, *texts)
 
@@ -94,6 +98,7 @@ def _run(
 ) -> None:
     for number, file in ((1, output[0]), (2, output[1])):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    faulthandler.enable()
     os.environ.clear()
     os.environ.update(env)
     import torch

@@ -69,12 +69,20 @@ def _training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_handler_is_left() -> Generator[None, None, None]:
-    """The handler of a command writes to the stderr of its test, which is closed after it."""
+    """The handler of a command writes to the stderr of its test, which is closed after it.
+
+    No level of our loggers is left either: it would hide messages that later tests expect.
+    """
     yield
     root = logging.getLogger()
     for handler in [*root.handlers]:
         if type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
+    ours = [logging.getLogger(name) for name in root.manager.loggerDict if name.startswith("mmpt")]
+    changed = [logger.name for logger in ours if logger.level]
+    for name in changed:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    assert not changed
 
 
 def skip_without_fairseq(output: str) -> None:

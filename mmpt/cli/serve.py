@@ -19,7 +19,7 @@ from urllib.parse import quote
 from mmpt.cli.command import Command
 from mmpt.serving import DEFAULT_LIMITS, Limits
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.logging import setup_logging
+from mmpt.utils.logging import log_level, setup_logging
 from mmpt.utils.output_kinds import EVALUATION, PROTOCOL_REPORT
 from mmpt.utils.packages import VIDEO, need_packages
 
@@ -116,7 +116,9 @@ def run(args: argparse.Namespace) -> None:
     app = create_app(_content(args), limits, args.token, hosts, args.cors)
     address = server.address_of(opened) + (f"#token={quote(args.token, safe='')}" if args.token else "")
     log.info("serving %s at %s (Ctrl-C stops)", args.model, address)
-    server.run(app, opened, limits)
+    # warnings of the embedder name prompts of clients; the answers hold them
+    with log_level(logging.ERROR, "mmpt.embedding.embedder"):
+        server.run(app, opened, limits)
 
 
 def _check_token(token: str | None) -> None:
@@ -148,8 +150,6 @@ def _content(args: argparse.Namespace) -> "Content":
     results = _results(args.results)
     if args.data and not (args.data / "check.md").is_file():
         raise MissingDataError(f"--data {args.data}: there is no check.md: write it with `signclip check`.")
-    # its warnings name prompts of clients; the answers hold them
-    logging.getLogger("mmpt.embedding.embedder").setLevel(logging.ERROR)
     model = SignCLIP.from_pretrained(args.model, args.device)
     if index:
         index.check_model(model.fingerprint, f"the model {args.model}")

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import nn
-from tqdm import tqdm
 
 from mmpt.models.clip_windows import WindowOptions
 from mmpt.registry import Registry
 from mmpt.utils.arrays import padded
 from mmpt.utils.device import put
 from mmpt.utils.errors import UserError
+from mmpt.utils.progress import Bar
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class Predictor:
 
     def _bar(self, total: int | None, unit: str) -> Any:
         # disable=None: on a terminal only
-        return tqdm(
+        return Bar(
             total=total, desc=f"embedding {unit}", unit=unit[:-1], disable=None if self.progress else True
         )
 

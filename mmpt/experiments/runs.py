@@ -29,6 +29,7 @@ from mmpt.utils.errors import UserError, sigterm_as_interrupt
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import last_line
 from mmpt.utils.parallel import check_workers, cores
+from mmpt.utils.progress import Bar
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +160,6 @@ def run_all(
 
     Returns the failed runs. A failure does not stop the other runs; an interruption stops all.
     """
-    from tqdm import tqdm
-
     launcher = launcher or Processes(check_workers(jobs, cores(), "--jobs", least=1))
     waiting = [run for run in runs if run.results() is None]
     if len(waiting) < len(runs):
@@ -170,7 +169,7 @@ def run_all(
     running: dict[Run, Any] = {}
     files: dict[Run, dict[str, str]] = {}
     failed: list[Run] = []
-    with tqdm(total=len(waiting), unit="run", disable=not waiting) as bar, sigterm_as_interrupt():
+    with Bar(total=len(waiting), unit="run", disable=not waiting) as bar, sigterm_as_interrupt():
         try:
             while waiting or running:
                 while waiting and (launcher.at_once is None or len(running) < launcher.at_once):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.span import Span
@@ -24,6 +23,7 @@ from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.files import UNREADABLE, atomic_write, file_stamp
 from mmpt.utils.lock import wait_for_lock
 from mmpt.utils.parallel import end_in_a_script_without_main_guard, ordered_map
+from mmpt.utils.progress import Bar
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +262,7 @@ class _Builder:
         """Clips, or the errors of bad ones, in the order of `todo`."""
         jobs = [self.request.job(i) for i in todo]
         workers = self.request.workers
-        bar = tqdm(
+        bar = Bar(
             total=len(jobs), desc="poses", unit="clip", disable=None if len(jobs) > PROGRESS_FROM else True
         )
         with bar:

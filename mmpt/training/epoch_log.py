@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from mmpt.config.run_folder import METRICS
+from mmpt.utils.progress import Bar, logs_above_bars
 
 log = logging.getLogger("mmpt.epoch")
 
@@ -38,11 +36,9 @@ class EpochLog:
         self._started = time.monotonic()
         if self._bar is None and self._rank == 0:
             terminal = sys.stderr.isatty()
-            self._bar = tqdm(
-                total=self._epochs or None, initial=epoch - 1, unit="epoch", disable=not terminal
-            )
+            self._bar = Bar(total=self._epochs or None, initial=epoch - 1, unit="epoch", disable=not terminal)
             if terminal:
-                logging_redirect_tqdm().__enter__()  # until the process ends
+                logs_above_bars().__enter__()  # until the process ends
             elif self._every > 1:
                 log.info(
                     "one of every %d epochs is logged; all are in %s", self._every, self._folder / METRICS

@@ -1,10 +1,11 @@
 """Logging: one handler on the root logger, set by the commands only; the end of a log."""
 
+import contextlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -40,6 +41,20 @@ def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> No
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)
+
+
+@contextlib.contextmanager
+def log_level(level: int, *names: str) -> Iterator[None]:
+    """While it is entered, show messages of these loggers from `level` up; then as before."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, was in zip(loggers, before):
+            logger.setLevel(was)
 
 
 def last_line(log_file: Path) -> str:

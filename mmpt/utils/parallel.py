@@ -114,9 +114,9 @@ def _context() -> BaseContext:
     """Forked processes, which start at once, where that is safe; else spawned ones.
 
     A forked process has only the thread that forked: a lock that another one holds is never released. So
-    processes are forked only if Python has no other thread here but that of tqdm's bars, which workers do not
-    draw. torch's own threads hold no locks between calls, but do not exist in the new process either, so
-    computing with torch may hang there.
+    processes are forked only if Python has no other thread here but that of a caller's tqdm bars, whose lock
+    workers do not use (see utils.progress). torch's own threads hold no locks between calls, but do not exist
+    in the new process either, so computing with torch may hang there.
     """
     others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
     alone = set(others) <= {"tqdm_monitor"}

@@ -4,8 +4,10 @@ import contextlib
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 from tqdm import tqdm
@@ -15,6 +17,26 @@ log = logging.getLogger(__name__)
 
 LINE_EVERY = 30.0
 """Seconds between two log lines."""
+
+
+class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
+    """A progress bar with a lock of this process, and without tqdm's thread.
+
+    All processes that are forked after tqdm's first bar share tqdm's lock: if one is killed while it holds
+    the lock, all others wait for it forever. The thread refreshes bars that have become slow; instead, each
+    update looks at the clock.
+    """
+
+    monitor_interval = 0
+    _lock = threading.RLock()
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **{"miniters": 1, **options})
+
+
+def logs_above_bars() -> AbstractContextManager[None]:
+    """While it is entered, log lines for the terminal are written above the bars."""
+    return logging_redirect_tqdm(tqdm_class=Bar)
 
 
 class Progress:
@@ -35,9 +57,9 @@ class Progress:
         self._unit = unit
         self._record, self._before, self._recorded = record, before, -math.inf
         terminal = shown and sys.stderr.isatty()
-        self._bar: Any = tqdm(total=total, unit=unit, disable=not terminal, dynamic_ncols=True)
+        self._bar: Any = Bar(total=total, unit=unit, disable=not terminal, dynamic_ncols=True)
         self._lines = shown and not terminal
-        self._redirect = logging_redirect_tqdm() if terminal else contextlib.nullcontext()
+        self._redirect = logs_above_bars() if terminal else contextlib.nullcontext()
         self._total, self._done = total, 0
         self._started = self._last = time.monotonic()
 

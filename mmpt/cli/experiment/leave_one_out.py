@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mmpt.cli.command import Command
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import write_json, write_text
-from mmpt.utils.logging import setup_logging
+from mmpt.utils.logging import log_level, setup_logging
 from mmpt.utils.output_kinds import FOLDS
 from mmpt.utils.outputs import FORCE_HELP, check_output, replace_output
 
@@ -93,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     for path in configs:
         out = args.out or runs_folder / "leave_one_out" / path.stem
         each = argparse.Namespace(**{**vars(args), "config": path})
-        failed |= _leave_one_out(each, out / path.stem if args.out and len(configs) > 1 else out)
+        with log_level(logging.WARNING, "mmpt.tasks.task"):
+            failed |= _leave_one_out(each, out / path.stem if args.out and len(configs) > 1 else out)
     return failed
 
 
@@ -120,7 +121,6 @@ def _leave_one_out(args: argparse.Namespace, out: Path) -> int:
     others = {config_path(path).stem: with_clips_of(load_config(path), config) for path in args.svm_features}
     if len(others) < len(args.svm_features):
         raise UserError("--svm-features: expected configs with different names.")
-    logging.getLogger("mmpt.tasks.task").setLevel(logging.WARNING)
     check_folds(config, folds, others)
     launcher = None
     if args.cluster:
