@@ -14,13 +14,18 @@ from mmpt.utils.shards import Sharding
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that suggests the nearest choice for a misspelt one."""
+    """An argument parser that suggests the nearest choice or option for a misspelt one."""
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message to stderr, and exit with status 2."""
         wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
         if wrong:
             message += nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
+        if unknown:
+            message += "." + nearest(unknown[1], self._option_string_actions)
+            if any(action.dest == "overrides" for action in self._actions):
+                message += " Keys of the config are set without dashes: key=value."
         super().error(message)
 
     def _print_message(self, message: str, file: Any = None) -> None:

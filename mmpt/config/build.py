@@ -6,7 +6,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -18,10 +18,14 @@ _type_hints = functools.cache(typing.get_type_hints)
 
 @dataclass(frozen=True)
 class Source:
-    """The origin of keys: the main file, and the file or override of each dotted key."""
+    """The origin of keys: the main file, and the file or override of each dotted key.
+
+    full_keys: last part of a key -> the dotted keys that end with it, for errors.
+    """
 
     file: str
     of_key: Mapping[str, str]
+    full_keys: Callable[[str], list[str]] = lambda name: []
 
     def of(self, key: str) -> str:
         """The file or override that set `key` or its nearest enclosing section."""
@@ -58,7 +62,9 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
                 # a line of an included file that is no config, which the message must not show
                 raise UserError(f"{source.of(dotted)}: it holds a key that is no name: expected a config.")
             there = [*known, *names]
-            hint = nearest_key(key, there, prefix) or f" Known keys here: {', '.join(sorted(there))}."
+            full = " or ".join(source.full_keys(str(key)))
+            hint = f" Did you mean {full}?" if full else nearest_key(key, there, prefix)
+            hint = hint or f" Known keys here: {', '.join(sorted(there))}."
             raise UserError(f"{source.of(dotted)}: unknown key {dotted}.{hint}{_unquoted(key, str)}")
         if name in values:
             raise UserError(

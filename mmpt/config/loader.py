@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from omegaconf import OmegaConf
@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, aliases, build
 from mmpt.config.cluster_options import OF_THE_JOBS, ClusterConfig, minutes, of_slurm_config
-from mmpt.config.fairseq_options import check_fairseq
+from mmpt.config.fairseq_options import GROUPS, check_fairseq, table
 from mmpt.config.package_files import PREFIX, config_path, package_root
 from mmpt.config.published import remove_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
@@ -56,7 +56,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     ignored = remove_ignored(resolved)
     if ignored:
         log.info("%s: ignored keys of data sets that mmpt does not support: %s", path, ", ".join(ignored))
-    source = Source(str(path), sources)
+    source = Source(str(path), sources, lambda name: _full_keys(name, resolved))
     _map_slurm_config(resolved, path)
     config = build(Config, resolved, source)
     check_fairseq(config.fairseq, source)
@@ -276,6 +276,24 @@ def _dotted(tree: dict[Any, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             keys += _dotted(value, f"{prefix}{key}.")
     return keys
+
+
+def _full_keys(name: str, tree: dict[str, Any]) -> list[str]:
+    """Dotted keys that end with `name`: of the schema, and of fairseq, in the group where `tree` has it."""
+    sections: dict[str, Any] = {
+        key: cls for key, cls in get_type_hints(Config).items() if dataclasses.is_dataclass(cls)
+    }
+    found = [
+        f"{section}.{name}"
+        for section, cls in sections.items()
+        if name in aliases(cls) or any(field.name == name for field in dataclasses.fields(cls))
+    ]
+    if name in table():
+        groups = [key for key in _dotted(tree) if re.fullmatch(rf"fairseq\.\w+\.{name}", key)]
+        found += groups[:1] or [f"fairseq.optimization.{name}"]
+    if name in GROUPS:
+        found.append(f"fairseq.{name}")
+    return found
 
 
 def _apply_override(tree: dict[str, Any], sources: dict[str, str], override: str) -> None:

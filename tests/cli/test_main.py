@@ -68,6 +68,24 @@ def test_misspelt_protocol_gets_a_suggestion(capsys: pytest.CaptureFixture[str])
     assert ended.value.code == 2 and "Did you mean 'knn'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words, hint",
+    [
+        (
+            "train x.yaml --max_epoch=2",
+            "--max_epoch=2. Keys of the config are set without dashes: key=value.",
+        ),
+        ("embed --model m --in i --out o --portoin 3", "--portoin 3. Did you mean '--portion'?\n"),
+    ],
+)
+def test_an_unknown_option_gets_a_suggestion(
+    words: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2 and hint in capsys.readouterr().err
+
+
 def test_a_misspelt_include_gets_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "base.yaml").write_text("dataset: {}\n")
     (tmp_path / "x.yaml").write_text("includes: [bsae.yaml]\n")
