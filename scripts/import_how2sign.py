@@ -27,7 +27,7 @@ from mmpt.cli import run_cli
 
 from mmpt.pose.recording import PoseRecording
 from mmpt.processors.recording_files import cut_to
-from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
+from mmpt.processors.table_writer import files_by_name, read_csv, write_clips
 from mmpt.timed_text import Findings
 from mmpt.utils.cells import parse_number
 from mmpt.utils.errors import UserError
@@ -63,14 +63,10 @@ def run(args: argparse.Namespace) -> int:
             where = f"{file}, sentence {number}"
             clip = line["VIDEO_NAME" if args.recordings else "SENTENCE_NAME"].strip()
             pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
-            text = " ".join(line["SENTENCE"].split())
-            if not text:
-                findings.add("sentences without text, left out", where)
-                continue
             row = {
                 "id": line["SENTENCE_NAME"].strip(),
                 "path": os.path.relpath(pose, args.out),
-                "text": text,
+                "text": " ".join(line["SENTENCE"].split()),
                 "split": split,
                 "signed_language": "ase",
                 "spoken_language": "en",
@@ -85,10 +81,7 @@ def run(args: argparse.Namespace) -> int:
                     continue
                 row |= {"start": str(times[0]), "end": str(times[1])}
             rows.append(row)
-    findings.warn()
-    for row, name in zip(rows, unique_ids(row["id"] for row in rows)):
-        row["id"] = name
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, rows, findings)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from mmpt.cli import run_cli
 
-from mmpt.processors.table_writer import existing, write_table
+from mmpt.processors.table_writer import write_clips
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in, read_json
 from mmpt.utils.logging import setup_logging
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.json}: cannot be read ({error.strerror}); see --help.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{args.json}: not the JSON file of WLASL ({error!r}).") from error
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, rows)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

@@ -86,7 +86,7 @@ def test_import_asl_citizen(tmp_path):
     (tmp_path / "ASL_Citizen" / "splits").mkdir(parents=True)
     for number, name in enumerate(("train", "val", "test")):
         lines = ["Participant ID,Video file,Gloss,ASL-LEX Code"]
-        lines += [f"P{number},00{number}-DOG 1.mp4,DOG1,B_01_004", f"P{number},gone.mp4,CAT,"]
+        lines += [f"P{number},00{number}-DOG 1.mp4,DOG1,B_01_004", f"P{number},gone{number}.mp4,CAT,"]
         (tmp_path / "ASL_Citizen" / "splits" / f"{name}.csv").write_text("\n".join(lines) + "\n")
         pose(tmp_path / "poses" / f"00{number}-DOG 1.pose", number)
     arguments = ["--in", str(tmp_path / "ASL_Citizen"), "--poses", str(tmp_path / "poses")]
