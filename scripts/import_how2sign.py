@@ -16,6 +16,7 @@ signers: `signclip check` needs --allow-leak signers.
 """
 
 import argparse
+import functools
 import logging
 import math
 import os
@@ -25,8 +26,7 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 
-from mmpt.pose.recording import PoseRecording
-from mmpt.processors.recording_files import cut_to
+from mmpt.processors.recording_files import Recording, cut_to
 from mmpt.processors.table_writer import files_by_name, read_csv, write_clips
 from mmpt.timed_text import Findings
 from mmpt.utils.cells import parse_number
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Read the annotations and write the table."""
     setup_logging(logging.INFO)
     poses, findings = files_by_name(args.poses), Findings()
-    lengths: dict[Path, tuple[int, float]] = {}
+    length = functools.cache(lambda pose: Recording(pose.stem, pose).length() if pose.is_file() else None)
     rows = []
     for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):
         file = args.csv / f"how2sign_realigned_{name}.csv"
@@ -73,10 +73,7 @@ def run(args: argparse.Namespace) -> int:
                 "signer": _signer(line["VIDEO_NAME"].strip()),
             }
             if args.recordings:
-                if pose not in lengths and pose.is_file():
-                    recording = PoseRecording(pose)
-                    lengths[pose] = len(recording), recording.fps
-                times = _times(line, lengths.get(pose), where, findings)
+                times = cut_to(*_times(line, where), length(pose), where, findings)
                 if times is None:
                     continue
                 row |= {"start": str(times[0]), "end": str(times[1])}
@@ -92,20 +89,15 @@ def _signer(video: str) -> str:
     return match[1] if match else ""
 
 
-def _times(
-    line: dict[str, str], length: tuple[int, float] | None, where: str, findings: Findings
-) -> tuple[int, int] | None:
-    """Start and end in milliseconds; None for a sentence that is left out, which is counted."""
+def _times(line: dict[str, str], where: str) -> tuple[int, int]:
+    """Start and end in milliseconds. Raises UserError."""
     start, end = (1000 * parse_number(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
     if not (math.isfinite(start) and math.isfinite(end)):
         raise UserError(
             f"{where}: expected seconds in START_REALIGNED and END_REALIGNED, got "
             f"{line['START_REALIGNED']!r} and {line['END_REALIGNED']!r}."
         )
-    if not 0 <= start < end:
-        findings.add("sentences that end before they start, or start before 0, left out", where)
-        return None
-    return cut_to(round(start), round(end), length, where, findings)
+    return round(start), round(end)
 
 
 if __name__ == "__main__":
