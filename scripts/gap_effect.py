@@ -27,8 +27,7 @@ from mmpt.embedding.embedder import SignCLIP
 from mmpt.evaluators.metrics.bootstrap import interval_of_mean
 from mmpt.pose.clip import PoseClip
 from mmpt.pose.components import HANDS
-from mmpt.pose.reader import read_pose
-from mmpt.pose.smoothing import Smoothing
+from mmpt.pose.reader import read_clip
 from mmpt.processors.fingerspelling import find_lexicon, read_index
 from mmpt.tasks.task import Task
 from mmpt.utils.errors import UserError
@@ -108,20 +107,23 @@ def measure(args: argparse.Namespace) -> int:
     """Print the gaps and the table."""
     model = SignCLIP.from_pretrained(args.model)
     examples = list(Task(load_config(args.config)).examples("test"))
-    clips = [read_pose(example.path) for example in examples]
+    preparation = model.video_processor.prepare
+    clips = [read_clip(example.path, example.span, preparation.person) for example in examples]
     mirrors = [example.mirror for example in examples]
     prompts = list(dict.fromkeys(example.text for example in examples))
     truth = np.array([prompts.index(example.text) for example in examples])
     texts = model.embed_text(prompts, normalize=True)
 
     def right(some: Sequence[PoseClip], fill: int) -> np.ndarray:
-        prepare = dataclasses.replace(model.video_processor.prepare, smoothing=Smoothing(fill))
+        smoothing = dataclasses.replace(preparation.smoothing, fill_gaps=fill)
+        prepare = dataclasses.replace(preparation, smoothing=smoothing)
         prepared = [prepare.clip(clip, mirror) for clip, mirror in zip(some, mirrors)]
         frames = model.video_processor.features_of(prepared)
         vectors = model.embed_video_features([model.aligner.cut("", each) for each in frames], normalize=True)
         return np.equal((vectors @ texts.T).argmax(axis=1), truth)
 
     print(f"{len(clips)} clips, {len(prompts)} prompts, {sum(map(gaps, clips))} gaps of a hand")
+    print(f"V2T R@1 (that of the seeds {', '.join(map(str, args.seeds))}); chance: {1 / len(prompts):.3f}")
     print(f"nothing hidden: {right(clips, 0).mean():.3f}")
     for share in args.shares:
         hidden = [

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 
-from mmpt.processors.table_writer import existing, read_csv, unique_ids, write_table
+from mmpt.processors.table_writer import read_csv, write_clips
 from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
@@ -59,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
                     "asl_lex": row.get("ASL-LEX Code", "").strip(),
                 }
             )
-    for row, name in zip(rows, unique_ids(row["id"] for row in rows)):
-        row["id"] = name
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, rows)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

@@ -30,7 +30,7 @@ from mmpt.extractors.conversion import convert_poses
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import pose_of_landmarks
 from mmpt.processors.table_lines import parquet_module
-from mmpt.processors.table_writer import read_csv, split_by, write_table
+from mmpt.processors.table_writer import read_csv, split_by, write_clips
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
@@ -89,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
     options = {"width": args.width, "height": args.height, "fps": args.fps}
     converter = functools.partial(convert, **options)
     nobody = convert_poses(args.out / "poses", "import_asl_signs", options, sources, converter, workers)
-    rows = [row for row in rows if row["id"] not in nobody]
-    table = write_table(args.out / "table.csv", rows)
+    table = write_clips(args.out, [row for row in rows if row["id"] not in nobody])
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

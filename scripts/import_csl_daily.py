@@ -25,7 +25,7 @@ from pathlib import Path
 from mmpt.cli import run_cli
 
 from mmpt.processors.table_file import SPLIT_NAMES
-from mmpt.processors.table_writer import existing, files_by_name, read_csv, write_table
+from mmpt.processors.table_writer import files_by_name, read_csv, write_clips
 from mmpt.timed_text import Findings
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in
@@ -50,39 +50,33 @@ def run(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
     poses, findings = files_by_name(args.poses), Findings()
     splits_file, map_file = args.folder / "split_1.txt", args.folder / "video_map.txt"
-    splits = dict[str, str]()
+    splits = dict[str, list[str]]()
     for line in read_csv(splits_file, ("name", "split"), "|"):
         clip, split = line["name"].strip(), line["split"].strip()
         if split not in SPLIT_NAMES:
             raise UserError(f"{splits_file}: expected train, dev or test, got {split}.")
-        if splits.setdefault(clip, split) != split:
-            raise UserError(f"{splits_file}: {clip} is in {splits[clip]} and in {split}.")
+        splits.setdefault(clip, []).append(SPLIT_NAMES[split])
     rows = []
     for line in read_csv(map_file, COLUMNS, "|"):
         clip = line["name"].strip()
         if clip not in splits:
             findings.add("clips without a split, left out", f"{map_file}, {clip}")
             continue
-        if not (text := "".join(line["char"].split())):
-            continue  # counted below
         pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
         signer = re.search(r"_P(\d+)_", clip)
-        rows.append(
-            {
-                "id": clip,
-                "path": os.path.relpath(pose, args.out),
-                "text": text,
-                "gloss": " ".join(line["gloss"].split()),
-                "split": SPLIT_NAMES[splits[clip]],
-                "signed_language": "csl",
-                "spoken_language": "zh",
-                "signer": signer[1] if signer else "",
-            }
-        )
+        row = {
+            "id": clip,
+            "path": os.path.relpath(pose, args.out),
+            "text": "".join(line["char"].split()),
+            "gloss": " ".join(line["gloss"].split()),
+            "signed_language": "csl",
+            "spoken_language": "zh",
+            "signer": signer[1] if signer else "",
+        }
+        rows += [{**row, "split": split} for split in splits[clip]]
     without = sorted(splits.keys() - {row["id"] for row in rows})
     findings.add("names in split_1.txt without a sentence, left out", ", ".join(without[:3]), len(without))
-    findings.warn()
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, rows, findings)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

@@ -16,6 +16,7 @@ signers: `signclip check` needs --allow-leak signers.
 """
 
 import argparse
+import functools
 import logging
 import math
 import os
@@ -25,9 +26,8 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 
-from mmpt.pose.recording import PoseRecording
-from mmpt.processors.recording_files import cut_to
-from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
+from mmpt.processors.recording_files import Recording, cut_to
+from mmpt.processors.table_writer import files_by_name, read_csv, write_clips
 from mmpt.timed_text import Findings
 from mmpt.utils.cells import parse_number
 from mmpt.utils.errors import UserError
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Read the annotations and write the table."""
     setup_logging(logging.INFO)
     poses, findings = files_by_name(args.poses), Findings()
-    lengths: dict[Path, tuple[int, float]] = {}
+    length = functools.cache(lambda pose: Recording(pose.stem, pose).length() if pose.is_file() else None)
     rows = []
     for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):
         file = args.csv / f"how2sign_realigned_{name}.csv"
@@ -63,32 +63,22 @@ def run(args: argparse.Namespace) -> int:
             where = f"{file}, sentence {number}"
             clip = line["VIDEO_NAME" if args.recordings else "SENTENCE_NAME"].strip()
             pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
-            text = " ".join(line["SENTENCE"].split())
-            if not text:
-                findings.add("sentences without text, left out", where)
-                continue
             row = {
                 "id": line["SENTENCE_NAME"].strip(),
                 "path": os.path.relpath(pose, args.out),
-                "text": text,
+                "text": " ".join(line["SENTENCE"].split()),
                 "split": split,
                 "signed_language": "ase",
                 "spoken_language": "en",
                 "signer": _signer(line["VIDEO_NAME"].strip()),
             }
             if args.recordings:
-                if pose not in lengths and pose.is_file():
-                    recording = PoseRecording(pose)
-                    lengths[pose] = len(recording), recording.fps
-                times = _times(line, lengths.get(pose), where, findings)
+                times = cut_to(*_times(line, where), length(pose), where, findings)
                 if times is None:
                     continue
                 row |= {"start": str(times[0]), "end": str(times[1])}
             rows.append(row)
-    findings.warn()
-    for row, name in zip(rows, unique_ids(row["id"] for row in rows)):
-        row["id"] = name
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, rows, findings)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 
@@ -99,20 +89,15 @@ def _signer(video: str) -> str:
     return match[1] if match else ""
 
 
-def _times(
-    line: dict[str, str], length: tuple[int, float] | None, where: str, findings: Findings
-) -> tuple[int, int] | None:
-    """Start and end in milliseconds; None for a sentence that is left out, which is counted."""
+def _times(line: dict[str, str], where: str) -> tuple[int, int]:
+    """Start and end in milliseconds. Raises UserError."""
     start, end = (1000 * parse_number(line[name]) for name in ("START_REALIGNED", "END_REALIGNED"))
     if not (math.isfinite(start) and math.isfinite(end)):
         raise UserError(
             f"{where}: expected seconds in START_REALIGNED and END_REALIGNED, got "
             f"{line['START_REALIGNED']!r} and {line['END_REALIGNED']!r}."
         )
-    if not 0 <= start < end:
-        findings.add("sentences that end before they start, or start before 0, left out", where)
-        return None
-    return cut_to(round(start), round(end), length, where, findings)
+    return round(start), round(end)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 
-from mmpt.processors.table_writer import existing, files_by_name, read_csv, unique_ids, write_table
-from mmpt.utils.errors import UserError
+from mmpt.processors.table_writer import files_by_name, read_csv, write_clips
 from mmpt.utils.files import file_in
 from mmpt.utils.logging import setup_logging
 
@@ -55,10 +54,8 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for split, name in (("train", "train"), ("valid", "dev"), ("test", "test")):
         file = args.folder / "annotations" / "manual" / f"PHOENIX-2014-T.{name}.corpus.csv"
-        for number, line in enumerate(read_csv(file, COLUMNS, "|"), start=2):
+        for line in read_csv(file, COLUMNS, "|"):
             clip = line["name"].strip()
-            if not line["translation"].strip():
-                raise UserError(f"{file}, line {number}: the translation of {clip} is empty.")
             pose = poses.get(clip, file_in(args.poses, f"{clip}.pose"))
             rows.append(
                 {
@@ -72,9 +69,7 @@ def run(args: argparse.Namespace) -> int:
                     "signer": line["speaker"].strip(),
                 }
             )
-    for row, name in zip(rows, unique_ids(row["id"] for row in rows)):
-        row["id"] = name
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, rows)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

@@ -24,7 +24,7 @@ import numpy as np
 from mmpt.extractors.conversion import convert_poses
 from mmpt.pose.components import FACE, LEFT_HAND, POSE, RIGHT_HAND
 from mmpt.pose.writer import pose_of_landmarks
-from mmpt.processors.table_writer import csv_lines, unique_ids, write_table
+from mmpt.processors.table_writer import csv_lines, write_clips
 from mmpt.utils.arrays import open_array
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in
@@ -76,10 +76,7 @@ def run(args: argparse.Namespace) -> int:
         log.warning("%d of %d clips have no file and are skipped", missing, len(lines))
     options = {"width": WIDTH, "height": HEIGHT, "fps": FPS}
     nobody = convert_poses(args.out / "poses", "import_sem_lex", options, sources, convert)
-    rows = [row for row in rows if f"{row['split']}/{row['id']}" not in nobody]
-    for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
-        row["id"] = unique
-    table = write_table(args.out / "table.csv", rows)
+    table = write_clips(args.out, [row for row in rows if f"{row['split']}/{row['id']}" not in nobody])
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from mmpt.pose.components import FULL_BODY
 from mmpt.pose.writer import pose_of_pixels, shows_somebody, write_once
-from mmpt.processors.table_writer import split_by, unique_ids, write_table
+from mmpt.processors.table_writer import split_by, write_clips
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json, write_json
 from mmpt.utils.logging import setup_logging
@@ -115,11 +115,9 @@ def run(args: argparse.Namespace) -> int:
     if empty:
         log.warning("%d clips have no pose and are skipped", empty)
     _split_if_none(rows)
-    for row, unique in zip(rows, unique_ids(row["id"] for row in rows)):
-        row["id"] = unique
     columns = ("id", "path", "text", "split", "signed_language", "spoken_language", "signer", "gloss")
     kept = [c for c in columns if c in columns[:4] or any(row[c] for row in rows)]
-    table = write_table(args.out / "table.csv", [{c: row[c] for c in kept} for row in rows])
+    table = write_clips(args.out, [{c: row[c] for c in kept} for row in rows])
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

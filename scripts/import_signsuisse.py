@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mmpt.cli import run_cli
 
-from mmpt.processors.table_writer import existing, split_by, unique_ids, write_table
+from mmpt.processors.table_writer import split_by, write_clips
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json
 from mmpt.utils.logging import setup_logging
@@ -64,9 +64,7 @@ def run(args: argparse.Namespace) -> int:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{index}: not an index of SignSuisse ({error!r}).") from error
     splits = split_by([row["id"] for row in rows])
-    for row, name in zip(rows, unique_ids(row["id"] for row in rows)):
-        row |= {"split": splits[row["id"]], "id": name}
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, [{**row, "split": splits[row["id"]]} for row in rows])
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 

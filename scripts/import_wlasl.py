@@ -13,6 +13,7 @@ second. The published splits share signers: check and evaluate with --allow-leak
 """
 
 import argparse
+import functools
 import logging
 import os
 import re
@@ -22,7 +23,9 @@ from typing import Any
 
 from mmpt.cli import run_cli
 
-from mmpt.processors.table_writer import existing, write_table
+from mmpt.processors.recording_files import Recording, cut_to
+from mmpt.processors.table_writer import write_clips
+from mmpt.timed_text import Findings
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import file_in, read_json
 from mmpt.utils.logging import setup_logging
@@ -50,29 +53,37 @@ def run(args: argparse.Namespace) -> int:
     setup_logging(logging.INFO)
     if args.classes is not None and args.classes < 1:
         raise UserError(f"--classes {args.classes}: expected 1 or more.")
+    rows, findings = [], Findings()
+    length = functools.cache(lambda pose: Recording(pose.stem, pose).length() if pose.is_file() else None)
     try:
-        entries = read_json(args.json)
-        rows = [
-            _row(args, entry["gloss"], instance)
-            for entry in entries[: args.classes]
-            for instance in entry["instances"]
-        ]
+        for entry in read_json(args.json)[: args.classes]:
+            for instance in entry["instances"]:
+                pose, row = _row(args, entry["gloss"], instance)
+                if args.raw:
+                    where = f"{args.json}, video {row['id']}"
+                    start, end = _times(instance, where)
+                    times = cut_to(start, start + 1 if end is None else end, length(pose), where, findings)
+                    if times is None:
+                        continue
+                    row |= {"start_ms": str(times[0]), "end_ms": "" if end is None else str(times[1])}
+                rows.append(row)
     except UserError:
         raise
     except OSError as error:
         raise UserError(f"{args.json}: cannot be read ({error.strerror}); see --help.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{args.json}: not the JSON file of WLASL ({error!r}).") from error
-    table = write_table(args.out / "table.csv", existing(rows, args.out))
+    table = write_clips(args.out, rows, findings)
     print(f"wrote {table.path}: {len(table.rows)} clips")
     return 0
 
 
-def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict[str, str]:
+def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> tuple[Path, dict[str, str]]:
+    """The pose of an instance, and its row, without times."""
     name = str(instance["video_id"])
     youtube = _YOUTUBE.search(instance["url"]) if args.raw else None
     pose = file_in(args.poses, f"{youtube[1] if youtube else name}.pose")
-    row = {
+    return pose, {
         "id": name,
         "path": os.path.relpath(pose, args.out),
         "text": gloss,
@@ -81,16 +92,17 @@ def _row(args: argparse.Namespace, gloss: str, instance: dict[str, Any]) -> dict
         "spoken_language": "en",
         "signer": str(instance["signer_id"]),
     }
-    if args.raw:  # frames count from 1 and frame_end is included; -1 is the video's end
-        first, last = instance["frame_start"], instance["frame_end"]
-        if not (type(first) is type(last) is int and first >= 0 and last >= -1):
-            raise UserError(
-                f"{args.json}, video {name}: expected frame numbers in frame_start and frame_end, got "
-                f"{first!r} and {last!r}."
-            )
-        row["start_ms"] = str((max(first, 1) - 1) * MS_PER_FRAME)
-        row["end_ms"] = "" if last < 0 else str(last * MS_PER_FRAME)
-    return row
+
+
+def _times(instance: dict[str, Any], where: str) -> tuple[int, int | None]:
+    """Start and end in milliseconds; None for the end of the video. Raises UserError."""
+    first, last = instance["frame_start"], instance["frame_end"]
+    if not (type(first) is type(last) is int and first >= 0 and last >= -1):
+        raise UserError(
+            f"{where}: expected frame numbers in frame_start and frame_end, got {first!r} and {last!r}."
+        )
+    # frames count from 1 and frame_end is included; -1 is the video's end
+    return (max(first, 1) - 1) * MS_PER_FRAME, None if last < 0 else last * MS_PER_FRAME
 
 
 if __name__ == "__main__":

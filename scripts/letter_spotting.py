@@ -109,7 +109,8 @@ def _spotting(args: argparse.Namespace, models: LetterModels) -> str:
     ]
     lines = [
         f"Letters in {len(test)} recordings ({sum(len(one.letters) for one in test)} letters); chosen on "
-        f"{len(valid)} recordings ({sum(len(one.letters) for one in valid)} letters):\n",
+        f"{len(valid)} recordings ({sum(len(one.letters) for one in valid)} letters). All are joined by "
+        f"{args.join}, with seed {args.seed}. In brackets: 95 % intervals (bootstrap).\n",
         *(f"- model {number + 1}: {choice}" for number, choice in enumerate(choices)),
         f"- SVM: {choice}\n",
         spotting.table({"model": spotting.Result.mean(results), "SVM": of_svm}),

@@ -30,6 +30,7 @@ from mmpt.evaluators.reports.tables import markdown_table
 from mmpt.tasks.task import Task
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_json
+from mmpt.utils.text import counted
 
 SHOWN = ("MRR", "R@1", "R@5", "R@10", "DCG")
 
@@ -54,25 +55,36 @@ def measure(args: argparse.Namespace) -> int:
     mean, spread = frames.mean(axis=0), np.maximum(frames.std(axis=0), 1e-6)
     clips = [(np.asarray(split[n]["vfeats"]) - mean) / spread for n in range(len(split.examples))]
     means = np.stack([clip.mean(axis=0) for clip in clips])
-    lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
-    lda.fit([((clip - mean) / spread).mean(axis=0) for clip in known], [e.text for e in train.examples])
     distance = np.array([[dtw(one, other) for other in clips] for one in clips])
     found = {
         "DTW on features": rank_trials_by(lambda rows, gallery: -distance[np.ix_(rows, gallery)], trials),
         "mean of features, cosine": rank_trials(means, trials),
-        "mean of features, LDA, cosine": rank_trials(lda.transform(means), trials),
     }
+    prompts = [example.text for example in train.examples]
+    if enough := 1 < len(set(prompts)) < len(prompts):
+        lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
+        lda.fit([((clip - mean) / spread).mean(axis=0) for clip in known], prompts)
+        found["mean of features, LDA, cosine"] = rank_trials(lda.transform(means), trials)
     if args.results:
         names = [example.video_id for example in split.examples]
         read_results(args.results)  # raises if it holds no evaluation
         if read_json(args.results / "ids.json")["videos"] != names:
             raise UserError(f"{args.results}: not an evaluation of the clips of this split.")
         found["model"] = rank_trials(np.load(args.results / "video_embeddings.npy"), trials)
-    print(markdown_table(["method", *SHOWN, "model's MRR - this"], [_row(name, found) for name in found]))
     first = next(iter(found.values()))
     chance = tied_rank_chance(first.candidates)
-    print(markdown_table(["chance", *SHOWN], [["", *(f"{chance[name]:.3f}" for name in SHOWN)]]))
-    print(f"\n{len(first.clip)} pairs of query and gallery ({trials.queries}), {len(set(first.sign))} signs")
+    rows = [_row(name, found) for name in found]
+    rows.append(["chance", *(f"{chance[name]:.3f}" for name in SHOWN), ""])
+    print(markdown_table(["method", *SHOWN, "model's MRR - this"], rows))
+    print(
+        f"\n{len(first.clip)} pairs of query and gallery ({trials.queries}), {len(set(first.sign))} signs, "
+        f"{counted(trials.draws, 'draw')} of the galleries. In brackets: 95 % intervals (by sign)"
+    )
+    if not enough:
+        print(
+            f"no LDA: training has {counted(len(prompts), 'clip')} of {counted(len(set(prompts)), 'prompt')}"
+            "; it needs two prompts, and more clips than prompts"
+        )
     return 0
 
 

@@ -124,6 +124,11 @@ def _add_threshold_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--unit", choices=["ms", "s"], help="unit of the columns start and end of a CSV reference"
     )
+    group.add_argument(
+        "--media",
+        metavar="NAME",
+        help="which of the media that ELAN shifts differently the recording is, such as '*_front.mp4'",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     targets = _targets(args, model)
     references = None
     if files is not None:
-        references = read_references(files, args.tier, targets.names, args.unit)
+        references = read_references(files, args.tier, targets.names, args.unit, args.media)
     options = RunOptions(
         search,
         thresholds,
@@ -195,6 +200,7 @@ def _check(args: argparse.Namespace) -> None:
         ("--choose-threshold", args.choose_threshold, "--reference", args.reference),
         ("--tier", args.tier, "--reference", args.reference),
         ("--unit", args.unit, "--reference", args.reference),
+        ("--media", args.media, "--reference", args.reference),
         ("--table", args.table, "--index", args.index),
         ("--prompt", args.prompt, "--texts", args.texts),
     ):

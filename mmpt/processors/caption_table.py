@@ -9,7 +9,7 @@ from mmpt.processors.recording_files import Recording, cut_to, find_recordings, 
 from mmpt.processors.split_rules import SplitRule, signers
 from mmpt.processors.table_file import SPLIT_NAMES
 from mmpt.processors.table_writer import split_by, unique_ids
-from mmpt.timed_text import Caption, Findings, read_captions
+from mmpt.timed_text import Caption, Findings, check_options, read_captions
 from mmpt.timed_text.elan import tier_names
 from mmpt.utils.errors import UserError
 from mmpt.utils.logging import some_of
@@ -28,12 +28,13 @@ class CaptionFiles:
     encoding: str | None = None
     unit: str | None = None
     offset_ms: int = 0
+    media: str | None = None
 
     def read(self, path: Path, findings: Findings) -> list[Caption]:
         """The captions of one file. Raises UserError, also for several ELAN tiers of which none is chosen."""
         if path.suffix.lower() == ".eaf" and not self.tiers and len(names := tier_names(path)) > 1:
             raise UserError(f"{path}: choose tiers (--tier NAME). Tiers: {', '.join(map(repr, names))}.")
-        return read_captions(path, self.tiers, self.encoding, self.unit, self.offset_ms, findings)
+        return read_captions(path, self.tiers, self.encoding, self.unit, self.offset_ms, findings, self.media)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def caption_rows(folder: Path, files: CaptionFiles, rules: TableRules, findings:
         raise UserError(
             f"{folder}: it holds features (.npy) and other files: choose by suffix (--suffix .pose)."
         )
+    if rules.fps is not None and True not in features:
+        raise UserError(f"{folder}: it holds no features (.npy), which --fps is for: leave it out.")
     named = signers(rules.signer, [recording.name for recording in captions]) if rules.signer else {}
     splits = rules.split.assign(
         {
@@ -96,6 +99,7 @@ def _captions(
     """The captions of each recording that has some, within the recording. Raises UserError if none has."""
     recordings = find_recordings(folder, rules.suffix)
     matched, stray = match_captions(recordings, files.folder, files.suffixes, files.language)
+    check_options(list(matched.values()), files.unit, files.encoding, files.media)
     captions = {
         recording: _within(recording, files.read(matched[recording.name], findings), rules.fps, findings)
         for recording in recordings

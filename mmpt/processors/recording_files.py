@@ -24,7 +24,7 @@ class Recording:
     name: str
     path: Path
 
-    def length(self, fps: float | None) -> tuple[int, float] | None:
+    def length(self, fps: float | None = None) -> tuple[int, float] | None:
         """Frames and frames per second; None for videos. fps: of features. Raises UserError."""
         suffix = self.path.suffix.lower()
         if suffix == ".pose":
@@ -124,7 +124,10 @@ def _only(name: str, files: list[tuple[str, Path]], language: str | None) -> Pat
 def cut_to(
     start_ms: int, end_ms: int, length: tuple[int, float] | None, where: str, findings: Findings
 ) -> tuple[int, int] | None:
-    """The part of a caption within a recording of `length`; None if it starts after the end. Both counted."""
+    """The part of a caption within a recording of `length`; None if there is none. Both are counted."""
+    if not 0 <= start_ms < end_ms:
+        findings.add("captions that end before they start, or start before 0, left out", where)
+        return None
     if length is None:
         return start_ms, end_ms
     frames, fps = length

@@ -10,12 +10,44 @@ from pathlib import Path
 
 from mmpt.processors.table_file import Table, read_table
 from mmpt.processors.table_lines import csv_rows
+from mmpt.timed_text.caption import Findings
 from mmpt.utils.cells import header_hint
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import files_under
+from mmpt.utils.logging import some_of
 from mmpt.utils.outputs import OutputKind, replace_output
 
 log = logging.getLogger(__name__)
+
+
+def write_clips(out: Path, rows: Iterable[Mapping[str, str]], findings: Findings | None = None) -> Table:
+    """Write the clips of a corpus to OUT/table.csv.
+
+    Left out, and counted in warnings: clips without text, repeated rows, and clips whose file is missing.
+    Other clips with the id of an earlier one get numbers, and are counted. Raises UserError for a clip in two
+    splits, if no file exists, and as `write_table`.
+    """
+    findings = findings or Findings()
+    kept: dict[tuple[str, ...], Mapping[str, str]] = {}
+    splits: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        if not row["text"].strip():
+            findings.add("clips without text, left out", row["id"])
+            continue
+        if (cells := tuple(row.values())) in kept:
+            findings.add("repeated rows (same clip, text and split), left out", row["id"])
+            continue
+        kept[cells] = row
+        splits.setdefault((row["id"], row["path"]), {})[row["split"]] = None
+    if shared := [f"{name} is in {' and in '.join(s)}" for (name, _), s in splits.items() if len(s) > 1]:
+        more = f" (and {len(shared) - 1} more)" if len(shared) > 1 else ""
+        raise UserError(f"{shared[0]}{more}: correct the annotations, so that a clip is in one split.")
+    names = unique_ids(row["id"] for row in kept.values())
+    clips = [{**row, "id": name} for row, name in zip(kept.values(), names)]
+    again = [name for row, name in zip(kept.values(), names) if name != row["id"]]
+    findings.add("clips with the id of an earlier one, numbered", some_of(again, 3), len(again))
+    findings.warn()
+    return write_table(out / "table.csv", _existing(clips, out))
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> Table:
@@ -128,11 +160,13 @@ def files_by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def existing(rows: Sequence[Mapping[str, str]], folder: Path) -> list[Mapping[str, str]]:
+def _existing(rows: Sequence[Mapping[str, str]], folder: Path) -> list[Mapping[str, str]]:
     """The rows whose file exists; warns of the others. Raises UserError if no file exists."""
+    if not rows:
+        return []
     folder.mkdir(parents=True, exist_ok=True)  # paths with .. need the folder to exist
     kept = [row for row in rows if (folder / row["path"]).is_file()]
-    if rows and not kept:
+    if not kept:
         raise UserError(f"none of {len(rows)} clips exists; the first would be {folder / rows[0]['path']}.")
     if len(kept) < len(rows):
         log.warning("%d of %d clips have no file and are skipped", len(rows) - len(kept), len(rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpt.spotting.metrics import Segments
-from mmpt.timed_text import SUFFIXES, read_captions
+from mmpt.timed_text import SUFFIXES, check_options, read_captions
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.logging import some_of
 from mmpt.utils.text import counted, nfc
@@ -39,18 +39,24 @@ def reference_files(recordings: Sequence[Path], given: Sequence[Path]) -> list[P
 
 
 def read_references(
-    files: Sequence[Path], tiers: Sequence[str], names: Sequence[str], unit: str | None = None
+    files: Sequence[Path],
+    tiers: Sequence[str],
+    names: Sequence[str],
+    unit: str | None = None,
+    media: str | None = None,
 ) -> list[Segments]:
     """The segments of each file whose text is one of `names`; the others are counted in a warning.
 
-    unit: of a CSV file's columns start and end. Raises UserError if no text of any file is one of the names.
+    unit: of a CSV file's columns start and end. media: see `read_elan`. Raises UserError if no text of any
+    file is one of the names.
     """
+    check_options(files, unit, media=media)
     number = {nfc(name): text for text, name in enumerate(names)}
     others: Counter[str] = Counter()
     used: set[str] = set()
     found = []
     for file in files:
-        captions = read_captions(file, tiers, unit=unit)
+        captions = read_captions(file, tiers, unit=unit, media=media)
         known = [caption for caption in captions if caption.text in number]
         others.update(caption.text for caption in captions if caption.text not in number)
         used.update(caption.tier for caption in known)

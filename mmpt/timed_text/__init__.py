@@ -14,6 +14,7 @@ __all__ = [
     "SUFFIXES",
     "Caption",
     "Findings",
+    "check_options",
     "parse_time",
     "read_captions",
     "read_elan",
@@ -28,6 +29,21 @@ __all__ = [
 SUFFIXES = (".srt", ".vtt", ".eaf", ".csv", ".tsv", ".json3")
 
 
+def check_options(
+    files: Sequence[Path], unit: str | None = None, encoding: str | None = None, media: str | None = None
+) -> None:
+    """Raises UserError for an option that is for files of other kinds than these files of captions."""
+    kinds = {file.suffix.lower() for file in files}
+    for option, value, its in (
+        ("--unit", unit, (".csv", ".tsv")),
+        ("--encoding", encoding, (".srt", ".vtt", ".csv", ".tsv")),
+        ("--media", media, (".eaf",)),
+    ):
+        if value is not None and not kinds & {*its}:
+            got = ", ".join(sorted(kinds))
+            raise UserError(f"{option} is for {', '.join(its)}; the captions are in {got}: leave it out.")
+
+
 def read_captions(
     path: str | Path,
     tiers: Sequence[str] = (),
@@ -35,16 +51,18 @@ def read_captions(
     unit: str | None = None,
     offset_ms: int = 0,
     findings: Findings | None = None,
+    media: str | None = None,
 ) -> list[Caption]:
     """The captions of a subtitle file, an ELAN file or a CSV file, in order of time.
 
     tiers: of ELAN, and of a CSV file with a column `tier`. encoding: of a text file without a byte order mark
     (default: UTF-8). unit: of a CSV file's columns start and end, "ms" or "s". offset_ms: added to all times.
-    findings: collects what is changed or left out; without it, that is logged. Raises UserError.
+    findings: collects what is changed or left out; without it, that is logged. media: see `read_elan`. Raises
+    UserError.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".eaf":
-        return read_elan(path, tiers, offset_ms, findings)
+        return read_elan(path, tiers, offset_ms, findings, media)
     if suffix in (".csv", ".tsv"):
         captions = read_timed_csv(path, unit, encoding, offset_ms, findings)
         names = sorted({caption.tier for caption in captions})

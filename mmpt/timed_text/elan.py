@@ -6,6 +6,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -24,22 +25,27 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_elan(
-    path: str | Path, tiers: Sequence[str] = (), offset_ms: int = 0, findings: Findings | None = None
+    path: str | Path,
+    tiers: Sequence[str] = (),
+    offset_ms: int = 0,
+    findings: Findings | None = None,
+    media: str | None = None,
 ) -> list[Caption]:
     """The annotations of an .eaf file; see `tidy`.
 
     tiers: their names (default: all). An annotation of a tier that depends on another one has the time of the
     annotation that it refers to. Annotations without a time are left out and counted. The signer is the
     tier's participant. Times are those of the linked media: if ELAN shifts these (a synchronised camera), the
-    captions are moved, and counted. Raises UserError for a missing tier, for a file that ELAN would not open,
-    and for media that are shifted differently, unless one has the name of the file.
+    captions are moved, and counted. Of media that are shifted differently, the one with the name of the file
+    counts, or the one that matches `media`, a name with * and ?. Raises UserError for a missing tier, for a
+    file that ELAN would not open, and for media of which none matches, or that leave several shifts.
     """
     eaf = _parsed(Path(path))
     for tier in tiers:
         if tier not in eaf.tiers:
             known = ", ".join(repr(name) for name in eaf.tiers) or "none"
             raise UserError(f"{path}: there is no tier {tier!r}.{nearest(tier, eaf.tiers)} Tiers: {known}.")
-    shift = _media_shift(Path(path), eaf)
+    shift = _media_shift(Path(path), eaf, media)
     with collected(findings) as found:
         cues = [cue for tier in tiers or eaf.tiers for cue in _cues(Path(path), eaf, tier, found)]
         moved = f"ELAN annotations whose video is shifted by {shift} ms in ELAN, moved"
@@ -152,12 +158,16 @@ def _parsed(path: Path) -> "Eaf":
     return eaf
 
 
-def _media_shift(path: Path, eaf: "Eaf") -> int:
+def _media_shift(path: Path, eaf: "Eaf", chosen: str | None) -> int:
     """The time in the recording, in milliseconds, at which the annotations have time 0 (TIME_ORIGIN)."""
     media = [
         (re.split(r"[/\\]", unquote(item.get("MEDIA_URL", "")))[-1], item) for item in eaf.media_descriptors
     ]
-    named = [pair for pair in media if Path(pair[0]).stem.casefold() == path.stem.casefold()] or media
+    if chosen is None:
+        named = [pair for pair in media if Path(pair[0]).stem.casefold() == path.stem.casefold()] or media
+    elif not (named := [pair for pair in media if fnmatchcase(pair[0], chosen)]):
+        known = ", ".join(repr(name) for name, _ in media) or "none"
+        raise UserError(f"{path}: there is no media file {chosen!r}. Media: {known}.")
     videos = [pair for pair in named if pair[1].get("MIME_TYPE", "").startswith("video")] or named
     shifts = [(name, item.get("TIME_ORIGIN") or "0") for name, item in videos]
     if wrong := [value for _, value in shifts if not re.fullmatch(r"-?[0-9]{1,12}", value)]:
@@ -166,7 +176,7 @@ def _media_shift(path: Path, eaf: "Eaf") -> int:
         raise UserError(
             f"{path}: ELAN shifts its media differently ("
             + ", ".join(f"{name} by {value} ms" for name, value in shifts)
-            + "): give the file and the recording the name of one of them."
+            + "): choose one (--media NAME)."
         )
     return int(shifts[0][1]) if shifts else 0
 

@@ -120,6 +120,31 @@ def test_features_need_their_rate_and_get_frames(tmp_path, capsys):
     assert "features (.npy) and other files: choose by suffix" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "name, content, option, words",
+    [
+        (
+            "a.vtt",
+            "WEBVTT\n\n00:00.100 --> 00:01.000\nhi\n",
+            ("--unit", "s"),
+            "--unit is for .csv, .tsv; ",
+        ),
+        ("a.srt", srt((0, 10, "x")), ("--unit", "ms"), "the captions are in .srt: leave it out"),
+        ("a.json3", '{"events": []}', ("--encoding", "cp1252"), "--encoding is for .srt, .vtt, .csv, .tsv; "),
+        ("a.srt", srt((0, 10, "x")), ("--fps", 25), "no features (.npy), which --fps is for: leave it out"),
+    ],
+)
+def test_options_for_files_of_other_kinds_are_refused(tmp_path, capsys, name, content, option, words):
+    pose(tmp_path / "in" / "a.pose")
+    (tmp_path / "in" / name).write_text(content)
+    assert table("from-subtitles", tmp_path / "in", "--out", tmp_path / "t.csv", *option) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "t.csv").exists()
+    pose(tmp_path / "in" / "b.pose")
+    (tmp_path / "in" / "b.csv").write_text("start,end,text\n1,2,x\n")
+    if option[0] == "--unit":
+        assert table("from-subtitles", tmp_path / "in", "--out", tmp_path / "t.csv", *option) == 0
+
+
 def test_elan_tiers_and_signers_by_participant(tmp_path, capsys):
     for n in range(6):
         pose(tmp_path / "in" / f"r{n}.pose", seed=n)

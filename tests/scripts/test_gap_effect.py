@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from mmpt.pose.components import HANDS, POSE
+from mmpt.pose.preparation import PosePreparation
 from mmpt.pose.reader import read_pose
 from scripts import gap_effect
 from scripts.gap_effect import gaps, hide, main
+from tests.letters import ROOT, save_letter_model
 from tests.pose.pose_fakes import fake_clip, write_pose
 
 
@@ -83,3 +85,37 @@ def test_options_without_effect_are_refused(tmp_path, monkeypatch, capsys, optio
     monkeypatch.chdir(tmp_path)
     assert main(options) == 2 and said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_parts_of_recordings_are_measured_as_clips_of_their_own(tmp_path, data_dir, monkeypatch, capsys):
+    """Times of a table are read, and the model's own smoothing is kept."""
+    model = save_letter_model(tmp_path / "model", data_dir, "dataset.smooth=one_euro")
+    whole, used = fake_clip(60, missing=0), set()
+    write_pose(tmp_path / "long.pose", hide(whole, 0.3, 3, [1]))
+    for number in range(2):
+        part = read_pose(tmp_path / "long.pose").frames(slice(30 * number, 30 * number + 30))
+        write_pose(tmp_path / f"{number}.pose", part)
+    start = PosePreparation.clip
+
+    def clip(self, *arguments):
+        used.add((self.smoothing.fill_gaps, self.smoothing.smooth))
+        return start(self, *arguments)
+
+    monkeypatch.setattr(PosePreparation, "clip", clip)
+    said = []
+    for rows in (
+        ["a,long.pose,A,test,0,30", "b,long.pose,B,test,30,60"],
+        ["a,0.pose,A,test,,", "b,1.pose,B,test,,"],
+    ):
+        table = tmp_path / "t.csv"
+        table.write_text("\n".join(["id,path,text,split,start_frame,end_frame", *rows]) + "\n")
+        (tmp_path / "c.yaml").write_text(
+            f"includes: [{ROOT}/configs/table.yaml, {ROOT}/configs/palm_hand_pose.yaml]\n"
+            f"dataset: {{table_path: {table}, bert_name: {data_dir}/mmfusion/bert}}\n"
+        )
+        words = [str(model), "--config", str(tmp_path / "c.yaml"), "--shares", "0.3", "--seeds", "1", "4"]
+        assert main(words) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "2 clips, 2 prompts" in said[0]
+    assert "V2T R@1 (that of the seeds 1, 4); chance: 0.500" in said[0]
+    assert used == {(fill, "one_euro") for fill in (0, 5, 25)}

@@ -158,22 +158,41 @@ def test_import_csl_daily(tmp_path, caplog, capsys):
     file.write_text(file.read_text(encoding="utf-8").replace(words, " ", 1), encoding="utf-8")
     assert import_csl_daily.main(options) == 0
     assert [row.id for row in imported(tmp_path / "out").rows] == names[1:], "the gloss is not its sentence"
-    assert "without a sentence, left out: 2 (first: S000000_P0000_T00, S000005_P0004_T00)" in caplog.text
+    assert "clips without text, left out: 1 (first: S000000_P0000_T00)" in caplog.text
     (label / "split_1.txt").write_text("name|split\nS000000_P0000_T00|trian\n")
     assert import_csl_daily.main(options) == 2 and "got trian" in capsys.readouterr().err
 
 
-def test_import_csl_daily_refuses_a_clip_in_two_splits(tmp_path, capsys):
-    [name, *_] = csl_daily_labels(tmp_path, ["你好"])
+@pytest.mark.parametrize("corpus", ["how2sign", "phoenix", "csl_daily"])
+def test_a_clip_is_imported_once_and_is_in_one_split(tmp_path, caplog, capsys, corpus):
+    """A row that is there twice is left out and counted; a clip in two splits is refused."""
+    poses = arguments(poses=tmp_path / "poses", out=tmp_path / "out")
+    if corpus == "how2sign":
+        [name, *_] = how2sign_csv(tmp_path, ["hello"])
+        run, file = import_how2sign.main, "how2sign_realigned_{}.csv"
+        poses += arguments(csv=tmp_path)
+    elif corpus == "phoenix":
+        [name, *_] = phoenix_csv(tmp_path, ["regen"])
+        run, file = import_phoenix2014t.main, "annotations/manual/PHOENIX-2014-T.{}.corpus.csv"
+        poses += arguments(in_=tmp_path)
+    else:
+        [name, *_] = csl_daily_labels(tmp_path, ["你好"])
+        run, file = import_csl_daily.main, "split_1.txt"
+        poses += arguments(in_=tmp_path)
     pose(tmp_path / "poses" / f"{name}.pose")
-    options = arguments(in_=tmp_path, poses=tmp_path / "poses", out=tmp_path / "out")
-    with open(tmp_path / "split_1.txt", "a", encoding="utf-8") as file:
-        file.write(f"\n{name}|train")
-    assert import_csl_daily.main(options) == 0, "twice in the same split"
-    with open(tmp_path / "split_1.txt", "a", encoding="utf-8") as file:
-        file.write(f"\n{name}|test")
-    assert import_csl_daily.main(options) == 2
-    assert f"split_1.txt: {name} is in train and in test" in capsys.readouterr().err
+    line = next(line for line in (tmp_path / file.format("train")).read_text().splitlines() if name in line)
+
+    def append(split: str) -> None:
+        file_of = tmp_path / file.format(split)
+        content = file_of.read_text().rstrip("\n")
+        file_of.write_text(f"{content}\n{line.replace('|train', f'|{split}')}\n")
+
+    append("train")
+    assert run(poses) == 0 and [row.id for row in imported(tmp_path / "out").rows] == [name]
+    assert f"repeated rows (same clip, text and split), left out: 1 (first: {name})" in caplog.text
+    append("test")
+    assert run(poses) == 2
+    assert f"error: {name} is in train and in test: correct the annotations" in capsys.readouterr().err
 
 
 def test_quotes_are_text_where_a_bar_separates(tmp_path):

@@ -1,5 +1,6 @@
 """Importers of published corpora, on tiny files in the corpora's own layouts."""
 
+import dataclasses
 import io
 import json
 import re
@@ -86,7 +87,7 @@ def test_import_asl_citizen(tmp_path):
     (tmp_path / "ASL_Citizen" / "splits").mkdir(parents=True)
     for number, name in enumerate(("train", "val", "test")):
         lines = ["Participant ID,Video file,Gloss,ASL-LEX Code"]
-        lines += [f"P{number},00{number}-DOG 1.mp4,DOG1,B_01_004", f"P{number},gone.mp4,CAT,"]
+        lines += [f"P{number},00{number}-DOG 1.mp4,DOG1,B_01_004", f"P{number},gone{number}.mp4,CAT,"]
         (tmp_path / "ASL_Citizen" / "splits" / f"{name}.csv").write_text("\n".join(lines) + "\n")
         pose(tmp_path / "poses" / f"00{number}-DOG 1.pose", number)
     arguments = ["--in", str(tmp_path / "ASL_Citizen"), "--poses", str(tmp_path / "poses")]
@@ -396,9 +397,33 @@ def test_import_wlasl_writes_all_digits_of_a_time(tmp_path):
     instance = {"video_id": "7", "split": "train", "signer_id": 1, "url": ""}
     instance |= {"frame_start": 12345679, "frame_end": 12345689}
     (tmp_path / "w.json").write_text(json.dumps([{"gloss": "dog", "instances": [instance]}]))
-    pose(tmp_path / "7.pose", 0)
+    write_pose(tmp_path / "7.pose", dataclasses.replace(fake_clip(frames=30), fps=1e-5))
     assert import_wlasl.main(raw_wlasl(tmp_path)) == 0
     assert read_table(tmp_path / "table.csv").rows[0].span == Span(493827120, 493827560, "ms")
+
+
+def test_import_wlasl_keeps_signs_within_their_videos(tmp_path, caplog):
+    times = {"a": (1, 10), "b": (5, -1), "c": (26, 99), "d": (51, 60), "e": (9, 8), "f": (60, -1)}
+    instances = [
+        {"video_id": name, "split": "train", "signer_id": 1, "url": "https://youtu.be/8MbxFE_s-XQ"}
+        | {"frame_start": start, "frame_end": end}
+        for name, (start, end) in times.items()
+    ]
+    (tmp_path / "w.json").write_text(json.dumps([{"gloss": "dog", "instances": instances}]))
+    write_pose(tmp_path / "8MbxFE_s-XQ.pose", fake_clip(frames=50))
+    assert import_wlasl.main(raw_wlasl(tmp_path)) == 0
+    rows = read_table(tmp_path / "table.csv").rows
+    assert [(row.id, row.span.frames(50, 25.0)) for row in rows] == [
+        ("a", slice(0, 10)),
+        ("b", slice(4, 50)),
+        ("c", slice(25, 50)),
+    ]
+    for words in (
+        "cut there: 1 (first: {}/w.json, video c)",
+        "after the recording's end, left out: 2 (first: {}/w.json, video d)",
+        "end before they start, or start before 0, left out: 1 (first: {}/w.json, video e)",
+    ):
+        assert words.format(tmp_path) in caplog.text
 
 
 def asl_signs(folder, participant="1", path="a.parquet", table=None):

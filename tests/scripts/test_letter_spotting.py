@@ -22,6 +22,7 @@ def test_both_tables_are_printed_and_the_svm_is_above_chance(model, tmp_path, ca
     assert printed.strip() == (tmp_path / "out" / "results.md").read_text().strip()
     cells = {line.split("|")[1].strip(): line.split("|")[2:] for line in printed.splitlines() if "|" in line}
     svm, chance = (float(cells[name][1].split()[0]) for name in ("SVM", "chance"))
+    assert "joined by crossfade, with seed 1. In brackets: 95 % intervals" in printed
     assert "6 spelled words, 6 recordings" in printed and "every letter known" in cells
     assert svm > 0.3 and chance < 1
 

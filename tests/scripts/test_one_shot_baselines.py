@@ -28,6 +28,12 @@ def test_the_table_has_the_methods_and_chance(tiny_yaml, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "DTW on features" in shown and "LDA, cosine" in shown
     assert "12 pairs of query and gallery (other-language), 6 signs" in shown and " 0.408 " in shown
+    assert "| chance | 0.408 |" in shown and "1 draw of the galleries. In brackets: 95 %" in shown
+    for letters, clips in ("[A]", "3 clips of 1 prompt"), ("[A,B,C]", "3 clips of 3 prompts"):
+        train = ["dataset.train_languages=[psr]"] if letters != "[A]" else []
+        assert main([str(tiny_yaml), languages, f"dataset.letters={letters}", *train]) == 0
+        shown = capsys.readouterr().out
+        assert f"no LDA: training has {clips}; it needs" in shown and "LDA, cosine" not in shown
     (tmp_path / "ids.json").write_text('{"videos": ["x"]}')
     facts = '"n_videos": 1, "n_prompts": 1, "chance": {}, "similarity": "cosine"'
     (tmp_path / "results.json").write_text(f'{{"v2v": {{}}, {facts}}}')

@@ -85,7 +85,10 @@ def test_elan_times_are_those_of_the_video_with_the_name_of_the_file(eaf, media,
 @pytest.mark.parametrize(
     "media, message",
     [
-        ([(*SIDE, "4000"), ("back.mp4", "video/mp4", None)], r"side.mp4 by 4000 ms, back.mp4 by 0 ms"),
+        (
+            [(*SIDE, "4000"), ("back.mp4", "video/mp4", None)],
+            r"back.mp4 by 0 ms\): choose one \(--media",
+        ),
         (
             [("1/A.mp4", "video/mp4", None), ("2/A.mp4", "video/mp4", "250")],
             r"A.mp4 by 0 ms, A.mp4 by 250 ms",
@@ -97,6 +100,25 @@ def test_elan_media_whose_shift_is_not_known_are_an_error(eaf, media, message):
     with_media(eaf, *media)
     with pytest.raises(UserError, match=message):
         read_elan(eaf, ["Words"])
+
+
+@pytest.mark.parametrize(
+    "name, shift", [("side.mp4", 4000), ("b*.mp4", 0), ("*", None), ("A.mp4", None), ("SIDE*", None)]
+)
+def test_elan_media_are_chosen_by_name(eaf, name, shift):
+    with_media(eaf, (*SIDE, "4000"), ("back.mp4", "video/mp4", None))
+    if shift is None:
+        reason = "ELAN shifts" if name == "*" else "there is no media file .*Media: 'side.mp4', 'back.mp4'"
+        with pytest.raises(UserError, match=reason):
+            read_captions(eaf, ["Words"], media=name)
+    else:
+        captions = read_captions(eaf, ["Words"], media=name)
+        assert {(one.start_ms, one.end_ms) for one in captions} == {(900 + shift, 1500 + shift)}
+
+
+def test_the_chosen_media_come_before_those_with_the_name_of_the_file(eaf):
+    with_media(eaf, (*FRONT, "250"), (*SIDE, "4000"))
+    assert read_elan(eaf, ["Words"], media="side.*")[0].start_ms == 4900
 
 
 def test_elan_tiers_by_name_and_dependent_tiers_through_their_parents(eaf):

@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="tier to read; repeat it for several (default: the only one)",
     )
+    parser.add_argument(
+        "--media",
+        metavar="NAME",
+        help="which of the media that ELAN shifts differently the recording is, such as '*_front.mp4'",
+    )
     add_caption_arguments(parser)
 
 
@@ -35,7 +40,9 @@ def run(args: argparse.Namespace) -> None:
     """Write the table and print what it holds."""
     from mmpt.processors.caption_table import CaptionFiles
 
-    files = CaptionFiles(args.elan or args.folder, (".eaf",), tiers=args.tier, offset_ms=args.offset_ms)
+    files = CaptionFiles(
+        args.elan or args.folder, (".eaf",), tiers=args.tier, offset_ms=args.offset_ms, media=args.media
+    )
     write_captions(args, files)
 
 
