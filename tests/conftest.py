@@ -71,10 +71,13 @@ def _training(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_handler_is_left() -> Generator[None, None, None]:
     """The handler of a command writes to the stderr of its test, which is closed after it.
 
-    No level of our loggers is left either: it would hide messages that later tests expect.
+    No level of our loggers is left either: it would hide messages that later tests expect. That of the root
+    logger, which each command sets, is restored.
     """
-    yield
     root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
     for handler in [*root.handlers]:
         if type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
