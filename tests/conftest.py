@@ -16,6 +16,8 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the Hugging Face hub
+for variable in ("SIGNCLIP_DATA", "SIGNCLIP_RUNS", "SIGNCLIP_TOKEN"):  # they would change what commands do
+    os.environ.pop(variable, None)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started with & by a shell: tests of Ctrl-C would hang
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Many containers forbid Python to keep what it compiled: the dozens that tests start would each do it again.

@@ -113,11 +113,12 @@ def slurm(tmp_path, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()
     scripts = {
-        "sbatch": f"cp $1 {tmp_path}/submitted; cd {tmp_path}; test -e refused && cat refused >&2 && exit 1;"
+        "sbatch": f"cp \"$1\" '{tmp_path}/submitted'; cd '{tmp_path}';"
+        " test -e refused && cat refused >&2 && exit 1;"
         " echo Submitted batch job 7",
-        "squeue": f"cat {tmp_path}/queue 2>/dev/null; true",
+        "squeue": f"cat '{tmp_path}/queue' 2>/dev/null; true",
         "sinfo": "echo main; echo gpu",
-        "scancel": f"echo $@ > {tmp_path}/cancelled",
+        "scancel": f"echo $@ > '{tmp_path}/cancelled'",
         "srun": "exit 1",
     }
     for name, script in scripts.items():
