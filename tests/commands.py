@@ -4,8 +4,10 @@ As isolated as a new Python, with real exit statuses and signals, but without th
 transformers and fairseq take to import. They render no figures.
 """
 
+import contextlib
 import faulthandler
 import importlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT, quick_figures, skip_without_fairseq
+from tests.waiting import PATIENCE
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.conftest", "tests.warm_up"])
@@ -40,11 +43,16 @@ class Forked:
         self.process = _CONTEXT.Process(target=_run, args=(function, arguments, environment, self.output))
         self.process.start()
 
+    def send(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid or 0, number)
+
     def end(self) -> "subprocess.CompletedProcess[str]":
         """Wait until it ends."""
-        self.process.join(300)
+        self.process.join(PATIENCE)
         if hangs := self.process.exitcode is None:
-            os.kill(self.process.pid or 0, signal.SIGABRT)  # writes where it is to its stderr
+            self.send(signal.SIGABRT)  # writes where it is to its stderr
             self.process.join(30)
         with self.folder:
             texts = [file.read_text() if file.exists() else "" for file in self.output]
@@ -58,9 +66,12 @@ def run(*words: object, **env: str) -> "subprocess.CompletedProcess[str]":
     return start(*words, **env).end()
 
 
-def start(*words: object, **env: str) -> Forked:
-    """Start `signclip WORDS...`; end() waits."""
-    return Forked(_signclip, [[*map(str, words)]], None, **env)
+def start(*words: object, hold: tuple[str, int] | None = None, **env: str) -> Forked:
+    """Start `signclip WORDS...`; end() waits.
+
+    hold: a method, as module:class.method; at this call of it, counted from 1, it waits for a signal.
+    """
+    return Forked(_signclip, [[*map(str, words)]], None, hold, **env)
 
 
 def run_code(code: str, **env: str) -> "subprocess.CompletedProcess[str]":
@@ -111,9 +122,13 @@ def _run(
     sys.exit(status)
 
 
-def _signclip(lines: Sequence[Sequence[str]], stop_at: int | None) -> int:
+def _signclip(
+    lines: Sequence[Sequence[str]], stop_at: int | None, hold: tuple[str, int] | None = None
+) -> int:
     from mmpt.cli.main import main
 
+    if hold is not None:
+        _hold(*hold)
     if stop_at is not None:
         _signal_at(stop_at)
     return max(main(words) for words in lines)
@@ -163,6 +178,25 @@ def _exec(code: str) -> int:
         sys.excepthook(*sys.exc_info())
         return 1
     return 0
+
+
+def _hold(place: str, count: int) -> None:
+    """Wait for a signal at the count-th call of a method, if none has come before."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    module, _, names = place.partition(":")
+    kind, _, name = names.partition(".")
+    owner = getattr(importlib.import_module(module), kind)
+    method, calls = getattr(owner, name), itertools.count(1)
+
+    def held(*arguments, **options):
+        if next(calls) == count:
+            while os.read(read, 1)[0] == signal.SIGCHLD:
+                continue
+        return method(*arguments, **options)
+
+    setattr(owner, name, held)
 
 
 def _signal_at(update: int) -> None:

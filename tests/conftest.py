@@ -16,6 +16,8 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the Hugging Face hub
+for variable in ("SIGNCLIP_DATA", "SIGNCLIP_RUNS", "SIGNCLIP_TOKEN"):  # they would change what commands do
+    os.environ.pop(variable, None)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started with & by a shell: tests of Ctrl-C would hang
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Many containers forbid Python to keep what it compiled: the dozens that tests start would each do it again.
@@ -71,10 +73,13 @@ def _training(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_handler_is_left() -> Generator[None, None, None]:
     """The handler of a command writes to the stderr of its test, which is closed after it.
 
-    No level of our loggers is left either: it would hide messages that later tests expect.
+    No level of our loggers is left either: it would hide messages that later tests expect. That of the root
+    logger, which each command sets, is restored.
     """
-    yield
     root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
     for handler in [*root.handlers]:
         if type(handler) is logging.StreamHandler:
             root.removeHandler(handler)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmpt.utils.processes import signals_forwarded
+
 STOPPED = 128 + signal.SIGTERM
 _POLL = 0.05
 _FIRST_PORT, _PORTS = 20_000, 10_000
@@ -101,17 +103,18 @@ class Job:
 
     def _run(self, step: Step, environment: dict[str, str], forward: bool) -> int:
         """Run a command. forward: pass on SIGTERM and Ctrl-C; SLURM itself signals all processes of a job."""
-        # SLURM sends the signal of the time limit to all processes of a job, too: only this one handles it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-        try:
-            child = self._child = subprocess.Popen(step.command, env=environment)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
-        if forward:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda received, frame: child.send_signal(received))
-        while child.poll() is None:  # not wait(): the handler of a signal could not wait beside it
-            time.sleep(_POLL)
+        with contextlib.ExitStack() as stack:
+            forward_to = stack.enter_context(signals_forwarded()) if forward else None
+            # SLURM sends the signal of the time limit to all processes of a job: only this one handles it
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+            try:
+                child = self._child = subprocess.Popen(step.command, env=environment)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+            if forward_to is not None:
+                forward_to(child)
+            while child.poll() is None:  # not wait(): the handler of a signal could not wait beside it
+                time.sleep(_POLL)
         self._child = None
         if child.returncode >= 0:
             return child.returncode

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mmpt.serving import Limits
 from mmpt.serving.guard import HEADERS
 from mmpt.utils.errors import UserError
+from mmpt.utils.logging import log_level
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,6 @@ def run(app: ASGIApp, opened: socket.socket, limits: Limits) -> None:
 
     limits.seconds: to receive the headers of a request, and until a client reads a part of its answer.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings show bytes of the form
     settings: dict[str, Any] = {
         "http": _protocol(limits.seconds, most_connections(limits)),
         "ws": "none",
@@ -96,7 +95,9 @@ def run(app: ASGIApp, opened: socket.socket, limits: Limits) -> None:
         "timeout_keep_alive": 30,
         "timeout_graceful_shutdown": int(limits.seconds) + _STOPPING,
     }
-    _Server(uvicorn.Config(app, **settings)).run(sockets=[opened])
+    # warnings of python_multipart show bytes of the form
+    with log_level(logging.WARNING, "uvicorn.error"), log_level(logging.ERROR, "python_multipart"):
+        _Server(uvicorn.Config(app, **settings)).run(sockets=[opened])
 
 
 class _Server(uvicorn.Server):

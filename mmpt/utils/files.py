@@ -57,7 +57,10 @@ def settle(path: Path) -> None:
 
 def usual_mode(mode: int) -> int:
     """The permissions of a new file (0o666) or folder (0o777) of this process, by its umask."""
-    umask = os.umask(0)
+    with contextlib.suppress(OSError):
+        if found := re.search(rb"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_bytes(), re.M):
+            return mode & ~int(found[1], 8)
+    umask = os.umask(0o077)  # it can only be asked for by setting it, for all threads
     os.umask(umask)
     return mode & ~umask
 

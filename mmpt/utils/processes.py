@@ -1,8 +1,9 @@
 """Run other commands and forward signals to them."""
 
+import contextlib
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 
 def run_forwarding_signals(command: Sequence[str]) -> int:
@@ -11,14 +12,34 @@ def run_forwarding_signals(command: Sequence[str]) -> int:
     The command gets its own process group, so that Ctrl-C in a terminal reaches it once. If a signal ended
     it, the status is 128 + the signal's number, as in a shell.
     """
-    process = subprocess.Popen(command, process_group=0)
+    with signals_forwarded() as forward_to:
+        process = subprocess.Popen(command, process_group=0)
+        forward_to(process)
+        status = process.wait()
+    return status if status >= 0 else 128 - status
+
+
+@contextlib.contextmanager
+def signals_forwarded() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+    """While it is entered, forward SIGTERM and Ctrl-C to the process that the yielded function is given.
+
+    A signal that comes earlier, while the process starts, is forwarded then.
+    """
+    early: list[int] = []
+    send: Callable[[int], None] = early.append
+
+    def forward_to(process: "subprocess.Popen[bytes]") -> None:
+        nonlocal send
+        send = process.send_signal
+        for number in early:
+            send(number)
+
     before = {
-        number: signal.signal(number, lambda received, frame: process.send_signal(received))
+        number: signal.signal(number, lambda received, frame: send(received))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        status = process.wait()
+        yield forward_to
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return status if status >= 0 else 128 - status

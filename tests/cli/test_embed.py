@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mmpt.processors.table_file import read_table
 from mmpt.utils.errors import UserError
 from tests.commands import run, start
 from tests.pose.pose_fakes import fake_clip, write_pose
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -194,23 +194,17 @@ def test_embed_refuses_unused_options(model_folder, folder, small_table, tmp_pat
 
 
 def test_resume_embed_after_kill_gives_the_same_bytes(model_folder, folder, tmp_path):
-    for name in ("killed", "whole"):
-        command = ["embed", "--model", model_folder, "--in", folder, "--out", tmp_path / name]
-        command += ["--portion", "2", "--workers", "0"]
-        started = start(*command)
-        if name == "killed":
-            parts = tmp_path / "killed" / "parts"
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and len(list(parts.glob("[0-9]*.npz"))) < 3:
-                time.sleep(0.002)
-            started.process.kill()
-            assert started.end().returncode == -signal.SIGKILL
-            saved = len(list(parts.glob("[0-9]*.npz")))
-            assert 3 <= saved < 20, "killed in the middle"
-            again = run(*command)
-            assert again.returncode == 0 and f"{2 * saved} clips already embedded" in again.stderr
-        else:
-            assert started.end().returncode == 0
+    command = ["embed", "--model", model_folder, "--in", folder, "--portion", "2", "--workers", "0", "--out"]
+    assert run(*command, tmp_path / "whole").returncode == 0
+    parts = tmp_path / "killed" / "parts"
+    started = start(*command, parts.parent, hold=("mmpt.embedding.parts:Parts.save", 15))
+    wait_until(lambda: len(list(parts.glob("[0-9]*.npz"))) >= 3, "three portions are saved")
+    started.send(signal.SIGKILL)
+    assert started.end().returncode == -signal.SIGKILL
+    saved = len(list(parts.glob("[0-9]*.npz")))
+    assert 3 <= saved < 20, "killed in the middle"
+    again = run(*command, parts.parent)
+    assert again.returncode == 0 and f"{2 * saved} clips already embedded" in again.stderr
     for name in ("embeddings.npy", "ids.csv", "provenance.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -2,10 +2,8 @@
 
 import errno
 import math
-import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from mmpt.extractors.npy import NpyReader
 from tests.commands import Forked, run, start
 from tests.extractors.test_runner import content, save
 from tests.extractors.videos import write_audio, write_video
+from tests.waiting import wait_until
 
 VIDEOS = ("asl_book.mp4", "pose_test_video.mp4", "sign_example.mp4")
 
@@ -57,22 +56,19 @@ def recorded(out: Path) -> float:
 
 def wait_for_results(started: Forked, out: Path, suffix: str, count: int) -> None:
     """Wait until this many results are written and recorded (the main process records them later)."""
-    deadline = time.monotonic() + 120
-    while min(len(list(out.rglob(f"[!.]*{suffix}"))), recorded(out)) < count:
-        assert started.process.is_alive() and time.monotonic() < deadline
-        time.sleep(0.005)
+
+    def written() -> bool:
+        return min(len(list(out.rglob(f"[!.]*{suffix}"))), recorded(out)) >= count
+
+    wait_until(lambda: written() or not started.process.is_alive(), f"{count} results are written")
 
 
 def interrupt(command: list[object], out: Path, suffix: str, after: int, how: signal.Signals) -> None:
     """Start, end with the signal `how` after some results, check that no file is half-written."""
-    for _attempt in range(5):
-        started = start(*command)
-        wait_for_results(started, out, suffix, after)
-        os.kill(started.process.pid, how)
-        ended = started.end()
-        if ended.returncode != 0:
-            break
-        shutil.rmtree(out)  # it ended before the signal, on a busy machine
+    started = start(*command, hold=("mmpt.utils.progress:Progress.advance", 3 * after))
+    wait_for_results(started, out, suffix, after)
+    started.send(how)
+    ended = started.end()
     if how != signal.SIGKILL:
         assert ended.returncode == 128 + how, ended.stderr
         assert ("interrupted" if how == signal.SIGINT else "terminated") in ended.stderr

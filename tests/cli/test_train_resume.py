@@ -1,9 +1,7 @@
 """Resume: as if nothing had interrupted the run, or refused as another experiment."""
 
-import os
 import shutil
 import signal
-import time
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from tests.cli.test_train import same_weights
 from tests.commands import O, run, start, train, train_runs
 from tests.conftest import run_module, write_tiny
 from tests.processors.table_data import table_rows, write_table
+from tests.waiting import wait_until
 
 B = "fairseq.dataset.batch_size"
 
@@ -201,14 +200,10 @@ def test_resume_after_kill_equals_uninterrupted(whole, tmp_path, signals, words)
 
 def _interrupt(command, folder, epoch, number):
     """Start the command and send it a signal within an epoch; what it said."""
-    started = start(*command)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob(f"checkpoint_{epoch}_*.pt")):
-        assert started.process.is_alive() and time.monotonic() < deadline, (
-            "training ended before it could be interrupted"
-        )
-        time.sleep(0.005)
-    os.kill(started.process.pid, number)
+    saved, first = f"checkpoint_{epoch}_*.pt", epoch == 2
+    started = start(*command, hold=("mmpt.fairseq_plugin.task:FairseqMMTask.train_step", 9 if first else 7))
+    wait_until(lambda: [*folder.glob(saved)] or not started.process.is_alive(), f"{saved} is written")
+    started.send(number)
     ended = started.end()
     assert ended.returncode == (-number if number == signal.SIGKILL else 128 + number), ended.stderr
     return ended.stderr

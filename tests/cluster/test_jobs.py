@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import pytest
 
@@ -16,6 +15,7 @@ from mmpt.config import ClusterConfig
 from mmpt.utils.errors import MissingDataError, UserError
 from mmpt.utils.progress import Progress
 from tests.conftest import ROOT
+from tests.waiting import wait_until
 
 pytest.importorskip("submitit")
 
@@ -97,19 +97,14 @@ def test_ctrl_c_stops_local_jobs(local, tmp_path, caplog):
     script = "trap 'touch stopped; exit' INT TERM; touch started; while true; do sleep 0.05; done"
 
     def interrupt() -> None:
-        while not (tmp_path / "started").exists():
-            time.sleep(0.02)
+        wait_until((tmp_path / "started").exists, "the job is started")
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run_jobs(cluster, [cluster.job("endless", [shell(script)])], shown=False)
     assert "jobs cancelled: 1" in caplog.text
-    for _ in range(200):
-        if (tmp_path / "stopped").exists():
-            return
-        time.sleep(0.02)
-    pytest.fail("the job still runs")
+    wait_until((tmp_path / "stopped").exists, "the job is stopped")
 
 
 @pytest.fixture
@@ -118,11 +113,12 @@ def slurm(tmp_path, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()
     scripts = {
-        "sbatch": f"cp $1 {tmp_path}/submitted; cd {tmp_path}; test -e refused && cat refused >&2 && exit 1;"
+        "sbatch": f"cp \"$1\" '{tmp_path}/submitted'; cd '{tmp_path}';"
+        " test -e refused && cat refused >&2 && exit 1;"
         " echo Submitted batch job 7",
-        "squeue": f"cat {tmp_path}/queue 2>/dev/null; true",
+        "squeue": f"cat '{tmp_path}/queue' 2>/dev/null; true",
         "sinfo": "echo main; echo gpu",
-        "scancel": f"echo $@ > {tmp_path}/cancelled",
+        "scancel": f"echo $@ > '{tmp_path}/cancelled'",
         "srun": "exit 1",
     }
     for name, script in scripts.items():
@@ -155,8 +151,13 @@ def test_jobs_keep_running_after_ctrl_c_and_are_not_submitted_twice(slurm, tmp_p
     cluster = slurm()
     job = cluster.job("a", [shell("true")])
 
+    def interrupt() -> None:
+        wait_until(lambda: "1 waiting" in caplog.text, "the state of the job is shown")
+        os.kill(os.getpid(), signal.SIGINT)
+
     def wait(cancel: bool) -> None:
-        threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+        caplog.clear()
+        threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             run_jobs(cluster, [job], cancel)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from mmpt.embedding.predictor import PREDICTORS, Predictor
 from mmpt.utils.errors import UserError
+from tests.waiting import PATIENCE
 
 
 class Towers(nn.Module):
@@ -144,7 +145,7 @@ class Meeting(Towers):
 
     def __init__(self) -> None:
         super().__init__()
-        self.barrier = threading.Barrier(2, timeout=30)
+        self.barrier = threading.Barrier(2, timeout=PATIENCE)
         self.threads: set[int] = set()
 
     def encode_video(self, vfeats: torch.Tensor, vmasks: torch.Tensor) -> torch.Tensor:

@@ -316,9 +316,9 @@ def test_five_thousand_examples_take_less_than_two_seconds(n_texts: int) -> None
     rows = random.standard_normal((n_texts, n), dtype=np.float32)
     texts = [str(i % n_texts) for i in range(n)]
     similarity = rows[np.arange(n) % n_texts]
-    start = time.perf_counter()
+    start = time.process_time()  # not of the clock: other tests may be running
     metrics = retrieval_metrics(similarity, texts)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert metrics["v2t"]["MedianR"] == pytest.approx(n_texts / 2, rel=0.1)
 
 

@@ -16,8 +16,9 @@ from tests.conftest import ROOT
 
 # stands in for `signclip train`: notes that it was called, and writes what an evaluation writes
 LAUNCHER = """
-import json, pathlib, sys
+import json, pathlib, sys, yaml
 given = dict(word.split("=", 1) for word in sys.argv[2:] if word != "--force")
+given = {key: str(yaml.safe_load(value)) for key, value in given.items()}
 with open(pathlib.Path(sys.argv[0]).with_name("calls.txt"), "a") as file:
     file.write(" ".join(sys.argv[2:]) + "\\n")
 if given.get("fairseq.common.seed") == "13":

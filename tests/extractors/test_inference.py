@@ -11,6 +11,7 @@ from mmpt.extractors.inference import Inference, choose_dtype
 from mmpt.extractors.networks.weights import fill_randomly
 from mmpt.extractors.s3d_extractor import S3DExtractor
 from mmpt.utils.errors import UserError
+from tests.waiting import PATIENCE, wait_until
 
 SHAPE = (4, 32, 32, 3)
 
@@ -40,7 +41,7 @@ def run_all(inference: Inference, inputs: list[np.ndarray]) -> dict[int, np.ndar
     try:
         for key, window in enumerate(inputs):
             inference.submit(key, window)
-        assert done.wait(60)
+        assert done.wait(PATIENCE)
     finally:
         inference.stop()
     return tokens
@@ -95,7 +96,7 @@ def test_inference_queue_is_bounded():
     assert len(submitted) <= 4, "an hour of video would be held in memory"
     blocked.set()
     inference.stop()
-    thread.join(5)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -113,9 +114,7 @@ def test_inference_error_is_delivered(network, kind, said):
     got = []
     inference.start(lambda key, token: got.append((key, token)))
     inference.submit("k", windows(1)[0])
-    deadline = time.monotonic() + 20
-    while not got and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: got, "the error is delivered")
     inference.stop()
     assert got[0][0] == "k" and type(got[0][1]) is kind and said in str(got[0][1])
 

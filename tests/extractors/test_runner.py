@@ -304,24 +304,25 @@ class Backwards(NetworkRunner):
 
     def start(self, deliver):
         self.deliver = deliver
-        self.timer = threading.Timer(0.3, self.flush)
-        self.timer.start()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
 
     def submit(self, key, window):
         token = MemoryError("no memory") if self.broken else np.float32([window.flat[0]])
         with self.lock:
             self.held.append((key, token))
 
-    def flush(self):
-        with self.lock:
-            held, self.held = self.held, []
-        for item in reversed(held):
-            self.deliver(*item)
-        self.timer = threading.Timer(0.05, self.flush)
-        self.timer.start()
+    def work(self):
+        while not self.stopped.wait(0.1):
+            with self.lock:
+                held, self.held = self.held, []
+            for item in reversed(held):
+                self.deliver(*item)
 
     def stop(self):
-        self.timer.cancel()
+        self.stopped.set()
+        self.thread.join()
 
 
 class Spelling(Extractor):

@@ -20,6 +20,7 @@ from mmpt.pose.store import PoseStore, StoreRequest
 from mmpt.pose.store_file import InvalidStoreError, StoreFile
 from mmpt.utils.errors import MissingDataError, UserError
 from tests.pose.pose_fakes import assert_masked, fake_clip, without, write_pose
+from tests.waiting import PATIENCE
 
 KEY = {"version": 1}
 
@@ -281,7 +282,7 @@ def start(seconds, cache, files):
 
 def test_two_processes_build_one_store(files, tmp_path):
     runs = [start(0.1, tmp_path / "cache", files) for _ in range(2)]
-    outputs = [run.communicate(timeout=60)[0].split("\n") for run in runs]
+    outputs = [run.communicate(timeout=PATIENCE)[0].split("\n") for run in runs]
     assert all("frames 3 4 5 6 7 8" in output for output in outputs)
     assert sum(output.count("prepare") for output in outputs) == 6
     stored(tmp_path)
@@ -289,13 +290,12 @@ def test_two_processes_build_one_store(files, tmp_path):
 
 def test_leftovers_of_a_killed_build_are_removed(files, tmp_path):
     cache = tmp_path / "cache"
-    run = start(0.3, cache, files)
+    run = start(600, cache, files)
     assert run.stdout is not None and run.stdout.readline() == "prepare\n"
-    time.sleep(0.2)
     run.kill()
     run.communicate()
     assert any(path.name.startswith(".") for path in cache.iterdir())  # the half-written file
-    output = start(0, cache, files).communicate(timeout=60)[0]
+    output = start(0, cache, files).communicate(timeout=PATIENCE)[0]
     assert "frames 3 4 5 6 7 8" in output
     stored(tmp_path)
 
@@ -392,7 +392,7 @@ def test_a_script_without_main_guard_ends_with_an_error(tmp_path, files):
     (tmp_path / "script.py").write_text(NO_GUARD)
     command = [sys.executable, tmp_path / "script.py", tmp_path / "cache", files[0]]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.wait(60) == 1 and process.stderr is not None
+        assert process.wait(PATIENCE) == 1 and process.stderr is not None
         assert "needs a main guard" in process.stderr.read().splitlines()[-1]
 
 

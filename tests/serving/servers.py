@@ -16,6 +16,7 @@ from typing import Any
 
 from mmpt.cli.main import main
 from tests.commands import Forked
+from tests.waiting import PATIENCE
 
 BOUNDARY = "b0undary"
 
@@ -48,7 +49,7 @@ class Server:
         self, method: str, path: str, body: Any = None, **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an answer. Names of headers are written with underscores."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         with contextlib.closing(connection):
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent
@@ -66,15 +67,23 @@ class Server:
         """Send a form; bytes are files."""
         return self.json("POST", path, form(*fields), Content_Type=TYPE, **headers)
 
-    def send(self, content: bytes, wait: float = 10) -> bytes:
-        """Send bytes on a connection, and return everything until it is closed or `wait` seconds are over."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as connection:
+    def send(self, content: bytes) -> bytes:
+        """Send bytes on a connection, and return everything until it is closed."""
+        with self.connect() as connection:
             connection.sendall(content)
-            received = b""
-            with contextlib.suppress(TimeoutError, ConnectionResetError):
-                while part := connection.recv(1 << 16):
-                    received += part
-            return received
+            return everything(connection)
+
+    def connect(self) -> socket.socket:
+        """A connection to it."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def sockets(self) -> int:
+        """The number of sockets that it has open."""
+        found = 0
+        for file in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                found += file.readlink().name.startswith("socket:")
+        return found
 
     def memory(self) -> int:
         """Resident memory in bytes."""
@@ -100,6 +109,15 @@ def form(*fields: tuple[str, str | bytes]) -> bytes:
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
+def everything(connection: socket.socket) -> bytes:
+    """What comes until the connection is closed."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(1 << 20):
+            received += part
+    return received
+
+
 @contextlib.contextmanager
 def serving(*words: object, token: str | None = None, files: int | None = None) -> Iterator[Server]:
     """A server with these options, which answers. files: that it may open."""
@@ -121,7 +139,7 @@ def _signclip_with_files(files: int | None, words: list[str]) -> int:
 
 
 def _port(process: Forked) -> int:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.process.is_alive():
         log = process.output[1]
         if log.exists() and (found := re.search(r"serving .* at http://[^ ]*:(\d+)/", log.read_text())):

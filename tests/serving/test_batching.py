@@ -10,6 +10,7 @@ import pytest
 
 from mmpt.serving.batching import Batcher
 from mmpt.utils.errors import UserError
+from tests.waiting import PATIENCE
 
 
 class Model:
@@ -21,7 +22,7 @@ class Model:
 
     def __call__(self, jobs: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(jobs))
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE)
         if 13 in jobs:
             raise RuntimeError("a bug")
         return [UserError("negative") if job < 0 else 2 * job for job in jobs]

@@ -7,14 +7,14 @@ import random
 import signal
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.serving.servers import TYPE, Server, form, serving
+from tests.serving.servers import TYPE, Server, everything, form, serving
+from tests.waiting import PATIENCE, wait_until
 
 Request = tuple[str, str, bytes | Iterator[bytes] | None, dict[str, str]]
 RANK = "/api/rank"
@@ -248,30 +248,28 @@ def test_parts_of_files_are_not_served(server: Server) -> None:
         assert server.ask("GET", "/page/app.js", Range=wanted)[::2] == server.ask("GET", "/page/app.js")[::2]
 
 
-def everything(connection: socket.socket) -> bytes:
-    """What comes until the connection is closed."""
-    return b"".join(iter(lambda: connection.recv(1 << 20), b""))
-
-
 def test_slow_requests_block_nobody(server: Server, pose: bytes) -> None:
     with contextlib.ExitStack() as stack:
         for content in slow_starts(pose):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            connection = stack.enter_context(server.connect())
             connection.sendall(content)
         assert server.post(RANK, ("clip", pose))[0] == 200
 
 
 def test_slow_requests_are_closed(model_folder: Path, pose: bytes) -> None:
     with serving("--model", model_folder, "--max-seconds", 0.5) as hasty, socket.socket() as unread:
+        before = hasty.sockets()
         unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        unread.settimeout(PATIENCE)
         unread.connect(("127.0.0.1", hasty.port))
         unread.sendall(b"GET /page/results.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400)  # 5 MB
-        slow = slow_starts(pose)
-        with ThreadPoolExecutor(len(slow)) as pool:
-            received = list(pool.map(lambda content: hasty.send(content, 60), slow))
-        sent = -1
-        while sent != (sent := hasty.log.count("GET /page/results.js 200")):  # as much as the kernel holds
-            time.sleep(0.8)
+        with contextlib.ExitStack() as stack:
+            connections = []
+            for content in slow_starts(pose):
+                connections.append(stack.enter_context(hasty.connect()))
+                connections[-1].sendall(content)
+            received = [everything(connection) for connection in connections]
+        wait_until(lambda: hasty.sockets() == before, "the connection that is not read is closed")
         assert everything(unread).count(b"HTTP/1.1 200 ") < 400
     assert all(b" 408 " in one and b"was not complete after 0.5 seconds" in one for one in received[:20])
     assert set(received[20:]) == {b""}
@@ -281,30 +279,23 @@ def test_clients_that_leave_block_nobody(server: Server, pose: bytes) -> None:
     body = form(*[("clip", pose)] * 8)
     head = head_of(len(body))
     for number in range(20):
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        with server.connect() as connection:
             connection.sendall((head + body)[: None if number % 2 else 5000])
     assert server.post(RANK, ("clip", pose))[0] == 200
-    deadline = time.monotonic() + 60
-    while server.log.count(f"POST {RANK} 499") < 10 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert server.log.count(f"POST {RANK} 499") >= 10
+    wait_until(lambda: server.log.count(f"POST {RANK} 499") >= 10, "those that left are in the log")
 
 
 def test_too_many_at_once_is_429(server: Server, pose: bytes) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(40):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            connection = stack.enter_context(server.connect())
             connection.sendall(head_of(100_000))
-        deadline = time.monotonic() + 60
-        while server.post(RANK, ("clip", pose))[0] != 429 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: server.post(RANK, ("clip", pose))[0] == 429, "the limit is reached")
         status, headers, content = server.ask("POST", RANK, form(("clip", pose)), Content_Type=TYPE)
         assert status == 429 and headers["retry-after"] == "1"
         assert json.loads(content)["error"] == "the limit of 40 concurrent requests is reached: try again."
         assert server.ask("GET", "/health")[0] == 200
-    deadline = time.monotonic() + 60
-    while server.post(RANK, ("clip", pose))[0] != 200 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: server.post(RANK, ("clip", pose))[0] == 200, "requests are answered again")
 
 
 def test_idle_connections_block_nobody(model_folder: Path, pose: bytes) -> None:
@@ -313,7 +304,7 @@ def test_idle_connections_block_nobody(model_folder: Path, pose: bytes) -> None:
     with serving("--model", model_folder, files=256) as small, contextlib.ExitStack() as stack:
 
         def connect() -> socket.socket:
-            return stack.enter_context(socket.create_connection(("127.0.0.1", small.port), 20))
+            return stack.enter_context(small.connect())
 
         working = connect()
         working.sendall(head_of(len(body)) + body[:100])
@@ -323,8 +314,7 @@ def test_idle_connections_block_nobody(model_folder: Path, pose: bytes) -> None:
         idle = [connect() for _ in range(300)]
         assert small.ask("GET", "/health")[0] == 200
         for connection in (answered, idle[0]):
-            with contextlib.suppress(ConnectionResetError):
-                everything(connection)
+            everything(connection)
         working.sendall(body[100:])
         assert b" 200 " in working.recv(1 << 16)
         status, log = small.stop()

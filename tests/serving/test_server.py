@@ -2,22 +2,24 @@
 
 import http.client
 import json
+import logging
 import os
 import shutil
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
-from mmpt.cli.serve import _results
+from mmpt.cli.serve import _results, main
 from mmpt.client import Client
 from mmpt.utils.errors import UserError
 from tests.commands import run
 from tests.serving.conftest import PROMPTS
 from tests.serving.servers import TYPE, Server, form, serving
+from tests.waiting import PATIENCE, wait_until
 
 ORIGIN = "https://page.example"
 
@@ -89,15 +91,12 @@ def test_remote_servers_may_have_any_name_and_warn_without_a_token(
         assert "--host 0.0.0.0: everyone who reaches this address can use the model" in running.log
 
 
-def refuses_connections(port: int) -> bool:
-    """Whether nothing listens on a port, soon."""
-    until = time.monotonic() + 8
-    while time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            return True
-        time.sleep(0.05)
+def refuses_connections(server: Server) -> bool:
+    """Whether it no longer listens on its port."""
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
     return False
 
 
@@ -105,16 +104,18 @@ def refuses_connections(port: int) -> bool:
 def test_stop_finishes_what_is_in_work(number: int, model_folder: Path, poses: dict[str, Path]) -> None:
     """A request whose body is complete after the signal is answered, new ones are not."""
     pose = next(iter(poses.values())).read_bytes()
-    with serving("--model", model_folder, "--max-seconds", 10) as running:
+    with serving("--model", model_folder, "--max-seconds", 60) as running:
         body = form(("clip", pose), *[("prompt", prompt) for prompt in PROMPTS])
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE)
         connection.putrequest("POST", "/api/rank")
         connection.putheader("Content-Type", TYPE)
         connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body[:1000])
-        time.sleep(0.3)
+        connection.putheader("Expect", "100-continue")  # asked for when the body is read
+        connection.endheaders()
+        assert connection.sock.recv(1 << 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.send(body[:1000])
         os.kill(running.pid, number)
-        assert refuses_connections(running.port)
+        wait_until(lambda: refuses_connections(running), "new connections are refused")
         connection.send(body[1000:])
         answer = connection.getresponse()
         assert answer.status == 200 and len(json.load(answer)["clips"][0]["ranked"]) == len(PROMPTS)
@@ -145,18 +146,30 @@ def test_wrong_options_are_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from mmpt.cli.serve import main
-
     monkeypatch.chdir(tmp_path)
     assert main(["--model", str(model_folder), "--port", "0", *options]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_log_levels_of_the_process_are_restored(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = {"uvicorn.error": "WARNING", "python_multipart": "ERROR", "mmpt.embedding.embedder": "ERROR"}
+    loggers = [logging.getLogger(name) for name in levels]
+    before = [logger.level for logger in loggers]
+    while_it_runs: list[str] = []
+
+    def run(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        while_it_runs.extend(logging.getLevelName(logger.level) for logger in loggers)
+        sockets[0].close()
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    assert main(["--model", str(model_folder), "--port", "0"]) == 0
+    assert while_it_runs == [*levels.values()]
+    assert [logger.level for logger in loggers] == before
+
+
 def test_an_empty_token_is_refused(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mmpt.cli.serve import main
-
     monkeypatch.setenv("SIGNCLIP_TOKEN", "")
     assert main(["--model", str(model_folder), "--port", "0"]) == 2
     assert "got an empty one" in capsys.readouterr().err.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def test_atomic_write_of_a_name_of_255_bytes(tmp_path: Path) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text("a")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(path.name, "a")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can only be asked for by setting it")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_atomic_write_asks_for_the_umask_without_setting_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    """Files of other threads would get its permissions, and of two threads, one could restore it."""
+    set_umask = os.umask
+    before = set_umask(umask)
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("it is set"))
+    try:
+        write_text(tmp_path / "a", "a")
+    finally:
+        set_umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_only_temporary_files_of_atomic_write_are_leftovers(tmp_path: Path) -> None:

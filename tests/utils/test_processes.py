@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmpt.utils.errors import sigterm_as_interrupt
 from mmpt.utils.processes import run_forwarding_signals
+from tests.waiting import PATIENCE, wait_until
 
 # a child that says when it is there, and what it was stopped by
 CHILD = """
@@ -22,7 +23,7 @@ def stop(number, frame):
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, stop)
 (folder / "there").touch()
-time.sleep(60)
+time.sleep(600)
 """
 FORWARDING = (
     "import sys; from mmpt.utils.processes import run_forwarding_signals as run; sys.exit(run(sys.argv[1:]))"
@@ -42,22 +43,36 @@ sys.exit(run_cli(runs.run_all, [Given("one", Path(sys.argv[2]), (), Path(sys.arg
 """
 
 
-def wait_for(path: Path) -> None:
-    for _ in range(600):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path.name} did not come")
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_forwarding_signals_forwards_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", FORWARDING, sys.executable, "-c", CHILD, str(tmp_path)]
     process = subprocess.Popen(command)
-    wait_for(tmp_path / "there")
+    wait_until((tmp_path / "there").exists, "the child is there")
     process.send_signal(number)
-    assert process.wait(30) == 7, "the child decides"
+    assert process.wait(PATIENCE) == 7, "the child decides"
     assert (tmp_path / "stopped").read_text() == number.name
+
+
+def test_a_signal_while_the_command_starts_is_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def start_and_signal(*command: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        process = start(*command, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_signal)
+
+    def fail(number: int, frame: object) -> None:
+        pytest.fail("the signal is not forwarded")
+
+    before = signal.signal(signal.SIGTERM, fail)
+    try:
+        sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+        assert run_forwarding_signals(sleep) == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is fail
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_run_forwarding_signals_status_after_a_signal() -> None:
@@ -75,9 +90,9 @@ def test_run_forwarding_signals_leaves_no_process(tmp_path: Path, number: signal
         # a shell lets background jobs ignore it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    wait_for(tmp_path / "there")
+    wait_until((tmp_path / "there").exists, "the child is there")
     process.send_signal(number)
-    assert process.wait(30) == 128 + number
+    assert process.wait(PATIENCE) == 128 + number
     assert (tmp_path / "stopped").read_text() == "SIGTERM"
 
 

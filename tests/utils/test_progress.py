@@ -10,6 +10,7 @@ import pytest
 import tqdm
 
 from mmpt.utils.progress import Bar, Progress
+from tests.waiting import PATIENCE
 
 
 def draw() -> None:
@@ -29,7 +30,7 @@ def test_progress_of_a_killed_process_blocks_no_other() -> None:
     for function in (stop_in_a_bar, draw):
         process = fork.Process(target=function)
         process.start()
-        process.join(30)
+        process.join(PATIENCE)
         ended.append(process.exitcode)
         process.kill()
     assert ended == [-signal.SIGKILL, 0]
