@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ UNREADABLE = "cannot be read"
 """In messages about OS errors, which may not occur again although the file is unchanged."""
 TEMPORARY = r"\..*\.[a-z0-9_]{8}\.tmp(\.[^.]+)?"
 """Regular expression of the names of temporary files, as atomic_write makes them."""
+_umask_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -57,8 +59,9 @@ def settle(path: Path) -> None:
 
 def usual_mode(mode: int) -> int:
     """The permissions of a new file (0o666) or folder (0o777) of this process, by its umask."""
-    umask = os.umask(0)
-    os.umask(umask)
+    with _umask_lock:  # another thread would read the value that this one sets
+        umask = os.umask(0o077)
+        os.umask(umask)
     return mode & ~umask
 
 

@@ -4,6 +4,8 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
+from mmpt.utils.signals import signals_to
+
 
 def run_forwarding_signals(command: Sequence[str]) -> int:
     """Run a command to its end, forward SIGTERM and Ctrl-C to it, and return its exit status.
@@ -12,13 +14,6 @@ def run_forwarding_signals(command: Sequence[str]) -> int:
     it, the status is 128 + the signal's number, as in a shell.
     """
     process = subprocess.Popen(command, process_group=0)
-    before = {
-        number: signal.signal(number, lambda received, frame: process.send_signal(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
+    with signals_to(lambda received, frame: process.send_signal(received), signal.SIGTERM, signal.SIGINT):
         status = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return status if status >= 0 else 128 - status
