@@ -1,6 +1,7 @@
 """Run the app on a port until SIGTERM or Ctrl-C."""
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mmpt.serving import Limits
 from mmpt.serving.guard import HEADERS
 from mmpt.utils.errors import UserError
+from mmpt.utils.logging import log_level
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,13 @@ _INVALID = b'{"error":"this is no valid HTTP request."}'
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; port 0: a free one. Raises UserError if it cannot."""
+    """A socket that listens on an address; port 0: a free one.
+
+    Raises UserError if it cannot, and inside an event loop, where `run` cannot run another one.
+    """
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise UserError("an event loop runs here, as in a notebook: run `signclip serve` in a terminal.")
     if not 0 <= port < 1 << 16:
         raise UserError(f"--port {port}: expected 0 to 65535.")
     try:
@@ -81,8 +89,6 @@ def run(app: ASGIApp, opened: socket.socket, limits: Limits) -> None:
 
     limits.seconds: to receive the headers of a request, and until a client reads a part of its answer.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings show bytes of the form
     settings: dict[str, Any] = {
         "http": _protocol(limits.seconds, most_connections(limits)),
         "ws": "none",
@@ -96,7 +102,11 @@ def run(app: ASGIApp, opened: socket.socket, limits: Limits) -> None:
         "timeout_keep_alive": 30,
         "timeout_graceful_shutdown": int(limits.seconds) + _STOPPING,
     }
-    _Server(uvicorn.Config(app, **settings)).run(sockets=[opened])
+    with (
+        log_level(logging.WARNING, "uvicorn.error"),
+        log_level(logging.ERROR, "python_multipart"),  # its warnings show bytes of the form
+    ):
+        _Server(uvicorn.Config(app, **settings)).run(sockets=[opened])
 
 
 class _Server(uvicorn.Server):
