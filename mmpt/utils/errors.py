@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 
-from mmpt.utils.signals import signals_to
-
 
 class UserError(ValueError):
     """A mistake in the user's input: one line that says what was got, what was expected, and what to do.
@@ -133,6 +131,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
     Only the main thread can do that; in others this has no effect.
     """
+    from mmpt.utils.signals import signals_to  # not before Ctrl-C during imports is shown in one line
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Terminated
