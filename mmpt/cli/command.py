@@ -60,7 +60,7 @@ class Command:
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Parse and run. Wrong usage raises SystemExit with status 2."""
         words = sys.argv[1:] if argv is None else list(argv)
-        return run_cli(self._run, words)
+        return run_cli(self._run, words, words=words)
 
     def _run(self, words: list[str]) -> int | None:
         parser = self.parser()

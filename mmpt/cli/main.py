@@ -30,7 +30,8 @@ Contrastive training, evaluation and search of text and sign-language video in o
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the words name, and return its exit status."""
-    return run_cli(_main, list(sys.argv[1:] if argv is None else argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    return run_cli(_main, words, words=words)
 
 
 def _main(words: list[str]) -> int:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from mmpt.cli.command import Command
 from mmpt.utils.errors import MissingDataError, UserError
-from mmpt.utils.logging import setup_logging
+from mmpt.utils.logging import log_level, setup_logging
 
 if TYPE_CHECKING:
     from mmpt.cluster.job import Step
@@ -244,24 +244,36 @@ def _train_in_process(args: argparse.Namespace) -> int:
         if first_here:
             raise
         return 2  # the first local rank reports the same error
-    if not args.verbose:  # fairseq, hydra and torch emit deprecation warnings at every start
-        warnings.simplefilter("ignore")
-        logging.getLogger("fairseq").setLevel(logging.WARNING)
-    from mmpt.fairseq_plugin.options import parse_fairseq_config
-    from mmpt.fairseq_plugin.trainer import train
+    with contextlib.nullcontext() if args.verbose else _without_fairseq_log():
+        from mmpt.fairseq_plugin.options import parse_fairseq_config
+        from mmpt.fairseq_plugin.trainer import train
 
-    setup_logging(level)  # importing fairseq adds a log handler
-    settings = parse_fairseq_config(plan.argv, plan.config)
-    if args.print_fairseq:
-        print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *plan.argv]))
-        return 0
-    if first_here:
-        preflight(plan, args.force)
-    with plan.running():
-        status = train(plan, settings, args.verbose)
+        setup_logging(level)  # importing fairseq adds a log handler
+        settings = parse_fairseq_config(plan.argv, plan.config)
+        if args.print_fairseq:
+            print(shlex.join(["fairseq-train", "--user-dir", str(Path(__file__).parents[1]), *plan.argv]))
+            return 0
+        if first_here:
+            preflight(plan, args.force)
+        with plan.running():
+            status = train(plan, settings)
     if level == logging.INFO:
         plan.report()
     return status
+
+
+@contextlib.contextmanager
+def _without_fairseq_log() -> Iterator[None]:
+    """Hide fairseq's own log, and the deprecation warnings of fairseq, hydra and torch at every start."""
+    names = ("fairseq", "fairseq_cli", "torch", "train", "train_inner", "valid")
+    with (
+        warnings.catch_warnings(),
+        log_level(logging.WARNING, *names),
+        # it logs the traceback of a failed save, and then raises an error, which is shown in one line
+        log_level(logging.CRITICAL, "fairseq.checkpoint_utils"),
+    ):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check_fairseq() -> None:

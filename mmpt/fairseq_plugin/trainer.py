@@ -28,6 +28,7 @@ from mmpt.utils.allocator import keep_freed_memory
 from mmpt.utils.checkpoint import load_torch_file
 from mmpt.utils.distributed import any_rank, connection_lost, rank
 from mmpt.utils.errors import UserError
+from mmpt.utils.progress import logs_above_bars
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +41,17 @@ class RunEnded(SystemExit):
     """Ends fairseq's training loop, which has no other way out between two of its steps; an exit status."""
 
 
-def train(plan: TrainingPlan, settings: Any, verbose: bool) -> int:
+def train(plan: TrainingPlan, settings: Any) -> int:
     """Train, and return the exit status: 0, or 128 + the signal that stopped training.
 
-    settings: fairseq's, of the plan's arguments (see parse_fairseq_config). verbose: show fairseq's own log.
+    settings: fairseq's, of the plan's arguments (see parse_fairseq_config).
     """
     keep_freed_memory()
     if "RANK" in os.environ:
         _use_torchrun(settings)
-    if not verbose:
-        _silence_fairseq()
     precision = matmul_precision(plan.config.model.matmul_precision)
-    ends = contextlib.suppress(RunEnded)
-    with active(plan), stop_on_signals(plan.stop), ends, _one_line_if_lost(), precision:
+    ends, above = contextlib.suppress(RunEnded), logs_above_bars()
+    with active(plan), stop_on_signals(plan.stop), ends, _one_line_if_lost(), precision, above:
         distributed_utils.call_main(settings, fairseq_train.main)
     if plan.stop.received and os.environ.get("RANK", "0") == "0":
         log.warning(
@@ -87,13 +86,6 @@ def _use_torchrun(settings: Any) -> None:
     if not torch.cuda.is_available():
         distributed.distributed_backend = "gloo"
         distributed.ddp_backend = "legacy_ddp"  # fairseq's default hands torch the number of a GPU
-
-
-def _silence_fairseq() -> None:
-    for name in ("fairseq", "fairseq_cli", "torch", "train", "train_inner", "valid"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # it logs the traceback of a failed save, and then raises an error, which is shown in one line
-    logging.getLogger("fairseq.checkpoint_utils").setLevel(logging.CRITICAL)
 
 
 class MMTrainer(Trainer):

@@ -68,7 +68,7 @@ def load_model(
         if reached := unfinished(path):
             log.warning("%s: its training has not ended (%s)", path, reached)
     with shapes_only():  # the weights come from the file
-        model = build_model(model_cfg, dataset_cfg, text_model)
+        model = build_model(model_cfg, dataset_cfg, text_model).float()  # whatever torch's default is
     load_weights(model, path, trust=trust, assign=True)
     if tokenizer is None:
         # without a list of its files, the folder may have been edited: transformers reads all of it

@@ -49,7 +49,9 @@ class Group:
         """The mask to add to scores, float32: 0 at keys that are attended to, -inf elsewhere."""
         if self.mask is None:
             return None
-        return torch.zeros(self.mask.shape, device=self.mask.device).masked_fill_(~self.mask, -math.inf)
+        return torch.zeros(self.mask.shape, dtype=torch.float32, device=self.mask.device).masked_fill_(
+            ~self.mask, -math.inf
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mmpt.search.exact import Hits, best
 from mmpt.utils.errors import MissingDataError, UserError
+from mmpt.utils.logging import log_level
 
 KINDS = {
     "flat": "exact: compares every vector",
@@ -49,9 +50,11 @@ def faiss_module() -> Any:
             "(requirements.txt has the version), or build the index with --kind flat, which is exact and "
             "needs NumPy only."
         )
-    if "faiss" not in sys.modules:  # setting a level is slow
-        logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs its CPU dispatch
-    import faiss
+    if "faiss" in sys.modules:  # setting a level is slow
+        import faiss
+    else:
+        with log_level(logging.WARNING, "faiss"):  # it logs its CPU dispatch
+            import faiss
 
     return faiss
 

@@ -61,9 +61,9 @@ class Api:
         self._content = content
         self._limits = limits
         self._batcher = batcher
-        self._search_one_at_a_time = (
-            asyncio.Lock()
-        )  # faiss and the index open their files at the first search
+        # faiss and the index open their files at the first search
+        self._search_one_at_a_time = asyncio.Lock()
+        self._extract_one_at_a_time = asyncio.Lock()
 
     # ---- what there is
     async def health(self, request: Request) -> Response:
@@ -187,7 +187,8 @@ class Api:
         videos = (await self._form(request, "extract")).files["video"]
         if len(videos) > 1:
             raise UserError(f"got {len(videos)} videos; expected one.")
-        pose = await extract_pose(videos[0], self._limits.seconds)
+        async with self._extract_one_at_a_time:
+            pose = await extract_pose(videos[0], self._limits.seconds)
         return Response(pose, media_type="application/octet-stream")
 
     # ---- the index

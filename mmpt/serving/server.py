@@ -1,6 +1,7 @@
 """Run the app on a port until SIGTERM or Ctrl-C."""
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -35,7 +36,13 @@ _INVALID = b'{"error":"this is no valid HTTP request."}'
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; port 0: a free one. Raises UserError if it cannot."""
+    """A socket that listens on an address; port 0: a free one.
+
+    Raises UserError if it cannot, and inside an event loop, where `run` cannot run another one.
+    """
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise UserError("an event loop runs here, as in a notebook: run `signclip serve` in a terminal.")
     if not 0 <= port < 1 << 16:
         raise UserError(f"--port {port}: expected 0 to 65535.")
     try:

@@ -8,8 +8,6 @@ from pathlib import Path
 from mmpt.serving.engine import Upload
 from mmpt.utils.errors import UserError
 
-_one_at_a_time = asyncio.Semaphore(1)
-
 
 async def extract_pose(video: Upload, seconds: float) -> bytes:
     """The `.pose` file of a video, by `signclip extract pose`. Raises UserError, also after `seconds`."""
@@ -18,22 +16,21 @@ async def extract_pose(video: Upload, seconds: float) -> bytes:
         source.mkdir()
         Path(source, "video.mp4").write_bytes(video.content)
         words = ["-m", "mmpt", "extract", "pose", "--in", source, "--out", target, "--workers", "0"]
-        async with _one_at_a_time:
-            quiet = asyncio.subprocess.DEVNULL
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *map(str, words), stdin=quiet, stdout=quiet, stderr=quiet
-            )
-            try:
-                async with asyncio.timeout(seconds):
-                    await process.wait()
-            except TimeoutError:
-                raise UserError(
-                    f"extracting the pose of the video takes over {seconds:g} seconds: send a shorter video."
-                ) from None
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+        quiet = asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *map(str, words), stdin=quiet, stdout=quiet, stderr=quiet
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                await process.wait()
+        except TimeoutError:
+            raise UserError(
+                f"extracting the pose of the video takes over {seconds:g} seconds: send a shorter video."
+            ) from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         try:
             return Path(target, "video.pose").read_bytes()
         except OSError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpt.config.run_folder import METRICS
-from mmpt.utils.progress import Bar, logs_above_bars
+from mmpt.utils.progress import Bar
 
 log = logging.getLogger("mmpt.epoch")
 
@@ -37,9 +37,7 @@ class EpochLog:
         if self._bar is None and self._rank == 0:
             terminal = sys.stderr.isatty()
             self._bar = Bar(total=self._epochs or None, initial=epoch - 1, unit="epoch", disable=not terminal)
-            if terminal:
-                logs_above_bars().__enter__()  # until the process ends
-            elif self._every > 1:
+            if not terminal and self._every > 1:
                 log.info(
                     "one of every %d epochs is logged; all are in %s", self._every, self._folder / METRICS
                 )

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from mmpt.utils.signals import signals_to
+
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -40,12 +42,8 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
             stop.received, first = signal.Signals(number), time.monotonic()
             log.warning("%s: saving a checkpoint and stopping; once more stops at once", stop.received.name)
         elif time.monotonic() - first > GRACE_SECONDS:
-            signal.signal(number, before[signal.Signals(number)])
+            signal.signal(number, before[number])
             signal.raise_signal(number)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with signals_to(note, *SIGNALS) as before:
         yield
-    finally:
-        for number in SIGNALS:
-            signal.signal(number, before[number])

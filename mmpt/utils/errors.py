@@ -4,12 +4,13 @@ import contextlib
 import errno
 import io
 import itertools
+import logging
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 
 
@@ -38,19 +39,21 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM was received (see sigterm_as_interrupt)."""
 
 
-def run_cli(main: Callable[..., int | None], *args: object) -> int:
+def run_cli(main: Callable[..., int | None], *args: object, words: Sequence[str] | None = None) -> int:
     """Run a command's main function and return its exit status.
 
-    The status is main's (None: 0); 2 after a UserError, a full disk, a file that cannot be accessed or text
-    that is not valid Unicode (one line on stderr, no traceback); 130 after Ctrl-C; 143 after SIGTERM, when
-    temporary files have been removed; 141 after a broken pipe. Any other error is a bug and keeps its
-    traceback. What is printed to a stream that the caller has closed (`>&-`) is discarded.
+    words: those of the command, if they are not those of this process. The status is main's (None: 0); 2
+    after a UserError, a full disk, a file that cannot be accessed or text that is not valid Unicode (one line
+    on stderr, no traceback); 130 after Ctrl-C; 143 after SIGTERM, when temporary files have been removed; 141
+    after a broken pipe. Any other error is a bug and keeps its traceback. What is printed to a stream that
+    the caller has closed (`>&-`) is discarded. The root logger, which setup_logging changes, is afterwards as
+    before.
     """
     _open_closed_streams()
     try:
-        with sigterm_as_interrupt():
+        with _root_logger_restored(), sigterm_as_interrupt():
             try:
-                _refuse_empty_arguments()
+                _refuse_empty_arguments(sys.argv[1:] if words is None else words)
                 status = main(*args) or 0
             except SystemExit:  # after --help
                 sys.stdout.flush()
@@ -77,9 +80,9 @@ def run_cli(main: Callable[..., int | None], *args: object) -> int:
         return 128 + signal.SIGINT
 
 
-def _refuse_empty_arguments() -> None:
+def _refuse_empty_arguments(words: Sequence[str]) -> None:
     """Raises UserError: an empty path is the current folder, where `--out "$UNSET"` would write."""
-    for before, argument in itertools.pairwise(sys.argv):
+    for before, argument in itertools.pairwise([*sys.argv[:1], *words]):
         if argument == "" or re.fullmatch("--[a-z0-9-]+=", argument):
             which = argument or f"the argument after {before!r}"
             raise UserError(
@@ -88,10 +91,38 @@ def _refuse_empty_arguments() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Python has None for a standard stream that was closed when it started."""
+    """Python has None for a standard stream that was closed when it started; a caller may close it later."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None or getattr(stream, "closed", False):
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+class _RootLogger:
+    """Its level and handlers before the first of the commands that run now, maybe in several threads."""
+
+    lock = threading.Lock()
+    commands = 0
+    level = logging.WARNING
+    handlers: tuple[logging.Handler, ...] = ()
+
+
+@contextlib.contextmanager
+def _root_logger_restored() -> Iterator[None]:
+    """When the last of the commands that run now ends, the root logger is as before the first."""
+    root, before = logging.getLogger(), _RootLogger
+    with before.lock:
+        if not before.commands:
+            before.level, before.handlers = root.level, tuple(root.handlers)
+        before.commands += 1
+    try:
+        yield
+    finally:
+        with before.lock:
+            before.commands -= 1
+            if not before.commands:
+                root.setLevel(before.level)
+                root.handlers[:] = before.handlers
 
 
 @contextlib.contextmanager
@@ -100,18 +131,13 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
     Only the main thread can do that; in others this has no effect.
     """
+    from mmpt.utils.signals import signals_to  # not before Ctrl-C during imports is shown in one line
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():
+    with signals_to(interrupt, signal.SIGTERM):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def escape_unprintable() -> None:

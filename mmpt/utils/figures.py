@@ -34,6 +34,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150, mark: str | None = N
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         text.set_parse_math(False)
+        text.set_usetex(False)
         text.set_fontfamily(_installed_fonts())
     canvas = FigureCanvasAgg(figure)
     with atomic_write(path) as temporary, warnings.catch_warnings(record=True) as caught:

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ UNREADABLE = "cannot be read"
 """In messages about OS errors, which may not occur again although the file is unchanged."""
 TEMPORARY = r"\..*\.[a-z0-9_]{8}\.tmp(\.[^.]+)?"
 """Regular expression of the names of temporary files, as atomic_write makes them."""
+_umask_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -60,8 +62,9 @@ def usual_mode(mode: int) -> int:
     with contextlib.suppress(OSError):
         if found := re.search(rb"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_bytes(), re.M):
             return mode & ~int(found[1], 8)
-    umask = os.umask(0o077)  # it can only be asked for by setting it, for all threads
-    os.umask(umask)
+    with _umask_lock:  # it can only be asked for by setting it, for all threads
+        umask = os.umask(0o077)
+        os.umask(umask)
     return mode & ~umask
 
 

@@ -12,10 +12,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from multiprocessing.context import BaseContext
-from types import FrameType
 from typing import Any, TypeVar
 
 from mmpt.utils.errors import UserError
+from mmpt.utils.signals import signals_to
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,20 +92,9 @@ def _signals_held() -> Iterator[None]:
 
     An exception of their handlers would leave processes that the pool does not know, and wait for them.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     held: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        held.append(number)
-
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_to(lambda number, frame: held.append(number), signal.SIGINT, signal.SIGTERM):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     for received in held:
         signal.raise_signal(received)
 

@@ -5,6 +5,8 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 
+from mmpt.utils.signals import signals_to
+
 
 def run_forwarding_signals(command: Sequence[str]) -> int:
     """Run a command to its end, forward SIGTERM and Ctrl-C to it, and return its exit status.
@@ -34,12 +36,5 @@ def signals_forwarded() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]
         for number in early:
             send(number)
 
-    before = {
-        number: signal.signal(number, lambda received, frame: send(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
+    with signals_to(lambda received, frame: send(received), signal.SIGTERM, signal.SIGINT):
         yield forward_to
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -35,8 +35,8 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
 
 
 def logs_above_bars() -> AbstractContextManager[None]:
-    """While it is entered, log lines for the terminal are written above the bars."""
-    return logging_redirect_tqdm(tqdm_class=Bar)
+    """While it is entered, log lines are written above the bars, if stderr is a terminal."""
+    return logging_redirect_tqdm(tqdm_class=Bar) if sys.stderr.isatty() else contextlib.nullcontext()
 
 
 class Progress:
@@ -59,7 +59,7 @@ class Progress:
         terminal = shown and sys.stderr.isatty()
         self._bar: Any = Bar(total=total, unit=unit, disable=not terminal, dynamic_ncols=True)
         self._lines = shown and not terminal
-        self._redirect = logs_above_bars() if terminal else contextlib.nullcontext()
+        self._redirect = logs_above_bars()
         self._total, self._done = total, 0
         self._started = self._last = time.monotonic()
 

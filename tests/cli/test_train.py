@@ -1,10 +1,12 @@
 """Training as users start it: it learns, resumes, and says what is wrong."""
 
 import json
+import logging
 import resource
 import shlex
 import socket
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -316,3 +318,18 @@ def test_all_options_that_a_loss_does_not_have_are_refused_before_data_is_read(t
         UserError, match=said + r"default: loss.temperature=1.0, loss.learnable_temp.*=False\."
     ):
         prepare(str(tiny_yaml), options)
+
+
+@pytest.mark.parametrize("command", [["config", "print-fairseq"], ["train", "--in-process"]])
+def test_commands_that_import_fairseq_leave_warnings_and_logs_as_before(tiny_yaml, command):
+    """Else every later warning of the process, such as a notebook's, is hidden."""
+    main(["config", "print-fairseq", str(tiny_yaml)])  # fairseq is imported now
+    names = ["", "fairseq", "fairseq_cli", "fairseq.checkpoint_utils", "torch", "train", "valid"]
+    loggers = [logging.getLogger(name) for name in names]
+
+    def state():
+        return [(logger.level, [*logger.handlers]) for logger in loggers], [*warnings.filters]
+
+    before = state()
+    assert main([*command, str(tiny_yaml), f"{O}.max_epoch=1"]) == 0
+    assert state() == before

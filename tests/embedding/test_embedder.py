@@ -255,3 +255,21 @@ def test_videos_and_json_are_no_poses(model_folder, tmp_path):
     ):
         with pytest.raises(UserError, match=f"{name}: {said}"):
             model.embed_pose([tmp_path / name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_embeddings_do_not_depend_on_the_default_dtype(
+    model: SignCLIP, config: Config, data_dir: Path, clips: list[np.ndarray], dtype: torch.dtype
+) -> None:
+    """A script may have set it for computations of its own."""
+    expected = model.embed_video_features(clips), model.embed_text(TEXTS)
+    torch.set_default_dtype(dtype)
+    try:
+        weights = data_dir / "mmfusion" / "weights.safetensors"
+        other = SignCLIP.from_checkpoint(weights, config, device="cpu", batch_size=2)
+        got = other.embed_video_features(clips), other.embed_text(TEXTS)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for mine, theirs in zip(got, expected):
+        np.testing.assert_array_equal(mine, theirs)
+    assert other.fingerprint == model.fingerprint

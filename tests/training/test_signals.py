@@ -1,6 +1,7 @@
 """Signals that arrive together are one request to stop; a later one ends the process."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,3 +27,12 @@ def test_a_later_signal_stops_at_once(monkeypatch):
 
 def test_without_a_signal_the_status_is_zero():
     assert StopRequest().status == 0
+
+
+def test_training_in_another_thread_has_no_handlers():
+    def train():
+        with stop_on_signals(StopRequest()):
+            return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(train).result() == signal.getsignal(signal.SIGTERM)

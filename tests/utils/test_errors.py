@@ -1,15 +1,21 @@
 """Messages and exit status of commands after errors."""
 
 import errno
+import io
+import logging
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from torch._utils import ExceptionWrapper
 
+from mmpt.cli.main import main
 from mmpt.utils.errors import UserError, run_cli
+from mmpt.utils.logging import setup_logging
 
 
 def ends(error: BaseException):
@@ -149,3 +155,61 @@ def test_user_error_of_a_dataloader_worker(capsys):
         sent = ExceptionWrapper(where="in DataLoader worker process 0")
     assert run_cli(sent.reraise) == 2
     assert capsys.readouterr().err == "error: clip 7: it breaks\\noff\n"
+
+
+def test_run_cli_takes_words_for_those_of_the_process(capsys, monkeypatch):
+    """A script calls a command: what the script was called with is its own matter."""
+    monkeypatch.setattr("sys.argv", ["script.py", ""])
+    assert run_cli(lambda: 0, words=["config", "list"]) == 0
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    assert main(["embed", "--out", ""]) == 2
+    assert capsys.readouterr().err.startswith("error: the argument after '--out' is empty")
+
+
+def test_run_cli_leaves_the_root_logger_as_before(monkeypatch):
+    root = logging.getLogger()
+    mine = logging.StreamHandler(io.StringIO())
+    monkeypatch.setattr(root, "handlers", [mine])
+    monkeypatch.setattr(root, "level", logging.ERROR)
+
+    def main():
+        setup_logging("debug")
+        assert run_cli(setup_logging, "info") == 0
+        assert mine not in root.handlers and root.level == logging.INFO
+        raise UserError("it fails")
+
+    assert run_cli(main) == 2
+    assert root.handlers == [mine] and root.level == logging.ERROR
+
+
+def test_run_cli_of_several_threads_leaves_the_root_logger_as_before(monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", logging.ERROR)
+    second_runs, first_ended = threading.Event(), threading.Event()
+
+    def first():
+        setup_logging("info")
+        assert second_runs.wait(30)
+
+    def second():
+        setup_logging("debug")
+        second_runs.set()
+        assert first_ended.wait(30)
+        assert root.level == logging.DEBUG and len(root.handlers) == 1
+
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(run_cli, first)
+        other = threads.submit(run_cli, second)
+        assert one.result() == 0
+        first_ended.set()
+        assert other.result() == 0
+    assert root.handlers == [] and root.level == logging.ERROR
+
+
+def test_run_cli_with_streams_that_the_caller_has_closed(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream := io.StringIO())
+        stream.close()
+    assert run_cli(lambda: print("shown")) == 0
+    assert ends(UserError("wrong")) == 2

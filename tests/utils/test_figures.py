@@ -2,6 +2,7 @@
 
 import warnings
 
+import matplotlib
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -59,3 +60,12 @@ def test_save_figure_does_not_cut_wide_text(tmp_path):
     picture = imread(save_figure(figure, tmp_path / "x.png"))
     edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
     assert picture.min() == 0 and all((edge == 1).all() for edge in edges)
+
+
+def test_figures_are_drawn_without_latex(tmp_path):
+    """As a notebook may have asked for its own figures; here, there may be none."""
+    with matplotlib.rc_context({"text.usetex": True}):
+        figure = Figure()
+        figure.subplots().set_title("100 % of a_b")
+        path = save_figure(figure, tmp_path / "figure.png")
+    assert path.is_file() and not any(text.get_usetex() for text in figure.findobj(Text))

@@ -3,12 +3,14 @@
 import errno
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.files import atomic_write, file_in, files_under, remove_leftovers, write_text
+from mmpt.utils.files import atomic_write, file_in, files_under, remove_leftovers, usual_mode, write_text
 
 
 def test_atomic_write_errors_name_the_file(tmp_path: Path) -> None:
@@ -87,3 +89,24 @@ def test_errors_of_pyav_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(PermissionError) as raised, atomic_write(tmp_path / "a.mpg") as temporary:
         raise av.error.PermissionError(errno.EACCES, "Permission denied", str(temporary))
     assert raised.value.filename == str(tmp_path / "a.mpg")
+
+
+def test_files_that_two_threads_write_at_once_have_the_usual_permissions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The umask can only be read by setting it, for all threads."""
+    set_umask = os.umask
+
+    def slow(mask: int) -> int:
+        before = set_umask(mask)
+        time.sleep(0.02)
+        return before
+
+    umask = set_umask(0o027)
+    try:
+        with monkeypatch.context() as patch, ThreadPoolExecutor(2) as threads:
+            patch.setattr(os, "umask", slow)
+            assert set(threads.map(usual_mode, [0o666] * 4)) == {0o640}
+        assert set_umask(0o027) == 0o027
+    finally:
+        set_umask(umask)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,11 @@ def test_sigterm_interrupts_only_inside_the_block() -> None:
     with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_of_another_thread_is_waited_for() -> None:
+    """Python handles signals in the main thread only."""
+    with ThreadPoolExecutor(1) as thread:
+        assert (
+            thread.submit(run_forwarding_signals, [sys.executable, "-c", "raise SystemExit(3)"]).result() == 3
+        )

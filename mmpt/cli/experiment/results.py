@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         if args.cluster:
             statuses = _run_as_jobs(experiments, args)
         for experiment in [] if args.cluster else experiments:
-            statuses[experiment.name] = run_cli(_run, experiment, args.force)
+            statuses[experiment.name] = run_cli(_run, experiment, args.force, words=())
             if statuses[experiment.name] in INTERRUPTED:
                 return statuses[experiment.name]
             text = _write(args, experiments, published, statuses)
