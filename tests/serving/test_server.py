@@ -1,7 +1,6 @@
 """Start, stop, token, other origins and headers of a real server."""
 
 import asyncio
-import contextlib
 import http.client
 import json
 import logging
@@ -17,8 +16,6 @@ import uvicorn
 
 from mmpt.cli.serve import _results, main
 from mmpt.client import Client
-from mmpt.serving import DEFAULT_LIMITS
-from mmpt.serving import server as server_module
 from mmpt.utils.errors import UserError
 from tests.commands import run
 from tests.serving.conftest import PROMPTS
@@ -218,14 +215,3 @@ def test_serve_inside_an_event_loop_is_refused(
 
     assert asyncio.run(cell()) == 2
     assert capsys.readouterr().err.startswith("error: an event loop runs here, as in a notebook")
-
-
-def test_serve_leaves_log_levels_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "python_multipart")]
-    before, seen = [logger.level for logger in loggers], []
-    levels = lambda *_, **__: seen.extend(logger.level for logger in loggers)  # noqa: E731
-    monkeypatch.setattr(server_module._Server, "run", levels)
-    with contextlib.closing(server_module.listen("127.0.0.1", 0)) as opened:
-        server_module.run(lambda *_: None, opened, DEFAULT_LIMITS)
-    assert seen == [logging.WARNING, logging.ERROR]
-    assert [logger.level for logger in loggers] == before
