@@ -1,5 +1,6 @@
 """A server over an untrained model, an index of real clips, and a check of their table."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from mmpt.search import Embeddings, Index, build_index
 from tests.serving.servers import Server, serving
 
 PROMPTS = [f"Fingerspell the letter {letter}." for letter in "ABCDEF"]
+
+
+@pytest.fixture(autouse=True)
+def _no_event_loop() -> Iterator[None]:
+    """As in a terminal: the loop of playwright, which browser tests start, runs until the tests end."""
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(running)
 
 
 @pytest.fixture(scope="package")
