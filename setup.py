@@ -1,6 +1,7 @@
 """Package `mmpt`. Pinned versions that work together are in requirements*.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -15,13 +16,16 @@ class BuildWithConfigs(build_py):
 
     def run(self):
         """Build the package, then copy."""
+        if self.editable_mode:  # a checkout has the configs at its top
+            return super().run()
+        # setuptools keeps the files of earlier builds in build/, and would pack those that were deleted since
+        shutil.rmtree(Path(self.build_lib, "mmpt"), ignore_errors=True)
         super().run()
-        if not self.editable_mode:  # a checkout has them at its top
-            for folder in ("configs", "projects/signclip"):
-                for source in sorted((HERE / folder).rglob("*.*")):
-                    target = Path(self.build_lib, "mmpt", "package_configs", source.relative_to(HERE))
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    self.copy_file(str(source), str(target))
+        for folder in ("configs", "projects/signclip"):
+            for source in sorted((HERE / folder).rglob("*.*")):
+                target = Path(self.build_lib, "mmpt", "package_configs", source.relative_to(HERE))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(str(source), str(target))
 
 
 setup(
