@@ -40,7 +40,7 @@ setup(
     packages=find_packages(include=["mmpt", "mmpt.*"]),
     package_data={"mmpt": ["py.typed"], "mmpt.config": ["*.json"], "mmpt.page": ["static/**"]},
     cmdclass={"build_py": BuildWithConfigs},
-    entry_points={"console_scripts": ["signclip = mmpt.cli.main:main"]},
+    entry_points={"console_scripts": ["signclip = mmpt.cli.main:signclip"]},
     license="MIT",
     # Needed for embedding and evaluation. Looser than requirements.txt, because other projects import mmpt.
     install_requires=[

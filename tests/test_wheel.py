@@ -84,6 +84,7 @@ def test_wheel_runs_outside_the_checkout(signclip: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_wheel_trains_evaluates_and_classifies(signclip: Path, tmp_path: Path) -> None:
     """The demo in short: two updates, not two minutes."""
+    (tmp_path / "types.py").write_text("raise SystemExit(5)\n")  # of the user; no process may import it
     short = ["fairseq.optimization.max_update=2", "fairseq.optimization.max_epoch=1"]
     trained = run(signclip, tmp_path, "train", "package:fslex_demo", *short)
     assert "P@1" in trained.stdout
