@@ -30,7 +30,7 @@ Contrastive training, evaluation and search of text and sign-language video in o
 
 
 def signclip() -> int:
-    """The installed command. As it does, processes that it starts import nothing from the working directory."""
+    """The installed command: like it, processes that it starts import nothing from the working directory."""
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     return main()
 
