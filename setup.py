@@ -62,10 +62,12 @@ setup(
         "pympi-ling>=1.71",
     ],
     extras_require={
-        # ve-fairseq is fairseq for current Pythons, without a wheel for 3.13 (scripts/install_fairseq.py).
+        # ve-fairseq is fairseq for current Pythons. It has no wheel for 3.13, where
+        # scripts/install_fairseq.py installs it without its dependencies.
         # The last two hold the demo's poses and its text tower.
         "train": [
             've-fairseq==0.12.3; python_version < "3.13"',
+            *(f'{name}; python_version >= "3.13"' for name in ("hydra-core", "bitarray", "sacrebleu")),
             "setuptools",
             "tensorboard",
             "peft>=0.17",
