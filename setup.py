@@ -1,6 +1,7 @@
 """Package `mmpt`. Pinned versions that work together are in requirements*.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -15,13 +16,16 @@ class BuildWithConfigs(build_py):
 
     def run(self):
         """Build the package, then copy."""
+        if self.editable_mode:  # a checkout has the configs at its top
+            return super().run()
+        # setuptools keeps the files of earlier builds in build/, and would pack those that were deleted since
+        shutil.rmtree(Path(self.build_lib, "mmpt"), ignore_errors=True)
         super().run()
-        if not self.editable_mode:  # a checkout has them at its top
-            for folder in ("configs", "projects/signclip"):
-                for source in sorted((HERE / folder).rglob("*.*")):
-                    target = Path(self.build_lib, "mmpt", "package_configs", source.relative_to(HERE))
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    self.copy_file(str(source), str(target))
+        for folder in ("configs", "projects/signclip"):
+            for source in sorted((HERE / folder).rglob("*.*")):
+                target = Path(self.build_lib, "mmpt", "package_configs", source.relative_to(HERE))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(str(source), str(target))
 
 
 setup(
@@ -36,7 +40,7 @@ setup(
     packages=find_packages(include=["mmpt", "mmpt.*"]),
     package_data={"mmpt": ["py.typed"], "mmpt.config": ["*.json"], "mmpt.page": ["static/**"]},
     cmdclass={"build_py": BuildWithConfigs},
-    entry_points={"console_scripts": ["signclip = mmpt.cli.main:main"]},
+    entry_points={"console_scripts": ["signclip = mmpt.cli.main:signclip"]},
     license="MIT",
     # Needed for embedding and evaluation. Looser than requirements.txt, because other projects import mmpt.
     install_requires=[
@@ -58,10 +62,12 @@ setup(
         "pympi-ling>=1.71",
     ],
     extras_require={
-        # ve-fairseq is fairseq for current Pythons, without a wheel for 3.13 (scripts/install_fairseq.py).
+        # ve-fairseq is fairseq for current Pythons. It has no wheel for 3.13, where
+        # scripts/install_fairseq.py installs it without its dependencies.
         # The last two hold the demo's poses and its text tower.
         "train": [
             've-fairseq==0.12.3; python_version < "3.13"',
+            *(f'{name}; python_version >= "3.13"' for name in ("hydra-core", "bitarray", "sacrebleu")),
             "setuptools",
             "tensorboard",
             "peft>=0.17",

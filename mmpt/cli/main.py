@@ -6,6 +6,7 @@ commands.
 
 import ast
 import importlib.util
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,12 @@ Contrastive training, evaluation and search of text and sign-language video in o
 
 `signclip COMMAND --help` explains one. Configs are YAML files, or package:NAME for those that come with mmpt
 (`signclip config list`)."""
+
+
+def signclip() -> int:
+    """The installed command: like it, processes that it starts import nothing from the working directory."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

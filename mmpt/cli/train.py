@@ -277,14 +277,16 @@ def _without_fairseq_log() -> Iterator[None]:
 
 
 def _check_fairseq() -> None:
-    if importlib.util.find_spec("fairseq") is None:
-        how = '`pip install "mmpt[train]"` (in a checkout: `make install`)'
-        if sys.version_info >= (3, 13):
-            how = "it has wheels for Python 3.11 and 3.12; in a checkout, `python scripts/install_fairseq.py`"
-        raise MissingDataError(
-            f"training needs fairseq, which is not installed: {how}. Evaluating, embedding and the demo of a "
-            "trained model work without it."
-        )
+    for name in ("fairseq", "hydra", "bitarray", "sacrebleu"):  # fairseq imports the others
+        if importlib.util.find_spec(name) is None:
+            how = '`pip install "mmpt[train]"` (in a checkout: `make install`)'
+            if sys.version_info >= (3, 13):
+                how += "; fairseq has wheels for Python 3.11 and 3.12: in a checkout, "
+                how += "`python scripts/install_fairseq.py`"
+            raise MissingDataError(
+                f"training needs {name}, which is not installed: {how}. Evaluating, embedding and the demo "
+                "of a trained model work without it."
+            )
 
 
 main = Command("train", __doc__, add_arguments, run, jobs=run_jobs)

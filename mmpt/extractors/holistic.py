@@ -141,8 +141,9 @@ def _bundle(complexity: int | None, bundle: Path | None) -> Path:
     path = (bundle or default_bundle()).absolute()
     if not path.exists():
         raise MissingDataError(
-            f"--backend tasks: there is no {path}: build it with `python scripts/fetch_holistic.py --out "
-            f"{path}`, or give another bundle of HolisticLandmarker with --bundle."
+            f"--backend tasks: there is no {path}: build it in a checkout with `python "
+            f"scripts/fetch_holistic.py --out {path}`, or give another bundle of HolisticLandmarker with "
+            "--bundle."
         )
     return path
 
@@ -195,7 +196,7 @@ class HolisticExtractor(Extractor):
             if is_outdated(bundle):
                 log.warning(
                     "%s was built by an earlier version: its landmarks differ more from those of --backend "
-                    "legacy: build it again with `python scripts/fetch_holistic.py --out %s`",
+                    "legacy: build it again in a checkout with `python scripts/fetch_holistic.py --out %s`",
                     bundle,
                     bundle,
                 )

@@ -134,7 +134,7 @@ class PoseStore:
             room = "free some space, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
             raise UserError(
                 f"{request.cache_dir}: the pose cache cannot be written there ({reason}); {room}set "
-                "dataset.cache_dir to a folder that can be written"
+                "SIGNCLIP_CACHE or dataset.cache_dir to a folder that can be written"
             ) from error
 
     def __len__(self) -> int:

@@ -43,11 +43,11 @@ def run_cli(main: Callable[..., int | None], *args: object, words: Sequence[str]
     """Run a command's main function and return its exit status.
 
     words: those of the command, if they are not those of this process. The status is main's (None: 0); 2
-    after a UserError, a full disk, a file that cannot be accessed or text that is not valid Unicode (one line
-    on stderr, no traceback); 130 after Ctrl-C; 143 after SIGTERM, when temporary files have been removed; 141
-    after a broken pipe. Any other error is a bug and keeps its traceback. What is printed to a stream that
-    the caller has closed (`>&-`) is discarded. The root logger, which setup_logging changes, is afterwards as
-    before.
+    after a UserError, a full disk, a file that cannot be accessed, text that is not valid Unicode or a user
+    without a home directory (one line on stderr, no traceback); 130 after Ctrl-C; 143 after SIGTERM, when
+    temporary files have been removed; 141 after a broken pipe. Any other error is a bug and keeps its
+    traceback. What is printed to a stream that the caller has closed (`>&-`) is discarded. The root logger,
+    which setup_logging changes, is afterwards as before.
     """
     _open_closed_streams()
     try:
@@ -173,7 +173,9 @@ def _show_in_one_line(which: type[BaseException], line: str) -> None:
 
 
 def _system_error(error: Exception) -> str | None:
-    """A message for a full disk, an inaccessible file or bytes that are no text; None for other errors."""
+    """A message for a full disk, an inaccessible file, bytes that are no text or no home; else None."""
+    if isinstance(error, RuntimeError) and str(error) == "Could not determine home directory.":  # pathlib
+        return "this user has no home directory: set HOME to a folder that can be written."
     if isinstance(error, UnicodeEncodeError) and "\ud800" <= error.object[error.start] <= "\udfff":
         text = error.object[max(0, error.start - 40) : error.end + 40].strip()
         return f"{text!r} is not valid Unicode text: give it as UTF-8."

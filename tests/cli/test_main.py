@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmpt.cli.main import command_names, load_command, main
+from mmpt.cli.main import command_names, load_command, main, signclip
 from mmpt.extractors import EXTRACTORS
 from tests.conftest import ROOT
 
@@ -139,6 +139,19 @@ def test_help_imports_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: signclip") > len(COMMANDS)
+
+
+def test_processes_of_the_installed_command_import_nothing_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.delenv("PYTHONSAFEPATH")
+    monkeypatch.setattr(sys, "argv", ["signclip", "--version"])
+    assert signclip() == 0
+    for name in ("types", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(5)\n")
+    started = [sys.executable, "-m", "mmpt", "config", "check", "package:fslex_demo"]
+    assert subprocess.run(started, cwd=tmp_path, check=False, capture_output=True).returncode == 0
 
 
 def test_completion_knows_nested_commands_and_their_options(capsys: pytest.CaptureFixture[str]) -> None:

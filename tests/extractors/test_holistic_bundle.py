@@ -194,7 +194,7 @@ def test_extract_with_a_missing_bundle_or_options_of_the_other_backend(tmp_path:
     for options, expected in (
         (
             ["tasks"],
-            f"there is no {tmp_path}/cache/holistic.task: build it with `python scripts/fetch_holistic",
+            f"there is no {tmp_path}/cache/holistic.task: build it in a checkout with `python",
         ),
         (["tasks", "--complexity", "1"], "--complexity 1: --backend tasks has the body model of its bundle"),
         (["legacy", "--bundle", "b.task"], "--bundle b.task: --backend legacy uses its own models"),

@@ -87,4 +87,13 @@ def test_train_without_fairseq_says_why_and_what_to_do(tiny_yaml, monkeypatch, c
     assert said.count("\n") == 1
 
 
+def test_train_names_what_fairseq_imports(tiny_yaml, monkeypatch, capsys):
+    """scripts/install_fairseq.py installs fairseq alone."""
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None if name == "sacrebleu" else name)
+    monkeypatch.setattr(train, "_check_fairseq", CHECK)
+    assert train.main([str(tiny_yaml), "--in-process"]) == 2
+    said = capsys.readouterr().err
+    assert "training needs sacrebleu, which is not installed: `pip install" in said and said.count("\n") == 1
+
+
 CHECK = train._check_fairseq  # conftest.py replaces it where fairseq is not installed

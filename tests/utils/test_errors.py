@@ -116,6 +116,15 @@ sys.exit(command(["--help"]))
     assert ended.returncode == 2 and ended.stderr.startswith("error: the disk is full"), ended.stderr
 
 
+def test_a_user_without_a_home_is_one_line(monkeypatch, capsys):
+    """As in a container with `--user 12345`, without HOME."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert run_cli(Path.home) == 2
+    assert capsys.readouterr().err == (
+        "error: this user has no home directory: set HOME to a folder that can be written.\n"
+    )
+
+
 def test_text_that_is_not_unicode_is_one_line(tmp_path, capsys):
     assert run_cli(lambda: (tmp_path / "x").write_text("of \udcff", encoding="utf-8")) == 2
     assert capsys.readouterr().err == "error: 'of \\udcff' is not valid Unicode text: give it as UTF-8.\n"
