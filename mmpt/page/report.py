@@ -12,7 +12,7 @@ from mmpt.page import STATIC
 from mmpt.utils.errors import UserError
 from mmpt.utils.files import read_text
 
-_MODULES = ("dom.js", "player.js", "matrix.js", "results.js", "report.js")
+_MODULES = ("address.js", "dom.js", "player.js", "matrix.js", "results.js", "report.js")
 _DATA = re.compile(r'<script type="application/json" id="view">(.*?)</script>', re.DOTALL)
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -346,6 +346,34 @@ def test_page_results_alone_and_side_by_side(window: Window, server: Server) -> 
         assert window.plays(page.locator(".detail canvas"))
 
 
+def test_page_link_shows_the_same_run_and_clips(window: Window, server: Server) -> None:
+    page = window.page
+    address = lambda: page.evaluate("location.href")  # noqa: E731
+    shown = lambda: page.locator(".clips small").all_inner_texts()  # noqa: E731
+    with quiet(window, server):
+        page.goto(f"{server.address}/#results")
+        page.get_by_role("combobox", name="Run", exact=True).select_option("run b")
+        page.get_by_role("button", name="E taken for A: 1 clip").click()
+        link, seen = address(), shown()
+        assert "#results?run=run+b&" in link and len(seen) == 1
+        page.get_by_role("link", name="Try").click()
+        page.locator(".drop").wait_for()
+        assert address().endswith("#try")
+        page.get_by_role("link", name="Results").click()
+        page.wait_for_function("link => location.href == link", arg=link)  # as it was left
+        assert shown() == seen
+        page.get_by_label("Compare with").select_option("run a")
+        page.get_by_role("combobox", name="Clips", exact=True).wait_for()
+        assert address().endswith("#results?run=run+b&with=run+a")
+        page.evaluate("link => location.assign(link)", link)
+        page.get_by_role("button", name="E taken for A: 1 clip").wait_for()
+        assert shown() == seen and page.get_by_label("Compare with").input_value() == ""
+        page.goto("about:blank")
+        page.goto(f"{server.address}/#results?run=run+b&with=run+a")
+        page.get_by_role("combobox", name="Clips", exact=True).wait_for()
+        assert page.locator("h2").inner_text() == "\u2068run b\u2069 and \u2068run a\u2069"
+
+
 def test_page_data_shows_the_check_as_text(window: Window, server: Server) -> None:
     page = window.page
     with quiet(window, server):

@@ -83,6 +83,32 @@ def test_report_filters_and_keys(window: Window, report: Path) -> None:
     assert window.errors == []
 
 
+def test_report_filters_are_in_its_address(window: Window, report: Path) -> None:
+    """A link shows the clips that its sender saw, also in a report that is open."""
+    page = window.page
+    address = lambda: page.evaluate("location.href")  # noqa: E731
+    shown = lambda: page.locator(".clips small").all_inner_texts()  # noqa: E731
+    page.goto(report.as_uri())
+    assert address() == report.as_uri()
+    page.get_by_role("button", name="C taken for A: 1 clip").click()
+    page.get_by_label("Show correct clips").check()
+    page.get_by_label("Id").fill("C")
+    link, seen = address(), shown()
+    assert seen == ["ase/C"] and "Fingerspell+the+letter+C." in link
+    page.goto("about:blank")
+    page.goto(link)
+    assert shown() == seen and page.get_by_label("Show correct clips").is_checked()
+    assert page.get_by_label("Id").input_value() == "C" and address() == link
+    page.get_by_role("combobox", name="Predicted prompt").select_option("")
+    page.get_by_label("Id").fill("")
+    assert shown() == ["gsg/C", "ase/C", "sgg/C"] and "given" not in address() and "id=" not in address()
+    page.evaluate("link => location.assign(link)", link)
+    page.wait_for_function("document.querySelectorAll('.clips small').length == 1")
+    page.goto(report.as_uri() + "#?truth=no+such+prompt&language=sgg&other=1")
+    page.wait_for_function("document.querySelector('.clips small')?.textContent == 'sgg/C'")
+    assert shown() == ["sgg/C"] and window.errors == []
+
+
 def test_report_of_hostile_names_runs_nothing(window: Window, tmp_path: Path) -> None:
     clips = [ShownClip(name, None, None, name, name, name) for name in HOSTILE]
     table = {"title": HOSTILE[0], "header": HOSTILE, "rows": [HOSTILE]}

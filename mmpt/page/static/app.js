@@ -1,4 +1,5 @@
 /** The page: one view for each thing that the server has; the address's #name chooses it. */
+import { comeBack, viewOfAddress } from "./address.js";
 import { get, takeToken } from "./api.js";
 import { dataPage } from "./data.js";
 import { el } from "./dom.js";
@@ -30,11 +31,10 @@ async function start() {
   const links = views.map(([name, title]) => el("a", { href: `#${name}` }, title));
   document.getElementById("views").replaceChildren(...links);
   const show = () => {
-    const wanted = location.hash.slice(1);
-    const index = Math.max(0, views.findIndex(([name]) => name === wanted));
+    const index = Math.max(0, views.findIndex(([name]) => name === viewOfAddress()));
     const [name, title, page] = views[index];
     links.forEach((link, n) => (n === index ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current")));
-    if (!made.has(name)) made.set(name, page(model));
+    if (!made.has(name) || !comeBack()) made.set(name, page(model));
     main.replaceChildren(made.get(name));
     document.title = `${title} - SignCLIP`;
   };

@@ -63,9 +63,10 @@ export function table(caption, header, rows) {
  * @param {string} label
  * @param {[string, string][]} options [value, text]
  * @param {(value: string) => void} onchange
+ * @param {string} [text] of the option that is selected at first, if there is one
  */
-export function select(label, options, onchange) {
-  const choices = options.map(([value, text]) => el("option", { value }, text));
+export function select(label, options, onchange, text = "") {
+  const choices = options.map(([value, name]) => el("option", { value, selected: name === text }, name));
   const box = el("select", { onchange: () => onchange(box.value) }, ...choices);
   return { element: el("label", {}, label, box), box };
 }

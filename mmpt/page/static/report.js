@@ -3,3 +3,4 @@ import { resultsView } from "./results.js";
 
 const view = JSON.parse(document.getElementById("view").textContent);
 document.getElementById("results").replaceChildren(resultsView(view));
+addEventListener("hashchange", () => location.reload());

@@ -1,4 +1,5 @@
 /** The view of an evaluation (mmpt/evaluators/reports/view.py): tables, confusions, clips and their poses. */
+import { choose, chosen } from "./address.js";
 import { counted, el, form, isolated, select, table, warning } from "./dom.js";
 import { confusionMatrix } from "./matrix.js";
 import { PosePlayer } from "./player.js";
@@ -18,9 +19,14 @@ export function resultsView(view) {
     matrix.replaceChildren(shown.matrix);
     clips.replaceChildren(...shown.clips);
   };
-  const choices = view.answers.map((answer, number) => [String(number), answer.name]);
-  const choice = choices.length > 1 ? select("Answers of", choices, (value) => show(Number(value))).element : null;
-  if (view.answers.length) show(0);
+  const names = view.answers.map(({ name }) => name);
+  const choices = names.map((name, number) => [String(number), name]);
+  const changed = (value) => {
+    choose({ answers: names[value] });
+    show(Number(value));
+  };
+  const choice = choices.length > 1 ? select("Answers of", choices, changed, chosen("answers")).element : null;
+  if (names.length) show(Math.max(0, names.indexOf(chosen("answers"))));
   return el(
     "div",
     { class: "results" },
@@ -50,11 +56,11 @@ function answersView(view, answer) {
     rank: answer.ranks ? answer.ranks[n] : null,
     right: answer.truth[n] === answer.given[n],
   }));
-  const filters = clipFilters(clips, answer, () => list.show(filters.chosen()));
+  const filters = clipFilters(clips, answer, () => list.show(filters.passing()));
   const detail = clipDetail(view, answer, clips);
   const unlisted = clips.length < allClips(answer) ? ` of the ${clips.length} that are listed` : "";
   const list = clipList((clip) => describe(answer, clip), detail.show, unlisted);
-  list.show(filters.chosen());
+  list.show(filters.passing());
   const choose = (truth, given) => {
     filters.set(truth, given);
     list.element.scrollIntoView({ block: "nearest" });
@@ -81,18 +87,25 @@ function describe(answer, clip) {
 
 /**
  * Selects of class, signer and language, a text field for the id, and whether correct clips are shown.
- * `chosen` returns the clips that pass; `set` chooses a pair of classes.
+ * `passing` returns the clips that pass; `set` chooses a pair of classes.
  */
-function clipFilters(clips, answer, changed) {
-  const state = { truth: "", given: "", signer: "", language: "", id: "", right: false };
+function clipFilters(clips, answer, onchange) {
+  const state = { truth: "", given: "", signer: "", language: "", id: chosen("id"), right: chosen("correct") !== "" };
   const boxes = {};
+  const changed = () => {
+    const texts = Object.entries(boxes).map(([key, box]) => [key, box.value && box.selectedOptions[0].textContent]);
+    choose({ ...Object.fromEntries(texts), id: state.id, correct: state.right ? "1" : "" });
+    onchange();
+  };
   const parts = [];
   const add = (key, label, values) => {
     if (values.length < 2) return;
-    const made = select(label, [["", "all"], ...values], (value) => {
+    const pick = (value) => {
       state[key] = value;
       changed();
-    });
+    };
+    const made = select(label, [["", "all"], ...values], pick, chosen(key));
+    state[key] = made.box.value;
     boxes[key] = made.box;
     parts.push(made.element);
   };
@@ -106,18 +119,22 @@ function clipFilters(clips, answer, changed) {
   add("given", `Predicted ${answer.noun} `, classes("given"));
   add("signer", "Signer ", names("signer").filter(([name]) => name));
   add("language", "Language ", names("language").filter(([name]) => name));
-  const id = el("input", { type: "search", oninput: () => ((state.id = id.value.toLowerCase()), changed()) });
-  const right = el("input", { type: "checkbox", onchange: () => ((state.right = right.checked), changed()) });
+  const id = el("input", { type: "search", value: state.id, oninput: () => ((state.id = id.value), changed()) });
+  const right = el("input", {
+    type: "checkbox",
+    checked: state.right,
+    onchange: () => ((state.right = right.checked), changed()),
+  });
   parts.push(el("label", {}, "Id ", id), el("label", { class: "check" }, right, "Show correct clips"));
   const equal = (key, value) => state[key] === "" || state[key] === String(value);
   return {
     element: form({ class: "filters" }, ...parts),
-    chosen: () =>
+    passing: () =>
       clips.filter(
         (clip) =>
           (state.right || !clip.right) &&
           ["truth", "given", "signer", "language"].every((key) => equal(key, clip[key])) &&
-          clip.id.toLowerCase().includes(state.id),
+          clip.id.toLowerCase().includes(state.id.toLowerCase()),
       ),
     set: (truth, given) => {
       for (const [key, value] of [["truth", truth], ["given", given]]) {

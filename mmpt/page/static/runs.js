@@ -1,4 +1,5 @@
 /** Results: the evaluations that the server has, alone or two side by side. */
+import { choose, chosen } from "./address.js";
 import { get } from "./api.js";
 import { el, select } from "./dom.js";
 import { compareView, resultsView } from "./results.js";
@@ -13,14 +14,18 @@ export function runsPage() {
   state.run("Reading the results", () => get("/api/results"), ({ results }) => {
     const names = results.map(({ name }) => [name, name]);
     const show = () => {
-      const chosen = [run.box.value, other?.box.value].filter(Boolean);
+      const shown = [run.box.value, other?.box.value].filter(Boolean);
       body.replaceChildren();
-      return state.run("Reading the results", () => Promise.all(chosen.map(load)), (views) =>
-        body.replaceChildren(views.length > 1 ? compareView(...views, chosen) : resultsView(views[0])),
+      return state.run("Reading the results", () => Promise.all(shown.map(load)), (views) =>
+        body.replaceChildren(views.length > 1 ? compareView(...views, shown) : resultsView(views[0])),
       );
     };
-    const run = select("Run", names, show);
-    const other = names.length > 1 ? select("Compare with", [["", "nothing"], ...names], show) : null;
+    const changed = () => {
+      choose({ run: run.box.value, with: other?.box.value }, true);
+      return show();
+    };
+    const run = select("Run", names, changed, chosen("run"));
+    const other = names.length > 1 ? select("Compare with", [["", "nothing"], ...names], changed, chosen("with")) : null;
     bar.replaceChildren(run.element, ...(other ? [other.element] : []));
     return show();
   });
