@@ -178,7 +178,7 @@ def test_run_cli_takes_words_for_those_of_the_process(capsys, monkeypatch):
 
 def test_run_cli_leaves_the_root_logger_as_before(monkeypatch):
     root = logging.getLogger()
-    mine = logging.StreamHandler(io.StringIO())
+    mine, file = logging.StreamHandler(io.StringIO()), logging.NullHandler()
     monkeypatch.setattr(root, "handlers", [mine])
     monkeypatch.setattr(root, "level", logging.ERROR)
 
@@ -186,10 +186,11 @@ def test_run_cli_leaves_the_root_logger_as_before(monkeypatch):
         setup_logging("debug")
         assert run_cli(setup_logging, "info") == 0
         assert mine not in root.handlers and root.level == logging.INFO
+        root.addHandler(file)  # as another thread of the caller may
         raise UserError("it fails")
 
     assert run_cli(main) == 2
-    assert root.handlers == [mine] and root.level == logging.ERROR
+    assert root.handlers == [file, mine] and root.level == logging.ERROR
 
 
 def test_run_cli_of_several_threads_leaves_the_root_logger_as_before(monkeypatch):
