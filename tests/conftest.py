@@ -16,6 +16,7 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may use the Hugging Face hub
+del sys.argv[1:]  # scripts check them: they would refuse the empty word of `pytest -m ""`
 for variable in ("SIGNCLIP_DATA", "SIGNCLIP_RUNS", "SIGNCLIP_TOKEN"):  # they would change what commands do
     os.environ.pop(variable, None)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started with & by a shell: tests of Ctrl-C would hang

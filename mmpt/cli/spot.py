@@ -127,7 +127,7 @@ def _add_threshold_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--media",
         metavar="NAME",
-        help="which of the media that ELAN shifts differently the recording is, such as '*_front.mp4'",
+        help="the recording's media file, if ELAN shifts its media differently, such as '*_front.mp4'",
     )
 
 

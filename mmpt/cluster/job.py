@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmpt.utils.processes import signals_forwarded
+from mmpt.utils.processes import Forward, signals_forwarded
+from mmpt.utils.signals import signals_held
 
 STOPPED = 128 + signal.SIGTERM
 _POLL = 0.05
@@ -69,8 +71,6 @@ class Job:
         from submitit import JobEnvironment
 
         job = JobEnvironment()
-        if job.cluster == "local":
-            self.pid_file.write_text(str(os.getpid()), encoding="ascii")
         self.status_file(job.node).unlink(missing_ok=True)  # of before it was requeued
         environment = dict(os.environ)
         if job.num_nodes > 1:
@@ -78,10 +78,13 @@ class Job:
         for name, value in self.environment.items():
             environment.pop(name, None)
             environment |= {} if value is None else {name: value}
-        status = 0
-        for step in self.steps:
-            if not status and (job.node == 0 or step.everywhere):
-                status = self._run(step, environment, forward=job.cluster == "local")
+        status, local = 0, job.cluster == "local"  # SLURM itself signals all processes of a job
+        with signals_forwarded() if local else nullcontext[Forward](lambda child: None) as forward_to:
+            if local:
+                self.pid_file.write_text(str(os.getpid()), encoding="ascii")
+            for step in self.steps:
+                if not status and (job.node == 0 or step.everywhere):
+                    status = self._run(step, environment, forward_to)
         if status == STOPPED and job.node > 0:
             time.sleep(self.stop_seconds)  # until the first node has requeued the job
         self.status_file(job.node).write_text(str(status), encoding="ascii")
@@ -101,20 +104,17 @@ class Job:
             file.write(b".")
         return DelayedSubmission(self)
 
-    def _run(self, step: Step, environment: dict[str, str], forward: bool) -> int:
-        """Run a command. forward: pass on SIGTERM and Ctrl-C; SLURM itself signals all processes of a job."""
-        with contextlib.ExitStack() as stack:
-            forward_to = stack.enter_context(signals_forwarded()) if forward else None
-            # SLURM sends the signal of the time limit to all processes of a job: only this one handles it
+    def _run(self, step: Step, environment: dict[str, str], forward_to: Forward) -> int:
+        with signals_held(signal.SIGUSR2):  # of the time limit: checkpoint() stops the child
+            # SLURM sends it to all processes of a job: only this one handles it
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
             try:
                 child = self._child = subprocess.Popen(step.command, env=environment)
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
-            if forward_to is not None:
-                forward_to(child)
-            while child.poll() is None:  # not wait(): the handler of a signal could not wait beside it
-                time.sleep(_POLL)
+        forward_to(child)
+        while child.poll() is None:  # not wait(): the handler of a signal could not wait beside it
+            time.sleep(_POLL)
         self._child = None
         if child.returncode >= 0:
             return child.returncode

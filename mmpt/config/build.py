@@ -35,6 +35,12 @@ class Source:
             key = key.rpartition(".")[0]
         return self.file
 
+    def hint(self, key: object, there: Iterable[str], prefix: str) -> str:
+        """The sentence " Did you mean ...?" with keys of that name, or the nearest of `there`; else ""."""
+        near = difflib.get_close_matches(str(key), list(there), n=1, cutoff=0.5)
+        meant = self.full_keys(str(key)) or [f"{prefix}{name}" for name in near]
+        return f" Did you mean {' or '.join(meant)}?" if meant else ""
+
 
 def aliases(cls: type) -> dict[str, str]:
     """Alias -> name of the field, for the fields of a schema dataclass."""
@@ -62,9 +68,7 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
                 # a line of an included file that is no config, which the message must not show
                 raise UserError(f"{source.of(dotted)}: it holds a key that is no name: expected a config.")
             there = [*known, *names]
-            full = " or ".join(source.full_keys(str(key)))
-            hint = f" Did you mean {full}?" if full else nearest_key(key, there, prefix)
-            hint = hint or f" Known keys here: {', '.join(sorted(there))}."
+            hint = source.hint(key, there, prefix) or f" Known keys here: {', '.join(sorted(there))}."
             raise UserError(f"{source.of(dotted)}: unknown key {dotted}.{hint}{_unquoted(key, str)}")
         if name in values:
             raise UserError(
@@ -80,12 +84,6 @@ def build(cls: type[T], tree: Any, source: Source, prefix: str = "") -> T:
             meaning = f" ({doc})" if doc else ""
             raise UserError(f"{source.file}: missing key {prefix}{name}{meaning}.")
     return cls(**values)
-
-
-def nearest_key(key: object, candidates: Iterable[str], prefix: str) -> str:
-    """The sentence " Did you mean ...?" with the nearest key of a section, or "" if none is like it."""
-    near = difflib.get_close_matches(str(key), list(candidates), n=1, cutoff=0.5)
-    return f" Did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _check(value: Any, hint: Any, bounds: Mapping[str, Any], where: str) -> Any:

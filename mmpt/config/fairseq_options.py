@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mmpt.config.build import Source, nearest_key
+from mmpt.config.build import Source
 from mmpt.utils.errors import UserError
 
 GROUPS = (
@@ -58,7 +58,7 @@ def check_fairseq(groups: dict[str, Any], source: Source) -> None:
     for group, options in groups.items():
         where = source.of(f"fairseq.{group}")
         if group not in GROUPS:
-            hint = nearest_key(group, GROUPS, "fairseq.") or f" Known: {', '.join(GROUPS)}."
+            hint = source.hint(group, GROUPS, "fairseq.") or f" Known: {', '.join(GROUPS)}."
             raise UserError(f"{where}: unknown key fairseq.{group}.{hint}")
         if options is None:
             continue
@@ -88,7 +88,7 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
         raise UserError(f"{where}: the launcher sets it: leave it out.")
     if name not in table():
         prefix = key.rpartition(".")[0]
-        raise UserError(f"{where}: unknown option of fairseq.{nearest_key(name, table(), f'{prefix}.')}")
+        raise UserError(f"{where}: unknown option of fairseq.{source.hint(name, table(), f'{prefix}.')}")
     row = table()[name]
     if value is None:
         return

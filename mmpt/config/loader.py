@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmpt.config.build import Source, aliases, build
 from mmpt.config.cluster_options import OF_THE_JOBS, ClusterConfig, minutes, of_slurm_config
-from mmpt.config.fairseq_options import GROUPS, check_fairseq, table
+from mmpt.config.fairseq_options import GROUPS, SET_BY_US, check_fairseq, table
 from mmpt.config.package_files import PREFIX, config_path, package_root
 from mmpt.config.published import remove_ignored
 from mmpt.config.schema import Config, DatasetConfig, ModelConfig
@@ -280,15 +280,17 @@ def _dotted(tree: dict[Any, Any], prefix: str = "") -> list[str]:
 
 def _full_keys(name: str, tree: dict[str, Any]) -> list[str]:
     """Dotted keys that end with `name`: of the schema, and of fairseq, in the group where `tree` has it."""
-    sections: dict[str, Any] = {
-        key: cls for key, cls in get_type_hints(Config).items() if dataclasses.is_dataclass(cls)
-    }
-    found = [
-        f"{section}.{name}"
-        for section, cls in sections.items()
-        if name in aliases(cls) or any(field.name == name for field in dataclasses.fields(cls))
-    ]
-    if name in table():
+    found = []
+    for key, kind in get_type_hints(Config).items():
+        if key == name:
+            found.append(key)
+        elif (
+            isinstance(kind, type)
+            and dataclasses.is_dataclass(kind)
+            and name in get_type_hints(kind) | aliases(kind)
+        ):
+            found.append(f"{key}.{name}")
+    if name in table() and name not in SET_BY_US:
         groups = [key for key in _dotted(tree) if re.fullmatch(rf"fairseq\.\w+\.{name}", key)]
         found += groups[:1] or [f"fairseq.optimization.{name}"]
     if name in GROUPS:

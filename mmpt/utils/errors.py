@@ -46,8 +46,8 @@ def run_cli(main: Callable[..., int | None], *args: object, words: Sequence[str]
     after a UserError, a full disk, a file that cannot be accessed, text that is not valid Unicode or a user
     without a home directory (one line on stderr, no traceback); 130 after Ctrl-C; 143 after SIGTERM, when
     temporary files have been removed; 141 after a broken pipe. Any other error is a bug and keeps its
-    traceback. What is printed to a stream that the caller has closed (`>&-`) is discarded. The root logger,
-    which setup_logging changes, is afterwards as before.
+    traceback. What is printed to a stream that the caller has closed (`>&-`) is discarded. What setup_logging
+    changes at the root logger is afterwards as before.
     """
     _open_closed_streams()
     try:
@@ -98,22 +98,27 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
+def terminal_handlers() -> list[logging.Handler]:
+    """The handlers of the root logger that write to a terminal; others are files, or a test's capture."""
+    return [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+
+
 class _RootLogger:
-    """Its level and handlers before the first of the commands that run now, maybe in several threads."""
+    """Its level and terminal handlers before the first of the commands that run now, maybe in threads."""
 
     lock = threading.Lock()
     commands = 0
     level = logging.WARNING
-    handlers: tuple[logging.Handler, ...] = ()
+    handlers: Sequence[logging.Handler] = ()
 
 
 @contextlib.contextmanager
 def _root_logger_restored() -> Iterator[None]:
-    """When the last of the commands that run now ends, the root logger is as before the first."""
+    """When the last of the commands that run now ends, level and terminal handlers are as at first."""
     root, before = logging.getLogger(), _RootLogger
     with before.lock:
         if not before.commands:
-            before.level, before.handlers = root.level, tuple(root.handlers)
+            before.level, before.handlers = root.level, terminal_handlers()
         before.commands += 1
     try:
         yield
@@ -122,7 +127,10 @@ def _root_logger_restored() -> Iterator[None]:
             before.commands -= 1
             if not before.commands:
                 root.setLevel(before.level)
-                root.handlers[:] = before.handlers
+                for handler in terminal_handlers():
+                    root.removeHandler(handler)
+                for handler in before.handlers:
+                    root.addHandler(handler)
 
 
 @contextlib.contextmanager

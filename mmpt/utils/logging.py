@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from mmpt.utils.errors import UserError
+from mmpt.utils.errors import UserError, terminal_handlers
 
 _LOG_TAIL = 64 << 10
 _NOT_OURS = re.compile(
@@ -36,9 +36,8 @@ def setup_logging(level: int | str = "INFO", stream: TextIO | None = None) -> No
     shown = "" if rank == "0" else f"rank {rank}: "
     handler.setFormatter(logging.Formatter(FORMAT.format(rank=shown), datefmt="%H:%M:%S"))
     root = logging.getLogger()
-    for old in list(root.handlers):
-        if type(old) is logging.StreamHandler:
-            root.removeHandler(old)
+    for old in terminal_handlers():
+        root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)
 

@@ -1,6 +1,5 @@
 """Map a function over items in several processes, with results in order."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -15,7 +14,7 @@ from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 from mmpt.utils.errors import UserError
-from mmpt.utils.signals import signals_to
+from mmpt.utils.signals import signals_held
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,7 +70,9 @@ def ordered_map(
         try:
             while True:
                 for part in islice(parts, ahead * workers - len(pending)):
-                    with _signals_held():  # submitting starts processes
+                    # submitting starts processes: an exception of a handler would leave some that the pool
+                    # does not know, and wait for them
+                    with signals_held(signal.SIGINT, signal.SIGTERM):
                         pending.append(pool.submit(_all, function, part))
                 if not pending:
                     return
@@ -84,19 +85,6 @@ def ordered_map(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold back SIGTERM and Ctrl-C while the block runs.
-
-    An exception of their handlers would leave processes that the pool does not know, and wait for them.
-    """
-    held: list[int] = []
-    with signals_to(lambda number, frame: held.append(number), signal.SIGINT, signal.SIGTERM):
-        yield
-    for received in held:
-        signal.raise_signal(received)
 
 
 def _context() -> BaseContext:

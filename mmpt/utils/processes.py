@@ -4,8 +4,12 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
 from mmpt.utils.signals import signals_to
+
+Forward = Callable[["subprocess.Popen[bytes]"], None]
+"""Makes a process the one that signals are forwarded to."""
 
 
 def run_forwarding_signals(command: Sequence[str]) -> int:
@@ -22,19 +26,25 @@ def run_forwarding_signals(command: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def signals_forwarded() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
-    """While it is entered, forward SIGTERM and Ctrl-C to the process that the yielded function is given.
+def signals_forwarded() -> Iterator[Forward]:
+    """While it is entered, forward SIGTERM and Ctrl-C to the last process that the yielded function is given.
 
-    A signal that comes earlier, while the process starts, is forwarded then.
+    A signal that comes while none runs is forwarded to the next one.
     """
     early: list[int] = []
-    send: Callable[[int], None] = early.append
+    current: subprocess.Popen[bytes] | None = None
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        if current is None or current.poll() is not None:
+            early.append(number)
+        else:
+            current.send_signal(number)
 
     def forward_to(process: "subprocess.Popen[bytes]") -> None:
-        nonlocal send
-        send = process.send_signal
-        for number in early:
-            send(number)
+        nonlocal current
+        current = process
+        while early:
+            process.send_signal(early.pop())
 
-    with signals_to(lambda received, frame: send(received), signal.SIGTERM, signal.SIGINT):
+    with signals_to(forward, signal.SIGTERM, signal.SIGINT):
         yield forward_to

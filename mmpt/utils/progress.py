@@ -59,7 +59,7 @@ class Progress:
         terminal = shown and sys.stderr.isatty()
         self._bar: Any = Bar(total=total, unit=unit, disable=not terminal, dynamic_ncols=True)
         self._lines = shown and not terminal
-        self._redirect = logs_above_bars()
+        self._redirect = logs_above_bars() if shown else contextlib.nullcontext()
         self._total, self._done = total, 0
         self._started = self._last = time.monotonic()
 

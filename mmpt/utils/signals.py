@@ -26,3 +26,13 @@ def signals_to(handler: Callable[[int, FrameType | None], Any], *numbers: int) -
     finally:
         for number, was in before.items():
             signal.signal(number, was)
+
+
+@contextlib.contextmanager
+def signals_held(*numbers: int) -> Iterator[None]:
+    """Hold back these signals while the block runs."""
+    held: list[int] = []
+    with signals_to(lambda number, frame: held.append(number), *numbers):
+        yield
+    for number in held:
+        signal.raise_signal(number)

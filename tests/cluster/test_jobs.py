@@ -3,12 +3,15 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
-from mmpt.cluster.job import Step
+from mmpt.cluster.job import Job, Step
 from mmpt.cluster.submission import Cluster
 from mmpt.cluster.waiting import run_jobs
 from mmpt.config import ClusterConfig
@@ -105,6 +108,53 @@ def test_ctrl_c_stops_local_jobs(local, tmp_path, caplog):
         run_jobs(cluster, [cluster.job("endless", [shell(script)])], shown=False)
     assert "jobs cancelled: 1" in caplog.text
     wait_until((tmp_path / "stopped").exists, "the job is stopped")
+
+
+def job_here(local, tmp_path, monkeypatch, *scripts):
+    """A job that is called in this process, as submitit calls it in its own."""
+    job = local(folder=str(tmp_path)).job("here", [*map(shell, scripts)])
+    job.files.parent.mkdir()
+    here = SimpleNamespace(cluster="local", node=0, num_nodes=1)
+    monkeypatch.setattr("submitit.JobEnvironment", lambda: here)
+    monkeypatch.setattr("atexit.register", lambda *_: None)
+    return job
+
+
+def test_the_time_limit_while_a_command_starts_waits_until_the_command_is_known(local, tmp_path, monkeypatch):
+    """Any thread can get the signal, which is blocked for the command in one."""
+    job, known = job_here(local, tmp_path, monkeypatch, "true"), []
+    start = subprocess.Popen
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: known.append(job._child is not None))
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(int).result()  # it exists
+
+            def start_at_the_limit(*arguments, **options):
+                child = start(*arguments, **options)
+                thread.submit(signal.raise_signal, signal.SIGUSR2).result()
+                return child
+
+            monkeypatch.setattr(subprocess, "Popen", start_at_the_limit)
+            assert job() == 0 and known == [True]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_signal_between_two_commands_stops_a_local_job(local, tmp_path, monkeypatch):
+    job = job_here(local, tmp_path, monkeypatch, "true", "exec sleep 30")
+    start = Job._run
+
+    def run_and_signal(*arguments):
+        status = start(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return status
+
+    monkeypatch.setattr(Job, "_run", run_and_signal)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # submitit does nothing then
+    try:
+        assert job() == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch._utils import ExceptionWrapper
 from mmpt.cli.main import main
 from mmpt.utils.errors import UserError, run_cli
 from mmpt.utils.logging import setup_logging
+from tests.waiting import PATIENCE
 
 
 def ends(error: BaseException):
@@ -177,7 +178,7 @@ def test_run_cli_takes_words_for_those_of_the_process(capsys, monkeypatch):
 
 def test_run_cli_leaves_the_root_logger_as_before(monkeypatch):
     root = logging.getLogger()
-    mine = logging.StreamHandler(io.StringIO())
+    mine, file = logging.StreamHandler(io.StringIO()), logging.NullHandler()
     monkeypatch.setattr(root, "handlers", [mine])
     monkeypatch.setattr(root, "level", logging.ERROR)
 
@@ -185,26 +186,29 @@ def test_run_cli_leaves_the_root_logger_as_before(monkeypatch):
         setup_logging("debug")
         assert run_cli(setup_logging, "info") == 0
         assert mine not in root.handlers and root.level == logging.INFO
+        root.addHandler(file)  # as another thread of the caller may
         raise UserError("it fails")
 
     assert run_cli(main) == 2
-    assert root.handlers == [mine] and root.level == logging.ERROR
+    assert root.handlers == [file, mine] and root.level == logging.ERROR
 
 
 def test_run_cli_of_several_threads_leaves_the_root_logger_as_before(monkeypatch):
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", logging.ERROR)
-    second_runs, first_ended = threading.Event(), threading.Event()
+    first_runs, second_runs, first_ended = threading.Event(), threading.Event(), threading.Event()
 
     def first():
         setup_logging("info")
-        assert second_runs.wait(30)
+        first_runs.set()
+        assert second_runs.wait(PATIENCE)
 
     def second():
+        assert first_runs.wait(PATIENCE)
         setup_logging("debug")
         second_runs.set()
-        assert first_ended.wait(30)
+        assert first_ended.wait(PATIENCE)
         assert root.level == logging.DEBUG and len(root.handlers) == 1
 
     with ThreadPoolExecutor(2) as threads:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mmpt.utils.errors import sigterm_as_interrupt
-from mmpt.utils.processes import run_forwarding_signals
+from mmpt.utils.processes import run_forwarding_signals, signals_forwarded
 from tests.waiting import PATIENCE, wait_until
 
 # a child that says when it is there, and what it was stopped by
@@ -74,6 +74,17 @@ def test_a_signal_while_the_command_starts_is_forwarded(monkeypatch: pytest.Monk
         assert signal.getsignal(signal.SIGTERM) is fail
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_between_two_commands_is_forwarded_to_the_second() -> None:
+    with signals_forwarded() as forward_to:
+        first = subprocess.Popen([sys.executable, "-c", ""])
+        forward_to(first)
+        os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet asked for its status
+        os.kill(os.getpid(), signal.SIGTERM)
+        second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        forward_to(second)
+        assert (first.wait(), second.wait(PATIENCE)) == (0, -signal.SIGTERM)
 
 
 def test_run_forwarding_signals_status_after_a_signal() -> None:

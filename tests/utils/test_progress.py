@@ -38,9 +38,9 @@ def test_progress_of_a_killed_process_blocks_no_other() -> None:
 
 def test_progress_starts_no_thread_and_leaves_the_bars_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(tqdm.tqdm, "monitor", None)
+    monkeypatch.setattr(Bar, "monitor", None)
     draw()
-    assert tqdm.tqdm.monitor is None and tqdm.tqdm.monitor_interval > 0
+    assert Bar.monitor is None and tqdm.tqdm.monitor_interval > 0
     assert tqdm.tqdm.get_lock() is not Bar.get_lock()
 
 
@@ -68,3 +68,15 @@ def test_progress_writes_logs_above_the_bar(
         logging.getLogger("mmpt.somewhere").warning("a line")
     lines = capsys.readouterr().err.split("\n")
     assert any(line.rpartition("\r")[2].strip() == "a line" for line in lines)
+
+
+def test_progress_that_is_not_shown_leaves_the_logs_where_they_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The logs of a caller may go to a file alone."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    with Progress(2, shown=False) as progress:
+        progress.advance()
+        logging.getLogger("mmpt.somewhere").warning("a line")
+    assert capsys.readouterr().err == ""

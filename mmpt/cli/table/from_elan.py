@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--media",
         metavar="NAME",
-        help="which of the media that ELAN shifts differently the recording is, such as '*_front.mp4'",
+        help="the recording's media file, if ELAN shifts its media differently, such as '*_front.mp4'",
     )
     add_caption_arguments(parser)
 
