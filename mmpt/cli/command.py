@@ -23,8 +23,10 @@ class Parser(argparse.ArgumentParser):
             message += nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
         if unknown:
-            message += "." + nearest(unknown[1], self._option_string_actions)
-            if any(action.dest == "overrides" for action in self._actions):
+            message += "."
+            if near := nearest(unknown[1], self._option_string_actions):
+                message += near
+            elif any(action.dest == "overrides" for action in self._actions):
                 message += " Keys of the config are set without dashes: key=value."
         super().error(message)
 

@@ -75,6 +75,7 @@ def test_misspelt_protocol_gets_a_suggestion(capsys: pytest.CaptureFixture[str])
             "train x.yaml --max_epoch=2",
             "--max_epoch=2. Keys of the config are set without dashes: key=value.",
         ),
+        ("evaluate x.yaml --modle m", "--modle m. Did you mean '--model'?\n"),
         ("embed --model m --in i --out o --portoin 3", "--portoin 3. Did you mean '--portion'?\n"),
     ],
 )
