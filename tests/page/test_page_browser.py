@@ -372,6 +372,13 @@ def test_page_link_shows_the_same_run_and_clips(window: Window, server: Server) 
         page.goto(f"{server.address}/#results?run=run+b&with=run+a")
         page.get_by_role("combobox", name="Clips", exact=True).wait_for()
         assert page.locator("h2").inner_text() == "\u2068run b\u2069 and \u2068run a\u2069"
+        page.goto("about:blank")
+        page.goto(f"{server.address}/#results?run=run+c")
+        page.get_by_role("button", name="F taken for A: 1 clip").wait_for()
+        gone = page.get_by_text("The address names the run \u2068run c\u2069, which is not here.")
+        assert gone.count() == 1
+        page.get_by_label("Compare with").select_option("run b")
+        assert gone.count() == 0
 
 
 def test_page_data_shows_the_check_as_text(window: Window, server: Server) -> None:

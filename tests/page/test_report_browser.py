@@ -107,6 +107,9 @@ def test_report_filters_are_in_its_address(window: Window, report: Path) -> None
     page.goto(report.as_uri() + "#?truth=no+such+prompt&language=sgg&other=1")
     page.wait_for_function("document.querySelector('.clips small')?.textContent == 'sgg/C'")
     assert shown() == ["sgg/C"] and window.errors == []
+    assert page.locator(".warning").all_inner_texts() == [
+        "No clip of the list has correct prompt \u2068no such prompt\u2069, as in the address."
+    ]
 
 
 def test_report_of_hostile_names_runs_nothing(window: Window, tmp_path: Path) -> None:

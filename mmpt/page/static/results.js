@@ -99,6 +99,8 @@ function clipFilters(clips, answer, onchange) {
   };
   const parts = [];
   const add = (key, label, values) => {
+    if (chosen(key) && !values.some(([, text]) => text === chosen(key)))
+      parts.push(warning(`No clip of the list has ${label.trim().toLowerCase()} ${isolated(chosen(key))}, as in the address.`));
     if (values.length < 2) return;
     const pick = (value) => {
       state[key] = value;

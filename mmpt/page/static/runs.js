@@ -1,7 +1,7 @@
 /** Results: the evaluations that the server has, alone or two side by side. */
 import { choose, chosen } from "./address.js";
 import { get } from "./api.js";
-import { el, select } from "./dom.js";
+import { el, isolated, select, warning } from "./dom.js";
 import { compareView, resultsView } from "./results.js";
 import { status } from "./status.js";
 
@@ -20,13 +20,16 @@ export function runsPage() {
         body.replaceChildren(views.length > 1 ? compareView(...views, shown) : resultsView(views[0])),
       );
     };
+    const gone = ["run", "with"].map(chosen).filter((name) => name && !names.some(([there]) => there === name));
+    const missing = gone.map((name) => warning(`The address names the run ${isolated(name)}, which is not here.`));
     const changed = () => {
+      missing.forEach((line) => line.remove());
       choose({ run: run.box.value, with: other?.box.value }, true);
       return show();
     };
     const run = select("Run", names, changed, chosen("run"));
     const other = names.length > 1 ? select("Compare with", [["", "nothing"], ...names], changed, chosen("with")) : null;
-    bar.replaceChildren(run.element, ...(other ? [other.element] : []));
+    bar.replaceChildren(run.element, ...(other ? [other.element] : []), ...missing);
     return show();
   });
   return el("div", {}, bar, state.element, body);
