@@ -6,6 +6,7 @@ and cosines are rounded so that equal clips tie (see mmpt.evaluators.metrics.sim
 to C - 1.
 """
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -113,11 +114,17 @@ def judge(scorers: Sequence[Scorer], queries: NDArray[np.float32], truth: NDArra
             if draw == 0:
                 predicted[part] = scores.argmax(axis=1)
 
-    blas = ThreadpoolController().select(user_api="blas")
+    blas = _blas()
     threads = max((library.num_threads for library in blas.lib_controllers), default=1)
     with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(judge_block, range(0, len(queries), BLOCK)))
     return Judged(ranks, predicted)
+
+
+@functools.cache  # a search takes 2 ms
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of the process, of which NumPy's is one."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def prototypes(
