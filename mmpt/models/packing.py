@@ -23,8 +23,8 @@ from mmpt.utils.device import put
 CALL_COST = {"cpu": 16_000, "cuda": 1_000_000}
 """Cost of one more group, in entries of an attention matrix.
 
-On a CPU measured: an update of MiniLM takes 3 to 4 % longer with a fourth of it, and as long with twice as
-much. On a GPU estimated from the time to launch kernels.
+The CPU's was measured: updates of MiniLM take 3 to 4 % longer with a fourth of it, and as long with twice as
+much. The GPU's is estimated from the time to launch kernels.
 """
 SLACK = 0.15
 """Share of padding that a group may always have."""
