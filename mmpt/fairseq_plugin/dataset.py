@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from fairseq.data import FairseqDataset
 
 from mmpt.datasets.mmdataset import MMDataset, collate
@@ -55,30 +54,6 @@ class FairseqMMDataset(FairseqDataset):
         """
         return {**self._collate(samples or [self[0]]), "filler": not samples}
 
-    def num_tokens(self, index: int) -> int:
-        """Frames of a clip."""
-        return int(self.dataset.lengths()[index])
-
-    def size(self, index: int) -> int:
-        """Frames of a clip."""
-        return self.num_tokens(index)
-
-    def ordered_indices(self) -> np.ndarray:
-        """All clips: batch_by_size decides the order."""
-        return np.arange(len(self))
-
-    def batch_by_size(
-        self,
-        indices: np.ndarray,
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        required_batch_size_multiple: int = 1,
-    ) -> list[list[int]]:
-        """The batches that MMDataset draws for this epoch; fairseq's batch size multiple is ignored."""
-        assert len(indices) == len(self), "the batches are drawn from the whole split"
-        assert max_sentences is not None, "training refuses configs without a batch size"
-        return self.batches(max_sentences)
-
     def batches(self, batch_size: int) -> list[list[int]]:
         """The batches of this epoch for all processes, which take turns."""
         processes = world_size() if self._common_batches else 1
@@ -87,8 +62,3 @@ class FairseqMMDataset(FairseqDataset):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that augmentation and batches are drawn for."""
         self.dataset.set_epoch(epoch)
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """False: every epoch has its own batches."""
-        return False

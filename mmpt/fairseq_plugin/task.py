@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 import torch
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from fairseq.tasks import LegacyFairseqTask, register_task
@@ -77,6 +78,43 @@ class FairseqMMTask(LegacyFairseqTask):
                 self.mmtask.fixed_padding(),
                 needs_common_batches(self.plan.config.loss),
             )
+
+    def get_batch_iterator(
+        self,
+        dataset: FairseqMMDataset,
+        *,
+        epoch: int,
+        max_sentences: int,
+        seed: int,
+        num_shards: int,
+        shard_id: int,
+        num_workers: int,
+        data_buffer_size: int,
+        skip_remainder_batch: bool,
+        grouped_shuffling: bool = False,
+        **not_used: Any,
+    ) -> EpochBatchIterator:
+        """The iterator over the batches that MMDataset draws for an epoch.
+
+        fairseq's options that filter clips or draw batches are not used. The workers of an epoch end with it:
+        fairseq's stay until Python's garbage collector finds them, and torch then waits 5 seconds for each.
+        The thread that fills the buffer ends them, so there is one wherever there are workers.
+        """
+        dataset.set_epoch(epoch)
+        return EpochBatchIterator(
+            dataset,
+            dataset.collater,
+            dataset.batches(max_sentences),
+            seed=seed,
+            num_shards=num_shards,
+            shard_id=shard_id,
+            num_workers=num_workers,
+            epoch=epoch,
+            buffer_size=max(data_buffer_size, int(num_workers > 0)),
+            skip_remainder_batch=skip_remainder_batch,
+            grouped_shuffling=grouped_shuffling,
+            persistent_workers=False,
+        )
 
     def build_mmmodel(self) -> DualEncoder:
         """The towers, with the weights that fine-tuning starts from and, with model.lora_rank, adapters.

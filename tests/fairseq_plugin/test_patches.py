@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from fairseq import checkpoint_utils, trainer
+from fairseq.data import iterators
 from fairseq.file_io import PathManager
 from fairseq.models import BaseFairseqModel
 from fairseq.models.ema import ema
 from fairseq.optim import OPTIMIZER_REGISTRY, adam, fairseq_optimizer
+from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq_cli import train as fairseq_train
 
 from mmpt.fairseq_plugin import patches
@@ -31,6 +33,10 @@ SOURCES = {
     trainer.Trainer.begin_epoch: "e51fdf9bf4bb",
     trainer.Trainer._build_ema: "17da6cc8eb7b",
     trainer.Trainer.clip_grad_norm: "637d588c4d2c",
+    trainer.Trainer.get_train_iterator: "aa4fd14cf292",
+    FairseqTask.get_batch_iterator: "f92ef89258f5",
+    iterators.EpochBatchIterator: "a8432ac2414c",
+    iterators.BackgroundConsumer: "08fbef31dfd5",
     ema.EMA: "522dab1f6072",
     fairseq_optimizer.FairseqOptimizer.multiply_grads: "ca8817df0879",
     adam.FairseqAdam.__init__: "68350e70f1a8",

@@ -1,0 +1,62 @@
+"""Training whose batches are read by workers (`fairseq.dataset.num_workers`)."""
+
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmpt.utils.checkpoint import load_state_dict_file
+from tests.commands import Forked, _signclip
+from tests.waiting import PATIENCE
+
+
+def _counting_workers(words: list[str], counts: Path) -> int:
+    """Train, and write how many workers of past epochs are alive when an epoch begins, and at the end."""
+    from mmpt.fairseq_plugin.task import FairseqMMTask
+
+    begin = FairseqMMTask.begin_epoch
+
+    def count() -> None:
+        until = time.monotonic() + PATIENCE / 4
+        while multiprocessing.active_children() and time.monotonic() < until:
+            time.sleep(0.01)  # a thread ends them
+        with counts.open("a") as file:
+            file.write(f"{len(multiprocessing.active_children())}\n")
+
+    def counted(*arguments: Any) -> None:
+        count()
+        begin(*arguments)
+
+    FairseqMMTask.begin_epoch = counted  # type: ignore[method-assign]  # in a process of its own
+    status = _signclip([words], None)
+    count()
+    return status
+
+
+def train(config: Path, folder: Path, *overrides: str) -> list[str]:
+    """Train three epochs in a process of its own; the counts of workers that it wrote."""
+    counts = folder.with_suffix(".txt")
+    words = ["train", str(config), "--in-process", f"fairseq.checkpoint.save_dir={folder}"]
+    words += ["fairseq.optimization.max_epoch=3", "eval.after_training=false", *overrides]
+    done = Forked(_counting_workers, words, counts).end()
+    assert done.returncode == 0, done.stderr
+    return counts.read_text().split()
+
+
+@pytest.mark.parametrize("buffer", [10, 0])
+def test_the_workers_of_an_epoch_end_with_it_and_change_no_weight(
+    tiny_yaml: Path, tmp_path: Path, buffer: int
+) -> None:
+    """Those of training and validation. Left to Python's garbage collector, each is waited for 5 seconds."""
+    workers = ["fairseq.dataset.num_workers=2", f"fairseq.dataset.data_buffer_size={buffer}"]
+    assert train(tiny_yaml, tmp_path / "two", *workers) == ["0"] * 4
+    train(tiny_yaml, tmp_path / "none")
+    with_workers, without = (
+        load_state_dict_file(tmp_path / name / "checkpoint_last.pt") for name in ("two", "none")
+    )
+    assert with_workers.keys() == without.keys()
+    for name, value in without.items():
+        torch.testing.assert_close(with_workers[name], value, rtol=0, atol=0)
