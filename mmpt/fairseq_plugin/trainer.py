@@ -66,6 +66,11 @@ def _one_line_if_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if str(error).startswith("DataLoader worker (pid"):
+            raise UserError(
+                f"a process that reads batches was killed, possibly out of memory ({error}). Set a lower "
+                "fairseq.dataset.num_workers; the same command resumes from the last checkpoint."
+            ) from None
         if not connection_lost(error):
             raise
         raise UserError(

@@ -1,6 +1,8 @@
 """Training whose batches are read by workers (`fairseq.dataset.num_workers`)."""
 
 import multiprocessing
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -60,3 +62,35 @@ def test_the_workers_of_an_epoch_end_with_it_and_change_no_weight(
     assert with_workers.keys() == without.keys()
     for name, value in without.items():
         torch.testing.assert_close(with_workers[name], value, rtol=0, atol=0)
+
+
+def _killing_a_worker(words: list[str]) -> int:
+    """Train; in the second epoch a worker is killed while it reads."""
+    from mmpt.datasets.mmdataset import MMDataset
+
+    multiprocessing.set_start_method("fork", force=True)  # the worker has the method below
+    read, trainer = MMDataset.__getitems__, os.getpid()
+
+    def killed(self: MMDataset, indices: Any) -> Any:
+        if self.epoch == 2 and os.getpid() != trainer:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, indices)
+
+    MMDataset.__getitems__ = killed  # type: ignore[method-assign]  # in a process of its own
+    return _signclip([words], None)
+
+
+def test_a_killed_worker_is_one_line_and_the_run_resumes(tiny_yaml: Path, tmp_path: Path) -> None:
+    words = ["train", str(tiny_yaml), "--in-process", f"fairseq.checkpoint.save_dir={tmp_path / 'run'}"]
+    words += [
+        "fairseq.optimization.max_epoch=3",
+        "eval.after_training=false",
+        "fairseq.dataset.num_workers=2",
+    ]
+    done = Forked(_killing_a_worker, words).end()
+    assert done.returncode == 2 and "Traceback (most recent call last)" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "a process that reads batches was killed, possibly out of memory (DataLoader worker (pid" in last
+    assert "Set a lower fairseq.dataset.num_workers; the same command resumes" in last
+    again = Forked(_signclip, [words], None).end()
+    assert again.returncode == 0 and "resuming from" in again.stderr
