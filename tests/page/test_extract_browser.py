@@ -16,6 +16,7 @@ from mmpt.pose.components import HANDS, POSE
 from mmpt.pose.reader import read_pose
 from tests.page.conftest import FLAGS, Window, chromium
 from tests.serving.servers import Server, serving
+from tests.waiting import wait_until
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 av = pytest.importorskip("av", reason="the extra `extract` is not installed")
@@ -44,6 +45,12 @@ const send = window.fetch;
 window.fetch = (path, options) => {
     if (options?.body) sent.push([path, options.body.get("clip")]);
     return send(path, options);
+};
+window.pictures = 0;
+const make = window.createImageBitmap;
+window.createImageBitmap = (source) => {
+    window.pictures += 1;
+    return make(source);
 };
 """
 
@@ -144,7 +151,8 @@ def test_extract_webcam_gives_the_landmarks_of_its_video(
     page.goto(server.address)
     page.get_by_role("button", name="Use the webcam").click()
     page.get_by_role("button", name="Stop recording").wait_for()
-    page.wait_for_timeout(400)
+    # the button is there before the first picture
+    wait_until(lambda: page.evaluate("pictures") >= FRAMES, "pictures of the webcam")
     page.get_by_role("button", name="Stop recording").click()
     page.locator(".ranked .prompt").first.wait_for(timeout=60_000)
     assert window.plays(page.locator("canvas"))
