@@ -51,7 +51,7 @@ def train(plan: TrainingPlan, settings: Any) -> int:
         _use_torchrun(settings)
     precision = matmul_precision(plan.config.model.matmul_precision)
     ends, above = contextlib.suppress(RunEnded), logs_above_bars()
-    with active(plan), stop_on_signals(plan.stop), ends, _one_line_if_lost(), precision, above:
+    with active(plan), stop_on_signals(plan.stop), ends, _one_line_if_lost(), precision, above, plan.at_end:
         distributed_utils.call_main(settings, fairseq_train.main)
     if plan.stop.received and os.environ.get("RANK", "0") == "0":
         log.warning(
