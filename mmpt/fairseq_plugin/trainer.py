@@ -187,6 +187,7 @@ class MMTrainer(Trainer):
         if self.task.epoch_batches is not None and not 0 < last < epoch:  # fairseq asks for one epoch more
             self.task.epoch_batches.draw(self._model.mmmodel, self.device, epoch)
         self._epochs = super().get_train_iterator(epoch, *args, **kwargs)
+        self._check_remainder(max(self.cfg.optimization.update_freq))
         if self._resumed is not None:
             (checkpoint, state), self._resumed = self._resumed, None
             place = state["train_iterator"]
@@ -200,6 +201,15 @@ class MMTrainer(Trainer):
                 place["iterations_in_epoch"] = 0
                 metrics.reset_meters("train")
         return self._epochs
+
+    def _check_remainder(self, update_freq: int) -> None:
+        """Raises UserError if skip_remainder_batch leaves an epoch without an update."""
+        batches = len(self._epochs)
+        if self.cfg.optimization.skip_remainder_batch and batches <= update_freq:
+            raise UserError(
+                f"fairseq.optimization.skip_remainder_batch skips the last of {batches} batches of an epoch, "
+                f"and an update takes {update_freq}: leave it out, or set a lower update_freq or batch_size."
+            )
 
     def _same_batches(self, checkpoint: str, digest: str | None) -> bool:
         """Whether a checkpoint was written after these batches.
