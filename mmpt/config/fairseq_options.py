@@ -107,6 +107,7 @@ def _check_option(key: str, name: str, value: Any, source: Source) -> None:
 _MINIMUM = {
     "batch_size": 1,
     "batch_size_valid": 1,
+    "max_valid_steps": 1,
     "update_freq": 1,
     "save_interval": 1,
     "validate_interval": 1,
@@ -121,6 +122,8 @@ _MINIMUM = {
     "lr": 0,
     "ema_decay": 0,
     "ema_start_update": 0,
+    "ema_update_freq": 1,
+    "distributed_world_size": 1,
     "weight_decay": 0,
     "adam_eps": 0,
 }

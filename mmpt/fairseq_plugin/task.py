@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 import torch
-from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from fairseq.tasks import LegacyFairseqTask, register_task
@@ -15,6 +14,7 @@ from fairseq_cli.train import should_stop_early
 
 from mmpt.config.fairseq_options import option
 from mmpt.fairseq_plugin.dataset import FairseqMMDataset
+from mmpt.fairseq_plugin.reading import Batches
 from mmpt.losses import needs_common_batches
 from mmpt.models.dual_encoder import DualEncoder
 from mmpt.models.finetuning import add_adapters, check_filled
@@ -67,6 +67,8 @@ class FairseqMMTask(LegacyFairseqTask):
             size = option(plan.config.fairseq, "batch_size")
             self.epoch_batches = EpochBatches(plan.task, int(size))
         self.non_finite = NonFinite(plan.config.loss.max_nonfinite)
+        self._reading: dict[FairseqMMDataset, Batches] = {}
+        plan.at_end.callback(self._end_reading)
         self._epoch = 0
         self._log = EpochLog(plan.folder, option(plan.config.fairseq, "max_epoch", 0))
 
@@ -93,7 +95,7 @@ class FairseqMMTask(LegacyFairseqTask):
         skip_remainder_batch: bool,
         grouped_shuffling: bool = False,
         **not_used: Any,
-    ) -> EpochBatchIterator:
+    ) -> Batches:
         """The iterator over the batches that MMDataset draws for an epoch.
 
         fairseq's options that filter clips or draw batches are not used. The workers of an epoch end with it:
@@ -101,7 +103,7 @@ class FairseqMMTask(LegacyFairseqTask):
         The thread that fills the buffer ends them, so there is one wherever there are workers.
         """
         dataset.set_epoch(epoch)
-        return EpochBatchIterator(
+        self._reading[dataset] = Batches(
             dataset,
             dataset.collater,
             dataset.batches(max_sentences),
@@ -115,6 +117,11 @@ class FairseqMMTask(LegacyFairseqTask):
             grouped_shuffling=grouped_shuffling,
             persistent_workers=False,
         )
+        return self._reading[dataset]
+
+    def _end_reading(self) -> None:
+        for batches in self._reading.values():
+            batches.end()
 
     def build_mmmodel(self) -> DualEncoder:
         """The towers, with the weights that fine-tuning starts from and, with model.lora_rank, adapters.
@@ -216,7 +223,8 @@ class FairseqMMTask(LegacyFairseqTask):
                 metrics.log_scalar(name, float(value), round=4)  # numpy numbers are refused in a checkpoint
 
     def post_validate(self, model: torch.nn.Module, stats: dict[str, Any], agg: Any) -> None:
-        """Report the epoch."""
+        """End what reads ahead, of which max_valid_steps leaves a rest, and report the epoch."""
+        self._reading[self.datasets["valid"]].end()
         values = {"update": stats["num_updates"], "train_loss": metrics.get_smoothed_value("train", "loss")}
         for name in ("loss", "v2t_R@1", "t2v_P@1"):
             if name in stats:

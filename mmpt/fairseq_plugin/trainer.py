@@ -15,6 +15,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
+from fairseq.optim.lr_scheduler.polynomial_decay_schedule import PolynomialDecayLRSchedule
 from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
 from fairseq.trainer import Trainer
 from fairseq_cli import train as fairseq_train
@@ -51,7 +52,7 @@ def train(plan: TrainingPlan, settings: Any) -> int:
         _use_torchrun(settings)
     precision = matmul_precision(plan.config.model.matmul_precision)
     ends, above = contextlib.suppress(RunEnded), logs_above_bars()
-    with active(plan), stop_on_signals(plan.stop), ends, _one_line_if_lost(), precision, above:
+    with active(plan), stop_on_signals(plan.stop), ends, _one_line_if_lost(), precision, above, plan.at_end:
         distributed_utils.call_main(settings, fairseq_train.main)
     if plan.stop.received and os.environ.get("RANK", "0") == "0":
         log.warning(
@@ -97,8 +98,8 @@ class MMTrainer(Trainer):
     """A resumed run ends with the weights of a run that was never interrupted.
 
     fairseq's own Trainer, on resume, trains one update more if the run had ended, loses the validation score
-    that the learning rate schedule has not seen yet, the plateau schedule's count of bad epochs and the EMA's
-    count of updates.
+    that the learning rate schedule has not seen yet, the plateau schedule's count of bad epochs, the rate
+    that polynomial_decay starts the epoch from (force_anneal), and the EMA's count of updates.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -110,6 +111,7 @@ class MMTrainer(Trainer):
         self._begun = False
         self._resumed: tuple[str, dict[str, Any]] | None = None
         self._unseen_score: float | None = None
+        self._annealed: float | None = None
 
     def _build_ema(self) -> None:
         if self.cfg.ema.store_ema:
@@ -126,6 +128,8 @@ class MMTrainer(Trainer):
         if isinstance(self.lr_scheduler, ReduceLROnPlateauLRSchedule):
             scheduler = state["optimizer_history"][-1]["lr_scheduler_state"]
             scheduler["num_bad_epochs"] = self.lr_scheduler.lr_scheduler.num_bad_epochs
+        if isinstance(self.lr_scheduler, PolynomialDecayLRSchedule):
+            state["optimizer_history"][-1]["lr_scheduler_state"]["lr"] = self.lr_scheduler.lr
         return state
 
     def load_checkpoint(
@@ -163,12 +167,14 @@ class MMTrainer(Trainer):
         return state
 
     def _resume_scheduler(self, state: dict[str, Any]) -> None:
+        saved = self._optim_history[-1]["lr_scheduler_state"]
         if state["train_iterator"]["iterations_in_epoch"] == 0:  # saved at the end of an epoch
             self._unseen_score = state["val_loss"]
         if isinstance(self.lr_scheduler, ReduceLROnPlateauLRSchedule):
-            saved = self._optim_history[-1]["lr_scheduler_state"]
             bad_epochs = saved.get("num_bad_epochs", saved.get("in_vain", 0))  # "in_vain" until 0.1.0
             self.lr_scheduler.lr_scheduler.num_bad_epochs = bad_epochs
+        if isinstance(self.lr_scheduler, PolynomialDecayLRSchedule) and self.lr_scheduler.cfg.force_anneal:
+            self._annealed = self.lr_scheduler.lr = saved.get("lr", self.lr_scheduler.lr)
 
     def _report(self, checkpoint: str, state: dict[str, Any]) -> None:
         epoch, last = state["train_iterator"]["epoch"], self.cfg.optimization.max_epoch
@@ -187,6 +193,7 @@ class MMTrainer(Trainer):
         if self.task.epoch_batches is not None and not 0 < last < epoch:  # fairseq asks for one epoch more
             self.task.epoch_batches.draw(self._model.mmmodel, self.device, epoch)
         self._epochs = super().get_train_iterator(epoch, *args, **kwargs)
+        self._check_remainder(max(self.cfg.optimization.update_freq))
         if self._resumed is not None:
             (checkpoint, state), self._resumed = self._resumed, None
             place = state["train_iterator"]
@@ -200,6 +207,15 @@ class MMTrainer(Trainer):
                 place["iterations_in_epoch"] = 0
                 metrics.reset_meters("train")
         return self._epochs
+
+    def _check_remainder(self, update_freq: int) -> None:
+        """Raises UserError if skip_remainder_batch leaves an epoch without an update."""
+        batches = len(self._epochs)
+        if self.cfg.optimization.skip_remainder_batch and batches <= update_freq:
+            raise UserError(
+                f"fairseq.optimization.skip_remainder_batch skips the last of {batches} batches of an epoch, "
+                f"and an update takes {update_freq}: leave it out, or set a lower update_freq or batch_size."
+            )
 
     def _same_batches(self, checkpoint: str, digest: str | None) -> bool:
         """Whether a checkpoint was written after these batches.
@@ -222,6 +238,8 @@ class MMTrainer(Trainer):
             if reason := limit_reached(self.cfg, self.get_num_updates(), rate, hours):
                 log.info("this run had already ended: %s", reason)
                 raise RunEnded(0)
+            if self._annealed is not None and self._epochs.iterations_in_epoch:
+                self.optimizer.set_lr(self._annealed)  # the schedule takes it for the epoch's first rate
         super().begin_epoch(epoch)
 
     def train_step(self, samples: list[dict[str, Any]], raise_oom: bool = False) -> Any:

@@ -50,6 +50,8 @@ _UNSUPPORTED = (  # option, its only supported value, why others are not support
         "gives checkpoints names under which nothing looks for them",
     ),
     ("fairseq.checkpoint.continue_once", None, "is called fairseq.checkpoint.restore_file here"),
+    ("fairseq.distributed_training.pipeline_model_parallel", False, "splits models written for it"),
+    ("fairseq.distributed_training.cpu_offload", False, "is of fully_sharded, which is not supported"),
 )
 _LOGGERS = {
     "tensorboard_logdir": "tensorboard",
@@ -75,7 +77,11 @@ def check_options(config: Config, config_file: str) -> None:
             "fairseq.checkpoint: finetune_from_model takes the weights of a checkpoint, restore_file all of "
             "it: leave one of them out."
         )
-    if not any(option(groups, name, 0) > 0 for name in _LIMITS) and option(groups, "stop_min_lr", -1) < 0:
+    unused = _need_validation(groups)
+    if unused:
+        log.info("no effect without validation (disable_validation): %s", ", ".join(unused))
+    limits = [name for name in _LIMITS if name not in unused and option(groups, name, 0) > 0]
+    if not limits and option(groups, "stop_min_lr", -1) < 0:
         raise UserError(
             "fairseq.optimization.max_epoch is 0 or not set, which to fairseq is no limit, and there is no "
             "other: this run would never end. Set it to the number of epochs."
@@ -93,8 +99,23 @@ def check_options(config: Config, config_file: str) -> None:
         value = option(groups, key.rpartition(".")[2], supported)
         if value != supported:
             raise UserError(f"{key}={str(value).lower()} {why}: leave it out.")
+    backend = option(groups, "ddp_backend")
+    if backend in ("fully_sharded", "slowmo"):
+        raise UserError(
+            f"fairseq.distributed_training.ddp_backend={backend} needs a package that is not part of this "
+            "project: leave it out."
+        )
     if config.loss.cached_chunk is not None:
         _check_cached(groups)
+
+
+def _need_validation(groups: Groups) -> list[str]:
+    """The options that have no effect because validation is disabled."""
+    if not option(groups, "disable_validation"):
+        return []
+    names = [name for name in ("patience", "keep_best_checkpoints") if option(groups, name, 0) > 0]
+    plateau = option(groups, "lr_scheduler") == "reduce_lr_on_plateau"
+    return [*names, "lr_scheduler: reduce_lr_on_plateau"] if plateau else names
 
 
 def _check_loggers(groups: Groups) -> None:
@@ -119,11 +140,12 @@ def _check_batch_size(config: Config, config_file: str) -> None:
         raise UserError(
             f"{config_file}: fairseq.dataset.batch_size is not set: set it to the number of clips in a batch."
         )
-    if option(groups, "batch_size") == 1 and not config.loss.gather:
-        raise UserError(
-            "fairseq.dataset.batch_size=1: a batch of one clip has no negatives, and nothing is learnt from "
-            "it; take at least 2 (fairseq.optimization.update_freq does not help)."
-        )
+    for name, then in (
+        ("batch_size", "nothing is learnt from it; take at least 2 (update_freq does not help)."),
+        ("batch_size_valid", "its loss is 0; take at least 2."),
+    ):
+        if option(groups, name) == 1 and not config.loss.gather:
+            raise UserError(f"fairseq.dataset.{name}=1: a batch of one clip has no negatives, and {then}")
 
 
 def _check_precision(groups: Groups) -> None:
@@ -165,12 +187,6 @@ def _check_cached(groups: Groups) -> None:
         raise UserError(
             "loss.cached_chunk cannot be used with fairseq.common.amp: leave amp out and set "
             "model.autocast=bf16."
-        )
-    backend = option(groups, "ddp_backend")
-    if backend in ("fully_sharded", "slowmo"):
-        raise UserError(
-            f"loss.cached_chunk cannot be used with fairseq.distributed_training.ddp_backend={backend}: "
-            "leave one of the two out."
         )
 
 
@@ -225,8 +241,9 @@ def normalise(config: Config, start: Start) -> Groups:
     _drop(groups, "finetune_from_model", "valid_subset")
     if start.kind is not StartKind.OTHER_RUN:
         _drop(groups, "restore_file", *_RESETS)
-    if not torch.cuda.is_available() and (option(groups, "fp16") or option(groups, "memory_efficient_fp16")):
-        log.info("fp16 needs a GPU: training in fp32")
+    halves = [name for name in ("fp16", "memory_efficient_fp16", "amp") if option(groups, name)]
+    if halves and not torch.cuda.is_available():
+        log.info("%s needs a GPU: training in fp32", halves[0])
         _drop(groups, "fp16", "memory_efficient_fp16")
     for group, name, value in _DEFAULTS:
         if option(groups, name) is None:
@@ -237,6 +254,8 @@ def normalise(config: Config, start: Start) -> Groups:
         _set(groups, "distributed_training", "ddp_backend", "legacy_ddp")
     if needs_common_batches(config.loss):  # the parts of a common batch stay together
         _set(groups, "dataset", "grouped_shuffling", True)
+    if steps := option(groups, "max_valid_steps"):
+        _set(groups, "dataset", "max_valid_steps", steps - 1)  # fairseq validates one batch more
     if option(groups, "best_checkpoint_metric", "loss") != "loss":
         _set(groups, "checkpoint", "maximize_best_checkpoint_metric", True)
     _include_last_epoch(groups, "checkpoint", "save_interval")

@@ -40,7 +40,8 @@ _HALF_WRITTEN = ("checkpoint*.pt.tmp", "crash.pt.tmp")
 class TrainingPlan:
     """All that is decided before training: made by `prepare`, checked by `preflight`.
 
-    options: of fairseq, by group, as it is given them. stop: set by a signal while training runs.
+    options: of fairseq, by group, as it is given them. stop: set by a signal while training runs. at_end: is
+    called when training has ended, in whatever way.
     """
 
     config_file: str
@@ -50,6 +51,7 @@ class TrainingPlan:
     start: Start
     options: Groups
     stop: StopRequest = field(default_factory=StopRequest)
+    at_end: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
     def folder(self) -> Path:

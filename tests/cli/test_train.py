@@ -133,6 +133,17 @@ def test_best_checkpoint_by_recall_is_the_highest(tiny_yaml):
         (["fairseq.checkpoint.best_checkpoint_metric=loos"], "one of loss, v2t_R@1, t2v_P@1"),
         (["fairseq.dataset.num_workers=100000"], "fairseq.dataset.num_workers 100000: expected 0 to "),
         (["fairseq.dataset.batch_size=1"], "a batch of one clip has no negatives"),
+        (["fairseq.dataset.batch_size_valid=1"], "a batch of one clip has no negatives, and its loss is 0"),
+        (["fairseq.dataset.max_valid_steps=0"], "expected a number of at least 1, got 0"),
+        (["fairseq.ema.ema_update_freq=0"], "expected a number of at least 1, got 0"),
+        (["fairseq.distributed_training.distributed_world_size=0"], "expected a number of at least 1, got 0"),
+        (["fairseq.distributed_training.ddp_backend=fully_sharded"], "fully_sharded needs a package"),
+        (["fairseq.distributed_training.pipeline_model_parallel=true"], "splits models written for it"),
+        (["fairseq.distributed_training.cpu_offload=true"], "is of fully_sharded, which is not supported"),
+        (
+            ["fairseq.dataset.disable_validation=true", "fairseq.checkpoint.patience=1", f"{O}.max_epoch=0"],
+            "this run would never end",
+        ),
         (["fairseq.dataset.max_tokens=500"], "set fairseq.dataset.batch_size"),
         (["fairseq.common.bf16=true"], "leave it out. model.autocast=bf16"),
         (["fairseq.common.memory_efficient_bf16=true"], "leave it out. model.autocast=bf16"),
@@ -206,6 +217,49 @@ def test_config_mistakes_end_with_one_line_and_status_2(tiny_yaml, tmp_path, ove
     assert words in message
     assert sum(line.startswith("error:") for line in message.splitlines()) == 1
     assert not (tmp_path / "run").exists(), "nothing may be written before the config is known to be good"
+
+
+def test_max_valid_steps_is_the_number_of_batches(tiny_yaml, tmp_path):
+    """Of two; fairseq validates one more. Retrieval is only measured on all clips."""
+    folders = [tmp_path / f"{steps}" for steps in (1, 2)]
+    done = train_runs(
+        [
+            [
+                str(tiny_yaml),
+                f"{O}.max_epoch=1",
+                f"fairseq.dataset.max_valid_steps={folder.name}",
+                f"fairseq.checkpoint.save_dir={folder}",
+            ]
+            for folder in folders
+        ]
+    )
+    assert done.returncode == 0, done.stderr
+    logged = [json.loads((folder / "metrics.jsonl").read_text()) for folder in folders]
+    assert ["valid_v2t_R@1" in line for line in logged] == [False, True]
+
+
+def test_an_epoch_without_an_update_is_an_error(tiny_yaml):
+    options = [f"{O}.skip_remainder_batch=true", f"{O}.max_epoch=1"]
+    done = train_runs([[str(tiny_yaml), *options, f"{O}.update_freq=[{batches}]"] for batches in (5, 4)])
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "skips the last of 5 batches of an epoch, and an update takes 5" in done.stderr
+    assert "epoch 1 | train loss" in done.stderr, "with 4 it trains"
+
+
+def test_options_without_effect_are_named(tiny_yaml, caplog):
+    none = "fairseq.dataset.disable_validation=true"
+    with caplog.at_level(logging.INFO):
+        prepare(
+            str(tiny_yaml),
+            [none, "fairseq.checkpoint.patience=1", "fairseq.checkpoint.keep_best_checkpoints=2"],
+        )
+        plateau = [f"{O}.lr_scheduler=reduce_lr_on_plateau", f"{O}.total_num_update=null"]
+        prepare(str(tiny_yaml), [none, *plateau, "fairseq.common.amp=true"])
+    assert (
+        "no effect without validation (disable_validation): patience, keep_best_checkpoints\n" in caplog.text
+    )
+    assert "(disable_validation): lr_scheduler: reduce_lr_on_plateau\n" in caplog.text
+    assert torch.cuda.is_available() or "amp needs a GPU: training in fp32" in caplog.text
 
 
 def test_fine_tuning_refuses_a_frame_mlp_that_would_stay_random(tiny_yaml, tmp_path):

@@ -104,6 +104,9 @@ def test_resume_patience_counts_validations_that_are_not_saved(tiny_yaml, tmp_pa
             ["lr_scheduler=reduce_lr_on_plateau", "lr_threshold=0.5", "lr_patience=1"], id="patient plateau"
         ),
         pytest.param(["lr_scheduler=fixed", "lr=[1.0e-3,2.0e-3,3.0e-3,4.0e-3]"], id="a rate for each epoch"),
+        pytest.param(
+            ["lr_scheduler=polynomial_decay", "total_num_update=40", "force_anneal=2"], id="annealed"
+        ),
     ],
 )
 def test_resume_lr_scheduler(tiny_yaml, tmp_path, schedule):

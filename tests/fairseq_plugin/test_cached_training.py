@@ -344,14 +344,6 @@ def test_ddp_backend_of_a_cached_loss_with_parameters(
 
 
 def test_unsupported_options_of_cached_training(tiny_yaml: Path) -> None:
-    for option, words in (
-        ("fairseq.common.amp=true", "fairseq.common.amp"),
-        ("fairseq.distributed_training.ddp_backend=fully_sharded", "fully_sharded"),
-    ):
-        for chunk in ("null", "2"):
-            overrides = [option, f"loss.cached_chunk={chunk}"]
-            if chunk == "null":
-                prepare(str(tiny_yaml), overrides)
-                continue
-            with pytest.raises(UserError, match=words):
-                prepare(str(tiny_yaml), overrides)
+    prepare(str(tiny_yaml), ["fairseq.common.amp=true"])
+    with pytest.raises(UserError, match="cannot be used with fairseq"):
+        prepare(str(tiny_yaml), ["fairseq.common.amp=true", "loss.cached_chunk=2"])

@@ -37,6 +37,7 @@ SOURCES = {
     FairseqTask.get_batch_iterator: "f92ef89258f5",
     iterators.EpochBatchIterator: "a8432ac2414c",
     iterators.BackgroundConsumer: "08fbef31dfd5",
+    iterators.BufferedIterator: "48ff1a85939f",
     ema.EMA: "522dab1f6072",
     fairseq_optimizer.FairseqOptimizer.multiply_grads: "ca8817df0879",
     adam.FairseqAdam.__init__: "68350e70f1a8",

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,20 @@ from tests.waiting import PATIENCE
 
 
 def _counting_workers(words: list[str], counts: Path) -> int:
-    """Train, and write how many workers of past epochs are alive when an epoch begins, and at the end."""
+    """Train, and write how many workers and threads are left when an epoch begins, and at the end."""
     from mmpt.fairseq_plugin.task import FairseqMMTask
 
     begin = FairseqMMTask.begin_epoch
 
     def count() -> None:
         until = time.monotonic() + PATIENCE / 4
-        while multiprocessing.active_children() and time.monotonic() < until:
+        while left() and time.monotonic() < until:
             time.sleep(0.01)  # a thread ends them
         with counts.open("a") as file:
-            file.write(f"{len(multiprocessing.active_children())}\n")
+            file.write(f"{left()}\n")
+
+    def left() -> int:
+        return len(multiprocessing.active_children()) + threading.active_count() - 1
 
     def counted(*arguments: Any) -> None:
         count()
@@ -62,6 +66,26 @@ def test_the_workers_of_an_epoch_end_with_it_and_change_no_weight(
     assert with_workers.keys() == without.keys()
     for name, value in without.items():
         torch.testing.assert_close(with_workers[name], value, rtol=0, atol=0)
+
+
+STOPPED = ["fairseq.dataset.data_buffer_size=1", "fairseq.optimization.max_update=1"]
+FEW_STEPS = [
+    "fairseq.dataset.data_buffer_size=1",
+    "fairseq.dataset.batch_size_valid=2",
+    "fairseq.dataset.max_valid_steps=1",
+]
+
+
+@pytest.mark.parametrize("workers", [2, 0])
+@pytest.mark.parametrize(
+    ("overrides", "epochs"), [(FEW_STEPS, 3), (STOPPED, 1)], ids=["validation", "training"]
+)
+def test_workers_and_threads_end_where_reading_stops_early(
+    tiny_yaml: Path, tmp_path: Path, overrides: list[str], epochs: int, workers: int
+) -> None:
+    """With max_valid_steps, each validation left its own, which waited forever to hand over a batch."""
+    counts = train(tiny_yaml, tmp_path / "run", f"fairseq.dataset.num_workers={workers}", *overrides)
+    assert counts == ["0"] * (epochs + 1)
 
 
 def _killing_a_worker(words: list[str]) -> int:
