@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from fairseq.data import FairseqDataset
+from torch.utils.data import get_worker_info
 
 from mmpt.datasets.mmdataset import MMDataset, collate
 from mmpt.utils.distributed import world_size
+from mmpt.utils.errors import UserError
 
 
 class FairseqMMDataset(FairseqDataset):
@@ -52,7 +55,10 @@ class FairseqMMDataset(FairseqDataset):
         a batch with weight 0, and with gradient accumulation (update_freq) that weight would also apply to
         the other batches of the process in the same update.
         """
-        return {**self._collate(samples or [self[0]]), "filler": not samples}
+        batch = {**self._collate(samples or [self[0]]), "filler": not samples}
+        if get_worker_info() is not None:
+            _share(batch)
+        return batch
 
     def batches(self, batch_size: int) -> list[list[int]]:
         """The batches of this epoch for all processes, which take turns."""
@@ -62,3 +68,19 @@ class FairseqMMDataset(FairseqDataset):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that augmentation and batches are drawn for."""
         self.dataset.set_epoch(epoch)
+
+
+def _share(batch: dict[str, Any]) -> None:
+    """Move a worker's batch to shared memory. Raises UserError if it is too small.
+
+    Otherwise a thread does so when the batch is sent: it prints the error, and training waits forever.
+    """
+    try:
+        for value in batch.values():
+            if isinstance(value, torch.Tensor):
+                value.share_memory_()
+    except RuntimeError as error:
+        raise UserError(
+            f"a batch does not fit into shared memory ({str(error).splitlines()[0]}): give the machine more "
+            "(docker run --shm-size), or set a lower fairseq.dataset.num_workers."
+        ) from None

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,33 +90,47 @@ def test_workers_and_threads_end_where_reading_stops_early(
     assert counts == ["0"] * (epochs + 1)
 
 
-def _killing_a_worker(words: list[str]) -> int:
-    """Train; in the second epoch a worker is killed while it reads."""
+def _in_workers(words: list[str], first: Callable[[], None]) -> int:
+    """Train; in the second epoch a worker calls `first` before it reads."""
     from mmpt.datasets.mmdataset import MMDataset
 
     multiprocessing.set_start_method("fork", force=True)  # the worker has the method below
     read, trainer = MMDataset.__getitems__, os.getpid()
 
-    def killed(self: MMDataset, indices: Any) -> Any:
+    def reads(self: MMDataset, indices: Any) -> Any:
         if self.epoch == 2 and os.getpid() != trainer:
-            os.kill(os.getpid(), signal.SIGKILL)
+            first()
         return read(self, indices)
 
-    MMDataset.__getitems__ = killed  # type: ignore[method-assign]  # in a process of its own
+    MMDataset.__getitems__ = reads  # type: ignore[method-assign]  # in a process of its own
     return _signclip([words], None)
 
 
-def test_a_killed_worker_is_one_line_and_the_run_resumes(tiny_yaml: Path, tmp_path: Path) -> None:
+def _is_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _has_little_shared_memory() -> None:
+    """Files of at most 64 bytes, also those in memory."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize(
+    ("first", "error", "mend"),
+    [
+        (_is_killed, "a process that reads batches was killed, possibly out of memory (DataLoader ", "Set"),
+        (_has_little_shared_memory, "a batch does not fit into shared memory (", "or set"),
+    ],
+)
+def test_a_worker_that_fails_is_one_line_and_the_run_resumes(
+    tiny_yaml: Path, tmp_path: Path, first: Callable[[], None], error: str, mend: str
+) -> None:
     words = ["train", str(tiny_yaml), "--in-process", f"fairseq.checkpoint.save_dir={tmp_path / 'run'}"]
-    words += [
-        "fairseq.optimization.max_epoch=3",
-        "eval.after_training=false",
-        "fairseq.dataset.num_workers=2",
-    ]
-    done = Forked(_killing_a_worker, words).end()
+    words += ["fairseq.optimization.max_epoch=3", "eval.after_training=false"]
+    words += ["fairseq.dataset.num_workers=2"]
+    done = Forked(_in_workers, words, first).end()
     assert done.returncode == 2 and "Traceback (most recent call last)" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert "a process that reads batches was killed, possibly out of memory (DataLoader worker (pid" in last
-    assert "Set a lower fairseq.dataset.num_workers; the same command resumes" in last
+    assert error in last and f"{mend} a lower fairseq.dataset.num_workers" in last
     again = Forked(_signclip, [words], None).end()
     assert again.returncode == 0 and "resuming from" in again.stderr
